@@ -1,0 +1,259 @@
+"""The Layer Card as a frozen record: what was measured, of what, and how surely."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from layerwise.errors import SchemaError
+from layerwise.files import canonical_json, read_json, write_files
+from layerwise.provenance import Provenance
+from layerwise.records import from_plain, to_plain
+
+__all__ = [
+    "Advice",
+    "Agreement",
+    "CaptureInfo",
+    "DataInfo",
+    "LayerCard",
+    "LayerRow",
+    "ModelInfo",
+    "StackInfo",
+]
+
+SCHEMA = "layerwise/card/1"
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """One stack of blocks, by shape alone."""
+
+    name: str
+    blocks: int
+    block_class: str
+    residual: Literal["sequential", "parallel", "none"]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model that was measured; `files` maps each file read to its SHA-256."""
+
+    source: str
+    architecture: str
+    parameters: int
+    stacks: tuple[StackInfo, ...]
+    revision: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    base: str | None = None
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """The text that was read: `tokens` counts those in the statistics, `truncated` examples."""
+
+    source: str
+    sha256: str
+    examples: int
+    tokens: int
+    objective: str
+    truncated: int = 0
+    dropped: int = 0
+    max_length: int = 128
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaptureInfo:
+    """How the pass was run, and everything a reader needs to run it again.
+
+    Attributes:
+        seconds: Wall time of the pass.
+        peak_memory_bytes: The largest resident (CUDA: allocated) size during the pass.
+        plain_step_seconds: Seconds a batch of forward and backward took, without the signals' work.
+        outside_forward_seconds: What of the forward is not in any block (embeddings, head, loss).
+        outside_backward_seconds: The same for the backward.
+        rank: Adapter rank that was simulated.
+        targets: The module names (last part) that were adapted in each block.
+        seed: Fixes the adapters' A, the sampled query rows and the bootstrap.
+        readout: Which tensor stands for a block's output.
+        damping: Relative damping of the coupled gain.
+        entropy_rows: Query rows sampled per example; 0 means every row (exact).
+        gram_examples: How many examples the coupled gain was estimated from.
+        notes: Everything that was done otherwise than by default, or fell back.
+    """
+
+    seconds: float
+    peak_memory_bytes: int
+    plain_step_seconds: float
+    outside_forward_seconds: float
+    outside_backward_seconds: float
+    rank: int
+    targets: tuple[str, ...]
+    seed: int
+    readout: str
+    batch_size: int
+    dtype: str
+    damping: float
+    entropy_rows: int
+    gram_examples: int
+    bootstrap: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One block's line of the card. A signal without meaning for the model is None.
+
+    Attributes:
+        stack: Name of the block's stack.
+        index: Its place in the stack, from 0 at the input.
+        name: Its module's qualified name.
+        residual_norm: Expected adapter-gradient norm over the root of activation energy.
+        residual_norm_low: Lower end of its bootstrap interval (95 %).
+        residual_norm_high: Upper end.
+        coherence: Norm of the mean gradient over the mean norm, in [0, 1].
+        activation_energy: Mean squared entry of the adapted modules' inputs.
+        effective_rank: exp(entropy) of the input covariance's normalised spectrum.
+        attention_entropy: Mean entropy of attention rows, in nats.
+        attention_entropy_error: Half-width of its 99 % interval, where rows were sampled.
+        activation_gradient: Mean per-example norm of the loss gradient at the block's output.
+        gain: Coupled gain of the block alone.
+        forward_seconds: Seconds a batch in the block's forward.
+        backward_seconds: Seconds a batch in its backward, with frozen weights.
+        activation_bytes: Bytes a batch that autograd keeps for the block.
+        adapter_parameters: Parameters of adapters on all its targets.
+    """
+
+    stack: str
+    index: int
+    name: str
+    adapter_parameters: int = 0
+    residual_norm: float | None = None
+    residual_norm_low: float | None = None
+    residual_norm_high: float | None = None
+    coherence: float | None = None
+    activation_energy: float | None = None
+    effective_rank: float | None = None
+    attention_entropy: float | None = None
+    attention_entropy_error: float | None = None
+    activation_gradient: float | None = None
+    gain: float | None = None
+    forward_seconds: float | None = None
+    backward_seconds: float | None = None
+    activation_bytes: float | None = None
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much the ranking of blocks by residual norm can be trusted, as Spearman correlations.
+
+    Attributes:
+        bootstrap_spearman: Median between the ranking and its bootstrap replicates.
+        rank_stability: Smallest between the rankings at adapter ranks 1, 4 and the card's own.
+    """
+
+    bootstrap_spearman: float | None = None
+    rank_stability: float | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do, why, and what would make it surer.
+
+    Attributes:
+        verdict: ``place``, or ``flat`` where the intervals do not separate any two blocks.
+        layers: Rows of the card to adapt.
+        policy: The policy that chose them.
+        reason: One sentence for people.
+        remedies: What would make the advice surer, as things to do.
+        gain_layers: What the coupled gain would take at the same size, for comparison.
+    """
+
+    verdict: Literal["place", "flat"]
+    layers: tuple[int, ...]
+    policy: str
+    reason: str
+    remedies: tuple[str, ...] = ()
+    gain_layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerCard:
+    """Signals by blocks, with intervals, costs and provenance.
+
+    Attributes:
+        layers: One row a block, in the order in which the blocks run (an encoder before its
+            decoder); "row" elsewhere means a position in this list.
+        absent: Why each signal that is missing is missing.
+        arrays: What is too large for JSON, by name: ``gram`` (l, n, n), ``residual_norms``
+            (n, l), ``spectrum_<row>`` (d,). Saved beside the card, empty where that file is gone.
+    """
+
+    model: ModelInfo
+    data: DataInfo
+    capture: CaptureInfo
+    layers: tuple[LayerRow, ...]
+    agreement: Agreement
+    provenance: Provenance
+    advice: Advice | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+
+    def column(self, name: str) -> np.ndarray:
+        """One signal over all blocks, float64 (l,), NaN where a block has none."""
+        values = [getattr(row, name) for row in self.layers]
+        return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+    def with_advice(self, advice: Advice) -> "LayerCard":
+        """The same card with `advice`."""
+        return replace(self, advice=advice)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The card as JSON values, without the arrays."""
+        plain = to_plain(replace(self, arrays={}))
+        plain.pop("arrays")
+        return {"schema": SCHEMA, **plain}
+
+    def files(self) -> dict[str, bytes]:
+        """``card.json`` and ``arrays.safetensors`` as bytes."""
+        from safetensors.numpy import save
+
+        arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
+        return {
+            "arrays.safetensors": save(arrays),
+            "card.json": canonical_json(self.to_plain()),
+        }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write ``card.json`` and ``arrays.safetensors`` into `folder`; their paths."""
+        return write_files(folder, self.files())
+
+    @classmethod
+    def load(cls, path: Path) -> "LayerCard":
+        """The card in `path`, a ``card.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: No card is there, it is of another schema, or its arrays are damaged.
+        """
+        file = path / "card.json" if path.is_dir() else path
+        plain = read_json(file, schema=SCHEMA)
+        card = from_plain(plain | {"arrays": {}}, cls, source=file)
+        return replace(card, arrays=_load_arrays(file.with_name("arrays.safetensors")))
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not path.exists():
+        return {}
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        msg = f"damaged arrays ({error})"
+        raise SchemaError(
+            msg, value=path, hint="make the card again with --overwrite"
+        ) from error

@@ -1,0 +1,135 @@
+"""Files that are whole or absent: atomic writes, hashes, and guarded output folders."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from layerwise.errors import OutputError, SchemaError
+
+__all__ = ["canonical_json", "prepare_output", "read_json", "sha256", "write_atomic", "write_files"]
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hex digits, read in constant memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def canonical_json(record: Mapping[str, Any]) -> bytes:
+    """`record` as UTF-8 JSON with a stable layout: the same record is the same bytes.
+
+    Raises:
+        ValueError: A number is NaN or infinite; JSON has neither, and a record must not hide one.
+    """
+    return (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path, *, schema: str) -> dict[str, Any]:
+    """The record in `path`, checked to be of `schema` (``"layerwise/card/1"``).
+
+    Raises:
+        SchemaError: The file is missing, is not JSON, or is of another schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        msg = "no such file"
+        raise SchemaError(msg, value=path, expected=f"a {schema} record") from None
+    except (OSError, ValueError) as error:
+        msg = f"unreadable record ({type(error).__name__})"
+        raise SchemaError(
+            msg, value=path, expected=f"a {schema} record"
+        ) from error
+    found = record.get("schema") if isinstance(record, dict) else None
+    if found != schema:
+        msg = f"record of another schema in {path}"
+        raise SchemaError(msg, value=found, expected=repr(schema))
+    return dict(record)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Put `content` at `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises:
+        OutputError: The folder cannot be written, or the disk is full; what was there stays.
+    """
+    write_files(path.parent, {path.name: content})
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """The paths of `contents` in `folder`, all written in full before the first is put in place.
+
+    Raises:
+        OutputError: The folder cannot be written, or the disk is full; what was there stays.
+    """
+    try:
+        with _staged(folder, contents) as staged:
+            for source, target in staged:
+                source.replace(target)
+    except OSError as error:
+        msg = f"cannot write ({error.strerror})"
+        raise OutputError(
+            msg,
+            value=folder,
+            expected="a writable folder",
+            hint="--out FOLDER",
+        ) from error
+    return [folder / name for name in contents]
+
+
+@contextmanager
+def _staged(folder: Path, contents: Mapping[str, bytes]) -> Iterator[list[tuple[Path, Path]]]:
+    """Temporary files beside their targets, synced to disk; none is left behind on any exit."""
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for name, content in contents.items():
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+            staged.append((Path(temporary), folder / name))
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+        yield staged
+    finally:
+        for temporary_path, _ in staged:
+            temporary_path.unlink(missing_ok=True)
+
+
+def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
+    """`folder`, made if need be and found writable, before any work is spent on its content.
+
+    Args:
+        folder: Where results will go.
+        holds: The file whose presence means that a result already lies there (``"card.json"``).
+        overwrite: Whether that result may be replaced.
+
+    Raises:
+        OutputError: It cannot be made or written, or holds a result and `overwrite` is false.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = f"cannot write to the output folder ({error.strerror})"
+        raise OutputError(
+            msg,
+            value=folder,
+            expected="a folder that you may write",
+            hint="--out FOLDER",
+        ) from error
+    if (folder / holds).exists() and not overwrite:
+        msg = f"output folder already holds a {holds}"
+        raise OutputError(
+            msg,
+            value=folder,
+            expected="an empty folder",
+            hint="--overwrite to replace it, or another --out FOLDER",
+        )
+    return folder

@@ -1,0 +1,90 @@
+"""A placement: which blocks get adapters, on which modules, and what that costs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from layerwise.files import canonical_json, read_json
+from layerwise.records import from_plain, to_plain
+
+__all__ = ["Cost", "PlacedBlock", "Placement", "Verified"]
+
+SCHEMA = "layerwise/placement/1"
+
+
+@dataclass(frozen=True)
+class PlacedBlock:
+    """The `index`-th block of `stack`."""
+
+    stack: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training step costs relative to adapters on all blocks (1.0 = the same)."""
+
+    step_ratio: float
+    backward_ratio: float
+    activation_ratio: float
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How many modules were meant to be adapted, and how many of just those were."""
+
+    expected: int
+    matched: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Adapters on some blocks.
+
+    Attributes:
+        policy: The policy that chose the blocks, or ``manual``.
+        blocks: The blocks, in the order in which they run.
+        modules: Full names of the modules that get an adapter.
+        rank: LoRA rank.
+        alpha: LoRA alpha (the update is scaled by alpha / rank).
+        adapter_parameters: Trainable parameters that the adapters add.
+        cost: Relative to adapters on all blocks; None without a card.
+        verified: None until the placement was injected into a copy of the model and compared.
+        model: The source of the model that it is for.
+        revision: That model's revision.
+        dropout: LoRA dropout.
+    """
+
+    policy: str
+    blocks: tuple[PlacedBlock, ...]
+    modules: tuple[str, ...]
+    rank: int
+    alpha: int
+    adapter_parameters: int
+    model: str
+    revision: str | None = None
+    dropout: float = 0.0
+    cost: Cost | None = None
+    verified: Verified | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """The placement as JSON values."""
+        return {"schema": SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of ``placement.json``; the same placement is the same bytes."""
+        return canonical_json(self.to_plain())
+
+    def with_verified(self, verified: Verified) -> "Placement":
+        """The same placement, marked as checked."""
+        return replace(self, verified=verified)
+
+    @classmethod
+    def load(cls, path: Path) -> "Placement":
+        """The placement in `path`, a ``placement.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: No placement is there, or it is of another schema.
+        """
+        file = path / "placement.json" if path.is_dir() else path
+        return from_plain(read_json(file, schema=SCHEMA), cls, source=file)

@@ -1,0 +1,46 @@
+"""Frozen records to plain JSON values and back; an absent value is an absent key, never null."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import cattrs
+from cattrs.errors import BaseValidationError
+
+from layerwise.errors import SchemaError
+
+__all__ = ["from_plain", "to_plain"]
+
+T = TypeVar("T")
+
+_converter = cattrs.Converter(forbid_extra_keys=False)
+
+
+def to_plain(record: object) -> Any:
+    """`record` as dicts, lists, strings, numbers and booleans; fields that are None are left out."""
+    return _without_none(_converter.unstructure(record))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(v) for v in value]
+    return value
+
+
+def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:
+    """A `record_type` from the values that `to_plain` gave.
+
+    Raises:
+        SchemaError: A key is missing or a value is of another type; `source` names the file.
+    """
+    try:
+        return _converter.structure(plain, record_type)
+    except (BaseValidationError, KeyError, TypeError, ValueError) as error:
+        faults = (
+            cattrs.transform_error(error) if isinstance(error, BaseValidationError) else [error]
+        )
+        msg = f"malformed record ({faults[0]})"
+        raise SchemaError(
+            msg, value=source, expected=f"a {record_type.__name__}"
+        ) from error
