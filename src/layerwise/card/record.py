@@ -124,6 +124,8 @@ class LayerRow:
         backward_seconds: Seconds a batch in its backward, with frozen weights.
         activation_bytes: Bytes a batch that autograd keeps for the block.
         adapter_parameters: Parameters of adapters on all its targets.
+        modules: Full names of its adapted modules.
+        parameters: Parameters of the block itself; 0 where a card does not say.
     """
 
     stack: str
@@ -144,6 +146,7 @@ class LayerRow:
     backward_seconds: float | None = None
     activation_bytes: float | None = None
     modules: tuple[str, ...] = ()
+    parameters: int = 0
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Placement:
         model: The source of the model that it is for.
         revision: That model's revision.
         dropout: LoRA dropout.
+        notes: What was done otherwise than asked, or could not be taken into account.
     """
 
     policy: str
@@ -66,6 +67,7 @@ class Placement:
     dropout: float = 0.0
     cost: Cost | None = None
     verified: Verified | None = None
+    notes: tuple[str, ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
         """The placement as JSON values."""
