@@ -1,12 +1,41 @@
 """A model as named stacks of ordered blocks, found by structure."""
 
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["BlockRef", "Stack"]
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from layerwise.errors import StackError
+
+__all__ = [
+    "BlockRef",
+    "Residual",
+    "Side",
+    "Stack",
+    "all_refs",
+    "block_of",
+    "find_stacks",
+    "is_norm",
+]
 
 Residual = Literal["sequential", "parallel", "none"]
 Side = Literal["encoder", "decoder"]
+
+# Blocks of these have a token mixer and a channel mixer as transformers do, but no attention.
+_RECURRENT = frozenset({"rwkv", "xlstm"})
+_DEPTH_KEYS = (
+    "num_hidden_layers",
+    "num_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "num_decoder_layers",
+)
+_ATTENTION_NAMES = ("attn", "attention")
+_MLP_NAMES = ("mlp", "ffn", "feed_forward", "moe")
 
 
 @dataclass(frozen=True)
@@ -29,7 +58,7 @@ class Stack:
         residual: How attention and MLP share the residual stream: one after the other
             (``sequential``), both from the same input (``parallel``), or a single mixer a block,
             as in state-space and recurrent models (``none``).
-        side: Which tokens the stack sees: the ``encoder``'s in an encoder-decoder, else ``decoder``.
+        side: Which tokens it sees: the ``encoder``'s in an encoder-decoder, else ``decoder``.
     """
 
     name: str
@@ -42,3 +71,179 @@ class Stack:
     def refs(self) -> tuple[BlockRef, ...]:
         """The blocks as (stack, index, name)."""
         return tuple(BlockRef(self.name, i, name) for i, name in enumerate(self.blocks))
+
+
+def all_refs(stacks: Sequence[Stack]) -> tuple[BlockRef, ...]:
+    """Every block of `stacks`, in order; a block's position here is its row in every array."""
+    return tuple(ref for stack in stacks for ref in stack.refs)
+
+
+def block_of(name: str, stacks: Sequence[Stack]) -> int | None:
+    """The row of the block that the module or parameter called `name` lies in; None outside."""
+    for row, ref in enumerate(all_refs(stacks)):
+        if name == ref.name or name.startswith(ref.name + "."):
+            return row
+    return None
+
+
+def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
+    """The stacks of `model`, an encoder's before a decoder's; weights are never looked at.
+
+    A stack is an outermost `ModuleList` whose members are gradient-checkpointing layers or of a
+    class that the model forbids to split over devices; where there is none, the one `ModuleList`
+    of equal members that is as long as the configured depth.
+
+    Raises:
+        StackError: No list qualifies, several could be meant, one module serves as several
+            blocks, or no list has the configured depth. The lists that exist are in the message.
+    """
+    lists = _module_lists(model)
+    depths = _configured_depths(model)
+    found = _outermost(_declared(model, lists)) or _by_depth(model, lists, depths)
+    shared = [name for name, blocks in found if len({id(b) for b in blocks}) < len(blocks)]
+    if shared:
+        raise _refusal(lists, f"one module serves as several blocks of {shared[0]}")
+    if not any(len(blocks) in depths for _, blocks in found):
+        raise _refusal(lists, f"none has the configured depth {sorted(depths)}")
+    stacks = [_stack(model, name, blocks) for name, blocks in found]
+    return tuple(sorted(stacks, key=lambda stack: stack.side != "encoder"))
+
+
+def _module_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
+    return {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+
+
+def _configs(model: nn.Module) -> Iterator[Any]:
+    """The model's configuration, then its text part; wrappers hand the inner model's on."""
+    config = getattr(model, "config", None)
+    if config is None:
+        inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
+        config = getattr(inner, "config", None)
+    yield config
+    if hasattr(config, "get_text_config"):
+        try:
+            yield config.get_text_config()
+        except ValueError:  # A text encoder and a text decoder: each is a part of its own.
+            yield from (getattr(config, part, None) for part in ("text_encoder", "decoder"))
+
+
+def _configured_depths(model: nn.Module) -> set[int]:
+    values = {getattr(config, key, None) for config in _configs(model) for key in _DEPTH_KEYS}
+    return {value for value in values if isinstance(value, int)}
+
+
+def _is_encoder_decoder(model: nn.Module) -> bool:
+    return any(getattr(config, "is_encoder_decoder", False) for config in _configs(model))
+
+
+def _declared(model: nn.Module, lists: dict[str, nn.ModuleList]) -> dict[str, nn.ModuleList]:
+    """The lists whose members the model itself declares to be blocks."""
+    unsplit = {
+        name
+        for module in model.modules()
+        for name in getattr(module, "_no_split_modules", ()) or ()
+    }
+    is_block = lambda m: (  # noqa: E731
+        isinstance(m, GradientCheckpointingLayer) or type(m).__name__ in unsplit
+    )
+    return {name: members for name, members in lists.items() if all(map(is_block, members))}
+
+
+def _outermost(lists: dict[str, nn.ModuleList]) -> list[tuple[str, nn.ModuleList]]:
+    inside = lambda name: any(name.startswith(f"{other}.") for other in lists)  # noqa: E731
+    return [(name, members) for name, members in lists.items() if not inside(name)]
+
+
+def _by_depth(
+    model: nn.Module, lists: dict[str, nn.ModuleList], depths: Collection[object]
+) -> list[tuple[str, nn.ModuleList]]:
+    """The one list of equal, composite members as long as the depth; one a side in two stacks."""
+    if not _is_encoder_decoder(model):
+        # Some encoders count a small decoder of their own beside their depth (Funnel).
+        depths = {getattr(config, "num_hidden_layers", None) for config in _configs(model)}
+    fit = {
+        name: members
+        for name, members in lists.items()
+        if len(members) in depths
+        and len({type(m) for m in members}) == 1
+        and any(True for _ in members[0].children())
+    }
+    found = _outermost(fit)
+    sides = [_side(model, name) for name, _ in found]
+    if not found:
+        raise _refusal(lists, "none is a list of blocks")
+    if len(set(sides)) < len(sides):
+        raise _refusal(lists, "several could be the blocks: " + ", ".join(n for n, _ in found))
+    return found
+
+
+def _refusal(lists: dict[str, nn.ModuleList], why: str) -> StackError:
+    shown = "; ".join(
+        f"{name} ({len(members)} x {'/'.join(sorted({type(m).__name__ for m in members}))})"
+        for name, members in list(_outermost(lists))[:8]
+    )
+    return StackError(
+        f"no stack of blocks found in this model ({why})",
+        expected="a module list of blocks that run once each, in order",
+        hint=f"a model with such a list; the module lists here are: {shown or 'none'}",
+    )
+
+
+def _side(model: nn.Module, name: str) -> Side:
+    parts = name.split(".")
+    is_encoder = any(part.endswith("encoder") for part in parts) and "decoder" not in parts
+    return "encoder" if is_encoder and _is_encoder_decoder(model) else "decoder"
+
+
+def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
+    classes = Counter(type(block).__name__ for block in blocks)
+    return Stack(
+        name=name,
+        blocks=tuple(f"{name}.{index}" for index in range(len(blocks))),
+        block_class=classes.most_common(1)[0][0],
+        residual=_residual(model, list(blocks)),
+        side=_side(model, name),
+    )
+
+
+def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
+    types = {getattr(config, "model_type", "") for config in _configs(model)}
+    if types & _RECURRENT or all(len(_sublayers(block)) == 1 for block in blocks):
+        return "none"
+    return "parallel" if all(map(_is_parallel, blocks)) else "sequential"
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether `module` normalises its input, by its class's name."""
+    return "norm" in type(module).__name__.lower()
+
+
+def _members(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A block's children, those in a list (as in T5) one by one."""
+    for name, child in block.named_children():
+        if isinstance(child, nn.ModuleList):
+            yield from ((f"{name}.{inner}", module) for inner, module in child.named_children())
+        else:
+            yield name, child
+
+
+def _sublayers(block: nn.Module) -> list[str]:
+    return [
+        name
+        for name, child in _members(block)
+        if not is_norm(child) and any(True for _ in child.parameters())
+    ]
+
+
+def _is_parallel(block: nn.Module) -> bool:
+    """Whether attention and MLP read the same input: the block says so, or they share a norm."""
+    config = getattr(block, "config", None)
+    declared = (
+        getattr(block, "use_parallel_residual", False),
+        getattr(config, "parallel_attn", False),
+        getattr(config, "new_decoder_architecture", False),
+    )
+    norms = sum(is_norm(child) or isinstance(child, nn.Identity) for child in block.children())
+    names = [name.lower() for name, _ in block.named_children()]
+    has = lambda keys: any(key in name for name in names for key in keys)  # noqa: E731
+    return any(declared) or (norms == 1 and has(_ATTENTION_NAMES) and has(_MLP_NAMES))

@@ -1,0 +1,211 @@
+"""The modules that an adapter can sit on, and which of them are meant by a list of names."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.models.stack import Stack, all_refs
+
+__all__ = [
+    "ALL_LINEAR",
+    "Target",
+    "adaptable",
+    "default_targets",
+    "fused_experts",
+    "resolve_targets",
+]
+
+ALL_LINEAR = "all-linear"
+_LOG = logging.getLogger(__name__)
+
+# The `lora` condition of arXiv 2604.17177. Models that build their blocks alike share a row.
+_TABLE: Mapping[str, tuple[str, ...]] = {
+    "bert": ("query", "key", "value", "dense"),
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "opt": ("q_proj", "k_proj", "v_proj", "out_proj"),
+    "gpt_neox": ("query_key_value", "dense"),
+    "codegen": ("qkv_proj", "out_proj", "fc_in", "fc_out"),
+    "mamba": ("in_proj", "x_proj", "dt_proj"),
+    "rwkv": ("key", "value", "receptance", "output"),
+}
+_MIXER = re.compile(r"att(n|ention)|mixer|mamba|recurrent", re.IGNORECASE)
+_EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One module that an adapter can sit on.
+
+    Attributes:
+        name: Its qualified name.
+        row: The position of its block among the blocks of all stacks.
+        suffix: The part of the name by which it is chosen (``"q_proj"``, ``"attn.Wo"``).
+        in_features: Width of its input.
+        out_features: Width of its output.
+        transposed: Whether the weight is stored as (in, out), as GPT-2's `Conv1D` does.
+    """
+
+    name: str
+    row: int
+    suffix: str
+    in_features: int
+    out_features: int
+    transposed: bool = False
+
+
+def _linear(module: nn.Module) -> tuple[int, int, bool] | None:
+    """(in, out, transposed) of a linear module, also under a PEFT layer; None for any other."""
+    inner = getattr(module, "base_layer", module)
+    if isinstance(inner, Conv1D):
+        return int(inner.weight.shape[0]), int(inner.weight.shape[1]), True
+    if isinstance(inner, nn.Linear):
+        return inner.in_features, inner.out_features, False
+    return None
+
+
+def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The linear modules under `module`, not looking inside one (where PEFT keeps its own)."""
+    for name, child in module.named_children():
+        path = f"{prefix}{name}"
+        if _linear(child) is not None:
+            yield path, child
+        else:
+            yield from _walk(child, f"{path}.")
+
+
+def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
+    """Every linear module inside a block that sees each token of its input.
+
+    Left out are routed experts, which see only some tokens, and a module that several blocks
+    share, which belongs to no one depth.
+    """
+    found = []
+    owners: dict[int, set[int]] = {}
+    for row, ref in enumerate(all_refs(stacks)):
+        for path, module in _walk(model.get_submodule(ref.name)):
+            owners.setdefault(id(module), set()).add(row)
+            if not _EXPERTS.search(path):
+                found.append((_target(f"{ref.name}.{path}", row, module), id(module)))
+    return tuple(target for target, key in found if len(owners[key]) == 1)
+
+
+def _target(name: str, row: int, module: nn.Module) -> Target:
+    shape = _linear(module)
+    if shape is None:  # `_walk` yields linear modules only.
+        raise TypeError(name)
+    return Target(name, row, name.rpartition(".")[2], *shape)
+
+
+def default_targets(model: nn.Module, stacks: Sequence[Stack]) -> tuple[str, ...]:
+    """The names of the modules to adapt when the user names none.
+
+    A row of the published table where every block has all of its names; otherwise the linear
+    modules of the attention (or other token mixer), with as many parts of their name as it
+    takes to mean these alone; in a block without one, all its linear modules.
+
+    Source: arXiv 2604.17177, for the table.
+    """
+    rows = _by_row(model, stacks)
+    types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
+    ranked = sorted(_TABLE, key=lambda kind: kind not in types)
+    for kind in ranked:
+        if rows and all(_has(names, _TABLE[kind]) for names in rows):
+            return _TABLE[kind]
+    return _structural(rows)
+
+
+def _by_row(model: nn.Module, stacks: Sequence[Stack]) -> list[list[str]]:
+    """The adaptable modules' names inside their block, block by block."""
+    rows: list[list[str]] = [[] for _ in all_refs(stacks)]
+    refs = all_refs(stacks)
+    for target in adaptable(model, stacks):
+        rows[target.row].append(target.name.removeprefix(refs[target.row].name + "."))
+    return rows
+
+
+def _matches(name: str, suffix: str) -> bool:
+    return name == suffix or name.endswith("." + suffix)
+
+
+def _has(names: Sequence[str], suffixes: Sequence[str]) -> bool:
+    return all(any(_matches(name, suffix) for name in names) for suffix in suffixes)
+
+
+def _structural(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    wanted: set[str] = set()
+    for names in rows:
+        mixers = [n for n in names if _MIXER.search(n.rpartition(".")[0])]
+        wanted |= set(mixers or names)
+    others = {name for names in rows for name in names} - wanted
+    return tuple(
+        dict.fromkeys(_shortest(n, others) for names in rows for n in names if n in wanted)
+    )
+
+
+def _shortest(name: str, others: set[str]) -> str:
+    """The fewest last parts of `name` that none of `others` ends in."""
+    parts = name.split(".")
+    tails = (".".join(parts[-k:]) for k in range(1, len(parts) + 1))
+    return next((t for t in tails if not any(_matches(o, t) for o in others)), name)
+
+
+def fused_experts(model: nn.Module, stacks: Sequence[Stack]) -> dict[str, int]:
+    """The row of each expert weight that is one three-dimensional parameter, by qualified name."""
+    return {
+        f"{ref.name}.{name}": row
+        for row, ref in enumerate(all_refs(stacks))
+        for name, parameter in model.get_submodule(ref.name).named_parameters()
+        if parameter.ndim == 3 and _EXPERTS.search(name)
+    }
+
+
+def resolve_targets(
+    model: nn.Module, stacks: Sequence[Stack], wanted: Sequence[str] | None = None
+) -> tuple[Target, ...]:
+    """The modules that `wanted` means, in depth order.
+
+    Args:
+        model: The model.
+        stacks: Its blocks.
+        wanted: Last parts of module names, compared as text; ``["all-linear"]`` for every
+            adaptable module; None for `default_targets`.
+
+    Raises:
+        UnknownNameError: No block has a module of that name.
+        PlacementError: The name is that of fused experts, or nothing can be adapted at all.
+    """
+    known = adaptable(model, stacks)
+    if not known:
+        message = "no linear module in any block"
+        raise PlacementError(message, value=type(model).__name__, expected="one to adapt")
+    suffixes = default_targets(model, stacks) if wanted is None else tuple(wanted)
+    if ALL_LINEAR in suffixes:
+        return known
+    experts = fused_experts(model, stacks)
+    for suffix in suffixes:
+        _check(suffix, known, experts)
+    chosen = ((t, next((s for s in suffixes if _matches(t.name, s)), None)) for t in known)
+    return tuple(replace(target, suffix=suffix) for target, suffix in chosen if suffix)
+
+
+def _check(suffix: str, known: Sequence[Target], experts: Mapping[str, int]) -> None:
+    hit = any(_matches(target.name, suffix) for target in known)
+    fused = [n for n in experts if _matches(n, suffix) or _matches(n.rpartition(".")[0], suffix)]
+    names = sorted({target.suffix for target in known})
+    if hit:
+        if fused:
+            _LOG.warning("%s: the fused experts of that name are not adapted", suffix)
+        return
+    if fused:
+        message = "target is the weight of fused experts, which no adapter here can sit on"
+        raise PlacementError(
+            message, value=suffix, expected="a linear module", hint="--targets " + ",".join(names)
+        )
+    kind = "target"
+    raise UnknownNameError(kind, value=suffix, known=names)
