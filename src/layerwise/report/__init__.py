@@ -1,1 +1,1 @@
-"""The report stage."""
+"""Records as tables, charts and one self-contained HTML file."""

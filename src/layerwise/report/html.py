@@ -1,0 +1,332 @@
+"""A card as one HTML file that needs nothing else and may do nothing else."""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from layerwise.card.record import Advice, LayerCard
+from layerwise.placement.record import Placement
+from layerwise.report.charts import SIGNALS, Theme, chart_config, charts
+from layerwise.report.columns import COLUMNS, Column, number_style, quantity
+from layerwise.report.text import adapted_rows, block_text, shown, stack_labels, visible
+
+__all__ = ["card_html"]
+
+# The page's own CSS variables: one drawing serves light, dark and print.
+PAGE = Theme(
+    ink="var(--ink)",
+    muted="var(--muted)",
+    grid="var(--line)",
+    paper="var(--panel)",
+    series=tuple(f"var(--series-{n})" for n in range(1, 7)),
+)
+
+
+def card_html(card: LayerCard, placement: Placement | None = None) -> bytes:
+    """The report of `card` as one UTF-8 HTML file: advice, stack, charts, table, provenance.
+
+    It works offline under a Content-Security-Policy that allows its own two scripts and style
+    sheet by their hashes and nothing else. All text from the card is escaped.
+
+    Args:
+        card: What is reported.
+        placement: Drawn on the stack and in the charts; without one, the card's advice is.
+
+    Raises:
+        PlacementError: The placement names a block that the card does not have.
+    """
+    specs = charts(card, placement, theme=PAGE)
+    scripts = [_bundle(), _resource("charts.js")]
+    style = _resource("card.css")
+    context = {
+        "card": card,
+        "placement": placement,
+        "csp": _policy(scripts, style),
+        "scripts": [Markup(script) for script in scripts],  # noqa: S704 - our own, hashed.
+        "style": Markup(style),  # noqa: S704 - likewise.
+        "figures": _figures(card, specs),
+        "specs": _embedded({"config": chart_config(PAGE), "specs": _fitted(specs)}),
+        **_story(card, placement),
+        **_tables(card, placement),
+    }
+    return _environment().get_template("card.html.j2").render(context).encode()
+
+
+@cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and vega-embed with their interpreter, as one script."""
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+
+
+def _resource(name: str) -> str:
+    return files("layerwise.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("layerwise.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    environment.filters["shorten"] = lambda text, limit: shown(text, limit=limit)
+    return environment
+
+
+def _finalize(value: Any) -> Any:
+    """What the template is about to write, with unprintable characters made visible."""
+    plain_text = isinstance(value, str) and not isinstance(value, Markup)
+    return visible(value) if plain_text else value
+
+
+def _policy(scripts: Sequence[str], style: str) -> str:
+    allowed = " ".join(_hash(script) for script in scripts)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _embedded(value: object) -> Markup:
+    """`value` as JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+    return Markup(text)  # noqa: S704 - without `<` there is no tag, comment or end of element.
+
+
+# --- What the page says ---------------------------------------------------------------------
+
+
+def _fitted(specs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The charts as wide as their figure, whose caption has their title."""
+    fit = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+    return {
+        name: {key: value for key, value in spec.items() if key != "title"} | fit
+        for name, spec in specs.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Figure:
+    name: str
+    title: str
+    caption: str
+    summary: str
+
+
+def _figures(card: LayerCard, specs: dict[str, dict[str, Any]]) -> list[_Figure]:
+    """One figure a chart."""
+    captions = {key.replace("_", "-"): _column_caption(card, key) for key in SIGNALS}
+    captions["time"] = ("", "What a batch costs in each block; forward pale, backward full.")
+    captions["memory"] = ("", "Memory that a batch keeps for the backward pass, block by block.")
+    captions["cost-gain"] = ("", _COST_GAIN)
+    return [
+        _Figure(name, spec["title"], captions[name][1], captions[name][0])
+        for name, spec in specs.items()
+    ]
+
+
+_COST_GAIN = (
+    "Each block's own gain against the price of a training step whose lowest adapter is that "
+    "block: the lowest adapted block fixes how deep the backward pass must go."
+)
+
+
+def _column_caption(card: LayerCard, key: str) -> tuple[str, str]:
+    """A spoken summary of a column's values, and how to read them."""
+    column = next(c for c in COLUMNS if c.key == key)
+    values = {row: v for row, r in enumerate(card.layers) if (v := column.value(r)) is not None}
+    if not values:
+        return "", column.reads
+    style = number_style(values.values())
+    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    ends = [f"{style.alone(values[r])} at {block_text(card, [r])}" for r in (low, high)]
+    return f"{column.heading} from {ends[0]} to {ends[1]}.", column.reads
+
+
+def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
+    """The opening of the page: names, advice, the stack and the key figures."""
+    rows = adapted_rows(card, placement)
+    gain_rows = card.advice.gain_layers if card.advice else ()
+    return {
+        "title": shown(card.model.source, limit=160),
+        "headline": _headline(card, card.advice),
+        "advised": block_text(card, card.advice.layers) if card.advice else "",
+        "gain_text": block_text(card, gain_rows) if gain_rows else "",
+        "placed": block_text(card, rows),
+        "costs": _costs(placement),
+        "stacks": _stacks(card, set(rows), set(gain_rows)),
+        "facts": _facts(card),
+        "data_line": _data_line(card),
+    }
+
+
+def _headline(card: LayerCard, advice: Advice | None) -> str:
+    if advice is None:
+        return "This card carries no advice."
+    if advice.verdict == "flat":
+        return "No block stands out: the intervals do not separate any two."
+    return f"Adapt {block_text(card, advice.layers)}."
+
+
+def _costs(placement: Placement | None) -> list[tuple[str, str]]:
+    if placement is None or placement.cost is None:
+        return []
+    cost = placement.cost
+    return [
+        ("Training step", _percent(cost.step_ratio)),
+        ("Backward pass", _percent(cost.backward_ratio)),
+        ("Saved activations", _percent(cost.activation_ratio)),
+    ]
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio:.0%}" if math.isfinite(ratio) else "–"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    index: int
+    adapted: bool
+    gain: bool
+
+
+@dataclass(frozen=True)
+class _DrawnStack:
+    label: str
+    about: str
+    summary: str
+    series: int
+    cells: tuple[_Cell, ...]
+
+
+def _stacks(card: LayerCard, adapted: set[int], gain: set[int]) -> list[_DrawnStack]:
+    labels = stack_labels(card)
+    drawn = []
+    for number, stack in enumerate(card.model.stacks):
+        rows = [row for row, layer in enumerate(card.layers) if layer.stack == stack.name]
+        cells = tuple(_Cell(card.layers[r].index, r in adapted, r in gain) for r in rows)
+        blocks = "block" if stack.blocks == 1 else "blocks"
+        about = f"{stack.blocks} {blocks} of {shown(stack.block_class)}, {stack.residual} residual"
+        marked = [row for row in rows if row in adapted]
+        summary = f"Adapted: {block_text(card, marked)}"
+        drawn.append(_DrawnStack(labels[stack.name], about, summary, number % 6 + 1, cells))
+    return drawn
+
+
+def _data_line(card: LayerCard) -> str:
+    data = card.data
+    line = f"{data.examples:,} examples, {data.tokens:,} tokens, objective {shown(data.objective)}"
+    if data.truncated:
+        line += f", {data.truncated:,} cut at {data.max_length} tokens"
+    if data.dropped:
+        line += f", {data.dropped:,} left out"
+    return line
+
+
+def _facts(card: LayerCard) -> list[tuple[str, str, str]]:
+    """Key figures: label, number, what it says."""
+    capture, agreement = card.capture, card.agreement
+    plain = quantity(capture.plain_step_seconds, "s")
+    facts = [
+        ("Parameters", quantity(card.model.parameters, ""), shown(card.model.architecture)),
+        (
+            "Pass",
+            quantity(capture.seconds, "s"),
+            f"a plain step of {capture.batch_size} examples: {plain}",
+        ),
+        (
+            "Peak memory",
+            quantity(capture.peak_memory_bytes, "B"),
+            f"computed in {shown(capture.dtype)}",
+        ),
+    ]
+    if agreement.bootstrap_spearman is not None:
+        facts.append(
+            (
+                "Bootstrap agreement",
+                f"{agreement.bootstrap_spearman:.2f}",
+                "Spearman of the ranking with its resamples, median",
+            )
+        )
+    if agreement.rank_stability is not None:
+        facts.append(
+            (
+                "Rank stability",
+                f"{agreement.rank_stability:.2f}",
+                f"Spearman between adapter ranks 1, 4 and {capture.rank}, smallest",
+            )
+        )
+    return facts
+
+
+def _tables(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
+    rows = set(adapted_rows(card, placement))
+    columns = [c for c in COLUMNS if any(c.value(row) is not None for row in card.layers)]
+    styles = [number_style([c.value(row) for row in card.layers]) for c in columns]
+    labels = stack_labels(card)
+    body = []
+    for row, layer in enumerate(card.layers):
+        cells = [_table_cell(c, s, layer) for c, s in zip(columns, styles, strict=True)]
+        name = shown(layer.name, limit=60)
+        body.append((labels[layer.stack], layer.index, name, row in rows, cells))
+    units = [
+        " ".join(filter(None, (s.suffix, c.unit))) for c, s in zip(columns, styles, strict=True)
+    ]
+    return {
+        "columns": list(zip(columns, units, strict=True)),
+        "body": body,
+        "glossary": columns,
+        "provenance": _provenance(card),
+        "hashes": [
+            (shown(name, limit=120), shown(digest)) for name, digest in card.model.files.items()
+        ],
+        "absent": [(shown(key), shown(why, limit=400)) for key, why in card.absent.items()],
+        "notes": [shown(note, limit=600) for note in card.capture.notes],
+    }
+
+
+def _table_cell(column: Column, style: Any, layer: Any) -> tuple[str, str]:
+    ends = column.interval(layer)
+    between = f"{style.text(ends[0])} – {style.text(ends[1])}" if ends else ""
+    return style.text(column.value(layer)), between
+
+
+def _provenance(card: LayerCard) -> list[tuple[str, str]]:
+    model, data, capture, made = card.model, card.data, card.capture, card.provenance
+    pairs = [
+        ("Model", model.source),
+        ("Revision", model.revision),
+        ("Base model", model.base),
+        ("Data", data.source),
+        ("Data SHA-256", data.sha256),
+        ("Columns", ", ".join(f"{k}: {v}" for k, v in data.columns.items())),
+        ("Adapters", f"rank {capture.rank} on {', '.join(capture.targets)}"),
+        ("Seed", capture.seed),
+        ("Readout", capture.readout),
+        ("Entropy rows", capture.entropy_rows or "all"),
+        ("Gain", f"{capture.gram_examples} examples, relative damping {capture.damping:g}"),
+        ("Bootstrap", f"{capture.bootstrap} resamples"),
+        ("layerwise", f"{made.layerwise}" + (f" ({made.git})" if made.git else "")),
+        ("Libraries", f"torch {made.torch}, transformers {made.transformers}, peft {made.peft}"),
+        ("Python", made.python),
+        ("Device", made.device),
+        ("Created", made.created),
+    ]
+    return [(label, shown(value, limit=400)) for label, value in pairs if value not in (None, "")]
