@@ -1,0 +1,179 @@
+"""What may import what: the way of the data, one direction only."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
+
+GROUND = {
+    "distributed",
+    "errors",
+    "files",
+    "progress",
+    "provenance",
+    "records",
+    "registry",
+    "seeds",
+    "shapes",
+    "verbs",
+}
+
+#: From the start of the way to its end: a stage sees those before it, and ground.
+STAGES = (
+    "models",
+    "data",
+    "objectives",
+    "capture",
+    "signals",
+    "card",
+    "placement",
+    "report",
+    "api",
+    "cli",
+)
+
+#: Stages that see less than all before them.
+NARROW = {
+    "signals": {"capture.stats"},
+    "report": {"card", "placement"},
+}
+
+#: Packages that are imported at one edge only, as prefixes of module names.
+EDGES = {
+    "peft": {"placement.verify"},
+    "datasets": {"data"},
+    "altair": {"report"},
+    "jinja2": {"report"},
+    "vl_convert": {"report"},
+    "scipy": {"signals"},
+    "click": {"cli"},
+    "rich": {"cli", "report"},
+    "yaml": {"cli"},
+}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module by its name inside the package; '' is the package itself."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Every module that `name` imports anywhere in its text, function bodies included."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {i for i in inner if i.removeprefix("layerwise.") in modules()}
+            found |= known or {str(node.module)}
+    return frozenset(found)
+
+
+def own(name: str) -> set[str]:
+    """The modules of this package that `name` imports."""
+    return {
+        i.removeprefix("layerwise").removeprefix(".")
+        for i in imports(name)
+        if i == "layerwise" or i.startswith("layerwise.")
+    }
+
+
+def within(name: str, prefixes: set[str]) -> bool:
+    return any(name == p or name.startswith(p + ".") for p in prefixes)
+
+
+def may_import(importer: str, imported: str) -> bool:
+    """Whether the way of the data allows it."""
+    stage, other = importer.split(".")[0], imported.split(".")[0]
+    if stage in {"", "__main__"}:
+        return True
+    if other in GROUND or other == stage:
+        return stage not in GROUND or other in GROUND
+    if stage in GROUND or other not in STAGES:
+        return imported == "" and stage == "cli"  # The version, for --version.
+    if stage in NARROW:
+        return within(imported, NARROW[stage])
+    return STAGES.index(other) < STAGES.index(stage)
+
+
+def test_every_module_has_its_place():
+    tops = {name.split(".")[0] for name in modules()} - {"", "__main__"}
+    assert tops == GROUND | set(STAGES)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_point_one_way(name):
+    assert [other for other in sorted(own(name)) if not may_import(name, other)] == []
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("card.make", "signals.gain", True),
+        ("signals.gain", "card.record", False),
+        ("signals.gain", "capture.run", False),
+        ("signals.gain", "capture.stats", True),
+        ("report.html", "models.load", False),
+        ("errors", "models.load", False),
+        ("errors", "verbs", True),
+        ("card.record", "", False),
+        ("placement.record", "api", False),
+        ("cli.main", "", True),
+    ],
+)
+def test_the_rule_itself(importer, imported, allowed):
+    assert may_import(importer, imported) is allowed
+
+
+def test_no_import_cycle():
+    def reaches(start):
+        seen, todo = set(), list(own(start))
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo += own(name) if name else []  # The package's own front imports lazily.
+        return seen
+
+    assert [name for name in modules() if name and name in reaches(name)] == []
+
+
+@pytest.mark.parametrize("name", modules())
+def test_heavy_packages_are_imported_at_their_edges(name):
+    heavy = {i.split(".")[0] for i in imports(name)} & EDGES.keys()
+    assert [package for package in sorted(heavy) if not within(name, EDGES[package])] == []
+
+
+def test_hugging_face_module_names_stay_in_models():
+    """The names under which architectures keep their blocks are known in one stage."""
+    names = ("model.layers", "transformer.h", "encoder.layer", "gpt_neox.layers", "decoder.layers")
+    found = {
+        name: node.value
+        for name, path in modules().items()
+        if not within(name, {"models"})
+        for node in ast.walk(strip_docstrings(ast.parse(path.read_text())))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith(names)
+    }
+    assert found == {}
+
+
+def strip_docstrings(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return tree

@@ -1,0 +1,188 @@
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from layerwise.errors import OutputError, SchemaError
+from layerwise.files import (
+    canonical_json,
+    prepare_output,
+    read_json,
+    sha256,
+    write_atomic,
+    write_files,
+)
+
+ROOT = os.geteuid() == 0
+
+
+def test_sha256_is_the_files(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"content").hexdigest()
+
+
+def test_canonical_json_is_stable_and_readable_text():
+    record = {"b": 1, "a": ["é", 0.1]}
+    assert canonical_json(record) == canonical_json(json.loads(canonical_json(record)))
+    assert "é".encode() in canonical_json(record)
+    assert canonical_json(record).endswith(b"\n")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_canonical_json_refuses_what_json_lacks(number):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"a": number})
+
+
+def test_read_json_gives_the_record(tmp_path):
+    (tmp_path / "a.json").write_bytes(canonical_json({"schema": "s/1", "x": 1}))
+    assert read_json(tmp_path / "a.json", schema="s/1") == {"schema": "s/1", "x": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"schema": "s/2"}', "record of another schema in .*: 's/2'; expected 's/1'"),
+        (b'{"x": 1}', "record of another schema"),
+        (b"[1, 2]", "record of another schema"),
+        (b'{"schema": "s/1', "unreadable record .JSONDecodeError"),
+        (b"\xff\xfe", "unreadable record .UnicodeDecodeError"),
+        (b"", "unreadable record"),
+    ],
+)
+def test_read_json_refuses_anything_else(tmp_path, content, says):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(SchemaError, match=says):
+        read_json(tmp_path / "a.json", schema="s/1")
+
+
+def test_read_json_of_no_file(tmp_path):
+    with pytest.raises(SchemaError, match=r"no such file: '.*a\.json'; expected a s/1 record"):
+        read_json(tmp_path / "a.json", schema="s/1")
+
+
+def test_read_json_of_a_folder(tmp_path):
+    with pytest.raises(SchemaError, match="unreadable record .IsADirectoryError"):
+        read_json(tmp_path, schema="s/1")
+
+
+def test_write_files_puts_all_in_place(tmp_path):
+    paths = write_files(tmp_path, {"a": b"1", "b": b"2"})
+    assert [path.read_bytes() for path in paths] == [b"1", b"2"]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_write_atomic_replaces(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_write_into_no_folder(tmp_path):
+    with pytest.raises(OutputError, match="cannot write .No such file or directory.*--out FOLDER"):
+        write_atomic(tmp_path / "none" / "a", b"new")
+
+
+def test_an_interrupt_while_writing_leaves_the_old_and_no_litter(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+
+    def interrupted(_descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_files(tmp_path, {"a": b"new", "b": b"new"})
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def run(code, *args):
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_full_disk_is_one_error_and_leaves_the_old(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    code = """
+    import resource, signal, sys
+    from pathlib import Path
+    from layerwise.errors import OutputError
+    from layerwise.files import write_files
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        write_files(Path(sys.argv[1]), {"b": b"small", "a": b"x" * 5000})
+    except OutputError as error:
+        print(error)
+    """
+    said = run(code, tmp_path)
+    assert said.stdout.startswith("cannot write (File too large)"), said.stderr
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_kill_at_any_moment_leaves_old_or_new_never_a_part(tmp_path):
+    """The writer replaces one file over and over; it is killed at a random moment, many times."""
+    target, moments = tmp_path / "a", random.Random(0)
+    code = """
+    import sys
+    from pathlib import Path
+    from layerwise.files import write_atomic
+    target = Path(sys.argv[1])
+    for n in range(10**9):
+        write_atomic(target, bytes([n % 256]) * 300_000)
+        if n == 0: print("ready", flush=True)
+    """
+    for _ in range(12):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code), target], stdout=subprocess.PIPE
+        )
+        with writer:
+            assert writer.stdout.readline() == b"ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                writer.wait(timeout=moments.uniform(0.0, 0.1))
+            writer.kill()
+        content = target.read_bytes()
+        assert content == content[:1] * 300_000
+
+
+def test_prepare_output_makes_the_folder(tmp_path):
+    folder = tmp_path / "a" / "b"
+    assert prepare_output(folder, holds="card.json", overwrite=False) == folder
+    assert os.listdir(folder) == []
+
+
+def test_prepare_output_keeps_a_result_unless_told(tmp_path):
+    (tmp_path / "card.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"already holds a card\.json.*--overwrite"):
+        prepare_output(tmp_path, holds="card.json", overwrite=False)
+    assert prepare_output(tmp_path, holds="card.json", overwrite=True) == tmp_path
+    assert prepare_output(tmp_path, holds="placement.json", overwrite=False) == tmp_path
+
+
+def test_prepare_output_where_a_file_stands(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write to the output folder .*--out FOLDER"):
+        prepare_output(tmp_path / "a", holds="card.json", overwrite=False)
+    with pytest.raises(OutputError, match="Not a directory"):
+        prepare_output(tmp_path / "a" / "b", holds="card.json", overwrite=False)
+
+
+@pytest.mark.skipif(ROOT, reason="root may write anywhere")
+def test_prepare_output_without_leave(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="Permission denied"):
+        prepare_output(tmp_path, holds="card.json", overwrite=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_prepare_output_where_nothing_can_be_made():
+    with pytest.raises(OutputError, match="cannot write to the output folder"):
+        prepare_output(Path("/proc/none"), holds="card.json", overwrite=False)
