@@ -95,7 +95,7 @@ def within(name: str, prefixes: set[str]) -> bool:
 
 def may_import(importer: str, imported: str) -> bool:
     """Whether the way of the data allows it."""
-    stage, other = importer.split(".")[0], imported.split(".")[0]
+    stage, other = (name.partition(".")[0] for name in (importer, imported))
     if stage in {"", "__main__"}:
         return True
     if other in GROUND or other == stage:

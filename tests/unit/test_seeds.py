@@ -40,11 +40,14 @@ def test_rng_is_as_it_was_after_a_block():
         assert torch.equal(torch.rand(2), first)
 
 
+def fail(_drawn):
+    raise RuntimeError("planted")
+
+
 def test_rng_is_as_it_was_after_an_error():
     before = torch.get_rng_state()
     with pytest.raises(RuntimeError, match="planted"), rng_untouched(0):
-        torch.rand(2)
-        raise RuntimeError("planted")
+        fail(torch.rand(2))
     assert torch.equal(torch.get_rng_state(), before)
 
 
