@@ -1,1 +1,6 @@
-"""The data stage."""
+"""Text as examples, and examples as batches."""
+
+from layerwise.data.batches import Batch, BatchSet
+from layerwise.data.text import Example, TextData, read
+
+__all__ = ["Batch", "BatchSet", "Example", "TextData", "read"]

@@ -1,13 +1,41 @@
-"""Examples as padded tensors, with what counts in the loss and in every statistic marked."""
+"""Examples as padded tensors, with what counts in the loss and in every statistic marked.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+An example is tokenised into a `Row`, rows are put into batches, and a batch of rows becomes a
+`Batch`. What a row's tokens mean to the loss is the objective's affair: it brings the function
+that turns a batch of rows into tensors.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
+from layerwise.data.text import TextData
+from layerwise.errors import BadInputError, DataError
 from layerwise.shapes import Bool, Int, Tensor
 
-__all__ = ["Batch"]
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "BatchSet",
+    "Row",
+    "Rows",
+    "assemble",
+    "by_length",
+    "causal_batch",
+    "cut",
+    "input_tensors",
+    "kept_rows",
+    "padded",
+    "prompted_rows",
+    "specials",
+    "text_rows",
+    "tokenise",
+]
+
+IGNORED = -100
+"""The label of a position that no loss counts."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +46,16 @@ class Batch:
         inputs: Keyword arguments of the model's forward (``input_ids``, ``attention_mask``,
             ``decoder_input_ids``, …), each (n, t). No labels: objectives compute their own loss.
         labels: Target token of each position the loss counts, -100 elsewhere, already aligned with
-            the logits position that predicts it; None where the objective has no token targets.
-        token_mask: Which tokens of ``input_ids`` count in statistics: not padding, not prompt.
+            the logits position that predicts it (the decoder's, in an encoder-decoder); None where
+            the objective has no token targets.
+        token_mask: Which tokens of ``input_ids`` count in statistics: not padding, not prompt (in
+            an encoder-decoder, whose encoder reads nothing but prompt, not padding).
         decoder_mask: The same for ``decoder_input_ids``; None unless encoder-decoder.
         index: The position of each example in the data: what makes sharded runs agree.
     """
 
     inputs: Mapping[str, Tensor]
-    labels: Int[Tensor, "n t"] | None
+    labels: Int[Tensor, "n _"] | None
     token_mask: Bool[Tensor, "n t"]
     index: Int[Tensor, "n"]
     decoder_mask: Bool[Tensor, "n u"] | None = None
@@ -35,12 +65,192 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`."""
-        move = lambda x: None if x is None else x.to(device)  # noqa: E731
         return replace(
             self,
             inputs={k: v.to(device) for k, v in self.inputs.items()},
-            labels=move(self.labels),
+            labels=None if self.labels is None else self.labels.to(device),
             token_mask=self.token_mask.to(device),
             index=self.index.to(device),
-            decoder_mask=move(self.decoder_mask),
+            decoder_mask=None if self.decoder_mask is None else self.decoder_mask.to(device),
         )
+
+
+@dataclass(frozen=True)
+class BatchSet:
+    """All batches of a pass, in the order in which they run.
+
+    Attributes:
+        batches: The batches.
+        truncated: Examples cut at the length limit.
+        dropped: Examples left out because nothing in them was left to predict.
+        tokens: Tokens that count in statistics, each once.
+        notes: What was assumed on the way, in words.
+    """
+
+    batches: tuple[Batch, ...]
+    truncated: int
+    dropped: int
+    tokens: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example as tokens.
+
+    Attributes:
+        index: Its position in the data.
+        ids: Its tokens, at most the length limit of them.
+        counted: Which of them are not prompt.
+        target: What the decoder must say, in an encoder-decoder; else empty.
+    """
+
+    index: int
+    ids: Sequence[int]
+    counted: Sequence[bool]
+    target: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of some data that have something to predict."""
+
+    rows: tuple[Row, ...]
+    truncated: int
+    notes: tuple[str, ...] = field(default=())
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text, with no special token added and none cut off."""
+    encoded = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)
+    return [list(ids) for ids in encoded["input_ids"]]
+
+
+def specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The special tokens that `tokenizer` puts before and after a text, read off one of `texts`."""
+    sample = next((text for text in texts if text.strip()), "a")
+    bare = tokenise(tokenizer, [sample])[0]
+    whole = list(tokenizer(sample, verbose=False)["input_ids"])
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    return [], []
+
+
+def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1) -> Rows:
+    """Each example's text alone, between the tokenizer's special tokens.
+
+    Args:
+        tokenizer: The model's.
+        data: The examples.
+        max_length: The most tokens of a row, special ones included.
+        least: The fewest tokens that leave something to predict; shorter rows are dropped.
+    """
+    texts = [example.text for example in data.examples]
+    before, after = specials(tokenizer, texts)
+    room = max_length - len(before) - len(after)
+    _check_room(room, max_length)
+    ids = tokenise(tokenizer, texts)
+    whole = [[*before, *tokens[:room], *after] for tokens in ids]
+    rows = tuple(
+        Row(i, row, [True] * len(row))
+        for i, (row, tokens) in enumerate(zip(whole, ids, strict=True))
+        if tokens and len(row) >= least
+    )
+    return Rows(kept_rows(rows, max_length=max_length), sum(len(tokens) > room for tokens in ids))
+
+
+def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
+    """Each example's prompt and text, joined plainly; an overlong text loses its end."""
+    texts = [example.text for example in data.examples]
+    before, after = specials(tokenizer, texts)
+    _check_room(max_length - len(before) - len(after), max_length)
+    prompts = tokenise(tokenizer, [example.prompt or "" for example in data.examples])
+    rows = []
+    for i, (prompt, answer) in enumerate(zip(prompts, tokenise(tokenizer, texts), strict=True)):
+        start = len(before) + len(prompt)
+        ids = [*before, *prompt, *answer, *after]
+        rows.append(Row(i, ids, [position >= start for position in range(len(ids))]))
+    return cut(rows, max_length=max_length)
+
+
+def cut(rows: Sequence[Row], *, max_length: int) -> Rows:
+    """`rows` with what lies beyond `max_length` cut off; those with no target left are dropped."""
+    short = [
+        replace(row, ids=row.ids[:max_length], counted=row.counted[:max_length]) for row in rows
+    ]
+    kept = tuple(row for row in short if any(row.counted[1:]))
+    return Rows(
+        kept_rows(kept, max_length=max_length), sum(len(row.ids) > max_length for row in rows)
+    )
+
+
+def _check_room(room: int, max_length: int) -> None:
+    if room < 1:
+        raise BadInputError(
+            what="length limit leaves no room for text",
+            value=max_length,
+            expected=f"at least {max_length - room + 1}",
+            hint="--max-length N",
+        )
+
+
+def kept_rows(rows: Sequence[Row], *, max_length: int) -> tuple[Row, ...]:
+    """`rows`, of which there is at least one."""
+    if not rows:
+        raise DataError(
+            what="nothing is left to predict in any example: each is longer than the length limit "
+            "before its text begins, or empty",
+            value=max_length,
+            expected="an example that fits",
+            hint="--max-length N",
+        )
+    return tuple(rows)
+
+
+def by_length(rows: Iterable[Row], *, batch_size: int) -> list[list[Row]]:
+    """`rows` in batches, longest first: little padding, and the largest batch fails soonest."""
+    ordered = sorted(rows, key=lambda row: (-len(row.ids) - len(row.target), row.index))
+    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+
+
+def assemble(
+    rows: Rows,
+    groups: Iterable[Sequence[Row]],
+    *,
+    of: int,
+    collate: Callable[[Sequence[Row]], Batch],
+) -> BatchSet:
+    """The batches that `collate` makes of `groups`, which share out the rows of `of` examples."""
+    batches = tuple(collate(group) for group in groups)
+    tokens = sum(sum(row.counted) + len(row.target) for row in rows.rows)
+    return BatchSet(batches, rows.truncated, of - len(rows.rows), tokens, rows.notes)
+
+
+def padded(sequences: Sequence[Sequence[Any]], *, fill: int, dtype: torch.dtype) -> Tensor:
+    """The sequences as the rows of one tensor, filled on the right."""
+    width = max(len(sequence) for sequence in sequences)
+    whole = [[*sequence, *([fill] * (width - len(sequence)))] for sequence in sequences]
+    return torch.tensor(whole, dtype=dtype)
+
+
+def input_tensors(rows: Sequence[Row], *, pad: int | None) -> dict[str, Tensor]:
+    """``input_ids`` and ``attention_mask`` of `rows`; what pads is masked out of everything."""
+    return {
+        "input_ids": padded([row.ids for row in rows], fill=pad or 0, dtype=torch.long),
+        "attention_mask": padded([[1] * len(row.ids) for row in rows], fill=0, dtype=torch.long),
+    }
+
+
+def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
+    """`rows` for a causal model: each position's label is the next token, where that counts."""
+    labels = [
+        [token if counts else IGNORED for token, counts in zip(row.ids, row.counted, strict=True)]
+        for row in rows
+    ]
+    return Batch(
+        inputs=input_tensors(rows, pad=pad),
+        labels=padded([[*row[1:], IGNORED] for row in labels], fill=IGNORED, dtype=torch.long),
+        token_mask=padded([row.counted for row in rows], fill=0, dtype=torch.bool),
+        index=torch.tensor([row.index for row in rows]),
+    )
