@@ -74,5 +74,5 @@ def _late(name: str, *args: Any, **options: Any) -> Any:
     return getattr(import_module("layerwise.api"), name)(*args, **options)
 
 
-for _verb in ("place", "card_table", "card_html", "apply", "lora_config"):
+for _verb in ("place", "card_table", "card_frame", "apply", "lora_config"):
     verbs.bind(_verb, partial(_late, _verb))

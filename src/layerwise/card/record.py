@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from layerwise import verbs
 from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, write_files
 from layerwise.provenance import Provenance
@@ -214,6 +215,18 @@ class LayerCard:
         """The same card with `advice`."""
         return replace(self, advice=advice)
 
+    def place(self, goal: str = "balanced", *, layers: int | None = None, **options: Any) -> Any:
+        """The `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
+        return verbs.call("place", self, goal, layers=layers, **options)
+
+    def __str__(self) -> str:
+        """The card as a table for a terminal."""
+        return str(verbs.call("card_table", self))
+
+    def _repr_html_(self) -> str:
+        """The report, for a notebook to show."""
+        return str(verbs.call("card_frame", self))
+
     def to_plain(self) -> dict[str, Any]:
         """The card as JSON values, without the arrays."""
         plain = to_plain(replace(self, arrays={}))
@@ -257,6 +270,4 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         msg = f"damaged arrays ({error})"
-        raise SchemaError(
-            msg, value=path, hint="make the card again with --overwrite"
-        ) from error
+        raise SchemaError(msg, value=path, hint="make the card again with --overwrite") from error

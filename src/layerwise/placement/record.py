@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from layerwise import verbs
 from layerwise.files import canonical_json, read_json
 from layerwise.records import from_plain, to_plain
 
@@ -80,6 +81,18 @@ class Placement:
     def with_verified(self, verified: Verified) -> "Placement":
         """The same placement, marked as checked."""
         return replace(self, verified=verified)
+
+    def apply(self, model: Any) -> Any:
+        """`model` as a PEFT model with adapters on just these modules, checked.
+
+        Raises:
+            VerificationError: PEFT adapted other modules than those of this placement.
+        """
+        return verbs.call("apply", self, model)
+
+    def lora_config(self) -> Any:
+        """The `peft.LoraConfig` of this placement, for your own trainer."""
+        return verbs.call("lora_config", self)
 
     @classmethod
     def load(cls, path: Path) -> "Placement":
