@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from layerwise.models.kind import ModelKind
 from layerwise.models.stack import Stack
 
 __all__ = ["LoadedModel", "ModelKind"]
-
-ModelKind = Literal["causal", "masked", "encoder", "seq2seq"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class LoadedModel:
         revision: The hub commit, where there is one.
         files: SHA-256 of each file that was read, by name.
         base: For an adapter, the source of its base model.
+        notes: What was not as the source says: fallbacks taken, parts left out.
     """
 
     model: Any
@@ -34,3 +34,4 @@ class LoadedModel:
     revision: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     base: str | None = None
+    notes: tuple[str, ...] = ()

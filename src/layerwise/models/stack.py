@@ -120,7 +120,7 @@ def _configs(model: nn.Module) -> Iterator[Any]:
         inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
         config = getattr(inner, "config", None)
     yield config
-    if hasattr(config, "get_text_config"):
+    if config is not None and hasattr(config, "get_text_config"):
         try:
             yield config.get_text_config()
         except ValueError:  # A text encoder and a text decoder: each is a part of its own.
@@ -143,15 +143,22 @@ def _declared(model: nn.Module, lists: dict[str, nn.ModuleList]) -> dict[str, nn
         for module in model.modules()
         for name in getattr(module, "_no_split_modules", ()) or ()
     }
-    is_block = lambda m: (  # noqa: E731
-        isinstance(m, GradientCheckpointingLayer) or type(m).__name__ in unsplit
-    )
-    return {name: members for name, members in lists.items() if all(map(is_block, members))}
+    return {
+        name: members
+        for name, members in lists.items()
+        if all(
+            isinstance(m, GradientCheckpointingLayer) or type(m).__name__ in unsplit
+            for m in members
+        )
+    }
 
 
 def _outermost(lists: dict[str, nn.ModuleList]) -> list[tuple[str, nn.ModuleList]]:
-    inside = lambda name: any(name.startswith(f"{other}.") for other in lists)  # noqa: E731
-    return [(name, members) for name, members in lists.items() if not inside(name)]
+    return [
+        (name, members)
+        for name, members in lists.items()
+        if not any(name.startswith(f"{other}.") for other in lists)
+    ]
 
 
 def _by_depth(
@@ -244,6 +251,6 @@ def _is_parallel(block: nn.Module) -> bool:
         getattr(config, "new_decoder_architecture", False),
     )
     norms = sum(is_norm(child) or isinstance(child, nn.Identity) for child in block.children())
-    names = [name.lower() for name, _ in block.named_children()]
-    has = lambda keys: any(key in name for name in names for key in keys)  # noqa: E731
-    return any(declared) or (norms == 1 and has(_ATTENTION_NAMES) and has(_MLP_NAMES))
+    names = " ".join(name.lower() for name, _ in block.named_children())
+    both = all(any(key in names for key in keys) for keys in (_ATTENTION_NAMES, _MLP_NAMES))
+    return any(declared) or (norms == 1 and both)

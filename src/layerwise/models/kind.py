@@ -1,0 +1,40 @@
+"""What a model's head does, told by the family that its class belongs to."""
+
+from typing import Any, Literal
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.models.auto import modeling_auto as auto
+
+__all__ = ["ModelKind", "kind_of", "model_kind"]
+
+ModelKind = Literal["causal", "masked", "encoder", "seq2seq"]
+
+
+def _classes(names: Any) -> frozenset[str]:
+    """The class names in one of the tables of transformers, some of whose entries are tuples."""
+    values = (value if isinstance(value, tuple | list) else (value,) for value in names.values())
+    return frozenset(name for group in values for name in group)
+
+
+_CAUSAL = _classes(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+_MASKED = _classes(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+_PRETRAINING = _classes(auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES)
+_SEQ2SEQ = _classes(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+_VISION_TEXT = _classes(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+
+
+def model_kind(model: nn.Module) -> ModelKind:
+    """What the head of `model` does; ``encoder`` for a model without a language-model head."""
+    inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
+    return kind_of(type(inner).__name__)
+
+
+def kind_of(name: str) -> ModelKind:
+    """What the head of the model class called `name` does."""
+    if name in _SEQ2SEQ:
+        return "seq2seq"
+    if name in _CAUSAL | _VISION_TEXT or name.endswith("ForCausalLM"):
+        return "causal"
+    is_masked = name in _MASKED | _PRETRAINING or name.endswith("ForMaskedLM")
+    return "masked" if is_masked else "encoder"

@@ -1,0 +1,88 @@
+"""The parts of a model that measuring it needs: embeddings, final norms, attention, experts."""
+
+import inspect
+import re
+from collections.abc import Sequence
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from layerwise.models.stack import Stack, all_refs, find_stacks, is_norm
+
+__all__ = ["attention_modules", "embeddings", "final_norm", "owner"]
+
+# Norms beside a stack that are not applied to its output.
+_NOT_FINAL = re.compile(
+    r"emb|proj|rel_|per_layer|token|patch|pre_?(layer)?norm|conv", re.IGNORECASE
+)
+# The norm beside these models' stack is applied to their relative positions.
+_NORM_OF_POSITIONS = frozenset({"deberta-v2"})
+
+
+def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:
+    """The innermost `PreTrainedModel` that holds the module called `name`, and its own name."""
+    parts = name.split(".")
+    for end in range(len(parts) - 1, -1, -1):
+        path = ".".join(parts[:end])
+        module = model.get_submodule(path)
+        if isinstance(module, PreTrainedModel):
+            return path, module
+    return None
+
+
+def embeddings(model: nn.Module) -> tuple[nn.Module, ...]:
+    """The modules that embed the input of each stack of `model`, each once.
+
+    With all weights frozen, their output must require a gradient for one to reach every block.
+
+    Raises:
+        StackError: No stack of blocks was found.
+    """
+    found: dict[int, nn.Module] = {}
+    for stack in find_stacks(model):
+        held = owner(model, stack.name)
+        module = held[1].get_input_embeddings() if held else None
+        if isinstance(module, nn.Module):
+            found.setdefault(id(module), module)
+    return tuple(found.values())
+
+
+def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
+    """The norm that `model` applies to the output of `stack`'s last block; None without one.
+
+    Looked for beside the module list, then beside each module around it, up to the innermost
+    `PreTrainedModel`: the last norm there that is not one of embeddings.
+    """
+    held = owner(model, stack.name)
+    stop = held[0] if held else ""
+    if held and held[1].config.model_type in _NORM_OF_POSITIONS:
+        return None
+    path = stack.name
+    while path != stop and path:
+        path = path.rpartition(".")[0]
+        norms = [
+            child
+            for name, child in model.get_submodule(path).named_children()
+            if is_norm(child) and not _NOT_FINAL.search(name)
+        ]
+        if norms:
+            return norms[-1]
+    return None
+
+
+def attention_modules(model: nn.Module, stacks: Sequence[Stack]) -> dict[nn.Module, int]:
+    """The row of each attention module in a block that computes through `AttentionInterface`.
+
+    A model whose attention goes its own way (CodeGen), or that has none, gives an empty mapping.
+    """
+    return {
+        module: row
+        for row, ref in enumerate(all_refs(stacks))
+        for module in model.get_submodule(ref.name).modules()
+        if _uses_interface(type(module))
+    }
+
+
+def _uses_interface(kind: type[nn.Module]) -> bool:
+    code = getattr(inspect.unwrap(kind.forward), "__code__", None)
+    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
