@@ -1,6 +1,7 @@
 """Text as examples, and examples as batches."""
 
 from layerwise.data.batches import Batch, BatchSet
+from layerwise.data.probes import probes
 from layerwise.data.text import Example, TextData, read
 
-__all__ = ["Batch", "BatchSet", "Example", "TextData", "read"]
+__all__ = ["Batch", "BatchSet", "Example", "TextData", "probes", "read"]

@@ -52,6 +52,8 @@ class Batch:
             an encoder-decoder, whose encoder reads nothing but prompt, not padding).
         decoder_mask: The same for ``decoder_input_ids``; None unless encoder-decoder.
         index: The position of each example in the data: what makes sharded runs agree.
+        pooled: The position of the token whose state stands for the whole row; None where the
+            objective pools nothing.
     """
 
     inputs: Mapping[str, Tensor]
@@ -59,6 +61,7 @@ class Batch:
     token_mask: Bool[Tensor, "n t"]
     index: Int[Tensor, "n"]
     decoder_mask: Bool[Tensor, "n u"] | None = None
+    pooled: Int[Tensor, "n"] | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -68,10 +71,11 @@ class Batch:
         return replace(
             self,
             inputs={k: v.to(device) for k, v in self.inputs.items()},
-            labels=None if self.labels is None else self.labels.to(device),
             token_mask=self.token_mask.to(device),
             index=self.index.to(device),
+            labels=None if self.labels is None else self.labels.to(device),
             decoder_mask=None if self.decoder_mask is None else self.decoder_mask.to(device),
+            pooled=None if self.pooled is None else self.pooled.to(device),
         )
 
 

@@ -2,17 +2,19 @@
 
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
-from layerwise.models.load import ModelKind
+from layerwise.models.kind import ModelKind
 from layerwise.objectives.causal_lm import CAUSAL_LM
+from layerwise.objectives.masked_lm import MASKED_LM
 from layerwise.objectives.record import Objective
 from layerwise.objectives.seq2seq import decoder_start
 from layerwise.objectives.sft import SFT
+from layerwise.objectives.simcse import SIMCSE
 from layerwise.registry import Registry
 
 __all__ = ["OBJECTIVES", "Objective", "decoder_start", "resolve"]
 
 OBJECTIVES = Registry[Objective]("objective")
-for _objective in (CAUSAL_LM, SFT):
+for _objective in (CAUSAL_LM, SFT, MASKED_LM, SIMCSE):
     OBJECTIVES.add(_objective.name, _objective)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from layerwise.data.batches import BatchSet, assemble, by_length, causal_batch, text_rows
 from layerwise.data.text import TextData
-from layerwise.models.load import ModelKind
+from layerwise.models.kind import ModelKind
 from layerwise.objectives.record import Objective
 from layerwise.objectives.seq2seq import prefix_batches
 from layerwise.objectives.token_loss import model_losses

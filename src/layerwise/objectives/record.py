@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from layerwise.data.batches import Batch, BatchSet
 from layerwise.data.text import TextData
-from layerwise.models.load import ModelKind
+from layerwise.models.kind import ModelKind
 from layerwise.shapes import Tensor
 
 __all__ = ["BatchMaker", "Objective", "as_it_is"]

@@ -5,13 +5,13 @@ log-probabilities and the gradient beside them. Here one pass over the logits gi
 in the same memory, the gradient.
 """
 
-import inspect
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
 from layerwise.data.batches import IGNORED, Batch
+from layerwise.objectives.forward import accepted
 from layerwise.shapes import Tensor
 
 __all__ = ["cross_entropy", "model_losses"]
@@ -38,13 +38,10 @@ def model_losses(model: Any, batch: Batch) -> Tensor:
     if labels is None:
         message = "a token loss needs a batch with labels"
         raise ValueError(message)
-    options: dict[str, Any] = {}
-    accepted = inspect.signature(model.forward).parameters
-    if "use_cache" in accepted:
-        options["use_cache"] = False
-    if "logits_to_keep" in accepted:
-        labelled = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
-        options["logits_to_keep"], labels = labelled, labels[:, labelled]
+    labelled = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
+    options = accepted(model, use_cache=False, logits_to_keep=labelled)
+    if "logits_to_keep" in options:
+        labels = labels[:, labelled]
     return cross_entropy(model(**batch.inputs, **options).logits, labels)
 
 
