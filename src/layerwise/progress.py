@@ -1,14 +1,19 @@
 """How long work reports how far it is, without knowing who listens."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
 __all__ = ["Progress", "silent"]
 
 T = TypeVar("T")
 
-#: Wraps an iterable of known length under a title and reports as it is consumed.
-Progress = Callable[[Iterable[T], str, int], Iterator[T]]
+
+class Progress(Protocol):
+    """Passes items on under a title, and reports as they are consumed."""
+
+    def __call__(self, items: Iterable[T], title: str, total: int) -> Iterator[T]:
+        """`items` as they are; `total` says how many there will be."""
+        ...
 
 
 def silent(items: Iterable[T], title: str, total: int) -> Iterator[T]:  # noqa: ARG001

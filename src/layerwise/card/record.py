@@ -215,7 +215,7 @@ class LayerCard:
         """The same card with `advice`."""
         return replace(self, advice=advice)
 
-    def place(self, goal: str = "balanced", *, layers: int | None = None, **options: Any) -> Any:
+    def place(self, goal: str | None = None, *, layers: int | None = None, **options: Any) -> Any:
         """The `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
         return verbs.call("place", self, goal, layers=layers, **options)
 

@@ -1,0 +1,158 @@
+"""Attention entropy beside fused attention: same output, and the entropy of sampled query rows.
+
+Models that compute attention through transformers' `AttentionInterface` are heard by wrapping the
+function that they already use, for the time of the pass: masks, output and configuration stay as
+they are. Models that return attention weights from the attention module are read there.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface
+
+from layerwise.seeds import derive
+from layerwise.shapes import Bool, Float, Int, Tensor
+
+__all__ = ["QueryRows", "entropy_of_rows", "entropy_of_weights", "intercepted", "sample_rows"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class QueryRows:
+    """Which query positions of each example are looked at.
+
+    Attributes:
+        positions: Query positions; a row shorter than the widest repeats its last one.
+        weights: How many counted tokens each position stands for; 0 on the repeats.
+        counts: Counted tokens of each example.
+        sampled: Distinct positions of each example.
+    """
+
+    positions: Int[Tensor, "n q"]
+    weights: Float[Tensor, "n q"]
+    counts: Float[Tensor, "n"]
+    sampled: Float[Tensor, "n"]
+
+
+def sample_rows(
+    mask: Bool[Tensor, "n t"], index: Int[Tensor, "n"], *, rows: int, seed: int
+) -> QueryRows:
+    """At most `rows` counted positions of each example, without replacement; 0 takes them all.
+
+    The draw depends on `seed` and the example's place in the data alone, never on its batch.
+    """
+    chosen = [
+        _draw(np.flatnonzero(m), rows=rows, seed=derive(seed, "query rows", int(i)))
+        for m, i in zip(mask.cpu().numpy(), index.cpu().numpy(), strict=True)
+    ]
+    widest = max(1, *(len(c) for c in chosen))
+    positions = np.zeros((len(chosen), widest), dtype=np.int64)
+    weights = np.zeros((len(chosen), widest), dtype=np.float64)
+    counts = mask.sum(1).cpu().numpy().astype(np.float64)
+    for i, c in enumerate(chosen):
+        positions[i, : len(c)] = c
+        weights[i, : len(c)] = counts[i] / max(1, len(c))
+    sampled = np.array([len(c) for c in chosen], dtype=np.float64)
+    place = lambda x: torch.from_numpy(x).to(mask.device)  # noqa: E731  # four alike in a row
+    return QueryRows(place(positions), place(weights), place(counts), place(sampled))
+
+
+def _draw(valid: np.ndarray, *, rows: int, seed: int) -> np.ndarray:
+    if not rows or len(valid) <= rows:
+        return valid
+    return np.sort(np.random.default_rng(seed).choice(valid, size=rows, replace=False))
+
+
+def entropy_of_rows(
+    query: Float[Tensor, "n h t e"],
+    key: Float[Tensor, "n k s e"],
+    *,
+    rows: QueryRows,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    scaling: float,
+    causal: bool,
+) -> Float[Tensor, "n q"]:
+    """Entropy in nats of softmax attention at the chosen query rows, mean over heads.
+
+    Args:
+        query: Queries, h heads.
+        key: Keys, k heads, each serving h / k query heads in turn.
+        rows: The query positions to look at.
+        mask: Boolean (true attends) or additive mask, (n|1, h|1, t, s); None for none.
+        bias: Additive position bias, (n|1, h|1, t, s).
+        scaling: What the products are multiplied by.
+        causal: Whether later keys are hidden, where there is no mask to say so.
+    """
+    n, heads, _, width = query.shape
+    keys, length = key.shape[1], key.shape[2]
+    take = rows.positions[:, None, :, None].expand(n, heads, -1, width)
+    picked = query.detach().gather(2, take).reshape(n, keys, -1, width)
+    scores = (picked.float() @ key.detach().float().transpose(-1, -2)) * scaling
+    scores = scores.reshape(n, heads, -1, length)
+    if bias is not None:
+        scores = scores + _rows_of(bias.detach(), rows)
+    if mask is None and causal:
+        ahead = torch.arange(length, device=scores.device) > rows.positions[:, None, :, None]
+        scores = scores.masked_fill(ahead, -torch.inf)
+    elif mask is not None:
+        chosen = _rows_of(mask, rows)
+        hidden = ~chosen if chosen.dtype == torch.bool else None
+        scores = scores + chosen if hidden is None else scores.masked_fill(hidden, -torch.inf)
+    return _entropy(scores).mean(1)
+
+
+def _rows_of(full: Tensor, rows: QueryRows) -> Tensor:
+    """The chosen query rows of a mask or bias, (n, h|1, q, s)."""
+    n = rows.positions.shape[0]
+    wide = full.expand(n, -1, -1, -1)
+    take = rows.positions[:, None, :, None].expand(n, wide.shape[1], -1, wide.shape[3])
+    return wide.gather(2, take)
+
+
+def _entropy(scores: Float[Tensor, "n h q s"]) -> Float[Tensor, "n h q"]:
+    """-sum p log p of softmax(scores), where hidden scores are -inf or very small."""
+    log_p = scores.log_softmax(-1)
+    p = log_p.exp()
+    return -(p * log_p.masked_fill(p == 0, 0.0)).sum(-1)
+
+
+def entropy_of_weights(
+    weights: Float[Tensor, "n h t s"], *, rows: QueryRows
+) -> Float[Tensor, "n q"]:
+    """Entropy in nats of attention weights at the chosen query rows, mean over heads."""
+    p = _rows_of(weights.detach().float(), rows)
+    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1).mean(1)
+
+
+#: Called with the attention function's own arguments, beside each call to it.
+Listener = Callable[..., None]
+
+
+@contextmanager
+def intercepted(implementation: str | None, listener: Listener) -> Iterator[bool]:
+    """Inside, `listener` hears each attention call; yields whether there is anything to hear.
+
+    `implementation` is the model's (``"sdpa"``). The wrapped function is put back on any exit.
+    """
+    mapping = AttentionInterface()
+    if implementation is None or implementation not in mapping:
+        yield False
+        return
+    original = mapping[implementation]
+
+    def heard(module: Any, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
+        listener(module, query, key, *args, **kwargs)
+        return original(module, query, key, *args, **kwargs)
+
+    AttentionInterface.register(implementation, heard)
+    try:
+        yield True
+    finally:
+        AttentionInterface.register(implementation, original)

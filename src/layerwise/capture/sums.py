@@ -1,0 +1,150 @@
+"""Everything a pass adds up: the product of its accumulators."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import torch
+
+from layerwise.capture.accumulators import GramRows, Moments, Sum, Table, merge_named
+from layerwise.capture.clock import Clock
+from layerwise.capture.hooks import Heard, Listener, Site
+from layerwise.shapes import Tensor
+
+__all__ = ["PassSums", "Timing", "batch_columns"]
+
+
+@dataclass
+class PassSums:
+    """The accumulators of one pass; a monoid, as each of its parts is.
+
+    Attributes:
+        examples: One row an example.
+        batches: One row a batch.
+        gradients: Sum over examples of each adapted module's B gradient.
+        kept: The gradients of the examples kept for the Gram matrices.
+        inputs: The moments of each distinct input, by the first module that reads it.
+        leaders: The first module that reads the same input, for each module that ran.
+    """
+
+    examples: Table = field(default_factory=Table.zero)
+    batches: Table = field(default_factory=Table.zero)
+    gradients: dict[str, Sum] = field(default_factory=dict)
+    kept: dict[str, GramRows] = field(default_factory=dict)
+    inputs: dict[str, Moments] = field(default_factory=dict)
+    leaders: dict[str, str] = field(default_factory=dict)
+
+    def merge(self, other: Self) -> Self:
+        """Both passes as one."""
+        return type(self)(
+            examples=self.examples.merge(other.examples),
+            batches=self.batches.merge(other.batches),
+            gradients=merge_named([self.gradients, other.gradients]),
+            kept=merge_named([self.kept, other.kept]),
+            inputs=merge_named([self.inputs, other.inputs]),
+            leaders={**other.leaders, **self.leaders},
+        )
+
+    def add_examples(
+        self, heard: Heard, losses: Tensor, keys: np.ndarray, *, sites: Sequence[Site], blocks: int
+    ) -> None:
+        """Add what one batch said of its examples; `keys` are their places in the data."""
+        columns = _example_columns(heard, losses, sites=len(sites), blocks=blocks)
+        self.examples.update(columns, key=keys)
+        kept_keys = keys[heard.keep.cpu().numpy()]
+        for m, gradient in heard.gradient_sum.items():
+            self.gradients.setdefault(sites[m].name, Sum.zero()).update(gradient)
+        for m, rows in heard.kept.items():
+            self.kept.setdefault(sites[m].name, GramRows.zero()).update(rows, key=kept_keys)
+
+    def take_inputs(self, listener: Listener) -> None:
+        """Take over what the listener streamed: the moments of the modules' inputs."""
+        names = [site.name for site in listener.sites]
+        self.inputs = {names[m]: moments for m, moments in listener.moments.items()}
+        self.leaders = {names[m]: names[lead] for m, lead in listener.leaders.items()}
+
+
+def _example_columns(
+    heard: Heard, losses: Tensor, *, sites: int, blocks: int
+) -> dict[str, np.ndarray]:
+    """One row an example: additive columns, NaN where a block or module was not heard."""
+    entropy = {row: total for row, (total, _) in heard.entropy.items()}
+    variance = {row: spread for row, (_, spread) in heard.entropy.items()}
+    rank = next((e.shape[1] for e in heard.column_energy.values()), 0)
+    ranks = [
+        _columns({m: e[:, r] for m, e in heard.column_energy.items()}, sites, heard.examples)
+        for r in range(rank)
+    ]
+    tokens = {row: heard.folded(mask.sum(1).float()) for row, mask in heard.masks.items()}
+    return {
+        "losses": heard.folded(losses.detach().float()).cpu().numpy(),
+        "tokens": _columns(tokens, blocks, heard.examples),
+        "entropy": _columns(entropy, blocks, heard.examples),
+        "entropy_variance": _columns(variance, blocks, heard.examples),
+        "gradient_energy": _columns(heard.gradient_energy, blocks, heard.examples),
+        "column_energy": np.stack(ranks, -1) if ranks else np.zeros((heard.examples, sites, 0)),
+        "input_energy": _columns(heard.input_energy, sites, heard.examples),
+        "input_tokens": _columns(heard.input_tokens, sites, heard.examples),
+    }
+
+
+def _columns(heard: Mapping[int, Tensor], width: int, examples: int) -> np.ndarray:
+    """(examples, width) float64 with each heard column in its place and NaN elsewhere."""
+    table = np.full((examples, width), np.nan)
+    if heard:
+        values = torch.stack([v.double() for v in heard.values()], 1)
+        table[:, list(heard)] = values.cpu().numpy()
+    return table
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The moments of one batch that belong to no block.
+
+    Attributes:
+        start: Before the forward.
+        turn: Between forward and backward.
+        end: After the backward.
+        spans_at_turn: How many spans of the listener's own work lay in the forward.
+        tokens: Tokens of the batch, padding included.
+    """
+
+    start: object
+    turn: object
+    end: object
+    spans_at_turn: int
+    tokens: int
+
+
+def batch_columns(
+    heard: Heard, timing: Timing, clock: Clock, *, blocks: int
+) -> dict[str, np.ndarray]:
+    """One row for the batch: the model's own seconds and saved bytes, in blocks and outside."""
+    own = np.array([0.0] + [clock.seconds(a, b) for a, b in heard.spans]).cumsum()
+    forward = _block_seconds(heard, own, clock, "forward start", "forward end", blocks)
+    backward = _block_seconds(heard, own, clock, "backward start", "backward end", blocks)
+    turn = own[timing.spans_at_turn]
+    whole_forward = clock.seconds(timing.start, timing.turn) - turn
+    whole_backward = clock.seconds(timing.turn, timing.end) - (own[-1] - turn)
+    outside = [whole_forward - np.nansum(forward), whole_backward - np.nansum(backward)]
+    saved = [heard.saved_bytes.get(row, np.nan) for row in range(blocks)]
+    return {
+        "batch_tokens": np.array([timing.tokens]),
+        "forward_seconds": forward[None],
+        "backward_seconds": backward[None],
+        "outside_seconds": np.maximum(outside, 0.0)[None],
+        "activation_bytes": np.array([saved], dtype=np.float64),
+    }
+
+
+def _block_seconds(
+    heard: Heard, own: np.ndarray, clock: Clock, start: str, end: str, blocks: int
+) -> np.ndarray:
+    """Seconds of each block between two marks, less the own work in between; NaN where unheard."""
+    seconds = np.full(blocks, np.nan)
+    for row in range(blocks):
+        if (start, row) in heard.marks and (end, row) in heard.marks:
+            (from_, before), (to, after) = heard.marks[start, row], heard.marks[end, row]
+            seconds[row] = max(0.0, clock.seconds(from_, to) - (own[after] - own[before]))
+    return seconds

@@ -1,0 +1,211 @@
+"""A model, some text and an objective in; a `LayerCard` out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from layerwise.capture import LayerStats, Plan, capture
+from layerwise.card.record import (
+    Agreement,
+    CaptureInfo,
+    DataInfo,
+    LayerCard,
+    LayerRow,
+    ModelInfo,
+    StackInfo,
+)
+from layerwise.data.batches import BatchSet
+from layerwise.data.text import TextData
+from layerwise.models.load import LoadedModel
+from layerwise.objectives.record import Objective
+from layerwise.progress import Progress, silent
+from layerwise.provenance import collect
+from layerwise.signals import COLUMNS, residual
+from layerwise.signals.cost import outside_seconds, plain_step_seconds
+from layerwise.signals.gain import DAMPING, single_gains
+from layerwise.signals.residual import residual_norm
+
+__all__ = ["make_card"]
+
+#: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
+REPLICATES = 1000
+
+#: Columns that no `--signals` leaves out: what a placement costs comes from them.
+COSTS = ("forward_seconds", "backward_seconds", "activation_bytes")
+
+
+def make_card(
+    loaded: LoadedModel,
+    data: TextData,
+    objective: Objective,
+    plan: Plan,
+    *,
+    batch_size: int = 8,
+    max_length: int = 128,
+    progress: Progress = silent,
+) -> LayerCard:
+    """The Layer Card of `loaded` on `data` under `objective`, from one pass; without advice.
+
+    Args:
+        loaded: The model.
+        data: The text.
+        objective: What the loss is.
+        plan: What to measure, and with which adapters, samples and seed.
+        batch_size: Examples a batch; changes time and memory, not the numbers.
+        max_length: Tokens an example is cut at.
+        progress: Hears how far the pass is.
+
+    Raises:
+        LayerwiseError: What cannot be measured, and what to type instead.
+    """
+    batches = objective.make_batches(
+        loaded.tokenizer,
+        data,
+        batch_size=batch_size,
+        max_length=max_length,
+        seed=plan.seed,
+        kind=loaded.kind,
+        decoder_start=getattr(loaded.model.config, "decoder_start_token_id", None),
+    )
+    stats = capture(loaded, objective, batches.batches, plan, progress=progress)
+    return LayerCard(
+        model=_model_info(loaded),
+        data=_data_info(data, batches, objective, max_length=max_length),
+        capture=_capture_info(
+            loaded, stats, plan, batch_size=batch_size, notes=(*batches.notes, *stats.notes)
+        ),
+        layers=_rows(loaded, stats, plan),
+        agreement=_agreement(stats, plan),
+        provenance=collect(device=str(next(loaded.model.parameters()).device)),
+        absent=stats.absent or {},
+        arrays=_arrays(stats),
+    )
+
+
+def _model_info(loaded: LoadedModel) -> ModelInfo:
+    stacks = tuple(
+        StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in loaded.stacks
+    )
+    return ModelInfo(
+        source=loaded.source,
+        architecture=type(loaded.model).__name__,
+        parameters=sum(p.numel() for p in loaded.model.parameters()),
+        stacks=stacks,
+        revision=loaded.revision,
+        files=loaded.files,
+        base=loaded.base,
+    )
+
+
+def _data_info(
+    data: TextData, batches: BatchSet, objective: Objective, *, max_length: int
+) -> DataInfo:
+    return DataInfo(
+        source=data.source,
+        sha256=data.sha256,
+        examples=len(data.examples) - batches.dropped,
+        tokens=batches.tokens,
+        objective=objective.name,
+        truncated=batches.truncated,
+        dropped=batches.dropped,
+        max_length=max_length,
+        columns=data.columns,
+    )
+
+
+def _capture_info(
+    loaded: LoadedModel, stats: LayerStats, plan: Plan, *, batch_size: int, notes: Sequence[str]
+) -> CaptureInfo:
+    forward, backward = outside_seconds(stats)
+    return CaptureInfo(
+        seconds=stats.seconds,
+        peak_memory_bytes=stats.peak_memory_bytes,
+        plain_step_seconds=plain_step_seconds(stats),
+        outside_forward_seconds=float(forward),
+        outside_backward_seconds=float(backward),
+        rank=plan.rank,
+        targets=tuple(sorted({m.name.rpartition(".")[2] for m in stats.modules})),
+        seed=plan.seed,
+        readout=plan.readout,
+        batch_size=batch_size,
+        dtype=str(loaded.model.dtype).removeprefix("torch."),
+        damping=DAMPING,
+        entropy_rows=plan.entropy_rows,
+        gram_examples=0 if stats.gram is None else stats.gram.shape[1],
+        bootstrap=REPLICATES,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _columns(stats: LayerStats, plan: Plan) -> dict[str, np.ndarray]:
+    """Every column that the plan asked for and the pass could measure, (l,) each."""
+    absent = stats.absent or {}
+    wanted = [name for name in plan.signals if name not in absent and name in COLUMNS]
+    columns = {name: COLUMNS[name](stats) for name in (*wanted, *COSTS)}
+    if "attention_entropy" in columns:
+        columns["attention_entropy_error"] = COLUMNS["attention_entropy_error"](stats)
+    if "residual_norm" in columns:
+        replicates = residual.bootstrap(stats, replicates=REPLICATES, seed=plan.seed)
+        low, high = residual.interval(replicates)
+        columns |= {"residual_norm_low": low, "residual_norm_high": high}
+    if "gain" in plan.signals and stats.gram is not None:
+        columns["gain"] = single_gains(stats.gram, damping=DAMPING)
+    return columns
+
+
+def _rows(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> tuple[LayerRow, ...]:
+    columns = {name: _optional(values) for name, values in _columns(stats, plan).items()}
+    rows = []
+    for i, block in enumerate(stats.blocks):
+        modules = [m for m in stats.modules if m.row == i]
+        sizes = (plan.rank * (m.in_features + m.out_features) for m in modules)
+        module = loaded.model.get_submodule(block.name)
+        values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
+        row = LayerRow(
+            stack=block.stack,
+            index=block.index,
+            name=block.name,
+            adapter_parameters=sum(sizes),
+            parameters=sum(p.numel() for p in module.parameters()),
+            modules=tuple(m.name for m in modules),
+            **values,
+        )
+        rows.append(row)
+    return tuple(rows)
+
+
+def _optional(values: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(v) else float(v) for v in values]
+
+
+def _agreement(stats: LayerStats, plan: Plan) -> Agreement:
+    """How stable the ranking by residual norm is over examples and over adapter ranks."""
+    if "residual_norm" not in plan.signals:
+        return Agreement()
+    whole = residual_norm(stats)
+    known = ~np.isnan(whole)
+    replicates = residual.bootstrap(stats, replicates=REPLICATES, seed=plan.seed)
+    ranks = [r for r in (1, 4, 8) if r < plan.rank]
+    smaller = np.stack([residual_norm(stats, rank=r) for r in (*ranks, plan.rank)])[:, known]
+    pairs = [residual.spearman_to(row, smaller) for row in smaller]
+    return Agreement(
+        bootstrap_spearman=float(
+            np.median(residual.spearman_to(whole[known], replicates[:, known]))
+        ),
+        rank_stability=float(np.min(pairs)) if ranks else None,
+    )
+
+
+def _arrays(stats: LayerStats) -> Mapping[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {"index": stats.index, "losses": stats.losses}
+    if stats.gram is not None:
+        arrays["gram"] = stats.gram
+    if stats.column_energy is not None:
+        arrays["gradient_norms"] = np.sqrt(stats.column_energy.sum(-1))
+    if stats.spectra is not None:
+        firsts = [
+            next(m.name for m in stats.modules if m.source == s) for s in range(len(stats.spectra))
+        ]
+        arrays |= {f"spectrum/{name}": v for name, v in zip(firsts, stats.spectra, strict=True)}
+    return arrays

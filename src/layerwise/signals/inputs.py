@@ -1,0 +1,46 @@
+"""How well conditioned the inputs of the adapted modules are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from layerwise.capture.stats import LayerStats
+from layerwise.shapes import Array, Float64
+
+__all__ = ["activation_energy", "effective_rank", "effective_rank_of"]
+
+
+def activation_energy(stats: LayerStats) -> Float64[Array, "l"]:
+    """Mean squared entry of the adapted modules' inputs, E ||phi||^2 / d, mean over modules.
+
+    Source: arXiv 2602.04019, activation energy sigma.
+    """
+    assert stats.input_energy is not None  # noqa: S101  # the plan measured inputs
+    assert stats.input_tokens is not None  # noqa: S101
+    return _over_modules(stats, stats.input_energy.sum(0) / stats.input_tokens.sum(0))
+
+
+def effective_rank(stats: LayerStats) -> Float64[Array, "l"]:
+    """Effective rank of the inputs' token covariance, mean over the block's adapted modules."""
+    assert stats.spectra is not None  # noqa: S101  # the plan measured covariances
+    return _over_modules(stats, [effective_rank_of(values) for values in stats.spectra])
+
+
+def effective_rank_of(eigenvalues: Float64[Array, "d"]) -> float:
+    """exp(entropy) of the normalised spectrum: between 1 and the number of non-zero eigenvalues.
+
+    Source: Roy and Vetterli, The effective rank (EUSIPCO 2007). A spectrum of zeros has rank 0.
+    """
+    total = eigenvalues.sum()
+    if total <= 0:
+        return 0.0
+    p = eigenvalues[eigenvalues > 0] / total
+    return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def _over_modules(stats: LayerStats, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The mean over each block's modules of a value of their input; NaN for a block without any."""
+    column = np.full(len(stats.blocks), np.nan)
+    for row in {module.row for module in stats.modules}:
+        column[row] = np.mean([values[m.source] for m in stats.modules if m.row == row])
+    return column
