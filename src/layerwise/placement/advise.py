@@ -1,0 +1,158 @@
+"""What to adapt, why, and what would make the answer surer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from layerwise.card.record import Advice, LayerCard
+from layerwise.errors import PlacementError
+from layerwise.placement.place import ADVISED, Choice, choose
+from layerwise.placement.policies import POLICIES
+from layerwise.placement.rows import adaptable_rows
+
+__all__ = ["ENOUGH", "WIDE", "advise"]
+
+#: The rank correlation below which a ranking is called unsure (METHODS section 5, transfer).
+ENOUGH = 0.9
+#: The width of an interval, over its value, above which it is called wide (ours).
+WIDE = 0.3
+
+
+def advise(card: LayerCard, *, goal: str = "balanced", layers: int | None = None) -> Advice:
+    """Evenly spread blocks from the lowest that `goal` allows, and what the evidence says.
+
+    The verdict is ``flat`` where no two blocks' residual norms are told apart by their intervals
+    (or none were measured). The coupled gain's choice at the same size stands beside the advice;
+    until placements have been trained and compared, it does not overrule it.
+
+    Raises:
+        UnknownNameError: There is no such goal.
+        PlacementError: The model does not have so many blocks that can be adapted.
+    """
+    choice = choose(card, layers=layers, goal=goal)
+    gain = _gain_rows(card, len(choice.rows))
+    flat = _is_flat(card)
+    return Advice(
+        verdict="flat" if flat else "place",
+        layers=choice.rows,
+        policy=ADVISED,
+        reason=_reason(card, choice, gain=gain, goal=goal, flat=flat),
+        remedies=_remedies(card, flat=flat),
+        gain_layers=gain,
+    )
+
+
+def _gain_rows(card: LayerCard, k: int) -> tuple[int, ...]:
+    """What the coupled gain takes; nothing where the card has no Gram matrices."""
+    try:
+        return POLICIES["gain"](card, k, rows=adaptable_rows(card))
+    except PlacementError:
+        return ()
+
+
+def _intervals(card: LayerCard) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of the residual norms that have an interval."""
+    low, high = card.column("residual_norm_low"), card.column("residual_norm_high")
+    known = np.isfinite(low) & np.isfinite(high)
+    return low[known], high[known]
+
+
+def _is_flat(card: LayerCard) -> bool:
+    """Whether one value lies in every interval, so that no two of them are apart."""
+    low, high = _intervals(card)
+    return low.size == 0 or bool(low.max() <= high.min())
+
+
+def _reason(card: LayerCard, choice: Choice, *, gain: Sequence[int], goal: str, flat: bool) -> str:
+    """One sentence with the figures behind the advice."""
+    spread = f"{len(choice.rows)} of {len(card.layers)} blocks are spread evenly, the default as"
+    parts = [
+        _evidence(card, flat=flat),
+        f"{spread} long as no placements have been trained and compared",
+        _bound(card, choice, goal),
+        _beside_gain(choice, gain),
+    ]
+    return "; ".join(parts) + "."
+
+
+def _evidence(card: LayerCard, *, flat: bool) -> str:
+    low, high = _intervals(card)
+    if low.size == 0:
+        return "No residual norms with intervals were measured, so no block stands out"
+    if flat:
+        return (
+            f"The residual-norm intervals of all {low.size} blocks share a value "
+            f"({low.max():.3g} to {high.min():.3g}), so no two blocks are told apart"
+        )
+    low, high = card.column("residual_norm_low"), card.column("residual_norm_high")
+    top, bottom = int(np.nanargmax(low)), int(np.nanargmin(high))
+    return (
+        f"The residual norm of {card.layers[top].name} (at least {low[top]:.3g}) is above that of "
+        f"{card.layers[bottom].name} (at most {high[bottom]:.3g})"
+    )
+
+
+def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
+    """What the goal did to the choice."""
+    lowest = card.layers[choice.rows[0]].name
+    if choice.cost is None:
+        return f"goal {goal} could not be applied, since the card has no timings"
+    step = f"a step takes {choice.cost.step_ratio:.2f} of one with all blocks"
+    allowed = f"goal {goal} allows {choice.allowed:.2f}"
+    if not choice.affordable:
+        return f"they start at {lowest}, the cheapest there is, and {step} where {allowed}"
+    return f"they start at {lowest}, the lowest that keeps the cost, and {step} where {allowed}"
+
+
+def _beside_gain(choice: Choice, gain: Sequence[int]) -> str:
+    if not gain:
+        return "the coupled gain was not measured to compare with"
+    shared = len(set(choice.rows) & set(gain))
+    return f"the coupled gain alone would take {shared} of the same {len(gain)}"
+
+
+def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:
+    """What would make the advice surer, for the weakest link first."""
+    links = [*_examples(card, flat=flat), *_rank(card), *_signals(card)]
+    links.sort(key=lambda link: link[0])
+    second = "make a second card on other text and hold it against this one: layerwise compare"
+    return (*(text for _, text in links), second)
+
+
+Link = tuple[float, str]
+
+
+def _examples(card: LayerCard, *, flat: bool) -> list[Link]:
+    """More examples, where the ranking or the intervals are unsure; 0 is no confidence, 1 full."""
+    low, high = _intervals(card)
+    agreement = card.agreement.bootstrap_spearman
+    width = float(np.median(2.0 * (high - low) / (high + low))) if np.any(high > 0.0) else 0.0
+    reasons: list[Link] = []
+    if flat:
+        reasons.append((0.0, "no two blocks are told apart"))
+    if agreement is not None and agreement < ENOUGH:
+        reasons.append((agreement, f"resampled rankings agree at {agreement:.2f} only"))
+    if width > WIDE:
+        reasons.append((1.0 - width, f"intervals are {width:.0%} of their norm wide"))
+    if not reasons:
+        return []
+    why = ", ".join(text for _, text in reasons)
+    more = 4 * card.data.examples
+    return [(min(reasons)[0], f"measure more text ({why}): layerwise card with --examples {more}")]
+
+
+def _rank(card: LayerCard) -> list[Link]:
+    stability = card.agreement.rank_stability
+    if stability is None or stability >= ENOUGH:
+        return []
+    rank = 2 * card.capture.rank
+    why = f"rankings at several adapter ranks agree at {stability:.2f} only"
+    return [(stability, f"measure at a larger rank ({why}): layerwise card with --rank {rank}")]
+
+
+def _signals(card: LayerCard) -> list[Link]:
+    """Signals that the card could have had: those absent for a reason in the model cannot help."""
+    if np.isfinite(card.column("attention_entropy")).any() or "attention_entropy" in card.absent:
+        return []
+    why = "ski placements cannot be compared without attention entropy"
+    return [(ENOUGH, f"measure all signals ({why}): layerwise card without --signals")]

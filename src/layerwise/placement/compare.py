@@ -1,0 +1,102 @@
+"""Cards of one model against each other: does one's ranking of blocks hold for the other?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from layerwise.card.record import LayerCard, ModelInfo
+from layerwise.errors import BadInputError, SchemaError
+from layerwise.signals.ranks import spearman
+
+__all__ = ["USABLE", "Comparison", "PairAgreement", "compare"]
+
+#: The agreement at which one card may stand for another.
+USABLE = 0.9
+
+
+@dataclass(frozen=True)
+class PairAgreement:
+    """How two cards agree, each by its position among the cards compared.
+
+    Attributes:
+        first: Position of one card.
+        second: Position of the other.
+        spearman: Rank correlation of their residual norms.
+        usable: Whether one can be the reference of the other.
+    """
+
+    first: int
+    second: int
+    spearman: float
+    usable: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The agreement of every pair of some cards.
+
+    Attributes:
+        model: The source of the model that they are of.
+        data: The text and objective of each card.
+        pairs: Every pair once, the lower position first.
+        threshold: The agreement from which on a pair is usable.
+    """
+
+    model: str
+    data: tuple[str, ...]
+    pairs: tuple[PairAgreement, ...]
+    threshold: float
+
+
+def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Comparison:
+    """The rank agreement of the residual norms of each pair of `cards`.
+
+    Source: METHODS section 5, transfer (arXiv 2602.04019).
+
+    Raises:
+        BadInputError: There are fewer than two cards, or one has no residual norms.
+        SchemaError: A card is of another model than the first.
+    """
+    if len(cards) < 2:
+        msg = "cards to compare"
+        raise BadInputError(msg, value=len(cards), expected="at least 2", hint="compare CARD CARD")
+    for card in cards[1:]:
+        _refuse_another_model(cards[0].model, card.model)
+    norms = [_residual_norms(card) for card in cards]
+    pairs = []
+    for i, j in combinations(range(len(cards)), 2):
+        rho = spearman(norms[i], norms[j])
+        pairs.append(PairAgreement(i, j, rho, usable=rho >= threshold))
+    data = tuple(f"{card.data.source} ({card.data.objective})" for card in cards)
+    return Comparison(cards[0].model.source, data, tuple(pairs), threshold)
+
+
+def _residual_norms(card: LayerCard) -> np.ndarray:
+    norms = card.column("residual_norm")
+    if not np.isfinite(norms).all():
+        msg = "card without residual norms of every block"
+        raise BadInputError(msg, value=card.data.source, hint="make it with all signals")
+    return norms
+
+
+def _refuse_another_model(expected: ModelInfo, found: ModelInfo) -> None:
+    """Two cards are of one model where its shape and its weights (else its source) are the same."""
+    if expected.files and found.files:
+        same = sorted(expected.files.values()) == sorted(found.files.values())
+    else:
+        same = (expected.source, expected.revision) == (found.source, found.revision)
+    if same and _shape(expected) == _shape(found):
+        return
+    msg = "a card of another model"
+    raise SchemaError(msg, value=_shown(found), expected=_shown(expected))
+
+
+def _shape(model: ModelInfo) -> tuple[object, ...]:
+    return model.architecture, model.parameters, model.stacks
+
+
+def _shown(model: ModelInfo) -> str:
+    blocks = " + ".join(str(stack.blocks) for stack in model.stacks)
+    return f"{model.source} ({model.architecture}, {blocks} blocks)"

@@ -1,0 +1,114 @@
+"""What a training step costs with adapters on some blocks, from the times that a card measured.
+
+Source: METHODS section 5. A step is the full forward, the backward from the top down to the
+lowest adapted block (blocks below it need no gradient and keep no activations), and the work of
+the adapters themselves. Adapters were not in the pass that was timed, so theirs is an estimate
+(ours): a block's forward seconds for each of its parameters, times the adapters' parameters, once
+in the forward and twice in the backward, where each product has one for the weight and one for
+the input. A block whose own parameters the card does not hold adds no adapter work.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from layerwise.card.record import LayerCard
+from layerwise.errors import PlacementError
+from layerwise.placement.record import Cost
+
+__all__ = ["StepCost", "missing_timings", "placement_cost", "seconds", "step_cost"]
+
+_COLUMNS = ("forward_seconds", "backward_seconds", "activation_bytes")
+
+
+@dataclass(frozen=True, eq=False)
+class StepCost:
+    """The parts of a step's cost; arrays have one entry a block, in the order of execution.
+
+    Attributes:
+        forward: Seconds of the whole forward.
+        outside_backward: Seconds of the backward in no block.
+        backward: Seconds of each block's backward.
+        adapters: Seconds of the forward of each block's adapters.
+        activations: Bytes that autograd keeps for each block.
+    """
+
+    forward: float
+    outside_backward: float
+    backward: np.ndarray
+    adapters: np.ndarray
+    activations: np.ndarray
+
+    def backward_seconds(self, rows: Sequence[int]) -> float:
+        """Seconds of the backward with adapters on `rows`, at least one."""
+        blocks = self.backward[min(rows) :].sum()
+        return float(self.outside_backward + blocks + 2.0 * self.adapters[list(rows)].sum())
+
+    def seconds(self, rows: Sequence[int]) -> float:
+        """Seconds of forward and backward with adapters on `rows`, at least one."""
+        adapters = float(self.adapters[list(rows)].sum())
+        return self.forward + adapters + self.backward_seconds(rows)
+
+    def relative(self, rows: Sequence[int]) -> Cost:
+        """The cost with adapters on `rows`, relative to adapters on all blocks."""
+        every = range(len(self.backward))
+        kept = float(self.activations[min(rows) :].sum())
+        return Cost(
+            step_ratio=_ratio(self.seconds(rows), self.seconds(every)),
+            backward_ratio=_ratio(self.backward_seconds(rows), self.backward_seconds(every)),
+            activation_ratio=_ratio(kept, float(self.activations.sum())),
+        )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0.0 else 1.0
+
+
+def missing_timings(card: LayerCard) -> str | None:
+    """Why no cost can be computed from `card`; None where one can."""
+    missing = [name for name in _COLUMNS if not np.isfinite(card.column(name)).all()]
+    if not missing:
+        return None
+    return f"the card does not have {', '.join(missing)} of every block"
+
+
+def step_cost(card: LayerCard, *, rank: int | None = None) -> StepCost:
+    """The parts of a step's cost with adapters of `rank` (default: the card's).
+
+    Raises:
+        PlacementError: The card has no timings.
+    """
+    reason = missing_timings(card)
+    if reason is not None:
+        msg = f"no cost without timings: {reason}"
+        raise PlacementError(msg, hint="make the card again with this version")
+    forward = card.column("forward_seconds")
+    scale = (rank or card.capture.rank) / card.capture.rank
+    adapters = card.column("adapter_parameters") * scale
+    parameters = card.column("parameters")
+    per_parameter = np.divide(forward, parameters, out=np.zeros_like(forward), where=parameters > 0)
+    return StepCost(
+        forward=card.capture.outside_forward_seconds + float(forward.sum()),
+        outside_backward=card.capture.outside_backward_seconds,
+        backward=card.column("backward_seconds"),
+        adapters=per_parameter * adapters,
+        activations=card.column("activation_bytes"),
+    )
+
+
+def placement_cost(card: LayerCard, rows: Sequence[int], *, rank: int | None = None) -> Cost | None:
+    """The cost of adapters on `rows` relative to all blocks.
+
+    None where the card has no timings; `missing_timings` then says which.
+    """
+    return None if missing_timings(card) else step_cost(card, rank=rank).relative(rows)
+
+
+def seconds(card: LayerCard, rows: Sequence[int], *, rank: int | None = None) -> float:
+    """Seconds a batch of forward and backward with adapters on `rows`.
+
+    Raises:
+        PlacementError: The card has no timings.
+    """
+    return step_cost(card, rank=rank).seconds(rows)

@@ -1,0 +1,208 @@
+"""A placement from a card: by a policy, by a cost that may not be exceeded, or by hand."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+
+from layerwise.card.record import LayerCard
+from layerwise.errors import PlacementError
+from layerwise.placement.cost import StepCost, missing_timings, placement_cost, step_cost
+from layerwise.placement.policies import POLICIES
+from layerwise.placement.record import Cost, PlacedBlock, Placement
+from layerwise.placement.rows import adaptable_rows, parse_rows, resolve_rows, resolve_stack
+from layerwise.registry import Registry
+
+__all__ = ["ADVISED", "GOALS", "Choice", "choose", "place"]
+
+_LOG = logging.getLogger(__name__)
+
+#: The largest step time that each goal allows, relative to adapters on all blocks (ours).
+GOALS = Registry[float]("goal")
+for _name, _ratio in (("quality", 1.0), ("balanced", 0.75), ("cost", 0.5)):
+    GOALS.add(_name, _ratio)
+
+#: The policy with the best evidence, until measured evidence says otherwise.
+ADVISED = "uniform"
+_DEFAULT_GOAL = "balanced"
+#: Sums of the same seconds in another order differ by about this.
+_ROUNDING = 1e-9
+
+Pick = Callable[..., tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rows that were chosen.
+
+    Attributes:
+        rows: The rows, ascending.
+        policy: What chose them, or ``manual``.
+        allowed: The largest step ratio that was allowed; None where none was asked for.
+        cost: What they cost; None without timings.
+        notes: What was done otherwise than asked.
+    """
+
+    rows: tuple[int, ...]
+    policy: str
+    allowed: float | None = None
+    cost: Cost | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def affordable(self) -> bool:
+        """Whether a step is known to take no longer than was allowed."""
+        if self.allowed is None:
+            return True
+        return self.cost is not None and self.cost.step_ratio <= self.allowed + _ROUNDING
+
+
+def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
+    card: LayerCard,
+    *,
+    policy: str | None = None,
+    layers: int | None = None,
+    rows: str | Sequence[int | PlacedBlock] | None = None,
+    stack: str | None = None,
+    goal: str | None = None,
+    rank: int | None = None,
+    alpha: int | None = None,
+    seed: int = 0,
+) -> Placement:
+    """Adapters on some blocks of the model of `card`.
+
+    Args:
+        card: What was measured.
+        policy: What chooses the blocks, a name in `POLICIES`; None takes the advised one.
+        layers: How many blocks; None leaves it to the policy.
+        rows: The blocks themselves, in place of a policy: indices in `stack` (or in the only
+            stack), or text such as ``"3,7,11"`` and ``"encoder:0,2,decoder:1"``.
+        stack: The stack to stay in; a part of its name will do where only one stack has it.
+        goal: How long a step may take, ``quality``, ``balanced`` or ``cost``: blocks below the
+            lowest that this allows are not offered to the policy. None is ``balanced`` for the
+            advised policy and no bound for one that is named.
+        rank: LoRA rank; None takes the card's.
+        alpha: LoRA alpha; None takes twice the rank.
+        seed: Fixes what is random in a policy.
+
+    Raises:
+        UnknownNameError: There is no such policy, goal or stack.
+        PlacementError: The blocks cannot be had; the message says why.
+    """
+    rank = card.capture.rank if rank is None else _positive("LoRA rank", rank)
+    alpha = 2 * rank if alpha is None else _positive("LoRA alpha", alpha)
+    if rows is None:
+        choice = choose(
+            card, policy=policy, layers=layers, stack=stack, goal=goal, rank=rank, seed=seed
+        )
+    else:
+        _refuse_with_rows(policy=policy, layers=layers, goal=goal)
+        blocks = parse_rows(rows) if isinstance(rows, str) else rows
+        found = resolve_rows(card, blocks, stack=stack)
+        choice = Choice(found, "manual", cost=placement_cost(card, found, rank=rank))
+    return _placement(card, choice, rank=rank, alpha=alpha)
+
+
+def _positive(what: str, value: int) -> int:
+    if value < 1:
+        raise PlacementError(what, value=value, expected="a whole number of at least 1")
+    return value
+
+
+def _refuse_with_rows(**options: object) -> None:
+    """Blocks named by hand leave nothing to choose."""
+    for name, value in options.items():
+        if value is not None:
+            msg = f"{name} beside blocks that are named"
+            raise PlacementError(msg, value=value, expected="one or the other")
+
+
+def _placement(card: LayerCard, choice: Choice, *, rank: int, alpha: int) -> Placement:
+    layers = [card.layers[row] for row in choice.rows]
+    reason = missing_timings(card)
+    notes = (*choice.notes, *([f"cost unknown: {reason}"] if reason else []))
+    for note in notes:
+        _LOG.warning("%s", note)
+    return Placement(
+        policy=choice.policy,
+        blocks=tuple(PlacedBlock(layer.stack, layer.index) for layer in layers),
+        modules=tuple(name for layer in layers for name in layer.modules),
+        rank=rank,
+        alpha=alpha,
+        adapter_parameters=sum(x.adapter_parameters for x in layers) * rank // card.capture.rank,
+        cost=choice.cost,
+        model=card.model.source,
+        revision=card.model.revision,
+        notes=notes,
+    )
+
+
+def choose(
+    card: LayerCard,
+    *,
+    policy: str | None = None,
+    layers: int | None = None,
+    stack: str | None = None,
+    goal: str | None = None,
+    rank: int | None = None,
+    seed: int = 0,
+) -> Choice:
+    """The rows that a policy takes within the cost that `goal` allows; see `place`.
+
+    Raises:
+        UnknownNameError: There is no such policy, goal or stack.
+        PlacementError: There are no such rows, or the card lacks what the policy goes by.
+    """
+    goal = _DEFAULT_GOAL if goal is None and policy is None else goal
+    allowed = None if goal is None else GOALS[goal]
+    name = ADVISED if policy is None else policy
+    rows = adaptable_rows(card, stack=stack)
+    pick: Pick = partial(POLICIES[name], card, seed=seed)
+    taken = pick(layers, rows=rows)
+    notes = [*_left_out(card, rows, stack), *_thinned(name, taken, rows)]
+    if missing_timings(card):
+        notes += [f"goal {goal} not applied: the cost is unknown"] if goal else []
+        return Choice(taken, name, allowed=allowed, notes=tuple(notes))
+    costs = step_cost(card, rank=rank)
+    if allowed is not None:
+        taken, excess = _cheap_enough(pick, rows, len(taken), costs=costs, allowed=allowed)
+        notes += excess
+    return Choice(taken, name, allowed, costs.relative(taken), tuple(notes))
+
+
+def _cheap_enough(
+    pick: Pick, rows: Sequence[int], k: int, *, costs: StepCost, allowed: float
+) -> tuple[tuple[int, ...], list[str]]:
+    """What `pick` takes of `rows` from the lowest on that keeps the step ratio within `allowed`.
+
+    Where none does, what is cheapest, and a note that says so.
+    """
+    tried = []
+    for lowest in range(len(rows) - k + 1):
+        taken = pick(k, rows=rows[lowest:])
+        ratio = costs.relative(taken).step_ratio
+        if ratio <= allowed + _ROUNDING:
+            return taken, []
+        tried.append((ratio, taken))
+    ratio, taken = min(tried, key=itemgetter(0))
+    note = f"no choice of {k} blocks takes {allowed:.2f} of a step with all blocks or less"
+    return taken, [f"{note}; the cheapest takes {ratio:.2f}"]
+
+
+def _left_out(card: LayerCard, rows: Sequence[int], stack: str | None) -> list[str]:
+    """A note on blocks that no policy can take, since none of their modules is adapted."""
+    wanted = None if stack is None else resolve_stack(card, stack)
+    inside = [row for row, x in enumerate(card.layers) if wanted in {None, x.stack}]
+    missed = [card.layers[row].name for row in inside if row not in rows]
+    if not missed:
+        return []
+    shown = ", ".join(missed[:5]) + (", ..." if len(missed) > 5 else "")
+    return [f"{len(missed)} of {len(inside)} blocks have no module to adapt: {shown}"]
+
+
+def _thinned(policy: str, taken: Sequence[int], rows: Sequence[int]) -> list[str]:
+    """A note where `all` was asked for fewer than all."""
+    if policy != "all" or len(taken) == len(rows):
+        return []
+    return [f"policy all with {len(taken)} of {len(rows)} blocks: they are evenly spread"]

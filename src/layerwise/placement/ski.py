@@ -1,0 +1,87 @@
+"""Inflection layers: where attention is saturated and the gradient suppressed.
+
+Source: METHODS section 6 (arXiv 2511.00797). What the paper leaves open is marked (ours).
+Positions are those in the arrays given; `segments` names the stack of each position, since a
+block has no neighbour in another stack.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+__all__ = ["around", "inflection", "inflection_order", "local_maxima", "suppressed"]
+
+
+def inflection(entropy: np.ndarray, gradient: np.ndarray, *, weight: float = 0.5) -> np.ndarray:
+    """SKI of each block in [0, 1]: `weight` (1 - H / max H) + (1 - `weight`) (1 - G / max G).
+
+    Args:
+        entropy: Attention entropy H, at least 0.
+        gradient: Activation gradient norm G, at least 0.
+        weight: How much entropy counts against gradient.
+    """
+    return weight * (1.0 - _share(entropy)) + (1.0 - weight) * (1.0 - _share(gradient))
+
+
+def _share(values: np.ndarray) -> np.ndarray:
+    """`values` over their largest; all zeros stay zeros."""
+    peak = float(values.max())
+    return values / peak if peak > 0.0 else np.zeros_like(values)
+
+
+def local_maxima(values: np.ndarray, segments: Sequence[object]) -> tuple[int, ...]:
+    """The positions that exceed every neighbour, a segment's ends their only one.
+
+    Equal values in a row are one peak, which stands at their middle, the lower of two (ours). A
+    block alone in its segment is a maximum; a longer segment of equal values has none.
+    """
+    peaks = []
+    for first, last in _plateaus(values, segments):
+        beside = _neighbours(first, -1, segments) + _neighbours(last, 1, segments)
+        alone = first == last and not beside
+        if alone or (beside and all(values[p] < values[first] for p in beside)):
+            peaks.append((first + last) // 2)
+    return tuple(peaks)
+
+
+def _plateaus(values: np.ndarray, segments: Sequence[object]) -> list[tuple[int, int]]:
+    """The first and last position of each run of equal values inside a segment."""
+    pairs = list(zip(segments, values, strict=True))
+    starts = [p for p in range(len(pairs)) if p == 0 or pairs[p] != pairs[p - 1]]
+    return list(zip(starts, [s - 1 for s in starts[1:]] + [len(values) - 1], strict=True))
+
+
+def _neighbours(position: int, step: int, segments: Sequence[object]) -> list[int]:
+    """The position `step` away, if it is one of the same segment."""
+    other = position + step
+    inside = 0 <= other < len(segments) and segments[other] == segments[position]
+    return [other] if inside else []
+
+
+def suppressed(
+    entropy: np.ndarray, gradient: np.ndarray, *, threshold: float = 0.25
+) -> tuple[int, ...]:
+    """The centres of the greedy variant: argmin H, then the first G / max G below `threshold`.
+
+    Where no gradient is that small, argmin H alone.
+    """
+    small = np.flatnonzero(_share(gradient) < threshold)
+    return tuple(dict.fromkeys([int(np.argmin(entropy)), *(int(p) for p in small[:1])]))
+
+
+def around(
+    centres: Iterable[int], segments: Sequence[object], *, reach: int = 1
+) -> tuple[int, ...]:
+    """Each centre followed by its neighbours up to `reach` away, nearest and lower first."""
+    band: list[int] = []
+    for centre in centres:
+        band.append(centre)
+        for step in range(1, reach + 1):
+            band += _neighbours(centre, -step, segments) + _neighbours(centre, step, segments)
+    return tuple(dict.fromkeys(band))
+
+
+def inflection_order(values: np.ndarray, segments: Sequence[object]) -> tuple[int, ...]:
+    """The bands of the local maxima of `values`, the highest first, lower positions on ties."""
+    maxima = local_maxima(values, segments)
+    return around(sorted(maxima, key=lambda p: (-values[p], p)), segments)

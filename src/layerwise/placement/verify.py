@@ -1,0 +1,217 @@
+"""A placement injected into a model, and the modules that got an adapter held against its own."""
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from layerwise.errors import VerificationError
+from layerwise.models.stack import BlockRef, all_refs, find_stacks
+from layerwise.placement.exports import peft_config
+from layerwise.placement.record import PlacedBlock, Placement, Verified
+
+__all__ = ["Coverage", "apply", "lora_config", "meta_copy", "verify"]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which modules of which blocks got an adapter.
+
+    Attributes:
+        blocks: Every block of the model.
+        targets: The names of adapted modules inside their blocks.
+        matrix: Whether each block (row) has an adapter on each target (column).
+        adapter_parameters: Trainable parameters that were added.
+        verified: How many modules were meant, and how many of just those were adapted.
+    """
+
+    blocks: tuple[PlacedBlock, ...]
+    targets: tuple[str, ...]
+    matrix: tuple[tuple[bool, ...], ...]
+    adapter_parameters: int
+    verified: Verified
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many blocks have an adapter on each target."""
+        return tuple(sum(column) for column in zip(*self.matrix, strict=True))
+
+    def __str__(self) -> str:
+        """The matrix as text: a line a block that has an adapter, then the counts."""
+        names = [f"{block.stack}.{block.index}" for block in self.blocks]
+        width = max(len("blocks adapted"), *map(len, names))
+        marks = {
+            name: ["x" if has else "." for has in row]
+            for name, row in zip(names, self.matrix, strict=True)
+            if any(row)
+        }
+        lines = {"": self.targets, **marks, "blocks adapted": [str(n) for n in self.counts]}
+        return "\n".join(f"{name:{width}}  {self._cells(v)}" for name, v in lines.items())
+
+    def _cells(self, values: Sequence[str]) -> str:
+        """`values` in columns as wide as the targets' names."""
+        pairs = zip(values, self.targets, strict=True)
+        return "  ".join(f"{value:>{len(target)}}" for value, target in pairs)
+
+
+def lora_config(placement: Placement) -> LoraConfig:
+    """PEFT's configuration of `placement`; its pattern matches just these modules.
+
+    Raises:
+        PlacementError: The placement has no module.
+    """
+    return LoraConfig(**peft_config(placement))
+
+
+def meta_copy(model: nn.Module) -> nn.Module:
+    """A copy of `model` without weights, on the meta device; the original is not touched."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo)
+
+
+def verify(placement: Placement, model: nn.Module) -> Coverage:
+    """Which modules get an adapter when PEFT injects `placement` into `model`.
+
+    The adapters stay in `model`: give a copy, such as one from `meta_copy` or a model that was
+    never given weights.
+
+    Raises:
+        VerificationError: A module is not there or cannot be adapted, another one was adapted
+            too, a module lies outside the placement's blocks, a block got none, or the adapters
+            have another number of parameters than the placement says.
+        StackError: The model's blocks cannot be found.
+    """
+    refs = all_refs(find_stacks(model))
+    _refuse_misplaced(placement, refs)
+    _refuse_unknown(placement, model)
+    with _peft_faults(placement):
+        inject_adapter_in_model(lora_config(placement), model)
+    return _covered(placement, model, refs)
+
+
+def apply(placement: Placement, model: nn.Module) -> PeftModel:
+    """`model` as a PEFT model with adapters on the placement's modules, checked on a copy first.
+
+    As `peft.get_peft_model` does, this changes `model` itself; a placement that fails the check
+    leaves it as it was.
+
+    Raises:
+        VerificationError: As for `verify`.
+        StackError: The model's blocks cannot be found.
+    """
+    verify(placement, meta_copy(model))
+    with _peft_faults(placement):
+        adapted = get_peft_model(model, lora_config(placement))  # type: ignore[arg-type]
+    _refuse_difference(placement, adapted.get_base_model())
+    return adapted
+
+
+@contextmanager
+def _peft_faults(placement: Placement) -> Iterator[None]:
+    """PEFT's refusals as ours, and its remark on transposed weights, which it sees to, unsaid."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            msg = f"PEFT cannot adapt these modules ({error})"
+            raise VerificationError(
+                msg, value=", ".join(_endings(placement)), hint="a card made with other --targets"
+            ) from error
+
+
+def _endings(placement: Placement) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name in placement.modules})
+
+
+def _refuse_misplaced(placement: Placement, refs: Sequence[BlockRef]) -> None:
+    """Every module lies in a placed block, and every placed block has a module."""
+    names = {(ref.stack, ref.index): ref.name for ref in refs}
+    placed = {block: names.get((block.stack, block.index)) for block in placement.blocks}
+    absent = [f"{block.stack}.{block.index}" for block, name in placed.items() if name is None]
+    inside = {b: [m for m in placement.modules if m.startswith(f"{n}.")] for b, n in placed.items()}
+    bare = [f"{block.stack}.{block.index}" for block, found in inside.items() if not found]
+    owned = {name for found in inside.values() for name in found}
+    stray = [name for name in placement.modules if name not in owned]
+    _raise_if(absent, what="blocks that the model does not have", placement=placement)
+    _raise_if(bare, what="blocks without a module to adapt", placement=placement)
+    _raise_if(stray, what="modules outside the placement's blocks", placement=placement)
+
+
+def _refuse_unknown(placement: Placement, model: nn.Module) -> None:
+    """Every module is there, has weights of its own to adapt, and has no adapter yet."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    parameters = {name for name, _ in model.named_parameters()}
+    missing = [name for name in placement.modules if name not in modules]
+    fused = [name for name in missing if name in parameters]
+    adapted = [name for name, module in modules.items() if isinstance(module, LoraLayer)]
+    _raise_if(fused, what="parameters, not modules (fused experts)", placement=placement)
+    _raise_if(missing, what="modules that the model does not have", placement=placement)
+    _raise_if(adapted, what="modules that have an adapter already", placement=placement)
+
+
+def _raise_if(names: Sequence[str], *, what: str, placement: Placement) -> None:
+    if names:
+        msg = f"{len(names)} {what}"
+        raise VerificationError(msg, value=_shown(names), expected=f"those of {placement.model}")
+
+
+def _shown(names: Sequence[str]) -> str:
+    """The first few of `names`."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _adapted(model: nn.Module) -> dict[str, LoraLayer]:
+    """The modules that have an adapter, by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
+
+
+def _refuse_difference(placement: Placement, model: nn.Module) -> None:
+    adapted = _adapted(model)
+    missing = [name for name in placement.modules if name not in adapted]
+    extra = [name for name in adapted if name not in set(placement.modules)]
+    if missing or extra:
+        parts = {"missing": missing, "extra": extra}
+        shown = "; ".join(f"{k} {_shown(names)}" for k, names in parts.items() if names)
+        msg = "adapters sit on other modules than those that were meant"
+        raise VerificationError(
+            msg, value=shown, expected=f"the {len(placement.modules)} modules of the placement"
+        )
+
+
+def _covered(placement: Placement, model: nn.Module, refs: Sequence[BlockRef]) -> Coverage:
+    """What an injected `model` says, after it is held against `placement`."""
+    _refuse_difference(placement, model)
+    added = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if added != placement.adapter_parameters:
+        msg = "parameters of the adapters"
+        raise VerificationError(msg, value=added, expected=str(placement.adapter_parameters))
+    adapted = _adapted(model)
+    inside = [_inside(ref, adapted) for ref in refs]
+    targets = tuple(dict.fromkeys(name for names in inside for name in names))
+    return Coverage(
+        blocks=tuple(PlacedBlock(ref.stack, ref.index) for ref in refs),
+        targets=targets,
+        matrix=tuple(tuple(target in names for target in targets) for names in inside),
+        adapter_parameters=added,
+        verified=Verified(expected=len(placement.modules), matched=len(adapted)),
+    )
+
+
+def _inside(ref: BlockRef, names: Iterable[str]) -> list[str]:
+    """Those of `names` that lie in the block, from there on."""
+    start = f"{ref.name}."
+    return [name.removeprefix(start) for name in names if name.startswith(start)]
