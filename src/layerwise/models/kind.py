@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
-__all__ = ["ModelKind", "kind_of", "model_kind"]
+__all__ = ["ModelKind", "is_vision_text", "kind_of", "model_kind"]
 
 ModelKind = Literal["causal", "masked", "encoder", "seq2seq"]
 
@@ -22,6 +22,11 @@ _MASKED = _classes(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
 _PRETRAINING = _classes(auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES)
 _SEQ2SEQ = _classes(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
 _VISION_TEXT = _classes(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+
+
+def is_vision_text(name: str) -> bool:
+    """Whether the class called `name` reads images beside text and writes text."""
+    return name in _VISION_TEXT - _CAUSAL - _SEQ2SEQ
 
 
 def model_kind(model: nn.Module) -> ModelKind:

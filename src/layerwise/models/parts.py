@@ -41,7 +41,10 @@ def embeddings(model: nn.Module) -> tuple[nn.Module, ...]:
     found: dict[int, nn.Module] = {}
     for stack in find_stacks(model):
         held = owner(model, stack.name)
-        module = held[1].get_input_embeddings() if held else None
+        try:
+            module = held[1].get_input_embeddings() if held else None
+        except NotImplementedError:  # A tower that embeds something other than tokens.
+            continue
         if isinstance(module, nn.Module):
             found.setdefault(id(module), module)
     return tuple(found.values())

@@ -222,7 +222,8 @@ def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
 
 def is_norm(module: nn.Module) -> bool:
     """Whether `module` normalises its input, by its class's name."""
-    return "norm" in type(module).__name__.lower()
+    name = type(module).__name__.lower()
+    return "norm" in name and "embed" not in name
 
 
 def _members(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.models.stack import Stack, all_refs
+from layerwise.models.stack import Stack, all_refs, is_norm
 
 __all__ = [
     "ALL_LINEAR",
@@ -75,7 +75,7 @@ def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
         path = f"{prefix}{name}"
         if _linear(child) is not None:
             yield path, child
-        else:
+        elif not is_norm(child):
             yield from _walk(child, f"{path}.")
 
 

