@@ -25,6 +25,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from layerwise.errors import ModelError, UnknownNameError, one_line
+from layerwise.models.gguf import read_once
 from layerwise.models.kind import ModelKind, is_vision_text, kind_of, model_kind
 from layerwise.models.sources import Source, adapter_base, has_tokenizer, hashes, resolve
 from layerwise.models.stack import Stack, find_stacks
@@ -180,12 +181,13 @@ def _dtype(name: str, device: torch.device) -> torch.dtype | str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' own progress bars and load reports; as they were afterwards."""
+    """A span without transformers' own progress bars and load reports."""
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with read_once():
+            yield
     finally:
         hf_logging.set_verbosity(level)
         if bars:
@@ -279,7 +281,7 @@ def _model(source: Source, dtype: torch.dtype | str, *, remote: bool) -> tuple[A
     elif auto is AutoModel and name not in {"", type(model).__name__} and not notes:
         notes.append(f"the head of {name} was left out: it is not a language model's")
     if _attention(model) == "eager":
-        notes.append("attention runs in eager: this model has no SDPA attention")
+        notes.append("attention runs in eager: this architecture has no SDPA")
     return model, notes
 
 

@@ -1,0 +1,38 @@
+"""GGUF files read once and in silence, whichever way transformers goes about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import gguf
+from transformers import modeling_gguf_pytorch_utils as legacy
+from transformers.utils import logging as hf_logging
+
+__all__ = ["read_once"]
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """A span in which each GGUF file is parsed once and shows no progress bar.
+
+    For most families transformers parses the whole file for the configuration, again for the
+    weights and again for the tokenizer, and builds the table of tensor names anew for each of
+    the model's modules: more than half of the time that loading takes.
+    """
+    with (
+        _swapped(gguf, "GGUFReader", cache(gguf.GGUFReader)),
+        _swapped(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
+        _swapped(legacy, "tqdm", hf_logging.tqdm),
+    ):
+        yield
+
+
+@contextmanager
+def _swapped(module: Any, name: str, value: Any) -> Iterator[None]:
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
