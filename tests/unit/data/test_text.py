@@ -1,0 +1,215 @@
+import json
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layerwise.data import Example, read
+from layerwise.errors import BadInputError, DataError, UnknownNameError
+
+
+@pytest.fixture
+def jsonl(tmp_path):
+    def write(rows):
+        path = tmp_path / "data.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write
+
+
+def numbered(count):
+    return [{"text": f"text {i}", "even": i % 2 == 0} for i in range(count)]
+
+
+def chat(*pairs):
+    return {"messages": [{"role": role, "content": content} for role, content in pairs]}
+
+
+def test_reads_text_in_order(jsonl):
+    data = read(jsonl(numbered(3)))
+    assert [e.text for e in data.examples] == ["text 0", "text 1", "text 2"]
+    assert (data.columns, data.available, data.notes) == ({"text": "text"}, 3, ())
+
+
+def test_reads_prompt_and_label(jsonl):
+    rows = [{"q": "why", "a": "so", "y": 3}]
+    data = read(jsonl(rows), text_column="a", prompt_column="q", label_column="y")
+    assert data.examples == (Example("so", prompt="why", label="3"),)
+    assert data.columns == {"text": "a", "prompt": "q", "label": "y"}
+
+
+@pytest.mark.parametrize("name", ["text", "content", "sentence", "review", "odd"])
+def test_text_column_is_found(jsonl, name):
+    data = read(jsonl([{"stars": 3, name: "good"}]))
+    assert data.columns == {"text": name}
+
+
+def test_a_column_of_written_numbers_is_no_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("stars,remark\n3,good\n1,bad\n")
+    assert read(str(path)).columns == {"text": "remark"}
+
+
+def test_the_prompt_is_not_the_text(jsonl):
+    rows = [{"question": "why", "answer": "so"}]
+    assert read(jsonl(rows), prompt_column="question").columns["text"] == "answer"
+
+
+def test_ambiguous_text_column_lists_them(jsonl):
+    with pytest.raises(DataError, match=r"question, answer.*--text-column NAME"):
+        read(jsonl([{"question": "why", "answer": "so"}]))
+
+
+def test_no_text_column_lists_all(jsonl):
+    with pytest.raises(DataError, match=r"which column is the text.*'n, m'"):
+        read(jsonl([{"n": 1, "m": 2}]))
+
+
+@pytest.mark.parametrize("role", ["text_column", "prompt_column", "label_column"])
+def test_unknown_column_is_answered_by_the_nearest(jsonl, role):
+    with pytest.raises(UnknownNameError, match=r"unknown column: 'txet'.*did you mean 'text'"):
+        read(jsonl([{"text": "a", "n": 1}]), **{role: "txet"})
+
+
+def test_one_column_cannot_be_two_things(jsonl):
+    with pytest.raises(BadInputError, match="one column in two roles"):
+        read(jsonl(numbered(2)), text_column="text", prompt_column="text")
+
+
+def test_number_in_the_text_column_names_its_row(jsonl):
+    with pytest.raises(DataError, match="row 2 of column 'text' is no text: '7'"):
+        read(jsonl([{"text": "a"}, {"text": 7}]), text_column="text")
+
+
+def test_blank_texts_are_left_out_and_said(jsonl, caplog):
+    with caplog.at_level(logging.WARNING):
+        data = read(jsonl([{"text": "a"}, {"text": " "}, {"text": None}, {}]), text_column="text")
+    assert [e.text for e in data.examples] == ["a"]
+    assert data.notes == ("3 rows with an empty text were left out",)
+    assert data.available == 1
+    assert data.notes[0] in caplog.text
+
+
+def test_nothing_but_blank_texts(jsonl):
+    with pytest.raises(DataError, match="every row's text is empty"):
+        read(jsonl([{"text": ""}]), text_column="text")
+
+
+def test_a_missing_prompt_is_empty(jsonl):
+    rows = [{"q": None, "text": "a"}, {"text": "b"}]
+    assert [e.prompt for e in read(jsonl(rows), prompt_column="q").examples] == ["", ""]
+
+
+def test_chat(jsonl):
+    turns = (("user", "hi"), ("assistant", "hello"), ("user", "so"), ("assistant", "bye"))
+    data = read(jsonl([chat(*turns)]))
+    assert data.columns == {"messages": "messages"}
+    assert data.examples == (Example("hello\nbye", messages=turns),)
+
+
+def test_chat_under_another_name(jsonl):
+    rows = [{"talk": chat(("user", "hi"), ("assistant", "yes"))["messages"], "text": "no"}]
+    assert read(jsonl(rows), text_column="talk").examples[0].text == "yes"
+
+
+def test_chat_in_parquet(jsonl, tmp_path):
+    from layerwise.data.sources import table
+
+    turns = (("user", "hi"), ("assistant", "hello"))
+    table(jsonl([chat(*turns)])).to_parquet(tmp_path / "a.parquet")
+    assert read(str(tmp_path / "a.parquet")).examples[0].messages == turns
+
+
+def test_chat_with_a_prompt_column(jsonl):
+    rows = [{**chat(("user", "hi"), ("assistant", "yes")), "q": "why"}]
+    with pytest.raises(BadInputError, match="prompt column beside a chat"):
+        read(jsonl(rows), prompt_column="q")
+
+
+def test_chat_in_which_the_assistant_says_nothing(jsonl):
+    with pytest.raises(DataError, match="row 1 of column 'messages' has no assistant turn"):
+        read(jsonl([chat(("user", "hi"))]))
+
+
+@pytest.mark.parametrize("turn", ["hi", {"role": "user"}, {"from": "human", "value": "hi"}])
+def test_turns_of_another_shape(jsonl, turn):
+    with pytest.raises(DataError, match=r"row 1 of column 'messages' is no chat.*role, content"):
+        read(jsonl([{"messages": [turn]}]))
+
+
+def test_empty_chats_are_left_out(jsonl):
+    data = read(jsonl([chat(("user", "hi"), ("assistant", "yes")), {"messages": []}]))
+    assert (len(data), data.notes) == (1, ("1 rows with an empty text were left out",))
+
+
+def test_conditions_are_all_met(jsonl):
+    data = read(jsonl(numbered(10)), where=["even=True", "text=text 4"])
+    assert [e.text for e in data.examples] == ["text 4"]
+
+
+def test_a_condition_may_hold_an_equals_sign(jsonl):
+    assert len(read(jsonl([{"text": "a=b"}, {"text": "a"}]), where=["text=a=b"])) == 1
+
+
+def test_condition_that_nothing_meets_shows_values(jsonl):
+    with pytest.raises(DataError, match=r"no row matches: 'even=yes'.*True, False"):
+        read(jsonl(numbered(4)), where=["even=yes"])
+
+
+def test_malformed_condition(jsonl):
+    with pytest.raises(BadInputError, match="condition: 'even'; expected COLUMN=VALUE"):
+        read(jsonl(numbered(4)), where=["even"])
+
+
+def test_condition_on_an_unknown_column(jsonl):
+    with pytest.raises(UnknownNameError, match="did you mean 'even'"):
+        read(jsonl(numbered(4)), where=["evn=True"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 40), seed=st.integers(0, 5))
+def test_a_draw_is_distinct_rows_in_order(tmp_path_factory, count, seed):
+    path = tmp_path_factory.mktemp("draw") / "a.txt"
+    path.write_text("".join(f"{i}\n" for i in range(40)))
+    data = read(str(path), examples=count, seed=seed)
+    numbers = [int(e.text) for e in data.examples]
+    assert len(numbers) == count
+    assert numbers == sorted(set(numbers))
+    assert data.available == 40
+    assert data == read(str(path), examples=count, seed=seed)
+
+
+def test_the_seed_changes_the_draw(jsonl):
+    source = jsonl(numbered(100))
+    assert read(source, examples=10).examples != read(source, examples=10, seed=1).examples
+
+
+def test_too_few_to_draw_from_is_said(jsonl):
+    data = read(jsonl(numbered(3)), examples=9)
+    assert len(data) == 3
+    assert data.notes == ("9 examples were asked for, 3 are there",)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_draw_of_none(jsonl, count):
+    with pytest.raises(BadInputError, match=r"number of examples: '(0|-1)'; expected at least 1"):
+        read(jsonl(numbered(3)), examples=count)
+
+
+def test_hash_is_of_what_was_read(jsonl, tmp_path):
+    rows = [{"text": "a", "other": "x"}, {"text": "b", "other": "y"}]
+    first = read(jsonl(rows)).sha256
+    assert len(first) == 64
+    (tmp_path / "same.csv").write_text("text,unused\na,1\nb,2\n")
+    assert read(str(tmp_path / "same.csv")).sha256 == first
+    assert read(jsonl(rows), where=["text=a"]).sha256 != first
+    assert read(jsonl(rows), label_column="other").sha256 != first
+    assert read(jsonl(rows), text_column="other").sha256 != first
+    assert read(jsonl(rows[::-1])).sha256 != first
+
+
+def test_hash_knows_columns_with_equal_content(jsonl):
+    source = jsonl([{"one": "a", "two": "a"}])
+    assert read(source, text_column="one").sha256 != read(source, text_column="two").sha256
