@@ -1,0 +1,266 @@
+"""What `import layerwise` offers: one function a command, from what a user names to a record."""
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from layerwise import placement
+from layerwise.capture import plan
+from layerwise.card.make import make_card
+from layerwise.card.record import LayerCard, StackInfo
+from layerwise.data import TextData, read
+from layerwise.errors import LayerwiseError, ModelError, SchemaError
+from layerwise.models.load import LoadedModel, load, load_skeleton
+from layerwise.objectives import resolve
+from layerwise.placement import Comparison
+from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+
+    from layerwise.placement.verify import Coverage
+
+__all__ = [
+    "Comparison",
+    "LayerCard",
+    "LayerwiseError",
+    "Placement",
+    "apply",
+    "card",
+    "card_frame",
+    "card_table",
+    "compare",
+    "lora_config",
+    "place",
+    "verify",
+]
+
+
+def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
+    model: str | LoadedModel,
+    data: str | TextData,
+    *,
+    examples: int | None = 64,
+    objective: str = "auto",
+    signals: Sequence[str] | None = None,
+    rank: int = 8,
+    targets: Sequence[str] | None = None,
+    readout: str = "residual",
+    exact_entropy: bool = False,
+    batch_size: int = 8,
+    max_length: int = 128,
+    seed: int = 0,
+    text_column: str | None = None,
+    prompt_column: str | None = None,
+    label_column: str | None = None,
+    where: Sequence[str] = (),
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
+) -> LayerCard:
+    """The Layer Card of `model` on `data`, with advice on where to place adapters.
+
+    Args:
+        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or one loaded before.
+        data: A file, folder, hub data set or ``demo``; or text read before.
+        examples: How many examples to draw from `data`; None takes all.
+        objective: The loss; ``auto`` takes the one that the model's head and the columns call for.
+        signals: The columns to measure; all where None.
+        rank: Rank of the simulated adapters.
+        targets: Module names to adapt in each block; None for the architecture's usual ones.
+        readout: Which tensor stands for a block's output: ``hf``, ``residual`` or ``normed``.
+        exact_entropy: Take attention entropy from every query row, not from a sample.
+        batch_size: Examples a batch; changes time and memory, not the numbers.
+        max_length: Tokens that an example is cut at.
+        seed: Fixes the examples, the adapters' A, the sampled query rows and the bootstrap.
+        text_column: The column that holds the text; found by its name where None.
+        prompt_column: The column of what precedes the text, outside the loss.
+        label_column: The column of the class.
+        where: ``COLUMN=VALUE`` conditions on the rows that are read.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        trust_remote_code: Whether code that a model's repository brings may run.
+        progress: Hears how far the pass is.
+
+    Raises:
+        BadInputError: Something named cannot be used; the message says what to type.
+        NonFiniteError: A loss, activation or gradient is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    wanted = plan(
+        signals, rank=rank, targets=targets, exact_entropy=exact_entropy, readout=readout, seed=seed
+    )
+    if isinstance(data, str):
+        text = read(
+            data,
+            text_column=text_column,
+            prompt_column=prompt_column,
+            label_column=label_column,
+            where=where,
+            examples=examples,
+            seed=seed,
+        )
+    else:
+        text = data
+    loaded = (
+        load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+        if isinstance(model, str)
+        else model
+    )
+    loss = resolve(objective, kind=loaded.kind, data=text)
+    try:
+        made = make_card(
+            loaded,
+            text,
+            loss,
+            wanted,
+            batch_size=batch_size,
+            max_length=max_length,
+            progress=progress,
+        )
+    except torch.OutOfMemoryError as error:
+        msg = "out of memory"
+        raise LayerwiseError(msg, hint="a smaller --batch-size or --max-length") from error
+    return made.with_advice(placement.advise(made))
+
+
+def place(  # noqa: PLR0913  # likewise
+    card: LayerCard,
+    goal: str | None = None,
+    *,
+    layers: int | None = None,
+    policy: str | None = None,
+    blocks: str | Sequence[int | PlacedBlock] | None = None,
+    stack: str | None = None,
+    rank: int | None = None,
+    alpha: int | None = None,
+    seed: int = 0,
+) -> Placement:
+    """Adapters on some blocks of the model of `card`.
+
+    Args:
+        card: What was measured.
+        goal: How long a step may take: ``quality``, ``balanced`` or ``cost``; None is ``balanced``
+            for the advised policy and no bound for a policy that is named.
+        layers: How many blocks; None leaves it to the policy.
+        policy: What chooses them; None takes the advised one.
+        blocks: The blocks themselves, in place of a policy: indices, or ``"3,7,11"``.
+        stack: The stack to stay in; any where None.
+        rank: LoRA rank; the card's where None.
+        alpha: LoRA alpha; twice the rank where None.
+        seed: Fixes what is random in a policy.
+
+    Raises:
+        UnknownNameError: There is no such policy, goal or stack.
+        PlacementError: The blocks cannot be had; the message says why.
+    """
+    return placement.place(
+        card,
+        goal=goal,
+        layers=layers,
+        policy=policy,
+        rows=blocks,
+        stack=stack,
+        rank=rank,
+        alpha=alpha,
+        seed=seed,
+    )
+
+
+def verify(
+    placed: Placement,
+    card: LayerCard,
+    *,
+    model: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Placement, "Coverage"]:
+    """`placed`, marked as verified, and which modules PEFT adapted in a copy without weights.
+
+    Args:
+        placed: A placement from `card`.
+        card: What it was made from.
+        model: Where the card's model lies now; where it lay when the card was made if None.
+        trust_remote_code: Whether code that the model's repository brings may run.
+
+    Raises:
+        ModelError: The model's configuration cannot be found, read or trusted.
+        SchemaError: It is another model than the card's.
+        VerificationError: Other modules were adapted than those of the placement.
+    """
+    from layerwise.placement.verify import verify as injected
+
+    skeleton = _skeleton(card, model, trust_remote_code=trust_remote_code)
+    found = tuple(
+        StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in skeleton.stacks
+    )
+    if found != card.model.stacks:
+        msg = "card of another model"
+        expected = _blocks(card.model.stacks)
+        raise SchemaError(msg, value=f"{skeleton.source} ({_blocks(found)})", expected=expected)
+    coverage = injected(placed, skeleton.model)
+    return placed.with_verified(coverage.verified), coverage
+
+
+def _skeleton(card: LayerCard, model: str | None, *, trust_remote_code: bool) -> LoadedModel:
+    """The card's model without its weights."""
+    revision = f"@{card.model.revision}" if card.model.revision else ""
+    source = model or f"{card.model.source}{revision}"
+    try:
+        return load_skeleton(source, trust_remote_code=trust_remote_code)
+    except ModelError as error:
+        if model is not None or error.hint:
+            raise
+        hint = "--model MODEL, where it lies now"
+        raise ModelError(error.what, value=source, expected=error.expected, hint=hint) from error
+
+
+def _blocks(stacks: Sequence[StackInfo]) -> str:
+    """A model's shape in words."""
+    return ", ".join(f"{s.blocks} blocks {s.block_class} in {s.name}" for s in stacks)
+
+
+def compare(*cards: LayerCard, threshold: float = placement.USABLE) -> Comparison:
+    """The rank agreement of the residual norms of each pair of `cards`.
+
+    Args:
+        cards: Two or more cards of one model.
+        threshold: The agreement from which on one card may stand for the other.
+
+    Raises:
+        BadInputError: There are fewer than two cards, or one has no residual norms.
+        SchemaError: A card is of another model than the first.
+    """
+    return placement.compare(cards, threshold=threshold)
+
+
+def card_table(card: LayerCard) -> str:
+    """What `print(card)` prints."""
+    from layerwise import report
+
+    return report.card_table(card)
+
+
+def card_frame(card: LayerCard) -> str:
+    """What a notebook shows of `card`: its report in a frame that can reach nothing around it."""
+    from layerwise import report
+
+    page = html.escape(report.card_html(card).decode())
+    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'
+
+
+def apply(placed: Placement, model: Any) -> "PeftModel":
+    """What `placed.apply(model)` gives: `model` with adapters on just these modules, checked."""
+    from layerwise.placement.verify import apply as applied
+
+    return applied(placed, model)
+
+
+def lora_config(placed: Placement) -> "LoraConfig":
+    """What `placed.lora_config()` gives."""
+    from layerwise.placement.verify import lora_config as config
+
+    return config(placed)

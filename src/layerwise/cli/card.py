@@ -1,0 +1,117 @@
+"""`layerwise card MODEL DATA`: one pass, the Layer Card."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerwise.cli.launch import is_first, together
+from layerwise.cli.options import Names, common, stacked
+from layerwise.cli.output import listed, say, talk
+from layerwise.files import canonical_json, prepare_output, write_files
+
+if TYPE_CHECKING:
+    from layerwise.card.record import LayerCard
+
+__all__ = ["card"]
+
+EXAMPLES = """\b
+Examples:
+  layerwise card demo demo
+  layerwise card org/model reviews.csv --text-column review --where stars=5
+  layerwise card ./adapter chats.jsonl --examples 256 --device cuda --out cards/adapter
+"""
+
+_reading = stacked(
+    click.option("--text-column", metavar="NAME", help="The text.  [default: found by its name]"),
+    click.option("--prompt-column", metavar="NAME", help="What precedes it, outside the loss."),
+    click.option("--label-column", metavar="NAME", help="The class."),
+    click.option(
+        "--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; may be repeated."
+    ),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
+    ),
+)
+
+_measuring = stacked(
+    click.option(
+        "--objective",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="The loss; auto takes what the model's head and the columns call for.",
+    ),
+    click.option(
+        "--signals", type=Names(), metavar="A,B", help="Only these columns.  [default: all]"
+    ),
+    click.option(
+        "--rank",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        metavar="N",
+        help="Adapter rank that is simulated.",
+    ),
+    click.option(
+        "--targets",
+        type=Names(),
+        metavar="A,B",
+        help="Modules adapted in each block, such as q_proj,v_proj.  [default: the model's usual]",
+    ),
+    click.option(
+        "--readout",
+        type=click.Choice(["hf", "residual", "normed"]),
+        default="residual",
+        show_default=True,
+        help="Which tensor stands for a block's output.",
+    ),
+    click.option(
+        "--exact-entropy",
+        is_flag=True,
+        help="Attention entropy from every query row, not from a sample.",
+    ),
+)
+
+
+@click.command("card", short_help="Measure a model on some text, block by block.", epilog=EXAMPLES)
+@click.argument("model")
+@click.argument("data")
+@common
+@_reading
+@_measuring
+@click.option("--charts", is_flag=True, help="Each chart as PNG and SVG too.")
+def card(model: str, data: str, **options: Any) -> None:
+    """Measure, per block of MODEL on DATA, what adapting it would correct and what it would cost.
+
+    MODEL is a hub id (org/name, org/name@revision), a folder, a .gguf file, a PEFT adapter folder,
+    or demo. DATA is a hub data set (name, name:split, name:config:split), a .jsonl, .csv, .parquet
+    or .txt file, a folder of those, or demo.
+
+    Writes card.json, report.html and arrays.safetensors.
+    """
+    out = options.pop("out") or Path(f"{_short(model)}-card")
+    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
+    if is_first():
+        prepare_output(out, holds="card.json", overwrite=overwrite)
+    with talk(form) as progress, together(options.pop("device")) as device:
+        from layerwise import api
+
+        made = api.card(model, data, device=device, progress=progress, **options)
+        if is_first():
+            paths = write_files(out, _files(made, charts=charts))
+            say(form, human=f"{made}\n\n{listed(paths)}", json=canonical_json(made.to_plain()))
+
+
+def _short(model: str) -> str:
+    """The last part of a model's name, without revision and suffix."""
+    last = Path(model.partition("@")[0]).resolve().name
+    return last.removesuffix(".gguf") or "model"
+
+
+def _files(made: "LayerCard", *, charts: bool) -> dict[str, bytes]:
+    """What `layerwise card` writes, by name."""
+    from layerwise import report
+
+    files = {**made.files(), "report.html": report.card_html(made)}
+    return files | (report.export_charts(made) if charts else {})

@@ -1,0 +1,39 @@
+"""One process or many: what `torchrun` started works together, and one of them speaks."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["is_first", "together"]
+
+
+def _launched() -> int:
+    """How many processes a launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return _launched() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def together(device: str) -> Iterator[str]:
+    """Inside, the processes that were launched are one group; this one's device.
+
+    Args:
+        device: As the user named it; ``cuda`` becomes this process's own card.
+    """
+    if _launched() == 1:
+        yield device
+        return
+    import torch
+    import torch.distributed as dist
+
+    local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield local if cuda else device
+    finally:
+        dist.destroy_process_group()

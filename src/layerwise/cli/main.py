@@ -1,0 +1,100 @@
+"""`layerwise`: the commands together, and what becomes of their errors."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from layerwise import __version__
+from layerwise.cli.card import card
+from layerwise.cli.compare import compare
+from layerwise.cli.output import complain, quiet_libraries
+from layerwise.cli.place import place
+from layerwise.errors import LayerwiseError
+
+__all__ = ["commands", "main"]
+
+INTERRUPTED = 130
+
+EPILOG = """\b
+Examples:
+  layerwise card demo demo                  a real model on real text, nothing to prepare
+  layerwise card org/model reviews.csv      yours
+  layerwise place model-card --layers 5     a placement of adapters from that card
+
+Exit status: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
+"""
+
+
+@click.group(
+    "layerwise",
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def commands() -> None:
+    """Where in depth to adapt a model, what it costs, and why."""
+
+
+for _command in (card, place, compare):
+    commands.add_command(_command)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The exit status of the command line `args` (default: this process's own).
+
+    What a user can cause ends in one line on standard error. Anything else is a fault of the
+    program and keeps its traceback.
+    """
+    with _terminable(), quiet_libraries():
+        try:
+            given = list(sys.argv[1:] if args is None else args)
+            with commands.make_context("layerwise", given) as context:
+                commands.invoke(context)
+            sys.stdout.flush()
+        except click.exceptions.Exit as exit_:
+            return exit_.exit_code
+        except (LayerwiseError, click.ClickException, KeyboardInterrupt, BrokenPipeError) as error:
+            return _end(error)
+    return 0
+
+
+def _end(error: BaseException) -> int:
+    """The exit status for `error`, after its one line is said."""
+    if isinstance(error, KeyboardInterrupt):
+        complain("interrupted; no file was half written")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        # The reader left. What Python flushes at exit would fail again, so it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if isinstance(error, click.ClickException):
+        complain(_usage(error))
+        return 2
+    complain(str(error))
+    return error.exit_code if isinstance(error, LayerwiseError) else 1
+
+
+def _usage(error: click.ClickException) -> str:
+    """A usage error's message with where to look."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "layerwise"
+    return f"{error.format_message().rstrip('.')}; try: {path} --help"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Inside, SIGTERM ends work as Ctrl-C does: clean-up runs and no temporary file stays."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,154 @@
+"""Options that commands share, and how a YAML file stands in for them."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from layerwise.errors import BadInputError, UnknownNameError
+
+__all__ = ["Names", "common", "form", "output", "stacked"]
+
+CONFIG = "YAML lines such as 'examples: 64'"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names separated by commas, or a YAML list of them, as a tuple of strings."""
+
+    name = "names"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """`value` as a tuple, without blanks and empty names."""
+        parts = value.split(",") if isinstance(value, str) else value
+        names = tuple(str(part).strip() for part in parts if str(part).strip())
+        if not names:
+            self.fail("no name is given", param, ctx)
+        return names
+
+
+def _read_config(context: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
+    """Let the values in `file` stand where an option is not given.
+
+    Raises:
+        BadInputError: It cannot be read, or is not a YAML mapping.
+        UnknownNameError: It has a key that the command does not take.
+    """
+    if file is not None:
+        context.default_map = _renamed(_mapping(file), context.command.params, file)
+
+
+def _mapping(file: Path) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        msg = f"cannot read the config file ({reason})"
+        raise BadInputError(msg, value=file, expected=CONFIG) from error
+    if not isinstance(plain, Mapping):
+        msg = "config file without options"
+        raise BadInputError(msg, value=file, expected=CONFIG)
+    return plain
+
+
+def _renamed(
+    plain: Mapping[str, Any], parameters: Sequence[click.Parameter], file: Path
+) -> dict[str, Any]:
+    """`plain` with click's names for the options that its keys spell as on the command line."""
+    known = {_spelled(p): p for p in parameters if p.name not in {"config", "help"}}
+    values: dict[str, Any] = {}
+    for key, value in plain.items():
+        parameter = known.get(str(key).replace("_", "-"))
+        if parameter is None:
+            msg = f"option in {file}"
+            raise UnknownNameError(msg, value=str(key), known=known)
+        single = isinstance(parameter, click.Option) and parameter.multiple
+        values[str(parameter.name)] = [value] if single and not isinstance(value, list) else value
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _spelled(parameter: click.Parameter) -> str:
+    """A parameter as users write it, without dashes in front."""
+    return max(parameter.opts, key=len).lstrip("-").lower()
+
+
+def stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """One decorator that adds options in the order in which they are listed."""
+    return lambda function: functools.reduce(lambda f, add: add(f), reversed(decorators), function)
+
+
+form = stacked(
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["human", "json", "quiet"]),
+        default="human",
+        show_default=True,
+        help="What goes to standard output.",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE.yaml",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help="Options from a file, such as 'examples: 64'; those given here override it.",
+    ),
+)
+
+output = stacked(
+    click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Output folder."),
+    click.option("--overwrite", is_flag=True, help="Replace a result that the folder holds."),
+    form,
+)
+
+common = stacked(
+    output,
+    click.option("--seed", type=int, default=0, show_default=True, help="Fixes all randomness."),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="auto, cpu, cuda or cuda:N.",
+    ),
+    click.option(
+        "--dtype",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="auto, float32, bfloat16 or float16.",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        metavar="N",
+        help="Examples in a batch.",
+    ),
+    click.option(
+        "--max-length",
+        type=click.IntRange(min=2),
+        default=128,
+        show_default=True,
+        metavar="N",
+        help="Tokens of an example that are kept.",
+    ),
+    click.option(
+        "--examples",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Examples that are read.",
+    ),
+)

@@ -1,0 +1,95 @@
+"""What is said, and where: results on standard output, log and progress on standard error."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import click
+
+from layerwise.errors import one_line
+from layerwise.progress import Progress, silent
+
+__all__ = ["Format", "complain", "listed", "progress_bar", "quiet_libraries", "say", "talk"]
+
+T = TypeVar("T")
+
+Format = Literal["human", "json", "quiet"]
+
+#: Work that is over sooner than this shows no bar, in seconds.
+PATIENCE = 2.0
+
+_LEVELS = {"human": logging.INFO, "json": logging.WARNING, "quiet": logging.ERROR}
+
+
+def complain(message: str) -> None:
+    """Say why the command ends, in one line."""
+    click.echo(f"layerwise: error: {one_line(message, limit=1500)}", err=True)
+
+
+def say(form: Format, *, human: str, json: str | bytes) -> None:
+    """Print the result in the form asked for."""
+    if form != "quiet":
+        click.echo(human if form == "human" else json, nl=form == "human")
+
+
+def listed(paths: Iterable[Path]) -> str:
+    """The files that were written, as a line."""
+    return "Wrote " + ", ".join(map(str, paths))
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Inside, the libraries beneath keep their warnings and bars to themselves."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
+
+
+class _Said(logging.Handler):
+    """Log records as lines on what is standard error at the time, above a bar if one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        click.echo(f"layerwise: {one_line(record.getMessage(), limit=1500)}", err=True)
+
+
+@contextmanager
+def talk(form: Format) -> Iterator[Progress]:
+    """Inside, layerwise's log goes to standard error; the progress to hand to the library."""
+    logger, handler = logging.getLogger("layerwise"), _Said()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(_LEVELS[form])
+    try:
+        yield progress_bar if form != "quiet" and sys.stderr.isatty() else silent
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def progress_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
+    """`items`, with a bar and the time remaining once the whole looks longer than two seconds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    began = time.monotonic()
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, visible=False)
+        for done, item in enumerate(items, start=1):
+            yield item
+            expected = (time.monotonic() - began) / done * max(total, done)
+            bar.update(task, completed=done, visible=expected > PATIENCE)

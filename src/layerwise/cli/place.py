@@ -1,0 +1,134 @@
+"""`layerwise place CARD`: a placement from a card, exported and verified."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerwise.cli.options import output, stacked
+from layerwise.cli.output import listed, say, talk
+from layerwise.files import prepare_output, write_files
+
+if TYPE_CHECKING:
+    from layerwise.card.record import LayerCard
+    from layerwise.placement.record import Placement
+
+__all__ = ["place"]
+
+EXAMPLES = """\b
+Examples:
+  layerwise place demo-card
+  layerwise place demo-card --policy gain --layers 5 --overwrite
+  layerwise place demo-card --blocks 3,7,11 --rank 16 --out by-hand
+"""
+
+_choosing = stacked(
+    click.option(
+        "--policy",
+        metavar="NAME",
+        help="top, mid, bottom, uniform, random, first, last, ski, ski-greedy, gain, "
+        "gain-per-cost or all.  [default: the advised one]",
+    ),
+    click.option(
+        "-k", "--layers", type=int, metavar="N", help="How many.  [default: the policy's]"
+    ),
+    click.option(
+        "--goal",
+        metavar="NAME",
+        help="How long a step may take: quality, balanced or cost.  [default: balanced, or any "
+        "length where a policy is named]",
+    ),
+    click.option(
+        "--blocks",
+        metavar="3,7,11",
+        help="These blocks, in place of a policy; STACK:3,7 where there are several stacks.",
+    ),
+    click.option("--stack", metavar="NAME", help="Only blocks of this stack.  [default: any]"),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of policy random."),
+)
+
+_exporting = stacked(
+    click.option("--rank", type=int, metavar="N", help="LoRA rank.  [default: the card's]"),
+    click.option("--alpha", type=int, metavar="N", help="LoRA alpha.  [default: twice the rank]"),
+    click.option(
+        "--for",
+        "trainer",
+        type=click.Choice(["peft"]),
+        default="peft",
+        show_default=True,
+        help="Whose configuration to write.",
+    ),
+    click.option(
+        "--model",
+        metavar="MODEL",
+        help="Where the card's model lies now.  [default: as in the card]",
+    ),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
+    ),
+)
+
+
+@click.command("place", short_help="Place adapters by a card; export, verified.", epilog=EXAMPLES)
+@click.argument("card", type=click.Path(path_type=Path))
+@output
+@_choosing
+@_exporting
+def place(card: Path, **options: Any) -> None:
+    """Choose the blocks that get adapters by CARD, a card.json or the folder that holds one.
+
+    The placement is exported for the trainer, and verified: adapters are injected into a copy of
+    the model without weights, and the modules that got one are compared with those that were meant.
+
+    Writes placement.json and lora_config.json, into the card's folder unless --out names
+    another; there it also draws the placement into report.html.
+    """
+    form, overwrite, out = (options.pop(name) for name in ("form", "overwrite", "out"))
+    where = {name: options.pop(name) for name in ("model", "trust_remote_code")}
+    options.pop("trainer")  # The only one there is; click has refused every other.
+    with talk(form):
+        from layerwise import api
+        from layerwise.card.record import LayerCard
+
+        read = LayerCard.load(card)
+        folder = prepare_output(out or _folder(card), holds="placement.json", overwrite=overwrite)
+        placed, coverage = api.verify(api.place(read, **options), read, **where)
+        paths = write_files(folder, _files(read, placed, beside=folder == _folder(card)))
+        say(
+            form,
+            human=f"{_summary(placed)}\n\n{coverage}\n\n{listed(paths)}",
+            json=placed.to_json(),
+        )
+
+
+def _folder(card: Path) -> Path:
+    """The folder that holds a card, named by itself or by its file."""
+    return card if card.is_dir() else card.parent
+
+
+def _files(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str, bytes]:
+    """What `layerwise place` writes, by name; the report only beside the card that it is of."""
+    from layerwise.placement import placement_files
+    from layerwise.report import card_html
+
+    report = {"report.html": card_html(card, placed)} if beside else {}
+    return placement_files(placed) | report
+
+
+def _summary(placed: "Placement") -> str:
+    """A placement in a few lines."""
+    cost, checked = placed.cost, placed.verified
+    blocks = ", ".join(f"{b.stack}.{b.index}" for b in placed.blocks)
+    adapters = f"{placed.adapter_parameters:,} parameters on {len(placed.modules)} modules"
+    lines = [
+        f"{len(placed.blocks)} blocks by {placed.policy}: {blocks}",
+        f"rank {placed.rank}, alpha {placed.alpha}, {adapters}",
+    ]
+    if cost:
+        lines.append(
+            f"a step takes {cost.step_ratio:.0%} of one with all blocks, its backward "
+            f"{cost.backward_ratio:.0%}, its saved activations {cost.activation_ratio:.0%}"
+        )
+    if checked:
+        lines.append(f"verified: {checked.matched} of {checked.expected} modules, and no other")
+    return "\n".join(lines)
