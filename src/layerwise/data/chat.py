@@ -20,8 +20,8 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
     """Each example as the chat it is, or of which it is one exchange; only answers counted.
 
     Args:
-        tokenizer: One with a chat template. Where the template marks what it generates, that is
-            what counts; elsewhere, each assistant turn is what it adds to the chat before it.
+        tokenizer: One with a chat template. An answer is what an assistant turn adds to the chat
+            before it; where the template marks what is generated, as much of it as is marked.
         data: Examples with a prompt, or chats.
         max_length: The most tokens of a row.
 
@@ -49,7 +49,14 @@ def _marked(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]:
     encoded = _apply(
         tokenizer, turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
-    return list(encoded["input_ids"]), [bool(m) for m in encoded["assistant_masks"]]
+    ids, marked = list(encoded["input_ids"]), [bool(m) for m in encoded["assistant_masks"]]
+    try:
+        _, added = _by_difference(tokenizer, turns)
+    except DataError:  # Earlier turns are rewritten: here the marks alone can tell.
+        return ids, marked
+    # transformers runs a mark that ends in a blank on to the end of the chat, over later prompts,
+    # where the tokenizer drops blanks. What no assistant turn adds is no answer.
+    return ids, [a and b for a, b in zip(marked, added, strict=True)]
 
 
 def _by_difference(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]:
