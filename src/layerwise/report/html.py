@@ -55,7 +55,9 @@ def card_html(card: LayerCard, placement: Placement | None = None) -> bytes:
         "scripts": [Markup(script) for script in scripts],  # noqa: S704 - our own, hashed.
         "style": Markup(style),  # noqa: S704 - likewise.
         "figures": _figures(card, specs),
-        "specs": _embedded({"config": chart_config(PAGE), "specs": _fitted(specs)}),
+        "drawings": _embedded(
+            {"config": chart_config(PAGE), "datasets": _datasets(specs), "specs": _fitted(specs)}
+        ),
         **_story(card, placement),
         **_tables(card, placement),
     }
@@ -106,7 +108,9 @@ def _hash(content: str) -> str:
 
 def _embedded(value: object) -> Markup:
     """`value` as JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace(
+        "<", "\\u003c"
+    )
     return Markup(text)  # noqa: S704 - without `<` there is no tag, comment or end of element.
 
 
@@ -114,12 +118,17 @@ def _embedded(value: object) -> Markup:
 
 
 def _fitted(specs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The charts as wide as their figure, whose caption has their title."""
+    """The charts as wide as their figure, without title and data, which the page has once."""
     fit = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
     return {
-        name: {key: value for key, value in spec.items() if key != "title"} | fit
+        name: {k: v for k, v in spec.items() if k not in {"title", "datasets"}} | fit
         for name, spec in specs.items()
     }
+
+
+def _datasets(specs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The data of all the charts, by name; most share one."""
+    return {name: rows for spec in specs.values() for name, rows in spec["datasets"].items()}
 
 
 @dataclass(frozen=True)
@@ -133,8 +142,8 @@ class _Figure:
 def _figures(card: LayerCard, specs: dict[str, dict[str, Any]]) -> list[_Figure]:
     """One figure a chart."""
     captions = {key.replace("_", "-"): _column_caption(card, key) for key in SIGNALS}
-    captions["time"] = ("", "What a batch costs in each block; forward pale, backward full.")
-    captions["memory"] = ("", "Memory that a batch keeps for the backward pass, block by block.")
+    captions["time"] = ("", "What a batch takes in each block.")
+    captions["memory"] = ("", "Memory that a batch keeps for the backward pass.")
     captions["cost-gain"] = ("", _COST_GAIN)
     return [
         _Figure(name, spec["title"], captions[name][1], captions[name][0])
@@ -292,6 +301,8 @@ def _tables(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
     return {
         "columns": list(zip(columns, units, strict=True)),
         "body": body,
+        # A name that only repeats stack and index is no news.
+        "modules": any(layer.name != f"{layer.stack}.{layer.index}" for layer in card.layers),
         "glossary": columns,
         "provenance": _provenance(card),
         "hashes": [
@@ -304,7 +315,7 @@ def _tables(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
 
 def _table_cell(column: Column, style: Any, layer: Any) -> tuple[str, str]:
     ends = column.interval(layer)
-    between = f"{style.text(ends[0])} – {style.text(ends[1])}" if ends else ""
+    between = f"{style.text(ends[0])}–{style.text(ends[1])}" if ends else ""
     return style.text(column.value(layer)), between
 
 

@@ -5,11 +5,12 @@
   const tip = document.getElementById("tip");
 
   const tooltip = (_handler, event, _item, value) => {
-    if (value === null || value === undefined || value === "") {
+    if (value === null || typeof value !== "object") {
       tip.hidden = true;
       return;
     }
-    tip.textContent = String(value);
+    const [[, block], ...readings] = Object.entries(value);
+    tip.textContent = [block, ...readings.map(([name, text]) => `${name}: ${text}`)].join("\n");
     tip.hidden = false;
     const right = document.documentElement.clientWidth - tip.offsetWidth - 8;
     tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, right))}px`;
@@ -28,7 +29,11 @@
   };
 
   const drawings = Array.from(document.querySelectorAll("[data-chart]"), (place) =>
-    window.vegaEmbed(place, data.specs[place.dataset.chart], options),
+    window.vegaEmbed(
+      place,
+      { ...data.specs[place.dataset.chart], datasets: data.datasets },
+      options,
+    ),
   );
   Promise.all(drawings).then(
     () => document.documentElement.setAttribute("data-drawn", String(drawings.length)),
