@@ -112,17 +112,23 @@ def apply(placement: Placement, model: nn.Module) -> PeftModel:
         StackError: The model's blocks cannot be found.
     """
     verify(placement, meta_copy(model))
+    config = lora_config(placement)
+    config.base_model_name_or_path = None  # PEFT warns where it differs from the model's own name.
     with _peft_faults(placement):
-        adapted = get_peft_model(model, lora_config(placement))  # type: ignore[arg-type]
+        adapted = get_peft_model(model, config)
+    adapted.active_peft_config.base_model_name_or_path = placement.model
     _refuse_difference(placement, adapted.get_base_model())
     return adapted
 
 
 @contextmanager
 def _peft_faults(placement: Placement) -> Iterator[None]:
-    """PEFT's refusals as ours, and its remark on transposed weights, which it sees to, unsaid."""
+    """PEFT's refusals as ours; its remarks on what needs no action are left out."""
     with warnings.catch_warnings():
+        # It sets the flag for transposed weights (GPT-2) by itself, and says so.
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        # It reads an attribute that transformers is renaming.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         try:
             yield
         except (ValueError, TypeError) as error:

@@ -1,0 +1,177 @@
+"""Placements: what they hold, and the lines that bad wishes get."""
+
+import re
+
+import pytest
+
+from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.placement import place
+from layerwise.placement.place import GOALS, choose
+from layerwise.placement.record import Placement
+
+
+def indices(placement):
+    return tuple(block.index for block in placement.blocks)
+
+
+def exactly(text):
+    return f"^{re.escape(text)}$"
+
+
+def test_a_placement_holds_what_a_trainer_needs(small_card):
+    placement = place(small_card(), rows="3,7")
+    assert placement.policy == "manual"
+    assert indices(placement) == (3, 7)
+    assert placement.modules == tuple(
+        f"model.layers.{i}.attn.{t}" for i in (3, 7) for t in ("q", "v")
+    )
+    assert (placement.rank, placement.alpha, placement.adapter_parameters) == (8, 16, 160)
+    assert (placement.model, placement.revision) == ("org/model", "abc")
+    assert placement.cost.backward_ratio == pytest.approx(9 / 12)
+    assert placement.verified is None
+    assert placement.notes == ()
+
+
+def test_rank_scales_parameters_and_alpha(small_card):
+    placement = place(small_card(), rows="0", rank=2)
+    assert (placement.rank, placement.alpha, placement.adapter_parameters) == (2, 4, 20)
+    assert place(small_card(), rows="0", rank=2, alpha=32).alpha == 32
+
+
+def test_it_survives_its_file(small_card, tmp_path):
+    placement = place(small_card(), policy="all", layers=3)
+    (tmp_path / "placement.json").write_bytes(placement.to_json())
+    assert Placement.load(tmp_path) == placement
+    assert Placement.load(tmp_path).to_json() == placement.to_json()
+
+
+def test_manual_rows_in_any_order_are_the_same_placement(small_card):
+    assert place(small_card(), rows="7,3").to_json() == place(small_card(), rows=[3, 7]).to_json()
+
+
+def test_the_advised_placement_is_spread_from_the_lowest_affordable_block(small_card):
+    # Forward 12 s, backward 12 s: 0.75 of 24 s leaves 6 s of backward, blocks 6 to 11.
+    placement = place(small_card(), layers=3)
+    assert placement.policy == "uniform"
+    assert indices(placement) == (6, 9, 11)
+    assert indices(place(small_card(), layers=3, goal="quality")) == (0, 6, 11)
+
+
+def test_a_named_policy_is_bounded_only_on_request(small_card):
+    norms = [float(12 - i) for i in range(12)]
+    card = small_card(residual_norm=norms)
+    assert indices(place(card, policy="top", layers=2)) == (0, 1)
+    assert indices(place(card, policy="top", layers=2, goal="balanced")) == (6, 7)
+
+
+def test_where_nothing_is_cheap_enough_the_cheapest_is_taken_and_said(small_card, caplog):
+    placement = place(small_card(), layers=3, goal="cost")
+    assert indices(placement) == (9, 10, 11)
+    note = "no choice of 3 blocks takes 0.50 of a step with all blocks or less; the cheapest takes"
+    assert placement.notes == (f"{note} 0.62",)
+    assert note in caplog.text
+    assert not choose(small_card(), layers=3, goal="cost").affordable
+    assert choose(small_card(), layers=3).affordable
+    assert choose(small_card(), policy="top").affordable
+
+
+def test_without_timings_the_goal_is_not_applied_and_that_is_said(small_card):
+    placement = place(small_card(forward_seconds=None), layers=3)
+    assert indices(placement) == (0, 6, 11)
+    assert placement.cost is None
+    assert placement.notes == (
+        "goal balanced not applied: the cost is unknown",
+        "cost unknown: the card does not have forward_seconds of every block",
+    )
+    manual = place(small_card(forward_seconds=None), rows="1")
+    assert manual.cost is None
+    assert len(manual.notes) == 1
+
+
+def test_blocks_without_modules_are_left_out_and_that_is_said(small_card):
+    modules = [(f"h.{i}.q",) if i % 2 else () for i in range(12)]
+    placement = place(small_card(stacks={"h": 12}, modules=modules), policy="all")
+    assert indices(placement) == (1, 3, 5, 7, 9, 11)
+    note = "6 of 12 blocks have no module to adapt: h.0, h.2, h.4, h.6, h.8, ..."
+    assert placement.notes == (note,)
+
+
+def test_all_with_fewer_says_how_they_were_taken(small_card):
+    note = "policy all with 3 of 12 blocks: they are evenly spread"
+    assert place(small_card(), policy="all", layers=3).notes == (note,)
+    assert place(small_card(), policy="all").notes == ()
+
+
+def test_a_placement_can_stay_in_one_stack(small_card):
+    card = small_card(stacks={"encoder.block": 3, "decoder.block": 4})
+    placement = place(card, policy="all", stack="decoder")
+    assert {block.stack for block in placement.blocks} == {"decoder.block"}
+    assert indices(placement) == (0, 1, 2, 3)
+    assert len(place(card, policy="all").blocks) == 7
+    mixed = place(card, rows="encoder:2,decoder:0")
+    assert [(b.stack, b.index) for b in mixed.blocks] == [
+        ("encoder.block", 2),
+        ("decoder.block", 0),
+    ]
+
+
+def test_natural_sizes_survive_a_goal(small_card):
+    entropy = [2.0] * 12
+    entropy[2] = 1.0
+    card = small_card(attention_entropy=entropy, activation_gradient=1.0)
+    assert indices(place(card, policy="ski")) == (1, 2, 3)
+    assert len(place(card, policy="ski", goal="balanced").blocks) == 3
+    assert indices(place(card, policy="ski", goal="balanced"))[0] >= 6
+
+
+@pytest.mark.parametrize("layers", [0, -3, 13])
+def test_an_impossible_number_of_layers_is_refused(small_card, layers):
+    line = (
+        f"number of layers: '{layers}'; expected 1 to 12, the blocks that can be adapted; "
+        "try: --layers 2"
+    )
+    with pytest.raises(PlacementError, match=exactly(line)):
+        place(small_card(), layers=layers)
+
+
+@pytest.mark.parametrize(
+    ("wish", "line"),
+    [
+        ({"rank": 0}, "LoRA rank: '0'; expected a whole number of at least 1"),
+        ({"alpha": -1}, "LoRA alpha: '-1'; expected a whole number of at least 1"),
+        (
+            {"rows": "1", "layers": 2},
+            "layers beside blocks that are named: '2'; expected one or the other",
+        ),
+        (
+            {"rows": "1", "policy": "top"},
+            "policy beside blocks that are named: 'top'; expected one or the other",
+        ),
+        (
+            {"rows": "1", "goal": "cost"},
+            "goal beside blocks that are named: 'cost'; expected one or the other",
+        ),
+        ({"rows": "12"}, "no such block in model.layers: '12'; expected 0 to 11"),
+        ({"rows": "0,0"}, "block of model.layers named twice: '0'; expected each block once"),
+    ],
+)
+def test_bad_wishes_are_refused_in_one_line(small_card, wish, line):
+    with pytest.raises(PlacementError, match=exactly(line)):
+        place(small_card(), **wish)
+
+
+@pytest.mark.parametrize(
+    ("wish", "line"),
+    [
+        ({"policy": "tops"}, "unknown policy: 'tops'.*did you mean 'top'"),
+        ({"goal": "speed"}, "unknown goal: 'speed'; expected one of quality, balanced, cost"),
+        ({"stack": "encoder"}, "unknown stack: 'encoder'; expected one of model.layers"),
+    ],
+)
+def test_unknown_names_are_refused(small_card, wish, line):
+    with pytest.raises(UnknownNameError, match=line):
+        place(small_card(), **wish)
+
+
+def test_goals_fall():
+    assert [GOALS[name] for name in GOALS] == [1.0, 0.75, 0.5]
