@@ -1,13 +1,14 @@
 """How long work reports how far it is, without knowing who listens."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 __all__ = ["Progress", "silent"]
 
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Passes items on under a title, and reports as they are consumed."""
 

@@ -6,7 +6,7 @@ float64 on the CPU.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,15 +18,16 @@ __all__ = ["Accumulator", "GramRows", "Moments", "Sum", "Table", "merge_named"]
 Result_co = TypeVar("Result_co", covariant=True)
 
 
+@runtime_checkable
 class Accumulator(Protocol[Result_co]):
     """The four operations that make a statistic streamable."""
 
     @classmethod
-    def zero(cls) -> Self:
+    def zero(cls) -> Any:
         """The sum of nothing."""
         ...
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: Any) -> Any:
         """This sum, with `other`'s parts added."""
         ...
 
@@ -45,7 +46,7 @@ class Table:
         self._parts = parts or []
 
     @classmethod
-    def zero(cls) -> Self:
+    def zero(cls) -> "Table":
         """A table without rows."""
         return cls()
 
@@ -54,7 +55,7 @@ class Table:
         rows = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
         self._parts.append({"key": key, **rows})
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Table") -> "Table":
         """Both tables' rows."""
         return type(self)(self._parts + other._parts)
 
@@ -74,7 +75,7 @@ class Sum:
         self._total = total
 
     @classmethod
-    def zero(cls) -> Self:
+    def zero(cls) -> "Sum":
         """The sum of no tensors."""
         return cls()
 
@@ -83,7 +84,7 @@ class Sum:
         wide = part.detach().to("cpu", torch.float64)
         self._total = wide if self._total is None else self._total.add_(wide)
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Sum") -> "Sum":
         """The sum of both."""
         totals = [t for t in (self._total, other._total) if t is not None]
         return type(self)(torch.stack(totals).sum(0) if totals else None)
@@ -109,7 +110,7 @@ class Moments:
         self._scatter: Tensor | None = None
 
     @classmethod
-    def zero(cls) -> Self:
+    def zero(cls) -> "Moments":
         """The moments of no rows."""
         return cls()
 
@@ -141,7 +142,7 @@ class Moments:
         self._mean = self._mean + step * (count / total)
         self._absorbed = total
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "Moments") -> "Moments":
         """The moments of both sets of rows."""
         merged = type(self)()
         for part in (self, other):
@@ -190,7 +191,7 @@ class GramRows:
         self._parts = parts or []
 
     @classmethod
-    def zero(cls) -> Self:
+    def zero(cls) -> "GramRows":
         """No rows."""
         return cls()
 
@@ -199,7 +200,7 @@ class GramRows:
         if len(key):
             self._parts.append((key, rows.detach().to("cpu", torch.float32, copy=True)))
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "GramRows") -> "GramRows":
         """Both sets of rows."""
         return type(self)(self._parts + other._parts)
 

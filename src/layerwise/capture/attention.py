@@ -59,8 +59,8 @@ def sample_rows(
         positions[i, : len(c)] = c
         weights[i, : len(c)] = counts[i] / max(1, len(c))
     sampled = np.array([len(c) for c in chosen], dtype=np.float64)
-    place = lambda x: torch.from_numpy(x).to(mask.device)  # noqa: E731  # four alike in a row
-    return QueryRows(place(positions), place(weights), place(counts), place(sampled))
+    arrays = (positions, weights, counts, sampled)
+    return QueryRows(*(torch.from_numpy(a).to(mask.device) for a in arrays))
 
 
 def _draw(valid: np.ndarray, *, rows: int, seed: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from layerwise.models.parts import embeddings, final_norm
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.objectives.record import Objective
 from layerwise.progress import Progress, silent
-from layerwise.seeds import torch_generator
+from layerwise.seeds import derive, torch_generator
 from layerwise.shapes import Bool, Tensor
 
 __all__ = ["capture"]
@@ -209,6 +209,8 @@ def _measure(
     heard, keys = _heard(subject, batch, kept)
     clock = listener.clock
     listener.start(heard)
+    # Dropout draws by batch, not by what ran before: sharded runs see the same masks.
+    torch.manual_seed(derive(subject.plan.seed, "dropout", number))
     try:
         start = clock.mark()
         with saved_tensors_hooks(partial(listener.hear_saved, subject.weights), lambda x: x):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ class PassSums:
     inputs: dict[str, Moments] = field(default_factory=dict)
     leaders: dict[str, str] = field(default_factory=dict)
 
-    def merge(self, other: Self) -> Self:
+    def merge(self, other: "PassSums") -> "PassSums":
         """Both passes as one."""
         return type(self)(
             examples=self.examples.merge(other.examples),

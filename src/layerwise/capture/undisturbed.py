@@ -40,7 +40,7 @@ def undisturbed(model: nn.Module, *, training: bool, seed: int) -> Iterator[None
 def _freeze(model: nn.Module, *, training: bool) -> None:
     model.train(training)
     for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad = False
         parameter.grad = None
 
 
@@ -49,12 +49,13 @@ def _flags(model: nn.Module) -> list[tuple[Any, str, bool]]:
     checkpointing = [
         (m, "gradient_checkpointing", m.gradient_checkpointing)
         for m in model.modules()
-        if isinstance(getattr(m, "gradient_checkpointing", None), bool)
+        if _is_flag(m, "gradient_checkpointing")
     ]
     config = getattr(model, "config", None)
-    cached = [
-        (c, "use_cache", c.use_cache)
-        for c in (config, getattr(config, "text_config", None))
-        if isinstance(getattr(c, "use_cache", None), bool)
-    ]
+    holders = [c for c in (config, getattr(config, "text_config", None)) if c is not None]
+    cached = [(c, "use_cache", c.use_cache) for c in holders if _is_flag(c, "use_cache")]
     return [*checkpointing, *cached]
+
+
+def _is_flag(holder: object, name: str) -> bool:
+    return isinstance(getattr(holder, name, None), bool)

@@ -18,7 +18,7 @@ from layerwise.card.record import (
 from layerwise.data.batches import BatchSet
 from layerwise.data.text import TextData
 from layerwise.models.load import LoadedModel
-from layerwise.objectives.record import Objective
+from layerwise.objectives import Objective, decoder_start
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.signals import COLUMNS, residual
@@ -66,7 +66,7 @@ def make_card(
         max_length=max_length,
         seed=plan.seed,
         kind=loaded.kind,
-        decoder_start=getattr(loaded.model.config, "decoder_start_token_id", None),
+        decoder_start=decoder_start(loaded.model),
     )
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     return LayerCard(

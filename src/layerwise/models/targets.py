@@ -35,6 +35,10 @@ _TABLE: Mapping[str, tuple[str, ...]] = {
     "rwkv": ("key", "value", "receptance", "output"),
 }
 _MIXER = re.compile(r"att(n|ention)|mixer|mamba|recurrent", re.IGNORECASE)
+# A fused kernel reads this module's weight and never calls it, so an adapter on it would not train
+# (PEFT refuses it on the same models).
+_NEVER_CALLED = "out_proj"
+_READS_WEIGHT = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 
 
@@ -82,15 +86,16 @@ def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
 def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
     """Every linear module inside a block that sees each token of its input.
 
-    Left out are routed experts, which see only some tokens, and a module that several blocks
-    share, which belongs to no one depth.
+    Left out are routed experts, which see only some tokens, a module that several blocks share,
+    which belongs to no one depth, and one whose weight a fused kernel reads past it.
     """
     found = []
+    passed_by = _READS_WEIGHT & _model_types(model)
     owners: dict[int, set[int]] = {}
     for row, ref in enumerate(all_refs(stacks)):
         for path, module in _walk(model.get_submodule(ref.name)):
             owners.setdefault(id(module), set()).add(row)
-            if not _EXPERTS.search(path):
+            if not _EXPERTS.search(path) and not (passed_by and _matches(path, _NEVER_CALLED)):
                 found.append((_target(f"{ref.name}.{path}", row, module), id(module)))
     return tuple(target for target, key in found if len(owners[key]) == 1)
 
@@ -112,12 +117,16 @@ def default_targets(model: nn.Module, stacks: Sequence[Stack]) -> tuple[str, ...
     Source: arXiv 2604.17177, for the table.
     """
     rows = _by_row(model, stacks)
-    types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
+    types = _model_types(model)
     ranked = sorted(_TABLE, key=lambda kind: kind not in types)
     for kind in ranked:
         if rows and all(_has(names, _TABLE[kind]) for names in rows):
             return _TABLE[kind]
     return _structural(rows)
+
+
+def _model_types(model: nn.Module) -> set[str]:
+    return {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
 
 
 def _by_row(model: nn.Module, stacks: Sequence[Stack]) -> list[list[str]]:

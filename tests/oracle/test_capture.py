@@ -1,0 +1,253 @@
+"""One fused pass against slow independent ways to the same numbers."""
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+
+from layerwise.capture import capture, plan
+from layerwise.models.parts import embeddings
+from layerwise.models.targets import resolve_targets
+from layerwise.objectives import OBJECTIVES
+from layerwise.seeds import torch_generator
+from layerwise.signals import COLUMNS
+from layerwise.signals.inputs import effective_rank_of
+
+CAUSAL = ["llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "rwkv"]
+EVERY = [*CAUSAL, "mamba2", "bert", "modernbert", "t5", "bart"]
+RANK = 3
+
+
+def objective(name):
+    return OBJECTIVES["masked-lm" if name in {"bert", "modernbert"} else "causal-lm"]
+
+
+def measure(tiny, name, batches, **options):
+    loaded = tiny.build(name)
+    return loaded, capture(loaded, objective(name), batches, plan(rank=RANK, **options))
+
+
+def peft_gradients(tiny, name, example):
+    """B gradients of real LoRA modules with the pass's A and B = 0, on one example alone."""
+    loaded = tiny.build(name)
+    targets = resolve_targets(loaded.model, loaded.stacks, None)
+    names = [t.name for t in targets]
+    model = inject_adapter_in_model(
+        LoraConfig(r=RANK, lora_alpha=RANK, target_modules=names, lora_dropout=0.0,
+                   fan_in_fan_out=targets[0].transposed), loaded.model
+    )  # fmt: skip
+    for t in targets:
+        a = torch.randn((RANK, t.in_features), generator=torch_generator(0, "lora_A", t.name))
+        weight = model.get_submodule(t.name).lora_A["default"].weight
+        weight.data.copy_(a / t.in_features**0.5)
+    objective(name).losses(model, example).sum().backward()
+    weights = {t.name: model.get_submodule(t.name).lora_B["default"].weight for t in targets}
+    return {name: weight.grad.double() for name, weight in weights.items()
+            if weight.grad is not None}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_adapter_gradients_are_those_of_peft_for_each_example(tiny, name):
+    batch = tiny.batch(name)
+    _, stats = measure(tiny, name, [batch])
+    rows = {m.name: i for i, m in enumerate(stats.modules)}
+    reference = [peft_gradients(tiny, name, tiny.row(batch, i)) for i in range(len(batch))]
+    gram = np.zeros_like(stats.gram)
+    for module, i in rows.items():
+        gradients = torch.stack([r[module] for r in reference])
+        columns = gradients.square().sum(1).numpy()
+        np.testing.assert_allclose(stats.column_energy[:, i], columns, rtol=2e-5, atol=1e-10)
+        mean = gradients.mean(0).square().sum(0).numpy()
+        np.testing.assert_allclose(stats.mean_column_energy[i], mean, rtol=2e-5, atol=1e-10)
+        flat = gradients.flatten(1)
+        gram[stats.modules[i].row] += (flat @ flat.T).numpy()
+    scale = np.sqrt(np.einsum("lii,ljj->lij", gram, gram))
+    assert np.abs(stats.gram - gram).max() <= 1e-5 * scale.max()
+    assert (np.abs(stats.gram - gram) <= 1e-5 * scale).all()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_residual_norm_and_coherence_follow_their_formula(tiny, name):
+    """Every module's own sigma, from features gathered one example at a time."""
+    batch = tiny.batch(name)
+    loaded, stats = measure(tiny, name, [batch])
+    features = module_inputs(loaded, name, batch, [m.name for m in stats.modules])
+    reference = [peft_gradients(tiny, name, tiny.row(batch, i)) for i in range(len(batch))]
+    squares, means = np.zeros(len(stats.blocks)), np.zeros(len(stats.blocks))
+    for m in stats.modules:
+        rows = features[m.name]
+        sigma = (rows**2).sum() / rows.size
+        norms = [r[m.name].norm().item() for r in reference]
+        mean = sum(r[m.name] for r in reference) / len(reference)
+        squares[m.row] += np.mean(norms) ** 2 / sigma
+        means[m.row] += mean.norm().item() ** 2 / sigma
+    np.testing.assert_allclose(COLUMNS["residual_norm"](stats), np.sqrt(squares), rtol=1e-5)
+    np.testing.assert_allclose(
+        COLUMNS["coherence"](stats), np.sqrt(means / squares), rtol=1e-5
+    )
+
+
+def module_inputs(loaded, name, batch, modules):
+    """The counted tokens' features at each module's input, (tokens, d), by hooks on single rows."""
+    seen = {module: [] for module in modules}
+    for i in range(len(batch)):
+        single = tiny_row(batch, i)
+        handles = []
+        for module in modules:
+            mask = single.token_mask[0]
+            def keep(_, args, module=module, mask=mask):
+                flat = args[0].reshape(-1, args[0].shape[-1])
+                seen[module].append(flat[mask].detach().double().numpy())
+            handles.append(loaded.model.get_submodule(module).register_forward_pre_hook(keep))
+        with torch.no_grad():
+            objective(name).losses(loaded.model, single)
+        for handle in handles:
+            handle.remove()
+    return {module: np.concatenate(rows) for module, rows in seen.items()}
+
+
+def tiny_row(batch, i):
+    size = int(batch.inputs["attention_mask"][i].sum()) if "attention_mask" in batch.inputs else (
+        batch.token_mask.shape[1])  # fmt: skip
+    from dataclasses import replace
+
+    cut = lambda x: None if x is None else x[i : i + 1, :size]  # noqa: E731
+    return replace(
+        batch, inputs={k: cut(v) for k, v in batch.inputs.items()}, labels=cut(batch.labels),
+        token_mask=cut(batch.token_mask), index=batch.index[i : i + 1],
+        decoder_mask=cut(batch.decoder_mask),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("n", [2, 12], ids=["fewer rows than features", "more rows"])
+def test_effective_rank_and_energy_are_numpys_on_the_full_features(tiny, name, n):
+    batch = tiny.batch(name, n=n)
+    loaded, stats = measure(tiny, name, [batch])
+    features = module_inputs(loaded, name, batch, [m.name for m in stats.modules])
+    ranks, energies = ([[] for _ in stats.blocks] for _ in range(2))
+    for m in stats.modules:
+        rows = features[m.name]
+        values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
+        ranks[m.row].append(effective_rank_of(np.maximum(values, 0)))
+        energies[m.row].append((rows**2).mean())
+    expected = [np.mean(x) for x in ranks]
+    np.testing.assert_allclose(COLUMNS["effective_rank"](stats), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        COLUMNS["activation_energy"](stats), [np.mean(x) for x in energies], rtol=1e-5
+    )
+
+
+ATTENTIVE = [n for n in EVERY if n not in {"mamba", "mamba2", "rwkv"}]
+
+
+def eager_entropies(tiny, name, batch):
+    """Mean entropy of eager attention's rows over counted tokens and heads, by block."""
+    loaded = tiny.build(name, attention="eager")
+    sums, count = None, 0
+    with torch.no_grad():
+        for i in range(len(batch)):
+            single = tiny_row(batch, i)
+            out = loaded.model(**single.inputs, output_attentions=True)
+            maps = (
+                [*out.encoder_attentions, *out.decoder_attentions]
+                if name in tiny.SEQ2SEQ
+                else out.attentions
+            )
+            rows = torch.stack([
+                torch.special.entr(a[0].double()).sum(-1).mean(0)[single.token_mask[0]].sum()
+                for a in maps
+            ])  # fmt: skip
+            sums = rows if sums is None else sums + rows
+            count += int(single.token_mask.sum())
+    return (sums / count).numpy()
+
+
+@pytest.mark.parametrize("name", ATTENTIVE)
+def test_exact_entropy_is_eager_attentions(tiny, name):
+    batch = tiny.batch(name)
+    _, stats = measure(tiny, name, [batch], exact_entropy=True)
+    expected = eager_entropies(tiny, name, batch)
+    np.testing.assert_allclose(COLUMNS["attention_entropy"](stats), expected, atol=1e-5)
+    assert (COLUMNS["attention_entropy_error"](stats) == 0).all()
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "t5"])
+def test_sampled_entropy_is_within_its_stated_interval(tiny, name):
+    """99 % intervals over many seeds: at least 97 of 100 must hold the exact value."""
+    batch = tiny.batch(name, n=8, longest=60)
+    expected = eager_entropies(tiny, name, batch)
+    held = []
+    for seed in range(25):
+        _, stats = measure(tiny, name, [batch], signals=["attention_entropy"], seed=seed)
+        error = COLUMNS["attention_entropy_error"](stats)
+        assert (error > 0).all()
+        held.append(np.abs(COLUMNS["attention_entropy"](stats) - expected) <= error)
+    assert np.mean(held) >= 0.97
+
+
+@pytest.mark.parametrize("name", ["mamba", "mamba2", "rwkv"])
+def test_models_without_attention_say_so(tiny, name):
+    _, stats = measure(tiny, name, [tiny.batch(name)])
+    assert stats.entropy is None
+    assert "attention" in stats.absent["attention_entropy"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("readout", ["hf", "residual"])
+def test_activation_gradient_is_retain_grad_on_hidden_states(tiny, name, readout):
+    batch = tiny.batch(name)
+    _, stats = measure(tiny, name, [batch], readout=readout)
+    expected = np.mean([retained(tiny, name, tiny_row(batch, i), readout) for i in
+                        range(len(batch))], axis=0)  # fmt: skip
+    np.testing.assert_allclose(COLUMNS["activation_gradient"](stats), expected, rtol=1e-5)
+
+
+def retained(tiny, name, single, readout):
+    """Norms over counted tokens of the gradient at each block's output, one example."""
+    loaded = tiny.build(name)
+    for parameter in loaded.model.parameters():
+        parameter.requires_grad_(False)
+    for module in embeddings(loaded.model):
+        module.register_forward_hook(
+            lambda _, __, out: out.requires_grad_() if out.is_leaf else None
+        )
+    kept = []
+    if readout == "hf":
+        handles = []
+        losses, states = hidden_states(loaded, name, single)
+        kept = states
+    else:
+        handles = [
+            loaded.model.get_submodule(block).register_forward_hook(
+                lambda _, __, out: kept.append(out[0] if isinstance(out, tuple) else out)
+            )
+            for stack in loaded.stacks
+            for block in stack.blocks
+        ]
+        losses = objective(name).losses(loaded.model, single)
+    gradients = torch.autograd.grad(losses.sum(), kept)
+    for handle in handles:
+        handle.remove()
+    mask = single.token_mask[0]
+    return [g[0][mask].norm().item() for g in gradients]
+
+
+def hidden_states(loaded, name, single):
+    """The loss and transformers' own hidden states after each block."""
+    found = {}
+    original = loaded.model.forward
+
+    def listening(*args, **kwargs):
+        found["out"] = original(*args, **{**kwargs, "output_hidden_states": True})
+        return found["out"]
+
+    loaded.model.forward = listening
+    losses = objective(name).losses(loaded.model, single)
+    out = found["out"]
+    if name in {"t5", "bart"}:
+        return losses, [*out.encoder_hidden_states[1:], *out.decoder_hidden_states[1:]]
+    if name in {"mamba", "mamba2", "rwkv"}:  # no embedding entry, and one after the final norm
+        blocks = len(loaded.stacks[0].blocks)
+        return losses, [*out.hidden_states[: blocks - 1], out.hidden_states[-1]]
+    return losses, list(out.hidden_states[1:])
