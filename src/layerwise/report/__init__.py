@@ -1,1 +1,14 @@
 """Records as tables, charts and one self-contained HTML file."""
+
+from layerwise.report.charts import charts, export_charts
+from layerwise.report.html import card_html
+from layerwise.report.terminal import card_table, compare_table, coverage_table
+
+__all__ = [
+    "card_html",
+    "card_table",
+    "charts",
+    "compare_table",
+    "coverage_table",
+    "export_charts",
+]

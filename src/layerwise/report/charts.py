@@ -20,7 +20,6 @@ from layerwise.report.columns import Column, column_named
 __all__ = ["LIGHT", "SIGNALS", "Theme", "chart_config", "charts", "export_charts"]
 
 Spec = dict[str, Any]
-Chart = alt.Chart | alt.LayerChart
 
 SIGNALS = (
     "residual_norm",
@@ -109,7 +108,8 @@ def chart_config(theme: Theme) -> Spec:
         "font": theme.font,
         "view": {"stroke": None},
         "axis": text | axis | {"labelFontSize": 11, "titleFontSize": 11, "titlePadding": 8},
-        "legend": text | {"orient": "top", "title": None, "labelLimit": 220, "labelFontSize": 11},
+        "legend": text
+        | {"orient": "top", "title": None, "columns": 2, "labelLimit": 130, "labelFontSize": 11},
         "title": {"color": theme.ink, "anchor": "start", "fontSize": 14, "offset": 12},
         "text": {"color": theme.ink, "fontSize": 11},
         "rule": {"color": theme.muted},
@@ -149,7 +149,8 @@ def _time_chart(data: ChartData, theme: Theme) -> alt.LayerChart:
     """Forward at the bottom and paler, backward on it."""
     base = _bars(data, theme).encode(tooltip=_tip("forward_seconds", "backward_seconds"))
     colour = theme.series[0] if len(data.stacks) == 1 else theme.muted
-    legend = alt.Legend(symbolFillColor=colour)
+    where = "top" if len(data.stacks) == 1 else "bottom"
+    legend = alt.Legend(symbolFillColor=colour, orient=where)
     scale = alt.Scale(domain=["forward", "backward"], range=[0.45, 0.9])
     ends = {
         "forward": (alt.Y2Datum(0), "time_forward"),
@@ -218,7 +219,9 @@ def _placement_rule(theme: Theme, placement: Placement | None) -> list[alt.Layer
     return [alt.layer(rule, text.encode(y=alt.value(0), text="text:N"))]
 
 
-def _titled(layers: Sequence[Chart], title: str, data: ChartData, *, height: int) -> alt.LayerChart:
+def _titled(
+    layers: Sequence[alt.Chart | alt.LayerChart], title: str, data: ChartData, *, height: int
+) -> alt.LayerChart:
     chart = alt.layer(*layers, data=alt.NamedData(name="blocks"))
     about = f"{title}, {len(data.rows)} block{'' if len(data.rows) == 1 else 's'}"
     return chart.properties(title=title, description=about, height=height, width=460)

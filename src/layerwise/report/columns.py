@@ -178,17 +178,17 @@ class NumberStyle:
 
     def text(self, value: float | None) -> str:
         """`value` in this style; an en dash where there is none."""
-        scaled = self.scaled(value)
-        if scaled is None:
+        if value is None:
             return "–"
+        scaled = self.scaled(value)
         text = f"{scaled:,.{self.decimals}f}"
         if scaled and not any(digit in text for digit in "123456789"):
             return f"{scaled:.1g}"
         return text
 
-    def scaled(self, value: float | None) -> float | None:
+    def scaled(self, value: float) -> float:
         """`value` without the power of ten that the heading has."""
-        return None if value is None else value / 10.0**self.exponent
+        return float(value / 10.0**self.exponent)
 
     def alone(self, value: float | None) -> str:
         """`value` in this style outside a column: with the power of ten beside it."""

@@ -14,11 +14,11 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from layerwise.card.record import Advice, LayerCard
+from layerwise.card.record import LayerCard
 from layerwise.placement.record import Placement
 from layerwise.report.charts import SIGNALS, Theme, chart_config, charts
 from layerwise.report.columns import COLUMNS, Column, number_style, quantity
-from layerwise.report.text import adapted_rows, block_text, shown, stack_labels, visible
+from layerwise.report.text import adapted_rows, block_text, headline, shown, stack_labels, visible
 
 __all__ = ["card_html"]
 
@@ -175,7 +175,7 @@ def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
     gain_rows = card.advice.gain_layers if card.advice else ()
     return {
         "title": shown(card.model.source, limit=160),
-        "headline": _headline(card, card.advice),
+        "headline": headline(card),
         "advised": block_text(card, card.advice.layers) if card.advice else "",
         "gain_text": block_text(card, gain_rows) if gain_rows else "",
         "placed": block_text(card, rows),
@@ -184,14 +184,6 @@ def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
         "facts": _facts(card),
         "data_line": _data_line(card),
     }
-
-
-def _headline(card: LayerCard, advice: Advice | None) -> str:
-    if advice is None:
-        return "This card carries no advice."
-    if advice.verdict == "flat":
-        return "No block stands out: the intervals do not separate any two."
-    return f"Adapt {block_text(card, advice.layers)}."
 
 
 def _costs(placement: Placement | None) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, one_line
 from layerwise.placement.record import Placement
 
-__all__ = ["adapted_rows", "block_text", "ranges", "shown", "stack_labels", "visible"]
+__all__ = ["adapted_rows", "block_text", "headline", "ranges", "shown", "stack_labels", "visible"]
 
 
 def visible(text: str) -> str:
@@ -66,6 +66,16 @@ def block_text(card: LayerCard, rows: Sequence[int]) -> str:
             where = f" of {label}" if len(labels) > 1 else ""
             parts.append(f"{noun} {ranges(indices)}{where}")
     return " and ".join(parts)
+
+
+def headline(card: LayerCard) -> str:
+    """The advice of `card` in one sentence."""
+    advice = card.advice
+    if advice is None:
+        return "This card carries no advice."
+    if advice.verdict == "flat":
+        return "No block stands out: the intervals do not separate any two."
+    return f"Adapt {block_text(card, advice.layers)}."
 
 
 def adapted_rows(card: LayerCard, placement: Placement | None) -> tuple[int, ...]:
