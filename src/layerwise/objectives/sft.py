@@ -1,17 +1,22 @@
 """Supervised fine-tuning: the answer's tokens, given the prompt."""
 
+import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from layerwise.data.batches import BatchSet, assemble, by_length, causal_batch, prompted_rows
+from layerwise.data.batches import BatchSet, Rows, assemble, by_length, causal_batch, prompted_rows
 from layerwise.data.chat import chat_rows
 from layerwise.data.text import TextData
+from layerwise.errors import ModelError
 from layerwise.models.kind import ModelKind
 from layerwise.objectives.record import Objective
 from layerwise.objectives.seq2seq import answer_batches
 from layerwise.objectives.token_loss import model_losses
 
 __all__ = ["SFT"]
+
+log = logging.getLogger(__name__)
 
 PLAIN = "the tokenizer has no chat template: prompt and text were joined as they are"
 
@@ -35,13 +40,26 @@ def _make_batches(
     if getattr(tokenizer, "chat_template", None):
         rows = chat_rows(tokenizer, data, max_length=max_length)
     else:
-        rows = prompted_rows(tokenizer, data, max_length=max_length)
+        rows = replace(_plain(tokenizer, data, max_length=max_length), notes=(PLAIN,))
+        log.warning(PLAIN)
     return assemble(
         rows,
         by_length(rows.rows, batch_size=batch_size),
         of=len(data),
         collate=partial(causal_batch, pad=tokenizer.pad_token_id),
     )
+
+
+def _plain(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
+    """Prompt and text, joined as they are."""
+    if "messages" in data.columns:
+        raise ModelError(
+            what="tokenizer has no chat template, which chats need",
+            value=type(tokenizer).__name__,
+            expected="an instruction-tuned model, or a prompt and a text column",
+            hint="--prompt-column NAME --text-column NAME",
+        )
+    return prompted_rows(tokenizer, data, max_length=max_length)
 
 
 SFT = Objective(

@@ -76,7 +76,8 @@ def _groups(rows: Sequence[Row], *, batch_size: int, seed: int) -> list[list[Row
     mixed = [rows[i] for i in order]
     groups = [mixed[i : i + batch_size] for i in range(0, len(mixed), batch_size)]
     if len(groups[-1]) == 1:
-        groups[-2] += groups.pop()
+        alone = groups.pop()
+        groups[-1] += alone
     return groups
 
 

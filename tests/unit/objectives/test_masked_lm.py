@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from layerwise.data import Example, TextData
+from layerwise.errors import DataError, ModelError
+from layerwise.objectives import OBJECTIVES
+
+MASKED_LM = OBJECTIVES["masked-lm"]
+
+
+def texts(*sentences):
+    examples = tuple(Example(sentence) for sentence in sentences)
+    return TextData("test", "", examples, {"text": "text"}, len(examples))
+
+
+def numbered(count, length=20):
+    return texts(*(" ".join(f"w{(i + j) % 50}" for j in range(length)) for i in range(count)))
+
+
+def make(tokenizer, data, **options):
+    options = {"batch_size": 8, "max_length": 64, "seed": 0, "kind": "masked"} | options
+    return MASKED_LM.make_batches(tokenizer, data, **options)
+
+
+@pytest.fixture
+def tokenizer(tiny_text):
+    return tiny_text.tokenizer(frame="bert")
+
+
+def test_labels_are_what_stood_there(tokenizer):
+    data = numbered(10)
+    for batch in make(tokenizer, data).batches:
+        for row, index in enumerate(batch.index.tolist()):
+            whole = torch.tensor(tokenizer(data.examples[index].text)["input_ids"])
+            hidden = batch.labels[row, : len(whole)] != -100
+            read = batch.inputs["input_ids"][row, : len(whole)]
+            assert torch.equal(batch.labels[row, : len(whole)][hidden], whole[hidden])
+            assert torch.equal(read[~hidden], whole[~hidden])
+
+
+def test_fifteen_percent_of_the_ordinary_tokens(tokenizer):
+    for batch in make(tokenizer, numbered(10)).batches:
+        assert (batch.labels != -100).sum(1).tolist() == [3] * len(batch)
+
+
+def test_at_least_one_token_an_example(tokenizer):
+    (batch,) = make(tokenizer, texts("w1", "w1 w2")).batches
+    assert (batch.labels != -100).sum(1).tolist() == [1, 1]
+
+
+def test_special_tokens_are_never_hidden_and_never_stand_in(tokenizer):
+    special = set(tokenizer.all_special_ids) - {tokenizer.mask_token_id}
+    for batch in make(tokenizer, numbered(40)).batches:
+        hidden = batch.labels != -100
+        assert not special & set(batch.labels[hidden].tolist())
+        assert not special & set(batch.inputs["input_ids"][hidden].tolist())
+
+
+def test_eighty_ten_ten(tokenizer):
+    read, labels = [], []
+    for batch in make(tokenizer, numbered(400, length=40)).batches:
+        hidden = batch.labels != -100
+        read.append(batch.inputs["input_ids"][hidden])
+        labels.append(batch.labels[hidden])
+    read, labels = torch.cat(read), torch.cat(labels)
+    masked = (read == tokenizer.mask_token_id).double().mean().item()
+    kept = (read == labels).double().mean().item()
+    # 2400 draws: five standard deviations are 0.041 and 0.031.
+    assert masked == pytest.approx(0.8, abs=0.041)
+    assert kept == pytest.approx(0.1, abs=0.031)
+
+
+def by_index(batch_set):
+    found = {}
+    for batch in batch_set.batches:
+        for row, index in enumerate(batch.index.tolist()):
+            length = int(batch.inputs["attention_mask"][row].sum())
+            ids, labels = batch.inputs["input_ids"][row, :length], batch.labels[row, :length]
+            found[index] = (ids.tolist(), labels.tolist())
+    return found
+
+
+def test_batching_does_not_matter_and_the_seed_does(tokenizer):
+    data = numbered(9)
+    first = by_index(make(tokenizer, data))
+    assert by_index(make(tokenizer, data, batch_size=2)) == first
+    assert by_index(make(tokenizer, data, seed=1)) != first
+
+
+def test_texts_of_special_tokens_alone_are_dropped(tokenizer):
+    found = make(tokenizer, texts("<mask> <unk>", "w1 w2"))
+    assert (found.dropped, found.batches[0].index.tolist()) == (1, [1])
+    with pytest.raises(DataError, match="nothing is left to predict"):
+        make(tokenizer, texts("<mask>"))
+
+
+def test_tokenizer_without_a_mask_token(tiny_text):
+    tokenizer = tiny_text.tokenizer(frame="bert", without=("mask_token",))
+    with pytest.raises(ModelError, match=r"no mask token, which masked-lm needs.*--objective"):
+        make(tokenizer, numbered(2))
