@@ -15,6 +15,14 @@ __all__ = ["attention_modules", "embeddings", "final_norm", "owner"]
 _NOT_FINAL = re.compile(
     r"emb|proj|rel_|per_layer|token|patch|pre_?(layer)?norm|conv", re.IGNORECASE
 )
+# Those that are, whatever their name says, by model type.
+_FINAL = {
+    "bigbird_pegasus": "layernorm_embedding",
+    "esm": "emb_layer_norm_after",
+    "lfm2": "embedding_norm",
+    "lfm2_moe": "embedding_norm",
+    "lfm3": "embedding_norm",
+}
 # The norm beside these models' stack is applied to their relative positions.
 _NORM_OF_POSITIONS = frozenset({"deberta-v2"})
 
@@ -57,8 +65,8 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
     `PreTrainedModel`: the last norm there that is not one of embeddings.
     """
     held = owner(model, stack.name)
-    stop = held[0] if held else ""
-    if held and held[1].config.model_type in _NORM_OF_POSITIONS:
+    stop, kind = (held[0], held[1].config.model_type) if held else ("", "")
+    if kind in _NORM_OF_POSITIONS:
         return None
     path = stack.name
     while path != stop and path:
@@ -66,7 +74,7 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
         norms = [
             child
             for name, child in model.get_submodule(path).named_children()
-            if is_norm(child) and not _NOT_FINAL.search(name)
+            if is_norm(child) and (name == _FINAL.get(kind) or not _NOT_FINAL.search(name))
         ]
         if norms:
             return norms[-1]

@@ -27,6 +27,8 @@ Side = Literal["encoder", "decoder"]
 
 # Blocks of these have a token mixer and a channel mixer as transformers do, but no attention.
 _RECURRENT = frozenset({"rwkv", "xlstm"})
+# Blocks of these see (tokens, examples, width), where everything here takes examples first.
+_TOKENS_FIRST = frozenset({"longformer", "xlnet"})
 _DEPTH_KEYS = (
     "num_hidden_layers",
     "num_layers",
@@ -95,10 +97,13 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
 
     Raises:
         StackError: No list qualifies, several could be meant, one module serves as several
-            blocks, or no list has the configured depth. The lists that exist are in the message.
+            blocks, no list has the configured depth, or the blocks do not take examples first.
+            The lists that exist are in the message.
     """
     lists = _module_lists(model)
     depths = _configured_depths(model)
+    if _types(model) & _TOKENS_FIRST:
+        raise _refusal(lists, "its blocks take tokens first, then examples")
     found = _outermost(_declared(model, lists)) or _by_depth(model, lists, depths)
     shared = [name for name, blocks in found if len({id(b) for b in blocks}) < len(blocks)]
     if shared:
@@ -125,6 +130,10 @@ def _configs(model: nn.Module) -> Iterator[Any]:
             yield config.get_text_config()
         except ValueError:  # A text encoder and a text decoder: each is a part of its own.
             yield from (getattr(config, part, None) for part in ("text_encoder", "decoder"))
+
+
+def _types(model: nn.Module) -> set[str]:
+    return {getattr(config, "model_type", "") for config in _configs(model)}
 
 
 def _configured_depths(model: nn.Module) -> set[int]:
@@ -190,7 +199,7 @@ def _refusal(lists: dict[str, nn.ModuleList], why: str) -> StackError:
         for name, members in list(_outermost(lists))[:8]
     )
     return StackError(
-        f"no stack of blocks found in this model ({why})",
+        f"no usable stack of blocks in this model ({why})",
         expected="a module list of blocks that run once each, in order",
         hint=f"a model with such a list; the module lists here are: {shown or 'none'}",
     )
@@ -214,8 +223,7 @@ def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
 
 
 def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
-    types = {getattr(config, "model_type", "") for config in _configs(model)}
-    if types & _RECURRENT or all(len(_sublayers(block)) == 1 for block in blocks):
+    if _types(model) & _RECURRENT or all(len(_sublayers(block)) == 1 for block in blocks):
         return "none"
     return "parallel" if all(map(_is_parallel, blocks)) else "sequential"
 

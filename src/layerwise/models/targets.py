@@ -31,7 +31,7 @@ _TABLE: Mapping[str, tuple[str, ...]] = {
     "opt": ("q_proj", "k_proj", "v_proj", "out_proj"),
     "gpt_neox": ("query_key_value", "dense"),
     "codegen": ("qkv_proj", "out_proj", "fc_in", "fc_out"),
-    "mamba": ("in_proj", "x_proj", "dt_proj"),
+    "mamba": ("in_proj", "x_proj"),  # The published row has dt_proj too: see `_BARE`.
     "rwkv": ("key", "value", "receptance", "output"),
 }
 _MIXER = re.compile(r"att(n|ention)|mixer|mamba|recurrent", re.IGNORECASE)
@@ -39,6 +39,8 @@ _MIXER = re.compile(r"att(n|ention)|mixer|mamba|recurrent", re.IGNORECASE)
 # (PEFT refuses it on the same models).
 _NEVER_CALLED = "out_proj"
 _READS_WEIGHT = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+# Mamba 1 multiplies by this module's weight and never calls it: an adapter would do nothing.
+_BARE = re.compile(r"(Mamba|FalconMamba|JambaMamba)Mixer\.dt_proj")
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 
 
@@ -78,7 +80,8 @@ def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
     for name, child in module.named_children():
         path = f"{prefix}{name}"
         if _linear(child) is not None:
-            yield path, child
+            if not _BARE.fullmatch(f"{type(module).__name__}.{name}"):
+                yield path, child
         elif not is_norm(child):
             yield from _walk(child, f"{path}.")
 
