@@ -32,40 +32,82 @@ SMALL = {**WIDTH, "intermediate_size": 48, "max_position_embeddings": 64, **IDS}
 
 CONFIGS = {
     "llama": lambda: LlamaConfig(**SMALL, num_key_value_heads=2),
-    "gpt2": lambda: GPT2Config(n_embd=32, n_layer=3, n_head=4, vocab_size=VOCAB, n_positions=64, **IDS),
-    "opt": lambda: OPTConfig(**WIDTH, ffn_dim=48, word_embed_proj_dim=32,
-                             max_position_embeddings=64, **IDS),
+    "gpt2": lambda: GPT2Config(
+        n_embd=32, n_layer=3, n_head=4, vocab_size=VOCAB, n_positions=64, **IDS
+    ),
+    "opt": lambda: OPTConfig(
+        **WIDTH, ffn_dim=48, word_embed_proj_dim=32, max_position_embeddings=64, **IDS
+    ),
     "gpt_neox": lambda: GPTNeoXConfig(**SMALL),
     "codegen": lambda: CodeGenConfig(
-        n_embd=32, n_layer=3, n_head=4, vocab_size=VOCAB, n_positions=64, n_ctx=64, rotary_dim=4, **IDS
+        n_embd=32,
+        n_layer=3,
+        n_head=4,
+        vocab_size=VOCAB,
+        n_positions=64,
+        n_ctx=64,
+        rotary_dim=4,
+        **IDS,
     ),
-    "gemma3": lambda: Gemma3TextConfig(**SMALL, num_key_value_heads=2, head_dim=8, sliding_window=6),
+    "gemma3": lambda: Gemma3TextConfig(
+        **SMALL, num_key_value_heads=2, head_dim=8, sliding_window=6
+    ),
     "qwen3_moe": lambda: Qwen3MoeConfig(
-        **SMALL, num_key_value_heads=2, head_dim=8, num_experts=4, num_experts_per_tok=2,
+        **SMALL,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_experts=4,
+        num_experts_per_tok=2,
         moe_intermediate_size=16,
     ),
-    "mamba": lambda: MambaConfig(hidden_size=32, num_hidden_layers=3, vocab_size=VOCAB, state_size=4, **IDS),
+    "mamba": lambda: MambaConfig(
+        hidden_size=32, num_hidden_layers=3, vocab_size=VOCAB, state_size=4, **IDS
+    ),
     "mamba2": lambda: Mamba2Config(
-        hidden_size=32, num_hidden_layers=3, vocab_size=VOCAB, state_size=4, num_heads=8,
-        head_dim=8, n_groups=2, **IDS,
+        hidden_size=32,
+        num_hidden_layers=3,
+        vocab_size=VOCAB,
+        state_size=4,
+        num_heads=8,
+        head_dim=8,
+        n_groups=2,
+        **IDS,
     ),
     "rwkv": lambda: RwkvConfig(
-        hidden_size=32, num_hidden_layers=3, vocab_size=VOCAB, context_length=64, use_cache=False, **IDS
+        hidden_size=32,
+        num_hidden_layers=3,
+        vocab_size=VOCAB,
+        context_length=64,
+        use_cache=False,
+        **IDS,
     ),
     "bert": lambda: BertConfig(**SMALL),
-    "modernbert": lambda: ModernBertConfig(
-        **SMALL, cls_token_id=1, sep_token_id=2
-    ),
+    "modernbert": lambda: ModernBertConfig(**SMALL, cls_token_id=1, sep_token_id=2),
     "t5": lambda: T5Config(
-        d_model=32, d_kv=8, d_ff=48, num_layers=3, num_heads=4, vocab_size=VOCAB,
-        decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=3,
+        num_heads=4,
+        vocab_size=VOCAB,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
     ),
     "bart": lambda: BartConfig(
-        d_model=32, encoder_layers=2, decoder_layers=3, encoder_attention_heads=4,
-        decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, vocab_size=VOCAB,
-        max_position_embeddings=64, **IDS, decoder_start_token_id=2,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=3,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        vocab_size=VOCAB,
+        max_position_embeddings=64,
+        **IDS,
+        decoder_start_token_id=2,
     ),
-}  # fmt: skip
+}
 
 MASKED, SEQ2SEQ = {"bert", "modernbert"}, {"t5", "bart"}
 
@@ -88,9 +130,12 @@ def build(name, *, seed=0, attention="sdpa"):
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, std=0.25)
     return LoadedModel(
-        model=model.eval(), tokenizer=None, source=name, kind=kind_of(name),
+        model=model.eval(),
+        tokenizer=None,
+        source=name,
+        kind=kind_of(name),
         stacks=find_stacks(model),
-    )  # fmt: skip
+    )
 
 
 def lengths(n, *, longest=12):
@@ -115,10 +160,16 @@ def batch(name, *, n=4, first=0, seed=1, longest=12):
     if name in SEQ2SEQ:
         start = torch.zeros(n, 1, dtype=torch.long)
         return Batch(
-            inputs={**inputs, "decoder_input_ids": torch.cat([start, ids[:, :-1]], 1),
-                    "decoder_attention_mask": mask.long()},
-            labels=ids.masked_fill(~mask, -100), token_mask=mask, index=index, decoder_mask=mask,
-        )  # fmt: skip
+            inputs={
+                **inputs,
+                "decoder_input_ids": torch.cat([start, ids[:, :-1]], 1),
+                "decoder_attention_mask": mask.long(),
+            },
+            labels=ids.masked_fill(~mask, -100),
+            token_mask=mask,
+            index=index,
+            decoder_mask=mask,
+        )
     if name in MASKED:
         labels = torch.full_like(ids, -100)
         labels[:, 1:4] = ids[:, 1:4]
@@ -130,8 +181,10 @@ def batch(name, *, n=4, first=0, seed=1, longest=12):
     inside[:, 0] = False
     return Batch(
         inputs={"input_ids": ids} if name == "rwkv" else inputs,
-        labels=labels.masked_fill(~inside, -100), token_mask=counted, index=index,
-    )  # fmt: skip
+        labels=labels.masked_fill(~inside, -100),
+        token_mask=counted,
+        index=index,
+    )
 
 
 def row(batch, i):
@@ -140,7 +193,9 @@ def row(batch, i):
     size = int(masks[i].sum()) if masks is not None else batch.token_mask.shape[1]
     cut = lambda x: None if x is None else x[i : i + 1, :size]  # noqa: E731
     return Batch(
-        inputs={k: cut(v) for k, v in batch.inputs.items()}, labels=cut(batch.labels),
-        token_mask=cut(batch.token_mask), index=batch.index[i : i + 1],
+        inputs={k: cut(v) for k, v in batch.inputs.items()},
+        labels=cut(batch.labels),
+        token_mask=cut(batch.token_mask),
+        index=batch.index[i : i + 1],
         decoder_mask=cut(batch.decoder_mask),
-    )  # fmt: skip
+    )

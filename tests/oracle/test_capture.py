@@ -82,9 +82,7 @@ def test_residual_norm_and_coherence_follow_their_formula(tiny, name):
         squares[m.row] += np.mean(norms) ** 2 / sigma
         means[m.row] += mean.norm().item() ** 2 / sigma
     np.testing.assert_allclose(COLUMNS["residual_norm"](stats), np.sqrt(squares), rtol=1e-5)
-    np.testing.assert_allclose(
-        COLUMNS["coherence"](stats), np.sqrt(means / squares), rtol=1e-5
-    )
+    np.testing.assert_allclose(COLUMNS["coherence"](stats), np.sqrt(means / squares), rtol=1e-5)
 
 
 def module_inputs(loaded, name, batch, modules):
@@ -95,9 +93,11 @@ def module_inputs(loaded, name, batch, modules):
         handles = []
         for module in modules:
             mask = single.token_mask[0]
+
             def keep(_, args, module=module, mask=mask):
                 flat = args[0].reshape(-1, args[0].shape[-1])
                 seen[module].append(flat[mask].detach().double().numpy())
+
             handles.append(loaded.model.get_submodule(module).register_forward_pre_hook(keep))
         with torch.no_grad():
             objective(name).losses(loaded.model, single)

@@ -23,7 +23,7 @@ def undisturbed(model: nn.Module, *, training: bool, seed: int) -> Iterator[None
     flags = _flags(model)
     try:
         _freeze(model, training=training)
-        for holder, name, _ in flags:
+        for holder, name in flags:
             setattr(holder, name, False)
         with rng_untouched(derive(seed, "pass")):
             yield
@@ -33,8 +33,8 @@ def undisturbed(model: nn.Module, *, training: bool, seed: int) -> Iterator[None
         for parameter, wanted, gradient in parameters:
             parameter.requires_grad_(wanted)
             parameter.grad = gradient
-        for holder, name, value in flags:
-            setattr(holder, name, value)
+        for holder, name in flags:
+            setattr(holder, name, True)
 
 
 def _freeze(model: nn.Module, *, training: bool) -> None:
@@ -44,18 +44,18 @@ def _freeze(model: nn.Module, *, training: bool) -> None:
         parameter.grad = None
 
 
-def _flags(model: nn.Module) -> list[tuple[Any, str, bool]]:
+def _flags(model: nn.Module) -> list[tuple[Any, str]]:
     """Switches that must be off in a pass: recomputation runs hooks twice, a cache costs memory."""
     checkpointing = [
-        (m, "gradient_checkpointing", m.gradient_checkpointing)
+        (m, "gradient_checkpointing")
         for m in model.modules()
-        if _is_flag(m, "gradient_checkpointing")
+        if _is_on(m, "gradient_checkpointing")
     ]
     config = getattr(model, "config", None)
     holders = [c for c in (config, getattr(config, "text_config", None)) if c is not None]
-    cached = [(c, "use_cache", c.use_cache) for c in holders if _is_flag(c, "use_cache")]
+    cached = [(c, "use_cache") for c in holders if _is_on(c, "use_cache")]
     return [*checkpointing, *cached]
 
 
-def _is_flag(holder: object, name: str) -> bool:
-    return isinstance(getattr(holder, name, None), bool)
+def _is_on(holder: object, name: str) -> bool:
+    return getattr(holder, name, None) is True

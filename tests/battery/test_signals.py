@@ -1,0 +1,209 @@
+"""Every signal: its invariances hold, and a planted change is seen where it was planted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from layerwise.capture.stats import AdaptedModule, BlockName, LayerStats
+from layerwise.signals import COLUMNS
+from layerwise.signals.inputs import effective_rank_of
+from layerwise.signals.residual import bootstrap, interval, residual_norm, spearman_to
+
+N, BLOCKS, RANK, WIDTH, BATCHES = 12, 4, 3, 5, 6
+
+
+@pytest.fixture
+def stats():
+    """A pass of random numbers: two modules a block, one input each two blocks share in shape."""
+    draw = np.random.default_rng(5)
+    modules = tuple(
+        AdaptedModule(f"b.{row}.{part}", row, 2 * row + i, WIDTH, WIDTH)
+        for row in range(BLOCKS)
+        for i, part in enumerate(("q", "o"))
+    )
+    m = len(modules)
+    return LayerStats(
+        blocks=tuple(BlockName("b", i, f"b.{i}") for i in range(BLOCKS)),
+        modules=modules,
+        source_rows=np.repeat(np.arange(BLOCKS), 2),
+        index=np.arange(N),
+        losses=draw.uniform(1, 2, N),
+        tokens=np.tile(draw.integers(5, 9, (N, 1)).astype(float), (1, BLOCKS)),
+        batch_tokens=draw.uniform(50, 60, BATCHES),
+        forward_seconds=draw.uniform(0.1, 0.2, (BATCHES, BLOCKS)),
+        backward_seconds=draw.uniform(0.1, 0.2, (BATCHES, BLOCKS)),
+        outside_seconds=draw.uniform(0.1, 0.2, (BATCHES, 2)),
+        activation_bytes=draw.uniform(1e5, 2e5, (BATCHES, BLOCKS)),
+        seconds=1.0,
+        peak_memory_bytes=1,
+        column_energy=draw.uniform(1, 2, (N, m, RANK)),
+        mean_column_energy=draw.uniform(0.1, 0.2, (m, RANK)),
+        input_energy=draw.uniform(5, 9, (N, m)),
+        input_tokens=np.full((N, m), 6.0),
+        spectra=tuple(np.sort(draw.uniform(0, 1, WIDTH)) for _ in range(m)),
+        entropy=draw.uniform(5, 9, (N, BLOCKS)),
+        entropy_variance=draw.uniform(0.1, 0.2, (N, BLOCKS)),
+        gradient_energy=draw.uniform(1, 2, (N, BLOCKS)),
+        absent={},
+    )
+
+
+def scaled(stats, name, factor, *, row=None):
+    """`stats` with one array multiplied, everywhere or at one block."""
+    values = np.array(getattr(stats, name), dtype=float)
+    if row is None:
+        return replace(stats, **{name: values * factor})
+    place = [m.row == row for m in stats.modules] if values.shape[1] == 2 * BLOCKS else [row]
+    if name == "mean_column_energy":
+        place = np.flatnonzero([m.row == row for m in stats.modules])
+        values[place] *= factor
+        return replace(stats, **{name: values})
+    values[:, np.flatnonzero(place) if len(place) > 1 else place] *= factor
+    return replace(stats, **{name: values})
+
+
+#: What each signal measures, and the power by which it follows a scaling of it.
+PLANTED = {
+    "residual_norm": ("column_energy", 0.5),
+    "coherence": ("mean_column_energy", 0.5),
+    "activation_energy": ("input_energy", 1.0),
+    "attention_entropy": ("entropy", 1.0),
+    "attention_entropy_error": ("entropy_variance", 0.5),
+    "activation_gradient": ("gradient_energy", 0.5),
+    "forward_seconds": ("forward_seconds", 1.0),
+    "backward_seconds": ("backward_seconds", 1.0),
+    "activation_bytes": ("activation_bytes", 1.0),
+}
+
+
+def test_every_signal_is_in_this_battery():
+    assert set(PLANTED) | {"effective_rank"} == set(COLUMNS)
+
+
+@pytest.mark.parametrize("name", list(COLUMNS))
+def test_one_finite_number_a_block(stats, name):
+    values = COLUMNS[name](stats)
+    assert values.shape == (BLOCKS,)
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_change_is_seen_at_its_block_alone(stats, name):
+    array, power = PLANTED[name]
+    before, after = COLUMNS[name](stats), COLUMNS[name](scaled(stats, array, 4.0, row=2))
+    assert after[2] == pytest.approx(before[2] * 4.0**power)
+    np.testing.assert_array_equal(np.delete(after, 2), np.delete(before, 2))
+
+
+@pytest.mark.parametrize("name", list(COLUMNS))
+def test_the_order_of_examples_does_not_matter(stats, name):
+    order = np.random.default_rng(1).permutation(N)
+    per_example = ["index", "losses", "tokens", "column_energy", "input_energy", "input_tokens",
+                   "entropy", "entropy_variance", "gradient_energy"]  # fmt: skip
+    mixed = replace(stats, **{k: getattr(stats, k)[order] for k in per_example})
+    np.testing.assert_allclose(COLUMNS[name](mixed), COLUMNS[name](stats), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(COLUMNS))
+def test_a_signal_leaves_what_it_reads_as_it_was(stats, name):
+    before = {k: np.array(v) for k, v in vars(stats).items() if isinstance(v, np.ndarray)}
+    COLUMNS[name](stats)
+    for k, v in before.items():
+        np.testing.assert_array_equal(getattr(stats, k), v)
+
+
+def test_residual_norm_is_free_of_the_inputs_scale(stats):
+    """An input c times as large makes B gradients c times as large: the same error to correct."""
+    rescaled = scaled(scaled(stats, "column_energy", 9.0), "input_energy", 9.0)
+    np.testing.assert_allclose(residual_norm(rescaled), residual_norm(stats))
+
+
+def test_coherence_is_one_where_all_examples_agree(stats):
+    same = np.broadcast_to(stats.column_energy[:1], stats.column_energy.shape)
+    agreed = replace(stats, column_energy=same.copy(), mean_column_energy=same[0].copy())
+    np.testing.assert_allclose(COLUMNS["coherence"](agreed), 1.0)
+
+
+def test_coherence_is_zero_without_a_gradient(stats):
+    silent = scaled(scaled(stats, "column_energy", 0.0), "mean_column_energy", 0.0)
+    np.testing.assert_array_equal(COLUMNS["coherence"](silent), 0.0)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_effective_rank_of_k_equal_directions_is_k(k):
+    assert effective_rank_of(np.r_[np.zeros(5 - k), np.full(k, 0.3)]) == pytest.approx(k)
+
+
+def test_effective_rank_does_not_know_the_scale(stats):
+    wider = replace(stats, spectra=tuple(s * 7 for s in stats.spectra))
+    np.testing.assert_allclose(COLUMNS["effective_rank"](wider), COLUMNS["effective_rank"](stats))
+
+
+def test_effective_rank_falls_where_one_direction_is_planted(stats):
+    spectra = list(stats.spectra)
+    for source in (4, 5):
+        spectra[source] = np.r_[np.zeros(WIDTH - 1), 1.0]
+    planted = COLUMNS["effective_rank"](replace(stats, spectra=tuple(spectra)))
+    before = COLUMNS["effective_rank"](stats)
+    assert planted[2] == pytest.approx(1.0)
+    np.testing.assert_array_equal(np.delete(planted, 2), np.delete(before, 2))
+
+
+def test_effective_rank_of_nothing_is_zero():
+    assert effective_rank_of(np.zeros(4)) == 0.0
+
+
+def test_a_slow_first_batch_does_not_move_the_times(stats):
+    slow = stats.forward_seconds.copy()
+    slow[0] *= 50
+    before = COLUMNS["forward_seconds"](stats)
+    after = COLUMNS["forward_seconds"](replace(stats, forward_seconds=slow))
+    assert (np.abs(after / before - 1) < 0.5).all()
+
+
+def test_the_bootstrap_is_a_resampling_of_examples(stats):
+    """Against a loop over the replicates' own draws."""
+    replicates = bootstrap(stats, replicates=2000, seed=3)
+    low, high = interval(replicates)
+    assert (low < residual_norm(stats)).all()
+    assert (residual_norm(stats) < high).all()
+    draw = np.random.default_rng(0)
+    slow = []
+    for _ in range(2000):
+        take = draw.integers(0, N, N)
+        slow.append(residual_norm(replace(
+            stats, column_energy=stats.column_energy[take], input_energy=stats.input_energy[take],
+            input_tokens=stats.input_tokens[take])))  # fmt: skip
+    np.testing.assert_allclose(low, np.quantile(slow, 0.025, axis=0), rtol=0.02)
+    np.testing.assert_allclose(high, np.quantile(slow, 0.975, axis=0), rtol=0.02)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    """95 % percentile intervals of a mean over 64 examples, 300 times: between 90 and 98 %."""
+    draw = np.random.default_rng(2)
+    held = []
+    for i in range(300):
+        energy = draw.lognormal(0, 0.5, (64, 1, 1))
+        one = LayerStats(
+            blocks=(BlockName("b", 0, "b.0"),), modules=(AdaptedModule("b.0.q", 0, 0, 1, 1),),
+            source_rows=np.zeros(1, dtype=int), index=np.arange(64), losses=np.ones(64),
+            tokens=np.ones((64, 1)), batch_tokens=np.ones(1), forward_seconds=np.ones((1, 1)),
+            backward_seconds=np.ones((1, 1)), outside_seconds=np.ones((1, 2)),
+            activation_bytes=np.ones((1, 1)), seconds=1.0, peak_memory_bytes=1,
+            column_energy=energy, input_energy=np.ones((64, 1)), input_tokens=np.ones((64, 1)),
+        )  # fmt: skip
+        low, high = interval(bootstrap(one, replicates=400, seed=i))
+        truth = np.exp(0.25**2 / 2)  # the mean of the root of a lognormal(0, 0.5)
+        held.append(low[0] <= truth <= high[0])
+    assert 0.90 <= np.mean(held) <= 0.98
+
+
+def test_spearman_to_is_scipys():
+    from scipy.stats import spearmanr
+
+    draw = np.random.default_rng(4)
+    reference, replicates = draw.normal(size=9), draw.normal(size=(20, 9)).round(1)
+    expected = [spearmanr(reference, r).statistic for r in replicates]
+    np.testing.assert_allclose(spearman_to(reference, replicates), expected, atol=1e-12)
+    assert (spearman_to(np.ones(9), replicates) == 0).all()

@@ -1,0 +1,268 @@
+"""The pass as a whole: no trace left, no dependence on batching, a stop on non-finites."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from transformers import AttentionInterface
+
+from layerwise.capture import SIGNALS, capture, plan
+from layerwise.errors import NonFiniteError, UnknownNameError
+from layerwise.objectives import OBJECTIVES
+from layerwise.signals import COLUMNS
+
+TIMED = {"forward_seconds", "backward_seconds", "activation_bytes"}
+STEADY = [name for name in COLUMNS if name not in TIMED]
+
+
+def objective(name):
+    return OBJECTIVES["masked-lm" if name == "bert" else "causal-lm"]
+
+
+def columns(stats):
+    absent = stats.absent
+    return {
+        name: COLUMNS[name](stats)
+        for name in STEADY
+        if not any(name.startswith(missing) for missing in absent)
+    }
+
+
+def state(model):
+    """Everything of a model and of torch that a pass could disturb."""
+    return {
+        "weights": {k: v.clone() for k, v in model.state_dict().items()},
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "gradients": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "modes": [m.training for m in model.modules()],
+        "hooks": [
+            [len(getattr(m, name)) for name in sorted(vars(m)) if name.endswith("_hooks")]
+            for m in model.modules()
+        ],
+        "flags": [getattr(m, "gradient_checkpointing", None) for m in model.modules()],
+        "config": copy.deepcopy(model.config.to_dict()),
+        "attention": model.config._attn_implementation,
+        "functions": dict(AttentionInterface._global_mapping),
+        "rng": torch.get_rng_state(),
+    }
+
+
+def assert_same_state(a, b):
+    for name, before in a.items():
+        after = b[name]
+        if name == "weights":
+            assert all(torch.equal(before[k], after[k]) for k in before)
+        elif name == "gradients":
+            assert all((x is None) == (y is None) and (x is None or torch.equal(x, y))
+                       for x, y in zip(before, after, strict=True))  # fmt: skip
+        elif name == "rng":
+            assert torch.equal(before, after)
+        else:
+            assert before == after, name
+
+
+def disturbed(tiny, name):
+    """A model in a state of its own: mixed flags, a gradient, train mode, checkpointing."""
+    loaded = tiny.build(name)
+    model = loaded.model.train()
+    if model.supports_gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    for i, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(i % 3 != 0)
+        if i % 3 == 1:
+            parameter.grad = torch.full_like(parameter, 0.5)
+    torch.manual_seed(77)
+    return loaded
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "t5", "mamba", "codegen"])
+def test_capturing_changes_nothing_in_the_model(tiny, name):
+    loaded = disturbed(tiny, name)
+    before = state(loaded.model)
+    capture(loaded, objective(name), [tiny.batch(name)], plan())
+    assert_same_state(before, state(loaded.model))
+
+
+@pytest.mark.parametrize("fail_in", ["forward", "loss", "backward"])
+def test_capturing_changes_nothing_when_a_batch_raises(tiny, fail_in):
+    from dataclasses import replace
+
+    loaded = disturbed(tiny, "llama")
+    good = objective("llama")
+
+    class Failing(torch.autograd.Function):
+        @staticmethod
+        def forward(_ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(_ctx, _g):
+            raise KeyError("planted")
+
+    def losses(model, batch):
+        if fail_in == "forward":
+            model(**{**batch.inputs, "input_ids": batch.inputs["input_ids"] + 10_000})
+        found = good.losses(model, batch)
+        if fail_in == "loss":
+            raise KeyError("planted")
+        return Failing.apply(found)
+
+    before = state(loaded.model)
+    with pytest.raises((KeyError, IndexError)):
+        capture(loaded, replace(good, losses=losses), [tiny.batch("llama")], plan())
+    assert_same_state(before, state(loaded.model))
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "t5", "mamba"])
+@pytest.mark.parametrize("sizes", [[4, 4], [1, 7], [2, 2, 2, 2]])
+def test_how_examples_are_batched_changes_nothing(tiny, name, sizes):
+    whole = capture(tiny.build(name), objective(name), [tiny.batch(name, n=8)], plan())
+    edges = np.cumsum([0, *sizes])
+    batches = [tiny.batch(name, n=k, first=int(f)) for k, f in zip(sizes, edges, strict=False)]
+    split = capture(tiny.build(name), objective(name), batches[::-1], plan())
+    assert (whole.index == split.index).all()
+    for column, values in columns(whole).items():
+        np.testing.assert_allclose(columns(split)[column], values, rtol=2e-5, err_msg=column)
+    np.testing.assert_allclose(split.gram, whole.gram, rtol=2e-5, atol=1e-6 * whole.gram.max())
+
+
+def test_padding_and_prompt_do_not_count(tiny):
+    """More padding, and other prompts' statistics left out: the same card from a wider batch."""
+    from dataclasses import replace
+
+    batch = tiny.batch("llama")
+    wide = {k: torch.nn.functional.pad(v, (0, 5)) for k, v in batch.inputs.items()}
+    padded = replace(
+        batch,
+        inputs=wide,
+        labels=torch.nn.functional.pad(batch.labels, (0, 5), value=-100),
+        token_mask=torch.nn.functional.pad(batch.token_mask, (0, 5)),
+    )
+    narrow = capture(tiny.build("llama"), objective("llama"), [batch], plan(exact_entropy=True))
+    widened = capture(tiny.build("llama"), objective("llama"), [padded], plan(exact_entropy=True))
+    for column, values in columns(narrow).items():
+        np.testing.assert_allclose(columns(widened)[column], values, rtol=2e-5, err_msg=column)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_each_signal_alone_is_what_it_is_among_all(tiny, signal):
+    batches = [tiny.batch("llama")]
+    alone = capture(tiny.build("llama"), objective("llama"), batches, plan([signal]))
+    among = capture(tiny.build("llama"), objective("llama"), batches, plan())
+    if signal == "gain":
+        np.testing.assert_array_equal(alone.gram, among.gram)
+    else:
+        np.testing.assert_array_equal(COLUMNS[signal](alone), COLUMNS[signal](among))
+
+
+def test_only_the_first_examples_are_kept_for_the_gram_matrices(tiny):
+    from dataclasses import replace
+
+    batches = [tiny.batch("llama", n=4), tiny.batch("llama", n=4, first=4)]
+    whole = capture(tiny.build("llama"), objective("llama"), batches, plan())
+    few = replace(plan(), gram_examples=3)
+    kept = capture(tiny.build("llama"), objective("llama"), batches, few)
+    np.testing.assert_allclose(kept.gram, whole.gram[:, :3, :3], rtol=1e-6)
+
+
+def test_a_sketch_keeps_inner_products(tiny):
+    """Johnson-Lindenstrauss: relative error about sqrt(2 / width), on average over pairs."""
+    from dataclasses import replace
+
+    batches = [tiny.batch("llama", n=8)]
+    exact = capture(tiny.build("llama"), objective("llama"), batches, plan())
+    narrow = replace(plan(), sketch_width=16)
+    sketched = capture(tiny.build("llama"), objective("llama"), batches, narrow)
+    scale = np.sqrt(np.einsum("lii,ljj->lij", exact.gram, exact.gram))
+    error = np.abs(sketched.gram - exact.gram) / scale
+    assert 0 < error.mean() < 2 * np.sqrt(2 / 16)
+
+
+@pytest.mark.parametrize("block", [0, 1, 2])
+def test_a_non_finite_activation_names_batch_and_block(tiny, block):
+    loaded = tiny.build("llama")
+    loaded.model.model.layers[block].mlp.down_proj.weight.data[0, 0] = float("inf")
+    batches = [tiny.batch("llama")]
+    with pytest.raises(NonFiniteError, match=rf"batch 0, block model.layers.{block}'"):
+        capture(loaded, objective("llama"), batches, plan())
+
+
+def test_a_non_finite_loss_names_the_batch(tiny):
+    loaded = tiny.build("llama")
+    loaded.model.lm_head.weight = torch.nn.Parameter(loaded.model.lm_head.weight.clone())
+    loaded.model.lm_head.weight.data[:] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"non-finite loss.*batch 0.*head"):
+        capture(loaded, objective("llama"), [tiny.batch("llama")], plan())
+
+
+def test_a_non_finite_gradient_names_batch_and_block(tiny):
+    loaded = tiny.build("llama")
+
+    class Exploding(torch.autograd.Function):
+        @staticmethod
+        def forward(_ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(_ctx, g):
+            return g * float("inf")
+
+    loaded.model.model.layers[2].register_forward_pre_hook(
+        lambda _, args: (Exploding.apply(args[0]), *args[1:])
+    )
+    with pytest.raises(NonFiniteError, match=r"non-finite gradient.*batch 0.*model.layers.1"):
+        capture(loaded, objective("llama"), [tiny.batch("llama")], plan())
+
+
+def test_an_unknown_target_is_named(tiny):
+    with pytest.raises(UnknownNameError, match=r"q_prj.*did you mean 'q_proj'"):
+        capture(
+            tiny.build("llama"), objective("llama"), [tiny.batch("llama")], plan(targets=["q_prj"])
+        )
+
+
+def test_a_routed_expert_cannot_be_measured_by_example(tiny):
+    loaded = tiny.build("qwen3_moe")
+    router = loaded.model.model.layers[0].mlp.gate
+    assert router is not None
+    stats = capture(loaded, objective("qwen3_moe"), [tiny.batch("qwen3_moe")], plan())
+    assert not any("experts" in m.name for m in stats.modules)
+
+
+def test_times_and_bytes_are_the_models_own(tiny):
+    stats = capture(tiny.build("llama"), objective("llama"), [tiny.batch("llama")] * 1, plan())
+    for name in TIMED:
+        assert (COLUMNS[name](stats) > 0).all()
+    inside = np.nansum(stats.forward_seconds) + np.nansum(stats.backward_seconds)
+    assert inside + stats.outside_seconds.sum() < stats.seconds
+
+
+def test_saved_bytes_grow_with_the_batch_and_hold_no_weights(tiny):
+    small = capture(tiny.build("llama"), objective("llama"), [tiny.batch("llama", n=2)], plan())
+    large = capture(tiny.build("llama"), objective("llama"), [tiny.batch("llama", n=8)], plan())
+    ratio = large.activation_bytes.sum() / small.activation_bytes.sum()
+    assert 3.5 < ratio < 4.5
+
+
+def test_simcse_folds_both_views_into_one_example(tiny):
+    from dataclasses import replace
+
+    loaded = tiny.build("bert")
+    loaded.model.config.hidden_dropout_prob = 0.1
+    single = tiny.batch("bert", n=3)
+    twice = replace(
+        single,
+        inputs={k: torch.cat([v, v]) for k, v in single.inputs.items()},
+        labels=None,
+        token_mask=torch.cat([single.token_mask] * 2),
+        index=torch.cat([single.index] * 2),
+    )
+    twice_labels = replace(twice, labels=torch.cat([single.labels] * 2))
+    once = capture(loaded, objective("bert"), [single], plan())
+    folded = capture(loaded, objective("bert"), [twice_labels], plan())
+    assert list(folded.index) == [0, 1, 2]
+    np.testing.assert_allclose(folded.losses, 2 * once.losses, rtol=1e-5)
+    np.testing.assert_allclose(folded.column_energy, 4 * once.column_energy, rtol=1e-4)
+    np.testing.assert_allclose(COLUMNS["activation_energy"](folded),
+                               COLUMNS["activation_energy"](once), rtol=1e-5)  # fmt: skip
