@@ -1,8 +1,10 @@
 """A placement as files that other tools read; data only, no tool is imported.
 
-PEFT compares a string in `target_modules` with each module's whole name (`re.fullmatch`). That is
-the one spelling that means just these modules in every model: its lists of endings and its
-`layers_to_transform` reach into a second stack, or fall back to every layer without a word.
+PEFT compares a string in `target_modules` with each module's whole name (`re.fullmatch`); its lists
+of endings and its `layers_to_transform` reach into a second stack, or fall back to every layer
+without a word. In models with fused experts (DeepSeek, Mixtral, Qwen-MoE, ...) it takes such a
+string apart and keeps the last parts of the names, whatever the layer. What is in `exclude_modules`
+stays out there too, so the export says both which modules and that no others.
 """
 
 import re
@@ -46,11 +48,16 @@ def _pattern(tree: Tree) -> str:
     """What matches the names in `tree`; parts with the same continuations share one."""
     groups: dict[str, list[str]] = {}
     for part in sorted(tree.keys() - {_END}, key=_order):
-        below = tree[part]
-        rest = _pattern(below) if below.keys() - {_END} else ""
-        tail = f"(?:\\.{rest})?" if _END in below and rest else f"\\.{rest}" if rest else ""
-        groups.setdefault(tail, []).append(re.escape(part))
+        groups.setdefault(_tail(tree[part]), []).append(re.escape(part))
     return _any([_any(parts) + tail for tail, parts in groups.items()])
+
+
+def _tail(below: Tree) -> str:
+    """What matches the rest of a name after a part that has `below` under it."""
+    if below.keys() == {_END}:
+        return ""
+    rest = rf"\.{_pattern(below)}"
+    return f"(?:{rest})?" if _END in below else rest
 
 
 def _order(part: str) -> tuple[int, int, str]:
@@ -69,6 +76,7 @@ def peft_config(placement: Placement) -> Mapping[str, Any]:
         PlacementError: The placement has no module.
     """
     revision = {} if placement.revision is None else {"revision": placement.revision}
+    pattern = target_regex(placement.modules)
     return {
         "peft_type": "LORA",
         "base_model_name_or_path": placement.model,
@@ -77,7 +85,8 @@ def peft_config(placement: Placement) -> Mapping[str, Any]:
         "lora_alpha": placement.alpha,
         "lora_dropout": placement.dropout,
         "bias": "none",
-        "target_modules": target_regex(placement.modules),
+        "target_modules": pattern,
+        "exclude_modules": rf"(?!{pattern}\Z).*",
     }
 
 

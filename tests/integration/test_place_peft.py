@@ -1,0 +1,316 @@
+"""Placements on real PEFT: the modules that were meant, in every kind of model, and no others."""
+
+import json
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import (
+    AutoModel,
+    BertConfig,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
+
+from layerwise.card.record import ModelInfo, StackInfo
+from layerwise.errors import PlacementError, VerificationError
+from layerwise.models.stack import find_stacks
+from layerwise.models.targets import resolve_targets
+from layerwise.placement import place, placement_files
+from layerwise.placement.verify import apply, lora_config, meta_copy, verify
+
+# PEFT reads an attribute that transformers is renaming.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+
+VOCAB = 97
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "vocab_size": VOCAB,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 8,
+    "patch_size": 4,
+}
+IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def llava():
+    text = LlamaConfig(**SIZES, **IDS)
+    config = LlavaConfig(text_config=text, vision_config=CLIPVisionConfig(**VISION))
+    return LlavaForConditionalGeneration(config)
+
+
+OTHERS = {
+    "bare llama": lambda: AutoModel.from_config(LlamaConfig(**SIZES, **IDS)),
+    "bare bert": lambda: AutoModel.from_config(BertConfig(**SIZES, **IDS)),
+    "llava": llava,
+    "mixtral": lambda: MixtralForCausalLM(
+        MixtralConfig(**SIZES, **IDS, num_key_value_heads=2, num_local_experts=2)
+    ),
+}
+NAMES = ["llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "mamba2"]
+NAMES += ["rwkv", "bert", "modernbert", "t5", "bart", *OTHERS]
+
+
+@pytest.fixture
+def subject(tiny, small_card):
+    """A function that gives a tiny model by name, and a card with its blocks and modules."""
+
+    def make(name, *, targets=None):
+        torch.manual_seed(0)
+        model = OTHERS[name]() if name in OTHERS else tiny.build(name).model
+        stacks = find_stacks(model)
+        found = resolve_targets(model, stacks, targets)
+        rows = range(sum(len(stack.blocks) for stack in stacks))
+        by_row = [[t for t in found if t.row == row] for row in rows]
+        card = small_card(
+            stacks={stack.name: len(stack.blocks) for stack in stacks},
+            modules=[tuple(t.name for t in targets) for targets in by_row],
+            adapter_parameters=[
+                8 * sum(t.in_features + t.out_features for t in targets) for targets in by_row
+            ],
+            model=ModelInfo(
+                name,
+                type(model).__name__,
+                sum(p.numel() for p in model.parameters()),
+                tuple(StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in stacks),
+            ),
+        )
+        return SimpleNamespace(model=model, card=card, stacks=stacks)
+
+    return make
+
+
+def ends(card):
+    """The first block of the first stack and the last of the last, as text."""
+    first, last = card.layers[0], card.layers[-1]
+    return f"{first.stack}:{first.index},{last.stack}:{last.index}"
+
+
+def text_inputs(model):
+    ids = torch.randint(5, VOCAB, (2, 7), generator=torch.Generator().manual_seed(0))
+    extra = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    return {"input_ids": ids, **extra}
+
+
+def adapters(model):
+    return {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_just_the_placed_modules_are_adapted(subject, name):
+    it = subject(name)
+    placement = place(it.card, rows=ends(it.card))
+    copy = meta_copy(it.model)
+    coverage = verify(placement, copy)
+    assert set(adapters(copy)) == set(placement.modules)
+    assert coverage.verified.expected == coverage.verified.matched == len(placement.modules)
+    assert coverage.adapter_parameters == placement.adapter_parameters
+    assert sum(coverage.counts) == len(placement.modules)
+    placed = {(b.stack, b.index) for b in placement.blocks}
+    touched = {
+        (block.stack, block.index)
+        for block, row in zip(coverage.blocks, coverage.matrix, strict=True)
+        if any(row)
+    }
+    assert touched == placed
+    assert len(coverage.blocks) == len(it.card.layers)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "llava"])
+def test_one_training_step_reaches_every_adapter_and_nothing_else(subject, name):
+    # Mamba reads the weight of dt_proj without calling it, so an adapter there is never used.
+    it = subject(name, targets=["in_proj", "x_proj"] if name == "mamba" else None)
+    placement = place(it.card, rows=ends(it.card))
+    before = {n: p.detach().clone() for n, p in it.model.named_parameters()}
+    adapted = apply(placement, it.model).train()
+    assert isinstance(adapted, PeftModel)
+    adapted(**text_inputs(it.model))[0].float().square().mean().backward()
+    trained = {n for n, p in adapted.named_parameters() if p.grad is not None}
+    assert trained == {n for n, p in adapted.named_parameters() if ".lora_" in n}
+    for module in adapters(adapted.get_base_model()).values():
+        assert module.lora_B["default"].weight.grad.abs().sum() > 0
+    torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.1).step()
+    for n, p in adapted.unload().named_parameters():
+        torch.testing.assert_close(p, before[n], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "bare bert", "llava", "mixtral"])
+def test_the_exported_file_means_the_same_to_peft(subject, name, tmp_path):
+    it = subject(name)
+    placement = place(it.card, rows=ends(it.card))
+    exported = json.loads(placement_files(placement)["lora_config.json"])
+    assert LoraConfig(**exported).to_dict() == lora_config(placement).to_dict()
+    (tmp_path / "adapter_config.json").write_text(json.dumps(exported))
+    config = LoraConfig.from_pretrained(tmp_path)
+    config.fan_in_fan_out = name == "gpt2"
+    copy = meta_copy(it.model)
+    inject_adapter_in_model(config, copy)
+    assert set(adapters(copy)) == set(placement.modules)
+
+
+def test_an_adapter_is_saved_and_loaded_again(subject, tmp_path):
+    it = subject("llama")
+    base, folder = tmp_path / "base", tmp_path / "adapter"
+    it.model.save_pretrained(base)
+    placement = replace(place(it.card, rows="0,2"), model=str(base))
+    adapted = apply(placement, it.model)
+    for module in adapters(adapted).values():
+        nn.init.normal_(module.lora_B["default"].weight)
+    inputs = text_inputs(it.model)
+    expected = adapted(**inputs).logits
+    adapted.save_pretrained(folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(base)
+    loaded = PeftModel.from_pretrained(subject("llama").model, folder)
+    torch.testing.assert_close(loaded(**inputs).logits, expected)
+
+
+def test_one_stack_of_two_is_adapted_alone(subject):
+    for name, stack in [("t5", "decoder"), ("bart", "encoder"), ("llava", "language_model")]:
+        it = subject(name)
+        placement = place(it.card, policy="all", stack=stack)
+        coverage = verify(placement, meta_copy(it.model))
+        touched = [
+            block.stack
+            for block, row in zip(coverage.blocks, coverage.matrix, strict=True)
+            if any(row)
+        ]
+        assert touched
+        assert all(f".{stack}." in f".{name}." for name in touched)
+
+
+def test_a_nested_model_with_odd_names_is_adapted_just_so(subject):
+    class Odd(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.config = model.config
+            self.add_module("a+b (x)*", model)
+
+        def forward(self, **inputs):
+            return self._modules["a+b (x)*"](**inputs)
+
+    it = subject("llama")
+    odd = Odd(it.model)
+    rows = [tuple(f"a+b (x)*.{m}" for m in row.modules) for row in it.card.layers]
+    stack = "a+b (x)*.model.layers"
+    layers = tuple(
+        replace(row, stack=stack, name=f"{stack}.{row.index}", modules=modules)
+        for row, modules in zip(it.card.layers, rows, strict=True)
+    )
+    placement = place(replace(it.card, layers=layers), rows=[1])
+    coverage = verify(placement, meta_copy(odd))
+    assert coverage.verified.matched == len(placement.modules) > 0
+
+
+def test_the_copy_has_no_weights_and_the_model_keeps_its_own(subject):
+    it = subject("llama")
+    state = {n: t.clone() for n, t in it.model.state_dict().items()}
+    flags = [p.requires_grad for p in it.model.parameters()]
+    copy = meta_copy(it.model)
+    verify(place(it.card, rows="1"), copy)
+    assert all(p.is_meta for p in copy.parameters())
+    assert not adapters(it.model)
+    assert [p.requires_grad for p in it.model.parameters()] == flags
+    for n, t in it.model.state_dict().items():
+        torch.testing.assert_close(t, state[n], rtol=0, atol=0)
+
+
+def test_tied_weights_stay_tied_in_the_copy(subject):
+    copy = meta_copy(subject("gpt2").model)
+    assert copy.lm_head.weight is copy.transformer.wte.weight
+
+
+def test_a_failed_check_leaves_the_model_as_it_was(subject):
+    it = subject("llama")
+    placement = replace(place(it.card, rows="1"), adapter_parameters=1)
+    names = [name for name, _ in it.model.named_modules()]
+    with pytest.raises(VerificationError, match="parameters of the adapters"):
+        apply(placement, it.model)
+    assert [name for name, _ in it.model.named_modules()] == names
+    assert all(p.requires_grad for p in it.model.parameters())
+
+
+def test_a_placement_of_a_deeper_model_is_refused(subject, small_card):
+    it = subject("llama")
+    placement = place(small_card(4), rows="2,3")
+    line = "1 blocks that the model does not have: 'model.layers.3'; expected those of org/model"
+    with pytest.raises(VerificationError, match=re.escape(line)):
+        verify(placement, meta_copy(it.model))
+
+
+def test_a_module_that_is_not_there_is_named(subject, small_card):
+    line = "2 modules that the model does not have: 'model.layers.2.attn.q, model.layers.2.attn.v'"
+    with pytest.raises(VerificationError, match=re.escape(line)):
+        verify(place(small_card(3), rows="2"), meta_copy(subject("llama").model))
+
+
+def test_modules_outside_the_placed_blocks_are_refused(subject):
+    it = subject("llama")
+    placement = place(it.card, rows="1")
+    stray = replace(placement, modules=(*placement.modules, "lm_head"))
+    with pytest.raises(VerificationError, match=r"1 modules outside .* blocks: 'lm_head'"):
+        verify(stray, meta_copy(it.model))
+    bare = replace(placement, blocks=place(it.card, rows="1,2").blocks)
+    with pytest.raises(VerificationError, match=r"1 blocks without a module.*'model.layers.2'"):
+        verify(bare, meta_copy(it.model))
+
+
+def test_a_model_with_adapters_is_not_adapted_again(subject):
+    it = subject("llama")
+    placement = place(it.card, rows="1")
+    copy = meta_copy(it.model)
+    verify(placement, copy)
+    with pytest.raises(VerificationError, match="modules that have an adapter already"):
+        verify(placement, copy)
+
+
+def test_fused_experts_are_refused_by_name(subject):
+    it = subject("qwen3_moe")
+    with pytest.raises(PlacementError, match="fused experts"):
+        subject("qwen3_moe", targets=["gate_up_proj"])
+    row = it.card.layers[1]
+    fused = replace(row, modules=(f"{row.name}.mlp.experts.gate_up_proj",))
+    layers = (it.card.layers[0], fused, it.card.layers[2])
+    placement = place(replace(it.card, layers=layers), rows="1")
+    with pytest.raises(VerificationError, match=r"1 parameters, not modules \(fused experts\)"):
+        verify(placement, meta_copy(it.model))
+    whole = replace(placement, modules=(f"{row.name}.mlp.experts",))
+    with pytest.raises(VerificationError, match="PEFT cannot adapt these modules"):
+        verify(whole, meta_copy(it.model))
+
+
+def test_what_peft_refuses_is_said_in_one_line(subject):
+    it = subject("mamba")
+    row = it.card.layers[0]
+    layers = (replace(row, modules=(f"{row.name}.mixer.out_proj",)), *it.card.layers[1:])
+    placement = place(replace(it.card, layers=layers), rows="0")
+    with pytest.raises(VerificationError, match=r"^PEFT cannot adapt these modules \(.*out_proj"):
+        verify(placement, meta_copy(it.model))
+
+
+def test_the_matrix_as_text(subject):
+    it = subject("llama", targets=["q_proj", "down_proj"])
+    text = str(verify(place(it.card, rows="0,2"), meta_copy(it.model)))
+    assert text.splitlines() == [
+        "                self_attn.q_proj  mlp.down_proj",
+        "model.layers.0                 x              x",
+        "model.layers.2                 x              x",
+        "blocks adapted                 2              2",
+    ]

@@ -1,0 +1,131 @@
+"""Advice: when it says place, when flat, and what it gives as reason and remedy."""
+
+from dataclasses import replace
+
+import pytest
+
+from layerwise.card.record import Agreement
+from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.placement import POLICIES, advise, place
+
+SECOND = "make a second card on other text and hold it against this one: layerwise compare"
+
+
+def with_intervals(small_card, low, high, **columns):
+    return small_card(
+        len(low),
+        residual_norm=[(a + b) / 2 for a, b in zip(low, high, strict=True)],
+        residual_norm_low=low,
+        residual_norm_high=high,
+        **columns,
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        ([1.0, 1.5, 1.9], [2.0, 2.5, 3.0], "flat"),
+        ([1.0, 2.0], [2.0, 3.0], "flat"),
+        ([1.0, 2.1], [2.0, 3.0], "place"),
+        ([1.0, 1.5, 2.1], [2.0, 2.5, 3.0], "place"),
+    ],
+)
+def test_flat_is_when_no_two_intervals_are_apart(small_card, low, high, verdict):
+    assert advise(with_intervals(small_card, low, high)).verdict == verdict
+
+
+def test_without_intervals_nothing_is_told_apart(small_card):
+    card = small_card(residual_norm_low=None, residual_norm_high=None)
+    advice = advise(card)
+    assert advice.verdict == "flat"
+    assert "No residual norms with intervals were measured" in advice.reason
+
+
+def test_the_advice_is_what_place_does(small_card):
+    card = small_card()
+    for goal in ("quality", "balanced", "cost"):
+        advice = advise(card, goal=goal, layers=3)
+        blocks = [card.layers[row].index for row in advice.layers]
+        assert blocks == [block.index for block in place(card, goal=goal, layers=3).blocks]
+        assert advice.policy == "uniform"
+
+
+def test_it_names_what_the_gain_would_take(small_card):
+    card = small_card()
+    advice = advise(card, layers=4)
+    assert advice.gain_layers == POLICIES["gain"](card, 4, rows=range(12))
+    shared = len(set(advice.layers) & set(advice.gain_layers))
+    assert f"the coupled gain alone would take {shared} of the same 4" in advice.reason
+
+
+def test_without_gram_matrices_it_says_so(small_card):
+    advice = advise(small_card(gram=None))
+    assert advice.gain_layers == ()
+    assert "the coupled gain was not measured" in advice.reason
+
+
+def test_the_reason_is_one_sentence_with_the_figures(small_card):
+    card = with_intervals(small_card, [0.0, 5.0, 1.0], [1.0, 6.0, 2.0])
+    assert advise(card, goal="quality", layers=2).reason == (
+        "The residual norm of model.layers.1 (at least 5) is above that of model.layers.0 (at most "
+        "1); 2 of 3 blocks are spread evenly, the default as long as no placements have been "
+        "trained and compared; they start at model.layers.0, the lowest that keeps the cost, and a "
+        "step takes 1.00 of one with all blocks where goal quality allows 1.00; the coupled gain "
+        "alone would take 1 of the same 2."
+    )
+
+
+def test_a_goal_that_nothing_meets_is_said(small_card):
+    reason = advise(small_card(), goal="cost", layers=3).reason
+    assert "start at model.layers.9, the cheapest there is" in reason
+    assert "takes 0.62 of one with all blocks where goal cost allows 0.50" in reason
+
+
+def test_a_goal_without_timings_is_said(small_card):
+    advice = advise(small_card(backward_seconds=None), layers=2)
+    assert advice.layers == (0, 11)
+    assert "goal balanced could not be applied, since the card has no timings" in advice.reason
+
+
+def test_a_sure_card_has_the_one_remedy_left(small_card):
+    assert advise(small_card()).remedies == (SECOND,)
+
+
+def test_the_weakest_link_comes_first(small_card):
+    shaky = Agreement(bootstrap_spearman=0.7, rank_stability=0.6)
+    remedies = advise(replace(small_card(), agreement=shaky)).remedies
+    assert remedies == (
+        (
+            "measure at a larger rank (rankings at several adapter ranks agree at 0.60 only): "
+            "layerwise card with --rank 16"
+        ),
+        (
+            "measure more text (resampled rankings agree at 0.70 only): "
+            "layerwise card with --examples 256"
+        ),
+        SECOND,
+    )
+
+
+def test_flat_and_wide_cards_ask_for_more_text_once(small_card):
+    card = with_intervals(small_card, [1.0] * 6, [3.0] * 6)
+    first, *rest = advise(card).remedies
+    assert first == (
+        "measure more text (no two blocks are told apart, intervals are 100% of their norm wide): "
+        "layerwise card with --examples 256"
+    )
+    assert rest == [SECOND]
+
+
+def test_a_signal_that_was_not_asked_for_can_be_measured(small_card):
+    lacking = small_card(attention_entropy=None)
+    assert "layerwise card without --signals" in advise(lacking).remedies[0]
+    none = small_card(attention_entropy=None, absent={"attention_entropy": "no attention"})
+    assert advise(none).remedies == (SECOND,)
+
+
+def test_bad_wishes_are_refused(small_card):
+    with pytest.raises(UnknownNameError, match="unknown goal: 'fast'"):
+        advise(small_card(), goal="fast")
+    with pytest.raises(PlacementError, match="number of layers: '99'"):
+        advise(small_card(), layers=99)
