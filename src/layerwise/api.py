@@ -19,8 +19,6 @@ from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
-
     from layerwise.placement.verify import Coverage
 
 __all__ = [
@@ -239,28 +237,29 @@ def compare(*cards: LayerCard, threshold: float = placement.USABLE) -> Compariso
 
 def card_table(card: LayerCard) -> str:
     """What `print(card)` prints."""
-    from layerwise import report
+    from layerwise.report import card_table as table
+    from layerwise.report.plain import as_text
 
-    return report.card_table(card)
+    return as_text(table(card))
 
 
 def card_frame(card: LayerCard) -> str:
     """What a notebook shows of `card`: its report in a frame that can reach nothing around it."""
-    from layerwise import report
+    from layerwise.report import card_html
 
-    page = html.escape(report.card_html(card).decode())
+    page = html.escape(card_html(card).decode())
     return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'
 
 
-def apply(placed: Placement, model: Any) -> "PeftModel":
-    """What `placed.apply(model)` gives: `model` with adapters on just these modules, checked."""
+def apply(placed: Placement, model: Any) -> Any:
+    """What `placed.apply(model)` gives: a `PeftModel` with adapters on just these modules."""
     from layerwise.placement.verify import apply as applied
 
     return applied(placed, model)
 
 
-def lora_config(placed: Placement) -> "LoraConfig":
-    """What `placed.lora_config()` gives."""
+def lora_config(placed: Placement) -> Any:
+    """What `placed.lora_config()` gives: a `peft.LoraConfig`."""
     from layerwise.placement.verify import lora_config as config
 
     return config(placed)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import cattrs
+import numpy as np
 from cattrs.errors import BaseValidationError
 
 from layerwise.errors import SchemaError
@@ -13,10 +14,12 @@ __all__ = ["from_plain", "to_plain"]
 T = TypeVar("T")
 
 _converter = cattrs.Converter(forbid_extra_keys=False)
+# Arrays are saved beside a record, never in it; the converter must know the type all the same.
+_converter.register_structure_hook(np.ndarray, lambda value, _type: np.asarray(value))
 
 
 def to_plain(record: object) -> Any:
-    """`record` as dicts, lists, strings, numbers and booleans; fields that are None are left out."""
+    """`record` as dicts, lists, strings, numbers, booleans; fields that are None are left out."""
     return _without_none(_converter.unstructure(record))
 
 
@@ -41,6 +44,4 @@ def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:
             cattrs.transform_error(error) if isinstance(error, BaseValidationError) else [error]
         )
         msg = f"malformed record ({faults[0]})"
-        raise SchemaError(
-            msg, value=source, expected=f"a {record_type.__name__}"
-        ) from error
+        raise SchemaError(msg, value=source, expected=f"a {record_type.__name__}") from error

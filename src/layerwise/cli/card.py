@@ -95,12 +95,13 @@ def card(model: str, data: str, **options: Any) -> None:
     if is_first():
         prepare_output(out, holds="card.json", overwrite=overwrite)
     with talk(form) as progress, together(options.pop("device")) as device:
-        from layerwise import api
+        from layerwise import api, report
 
         made = api.card(model, data, device=device, progress=progress, **options)
         if is_first():
             paths = write_files(out, _files(made, charts=charts))
-            say(form, human=f"{made}\n\n{listed(paths)}", json=canonical_json(made.to_plain()))
+            json = canonical_json(made.to_plain())
+            say(form, human=[report.card_table(made), "", listed(paths)], json=json)
 
 
 def _short(model: str) -> str:
@@ -111,7 +112,7 @@ def _short(model: str) -> str:
 
 def _files(made: "LayerCard", *, charts: bool) -> dict[str, bytes]:
     """What `layerwise card` writes, by name."""
-    from layerwise import report
+    from layerwise.report import card_html, export_charts
 
-    files = {**made.files(), "report.html": report.card_html(made)}
-    return files | (report.export_charts(made) if charts else {})
+    files = {**made.files(), "report.html": card_html(made)}
+    return files | (export_charts(made) if charts else {})

@@ -33,6 +33,7 @@ Exit status: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
 @click.group(
     "layerwise",
     epilog=EPILOG,
+    no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")

@@ -5,15 +5,18 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
 from layerwise.errors import one_line
 from layerwise.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Format", "complain", "listed", "progress_bar", "quiet_libraries", "say", "talk"]
 
@@ -32,10 +35,16 @@ def complain(message: str) -> None:
     click.echo(f"layerwise: error: {one_line(message, limit=1500)}", err=True)
 
 
-def say(form: Format, *, human: str, json: str | bytes) -> None:
-    """Print the result in the form asked for."""
-    if form != "quiet":
-        click.echo(human if form == "human" else json, nl=form == "human")
+def say(form: Format, *, human: Sequence["RenderableType"], json: bytes) -> None:
+    """Print the result in the form asked for: tables and lines for people, or the record."""
+    if form == "json":
+        click.echo(json, nl=False)
+    if form == "human":
+        from rich.console import Console
+
+        console = Console()
+        for part in human:
+            console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
 
 
 def listed(paths: Iterable[Path]) -> str:

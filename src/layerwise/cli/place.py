@@ -87,18 +87,15 @@ def place(card: Path, **options: Any) -> None:
     where = {name: options.pop(name) for name in ("model", "trust_remote_code")}
     options.pop("trainer")  # The only one there is; click has refused every other.
     with talk(form):
-        from layerwise import api
+        from layerwise import api, report
         from layerwise.card.record import LayerCard
 
         read = LayerCard.load(card)
         folder = prepare_output(out or _folder(card), holds="placement.json", overwrite=overwrite)
         placed, coverage = api.verify(api.place(read, **options), read, **where)
         paths = write_files(folder, _files(read, placed, beside=folder == _folder(card)))
-        say(
-            form,
-            human=f"{_summary(placed)}\n\n{coverage}\n\n{listed(paths)}",
-            json=placed.to_json(),
-        )
+        table = report.coverage_table(coverage)
+        say(form, human=[_summary(placed), "", table, "", listed(paths)], json=placed.to_json())
 
 
 def _folder(card: Path) -> Path:

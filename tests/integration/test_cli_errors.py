@@ -1,0 +1,290 @@
+"""Bad input: exit status 2, one line that says what to type, and nothing written."""
+
+import json
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def card(run, model_folder, text_file, tmp_path):
+    """Runs `layerwise card` with the model and text, of which an argument may take the place."""
+
+    def command(*options, model=model_folder, data=text_file, text=("--text-column", "text")):
+        out = tmp_path / "out"
+        small = ("--examples", 1, "--max-length", 16)
+        said = run("card", model, data, *text, *small, "--out", out, *options)
+        assert not out.exists() or list(out.iterdir()) == []
+        return said
+
+    return command
+
+
+@pytest.fixture
+def saved(tiny_text, tmp_path):
+    """Saves a changed copy of the model; its folder."""
+
+    def save(change):
+        model, folder = tiny_text.model("llama"), tmp_path / "changed"
+        with torch.no_grad():
+            change(model)
+        model.save_pretrained(folder)
+        tiny_text.tokenizer(frame="causal").save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ([], "Missing command; try: layerwise --help"),
+        (["crad"], "No such command 'crad'. Did you mean 'card'?; try: layerwise --help"),
+        (["--vresion"], "No such option '--vresion'. Did you mean '--version'?"),
+        (["card"], "Missing argument 'MODEL'; try: layerwise card --help"),
+        (["card", "demo"], "Missing argument 'DATA'"),
+        (["card", "demo", "demo", "--exmaples", "3"], "Did you mean '--examples'?"),
+        (["card", "demo", "demo", "--examples", "0"], "0 is not in the range x>=1"),
+        (["card", "demo", "demo", "--rank", "-1"], "-1 is not in the range x>=1"),
+        (["card", "demo", "demo", "--readout", "last"], "'last' is not one of 'hf', 'residual'"),
+        (["card", "demo", "demo", "--format", "xml"], "'xml' is not one of 'human', 'json'"),
+        (["card", "demo", "demo", "--out"], "Option '--out' requires an argument"),
+        (["card", "demo", "demo", "more"], "Got unexpected extra argument (more)"),
+        (["place"], "Missing argument 'CARD'"),
+        (["place", "x", "--for", "trl"], "'trl' is not 'peft'"),
+        (["compare"], "Missing argument 'CARDS...'"),
+    ],
+)
+def test_usage(run, args, says):
+    said = run(*args)
+    assert said.code == 2
+    assert says in said.error
+
+
+def test_config_with_an_unknown_key(card, tmp_path):
+    config = tmp_path / "options.yaml"
+    config.write_text("exmaples: 3")
+    said = card("--config", config)
+    assert said.code == 2
+    assert "did you mean 'examples'?" in said.error
+
+
+def test_model_offline(card):
+    said = card(model="org/does-not-exist")
+    assert said.code == 2
+    assert "'org/does-not-exist'" in said.error
+
+
+def test_model_folder_without_config(card, tmp_path):
+    (tmp_path / "empty").mkdir()
+    said = card(model=tmp_path / "empty")
+    assert said.code == 2
+    assert "folder without config.json" in said.error
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"GGUF", b"GGUF\x03\x00\x00\x00\xff\xff"])
+def test_model_file_that_is_no_gguf_or_ends_early(card, tmp_path, content):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(content)
+    said = card(model=file)
+    assert said.code == 2
+    assert "model.gguf" in said.error
+
+
+@pytest.mark.real_model
+def test_model_file_cut_in_the_middle(card, smollm2, tmp_path):
+    folder, name = smollm2
+    file = tmp_path / "model.gguf"
+    with (folder / name).open("rb") as stream:
+        file.write_bytes(stream.read(4_000_000))
+    said = card(model=file)
+    assert said.code == 2
+    assert "model.gguf" in said.error
+
+
+def test_model_with_nan_in_its_weights(card, saved):
+    folder = saved(lambda m: m.model.layers[1].mlp.up_proj.weight[0].fill_(float("nan")))
+    said = card(model=folder)
+    assert said.code == 2
+    assert "model.layers.1.mlp.up_proj" in said.error
+
+
+def test_model_with_code_of_its_own(card, model_folder, tmp_path):
+    folder = tmp_path / "custom"
+    folder.mkdir()
+    for path in model_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    auto = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    (folder / "config.json").write_text(
+        json.dumps(config | {"model_type": "own", "auto_map": auto})
+    )
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    said = card(model=folder)
+    assert said.code == 2
+    assert "--trust-remote-code" in said.error
+    assert not (tmp_path / "ran").exists()
+
+
+def test_data_that_is_not_there(card, tmp_path):
+    said = card(data=tmp_path / "none.jsonl")
+    assert said.code == 2
+    assert "none.jsonl" in said.error
+
+
+@pytest.mark.parametrize("content", ["", '{"text": ""}\n', '{"text": "   "}\n'])
+def test_data_without_text(card, tmp_path, content):
+    file = tmp_path / "empty.jsonl"
+    file.write_text(content)
+    assert card(data=file).code == 2
+
+
+def test_unknown_column(card):
+    said = card(text=("--text-column", "txet"))
+    assert said.code == 2
+    assert "unknown column: 'txet'" in said.error
+    assert "did you mean 'text'?" in said.error
+
+
+@pytest.mark.parametrize(("where", "says"), [("stars", "COLUMN=VALUE"), ("stars=9", "stars=9")])
+def test_condition_that_nothing_meets(card, where, says):
+    said = card("--where", where)
+    assert said.code == 2
+    assert says in said.error
+
+
+def test_every_example_too_long_after_its_prompt(card, tmp_path):
+    file = tmp_path / "long.jsonl"
+    prompt = " ".join(f"w{i % 50}" for i in range(40))
+    file.write_text(json.dumps({"prompt": prompt, "text": "w1 w2"}) + "\n")
+    said = card("--prompt-column", "prompt", data=file)
+    assert said.code == 2
+    assert "--max-length" in said.error
+
+
+def test_label_column_for_a_causal_objective(card):
+    said = card("--label-column", "stars")
+    assert said.code == 2
+    assert "label column has no meaning for causal-lm" in said.error
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "offers"),
+    [
+        ("--signals", "residual_nrom", "did you mean 'residual_norm'?"),
+        ("--objective", "casual-lm", "did you mean 'causal-lm'?"),
+        ("--dtype", "bfloat61", "did you mean 'bfloat16'?"),
+        ("--targets", "q_porj", "q_proj"),
+        ("--device", "gpu", "cuda"),
+    ],
+)
+def test_unknown_names_offer_the_nearest(card, option, value, offers):
+    said = card(option, value)
+    assert said.code == 2
+    assert offers in said.error
+
+
+def test_loss_that_is_not_finite(card, saved):
+    """Weights are finite, but their product is not."""
+
+    def overflow(model):
+        model.model.layers[1].mlp.up_proj.weight.mul_(1e20)
+        model.model.layers[1].mlp.down_proj.weight.mul_(1e30)
+
+    said = card(model=saved(overflow))
+    assert said.code == 1
+    assert "model.layers.1" in said.error
+    assert "batch" in said.error
+
+
+def test_output_is_looked_at_before_any_work(run, card_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    said = run("card", "org/none", "none.csv", "--out", tmp_path / "file" / "sub")
+    assert said.code == 2
+    assert "cannot write to the output folder" in said.error
+    held = run("card", "org/none", "none.csv", "--out", card_folder)
+    assert held.code == 2
+    assert "--overwrite" in held.error
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--layers", 3], "expected 1 to 2"),
+        (["--layers", 0], "expected 1 to 2"),
+        (["--policy", "unifrom"], "did you mean 'uniform'?"),
+        (["--goal", "ballanced"], "did you mean 'balanced'?"),
+        (["--stack", "encoder"], "unknown stack: 'encoder'"),
+        (["--blocks", "0,2"], "no such block"),
+        (["--blocks", "-1"], "no such block"),
+        (["--blocks", "1,1"], "named twice"),
+        (["--blocks", ""], "no block in the placement"),
+        (["--blocks", "one"], "block indices such as"),
+        (["--blocks", "0", "--policy", "gain"], "one or the other"),
+        (["--rank", 0], "LoRA rank"),
+        (["--alpha", -1], "LoRA alpha"),
+    ],
+)
+def test_place_refuses(run, card_folder, tmp_path, options, says):
+    said = run("place", card_folder, "--out", tmp_path, *options)
+    assert said.code == 2
+    assert says in said.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_place_of_no_card(run, tmp_path):
+    said = run("place", tmp_path / "none")
+    assert said.code == 2
+    assert "no such file" in said.error
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("plain", "says"),
+    [
+        ({"schema": "layerwise/card/2"}, "'layerwise/card/2'; expected 'layerwise/card/1'"),
+        ({"schema": "layerwise/placement/1"}, "record of another schema"),
+        ({"schema": "layerwise/card/1"}, "malformed record"),
+        ([], "record of another schema"),
+    ],
+)
+@pytest.mark.parametrize("command", ["place", "compare"])
+def test_card_of_another_schema(run, tmp_path, command, plain, says):
+    (tmp_path / "card.json").write_text(json.dumps(plain))
+    said = run(command, *[tmp_path] * (1 + (command == "compare")))
+    assert said.code == 2
+    assert says in said.error
+
+
+def test_card_of_another_model(run, card_folder, tiny_text, tmp_path):
+    tiny_text.model("gpt2").save_pretrained(tmp_path / "gpt2")
+    other = ("--model", tmp_path / "gpt2", "--policy", "all")
+    said = run("place", card_folder, *other, "--out", tmp_path / "out")
+    assert said.code == 2
+    assert "card of another model" in said.error
+
+
+def test_compare_cards_of_other_models(run, card_folder, tmp_path):
+    plain = json.loads((card_folder / "card.json").read_text())
+    plain["model"]["files"] = {"model.safetensors": "0" * 64}
+    (tmp_path / "card.json").write_text(json.dumps(plain))
+    said = run("compare", card_folder, tmp_path)
+    assert said.code == 2
+    assert "a card of another model" in said.error
+
+
+def test_compare_needs_two(run, card_folder):
+    said = run("compare", card_folder)
+    assert said.code == 2
+    assert "at least 2" in said.error
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(run, monkeypatch, tmp_path):
+    from layerwise import api
+
+    def fault(*_args, **_options):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(api, "card", fault)
+    with pytest.raises(RuntimeError, match="planted"):
+        run("card", "demo", "demo", "--out", tmp_path)

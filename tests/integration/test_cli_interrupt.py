@@ -1,0 +1,49 @@
+"""Ctrl-C and SIGTERM: exit status 130, one line, and no file half written."""
+
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+
+def started(model, data, out):
+    """A pass too long to end by itself."""
+    options = ["--text-column", "text", "--max-length", "16", "--batch-size", "1"]
+    command = [sys.executable, "-m", "layerwise", "card", model, data, *options, "--out", out]
+    return subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def long_text(text_file, tmp_path_factory):
+    file = tmp_path_factory.mktemp("texts") / "long.jsonl"
+    file.write_text(text_file.read_text() * 2000)
+    return file
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.3, 4.0, 12.0])
+def test_interrupt_leaves_nothing_behind(model_folder, long_text, tmp_path, number, after):
+    out = tmp_path / "out"
+    with started(model_folder, long_text, out) as process:
+        try:
+            while not out.exists():
+                with suppress(subprocess.TimeoutExpired):
+                    pytest.fail(f"ended by itself: {process.wait(timeout=0.05)}")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=after)
+            process.send_signal(number)
+            said, error = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert error == "layerwise: error: interrupted; no file was half written\n"
+    assert said == ""
+    assert list(out.iterdir()) == []
