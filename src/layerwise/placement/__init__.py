@@ -10,7 +10,7 @@ from layerwise.placement.cost import missing_timings, placement_cost
 from layerwise.placement.exports import peft_config, placement_files, target_regex
 from layerwise.placement.place import GOALS, place
 from layerwise.placement.policies import POLICIES
-from layerwise.placement.record import Cost, PlacedBlock, Placement, Verified
+from layerwise.placement.record import Cost, Coverage, PlacedBlock, Placement, Verified
 from layerwise.placement.rows import parse_rows
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "USABLE",
     "Comparison",
     "Cost",
+    "Coverage",
     "PairAgreement",
     "PlacedBlock",
     "Placement",

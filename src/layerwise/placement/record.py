@@ -1,5 +1,6 @@
 """A placement: which blocks get adapters, on which modules, and what that costs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from layerwise import verbs
 from layerwise.files import canonical_json, read_json
 from layerwise.records import from_plain, to_plain
 
-__all__ = ["Cost", "PlacedBlock", "Placement", "Verified"]
+__all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verified"]
 
 SCHEMA = "layerwise/placement/1"
 
@@ -36,6 +37,47 @@ class Verified:
 
     expected: int
     matched: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which modules of which blocks got an adapter.
+
+    Attributes:
+        blocks: Every block of the model.
+        targets: The names of adapted modules inside their blocks.
+        matrix: Whether each block (row) has an adapter on each target (column).
+        adapter_parameters: Trainable parameters that were added.
+        verified: How many modules were meant, and how many of just those were adapted.
+    """
+
+    blocks: tuple[PlacedBlock, ...]
+    targets: tuple[str, ...]
+    matrix: tuple[tuple[bool, ...], ...]
+    adapter_parameters: int
+    verified: Verified
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many blocks have an adapter on each target."""
+        return tuple(sum(column) for column in zip(*self.matrix, strict=True))
+
+    def __str__(self) -> str:
+        """The matrix as text: a line a block that has an adapter, then the counts."""
+        names = [f"{block.stack}.{block.index}" for block in self.blocks]
+        width = max(len("blocks adapted"), *map(len, names))
+        marks = {
+            name: ["x" if has else "." for has in row]
+            for name, row in zip(names, self.matrix, strict=True)
+            if any(row)
+        }
+        lines = {"": self.targets, **marks, "blocks adapted": [str(n) for n in self.counts]}
+        return "\n".join(f"{name:{width}}  {self._cells(v)}" for name, v in lines.items())
+
+    def _cells(self, values: Sequence[str]) -> str:
+        """`values` in columns as wide as the targets' names."""
+        pairs = zip(values, self.targets, strict=True)
+        return "  ".join(f"{value:>{len(target)}}" for value, target in pairs)
 
 
 @dataclass(frozen=True)

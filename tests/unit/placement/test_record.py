@@ -1,0 +1,51 @@
+"""Placements and coverage as records."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from layerwise.errors import SchemaError
+from layerwise.placement import Coverage, PlacedBlock, Placement, Verified, place
+
+
+def coverage(*rows):
+    return Coverage(
+        blocks=tuple(PlacedBlock("h", i) for i in range(len(rows))),
+        targets=("attn.q", "mlp.a_long_name"),
+        matrix=rows,
+        adapter_parameters=10,
+        verified=Verified(sum(map(sum, rows)), sum(map(sum, rows))),
+    )
+
+
+def test_coverage_counts_blocks_for_each_target():
+    assert coverage((True, False), (False, False), (True, True)).counts == (2, 1)
+
+
+def test_coverage_as_text_leaves_out_blocks_without_adapters():
+    assert str(coverage((True, False), (False, False), (True, True))).splitlines() == [
+        "                attn.q  mlp.a_long_name",
+        "h.0                  x                .",
+        "h.2                  x                x",
+        "blocks adapted       2                1",
+    ]
+
+
+def test_what_was_checked_is_kept_in_the_file(small_card, tmp_path):
+    placement = place(small_card(), rows="1").with_verified(Verified(expected=2, matched=2))
+    (tmp_path / "placement.json").write_bytes(placement.to_json())
+    assert Placement.load(tmp_path / "placement.json") == placement
+    assert json.loads(placement.to_json())["verified"] == {"expected": 2, "matched": 2}
+
+
+def test_what_is_unknown_is_not_in_the_file(small_card):
+    placement = replace(place(small_card(), rows="1"), cost=None, revision=None)
+    assert {"cost", "revision", "verified"} & placement.to_plain().keys() == set()
+
+
+def test_a_file_of_another_schema_is_refused(small_card, tmp_path):
+    plain = place(small_card(), rows="1").to_plain() | {"schema": "layerwise/card/1"}
+    (tmp_path / "placement.json").write_text(json.dumps(plain))
+    with pytest.raises(SchemaError, match="layerwise/card/1'; expected 'layerwise/placement/1'"):
+        Placement.load(tmp_path)
