@@ -39,9 +39,16 @@ _MIXER = re.compile(r"att(n|ention)|mixer|mamba|recurrent", re.IGNORECASE)
 # (PEFT refuses it on the same models).
 _NEVER_CALLED = "out_proj"
 _READS_WEIGHT = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
-# Mamba 1 multiplies by this module's weight and never calls it: an adapter would do nothing.
-_BARE = re.compile(r"(Mamba|FalconMamba|JambaMamba)Mixer\.dt_proj")
+# Weights that are multiplied with, or handed to a fused kernel, without calling their module: an
+# adapter there would do nothing. Mamba 1's dt_proj always, the others' out_proj on a GPU.
+_BARE = re.compile(
+    r"(Mamba|FalconMamba|JambaMamba)Mixer\.dt_proj"
+    r"|(Mamba2?|FalconMamba|Bamba|FalconH1|NemotronHMamba2|Zamba2Mamba)Mixer\.out_proj"
+    r"|GraniteMoeHybridMambaLayer\.out_proj"
+)
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
+# These see relative positions (DeBERTa), not tokens.
+_POSITIONS = re.compile(r"(^|\.)pos_(key_|query_|q_)?proj$")
 
 
 @dataclass(frozen=True)
