@@ -182,6 +182,14 @@ def test_an_adapter_is_saved_and_loaded_again(subject, tmp_path):
     torch.testing.assert_close(loaded(**inputs).logits, expected)
 
 
+def test_a_placement_knows_how_to_be_applied(subject):
+    it = subject("llama")
+    placement = place(it.card, rows="1")
+    assert placement.lora_config().to_dict() == lora_config(placement).to_dict()
+    adapted = placement.apply(it.model)
+    assert set(adapters(adapted.get_base_model())) == set(placement.modules)
+
+
 def test_one_stack_of_two_is_adapted_alone(subject):
     for name, stack in [("t5", "decoder"), ("bart", "encoder"), ("llava", "language_model")]:
         it = subject(name)
