@@ -35,12 +35,9 @@ _TABLE: Mapping[str, tuple[str, ...]] = {
     "rwkv": ("key", "value", "receptance", "output"),
 }
 _MIXER = re.compile(r"att(n|ention)|mixer|mamba|recurrent", re.IGNORECASE)
-# A fused kernel reads this module's weight and never calls it, so an adapter on it would not train
-# (PEFT refuses it on the same models).
-_NEVER_CALLED = "out_proj"
-_READS_WEIGHT = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 # Weights that are multiplied with, or handed to a fused kernel, without calling their module: an
-# adapter there would do nothing. Mamba 1's dt_proj always, the others' out_proj on a GPU.
+# adapter there would do nothing. Mamba 1's dt_proj always, the others' out_proj on a GPU (PEFT
+# refuses it for the same reason).
 _BARE = re.compile(
     r"(Mamba|FalconMamba|JambaMamba)Mixer\.dt_proj"
     r"|(Mamba2?|FalconMamba|Bamba|FalconH1|NemotronHMamba2|Zamba2Mamba)Mixer\.out_proj"
@@ -96,16 +93,16 @@ def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
 def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
     """Every linear module inside a block that sees each token of its input.
 
-    Left out are routed experts, which see only some tokens, a module that several blocks share,
-    which belongs to no one depth, and one whose weight a fused kernel reads past it.
+    Left out are routed experts, which see only some tokens, projections of positions, a module
+    that several blocks share, which belongs to no one depth, and one whose weight is used without
+    calling it.
     """
     found = []
-    passed_by = _READS_WEIGHT & _model_types(model)
     owners: dict[int, set[int]] = {}
     for row, ref in enumerate(all_refs(stacks)):
         for path, module in _walk(model.get_submodule(ref.name)):
             owners.setdefault(id(module), set()).add(row)
-            if not _EXPERTS.search(path) and not (passed_by and _matches(path, _NEVER_CALLED)):
+            if not (_EXPERTS.search(path) or _POSITIONS.search(path)):
                 found.append((_target(f"{ref.name}.{path}", row, module), id(module)))
     return tuple(target for target, key in found if len(owners[key]) == 1)
 
