@@ -19,10 +19,20 @@ install_import_hook(
 )
 
 
+def _planted(name):
+    return runpy.run_path(str(Path(__file__).with_name("planted_cards.py")))[name]
+
+
 @pytest.fixture(scope="session")
 def planted_card():
     """The function that makes a Layer Card with planted columns; see planted_cards.py."""
-    return runpy.run_path(str(Path(__file__).with_name("planted_cards.py")))["planted_card"]
+    return _planted("planted_card")
+
+
+@pytest.fixture(scope="session")
+def planted_placement():
+    """The function that makes a placement for such a card."""
+    return _planted("planted_placement")
 
 
 @pytest.fixture(scope="session")

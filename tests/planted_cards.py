@@ -12,6 +12,8 @@ from layerwise.card.record import (
     ModelInfo,
     StackInfo,
 )
+from layerwise.placement.cost import placement_cost
+from layerwise.placement.record import PlacedBlock, Placement, Verified
 from layerwise.provenance import Provenance
 
 COMMAND = "layerwise card demo demo --examples 64 --out demo"
@@ -41,6 +43,7 @@ def planted_row(stack, index, depth, noise, *, attention):
         forward_seconds=float(0.0121 + 0.0006 * noise),
         backward_seconds=float(0.0188 + 0.0009 * noise),
         activation_bytes=float(25_165_824 + 40_000 * noise),
+        parameters=3_540_096,
         modules=(f"{stack}.{index}.self_attn.q_proj", f"{stack}.{index}.self_attn.v_proj"),
     )
 
@@ -127,4 +130,22 @@ def planted_card(
             gain_layers=tuple(sorted(by_gain)),
         ),
         absent=absent,
+    )
+
+
+def planted_placement(card, rows=None, *, policy="uniform"):
+    """A verified placement of rank 8 on `rows` of `card`; by default, on those it advises."""
+    rows = card.advice.layers if rows is None else rows
+    chosen = [card.layers[row] for row in rows]
+    modules = tuple(name for row in chosen for name in row.modules)
+    return Placement(
+        policy=policy,
+        blocks=tuple(PlacedBlock(row.stack, row.index) for row in chosen),
+        modules=modules,
+        rank=8,
+        alpha=16,
+        adapter_parameters=sum(row.adapter_parameters for row in chosen),
+        model=card.model.source,
+        cost=placement_cost(card, rows),
+        verified=Verified(len(modules), len(modules)),
     )

@@ -1,0 +1,192 @@
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from layerwise.card.record import Agreement
+from layerwise.errors import PlacementError
+from layerwise.placement.record import PlacedBlock
+from layerwise.report.charts import charts
+from layerwise.report.html import card_html
+
+LIMIT = 1_200_000
+ATTACK = "</script><script>window.pwned=1</script>"
+
+
+class Page(HTMLParser):
+    """Elements, their attributes, and the text in each kind of element."""
+
+    def __init__(self, content):
+        super().__init__()
+        self.tags, self.text, self.open = [], {}, []
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+        if tag in {"script", "style"}:
+            self.text.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in {"script", "style"}:
+            self.text[self.open[-1]][-1] += data
+        else:
+            self.text.setdefault("", []).append(data)
+
+    @property
+    def policy(self):
+        return next(a["content"] for t, a in self.tags if t == "meta" and "http-equiv" in a)
+
+    @property
+    def said(self):
+        return " ".join(" ".join(self.text[""]).split())
+
+
+@pytest.fixture(scope="module")
+def page(planted_card, planted_placement):
+    card = planted_card(notes=("entropy from sampled rows",))
+    return Page(card_html(card, planted_placement(card)))
+
+
+def sha(content):
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+def test_policy_allows_just_the_page_s_own_scripts_and_style(page):
+    data, *scripts = page.text["script"]
+    (style,) = page.text["style"]
+    rules = dict(rule.strip().split(" ", 1) for rule in page.policy.split(";"))
+    assert rules == {
+        "default-src": "'none'",
+        "script-src": " ".join(sha(script) for script in scripts),
+        "style-src": sha(style),
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert len(scripts) == 2
+    json.loads(data)
+
+
+def test_nothing_is_styled_run_or_fetched_by_attribute(page):
+    for tag, attributes in page.tags:
+        assert not any(name == "style" or name.startswith("on") for name in attributes)
+        assert "src" not in attributes
+        assert attributes.get("href", "data:,") == "data:,", tag
+
+
+def test_every_chart_has_a_figure_with_words(page, planted_card):
+    names = {a["data-chart"] for _, a in page.tags if "data-chart" in a}
+    assert names == set(charts(planted_card()))
+    labels = [a["aria-label"] for _, a in page.tags if a.get("role") == "img"]
+    assert len(labels) == len(names)
+    assert any(re.match(r"Residual norm. Residual norm from 0\.\d+ at block", x) for x in labels)
+
+
+def test_the_page_says_what_a_reader_needs(page):
+    for words in (
+        "SmolLM2-135M-Instruct.Q4_K_M.gguf",
+        "Adapt blocks 10, 14, 18, 22, 26.",
+        "Measure 256 examples: the intervals narrow by about half.",
+        "122,880 trainable parameters on 10 modules, 10 of 10 verified",
+        "layerwise card demo demo --examples 64 --out demo",
+        "entropy from sampled rows",
+        "30 blocks of LlamaDecoderLayer, sequential residual",
+        "5a" * 32,
+        "0.98",
+        "31.2",
+    ):
+        assert words in page.said, words
+
+
+def test_cells_of_the_stack_are_marked(page):
+    cells = [a["class"].split() for t, a in page.tags if t == "li" and "class" in a]
+    assert [i for i, names in enumerate(cells) if "on" in names] == [10, 14, 18, 22, 26]
+    assert sum("gain" in names for names in cells) == 5
+
+
+def test_each_stack_is_drawn_and_grouped(planted_card):
+    page = Page(card_html(planted_card({"encoder.block": 3, "decoder.block": 2})))
+    figures = [a for t, a in page.tags if t == "figure" and a["class"].startswith("stack")]
+    assert [f["class"] for f in figures] == ["stack series-1", "stack series-2"]
+    assert sum(a.get("scope") == "rowgroup" for t, a in page.tags if t == "th") == 2
+
+
+def test_an_absent_signal_is_explained_and_has_no_column(planted_card):
+    page = Page(card_html(planted_card(attention=False)))
+    assert "attention_entropy the blocks have no attention" in page.said
+    assert "Attention entropy" not in page.said
+
+
+def test_a_flat_card_says_so_first(planted_card):
+    assert "No block stands out" in Page(card_html(planted_card(verdict="flat"))).said
+
+
+def test_a_bare_card_still_makes_a_page(planted_card):
+    card = planted_card({"h": 1})
+    bare = replace(card.layers[0], **dict.fromkeys(("gain", "residual_norm", "forward_seconds")))
+    card = replace(card, layers=(bare,), advice=None, agreement=Agreement())
+    assert "This card carries no advice." in Page(card_html(card)).said
+
+
+def test_without_any_number_there_are_no_charts(planted_card):
+    card = planted_card({"h": 2})
+    keep = {"stack", "index", "name", "adapter_parameters", "modules", "parameters"}
+    gone = dict.fromkeys(set(card.layers[0].__dataclass_fields__) - keep)
+    card = replace(card, layers=tuple(replace(row, **gone) for row in card.layers))
+    assert not any("data-chart" in a for _, a in Page(card_html(card)).tags)
+
+
+def test_module_names_show_only_where_they_are_news(planted_card):
+    card = planted_card({"h": 2})
+    assert "Module" not in Page(card_html(card)).said
+    named = replace(card, layers=tuple(replace(r, name=f"odd.{r.index}") for r in card.layers))
+    assert "odd.1" in Page(card_html(named)).said
+
+
+def test_hostile_text_neither_ends_an_element_nor_starts_one(planted_card, page):
+    hostile = planted_card({ATTACK: 2, "d": 1}, source=ATTACK, command=ATTACK, notes=(ATTACK,))
+    hostile = replace(hostile, absent={ATTACK: ATTACK})
+    found = Page(card_html(hostile))
+    assert len(found.text["script"]) == len(page.text["script"])
+    assert ATTACK in found.said
+    assert ATTACK in json.loads(found.text["script"][0])["datasets"]["blocks"][0]["stack"]
+
+
+def test_unprintable_characters_become_visible(planted_card):
+    content = card_html(planted_card(source="a\x00b\u202ec", command="x\ud800\x1b[31m"))
+    assert not set(content.decode()) & set("\x00\u202e\x1b")
+    assert "a�b�c" in content.decode()
+
+
+def test_the_command_stands_as_it_was_typed(planted_card):
+    command = "layerwise card 'my  model' data --where 'a\nb'"
+    assert "'my  model' data --where 'a\nb'" in "".join(
+        Page(card_html(planted_card(command=command))).text[""]
+    )
+
+
+@pytest.mark.parametrize("stacks", [{"h": 1}, {"h": 128}, {"e" * 5000: 64, "d" * 5000: 64}])
+def test_the_file_stays_small(planted_card, planted_placement, stacks):
+    card = planted_card(stacks, source="m" * 5000)
+    content = card_html(card, planted_placement(card, range(len(card.layers))))
+    assert len(content) < LIMIT
+
+
+def test_the_same_card_is_the_same_bytes(planted_card):
+    assert card_html(planted_card()) == card_html(planted_card())
+
+
+def test_a_placement_of_another_model_is_refused(planted_card, planted_placement):
+    card = planted_card({"h": 2})
+    foreign = replace(planted_placement(card, [0]), blocks=(PlacedBlock("h", 7),))
+    with pytest.raises(PlacementError, match=r"h\[7\]"):
+        card_html(card, foreign)
