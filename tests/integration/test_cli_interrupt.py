@@ -10,7 +10,7 @@ import pytest
 
 def started(model, data, out):
     """A pass too long to end by itself."""
-    options = ["--text-column", "text", "--max-length", "16", "--batch-size", "1"]
+    options = ["--text-column", "text", "--examples", "40000", "--batch-size", "1"]
     command = [sys.executable, "-m", "layerwise", "card", model, data, *options, "--out", out]
     return subprocess.Popen(
         [str(part) for part in command],
@@ -28,8 +28,11 @@ def long_text(text_file, tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", [0.3, 4.0, 12.0])
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [(signal.SIGINT, 0.2), (signal.SIGTERM, 1.0), (signal.SIGTERM, 2.5), (signal.SIGINT, 8.0)],
+    ids=str,
+)
 def test_interrupt_leaves_nothing_behind(model_folder, long_text, tmp_path, number, after):
     out = tmp_path / "out"
     with started(model_folder, long_text, out) as process:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.options import Names, common, stacked
 from layerwise.cli.output import listed, say, talk
@@ -94,9 +95,9 @@ def card(model: str, data: str, **options: Any) -> None:
     overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
     if is_first():
         prepare_output(out, holds="card.json", overwrite=overwrite)
-    with talk(form) as progress, together(options.pop("device")) as device:
+    with importing():
         from layerwise import api, report
-
+    with talk(form) as progress, together(options.pop("device")) as device:
         made = api.card(model, data, device=device, progress=progress, **options)
         if is_first():
             paths = write_files(out, _files(made, charts=charts))

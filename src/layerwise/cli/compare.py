@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from layerwise.cli.interrupt import importing
 from layerwise.cli.options import form as form_option
 from layerwise.cli.output import Format, say, talk
 
@@ -32,12 +33,12 @@ def compare(cards: tuple[Path, ...], *, form: Format, threshold: float) -> None:
     The agreement is the Spearman correlation of their residual norms. Where it reaches the
     threshold, one card may stand for the other: a small text for a large one, a rank for another.
     """
-    with talk(form):
+    with importing():
         from layerwise import api, report
         from layerwise.card.record import LayerCard
         from layerwise.files import canonical_json
         from layerwise.records import to_plain
-
+    with talk(form):
         found = api.compare(*(LayerCard.load(path) for path in cards), threshold=threshold)
         plain = {"schema": "layerwise/comparison/1", **to_plain(found)}
         say(form, human=[report.compare_table(found)], json=canonical_json(plain))

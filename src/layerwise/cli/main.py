@@ -1,24 +1,20 @@
 """`layerwise`: the commands together, and what becomes of their errors."""
 
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 import click
 
 from layerwise import __version__
 from layerwise.cli.card import card
 from layerwise.cli.compare import compare
+from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
 from layerwise.errors import LayerwiseError
 
 __all__ = ["commands", "main"]
-
-INTERRUPTED = 130
 
 EPILOG = """\b
 Examples:
@@ -51,24 +47,24 @@ def main(args: Sequence[str] | None = None) -> int:
     What a user can cause ends in one line on standard error. Anything else is a fault of the
     program and keeps its traceback.
     """
-    with _terminable(), quiet_libraries():
+    given = list(sys.argv[1:] if args is None else args)
+    with interruptible() as interrupted, quiet_libraries():
         try:
-            given = list(sys.argv[1:] if args is None else args)
             with commands.make_context("layerwise", given) as context:
                 commands.invoke(context)
             sys.stdout.flush()
-        except click.exceptions.Exit as exit_:
-            return exit_.exit_code
-        except (LayerwiseError, click.ClickException, KeyboardInterrupt, BrokenPipeError) as error:
-            return _end(error)
+        except BaseException as error:  # noqa: BLE001  # an interrupt may come out as any error
+            if not interrupted():
+                return _end(error)
+            complain(MESSAGE)
+            return INTERRUPTED
     return 0
 
 
 def _end(error: BaseException) -> int:
-    """The exit status for `error`, after its one line is said."""
-    if isinstance(error, KeyboardInterrupt):
-        complain("interrupted; no file was half written")
-        return INTERRUPTED
+    """The exit status for `error`, after its one line is said; a fault goes on its way."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
     if isinstance(error, BrokenPipeError):
         # The reader left. What Python flushes at exit would fail again, so it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,8 +72,10 @@ def _end(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         complain(_usage(error))
         return 2
-    complain(str(error))
-    return error.exit_code if isinstance(error, LayerwiseError) else 1
+    if isinstance(error, LayerwiseError):
+        complain(str(error))
+        return error.exit_code
+    raise error
 
 
 def _usage(error: click.ClickException) -> str:
@@ -85,17 +83,3 @@ def _usage(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "layerwise"
     return f"{error.format_message().rstrip('.')}; try: {path} --help"
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Inside, SIGTERM ends work as Ctrl-C does: clean-up runs and no temporary file stays."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

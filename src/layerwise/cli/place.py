@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from layerwise.cli.interrupt import importing
 from layerwise.cli.options import output, stacked
 from layerwise.cli.output import listed, say, talk
 from layerwise.files import prepare_output, write_files
@@ -86,14 +87,14 @@ def place(card: Path, **options: Any) -> None:
     form, overwrite, out = (options.pop(name) for name in ("form", "overwrite", "out"))
     where = {name: options.pop(name) for name in ("model", "trust_remote_code")}
     options.pop("trainer")  # The only one there is; click has refused every other.
-    with talk(form):
+    with importing():
         from layerwise import api, report
         from layerwise.card.record import LayerCard
-
+    with talk(form):
         read = LayerCard.load(card)
         folder = prepare_output(out or _folder(card), holds="placement.json", overwrite=overwrite)
         placed, coverage = api.verify(api.place(read, **options), read, **where)
-        paths = write_files(folder, _files(read, placed, beside=folder == _folder(card)))
+        paths = write_files(folder, _files(read, placed, beside=folder.samefile(_folder(card))))
         table = report.coverage_table(coverage)
         say(form, human=[_summary(placed), "", table, "", listed(paths)], json=placed.to_json())
 

@@ -1,0 +1,83 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from layerwise import api
+from layerwise.cli import main
+from layerwise.cli.interrupt import MESSAGE, importing, interruptible
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@BOTH
+def test_a_signal_ends_work_as_an_exception_would(number):
+    cleaned = []
+    with interruptible() as came:
+        assert not came()
+        try:
+            with pytest.raises(SystemExit, match="130"):
+                send(number)
+        finally:
+            cleaned.append(True)
+        assert came()
+    assert cleaned
+
+
+@BOTH
+def test_handlers_are_as_before_afterwards(number):
+    before = signal.getsignal(number)
+    with interruptible():
+        assert signal.getsignal(number) != before
+        with importing():
+            pass
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_the_shell_ignores_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruptible() as came:
+            send(signal.SIGINT)
+        assert not came()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@BOTH
+def test_a_signal_while_importing_ends_the_process_at_once(number):
+    code = f"""
+    import os
+    from layerwise.cli.interrupt import importing, interruptible
+    with interruptible(), importing():
+        try:
+            os.kill(os.getpid(), {int(number)})
+        finally:
+            print("reached", flush=True)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (130, "")
+    assert said.stderr == f"layerwise: error: {MESSAGE}\n"
+
+
+@pytest.mark.parametrize("turned_into", [ImportError, RuntimeError, SystemExit, KeyboardInterrupt])
+def test_an_interrupt_that_a_library_turns_into_an_error(
+    turned_into, monkeypatch, tmp_path, capsys
+):
+    def card(*_args, **_options):
+        try:
+            send(signal.SIGTERM)
+        except SystemExit:
+            raise turned_into from None
+
+    monkeypatch.setattr(api, "card", card)
+    assert main(["card", "demo", "demo", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr() == ("", f"layerwise: error: {MESSAGE}\n")
