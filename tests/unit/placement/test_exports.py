@@ -5,12 +5,15 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from layerwise.errors import PlacementError
 from layerwise.placement import place
 from layerwise.placement.exports import peft_config, placement_files, target_regex
+
+# A busy machine is no fault of the patterns.
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PARTS = st.sampled_from(
     [
@@ -34,6 +37,7 @@ PARTS = st.sampled_from(
 MODULE_NAMES = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
 
 
+@UNTIMED
 @given(st.sets(MODULE_NAMES, min_size=1, max_size=25), st.sets(MODULE_NAMES, max_size=25))
 def test_the_pattern_matches_these_names_and_no_others(wanted, others):
     pattern = re.compile(target_regex(wanted))
@@ -41,6 +45,7 @@ def test_the_pattern_matches_these_names_and_no_others(wanted, others):
     assert not any(pattern.fullmatch(name) for name in others - wanted)
 
 
+@UNTIMED
 @given(st.sets(st.text(min_size=1, max_size=6), min_size=1), st.text(max_size=6))
 def test_no_character_of_a_name_has_a_meaning(wanted, other):
     pattern = re.compile(target_regex(wanted))
@@ -48,6 +53,7 @@ def test_no_character_of_a_name_has_a_meaning(wanted, other):
     assert bool(pattern.fullmatch(other)) == (other in wanted)
 
 
+@UNTIMED
 @given(st.sets(MODULE_NAMES, min_size=1))
 def test_a_name_with_more_in_front_or_behind_does_not_match(wanted):
     pattern = re.compile(target_regex(wanted))
@@ -56,6 +62,7 @@ def test_a_name_with_more_in_front_or_behind_does_not_match(wanted):
             assert bool(pattern.fullmatch(near)) == (near in wanted)
 
 
+@UNTIMED
 @given(st.lists(MODULE_NAMES, min_size=1, unique=True), st.randoms())
 def test_the_order_of_names_does_not_matter(names, random):
     shuffled = list(names)
@@ -106,6 +113,7 @@ def test_the_configuration_is_plain_json(small_card):
     assert json.loads(json.dumps(config)) == config
 
 
+@UNTIMED
 @given(st.sets(MODULE_NAMES, min_size=1), MODULE_NAMES)
 def test_what_is_excluded_is_all_that_is_not_meant(small_card, wanted, other):
     config = peft_config(replace(place(small_card(), rows="1"), modules=tuple(wanted)))
