@@ -27,8 +27,13 @@ Side = Literal["encoder", "decoder"]
 
 # Blocks of these have a token mixer and a channel mixer as transformers do, but no attention.
 _RECURRENT = frozenset({"rwkv", "xlstm"})
-# Blocks of these see (tokens, examples, width), where everything here takes examples first.
-_TOKENS_FIRST = frozenset({"longformer", "xlnet"})
+# Blocks that can be listed, yet not measured: everything here takes examples first and relies on
+# autograd's own order.
+_UNSUITED = {
+    "longformer": "its blocks take tokens first, then examples",
+    "reformer": "its blocks are reversible and run by a backward pass of their own",
+    "xlnet": "its blocks take tokens first, then examples",
+}
 _DEPTH_KEYS = (
     "num_hidden_layers",
     "num_layers",
@@ -97,13 +102,13 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
 
     Raises:
         StackError: No list qualifies, several could be meant, one module serves as several
-            blocks, no list has the configured depth, or the blocks do not take examples first.
-            The lists that exist are in the message.
+            blocks, no list has the configured depth, or the blocks cannot be measured one by
+            one. The lists that exist are in the message.
     """
     lists = _module_lists(model)
     depths = _configured_depths(model)
-    if _types(model) & _TOKENS_FIRST:
-        raise _refusal(lists, "its blocks take tokens first, then examples")
+    for kind in _types(model) & _UNSUITED.keys():
+        raise _refusal(lists, _UNSUITED[kind])
     found = _outermost(_declared(model, lists)) or _by_depth(model, lists, depths)
     shared = [name for name, blocks in found if len({id(b) for b in blocks}) < len(blocks)]
     if shared:
