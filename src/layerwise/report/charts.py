@@ -193,7 +193,7 @@ def _cost_gain_chart(data: ChartData, theme: Theme, placement: Placement | None)
     title = "Training step with adapters from the block up, relative to all blocks"
     axis = alt.Axis(title=title, format=".0%", grid=False, tickCount=8, labelOverlap="greedy")
     base = alt.Chart().encode(
-        x=alt.X("step:Q", scale=alt.Scale(zero=False, padding=14), axis=axis),
+        x=alt.X("step:Q", scale=alt.Scale(zero=False, nice=False, padding=14), axis=axis),
         y=alt.Y("gain:Q", **_value_axis(data, "gain")),
         color=_colour(data, theme),
     )

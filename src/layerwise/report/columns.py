@@ -23,6 +23,7 @@ class Column:
         unit: Unit of the shown number; empty for a pure number.
         factor: Shown number per recorded number (1000 from seconds to milliseconds).
         reads: One sentence on how to read a high or low value.
+        band: What the interval around the value is.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Column:
     unit: str = ""
     factor: float = 1.0
     reads: str = ""
+    band: str = ""
 
     @property
     def heading(self) -> str:
@@ -73,6 +75,7 @@ COLUMNS = (
         "Expected norm of the adapter gradient over the root of the activation energy, with its "
         "95 % bootstrap interval: how much correctable signal reaches the block.",
         reads="High: an adapter here has much to correct.",
+        band="95 % bootstrap interval",
     ),
     Column(
         "coherence",
@@ -105,6 +108,7 @@ COLUMNS = (
         "interval.",
         "nats",
         reads="Low: attention is saturated on few tokens.",
+        band="99 % interval of the sampled rows",
     ),
     Column(
         "activation_gradient",

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from layerwise.card.record import LayerCard
+from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
 from layerwise.report.charts import SIGNALS, Theme, chart_config, charts
 from layerwise.report.columns import COLUMNS, Column, number_style, quantity
@@ -166,7 +167,9 @@ def _column_caption(card: LayerCard, key: str) -> tuple[str, str]:
     style = number_style(values.values())
     low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     ends = [f"{style.alone(values[r])} at {block_text(card, [r])}" for r in (low, high)]
-    return f"{column.heading} from {ends[0]} to {ends[1]}.", column.reads
+    banded = any(column.interval(row) for row in card.layers)
+    reads = f"{column.reads} Band: {column.band}." if banded else column.reads
+    return f"{column.heading} from {ends[0]} to {ends[1]}.", reads
 
 
 def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
@@ -179,17 +182,20 @@ def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
         "advised": block_text(card, card.advice.layers) if card.advice else "",
         "gain_text": block_text(card, gain_rows) if gain_rows else "",
         "placed": block_text(card, rows),
-        "costs": _costs(placement),
+        "costs": _costs(card, placement, rows),
         "stacks": _stacks(card, set(rows), set(gain_rows)),
         "facts": _facts(card),
         "data_line": _data_line(card),
     }
 
 
-def _costs(placement: Placement | None) -> list[tuple[str, str]]:
-    if placement is None or placement.cost is None:
+def _costs(
+    card: LayerCard, placement: Placement | None, rows: Sequence[int]
+) -> list[tuple[str, str]]:
+    """What a step costs with the placement, else with the advice; empty without timings."""
+    cost = placement.cost if placement else placement_cost(card, rows) if rows else None
+    if cost is None:
         return []
-    cost = placement.cost
     return [
         ("Training step", _percent(cost.step_ratio)),
         ("Backward pass", _percent(cost.backward_ratio)),

@@ -9,6 +9,7 @@ import pytest
 
 from layerwise.card.record import Agreement
 from layerwise.errors import PlacementError
+from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import PlacedBlock
 from layerwise.report.charts import charts
 from layerwise.report.html import card_html
@@ -105,6 +106,20 @@ def test_the_page_says_what_a_reader_needs(page):
         "31.2",
     ):
         assert words in page.said, words
+
+
+def test_a_placement_s_notes_and_cost_are_told(planted_card, planted_placement):
+    card = planted_card()
+    placement = replace(planted_placement(card), notes=("rounded <down>",))
+    said = Page(card_html(card, placement)).said
+    assert "rounded <down>" in said
+    assert f"Training step {placement.cost.step_ratio:.0%} of adapters on all blocks" in said
+
+
+def test_without_a_placement_the_advice_is_priced(planted_card):
+    card = planted_card()
+    cost = placement_cost(card, card.advice.layers)
+    assert f"Training step {cost.step_ratio:.0%} " in Page(card_html(card)).said
 
 
 def test_cells_of_the_stack_are_marked(page):
