@@ -1,5 +1,6 @@
 """The Layer Card as a frozen record: what was measured, of what, and how surely."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from layerwise import verbs
 from layerwise.errors import SchemaError
-from layerwise.files import canonical_json, read_json, write_files
+from layerwise.files import canonical_json, read_json, sha256, write_files
 from layerwise.provenance import Provenance
 from layerwise.records import from_plain, to_plain
 
@@ -237,10 +238,11 @@ class LayerCard:
         """``card.json`` and ``arrays.safetensors`` as bytes."""
         from safetensors.numpy import save
 
-        arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
+        arrays = save({k: np.ascontiguousarray(v) for k, v in self.arrays.items()})
+        digest = hashlib.sha256(arrays).hexdigest()
         return {
-            "arrays.safetensors": save(arrays),
-            "card.json": canonical_json(self.to_plain()),
+            "arrays.safetensors": arrays,
+            "card.json": canonical_json({**self.to_plain(), "arrays_sha256": digest}),
         }
 
     def save(self, folder: Path) -> list[Path]:
@@ -257,17 +259,17 @@ class LayerCard:
         file = path / "card.json" if path.is_dir() else path
         plain = read_json(file, schema=SCHEMA)
         card = from_plain(plain | {"arrays": {}}, cls, source=file)
-        return replace(card, arrays=_load_arrays(file.with_name("arrays.safetensors")))
+        arrays = file.with_name("arrays.safetensors")
+        return replace(card, arrays=_load_arrays(arrays, digest=plain.get("arrays_sha256")))
 
 
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
+def _load_arrays(path: Path, *, digest: str | None) -> dict[str, np.ndarray]:
+    """The arrays in `path`, which a flipped bit or another card's file must not replace."""
     from safetensors.numpy import load_file
 
     if not path.exists():
         return {}
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        msg = f"damaged arrays ({error})"
-        raise SchemaError(msg, value=path, hint="make the card again with --overwrite") from error
+    if sha256(path) != digest:
+        msg = "damaged arrays, or those of another card"
+        raise SchemaError(msg, value=path, hint="make the card again with --overwrite")
+    return dict(load_file(path))

@@ -12,7 +12,7 @@ from layerwise.placement.rows import adaptable_rows
 
 __all__ = ["ENOUGH", "WIDE", "advise"]
 
-#: The rank correlation below which a ranking is called unsure (METHODS section 5, transfer).
+#: The rank correlation below which a ranking is called unsure (transfer, docs/methods.md).
 ENOUGH = 0.9
 #: The width of an interval, over its value, above which it is called wide (ours).
 WIDE = 0.3

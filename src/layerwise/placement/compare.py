@@ -53,7 +53,7 @@ class Comparison:
 def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Comparison:
     """The rank agreement of the residual norms of each pair of `cards`.
 
-    Source: METHODS section 5, transfer (arXiv 2602.04019).
+    Source: docs/methods.md, transfer (arXiv 2602.04019).
 
     Raises:
         BadInputError: There are fewer than two cards, or one has no residual norms.

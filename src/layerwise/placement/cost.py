@@ -1,6 +1,6 @@
 """What a training step costs with adapters on some blocks, from the times that a card measured.
 
-Source: METHODS section 5. A step is the full forward, the backward from the top down to the
+Source: docs/methods.md. A step is the full forward, the backward from the top down to the
 lowest adapted block (blocks below it need no gradient and keep no activations), and the work of
 the adapters themselves. Adapters were not in the pass that was timed, so theirs is an estimate
 (ours): a block's forward seconds for each of its parameters, times the adapters' parameters, once

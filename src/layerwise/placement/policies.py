@@ -102,7 +102,7 @@ def _by_residual_norm(card: LayerCard, rows: Sequence[int], policy: str) -> list
 
 @_policy("top")
 def _top(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """The largest residual norms. Source: METHODS section 5 (arXiv 2602.04019)."""
+    """The largest residual norms. Source: arXiv 2602.04019."""
     return _by_residual_norm(card, rows, "top")[:k]
 
 
@@ -181,7 +181,7 @@ def _ski_size(card: LayerCard, rows: Sequence[int]) -> int:
 
 @_policy("ski", size=_ski_size)
 def _ski(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """Local maxima of SKI and their neighbours. Source: METHODS section 6 (arXiv 2511.00797)."""
+    """Local maxima of SKI and their neighbours. Source: arXiv 2511.00797."""
     return [rows[p] for p in _filled(*_ski_band(card, rows))[:k]]
 
 
@@ -193,7 +193,7 @@ def _ski_greedy(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Ite
 
 @_policy("gain")
 def _gain(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """Greedy maximisation of the coupled gain Delta(S). Source: METHODS section 5."""
+    """Greedy maximisation of the coupled gain Delta(S). Source: docs/methods.md."""
     return _greedy(card, k, rows, "gain", price=lambda _rows: 1.0)
 
 

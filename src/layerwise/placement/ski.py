@@ -1,6 +1,6 @@
 """Inflection layers: where attention is saturated and the gradient suppressed.
 
-Source: METHODS section 6 (arXiv 2511.00797). What the paper leaves open is marked (ours).
+Source: docs/methods.md (arXiv 2511.00797). What the paper leaves open is marked (ours).
 Positions are those in the arrays given; `segments` names the stack of each position, since a
 block has no neighbour in another stack.
 """

@@ -1,6 +1,6 @@
 """Coupled gain: how much one damped natural-gradient step on adapters of some blocks would gain.
 
-Source: METHODS section 5 (from arXiv 2602.04019, theorem 5.2). With G_l the (n, D_l) per-example
+Source: docs/methods.md (from arXiv 2602.04019, theorem 5.2). With G_l the (n, D_l) per-example
 adapter gradients of block l, the empirical Fisher F_S = G_S^T G_S / n as curvature and the mean
 gradient g_S = G_S^T u, u = 1/n,
 

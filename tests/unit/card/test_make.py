@@ -1,0 +1,152 @@
+"""From a pass to a card: every column in its place, what was done recorded, absences explained."""
+
+import json
+
+import numpy as np
+import pytest
+
+from layerwise.capture import SIGNALS, capture, plan
+from layerwise.card import LayerCard, make_card
+from layerwise.data.batches import BatchSet
+from layerwise.data.text import Example, TextData
+from layerwise.errors import SchemaError
+from layerwise.objectives import OBJECTIVES, Objective
+from layerwise.signals import COLUMNS
+from layerwise.signals.gain import DAMPING, single_gains
+
+
+def data(n):
+    return TextData("text", "0" * 64, tuple(Example(str(i)) for i in range(n)), {}, n)
+
+
+def ready(tiny, name, *, n=6, dropped=0):
+    """An objective whose batches are the tiny ones, whatever the text."""
+    base = OBJECTIVES["masked-lm" if name == "bert" else "causal-lm"]
+    batches = BatchSet((tiny.batch(name, n=n),), truncated=2, dropped=dropped, tokens=99,
+                       notes=("joined plainly",))  # fmt: skip
+    return Objective(base.name, base.kinds, lambda *_, **__: batches, base.losses)
+
+
+def made(tiny, name, *signals, **options):
+    return make_card(
+        tiny.build(name), data(6), ready(tiny, name), plan(signals or None, rank=4, **options)
+    )
+
+
+def test_columns_are_the_signals_of_the_pass(tiny):
+    card = made(tiny, "llama")
+    stats = capture(
+        tiny.build("llama"), ready(tiny, "llama"), [tiny.batch("llama", n=6)], plan(rank=4)
+    )
+    timed = {"forward_seconds", "backward_seconds"}
+    for name in set(COLUMNS) - timed:
+        np.testing.assert_allclose(card.column(name), COLUMNS[name](stats), err_msg=name)
+    np.testing.assert_allclose(card.column("gain"), single_gains(stats.gram, damping=DAMPING))
+    np.testing.assert_array_equal(card.arrays["gram"], stats.gram)
+    np.testing.assert_array_equal(card.arrays["losses"], stats.losses)
+
+
+def test_a_row_counts_its_adapters_and_its_own_parameters(tiny):
+    card = made(tiny, "llama")
+    loaded = tiny.build("llama")
+    for row in card.layers:
+        block = loaded.model.get_submodule(row.name)
+        assert row.parameters == sum(p.numel() for p in block.parameters())
+        sizes = [loaded.model.get_submodule(m) for m in row.modules]
+        assert row.adapter_parameters == sum(4 * (m.in_features + m.out_features) for m in sizes)
+
+
+def test_what_was_read_and_left_out_is_in_the_card(tiny):
+    card = make_card(tiny.build("llama"), data(8), ready(tiny, "llama", dropped=2), plan())
+    assert (card.data.examples, card.data.dropped, card.data.truncated) == (6, 2, 2)
+    assert card.data.tokens == 99
+    assert "joined plainly" in card.capture.notes
+
+
+def test_a_signal_without_meaning_is_absent_with_its_reason(tiny):
+    card = made(tiny, "mamba")
+    assert "attention" in card.absent["attention_entropy"]
+    plain = card.to_plain()
+    assert all("attention_entropy" not in row for row in plain["layers"])
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_only_the_wanted_signals_are_measured(tiny, signal):
+    card = made(tiny, "llama", signal)
+    for name in SIGNALS:
+        assert np.isfinite(card.column(name)).all() == (name == signal), name
+    assert np.isfinite(card.column("forward_seconds")).all()
+
+
+def test_rank_stability_needs_smaller_ranks_to_compare(tiny):
+    base = ready(tiny, "llama")
+    one = make_card(tiny.build("llama"), data(6), base, plan(rank=1))
+    eight = make_card(tiny.build("llama"), data(6), base, plan(rank=8))
+    assert one.agreement.rank_stability is None
+    assert -1 <= eight.agreement.rank_stability <= 1
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", "mamba", "bert"])
+def test_a_saved_card_is_the_same_when_loaded(tiny, name, tmp_path):
+    card = made(tiny, name)
+    card.save(tmp_path)
+    again = LayerCard.load(tmp_path)
+    assert again == card
+    assert again.arrays.keys() == card.arrays.keys()
+    for key, array in card.arrays.items():
+        np.testing.assert_array_equal(again.arrays[key], array)
+    assert LayerCard.load(tmp_path / "card.json") == card
+
+
+def test_a_card_in_json_has_no_null_and_no_nan(tiny):
+    text = json.dumps(made(tiny, "mamba").to_plain(), allow_nan=False)
+    assert "null" not in text
+
+
+def test_the_same_pass_twice_is_the_same_card_but_for_time(tiny):
+    a, b = made(tiny, "llama"), made(tiny, "llama")
+    assert a.data == b.data
+    for name in set(COLUMNS) - {"forward_seconds", "backward_seconds"}:
+        np.testing.assert_array_equal(a.column(name), b.column(name))
+
+
+def test_a_card_of_another_schema_is_refused(tmp_path):
+    (tmp_path / "card.json").write_text('{"schema": "layerwise/card/9"}')
+    with pytest.raises(SchemaError, match=r"another schema.*card/9.*layerwise/card/1"):
+        LayerCard.load(tmp_path)
+
+
+def test_a_card_that_is_not_json_is_refused(tmp_path):
+    (tmp_path / "card.json").write_text('{"schema": "layerwise/car')
+    with pytest.raises(SchemaError, match="unreadable record"):
+        LayerCard.load(tmp_path)
+
+
+def test_a_card_without_a_key_is_refused(tiny, tmp_path):
+    plain = made(tiny, "llama").to_plain()
+    del plain["agreement"]
+    (tmp_path / "card.json").write_text(json.dumps(plain))
+    with pytest.raises(SchemaError, match=r"malformed record.*agreement"):
+        LayerCard.load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "another's"])
+def test_damaged_arrays_are_refused(tiny, tmp_path, damage):
+    made(tiny, "llama").save(tmp_path)
+    arrays = tmp_path / "arrays.safetensors"
+    whole = bytearray(arrays.read_bytes())
+    if damage == "flipped":
+        whole[-1] ^= 1
+    arrays.write_bytes(whole[:99] if damage == "cut" else whole)
+    if damage == "another's":
+        arrays.write_bytes(made(tiny, "gpt2").files()["arrays.safetensors"])
+    with pytest.raises(SchemaError, match="damaged arrays"):
+        LayerCard.load(tmp_path)
+
+
+def test_a_card_whose_arrays_are_gone_still_loads(tiny, tmp_path):
+    card = made(tiny, "llama")
+    card.save(tmp_path)
+    (tmp_path / "arrays.safetensors").unlink()
+    assert LayerCard.load(tmp_path) == card
+    assert not LayerCard.load(tmp_path).arrays
