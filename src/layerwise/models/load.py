@@ -19,6 +19,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForTextEncoding,
     AutoTokenizer,
     GgufConfig,
 )
@@ -124,7 +125,7 @@ def load_skeleton(source: str, *, trust_remote_code: bool = False) -> LoadedMode
         StackError: No stack of blocks was found.
     """
     with _quiet():
-        found = resolve(source)
+        found = resolve(source, weights=False)
         if found.form == "adapter":
             base = load_skeleton(adapter_base(found), trust_remote_code=trust_remote_code)
             return replace(base, source=found.name, base=base.source, revision=found.revision)
@@ -249,6 +250,8 @@ def _auto_class(config: Any) -> tuple[Any, str]:
         return (AutoModelForSeq2SeqLM if is_pair else AutoModelForCausalLM), name
     if is_vision_text(name):
         return AutoModelForImageTextToText, name
+    if name.endswith("EncoderModel"):  # One side of an encoder-decoder.
+        return AutoModelForTextEncoding, name
     classes: dict[ModelKind, Any] = {
         "causal": AutoModelForCausalLM,
         "masked": AutoModelForMaskedLM,

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from layerwise.models.stack import Stack, all_refs, find_stacks, is_norm
 
-__all__ = ["attention_modules", "embeddings", "final_norm", "owner"]
+__all__ = ["attention_modules", "embeddings", "final_norm", "owner", "position_limit"]
 
 # Norms beside a stack that are not applied to its output.
 _NOT_FINAL = re.compile(
@@ -23,6 +23,7 @@ _FINAL = {
     "lfm2_moe": "embedding_norm",
     "lfm3": "embedding_norm",
 }
+_POSITIONS = re.compile(r"^wpe$|^(embed_)?positions?(_emb\w*)?$")
 # The norm beside these models' stack is applied to their relative positions.
 _NORM_OF_POSITIONS = frozenset({"deberta-v2"})
 
@@ -97,3 +98,18 @@ def attention_modules(model: nn.Module, stacks: Sequence[Stack]) -> dict[nn.Modu
 def _uses_interface(kind: type[nn.Module]) -> bool:
     code = getattr(inspect.unwrap(kind.forward), "__code__", None)
     return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
+
+
+def position_limit(model: nn.Module) -> int | None:
+    """The most tokens that `model`'s learned positions reach; None where positions are computed.
+
+    RoBERTa's positions start after its padding index, OPT's and BART's after an offset.
+    """
+    limits = [
+        module.num_embeddings
+        - (0 if module.padding_idx is None else module.padding_idx + 1)
+        - int(getattr(module, "offset", 0))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and _POSITIONS.search(name.rpartition(".")[2])
+    ]
+    return min(limits, default=None)

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from transformers.utils import cached_file
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from layerwise.errors import ModelError
 from layerwise.files import sha256
@@ -22,6 +23,9 @@ _TOKENIZER = re.compile(
     r"|chat_template.*|.*\.(model|spm|bpe|tiktoken)|.*bpe\.codes)"
 )
 _VOCABULARY = re.compile(r"(tokenizer\.json|vocab.*|.*\.(model|spm|bpe|tiktoken)|.*bpe\.codes)")
+_DESCRIPTIONS = ("*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", "*.spm", "*.codes", "*.py")
+# Files in folders, and the same weights in another layout or precision.
+_OTHERS = ("*/*", "consolidated*", "*.fp16.*", "*.bf16.*", "training_args.bin", "optimizer*")
 _EXPECTED = (
     "a hub id (org/name), a folder with config.json, a .gguf file, an adapter folder or demo"
 )
@@ -46,8 +50,12 @@ class Source:
     revision: str | None = None
 
 
-def resolve(source: str) -> Source:
-    """The files that `source` means; for a hub id, those of its configuration are fetched.
+def resolve(source: str, *, weights: bool = True) -> Source:
+    """The files that `source` means; those of a hub id are fetched into the local cache.
+
+    Args:
+        source: What the user named.
+        weights: Whether the weights are needed, or only what describes the model.
 
     Raises:
         ModelError: Nothing is there, or what is there is not a model.
@@ -62,7 +70,7 @@ def resolve(source: str) -> Source:
     if path.suffix == ".gguf" or not _HUB_ID.fullmatch(source) or source.startswith("."):
         message = "no such model file or folder"
         raise ModelError(message, value=source, expected=_EXPECTED)
-    return _hub(source)
+    return _hub(source, weights=weights)
 
 
 def _demo_file() -> Path:
@@ -99,20 +107,30 @@ def _folder(path: Path) -> Source:
     raise ModelError(message, value=path, expected=_EXPECTED, hint=hint)
 
 
-def _hub(source: str) -> Source:
-    """The snapshot of a hub repository in the local cache, its configuration fetched if need be."""
+def _hub(source: str, *, weights: bool) -> Source:
+    """The snapshot of a hub repository in the local cache, fetched as far as need be."""
     name, _, revision = source.partition("@")
-    for config in ("adapter_config.json", "config.json"):
-        try:
-            found = cached_file(name, config, revision=revision or None)
-        except (OSError, ValueError):
-            continue
-        folder = Path(found).parent
-        form: Literal["adapter", "folder"] = "adapter" if "adapter" in config else "folder"
-        return Source(name, form, folder, revision=folder.name)
-    message = "model not found on the hub, nor in the local cache"
-    hint = "check the id, the revision and the network (HF_HUB_OFFLINE unset)"
-    raise ModelError(message, value=source, expected=_EXPECTED, hint=hint)
+    try:
+        folder = _snapshot(name, revision or None, _DESCRIPTIONS)
+        if weights and not _has_weights(_snapshot(name, folder.name, ("*.safetensors",))):
+            _snapshot(name, folder.name, ("*.bin",))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        message = f"model not found on the hub, nor in the local cache ({type(error).__name__})"
+        hint = "check the id, the revision, your access and the network (HF_HUB_OFFLINE unset)"
+        raise ModelError(message, value=source, expected=_EXPECTED, hint=hint) from error
+    return replace(_folder(folder), name=name, revision=folder.name)
+
+
+def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """The folder of the repository's snapshot, with those of its top files that fit."""
+    found = snapshot_download(
+        name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_OTHERS)
+    )
+    return Path(found)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors"))
 
 
 def adapter_base(source: Source) -> str:

