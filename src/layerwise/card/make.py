@@ -17,7 +17,9 @@ from layerwise.card.record import (
 )
 from layerwise.data.batches import BatchSet
 from layerwise.data.text import TextData
+from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
+from layerwise.models.parts import position_limit
 from layerwise.objectives import Objective, decoder_start
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
@@ -68,6 +70,7 @@ def make_card(
         kind=loaded.kind,
         decoder_start=decoder_start(loaded.model),
     )
+    _check_length(loaded, batches)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     return LayerCard(
         model=_model_info(loaded),
@@ -81,6 +84,17 @@ def make_card(
         absent=stats.absent or {},
         arrays=_arrays(stats),
     )
+
+
+def _check_length(loaded: LoadedModel, batches: BatchSet) -> None:
+    """Refuse texts that are longer than the model's learned positions reach."""
+    limit = position_limit(loaded.model)
+    longest = max(t.shape[1] for batch in batches.batches for t in batch.inputs.values())
+    if limit is not None and longest > limit:
+        msg = "texts longer than the model's positions"
+        raise BadInputError(
+            msg, value=longest, expected=f"at most {limit} tokens", hint=f"--max-length {limit}"
+        )
 
 
 def _model_info(loaded: LoadedModel) -> ModelInfo:

@@ -2,7 +2,7 @@
 
 from layerwise.models.kind import ModelKind, model_kind
 from layerwise.models.load import LoadedModel, load, load_skeleton
-from layerwise.models.parts import attention_modules, embeddings, final_norm
+from layerwise.models.parts import attention_modules, embeddings, final_norm, position_limit
 from layerwise.models.roles import ParameterRole, roles
 from layerwise.models.stack import BlockRef, Stack, all_refs, block_of, find_stacks
 from layerwise.models.targets import (
@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "load_skeleton",
     "model_kind",
+    "position_limit",
     "resolve_targets",
     "roles",
 ]

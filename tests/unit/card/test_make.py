@@ -9,7 +9,7 @@ from layerwise.capture import SIGNALS, capture, plan
 from layerwise.card import LayerCard, make_card
 from layerwise.data.batches import BatchSet
 from layerwise.data.text import Example, TextData
-from layerwise.errors import SchemaError
+from layerwise.errors import BadInputError, SchemaError
 from layerwise.objectives import OBJECTIVES, Objective
 from layerwise.signals import COLUMNS
 from layerwise.signals.gain import DAMPING, single_gains
@@ -150,3 +150,25 @@ def test_a_card_whose_arrays_are_gone_still_loads(tiny, tmp_path):
     (tmp_path / "arrays.safetensors").unlink()
     assert LayerCard.load(tmp_path) == card
     assert not LayerCard.load(tmp_path).arrays
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "bert", "bart"])
+def test_texts_beyond_the_models_positions_are_refused(tiny, name):
+    base = OBJECTIVES["masked-lm" if name == "bert" else "causal-lm"]
+
+    def of_length(longest):
+        batches = BatchSet((tiny.batch(name, longest=longest),), 0, 0, tokens=9)
+        return Objective(base.name, base.kinds, lambda *_, **__: batches, base.losses)
+
+    make_card(tiny.build(name), data(4), of_length(64), plan(["activation_energy"]))
+    with pytest.raises(BadInputError, match=r"positions: '65'.*at most 64.*--max-length 64"):
+        make_card(tiny.build(name), data(4), of_length(65), plan(["activation_energy"]))
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", "mamba"])
+def test_models_that_compute_their_positions_take_any_length(tiny, name):
+    long = BatchSet((tiny.batch(name, n=2, longest=80),), 0, 0, tokens=9)
+    base = OBJECTIVES["causal-lm"]
+    objective = Objective(base.name, base.kinds, lambda *_, **__: long, base.losses)
+    card = make_card(tiny.build(name), data(2), objective, plan(["activation_energy"]))
+    assert np.isfinite(card.column("activation_energy")).all()
