@@ -42,9 +42,7 @@ def read_json(path: Path, *, schema: str) -> dict[str, Any]:
         raise SchemaError(msg, value=path, expected=f"a {schema} record") from None
     except (OSError, ValueError) as error:
         msg = f"unreadable record ({type(error).__name__})"
-        raise SchemaError(
-            msg, value=path, expected=f"a {schema} record"
-        ) from error
+        raise SchemaError(msg, value=path, expected=f"a {schema} record") from error
     found = record.get("schema") if isinstance(record, dict) else None
     if found != schema:
         msg = f"record of another schema in {path}"

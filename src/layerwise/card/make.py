@@ -72,12 +72,11 @@ def make_card(
     )
     _check_length(loaded, batches)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
+    notes = (*loaded.notes, *data.notes, *batches.notes, *stats.notes)
     return LayerCard(
         model=_model_info(loaded),
         data=_data_info(data, batches, objective, max_length=max_length),
-        capture=_capture_info(
-            loaded, stats, plan, batch_size=batch_size, notes=(*batches.notes, *stats.notes)
-        ),
+        capture=_capture_info(loaded, stats, plan, batch_size=batch_size, notes=notes),
         layers=_rows(loaded, stats, plan),
         agreement=_agreement(stats, plan),
         provenance=collect(device=str(next(loaded.model.parameters()).device)),
