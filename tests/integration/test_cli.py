@@ -167,6 +167,13 @@ def test_place_replaces_another_only_when_told(run, own_card):
     assert run("place", own_card, "--overwrite").code == 0
 
 
+def test_a_new_card_says_that_a_placement_is_older(run, own_card, model_folder, text_file):
+    assert run("place", own_card, "--format", "quiet").code == 0
+    said = run("card", model_folder, text_file, *SMALL, "--out", own_card, "--overwrite")
+    assert said.code == 0
+    assert "placement.json is of an earlier card" in said.err
+
+
 def test_place_finds_a_model_that_moved(run, own_card, model_folder):
     file = own_card / "card.json"
     plain = json.loads(file.read_text())

@@ -1,5 +1,6 @@
 """`layerwise card MODEL DATA`: one pass, the Layer Card."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,14 @@ from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.options import Names, common, stacked
 from layerwise.cli.output import listed, say, talk
-from layerwise.files import canonical_json, prepare_output, write_files
+from layerwise.files import prepare_output, write_files
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
 
 __all__ = ["card"]
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """\b
 Examples:
@@ -100,15 +103,23 @@ def card(model: str, data: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.card(model, data, device=device, progress=progress, **options)
         if is_first():
-            paths = write_files(out, _files(made, charts=charts))
-            json = canonical_json(made.to_plain())
-            say(form, human=[report.card_table(made), "", listed(paths)], json=json)
+            files = _files(made, charts=charts)
+            paths = write_files(out, files)
+            _tell_of_older(out)
+            human = [report.card_table(made), "", listed(paths)]
+            say(form, human=human, json=files["card.json"])
 
 
 def _short(model: str) -> str:
     """The last part of a model's name, without revision and suffix."""
     last = Path(model.partition("@")[0]).resolve().name
     return last.removesuffix(".gguf") or "model"
+
+
+def _tell_of_older(out: Path) -> None:
+    """Say so where a placement from the card that was replaced still lies there."""
+    if (out / "placement.json").exists():
+        log.info("placement.json is of an earlier card; layerwise place %s --overwrite", out)
 
 
 def _files(made: "LayerCard", *, charts: bool) -> dict[str, bytes]:

@@ -1,0 +1,42 @@
+"""The pinned versions: all that is needed, the same on every machine."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+
+
+@pytest.fixture(scope="module")
+def pins():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_pins_are_bare_versions(pins):
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in pins)
+    assert all(re.fullmatch(r"[0-9][0-9a-z.]*", pinned) for pinned in pins.values())
+
+
+@pytest.mark.parametrize("needed", NEEDED)
+def test_every_dependency_is_pinned_within_its_range(pins, needed):
+    requirement = Requirement(needed)
+    assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)])
+
+
+def test_what_a_dependency_needs_is_pinned_too(pins):
+    """The versions that run here are those that were pinned."""
+    assert {name: version(name).partition("+")[0] for name in pins} == pins
+
+
+def test_torch_is_installed_first_at_its_pin(pins):
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"TORCH := torch=={pins['torch']}" in makefile
+    assert makefile.index("$(TORCH)\n") < makefile.index("-e '.[dev]'")
