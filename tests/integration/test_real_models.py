@@ -23,7 +23,7 @@ def minilm_card(minilm):
 def test_residual_norm_falls_with_depth_in_smollm2(smollm2_card):
     residual = smollm2_card.column("residual_norm")
     assert len(residual) == 30
-    assert spearman(residual, np.arange(30)) < -0.9
+    assert spearman(residual, np.arange(30.0)) < -0.9
 
 
 def test_every_signal_of_a_causal_model_is_there(smollm2_card):

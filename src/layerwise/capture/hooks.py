@@ -43,7 +43,7 @@ class Heard:
         masks: Tokens that count, for each block's side of the model.
         fold: The example that each batch row belongs to (two rows each under two views).
         examples: How many examples that makes.
-        keep: Which examples' gradients are kept for the Gram matrices.
+        keep: The examples whose gradients are kept for the Gram matrices.
         query_rows: The sampled query positions, for each block's side.
         crossed: The encoder's tokens that count, for what a decoder's cross-attention reads.
     """
@@ -51,7 +51,7 @@ class Heard:
     masks: Mapping[int, Bool[Tensor, "n t"]]
     fold: Int[Tensor, "n"]
     examples: int
-    keep: Bool[Tensor, "e"]
+    keep: Int[Tensor, "g"]
     query_rows: Mapping[int, QueryRows]
     crossed: Bool[Tensor, "n u"] | None = None
     input_energy: dict[int, Float[Tensor, "e"]] = field(default_factory=dict)
@@ -59,6 +59,7 @@ class Heard:
     column_energy: dict[int, Float[Tensor, "e r"]] = field(default_factory=dict)
     gradient_sum: dict[int, Float[Tensor, "o r"]] = field(default_factory=dict)
     kept: dict[int, Float[Tensor, "k w"]] = field(default_factory=dict)
+    called: set[int] = field(default_factory=set)
     entropy: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     gradient_energy: dict[int, Float[Tensor, "e"]] = field(default_factory=dict)
     checks: dict[int, Tensor] = field(default_factory=dict)
@@ -168,6 +169,7 @@ class Listener:
             return
         site = self.sites[m]
         with self.own_work() as heard:
+            _refuse_second_call(m, site, heard)
             mask = self._mask_of(given, site, heard)
             rows = _by_example(given.detach(), mask, site)
             self._hear_input(m, given, rows, mask)
@@ -209,7 +211,7 @@ class Listener:
             per_example = heard.folded(delta.transpose(1, 2) @ projected.float())
             heard.column_energy[m] = per_example.square().sum(1)
             heard.gradient_sum[m] = per_example.sum(0)
-            if "gram" in self.needs and bool(heard.keep.any()):
+            if "gram" in self.needs and heard.keep.numel():
                 kept = per_example[heard.keep]
                 sketched = kept if site.sketch is None else site.sketch @ kept
                 heard.kept[m] = sketched.flatten(1)
@@ -223,8 +225,11 @@ class Listener:
         key: Tensor,
         _: Tensor,
         mask: Tensor | None = None,
-        *_rest: Any,
-        **kwargs: Any,
+        dropout: float = 0.0,  # noqa: ARG002  # the order is transformers'
+        scaling: float | None = None,
+        is_causal: bool | None = None,  # noqa: FBT001  # likewise
+        position_bias: Tensor | None = None,
+        **_rest: Any,
     ) -> None:
         """The arguments of an attention function; the block's first call is its self-attention."""
         row = self._row
@@ -232,16 +237,16 @@ class Listener:
             return
         if query.shape[2] != key.shape[2]:
             return
-        causal = kwargs.get("is_causal")
+        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         with self.own_work() as heard:
             entropies = entropy_of_rows(
                 query,
                 key,
                 rows=heard.query_rows[row],
                 mask=mask,
-                bias=kwargs.get("position_bias"),
-                scaling=kwargs.get("scaling") or query.shape[-1] ** -0.5,
-                causal=bool(getattr(module, "is_causal", True) if causal is None else causal),
+                bias=position_bias,
+                scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+                causal=bool(causal),
             )
             heard.entropy[row] = _entropy_sums(entropies, heard.query_rows[row], heard)
 
@@ -303,6 +308,23 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, Mapping | tuple | list):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(item)
+
+
+def _refuse_second_call(m: int, site: Site, heard: Heard) -> None:
+    """Note that the module ran in this batch.
+
+    Raises:
+        ModelError: It ran before: its adapter's gradient would be the sum of both, which is not
+            what is measured.
+    """
+    if m in heard.called:
+        raise ModelError(
+            what="adapted module runs more than once in a forward",
+            value=site.name,
+            expected="modules that run once",
+            hint="--targets with other module names",
+        )
+    heard.called.add(m)
 
 
 def _by_example(rows: Tensor, mask: Bool[Tensor, "n t"], site: Site) -> Float[Tensor, "n t d"]:

@@ -239,7 +239,9 @@ def _heard(subject: Subject, batch: Batch, kept: frozenset[int]) -> tuple[Heard,
         masks=masks,
         fold=fold.to(device),
         examples=len(keys),
-        keep=torch.tensor([int(k) in kept for k in keys], device=device),
+        keep=torch.tensor(
+            [i for i, k in enumerate(keys) if int(k) in kept], dtype=torch.long, device=device
+        ),
         query_rows=_query_rows(subject, batch),
         crossed=batch.token_mask if batch.decoder_mask is not None else None,
     )

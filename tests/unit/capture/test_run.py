@@ -8,7 +8,7 @@ import torch
 from transformers import AttentionInterface
 
 from layerwise.capture import SIGNALS, capture, plan
-from layerwise.errors import NonFiniteError, UnknownNameError
+from layerwise.errors import ModelError, NonFiniteError, UnknownNameError
 from layerwise.objectives import OBJECTIVES
 from layerwise.signals import COLUMNS
 
@@ -266,3 +266,11 @@ def test_simcse_folds_both_views_into_one_example(tiny):
     np.testing.assert_allclose(folded.column_energy, 4 * once.column_energy, rtol=1e-4)
     np.testing.assert_allclose(COLUMNS["activation_energy"](folded),
                                COLUMNS["activation_energy"](once), rtol=1e-5)  # fmt: skip
+
+
+def test_a_module_that_runs_twice_is_refused(tiny):
+    loaded = tiny.build("llama")
+    attention = loaded.model.model.layers[1].self_attn
+    attention.k_proj = attention.v_proj
+    with pytest.raises(ModelError, match=r"more than once.*layers.1.self_attn.[kv]_proj.*targets"):
+        capture(loaded, objective("llama"), [tiny.batch("llama")], plan())
