@@ -19,7 +19,15 @@ from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
 from layerwise.report.charts import SIGNALS, Theme, chart_config, charts
 from layerwise.report.columns import COLUMNS, Column, number_style, quantity
-from layerwise.report.text import adapted_rows, block_text, headline, shown, stack_labels, visible
+from layerwise.report.text import (
+    adapted_rows,
+    block_text,
+    headline,
+    model_name,
+    shown,
+    stack_labels,
+    visible,
+)
 
 __all__ = ["card_html"]
 
@@ -177,7 +185,7 @@ def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
     rows = adapted_rows(card, placement)
     gain_rows = card.advice.gain_layers if card.advice else ()
     return {
-        "title": shown(card.model.source, limit=160),
+        "title": shown(model_name(card), limit=160),
         "headline": headline(card),
         "advised": block_text(card, card.advice.layers) if card.advice else "",
         "gain_text": block_text(card, gain_rows) if gain_rows else "",

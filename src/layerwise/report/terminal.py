@@ -18,7 +18,14 @@ from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Placement
 from layerwise.placement.verify import Coverage
 from layerwise.report.columns import COLUMNS, Column, NumberStyle, number_style
-from layerwise.report.text import adapted_rows, block_text, headline, shown, stack_labels
+from layerwise.report.text import (
+    adapted_rows,
+    block_text,
+    headline,
+    model_name,
+    shown,
+    stack_labels,
+)
 
 __all__ = ["card_table", "compare_table", "coverage_table"]
 
@@ -121,7 +128,7 @@ class _Shown:
 
 def _card(card: LayerCard, adapted: frozenset[int], room: _Room) -> Iterator[RenderableType]:
     data = card.data
-    yield room.text(f"Layer Card of {shown(card.model.source, limit=100)}", style="bold")
+    yield room.text(f"Layer Card of {shown(model_name(card), limit=100)}", style="bold")
     about = f"{shown(data.objective)}, {data.examples:,} examples, {data.tokens:,} tokens"
     yield room.text(f"on {shown(data.source, limit=100)} ({about})", style="dim")
     block = _block_column(card, adapted, room)

@@ -2,12 +2,22 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from pathlib import PurePath
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, one_line
 from layerwise.placement.record import Placement
 
-__all__ = ["adapted_rows", "block_text", "headline", "ranges", "shown", "stack_labels", "visible"]
+__all__ = [
+    "adapted_rows",
+    "block_text",
+    "headline",
+    "model_name",
+    "ranges",
+    "shown",
+    "stack_labels",
+    "visible",
+]
 
 
 def visible(text: str) -> str:
@@ -66,6 +76,13 @@ def block_text(card: LayerCard, rows: Sequence[int]) -> str:
             where = f" of {label}" if len(labels) > 1 else ""
             parts.append(f"{noun} {ranges(indices)}{where}")
     return " and ".join(parts)
+
+
+def model_name(card: LayerCard) -> str:
+    """What the card's model is called: a hub id whole, the last part of a path."""
+    source = card.model.source
+    path = PurePath(source)
+    return (path.name or source) if path.is_absolute() else source
 
 
 def headline(card: LayerCard) -> str:

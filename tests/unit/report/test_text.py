@@ -8,6 +8,7 @@ from layerwise.report.text import (
     adapted_rows,
     block_text,
     headline,
+    model_name,
     ranges,
     shown,
     stack_labels,
@@ -75,3 +76,19 @@ def test_a_placement_of_another_model_is_refused(planted_card, planted_placement
     foreign = replace(planted_placement(card, [0]), blocks=(PlacedBlock("model.layers", 4),))
     with pytest.raises(PlacementError, match=r"model\.layers\[4\]"):
         adapted_rows(card, foreign)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("org/model", "org/model"),
+        ("/home/me/models/small.gguf", "small.gguf"),
+        ("/home/me/models/folder/", "folder"),
+        ("/", "/"),
+        ("<b>hub</b>", "<b>hub</b>"),
+    ],
+)
+def test_a_model_is_called_by_its_hub_id_or_the_end_of_its_path(planted_card, source, name):
+    card = planted_card()
+    renamed = replace(card, model=replace(card.model, source=source))
+    assert model_name(renamed) == name
