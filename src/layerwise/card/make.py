@@ -72,13 +72,14 @@ def make_card(
     )
     _check_length(loaded, batches)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
+    replicates = _replicates(stats, plan)
     notes = (*loaded.notes, *data.notes, *batches.notes, *stats.notes)
     return LayerCard(
         model=_model_info(loaded),
         data=_data_info(data, batches, objective, max_length=max_length),
         capture=_capture_info(loaded, stats, plan, batch_size=batch_size, notes=notes),
-        layers=_rows(loaded, stats, plan),
-        agreement=_agreement(stats, plan),
+        layers=_rows(loaded, stats, plan, replicates),
+        agreement=_agreement(stats, plan, replicates),
         provenance=collect(device=str(next(loaded.model.parameters()).device)),
         absent=stats.absent or {},
         arrays=_arrays(stats),
@@ -151,15 +152,21 @@ def _capture_info(
     )
 
 
-def _columns(stats: LayerStats, plan: Plan) -> dict[str, np.ndarray]:
+def _replicates(stats: LayerStats, plan: Plan) -> np.ndarray | None:
+    """Bootstrap replicates of the residual norms, (replicates, l); None where not measured."""
+    if "residual_norm" not in plan.signals:
+        return None
+    return residual.bootstrap(stats, replicates=REPLICATES, seed=plan.seed)
+
+
+def _columns(stats: LayerStats, plan: Plan, replicates: np.ndarray | None) -> dict[str, np.ndarray]:
     """Every column that the plan asked for and the pass could measure, (l,) each."""
     absent = stats.absent or {}
     wanted = [name for name in plan.signals if name not in absent and name in COLUMNS]
     columns = {name: COLUMNS[name](stats) for name in (*wanted, *COSTS)}
     if "attention_entropy" in columns:
         columns["attention_entropy_error"] = COLUMNS["attention_entropy_error"](stats)
-    if "residual_norm" in columns:
-        replicates = residual.bootstrap(stats, replicates=REPLICATES, seed=plan.seed)
+    if replicates is not None:
         low, high = residual.interval(replicates)
         columns |= {"residual_norm_low": low, "residual_norm_high": high}
     if "gain" in plan.signals and stats.gram is not None:
@@ -167,8 +174,11 @@ def _columns(stats: LayerStats, plan: Plan) -> dict[str, np.ndarray]:
     return columns
 
 
-def _rows(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> tuple[LayerRow, ...]:
-    columns = {name: _optional(values) for name, values in _columns(stats, plan).items()}
+def _rows(
+    loaded: LoadedModel, stats: LayerStats, plan: Plan, replicates: np.ndarray | None
+) -> tuple[LayerRow, ...]:
+    measured = _columns(stats, plan, replicates)
+    columns = {name: _optional(values) for name, values in measured.items()}
     rows = []
     for i, block in enumerate(stats.blocks):
         modules = [m for m in stats.modules if m.row == i]
@@ -192,13 +202,12 @@ def _optional(values: np.ndarray) -> list[float | None]:
     return [None if np.isnan(v) else float(v) for v in values]
 
 
-def _agreement(stats: LayerStats, plan: Plan) -> Agreement:
+def _agreement(stats: LayerStats, plan: Plan, replicates: np.ndarray | None) -> Agreement:
     """How stable the ranking by residual norm is over examples and over adapter ranks."""
-    if "residual_norm" not in plan.signals:
+    if replicates is None:
         return Agreement()
     whole = residual_norm(stats)
     known = ~np.isnan(whole)
-    replicates = residual.bootstrap(stats, replicates=REPLICATES, seed=plan.seed)
     ranks = [r for r in (1, 4, 8) if r < plan.rank]
     smaller = np.stack([residual_norm(stats, rank=r) for r in (*ranks, plan.rank)])[:, known]
     pairs = [residual.spearman_to(row, smaller) for row in smaller]
