@@ -74,5 +74,7 @@ def _late(name: str, *args: Any, **options: Any) -> Any:
     return getattr(import_module("layerwise.api"), name)(*args, **options)
 
 
-for _verb in ("place", "card_table", "card_frame", "apply", "lora_config"):
+_VERBS = ("place", "apply", "lora_config")
+_SHOWN = ("card", "profile", "control")
+for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
     verbs.bind(_verb, partial(_late, _verb))

@@ -30,6 +30,8 @@ STAGES = (
     "signals",
     "card",
     "placement",
+    "tuning",
+    "profile",
     "report",
     "api",
     "cli",
@@ -38,12 +40,12 @@ STAGES = (
 #: Stages that see less than all before them.
 NARROW = {
     "signals": {"capture.stats"},
-    "report": {"card", "placement"},
+    "report": {"card", "placement", "profile"},
 }
 
 #: Packages that are imported at one edge only, as prefixes of module names.
 EDGES = {
-    "peft": {"placement.verify"},
+    "peft": {"placement.verify", "tuning.adapters"},
     "datasets": {"data"},
     "altair": {"report"},
     "jinja2": {"report", "data.chat"},  # Chat templates raise its exceptions.

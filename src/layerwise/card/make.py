@@ -6,21 +6,12 @@ from typing import Any
 import numpy as np
 
 from layerwise.capture import LayerStats, Plan, capture
-from layerwise.card.record import (
-    Agreement,
-    CaptureInfo,
-    DataInfo,
-    LayerCard,
-    LayerRow,
-    ModelInfo,
-    StackInfo,
-)
-from layerwise.data.batches import BatchSet
+from layerwise.card.describe import data_info, model_info
+from layerwise.card.record import Agreement, CaptureInfo, LayerCard, LayerRow
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import position_limit
 from layerwise.objectives import Objective, decoder_start
+from layerwise.objectives.forward import refuse_too_long
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.signals import COLUMNS, residual
@@ -70,61 +61,19 @@ def make_card(
         kind=loaded.kind,
         decoder_start=decoder_start(loaded.model),
     )
-    _check_length(loaded, batches)
+    refuse_too_long(loaded.model, batches.batches)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     replicates = _replicates(stats, plan)
     notes = (*loaded.notes, *data.notes, *batches.notes, *stats.notes)
     return LayerCard(
-        model=_model_info(loaded),
-        data=_data_info(data, batches, objective, max_length=max_length),
+        model=model_info(loaded),
+        data=data_info(data, batches, objective, max_length=max_length),
         capture=_capture_info(loaded, stats, plan, batch_size=batch_size, notes=notes),
         layers=_rows(loaded, stats, plan, replicates),
         agreement=_agreement(stats, plan, replicates),
         provenance=collect(device=str(next(loaded.model.parameters()).device)),
         absent=stats.absent or {},
         arrays=_arrays(stats),
-    )
-
-
-def _check_length(loaded: LoadedModel, batches: BatchSet) -> None:
-    """Refuse texts that are longer than the model's learned positions reach."""
-    limit = position_limit(loaded.model)
-    longest = max(t.shape[1] for batch in batches.batches for t in batch.inputs.values())
-    if limit is not None and longest > limit:
-        msg = "texts longer than the model's positions"
-        raise BadInputError(
-            msg, value=longest, expected=f"at most {limit} tokens", hint=f"--max-length {limit}"
-        )
-
-
-def _model_info(loaded: LoadedModel) -> ModelInfo:
-    stacks = tuple(
-        StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in loaded.stacks
-    )
-    return ModelInfo(
-        source=loaded.source,
-        architecture=type(loaded.model).__name__,
-        parameters=sum(p.numel() for p in loaded.model.parameters()),
-        stacks=stacks,
-        revision=loaded.revision,
-        files=loaded.files,
-        base=loaded.base,
-    )
-
-
-def _data_info(
-    data: TextData, batches: BatchSet, objective: Objective, *, max_length: int
-) -> DataInfo:
-    return DataInfo(
-        source=data.source,
-        sha256=data.sha256,
-        examples=len(data.examples) - batches.dropped,
-        tokens=batches.tokens,
-        objective=objective.name,
-        truncated=batches.truncated,
-        dropped=batches.dropped,
-        max_length=max_length,
-        columns=data.columns,
     )
 
 

@@ -1,4 +1,4 @@
-"""What `import layerwise` offers: one function a command, from what a user names to a record."""
+"""Layer Cards and placements, from what a user names."""
 
 import html
 from collections.abc import Sequence
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from layerwise.placement.verify import Coverage
 
 __all__ = [
-    "Comparison",
-    "LayerCard",
-    "LayerwiseError",
-    "Placement",
     "apply",
     "card",
     "card_frame",

@@ -1,0 +1,286 @@
+"""A depth profile, and a control of two: frozen records, as JSON and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from layerwise import verbs
+from layerwise.card.record import DataInfo, ModelInfo
+from layerwise.files import canonical_json, read_json
+from layerwise.provenance import Provenance
+from layerwise.records import from_plain, to_plain
+
+__all__ = [
+    "Control",
+    "ControlRun",
+    "DepthChange",
+    "ProbeInfo",
+    "Profile",
+    "Readout",
+    "ReadoutProfile",
+    "Slope",
+    "StepSizes",
+    "Verdict",
+]
+
+Readout = Literal["hf", "residual", "normed"]
+Verdict = Literal["intrinsic", "artefact"]
+
+PROFILE_SCHEMA = "layerwise/profile/1"
+CONTROL_SCHEMA = "layerwise/control/1"
+
+
+@dataclass(frozen=True)
+class DepthChange:
+    """How far the representation at one depth moved.
+
+    Attributes:
+        relative: The depth as a share of the stack, in (0, 1].
+        index: The block whose output it is, from 0.
+        procrustes: Procrustes distance, in [0, sqrt 2].
+        cka: 1 - linear CKA, in [0, 1].
+        rsa: 1 - Spearman correlation of the dissimilarity matrices.
+        shared_pca_cka: 1 - linear CKA after one PCA of both.
+        noise: By how much `procrustes` differs between two halves of the probes.
+    """
+
+    relative: float
+    index: int
+    procrustes: float
+    cka: float
+    rsa: float
+    shared_pca_cka: float
+    noise: float | None = None
+
+
+@dataclass(frozen=True)
+class ReadoutProfile:
+    """The profile under one readout.
+
+    Attributes:
+        depths: The seven relative depths.
+        blocks: Every block, from the input to the output.
+        slope: Of the Procrustes distance at the seven depths on relative depth.
+        slope_low: Lower end of its 95 % interval over probe inputs.
+        slope_high: Upper end.
+        cka_slope: The same slope of the CKA change.
+        rsa_slope: The same slope of the RSA change.
+        width: The CKA change at the seven depths divided by its sum; empty where nothing moved.
+        noise_floor: The median of `noise` over the seven depths.
+    """
+
+    depths: tuple[DepthChange, ...]
+    blocks: tuple[DepthChange, ...]
+    slope: float
+    slope_low: float
+    slope_high: float
+    cka_slope: float
+    rsa_slope: float
+    width: tuple[float, ...]
+    noise_floor: float
+
+
+@dataclass(frozen=True)
+class ProbeInfo:
+    """The inputs that both models were shown, and how they were compared."""
+
+    source: str
+    sha256: str
+    inputs: int
+    tokens: int
+    max_length: int
+    bootstrap: int
+    pca_components: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What moved between two states of a model, at which depth.
+
+    The fields from `depths` to `noise_floor` are those of the readout that was asked for; all of
+    them are in `readouts`.
+
+    Attributes:
+        before: The model before.
+        after: The model after; for an adapter, its `base` is the model before.
+        stack: The stack of blocks that was followed.
+        probes: What the models were shown.
+        readout: Which tensor stands for a depth in the fields above `readouts`.
+        untrained_modules: Modules whose adapter is still what it was at the start (B all zero).
+        notes: What was done otherwise than asked.
+    """
+
+    before: ModelInfo
+    after: ModelInfo
+    stack: str
+    probes: ProbeInfo
+    readout: Readout
+    depths: tuple[DepthChange, ...]
+    blocks: tuple[DepthChange, ...]
+    slope: float
+    slope_low: float
+    slope_high: float
+    cka_slope: float
+    rsa_slope: float
+    width: tuple[float, ...]
+    noise_floor: float
+    readouts: Mapping[str, ReadoutProfile]
+    provenance: Provenance
+    untrained_modules: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """Every block under every readout: readout, index, relative and the four changes."""
+        return pd.DataFrame(
+            {"readout": name, **to_plain(block)}
+            for name, readout in self.readouts.items()
+            for block in readout.blocks
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The profile as JSON values."""
+        return {"schema": PROFILE_SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of ``profile.json``; the same profile is the same bytes."""
+        return canonical_json(self.to_plain())
+
+    def __str__(self) -> str:
+        """The profile as a table for a terminal."""
+        return str(verbs.call("profile_table", self))
+
+    def _repr_html_(self) -> str:
+        """The report, for a notebook to show."""
+        return str(verbs.call("profile_frame", self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Profile":
+        """The profile in `path`, a ``profile.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: No profile is there, or it is of another schema.
+        """
+        file = path / "profile.json" if path.is_dir() else path
+        return from_plain(read_json(file, schema=PROFILE_SCHEMA), cls, source=file)
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """The relative step ||dW|| / ||W|| of one layer group over a run.
+
+    Attributes:
+        group: The block's qualified name, or ``rest``.
+        row: The block's position; None for the rest.
+        asked: tau, under equal-step; None elsewhere.
+        median: The median over the steps that were measured.
+        low: Their 5th percentile.
+        high: Their 95th percentile.
+    """
+
+    group: str
+    row: int | None
+    asked: float | None
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ControlRun:
+    """Both conditions from one seed.
+
+    Attributes:
+        seed: Of the data order, dropout and probes.
+        standard: What moved under the standard condition.
+        equal_step: What moved under equal-step.
+        ratio: slope(equal-step) / slope(standard).
+        verdict: From this seed alone.
+        tau: The relative step of equal-step.
+        standard_steps: The step of each layer group under standard.
+        equal_step_steps: The same under equal-step.
+        standard_loss: Mean training loss over the last tenth of the steps.
+        equal_step_loss: The same under equal-step.
+    """
+
+    seed: int
+    standard: Profile
+    equal_step: Profile
+    ratio: float | None
+    verdict: Verdict
+    tau: float
+    standard_steps: tuple[StepSizes, ...] = ()
+    equal_step_steps: tuple[StepSizes, ...] = ()
+    standard_loss: float | None = None
+    equal_step_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A slope over all seeds, with its 95 % interval."""
+
+    slope: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Control:
+    """Whether the shape of a depth profile is the model's or the optimizer's.
+
+    Attributes:
+        standard: The profile of the first seed under standard.
+        equal_step: The same under equal-step.
+        slopes: ``standard`` and ``equal_step`` over all seeds.
+        ratio: Of the two slopes over all seeds; None where the standard slope is 0.
+        verdict: ``intrinsic`` where the equal-step slope is positive and its interval excludes 0,
+            else ``artefact``.
+        reason: The verdict in a sentence, with the figures.
+        tau: The relative step of the first seed's equal-step run.
+        seeds: All seeds, in the order of `runs`.
+        runs: Every pair.
+        data: What was trained on; None where finished runs did not say.
+        notes: What was done otherwise than asked.
+    """
+
+    standard: Profile
+    equal_step: Profile
+    slopes: Mapping[str, Slope]
+    ratio: float | None
+    verdict: Verdict
+    reason: str
+    tau: float
+    seeds: tuple[int, ...]
+    runs: tuple[ControlRun, ...]
+    provenance: Provenance
+    data: DataInfo | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def to_plain(self) -> dict[str, Any]:
+        """The control as JSON values."""
+        return {"schema": CONTROL_SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of ``control.json``; the same control is the same bytes."""
+        return canonical_json(self.to_plain())
+
+    def __str__(self) -> str:
+        """The control as a table for a terminal."""
+        return str(verbs.call("control_table", self))
+
+    def _repr_html_(self) -> str:
+        """The report, for a notebook to show."""
+        return str(verbs.call("control_frame", self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Control":
+        """The control in `path`, a ``control.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: No control is there, or it is of another schema.
+        """
+        file = path / "control.json" if path.is_dir() else path
+        return from_plain(read_json(file, schema=CONTROL_SCHEMA), cls, source=file)

@@ -1,0 +1,45 @@
+"""The parameters of a model in layer groups: one a block, one for everything else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from layerwise.models.roles import roles
+from layerwise.models.stack import Stack, all_refs
+
+__all__ = ["REST", "LayerGroup", "layer_groups"]
+
+REST = "rest"
+"""The group of what lies in no block: embeddings, final norm, heads."""
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """Parameters that are taken together.
+
+    Attributes:
+        name: The block's qualified name, or ``rest``.
+        row: The block's position among the blocks of all stacks; None for the rest.
+        parameters: Qualified names; a tied weight is in one group, once.
+    """
+
+    name: str
+    row: int | None
+    parameters: tuple[str, ...]
+
+
+def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup, ...]:
+    """A group for each block, from the input to the output, and the rest last.
+
+    Together they hold every parameter of `model` once. A group
+    may be empty: a block without parameters, or a model that is nothing but blocks.
+    """
+    members: dict[int | None, list[str]] = {}
+    for role in roles(model, stacks):
+        members.setdefault(role.row, []).append(role.name)
+    blocks = (
+        LayerGroup(ref.name, row, tuple(members.get(row, ())))
+        for row, ref in enumerate(all_refs(stacks))
+    )
+    return (*blocks, LayerGroup(REST, None, tuple(members.get(None, ()))))
