@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import PurePath
 
-from layerwise.card.record import LayerCard
+from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import PlacementError, one_line
 from layerwise.placement.record import Placement
 
@@ -38,10 +38,10 @@ def shown(text: object, *, limit: int = 80) -> str:
     return f"{flat[: limit - tail - 1]}…{flat[-tail:]}"
 
 
-def stack_labels(card: LayerCard, *, limit: int = 40) -> Mapping[str, str]:
+def stack_labels(model: ModelInfo, *, limit: int = 40) -> Mapping[str, str]:
     """A short label for each stack's name, no two the same."""
     labels: dict[str, str] = {}
-    for number, stack in enumerate(card.model.stacks, start=1):
+    for number, stack in enumerate(model.stacks, start=1):
         label = shown(stack.name, limit=limit)
         labels[stack.name] = f"{label} ({number})" if label in labels.values() else label
     return labels
@@ -67,7 +67,7 @@ def block_text(card: LayerCard, rows: Sequence[int]) -> str:
     """The blocks of `rows` in words: ``"blocks 4, 6–9"``, with stack names where there are two."""
     if not rows:
         return "no block"
-    labels = stack_labels(card)
+    labels = stack_labels(card.model)
     parts = []
     for stack, label in labels.items():
         indices = [card.layers[r].index for r in rows if card.layers[r].stack == stack]
@@ -78,9 +78,9 @@ def block_text(card: LayerCard, rows: Sequence[int]) -> str:
     return " and ".join(parts)
 
 
-def model_name(card: LayerCard) -> str:
-    """What the card's model is called: a hub id whole, the last part of a path."""
-    source = card.model.source
+def model_name(model: ModelInfo) -> str:
+    """What a model is called: a hub id whole, the last part of a path."""
+    source = model.source
     path = PurePath(source)
     return (path.name or source) if path.is_absolute() else source
 

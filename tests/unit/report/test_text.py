@@ -45,7 +45,7 @@ def test_short_text_stays_on_one_line():
 
 def test_labels_of_stacks_differ_though_their_cut_names_do_not(planted_card):
     names = ["a" * 100 + middle + "b" * 100 for middle in "xyz"]
-    labels = stack_labels(planted_card(dict.fromkeys(names, 2)))
+    labels = stack_labels(planted_card(dict.fromkeys(names, 2)).model)
     assert len(set(labels.values())) == 3
 
 
@@ -91,4 +91,4 @@ def test_a_placement_of_another_model_is_refused(planted_card, planted_placement
 def test_a_model_is_called_by_its_hub_id_or_the_end_of_its_path(planted_card, source, name):
     card = planted_card()
     renamed = replace(card, model=replace(card.model, source=source))
-    assert model_name(renamed) == name
+    assert model_name(renamed.model) == name

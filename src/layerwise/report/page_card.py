@@ -1,24 +1,17 @@
-"""A card as one HTML file that needs nothing else and may do nothing else."""
+"""A card's page."""
 
-import base64
-import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
-
-import vl_convert
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from layerwise.card.record import LayerCard
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
-from layerwise.report.charts import SIGNALS, Theme, chart_config, charts
+from layerwise.report.charts_card import SIGNALS, charts
 from layerwise.report.columns import COLUMNS, Column, number_style, quantity
+from layerwise.report.drawing import PAGE
+from layerwise.report.page import Made, figures, render
 from layerwise.report.text import (
     adapted_rows,
     block_text,
@@ -26,19 +19,9 @@ from layerwise.report.text import (
     model_name,
     shown,
     stack_labels,
-    visible,
 )
 
 __all__ = ["card_html"]
-
-# The page's own CSS variables: one drawing serves light, dark and print.
-PAGE = Theme(
-    ink="var(--ink)",
-    muted="var(--muted)",
-    grid="var(--line)",
-    paper="var(--panel)",
-    series=tuple(f"var(--series-{n})" for n in range(1, 7)),
-)
 
 
 def card_html(card: LayerCard, placement: Placement | None = None) -> bytes:
@@ -55,109 +38,25 @@ def card_html(card: LayerCard, placement: Placement | None = None) -> bytes:
         PlacementError: The placement names a block that the card does not have.
     """
     specs = charts(card, placement, theme=PAGE)
-    scripts = [_bundle(), _resource("charts.js")]
-    style = _resource("card.css")
     context = {
+        "kind": "Layer Card",
         "card": card,
         "placement": placement,
-        "csp": _policy(scripts, style),
-        "scripts": [Markup(script) for script in scripts],  # noqa: S704 - our own, hashed.
-        "style": Markup(style),  # noqa: S704 - likewise.
-        "figures": _figures(card, specs),
-        "drawings": _embedded(
-            {"config": chart_config(PAGE), "datasets": _datasets(specs), "specs": _fitted(specs)}
-        ),
+        "figures": list(figures(specs, _captions(card)).values()),
+        "made": _made(card),
         **_story(card, placement),
         **_tables(card, placement),
     }
-    return _environment().get_template("card.html.j2").render(context).encode()
+    return render("card.html.j2", specs, context)
 
 
-@cache
-def _bundle() -> str:
-    """Vega, Vega-Lite and vega-embed with their interpreter, as one script."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-
-
-def _resource(name: str) -> str:
-    return files("layerwise.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("layerwise.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    environment.filters["shorten"] = lambda text, limit: shown(text, limit=limit)
-    return environment
-
-
-def _finalize(value: Any) -> Any:
-    """What the template is about to write, with unprintable characters made visible."""
-    plain_text = isinstance(value, str) and not isinstance(value, Markup)
-    return visible(value) if plain_text else value
-
-
-def _policy(scripts: Sequence[str], style: str) -> str:
-    allowed = " ".join(_hash(script) for script in scripts)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _embedded(value: object) -> Markup:
-    """`value` as JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )
-    return Markup(text)  # noqa: S704 - without `<` there is no tag, comment or end of element.
-
-
-# --- What the page says ---------------------------------------------------------------------
-
-
-def _fitted(specs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The charts as wide as their figure, without title and data, which the page has once."""
-    fit = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    return {
-        name: {k: v for k, v in spec.items() if k not in {"title", "datasets"}} | fit
-        for name, spec in specs.items()
-    }
-
-
-def _datasets(specs: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The data of all the charts, by name; most share one."""
-    return {name: rows for spec in specs.values() for name, rows in spec["datasets"].items()}
-
-
-@dataclass(frozen=True)
-class _Figure:
-    name: str
-    title: str
-    caption: str
-    summary: str
-
-
-def _figures(card: LayerCard, specs: dict[str, dict[str, Any]]) -> list[_Figure]:
-    """One figure a chart."""
+def _captions(card: LayerCard) -> dict[str, tuple[str, str]]:
+    """For each chart a spoken summary, where there is one, and how to read it."""
     captions = {key.replace("_", "-"): _column_caption(card, key) for key in SIGNALS}
     captions["time"] = ("", "What a batch takes in each block.")
     captions["memory"] = ("", "Memory that a batch keeps for the backward pass.")
     captions["cost-gain"] = ("", _COST_GAIN)
-    return [
-        _Figure(name, spec["title"], captions[name][1], captions[name][0])
-        for name, spec in specs.items()
-    ]
+    return captions
 
 
 _COST_GAIN = (
@@ -185,7 +84,7 @@ def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
     rows = adapted_rows(card, placement)
     gain_rows = card.advice.gain_layers if card.advice else ()
     return {
-        "title": shown(model_name(card), limit=160),
+        "title": shown(model_name(card.model), limit=160),
         "headline": headline(card),
         "advised": block_text(card, card.advice.layers) if card.advice else "",
         "gain_text": block_text(card, gain_rows) if gain_rows else "",
@@ -199,15 +98,16 @@ def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
 
 def _costs(
     card: LayerCard, placement: Placement | None, rows: Sequence[int]
-) -> list[tuple[str, str]]:
+) -> list[tuple[str, str, str]]:
     """What a step costs with the placement, else with the advice; empty without timings."""
     cost = placement.cost if placement else placement_cost(card, rows) if rows else None
     if cost is None:
         return []
+    of = "of adapters on all blocks"
     return [
-        ("Training step", _percent(cost.step_ratio)),
-        ("Backward pass", _percent(cost.backward_ratio)),
-        ("Saved activations", _percent(cost.activation_ratio)),
+        ("Training step", _percent(cost.step_ratio), of),
+        ("Backward pass", _percent(cost.backward_ratio), of),
+        ("Saved activations", _percent(cost.activation_ratio), of),
     ]
 
 
@@ -218,8 +118,7 @@ def _percent(ratio: float) -> str:
 @dataclass(frozen=True)
 class _Cell:
     index: int
-    adapted: bool
-    gain: bool
+    look: str
 
 
 @dataclass(frozen=True)
@@ -232,17 +131,21 @@ class _DrawnStack:
 
 
 def _stacks(card: LayerCard, adapted: set[int], gain: set[int]) -> list[_DrawnStack]:
-    labels = stack_labels(card)
+    labels = stack_labels(card.model)
     drawn = []
     for number, stack in enumerate(card.model.stacks):
         rows = [row for row, layer in enumerate(card.layers) if layer.stack == stack.name]
-        cells = tuple(_Cell(card.layers[r].index, r in adapted, r in gain) for r in rows)
+        cells = tuple(_Cell(card.layers[r].index, _look(r, adapted, gain)) for r in rows)
         blocks = "block" if stack.blocks == 1 else "blocks"
         about = f"{stack.blocks} {blocks} of {shown(stack.block_class)}, {stack.residual} residual"
         marked = [row for row in rows if row in adapted]
         summary = f"Adapted: {block_text(card, marked)}"
         drawn.append(_DrawnStack(labels[stack.name], about, summary, number % 6 + 1, cells))
     return drawn
+
+
+def _look(row: int, adapted: set[int], gain: set[int]) -> str:
+    return " ".join(name for name, rows in (("on", adapted), ("gain", gain)) if row in rows)
 
 
 def _data_line(card: LayerCard) -> str:
@@ -295,7 +198,7 @@ def _tables(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
     rows = set(adapted_rows(card, placement))
     columns = [c for c in COLUMNS if any(c.value(row) is not None for row in card.layers)]
     styles = [number_style([c.value(row) for row in card.layers]) for c in columns]
-    labels = stack_labels(card)
+    labels = stack_labels(card.model)
     body = []
     for row, layer in enumerate(card.layers):
         cells = [_table_cell(c, s, layer) for c, s in zip(columns, styles, strict=True)]
@@ -305,17 +208,12 @@ def _tables(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
         " ".join(filter(None, (s.suffix, c.unit))) for c, s in zip(columns, styles, strict=True)
     ]
     return {
-        "columns": list(zip(columns, units, strict=True)),
+        "columns": [(c.title, unit) for c, unit in zip(columns, units, strict=True)],
         "body": body,
         # A name that only repeats stack and index is no news.
         "modules": any(layer.name != f"{layer.stack}.{layer.index}" for layer in card.layers),
         "glossary": columns,
-        "provenance": _provenance(card),
-        "hashes": [
-            (shown(name, limit=120), shown(digest)) for name, digest in card.model.files.items()
-        ],
         "absent": [(shown(key), shown(why, limit=400)) for key, why in card.absent.items()],
-        "notes": [shown(note, limit=600) for note in card.capture.notes],
     }
 
 
@@ -325,9 +223,9 @@ def _table_cell(column: Column, style: Any, layer: Any) -> tuple[str, str]:
     return style.text(column.value(layer)), between
 
 
-def _provenance(card: LayerCard) -> list[tuple[str, str]]:
-    model, data, capture, made = card.model, card.data, card.capture, card.provenance
-    pairs = [
+def _made(card: LayerCard) -> Made:
+    model, data, capture = card.model, card.data, card.capture
+    facts = [
         ("Model", model.source),
         ("Revision", model.revision),
         ("Base model", model.base),
@@ -340,10 +238,7 @@ def _provenance(card: LayerCard) -> list[tuple[str, str]]:
         ("Entropy rows", capture.entropy_rows or "all"),
         ("Gain", f"{capture.gram_examples} examples, relative damping {capture.damping:g}"),
         ("Bootstrap", f"{capture.bootstrap} resamples"),
-        ("layerwise", f"{made.layerwise}" + (f" ({made.git})" if made.git else "")),
-        ("Libraries", f"torch {made.torch}, transformers {made.transformers}, peft {made.peft}"),
-        ("Python", made.python),
-        ("Device", made.device),
-        ("Created", made.created),
     ]
-    return [(label, shown(value, limit=400)) for label, value in pairs if value not in (None, "")]
+    heading = "How this card was made"
+    notes, hashes = capture.notes, model.files
+    return Made.by(card.provenance, heading=heading, notes=notes, facts=facts, hashes=hashes)

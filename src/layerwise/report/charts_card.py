@@ -1,25 +1,26 @@
-"""A card's columns as Vega-Lite charts, and those as PNG and SVG files.
-
-Text from outside (model and stack names) enters a specification only as data values; field names,
-expressions and marks are ours alone, so that no name can become a field path, an expression, a
-signal or an address.
-"""
+"""A card's columns as Vega-Lite charts, and those as PNG and SVG files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import altair as alt
-import vl_convert
 
 from layerwise.card.record import LayerCard
 from layerwise.placement.record import Placement
-from layerwise.report.chart_data import DRAWN, ChartData, chart_data
+from layerwise.report.charts_card_data import DRAWN, ChartData, chart_data
 from layerwise.report.columns import Column, column_named
+from layerwise.report.drawing import (
+    LIGHT,
+    Spec,
+    Theme,
+    block_axis,
+    dots,
+    exported,
+    plain_axis,
+    titled,
+    with_data,
+)
 
-__all__ = ["LIGHT", "SIGNALS", "Theme", "chart_config", "charts", "export_charts"]
-
-Spec = dict[str, Any]
+__all__ = ["SIGNALS", "charts", "export_charts"]
 
 SIGNALS = (
     "residual_norm",
@@ -29,28 +30,6 @@ SIGNALS = (
     "attention_entropy",
     "activation_gradient",
     "gain",
-)
-_TICKS = 12
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a chart, in CSS notation; those of `series` differ in lightness as well as hue."""
-
-    ink: str
-    muted: str
-    grid: str
-    paper: str
-    series: tuple[str, ...]
-    font: str = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-
-LIGHT = Theme(
-    ink="#1c2430",
-    muted="#5a6472",
-    grid="#e3e6ea",
-    paper="#ffffff",
-    series=("#2563a8", "#b94f14", "#2f7d57", "#7b4ea3", "#8a6a00", "#a8325e"),
 )
 
 
@@ -77,11 +56,7 @@ def charts(
         made["memory"] = _memory_chart(data, theme)
     if data.has("gain") and data.has("step"):
         made["cost-gain"] = _cost_gain_chart(data, theme, placement)
-    return {name: _with_data(chart.to_dict(), data) for name, chart in made.items()}
-
-
-def _with_data(spec: Spec, data: ChartData) -> Spec:
-    return spec | {"datasets": {**spec.get("datasets", {}), "blocks": data.rows}}
+    return {name: with_data(chart, {"blocks": data.rows}) for name, chart in made.items()}
 
 
 def export_charts(card: LayerCard, placement: Placement | None = None) -> dict[str, bytes]:
@@ -90,35 +65,12 @@ def export_charts(card: LayerCard, placement: Placement | None = None) -> dict[s
     Raises:
         PlacementError: The placement names a block that the card does not have.
     """
-    files: dict[str, bytes] = {}
-    for name, spec in charts(card, placement).items():
-        drawn = spec | {"config": chart_config(LIGHT), "width": 640, "background": LIGHT.paper}
-        svg = vl_convert.vegalite_to_svg(drawn, allowed_base_urls=[])
-        png = vl_convert.vegalite_to_png(drawn, scale=2, allowed_base_urls=[])
-        files |= {f"chart-{name}.svg": svg.encode(), f"chart-{name}.png": png}
-    return files
-
-
-def chart_config(theme: Theme) -> Spec:
-    """The Vega-Lite configuration that draws a chart in `theme`."""
-    text = {"labelColor": theme.muted, "titleColor": theme.muted, "titleFontWeight": "normal"}
-    axis = {"gridColor": theme.grid, "domainColor": theme.grid, "tickColor": theme.grid}
-    return {
-        "background": None,
-        "font": theme.font,
-        "view": {"stroke": None},
-        "axis": text | axis | {"labelFontSize": 11, "titleFontSize": 11, "titlePadding": 8},
-        "legend": text
-        | {"orient": "top", "title": None, "columns": 2, "labelLimit": 130, "labelFontSize": 11},
-        "title": {"color": theme.ink, "anchor": "start", "fontSize": 14, "offset": 12},
-        "text": {"color": theme.ink, "fontSize": 11},
-        "rule": {"color": theme.muted},
-    }
+    return exported(charts(card, placement))
 
 
 def _signal_chart(data: ChartData, theme: Theme, column: Column) -> alt.LayerChart:
     key, axis, colour = column.key, _value_axis(data, column.key), _colour(data, theme)
-    base = alt.Chart().encode(x=_x(data, "x"), color=colour)
+    base = alt.Chart().encode(x=block_axis("x", data.places), color=colour)
     points = base.encode(y=alt.Y(f"{key}:Q", **axis))
     layers = [points.mark_line(strokeWidth=1.5, opacity=0.55), _dots(data, theme, points, key)]
     if data.has(f"{key}_low"):
@@ -132,10 +84,8 @@ def _signal_chart(data: ChartData, theme: Theme, column: Column) -> alt.LayerCha
 def _dots(data: ChartData, theme: Theme, points: alt.Chart, *keys: str) -> alt.Chart:
     """Filled points for adapted blocks, hollow ones for the others."""
     colour = alt.Fill("stack:N", scale=_stack_scale(data, theme), legend=_stack_legend(data))
-    fill = alt.condition("datum.adapted", colour, alt.value(theme.paper))
-    size = 50 if len(data.rows) <= 48 else 24
-    told = points.encode(tooltip=_tip(*keys), fill=fill)
-    return told.mark_point(size=size, opacity=1, strokeWidth=1.3)
+    many = len(data.rows) > 48
+    return dots(points.encode(tooltip=_tip(*keys)), colour, theme, mark="adapted", many=many)
 
 
 def _tip(*keys: str) -> list[alt.Tooltip]:
@@ -180,12 +130,14 @@ def _memory_chart(data: ChartData, theme: Theme) -> alt.LayerChart:
 
 def _bars(data: ChartData, theme: Theme) -> alt.Chart:
     return (
-        alt.Chart().mark_rect().encode(x=_x(data, "start"), x2="end:Q", color=_colour(data, theme))
+        alt.Chart()
+        .mark_rect()
+        .encode(x=block_axis("start", data.places), x2="end:Q", color=_colour(data, theme))
     )
 
 
 def _bar_y(key: str) -> alt.Y:
-    return alt.Y(f"{key}:Q", axis=_plain_axis(), title=None)
+    return alt.Y(f"{key}:Q", axis=plain_axis(), title=None)
 
 
 def _cost_gain_chart(data: ChartData, theme: Theme, placement: Placement | None) -> alt.LayerChart:
@@ -222,9 +174,8 @@ def _placement_rule(theme: Theme, placement: Placement | None) -> list[alt.Layer
 def _titled(
     layers: Sequence[alt.Chart | alt.LayerChart], title: str, data: ChartData, *, height: int
 ) -> alt.LayerChart:
-    chart = alt.layer(*layers, data=alt.NamedData(name="blocks"))
-    about = f"{title}, {len(data.rows)} block{'' if len(data.rows) == 1 else 's'}"
-    return chart.properties(title=title, description=about, height=height, width=460)
+    about = f"{len(data.rows)} block{'' if len(data.rows) == 1 else 's'}"
+    return titled(layers, title, about=about, height=height)
 
 
 def _value_axis(data: ChartData, key: str) -> Spec:
@@ -233,35 +184,9 @@ def _value_axis(data: ChartData, key: str) -> Spec:
     if log:
         domain, ticks = log
         scale = alt.Scale(type="log", domain=domain, nice=False)
-        return {"scale": scale, "axis": _plain_axis(values=ticks), "title": None}
+        return {"scale": scale, "axis": plain_axis(values=ticks), "title": None}
     whole = {"domain": [0, 1]} if key == "coherence" else {"zero": False, "nice": True}
-    return {"scale": alt.Scale(**whole), "axis": _plain_axis(), "title": None}
-
-
-def _plain_axis(**more: Any) -> alt.Axis:
-    return alt.Axis(tickCount=5, format=",~r", domain=False, ticks=False, **more)
-
-
-def _x(data: ChartData, field: str) -> alt.X:
-    """Block numbers under the axis, counted from 0 in each stack."""
-    scale = alt.Scale(domain=[-0.6, data.width - 0.4], nice=False, zero=False)
-    step = next(s for s in (1, 2, 4, 5, 10, 20, 50, 10_000) if len(data.rows) / s <= _TICKS)
-    axis = alt.Axis(
-        values=[row["x"] for row in data.rows if row["index"] % step == 0],
-        labelExpr=_index_expression(data),
-        grid=False,
-        labelOverlap="greedy",
-    )
-    return alt.X(f"{field}:Q", scale=scale, axis=axis, title=None)
-
-
-def _index_expression(data: ChartData) -> str:
-    """A Vega expression from an axis position to the block's index; of our own numbers alone."""
-    starts = [row["x"] for row in data.rows if row["index"] == 0]
-    expression = "datum.value"
-    for start in starts[1:]:  # The last, outermost test is for the last stack.
-        expression = f"datum.value >= {start} ? datum.value - {start} : ({expression})"
-    return f"format({expression}, 'd')"
+    return {"scale": alt.Scale(**whole), "axis": plain_axis(), "title": None}
 
 
 def _colour(data: ChartData, theme: Theme) -> alt.Color:

@@ -1,6 +1,5 @@
 """The one table that all charts of a card are drawn from."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from layerwise.card.record import LayerCard, LayerRow
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
 from layerwise.report.columns import COLUMNS, Column, NumberStyle, column_named, number_style
+from layerwise.report.drawing import Places, Rows, log_axis, short
 from layerwise.report.text import adapted_rows, stack_labels
 
 __all__ = ["DRAWN", "ChartData", "chart_data"]
@@ -33,14 +33,14 @@ class ChartData:
         styles: How the numbers of each column were scaled.
     """
 
-    rows: list[dict[str, Any]]
+    rows: Rows
     stacks: tuple[str, ...]
     styles: Mapping[str, NumberStyle]
 
     @property
-    def width(self) -> int:
-        """Length of the axis that ``x`` is on."""
-        return int(max((row["x"] for row in self.rows), default=0)) + 1
+    def places(self) -> Places:
+        """The axis that ``x`` is on."""
+        return Places(tuple((row["x"], row["index"]) for row in self.rows))
 
     def has(self, field: str) -> bool:
         """Whether any block has a number in `field`."""
@@ -52,7 +52,7 @@ class ChartData:
         ends = [v for row in self.rows for f in fields if (v := row.get(f)) is not None]
         if key not in _MAY_BE_LOG or min(ends) <= 0 or max(ends) / min(ends) <= _LOG_ABOVE:
             return None
-        return _log_axis(min(ends), max(ends))
+        return log_axis(min(ends), max(ends))
 
     def title(self, column: Column, *, against: str = "") -> str:
         """A chart's title: column, unit, power of ten, and a word where the scale is not linear."""
@@ -68,7 +68,7 @@ def chart_data(card: LayerCard, placement: Placement | None) -> ChartData:
     Raises:
         PlacementError: The placement names a block that the card does not have.
     """
-    labels, adapted = stack_labels(card), set(adapted_rows(card, placement))
+    labels, adapted = stack_labels(card.model), set(adapted_rows(card, placement))
     styles = {c.key: number_style(c.value(layer) for layer in card.layers) for c in COLUMNS}
     stacks = list(labels)
     rows = []
@@ -94,10 +94,10 @@ def _numbers(layer: LayerRow, styles: Mapping[str, NumberStyle]) -> dict[str, An
         style, value, ends = styles[column.key], column.value(layer), column.interval(layer)
         if value is None:
             continue
-        fields[column.key] = _short(style.scaled(value))
+        fields[column.key] = short(style.scaled(value))
         fields[f"{column.key}_tip"] = _reading(column, layer)
         if ends:
-            low, high = (_short(style.scaled(end)) for end in ends)
+            low, high = (short(style.scaled(end)) for end in ends)
             fields |= {f"{column.key}_low": low, f"{column.key}_high": high}
     return fields | _time(layer)
 
@@ -108,12 +108,7 @@ def _time(layer: LayerRow) -> dict[str, Any]:
     if forward is None and backward is None:
         return {}
     both = (forward or 0.0) + (backward or 0.0)
-    return {"time_forward": _short(forward or 0.0), "time_both": _short(both)}
-
-
-def _short(value: float) -> float:
-    """Six significant digits: finer than a pixel, and half the bytes."""
-    return float(f"{value:.6g}")
+    return {"time_forward": short(forward or 0.0), "time_both": short(both)}
 
 
 def _reading(column: Column, layer: LayerRow) -> str:
@@ -126,7 +121,7 @@ def _reading(column: Column, layer: LayerRow) -> str:
     return " ".join(part for part in (told, style.suffix, column.unit) if part)
 
 
-def _add_costs(card: LayerCard, rows: list[dict[str, Any]], adapted: set[int]) -> None:
+def _add_costs(card: LayerCard, rows: Rows, adapted: set[int]) -> None:
     """Put into `rows` what a training step costs whose lowest adapter is the block."""
     gains = [number for number, row in enumerate(rows) if row.get("gain") is not None]
     labelled = _labelled(card, gains, adapted)
@@ -137,7 +132,7 @@ def _add_costs(card: LayerCard, rows: list[dict[str, Any]], adapted: set[int]) -
         step = cost.step_ratio
         tip = f"{step:.0%} of all blocks"
         label = str(card.layers[number].index) if number in labelled else ""
-        rows[number] |= {"step": _short(step), "step_tip": tip, "label": label}
+        rows[number] |= {"step": short(step), "step_tip": tip, "label": label}
 
 
 def _labelled(card: LayerCard, rows: Sequence[int], adapted: set[int]) -> set[int]:
@@ -147,13 +142,3 @@ def _labelled(card: LayerCard, rows: Sequence[int], adapted: set[int]) -> set[in
     top = sorted(rows, key=lambda row: -(card.layers[row].gain or 0.0))[:3]
     marked = [row for row in rows if row in adapted]
     return {rows[0], rows[-1], top[0], *(marked if len(marked) <= 8 else top)}
-
-
-def _log_axis(low: float, high: float) -> tuple[list[float], list[float]]:
-    """Ends at 1, 2 or 5 times a power of ten; all such as ticks, or powers alone where crowded."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = [float(f"{m}e{e}") for e in range(first, last + 1) for m in (1, 2, 5)]
-    domain = [max(s for s in steps if s <= low), min(s for s in steps if s >= high)]
-    powers = [float(f"1e{e}") for e in range(first, last + 1, 1 + (last - first) // 6)]
-    ticks = steps if last - first <= 2 else powers
-    return domain, [tick for tick in ticks if domain[0] <= tick <= domain[1]]

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.placement.cost import placement_cost
-from layerwise.report.chart_data import chart_data
+from layerwise.report.charts_card_data import chart_data
 from layerwise.report.columns import column_named
 
 
@@ -34,7 +34,7 @@ def test_a_gap_parts_two_stacks(planted_card):
     data = chart_data(planted_card({"encoder": 2, "decoder": 2}), None)
     assert [row["x"] for row in data.rows] == [0, 1, 3, 4]
     assert data.stacks == ("encoder", "decoder")
-    assert data.width == 5
+    assert data.places.width == 5
     assert "encoder" in data.rows[0]["head"]
 
 
