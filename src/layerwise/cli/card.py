@@ -8,7 +8,7 @@ import click
 
 from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
-from layerwise.cli.options import Names, common, stacked
+from layerwise.cli.options import Names, common, reading, stacked
 from layerwise.cli.output import listed, say, talk
 from layerwise.files import prepare_output, write_files
 
@@ -25,18 +25,6 @@ Examples:
   layerwise card org/model reviews.csv --text-column review --where stars=5
   layerwise card ./adapter chats.jsonl --examples 256 --device cuda --out cards/adapter
 """
-
-_reading = stacked(
-    click.option("--text-column", metavar="NAME", help="The text.  [default: found by its name]"),
-    click.option("--prompt-column", metavar="NAME", help="What precedes it, outside the loss."),
-    click.option("--label-column", metavar="NAME", help="The class."),
-    click.option(
-        "--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; may be repeated."
-    ),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
-    ),
-)
 
 _measuring = stacked(
     click.option(
@@ -82,7 +70,7 @@ _measuring = stacked(
 @click.argument("model")
 @click.argument("data")
 @common
-@_reading
+@reading
 @_measuring
 @click.option("--charts", is_flag=True, help="Each chart as PNG and SVG too.")
 def card(model: str, data: str, **options: Any) -> None:

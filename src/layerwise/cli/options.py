@@ -9,7 +9,7 @@ import click
 
 from layerwise.errors import BadInputError, UnknownNameError
 
-__all__ = ["Names", "common", "form", "output", "stacked"]
+__all__ = ["Names", "common", "common_with", "form", "output", "reading", "stacked"]
 
 CONFIG = "YAML lines such as 'examples: 64'"
 
@@ -110,45 +110,73 @@ output = stacked(
     form,
 )
 
-common = stacked(
-    output,
-    click.option("--seed", type=int, default=0, show_default=True, help="Fixes all randomness."),
+
+def common_with(
+    *, batch_size: int = 8, max_length: int = 128, examples: int | None = 64
+) -> Callable[[F], F]:
+    """The options of every command that runs a model, with these defaults.
+
+    Args:
+        batch_size: Examples in a batch.
+        max_length: Tokens of an example that are kept.
+        examples: Examples that are read; None reads all.
+    """
+    return stacked(
+        output,
+        click.option(
+            "--seed", type=int, default=0, show_default=True, help="Fixes all randomness."
+        ),
+        click.option(
+            "--device",
+            default="auto",
+            show_default=True,
+            metavar="NAME",
+            help="auto, cpu, cuda or cuda:N.",
+        ),
+        click.option(
+            "--dtype",
+            default="auto",
+            show_default=True,
+            metavar="NAME",
+            help="auto, float32, bfloat16 or float16.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=batch_size,
+            show_default=True,
+            metavar="N",
+            help="Examples in a batch.",
+        ),
+        click.option(
+            "--max-length",
+            type=click.IntRange(min=2),
+            default=max_length,
+            show_default=True,
+            metavar="N",
+            help="Tokens of an example that are kept.",
+        ),
+        click.option(
+            "--examples",
+            type=click.IntRange(min=1),
+            default=examples,
+            show_default="all" if examples is None else True,
+            metavar="N",
+            help="Examples that are read.",
+        ),
+    )
+
+
+common = common_with()
+
+reading = stacked(
+    click.option("--text-column", metavar="NAME", help="The text.  [default: found by its name]"),
+    click.option("--prompt-column", metavar="NAME", help="What precedes it, outside the loss."),
+    click.option("--label-column", metavar="NAME", help="The class."),
     click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="auto, cpu, cuda or cuda:N.",
+        "--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; may be repeated."
     ),
     click.option(
-        "--dtype",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="auto, float32, bfloat16 or float16.",
-    ),
-    click.option(
-        "--batch-size",
-        type=click.IntRange(min=1),
-        default=8,
-        show_default=True,
-        metavar="N",
-        help="Examples in a batch.",
-    ),
-    click.option(
-        "--max-length",
-        type=click.IntRange(min=2),
-        default=128,
-        show_default=True,
-        metavar="N",
-        help="Tokens of an example that are kept.",
-    ),
-    click.option(
-        "--examples",
-        type=click.IntRange(min=1),
-        default=64,
-        show_default=True,
-        metavar="N",
-        help="Examples that are read.",
+        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
     ),
 )

@@ -1,0 +1,173 @@
+"""The conditions that a model is fine-tuned under: what is frozen, and at which rate the rest moves.
+
+As in arXiv 2604.17177, and `top-m`. A condition is data: which parameters stay as they are, by what
+factor each of the others' learning rate is scaled, whether LoRA takes the weights' place, and
+whether every layer group makes the same relative step.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from layerwise.errors import BadInputError
+from layerwise.models.roles import ParameterRole
+from layerwise.models.stack import Stack, all_refs
+from layerwise.registry import Registry
+from layerwise.tuning.record import TuneSettings
+
+__all__ = ["CONDITIONS", "Condition", "Place", "places"]
+
+FULL_RATE, LORA_RATE = 2e-5, 2e-4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter is, as a condition sees it.
+
+    Attributes:
+        role: What the parameter is for.
+        index: Its block's index in its stack; None outside blocks.
+        blocks: How many blocks that stack has; outside blocks, those of the deepest stack.
+    """
+
+    role: ParameterRole
+    index: int | None
+    blocks: int
+
+
+def places(roles: Sequence[ParameterRole], stacks: Sequence[Stack]) -> tuple[Place, ...]:
+    """The place of each parameter of a model with these `stacks`."""
+    refs = all_refs(stacks)
+    sizes = Counter(ref.stack for ref in refs)
+    deepest = max(sizes.values())
+    return tuple(
+        Place(role, None, deepest)
+        if role.row is None
+        else Place(role, refs[role.row].index, sizes[refs[role.row].stack])
+        for role in roles
+    )
+
+
+Frozen = Callable[[Place, TuneSettings], bool]
+Factor = Callable[[Place, TuneSettings], float]
+
+
+def _nothing(place: Place, settings: TuneSettings) -> bool:
+    del place, settings
+    return False
+
+
+def _one(place: Place, settings: TuneSettings) -> float:
+    del place, settings
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to optimise.
+
+    Attributes:
+        name: What a user types.
+        summary: What it does, in a line.
+        rate: Learning rate where none is given.
+        frozen: Whether a parameter stays as it is.
+        factor: What a parameter's learning rate is multiplied by.
+        adapters: Whether LoRA adapters train in the weights' place.
+        equal_step: Whether every layer group makes the same relative step.
+        reads: Settings that only this condition reads.
+    """
+
+    name: str
+    summary: str
+    rate: float = FULL_RATE
+    frozen: Frozen = _nothing
+    factor: Factor = _one
+    adapters: bool = False
+    equal_step: bool = False
+    reads: frozenset[str] = frozenset()
+
+    def trained(self, where: Sequence[Place], settings: TuneSettings) -> Mapping[str, float]:
+        """The learning rate factor of each parameter that trains, by name.
+
+        Raises:
+            BadInputError: The condition leaves nothing to train, or needs a setting.
+        """
+        kept = {
+            place.role.name: self.factor(place, settings)
+            for place in where
+            if not self.frozen(place, settings)
+        }
+        if not kept:
+            msg = f"condition {self.name} freezes every parameter of this model"
+            raise BadInputError(msg, expected="something to train", hint="another --condition")
+        return kept
+
+
+CONDITIONS = Registry[Condition]("condition")
+
+
+def _decayed(place: Place, settings: TuneSettings) -> float:
+    """Decay per block from the top down; embeddings with the bottom block, heads with the top."""
+    if place.index is not None:
+        return float(settings.decay ** (place.blocks - 1 - place.index))
+    return float(settings.decay ** (place.blocks - 1)) if place.role.role == "embedding" else 1.0
+
+
+def _norm(place: Place, settings: TuneSettings) -> bool:
+    del settings
+    return place.role.role == "norm"
+
+
+def _lower(place: Place, settings: TuneSettings) -> bool:
+    del settings
+    return _below(place, place.blocks // 2)
+
+
+def _below_top(place: Place, settings: TuneSettings) -> bool:
+    top = settings.top
+    if top is None or not 0 < top <= place.blocks:
+        msg = "number of top blocks to train"
+        hint = f"--top M, with M from 1 to {place.blocks}"
+        raise BadInputError(msg, value=top, expected=f"1 to {place.blocks}", hint=hint)
+    return _below(place, place.blocks - top)
+
+
+def _below(place: Place, first: int) -> bool:
+    """Whether a parameter lies under block `first`; embeddings do."""
+    return place.role.role == "embedding" if place.index is None else place.index < first
+
+
+for _condition in (
+    Condition(
+        name="standard",
+        summary="all weights, learning rate decaying from the top block down",
+        factor=_decayed,
+        reads=frozenset({"decay"}),
+    ),
+    Condition(name="uniform", summary="all weights at one learning rate"),
+    Condition(
+        name="lora",
+        summary="LoRA adapters on all blocks, or where a placement says",
+        rate=LORA_RATE,
+        adapters=True,
+    ),
+    Condition(
+        name="frozen-norm", summary="all weights but those of normalisation layers", frozen=_norm
+    ),
+    Condition(
+        name="frozen-lower", summary="the upper half of the blocks, and the head", frozen=_lower
+    ),
+    Condition(
+        name="equal-step",
+        summary="all weights, every block's relative step the same",
+        equal_step=True,
+        reads=frozenset({"tau", "match_steps", "equal_step"}),
+    ),
+    Condition(
+        name="top-m",
+        summary="the top M blocks, and the head",
+        frozen=_below_top,
+        reads=frozenset({"top"}),
+    ),
+):
+    CONDITIONS.add(_condition.name, _condition)

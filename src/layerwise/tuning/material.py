@@ -1,0 +1,101 @@
+"""The data of a run: what is trained on, what is held out, and how examples become batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from layerwise.data.batches import Batch, BatchSet
+from layerwise.data.text import TextData
+from layerwise.errors import BadInputError
+from layerwise.models.load import LoadedModel
+from layerwise.objectives import Objective, decoder_start
+from layerwise.objectives.forward import refuse_too_long
+from layerwise.tuning.order import Forwards, held_out, order
+from layerwise.tuning.record import TuneSettings
+
+__all__ = ["Material", "gather"]
+
+#: Examples that are looked through at a time, to see which have something to predict.
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run is fed.
+
+    Attributes:
+        data: What was read, less what has nothing to predict.
+        batches: All of it as batches: its tokens, what was cut and what was dropped.
+        train: What is trained on.
+        held: What is held out; None without evaluation.
+        batches_of: What the objective makes of some examples under a seed, as one batch.
+    """
+
+    data: TextData
+    batches: BatchSet
+    train: TextData
+    held: TextData | None
+    batches_of: Callable[[TextData, int], Sequence[Batch]]
+
+    def forwards(self, settings: TuneSettings, *, steps: int, processes: int) -> Forwards:
+        """The forwards of the first `steps` steps of a run.
+
+        Raises:
+            DataError: There are fewer examples than a batch holds.
+        """
+        count = steps * settings.accumulation * processes
+        planned = order(
+            len(self.train), batch_size=settings.batch_size, forwards=count, seed=settings.seed
+        )
+        return Forwards(self.train, planned, batches_of=self.batches_of, seed=settings.seed)
+
+    def evaluation(self, settings: TuneSettings) -> Forwards | None:
+        """The forwards of an evaluation: always the same ones."""
+        if self.held is None:
+            return None
+        size, every = settings.batch_size, range(len(self.held))
+        cut = [tuple(every[i : i + size]) for i in range(0, len(every), size)]
+        if len(cut) > 1 and len(cut[-1]) == 1:  # One text has no other to be told from.
+            cut[-2:] = [(*cut[-2], *cut[-1])]
+        return Forwards(self.held, cut, batches_of=self.batches_of, seed=settings.seed)
+
+
+def gather(
+    loaded: LoadedModel, data: TextData, objective: Objective, settings: TuneSettings
+) -> Material:
+    """The data of a run.
+
+    Raises:
+        DataError: Nothing is left to train on.
+        BadInputError: Texts are longer than the model's positions, or a batch is too small.
+    """
+
+    def made(some: TextData, seed: int, size: int) -> BatchSet:
+        return objective.make_batches(
+            loaded.tokenizer,
+            some,
+            batch_size=size,
+            max_length=settings.max_length,
+            seed=seed,
+            kind=loaded.kind,
+            decoder_start=decoder_start(loaded.model),
+        )
+
+    batches = made(data, settings.seed, max(CHUNK, settings.batch_size))
+    refuse_too_long(loaded.model, batches.batches)
+    usable = sorted({int(i) for batch in batches.batches for i in batch.index})
+    kept = replace(data, examples=tuple(data.examples[i] for i in usable))
+    train, held = kept, None
+    if settings.eval_examples:
+        train, held = held_out(kept, examples=settings.eval_examples, seed=settings.seed)
+    if objective.coupled and settings.batch_size < 2:
+        message = f"batch size leaves {objective.name} nothing to compare a text with"
+        raise BadInputError(
+            message, value=settings.batch_size, expected="at least 2", hint="--batch-size N"
+        )
+    return Material(
+        data=kept,
+        batches=batches,
+        train=train,
+        held=held,
+        batches_of=lambda some, seed: made(some, seed, len(some)).batches,
+    )

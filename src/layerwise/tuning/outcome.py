@@ -1,0 +1,76 @@
+"""How a run went, out of its log."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import nn
+
+from layerwise.tuning.groups import LayerGroup
+from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneSettings
+from layerwise.tuning.steplog import Entry
+
+__all__ = ["group_records", "outcome"]
+
+
+def outcome(
+    settings: TuneSettings,
+    entries: Sequence[Entry],
+    *,
+    examples: int,
+    seconds: float,
+    peak_memory_bytes: int,
+    processes: int,
+    resumed_from: int | None,
+) -> TuneOutcome:
+    """The outcome of a run over `examples` training examples whose log is `entries`."""
+    losses = [e["loss"] for e in entries if "loss" in e]
+    evaluated = [e["eval_loss"] for e in entries if "eval_loss" in e]
+    seen = settings.steps * settings.batch_size * settings.accumulation * processes
+    return TuneOutcome(
+        steps=settings.steps,
+        examples=seen,
+        epochs=seen / examples,
+        loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        first_loss=losses[0],
+        seconds=seconds,
+        peak_memory_bytes=peak_memory_bytes,
+        processes=processes,
+        eval_loss=evaluated[-1] if evaluated else None,
+        first_eval_loss=evaluated[0] if evaluated else None,
+        resumed_from=resumed_from,
+    )
+
+
+def group_records(
+    model: nn.Module,
+    groups: Sequence[LayerGroup],
+    factors: Mapping[str, float],
+    settings: TuneSettings,
+    entries: Sequence[Entry],
+) -> tuple[GroupRecord, ...]:
+    """Each layer group with its size, its rate and the steps that it made."""
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    return tuple(_group(group, sizes, factors, settings, entries) for group in groups)
+
+
+def _group(
+    group: LayerGroup,
+    sizes: Mapping[str, int],
+    factors: Mapping[str, float],
+    settings: TuneSettings,
+    entries: Sequence[Entry],
+) -> GroupRecord:
+    trained = [n for n in group.parameters if n in factors]
+    ratios = [e["step_ratio"][group.name] for e in entries if group.name in e.get("step_ratio", {})]
+    low, middle, high = np.percentile(ratios, [5, 50, 95]).tolist() if ratios else (None,) * 3
+    rates = [factors[n] * (settings.learning_rate or 0.0) for n in trained]
+    return GroupRecord(
+        name=group.name,
+        row=group.row,
+        parameters=sum(sizes[n] for n in group.parameters),
+        trained=sum(sizes[n] for n in trained),
+        learning_rate=max(rates) if rates else None,
+        step_ratio=middle,
+        step_ratio_low=low,
+        step_ratio_high=high,
+    )
