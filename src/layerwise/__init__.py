@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         card,
         compare,
         place,
+        tune,
     )
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "card",
     "compare",
     "place",
+    "tune",
 ]
 
 

@@ -16,6 +16,7 @@ PUBLIC = [
     "card",
     "compare",
     "place",
+    "tune",
 ]
 
 

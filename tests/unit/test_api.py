@@ -65,7 +65,7 @@ def test_out_of_memory_says_what_to_make_smaller(monkeypatch, model_folder, text
     def full(*_args, **_options):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(api, "make_card", full)
+    monkeypatch.setattr(api.cards, "make_card", full)
     with pytest.raises(LayerwiseError, match="out of memory; try: a smaller --batch-size"):
         api.card(str(model_folder), str(text_file), examples=None)
 

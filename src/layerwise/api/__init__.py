@@ -10,6 +10,7 @@ from layerwise.api.cards import (
     place,
     verify,
 )
+from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
 from layerwise.errors import LayerwiseError
 from layerwise.placement import Comparison
@@ -27,5 +28,6 @@ __all__ = [
     "compare",
     "lora_config",
     "place",
+    "tune",
     "verify",
 ]

@@ -12,8 +12,9 @@ from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard, StackInfo
 from layerwise.data import TextData, read
 from layerwise.errors import LayerwiseError, ModelError, SchemaError
+from layerwise.models.kind import kind_of
 from layerwise.models.load import LoadedModel, load, load_skeleton
-from layerwise.objectives import resolve
+from layerwise.objectives import labels_for, resolve
 from layerwise.placement import Comparison
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.progress import Progress, silent
@@ -70,7 +71,8 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         exact_entropy: Take attention entropy from every query row, not from a sample.
         batch_size: Examples a batch; changes time and memory, not the numbers.
         max_length: Tokens that an example is cut at.
-        seed: Fixes the examples, the adapters' A, the sampled query rows and the bootstrap.
+        seed: Fixes the examples, what an objective hides or pairs, a head that is added, the
+            adapters' A, the sampled query rows and the bootstrap.
         text_column: The column that holds the text; found by its name where None.
         prompt_column: The column of what precedes the text, outside the loss.
         label_column: The column of the class.
@@ -101,11 +103,18 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     else:
         text = data
     loaded = (
-        load(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+        load(
+            model,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            labels=labels_for(objective, text),
+            seed=seed,
+        )
         if isinstance(model, str)
         else model
     )
-    loss = resolve(objective, kind=loaded.kind, data=text)
+    loss = resolve(objective, loaded=loaded, data=text)
     try:
         made = make_card(
             loaded,
@@ -200,11 +209,12 @@ def verify(
 
 
 def _skeleton(card: LayerCard, model: str | None, *, trust_remote_code: bool) -> LoadedModel:
-    """The card's model without its weights."""
+    """The card's model without its weights; which classes its head is for does not matter."""
+    labels = ("one", "other") if kind_of(card.model.architecture) == "classifier" else None
     revision = f"@{card.model.revision}" if card.model.revision else ""
     source = model or f"{card.model.source}{revision}"
     try:
-        return load_skeleton(source, trust_remote_code=trust_remote_code)
+        return load_skeleton(source, trust_remote_code=trust_remote_code, labels=labels)
     except ModelError as error:
         if model is not None or error.hint:
             raise

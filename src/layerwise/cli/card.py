@@ -9,7 +9,7 @@ import click
 from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.options import Names, common, reading, stacked
-from layerwise.cli.output import listed, say, talk
+from layerwise.cli.output import listed, say, short, talk
 from layerwise.files import prepare_output, write_files
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def card(model: str, data: str, **options: Any) -> None:
 
     Writes card.json, report.html and arrays.safetensors.
     """
-    out = options.pop("out") or Path(f"{_short(model)}-card")
+    out = options.pop("out") or Path(f"{short(model)}-card")
     overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
     if is_first():
         prepare_output(out, holds="card.json", overwrite=overwrite)
@@ -96,12 +96,6 @@ def card(model: str, data: str, **options: Any) -> None:
             _tell_of_older(out)
             human = [report.card_table(made), "", listed(paths)]
             say(form, human=human, json=files["card.json"])
-
-
-def _short(model: str) -> str:
-    """The last part of a model's name, without revision and suffix."""
-    last = Path(model.partition("@")[0]).resolve().name
-    return last.removesuffix(".gguf") or "model"
 
 
 def _tell_of_older(out: Path) -> None:

@@ -12,6 +12,7 @@ from layerwise.cli.compare import compare
 from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
+from layerwise.cli.tune import tune
 from layerwise.errors import LayerwiseError
 
 __all__ = ["commands", "main"]
@@ -37,7 +38,7 @@ def commands() -> None:
     """Where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (card, place, compare):
+for _command in (card, place, tune, compare):
     commands.add_command(_command)
 
 

@@ -18,7 +18,16 @@ from layerwise.progress import Progress, silent
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["Format", "complain", "listed", "progress_bar", "quiet_libraries", "say", "talk"]
+__all__ = [
+    "Format",
+    "complain",
+    "listed",
+    "progress_bar",
+    "quiet_libraries",
+    "say",
+    "short",
+    "talk",
+]
 
 T = TypeVar("T")
 
@@ -102,3 +111,9 @@ def progress_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
             yield item
             expected = (time.monotonic() - began) / done * max(total, done)
             bar.update(task, completed=done, visible=expected > PATIENCE)
+
+
+def short(model: str) -> str:
+    """The last part of a model's name, without revision and suffix."""
+    last = Path(model.partition("@")[0]).resolve().name
+    return last.removesuffix(".gguf") or "model"

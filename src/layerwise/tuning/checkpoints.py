@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there: saved with their hashes, checked before a run goes on."""
+"""Checkpoints that are whole or not there: sealed with their hashes, checked before use."""
 
 import json
 import logging
@@ -104,17 +104,13 @@ class Checkpoints:
         other = [k for k in keys if run.get(k) != self._run.get(k)]
         if other:
             shown = ", ".join(f"{k}={run.get(k)!r}, now {self._run.get(k)!r}" for k in other)
+            message = "checkpoint of another run"
             raise SchemaError(
-                "checkpoint of another run",
+                message,
                 value=shown,
                 expected=f"what {folder} was made with",
                 hint="the same options, or another --out",
             )
-
-    def remove(self) -> None:
-        """Delete every checkpoint of the run."""
-        for path in self.folder.glob("checkpoint-*"):
-            shutil.rmtree(path)
 
 
 def _refuse_damaged(files: Mapping[str, str], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The conditions that a model is fine-tuned under: what is frozen, and at which rate the rest moves.
+"""The conditions of fine-tuning: what is frozen, and at which rate the rest moves.
 
 As in arXiv 2604.17177, and `top-m`. A condition is data: which parameters stay as they are, by what
 factor each of the others' learning rate is scaled, whether LoRA takes the weights' place, and

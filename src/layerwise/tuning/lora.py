@@ -1,4 +1,4 @@
-"""LoRA adapters for a run: where they go when no card chose it, and how deep the backward then is."""
+"""LoRA for a run: where adapters go without a card, and how deep the backward then is."""
 
 from collections.abc import Sequence
 from dataclasses import replace

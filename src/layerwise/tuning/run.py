@@ -38,7 +38,7 @@ from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.steplog import Entry, StepLog, read_log
 from layerwise.tuning.trainer import ForwardTrainer
 
-__all__ = ["Tuned", "fine_tune"]
+__all__ = ["CHECKPOINTS", "LOG", "Keep", "Tuned", "fine_tune"]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,21 @@ CHECKPOINTS = "checkpoints"
 
 def _unheard(entry: Entry) -> None:
     del entry
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What becomes of a run on its way.
+
+    Attributes:
+        folder: Where the log and the checkpoints go; None keeps neither.
+        resume: Whether to go on from the last checkpoint in `folder`, if there is one.
+        on_step: Called with each line of the log as it comes.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    on_step: Callable[[Entry], None] = _unheard
 
 
 @dataclass(frozen=True)
@@ -93,9 +108,7 @@ def fine_tune(
     condition: str = "standard",
     settings: TuneSettings | None = None,
     placement: Placement | None = None,
-    folder: Path | None = None,
-    resume: bool = False,
-    on_step: Callable[[Entry], None] = _unheard,
+    keep: Keep | None = None,
 ) -> Tuned:
     """`loaded` after fine-tuning on `data`, changed in place.
 
@@ -108,9 +121,7 @@ def fine_tune(
         condition: How it is optimised; one of `CONDITIONS`.
         settings: The rest of how it is optimised; the defaults where None.
         placement: Where LoRA adapters go; only with the condition ``lora``.
-        folder: Where the log and the checkpoints go; None keeps neither.
-        resume: Whether to go on from the last checkpoint in `folder`, if there is one.
-        on_step: Called with each line of the log as it comes.
+        keep: Where the log and the checkpoints go; nowhere where None.
 
     Raises:
         BadInputError: A setting, the data or a checkpoint cannot be used.
@@ -129,7 +140,7 @@ def fine_tune(
         job = _Job(subject, objective, material, groups, settings, factors, None, run)
         if chosen.equal_step:
             job = replace(job, tau=settings.tau or _matched(job))
-        ended = _steps(job, folder=folder, resume=resume, on_step=on_step)
+        ended = _steps(job, keep or Keep())
     record = TuneRecord(
         model=described,
         data=data_info(data, material.batches, objective, max_length=settings.max_length),
@@ -168,7 +179,7 @@ def _completed(
     return replace(settings, learning_rate=settings.learning_rate or condition.rate)
 
 
-def _spec(  # noqa: PLR0913  # all that makes a run what it is
+def _spec(
     loaded: LoadedModel,
     data: TextData,
     objective: Objective,
@@ -228,12 +239,7 @@ def _matched(job: _Job) -> float:
     standard = CONDITIONS["standard"]
     factors = _factors(job.loaded, standard, settings)
     before = {k: v.clone() for k, v in job.loaded.model.state_dict().items()}
-    ended = _steps(
-        replace(job, settings=settings, factors=factors),
-        folder=None,
-        resume=False,
-        on_step=_unheard,
-    )
+    ended = _steps(replace(job, settings=settings, factors=factors), Keep())
     job.loaded.model.load_state_dict(before)
     tau = match_tau([entry["step_ratio"] for entry in ended.entries])
     log.info("tau matched to %.3g over %d steps of standard", tau, len(ended.entries))
@@ -249,31 +255,25 @@ class _Ended:
     notes: tuple[str, ...]
 
 
-def _steps(
-    job: _Job, *, folder: Path | None, resume: bool, on_step: Callable[[Entry], None]
-) -> _Ended:
+def _steps(job: _Job, keep: Keep) -> _Ended:
     """Train `job`'s model in place."""
     device = next(job.loaded.model.parameters()).device
-    checkpoints = Checkpoints(folder / CHECKPOINTS, job.run) if folder else None
-    last = checkpoints.latest() if checkpoints and resume else None
-    entries = read_log(folder / LOG, until=last[1]) if folder and last else []
-    with quiet(), _output(folder) as output, _trainable(job.loaded.model, job.factors):
-        with job.objective.prepare(job.loaded.model) as changed:
-            trainer = _trainer(job, output, checkpoints)
-            steplog = StepLog(
-                norms=lambda: trainer.group_norms,
-                file=folder / LOG if folder else None,
-                entries=entries,
-                on_step=on_step,
-                every=job.settings.log_every,
-            )
-            trainer.add_callback(steplog)
-            reset_peak_memory(device)
-            began = time.perf_counter()
-            trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
-            seconds = time.perf_counter() - began
-            if job.settings.eval_examples and steplog.entries[-1].get("eval_loss") is None:
-                trainer.evaluate()
+    checkpoints = Checkpoints(keep.folder / CHECKPOINTS, job.run) if keep.folder else None
+    last = checkpoints.latest() if checkpoints and keep.resume else None
+    with (
+        quiet(),
+        _output(keep.folder) as output,
+        _trainable(job.loaded.model, job.factors),
+        job.objective.prepare(job.loaded.model) as changed,
+    ):
+        trainer = _trainer(job, output, checkpoints)
+        steplog = _steplog(job, trainer, keep, until=last[1] if last else 0)
+        reset_peak_memory(device)
+        began = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
+        seconds = time.perf_counter() - began
+        if job.settings.eval_examples and "eval_loss" not in steplog.entries[-1]:
+            trainer.evaluate()
     job.loaded.model.eval()
     made = outcome(
         job.settings,
@@ -285,6 +285,20 @@ def _steps(
         resumed_from=last[1] if last else None,
     )
     return _Ended(steplog.entries, made, tuple(changed))
+
+
+def _steplog(job: _Job, trainer: ForwardTrainer, keep: Keep, *, until: int) -> StepLog:
+    """The log of `trainer`'s run, going on from step `until`."""
+    file = keep.folder / LOG if keep.folder else None
+    steplog = StepLog(
+        norms=lambda: trainer.group_norms,
+        file=file,
+        entries=read_log(file, until=until) if file and until else [],
+        on_step=keep.on_step,
+        every=job.settings.log_every,
+    )
+    trainer.add_callback(steplog)
+    return steplog
 
 
 @contextmanager

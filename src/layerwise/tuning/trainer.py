@@ -134,9 +134,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         flat = [x for part in every for x in part]
         metrics = {"eval_loss": sum(flat) / len(flat)}
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _eval_losses(self, forward: Forward) -> Tensor:
@@ -196,9 +194,11 @@ def _first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Calla
 
     named = dict(model.named_modules())
     parameters = dict(model.named_parameters())
-    for group in groups:
-        if any(not bool(parameters[n].isfinite().all()) for n in group.parameters):
-            bad.append(group.name)
+    bad += [
+        group.name
+        for group in groups
+        if any(not bool(parameters[n].isfinite().all()) for n in group.parameters)
+    ]
     handles = [
         named[g.name].register_forward_hook(watch(g.name)) for g in groups if g.row is not None
     ]

@@ -1,0 +1,136 @@
+"""Fine-tuning, from what a user names."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from layerwise.data import TextData, read
+from layerwise.errors import LayerwiseError, UnknownNameError
+from layerwise.files import prepare_output
+from layerwise.models.load import LoadedModel, load
+from layerwise.objectives import resolve
+from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.placement.rows import parse_rows
+from layerwise.tuning.record import TuneSettings
+
+if TYPE_CHECKING:
+    from layerwise.tuning.run import Tuned
+
+__all__ = ["tune"]
+
+
+def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
+    model: str | LoadedModel,
+    data: str | TextData,
+    *,
+    condition: str | None = None,
+    placement: Placement | Path | str | Sequence[int | PlacedBlock] | None = None,
+    objective: str = "auto",
+    out: Path | str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    examples: int | None = None,
+    text_column: str | None = None,
+    prompt_column: str | None = None,
+    label_column: str | None = None,
+    where: Sequence[str] = (),
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+    **settings: Any,
+) -> "Tuned":
+    """`model` after fine-tuning on `data` under a condition: `.loaded`, `.record` and `.log`.
+
+    Args:
+        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or one loaded before,
+            which is then changed in place.
+        data: A file, folder, hub data set or ``demo``; or text read before.
+        condition: How it is optimised: ``standard``, ``uniform``, ``lora``, ``frozen-norm``,
+            ``frozen-lower``, ``equal-step`` or ``top-m``. None takes ``lora`` where there is a
+            placement, else ``standard``.
+        placement: Where LoRA goes: a placement, the file that holds one, or blocks (``"3,7,11"``).
+            All blocks where None.
+        objective: The loss; ``auto`` takes the one that the model's head and the columns call for.
+        out: A folder for the result, ``tune.json``, ``log.jsonl`` and checkpoints; None keeps none.
+        resume: Go on from the last checkpoint in `out`, if there is one.
+        overwrite: Replace a result that `out` holds.
+        examples: How many examples to draw from `data`; None takes all.
+        text_column: The column that holds the text; found by its name where None.
+        prompt_column: The column of what precedes the text, outside the loss.
+        label_column: The column of the class.
+        where: ``COLUMN=VALUE`` conditions on the rows that are read.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        trust_remote_code: Whether code that a model's repository brings may run.
+        on_step: Called with each line of the log as it comes.
+        settings: Fields of `TuneSettings`: ``steps``, ``learning_rate``, ``batch_size``, ``seed``,
+            ``tau`` and the rest.
+
+    Raises:
+        BadInputError: Something named cannot be used; the message says what to type.
+        NonFiniteError: A loss or gradient is NaN or infinite; the last checkpoint stays.
+        OutputError: `out` holds a result, or cannot be written.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.tuning.results import RECORD, save
+    from layerwise.tuning.run import Keep, fine_tune
+
+    chosen = _settings(settings)
+    folder = Path(out) if out is not None else None
+    if folder is not None:
+        prepare_output(folder, holds=RECORD, overwrite=overwrite)
+    text = data
+    if isinstance(text, str):
+        text = read(
+            text,
+            text_column=text_column,
+            prompt_column=prompt_column,
+            label_column=label_column,
+            where=where,
+            examples=examples,
+            seed=chosen.seed,
+        )
+    loaded = model
+    if isinstance(loaded, str):
+        loaded = load(loaded, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    try:
+        tuned = fine_tune(
+            loaded,
+            text,
+            resolve(objective, kind=loaded.kind, data=text),
+            condition=condition or ("lora" if placement is not None else "standard"),
+            settings=chosen,
+            placement=_placement(placement, loaded),
+            keep=Keep(folder, resume, on_step or (lambda _: None)),
+        )
+    except torch.OutOfMemoryError as error:
+        msg = "out of memory"
+        hint = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
+        raise LayerwiseError(msg, hint=hint) from error
+    return tuned if folder is None else save(tuned, folder)
+
+
+def _settings(given: dict[str, Any]) -> TuneSettings:
+    known = [field.name for field in fields(TuneSettings)]
+    for name in given:
+        if name not in known:
+            kind = "setting"
+            raise UnknownNameError(kind, value=name, known=known)
+    return TuneSettings(**given)
+
+
+def _placement(
+    given: Placement | Path | str | Sequence[int | PlacedBlock] | None, loaded: LoadedModel
+) -> Placement | None:
+    """The placement that `given` means, made for `loaded` where it names blocks alone."""
+    from layerwise.tuning.lora import placed_on
+
+    if given is None or isinstance(given, Placement):
+        return given
+    if isinstance(given, Path) or (isinstance(given, str) and Path(given).exists()):
+        return Placement.load(Path(given))
+    return placed_on(loaded, parse_rows(given) if isinstance(given, str) else given)

@@ -1,0 +1,180 @@
+"""`layerwise tune MODEL DATA`: fine-tune under a condition and placement."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerwise.cli.interrupt import importing
+from layerwise.cli.launch import is_first, together
+from layerwise.cli.live import live
+from layerwise.cli.options import common_with, reading, stacked
+from layerwise.cli.output import listed, say, short, talk
+from layerwise.cli.summary import tune_table
+
+__all__ = ["training", "tune"]
+
+EXAMPLES = """\b
+Examples:
+  layerwise tune demo demo --where source=rotten_tomatoes --steps 60 --batch-size 8
+  layerwise tune org/model chats.jsonl --placement model-card/placement.json
+  layerwise tune org/model reviews.csv --condition equal-step --tau 1e-3 --out runs/equal
+  torchrun --nproc-per-node 2 -m layerwise tune org/model data.jsonl --save-every 50
+"""
+
+#: How a run is optimised, as `control` takes it too.
+training = stacked(
+    click.option(
+        "--objective",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="The loss; auto takes what the model's head and the columns call for.",
+    ),
+    click.option(
+        "--steps",
+        type=click.IntRange(min=1),
+        default=100,
+        show_default=True,
+        metavar="N",
+        help="Optimizer steps.",
+    ),
+    click.option(
+        "--learning-rate",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="RATE",
+        help="The top rate.  [default: 2e-5; 2e-4 for lora]",
+    ),
+    click.option(
+        "--accumulation",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Batches that one step sums up.",
+    ),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(min=0),
+        default=0.01,
+        show_default=True,
+        metavar="X",
+        help="AdamW's.",
+    ),
+    click.option(
+        "--max-grad-norm",
+        type=click.FloatRange(min=0, min_open=True),
+        default=1.0,
+        show_default=True,
+        metavar="X",
+        help="Gradients are clipped at this norm.",
+    ),
+    click.option(
+        "--decay",
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        default=0.95,
+        show_default=True,
+        metavar="X",
+        help="Rate per block from the top down, under standard.",
+    ),
+    click.option(
+        "--tau",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="X",
+        help="Relative step under equal-step.  [default: matched to standard]",
+    ),
+    click.option(
+        "--match-steps",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        metavar="N",
+        help="Steps of standard that the match looks at.",
+    ),
+    click.option(
+        "--equal-step",
+        type=click.Choice(["exact", "sampled", "copy"]),
+        default="exact",
+        show_default=True,
+        help="How equal-step takes its norms.",
+    ),
+    click.option("--bf16", is_flag=True, help="Forward and backward under bfloat16 autocast."),
+    click.option(
+        "--gradient-checkpointing", is_flag=True, help="Recompute activations in the backward."
+    ),
+)
+
+
+@click.command("tune", short_help="Fine-tune a model under a condition.", epilog=EXAMPLES)
+@click.argument("model")
+@click.argument("data")
+@common_with(batch_size=32, examples=None)
+@reading
+@click.option(
+    "--condition",
+    metavar="NAME",
+    help="standard, uniform, lora, frozen-norm, frozen-lower, equal-step or top-m.  "
+    "[default: standard; lora with a placement]",
+)
+@click.option("--placement", metavar="FILE|3,7,11", help="Where LoRA goes.  [default: all blocks]")
+@click.option("--top", type=int, metavar="M", help="Blocks that train under top-m.")
+@training
+@click.option(
+    "--save-every",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Steps between checkpoints; 0 keeps none.",
+)
+@click.option(
+    "--eval-examples",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Examples held out for evaluation.",
+)
+@click.option(
+    "--eval-every",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Steps between evaluations; 0 evaluates at the start and the end.",
+)
+@click.option(
+    "--log-every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Steps between lines of log.jsonl.",
+)
+@click.option(
+    "--track",
+    type=click.Choice(["trackio", "wandb", "tensorboard"]),
+    help="Report to an experiment tracker too.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+def tune(model: str, data: str, **options: Any) -> None:
+    """Fine-tune MODEL on DATA under a condition: what is frozen, what moves, at which rate.
+
+    MODEL and DATA are as for `layerwise card`. With a placement, LoRA goes only there.
+
+    Writes the model or adapter, tune.json and log.jsonl.
+    """
+    condition, placement = options["condition"], options["placement"]
+    out = options.pop("out") or Path(
+        f"{short(model)}-{condition or ('lora' if placement else 'standard')}"
+    )
+    form = options.pop("form")
+    with importing():
+        from layerwise import api
+    with talk(form), together(options.pop("device")) as device:
+        with live(form, options["steps"]) as on_step:
+            tuned = api.tune(model, data, out=out, device=device, on_step=on_step, **options)
+        if is_first():
+            written = [out / name for name in (*tuned.record.files, "tune.json", "log.jsonl")]
+            human = [tune_table(tuned.record), "", listed(written)]
+            say(form, human=human, json=tuned.record.to_json())
