@@ -1,6 +1,6 @@
 """Adapters on a model that stays what it was: attached unmerged, switched off, looked into."""
 
-import logging
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
+from peft import PeftConfig, PeftModel
+from peft.tuners.lycoris_utils import LycorisLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors import SafetensorError
@@ -27,10 +27,10 @@ __all__ = [
     "base_of",
     "disabled",
     "has_adapters",
+    "inseparable",
     "untrained_modules",
 ]
 
-_LOG = logging.getLogger(__name__)
 # What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
 _UNFIT = (
     AttributeError,
@@ -42,6 +42,20 @@ _UNFIT = (
     ValueError,
 )
 
+# How LoRA may start without changing the base's weights, and of these the ways that start at B = 0.
+_BESIDE = {"True", "False", "gaussian", "eva", "orthogonal"}
+_ZERO = {"True", "gaussian", "eva"}
+_NAME = "default"
+# What an adapted module may hold, the first that it has telling, and its value at the start.
+_STARTS: tuple[tuple[tuple[str, ...], float], ...] = (
+    (("lora_E",), 0.0),
+    (("lora_B", "lora_embedding_A"), 0.0),
+    (("ia3_l",), 1.0),
+    (("oft_R",), 0.0),
+    (("boft_R",), 0.0),
+    (("vera_lambda_b",), 0.0),
+)
+
 
 def attach(loaded: LoadedModel, folder: Path) -> LoadedModel:
     """`loaded` with the adapter in `folder` on it, not merged: `disabled` gives the base back.
@@ -50,18 +64,17 @@ def attach(loaded: LoadedModel, folder: Path) -> LoadedModel:
     The tokenizer is the adapter's own where its folder holds one.
 
     Raises:
-        ModelError: The adapter cannot be read, does not fit, or is not one of modules (a soft
-            prompt, say).
+        ModelError: The adapter cannot be read, does not fit, cannot be switched off, or is not one
+            of modules (a soft prompt, say).
     """
     source = resolve(str(folder))
-    try:
-        report = loaded.model.load_adapter(str(source.folder))
-    except _UNFIT as error:
-        why = one_line(error, limit=160)
-        msg = f"adapter that cannot be attached ({type(error).__name__}: {why})"
-        expected = f"an adapter of modules, for {loaded.source}"
-        raise ModelError(msg, value=source.name, expected=expected) from error
-    missing = sorted(getattr(report, "missing_keys", ()))
+    _refuse_inseparable(inseparable(folder), source.name)
+    with _fitting(source.name, loaded.source):
+        config = PeftConfig.from_pretrained(str(source.folder))
+        config.inference_mode = True
+        # It puts the adapter's modules into the very model that it is given.
+        report = PeftModel(loaded.model, config, _NAME).load_adapter(str(source.folder), _NAME)
+    missing = sorted(report.missing_keys)
     if missing or not has_adapters(loaded.model):
         msg = "adapter that does not fit its base model"
         lacking = f"weights for {', '.join(missing[:3])}" if missing else "modules to adapt"
@@ -79,6 +92,46 @@ def attach(loaded: LoadedModel, folder: Path) -> LoadedModel:
         revision=source.revision,
         files={**loaded.files, **hashes(source)},
     )
+
+
+@contextmanager
+def _fitting(adapter: str, base: str) -> Iterator[None]:
+    """Whatever PEFT raises on an adapter that does not fit, as one `ModelError` that names it."""
+    try:
+        with warnings.catch_warnings():
+            # It sets the flag for transposed weights (GPT-2) by itself, and says so.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            yield
+    except _UNFIT as error:
+        why = f"{type(error).__name__}: {one_line(error, limit=160)}"
+        msg = f"adapter that cannot be attached ({why})"
+        expected = f"an adapter of modules, for {base}"
+        raise ModelError(msg, value=adapter, expected=expected) from error
+
+
+def inseparable(folder: Path) -> str:
+    """Why the adapter in `folder` cannot be switched off to get its base back; empty if it can.
+
+    Raises:
+        ModelError: Its configuration cannot be read.
+    """
+    with _fitting(str(folder), "a model"):
+        return _why_inseparable(PeftConfig.from_pretrained(str(folder)))
+
+
+def _why_inseparable(config: Any) -> str:
+    if str(getattr(config, "bias", "none")) != "none":
+        return "it trained its base's biases in place"
+    start = str(getattr(config, "init_lora_weights", True))
+    return "" if start in _BESIDE else f"its start ({start}) changed its base's weights"
+
+
+def _refuse_inseparable(why: str, adapter: str) -> None:
+    if why:
+        msg = f"adapter that cannot be switched off: {why}"
+        hint = "name the base model and the adapter as two models"
+        expected = "an adapter that leaves its base as it was"
+        raise ModelError(msg, value=adapter, expected=expected, hint=hint)
 
 
 def base_of(model: nn.Module) -> nn.Module:
@@ -105,9 +158,10 @@ def disabled(model: nn.Module) -> Iterator[None]:
     copied. What was merged into the base stays unmerged after.
 
     Raises:
-        ModelError: The adapter also trained the base's biases, in place: the base is gone.
+        ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
-    _refuse_trained_biases(model)
+    for name, config in _configs(model).items():
+        _refuse_inseparable(_why_inseparable(config), name)
     switches = [(module, bool(module.disable_adapters)) for module in _switches(model)]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -121,15 +175,6 @@ def disabled(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def _refuse_trained_biases(model: nn.Module) -> None:
-    trained = {str(getattr(config, "bias", "none")) for config in _configs(model).values()}
-    if trained - {"none"}:
-        msg = "adapter that trained its base's biases in place"
-        hint = "name the base model and the adapter as two models"
-        expected = "an adapter that leaves its base as it was (bias='none')"
-        raise ModelError(msg, value="/".join(sorted(trained)), expected=expected, hint=hint)
-
-
 def _configs(model: nn.Module) -> Mapping[str, Any]:
     found = getattr(model, "peft_config", None)
     return found if isinstance(found, Mapping) else {}
@@ -138,9 +183,9 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
     """The base model's names of the modules whose adapter is still what it was at the start.
 
-    For LoRA, those whose B is all zero, an embedding's B included; for AdaLoRA, E; for IA3, scales
-    that are all one; for the other kinds, those whose change of the weight is all zero. What
-    starts at something else (PiSSA, OLoRA) counts as trained: see `adapter_notes`.
+    For LoRA, those whose B is all zero (PEFT lets an embedding's A start at zero instead); for
+    AdaLoRA E, for OFT and BOFT R, for VeRA b; for IA3, scales that are all one; for LoHa and LoKr,
+    those whose change of the weight is all zero. What `adapter_notes` names counts as trained.
     """
     return tuple(name for name, layer in _layers(model) if _is_untrained(layer) is True)
 
@@ -152,9 +197,11 @@ def adapter_notes(model: nn.Module) -> tuple[str, ...]:
     if unsure:
         notes.append(f"whether these adapters ever trained cannot be told: {', '.join(unsure)}")
     starts = (getattr(c, "init_lora_weights", True) for c in _configs(model).values())
-    odd = sorted({str(start) for start in starts} - {"True", "gaussian", "eva"})
+    odd = sorted({str(start) for start in starts} - _ZERO)
     if odd:
-        notes.append(f"an adapter that starts from {', '.join(odd)} counts as trained")
+        notes.append(
+            f"adapters that start otherwise than at zero ({', '.join(odd)}) count as trained"
+        )
     return tuple(notes)
 
 
@@ -171,24 +218,23 @@ def _unsure(layer: Any) -> bool:
 
 def _is_untrained(layer: Any) -> bool | None:
     """Whether no active adapter of `layer` moved from its start; None where it cannot be told."""
-    if isinstance(layer, LoraLayer):
-        name = "lora_E" if hasattr(layer, "lora_E") else "lora_B"
-        return _all(_held(layer, (name, "lora_embedding_B")), value=0.0)
-    if hasattr(layer, "ia3_l"):
-        return _all(_held(layer, ("ia3_l",)), value=1.0)
-    if not hasattr(layer, "get_delta_weight"):
-        return None
-    return _all((layer.get_delta_weight(name) for name in layer.active_adapters), value=0.0)
+    if isinstance(layer, LycorisLayer):
+        return _all((layer.get_delta_weight(name) for name in layer.active_adapters), value=0.0)
+    for names, value in _STARTS:
+        held = list(_held(layer, names))
+        if held:
+            return _all(held, value=value)
+    return None
 
 
 def _held(layer: Any, names: Iterable[str]) -> Iterator[torch.Tensor]:
     """The tensors that the active adapters keep under `names`."""
     for name in names:
-        held = getattr(layer, name, {})
+        found = getattr(layer, name, {})
         for adapter in layer.active_adapters:
-            if adapter in held:
-                found = held[adapter]
-                yield found.weight if isinstance(found, nn.Module) else found
+            if adapter in found:
+                kept: Any = found[adapter]
+                yield kept.weight if isinstance(kept, nn.Module) else kept
 
 
 def _all(tensors: Iterable[torch.Tensor], *, value: float) -> bool:
