@@ -1,14 +1,28 @@
 """Records as tables, charts and one self-contained HTML file."""
 
 from layerwise.report.charts_card import charts, export_charts
+from layerwise.report.charts_control import control_charts, export_control_charts
+from layerwise.report.charts_profile import export_profile_charts, profile_charts
 from layerwise.report.page_card import card_html
+from layerwise.report.page_control import control_html
+from layerwise.report.page_profile import profile_html
 from layerwise.report.table_card import card_table, compare_table, coverage_table
+from layerwise.report.table_control import control_table
+from layerwise.report.table_profile import profile_table
 
 __all__ = [
     "card_html",
     "card_table",
     "charts",
     "compare_table",
+    "control_charts",
+    "control_html",
+    "control_table",
     "coverage_table",
     "export_charts",
+    "export_control_charts",
+    "export_profile_charts",
+    "profile_charts",
+    "profile_html",
+    "profile_table",
 ]

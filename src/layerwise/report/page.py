@@ -17,11 +17,28 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from layerwise.card.record import ModelInfo
+from layerwise.profile.record import ProbeInfo
 from layerwise.provenance import Provenance
+from layerwise.report.columns import number_style
 from layerwise.report.drawing import PAGE, Rows, Spec, chart_config
 from layerwise.report.text import shown, visible
 
-__all__ = ["Figure", "Made", "Pairs", "figures", "pairs", "render"]
+__all__ = [
+    "Cell",
+    "Figure",
+    "Grid",
+    "Made",
+    "Numbers",
+    "Pairs",
+    "figures",
+    "heat",
+    "model_pairs",
+    "number_grid",
+    "pairs",
+    "probe_facts",
+    "render",
+]
 
 Pairs = list[tuple[str, str]]
 
@@ -34,6 +51,40 @@ class Figure:
     title: str
     caption: str
     summary: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A block in a drawn stack: its number, and CSS classes."""
+
+    index: int
+    look: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of numbers.
+
+    Attributes:
+        name: Of its section, for who moves by headings.
+        first: What the first column is headed with.
+        columns: Title and unit of each of the others.
+        rows: Head of the row, whether it is marked, and its cells.
+    """
+
+    name: str
+    first: str
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[str, bool, Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column of a `Grid`: title, what the numbers are of, and the numbers."""
+
+    title: str
+    of: str
+    values: Sequence[float | None]
 
 
 @dataclass(frozen=True)
@@ -84,6 +135,56 @@ def _versions(made: Provenance) -> list[tuple[str, object]]:
         ("Device", made.device),
         ("Created", made.created),
     ]
+
+
+def model_pairs(model: ModelInfo) -> Pairs:
+    """What is known of a model, by label."""
+    shapes = (f"{s.blocks} blocks of {s.block_class} in {s.name}" for s in model.stacks)
+    return pairs(
+        [
+            ("Source", model.source),
+            ("Revision", model.revision),
+            ("Base model", model.base),
+            ("Architecture", model.architecture),
+            ("Parameters", f"{model.parameters:,}"),
+            ("Stacks", "; ".join(shapes)),
+        ]
+    )
+
+
+def probe_facts(probes: ProbeInfo) -> list[tuple[str, object]]:
+    """What two models were shown and how they were compared, by label."""
+    return [
+        ("Probes", probes.source),
+        ("Probes SHA-256", probes.sha256),
+        ("Shown", f"{probes.inputs:,} inputs, {probes.tokens:,} tokens, {probes.max_length} each"),
+        ("Bootstrap", f"{probes.bootstrap} resamples"),
+        ("Shared PCA", f"{probes.pca_components} components"),
+        ("Seed", probes.seed),
+    ]
+
+
+def number_grid(
+    name: str, first: str, heads: Sequence[tuple[str, str]], columns: Sequence[Numbers]
+) -> Grid:
+    """A table of `columns`, each in one style; `heads` are rows' names and their depth, if any."""
+    styles = [number_style(column.values) for column in columns]
+    units = [
+        " ".join(filter(None, (style.suffix, column.of)))
+        for style, column in zip(styles, columns, strict=True)
+    ]
+    rows = []
+    for number, (head, depth) in enumerate(heads):
+        cells = (s.text(c.values[number]) for s, c in zip(styles, columns, strict=True))
+        rows.append((head, bool(depth), [depth, *cells]))
+    titles = [(column.title, unit) for column, unit in zip(columns, units, strict=True)]
+    return Grid(name, first, [("Depth", ""), *titles], rows)
+
+
+def heat(values: Mapping[int, float], *, most: float) -> list[Cell]:
+    """A cell for each block (its index to a number), the darker the nearer to `most`."""
+    shares = {i: value / most if most > 0 else 0.0 for i, value in values.items()}
+    return [Cell(index, f"heat-{round(10 * share)}") for index, share in shares.items()]
 
 
 def figures(

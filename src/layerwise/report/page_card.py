@@ -11,7 +11,7 @@ from layerwise.placement.record import Placement
 from layerwise.report.charts_card import SIGNALS, charts
 from layerwise.report.columns import COLUMNS, Column, number_style, quantity
 from layerwise.report.drawing import PAGE
-from layerwise.report.page import Made, figures, render
+from layerwise.report.page import Cell, Made, figures, render
 from layerwise.report.text import (
     adapted_rows,
     block_text,
@@ -116,18 +116,12 @@ def _percent(ratio: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    index: int
-    look: str
-
-
-@dataclass(frozen=True)
 class _DrawnStack:
     label: str
     about: str
     summary: str
     series: int
-    cells: tuple[_Cell, ...]
+    cells: tuple[Cell, ...]
 
 
 def _stacks(card: LayerCard, adapted: set[int], gain: set[int]) -> list[_DrawnStack]:
@@ -135,7 +129,7 @@ def _stacks(card: LayerCard, adapted: set[int], gain: set[int]) -> list[_DrawnSt
     drawn = []
     for number, stack in enumerate(card.model.stacks):
         rows = [row for row, layer in enumerate(card.layers) if layer.stack == stack.name]
-        cells = tuple(_Cell(card.layers[r].index, _look(r, adapted, gain)) for r in rows)
+        cells = tuple(Cell(card.layers[r].index, _look(r, adapted, gain)) for r in rows)
         blocks = "block" if stack.blocks == 1 else "blocks"
         about = f"{stack.blocks} {blocks} of {shown(stack.block_class)}, {stack.residual} residual"
         marked = [row for row in rows if row in adapted]

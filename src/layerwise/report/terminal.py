@@ -102,18 +102,16 @@ def _ascii_bar(share: float, width: int) -> str:
 
 
 def sparkline(
-    values: Sequence[float], width: int, room: Room, *, floor: float | None = 0.0
+    values: Sequence[float], width: int, room: Room, *, most: float, style: str = "cyan"
 ) -> Text:
-    """`values` as a row of at most `width` levels, from `floor` (None: the least) to the largest.
+    """`values` as a row of at most `width` levels, from 0 to `most`.
 
     Where there are more values than characters, each character is the largest of its share.
     """
     levels = _ASCII_LEVELS if room.ascii_only else _LEVELS
     kept = _fewer(values, width)
-    low = min(kept, default=0.0) if floor is None else floor
-    span = max(kept, default=0.0) - low
-    signs = (levels[round((max(v, low) - low) / span * 7)] if span > 0 else levels[0] for v in kept)
-    return Text("".join(signs), style="cyan")
+    signs = (levels[min(round(max(v, 0.0) / most * 7), 7)] if most > 0 else levels[0] for v in kept)
+    return Text("".join(signs), style=style)
 
 
 def _fewer(values: Sequence[float], most: int) -> list[float]:

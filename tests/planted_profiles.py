@@ -1,0 +1,211 @@
+"""Profiles and controls made by hand, whose numbers are known, for tests of what reads them."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from layerwise.card.record import DataInfo, ModelInfo, StackInfo
+from layerwise.profile.record import (
+    Control,
+    ControlRun,
+    DepthChange,
+    ProbeInfo,
+    Profile,
+    ReadoutProfile,
+    Slope,
+    StepSizes,
+)
+from layerwise.provenance import Provenance
+
+COMMAND = "layerwise profile demo tuned --out moved"
+DEPTHS = (0.10, 0.25, 0.40, 0.60, 0.75, 0.90, 1.00)
+READOUTS = {"hf": 1.0, "residual": 0.9, "normed": 1.05}
+PROVENANCE = Provenance(
+    layerwise="0.1.0",
+    torch="2.13.0",
+    transformers="5.23.0",
+    peft="0.21.2",
+    python="3.11.7",
+    git="9da5fa2c" * 5,
+    device="cpu (2 threads)",
+    command=COMMAND,
+    created="2026-01-01T12:00:00+00:00",
+)
+
+
+def planted_model(source, *, blocks, stack="model.layers", base=None, digest="5a"):
+    """A model of one stack; `digest` is repeated into the hash of its file."""
+    return ModelInfo(
+        source=source,
+        architecture="LlamaForCausalLM",
+        parameters=134_515_008,
+        stacks=(StackInfo(stack, blocks, "LlamaDecoderLayer", "sequential"),),
+        files={"model.safetensors": digest * 32},
+        base=base,
+    )
+
+
+def planted_change(relative, index, *, steepness, scale, noise):
+    """The change at one depth: Procrustes `scale` times 0.05 + steepness x relative^2."""
+    procrustes = scale * (0.05 + steepness * relative**2)
+    return DepthChange(
+        relative=relative,
+        index=index,
+        procrustes=procrustes,
+        cka=0.6 * procrustes**2,
+        rsa=0.9 * procrustes**2,
+        shared_pca_cka=0.55 * procrustes**2,
+        noise=noise,
+    )
+
+
+def planted_readout(*, blocks, steepness, scale, noise=0.004, spread=0.03):
+    """A readout's profile; its slopes are those of its own seven depths."""
+    options = {"steepness": steepness, "scale": scale, "noise": noise}
+    every = tuple(planted_change((i + 1) / blocks, i, **options) for i in range(blocks))
+    index = [max(1, int(np.floor(r * blocks + 0.5))) - 1 for r in DEPTHS]
+    seven = tuple(replace(every[i], relative=r) for r, i in zip(DEPTHS, index, strict=True))
+    slopes = {
+        key: float(np.polyfit(DEPTHS, [getattr(d, key) for d in seven], 1)[0])
+        for key in ("procrustes", "cka", "rsa")
+    }
+    total = sum(d.cka for d in seven)
+    return ReadoutProfile(
+        depths=seven,
+        blocks=every,
+        slope=slopes["procrustes"],
+        slope_low=slopes["procrustes"] - spread,
+        slope_high=slopes["procrustes"] + spread,
+        cka_slope=slopes["cka"],
+        rsa_slope=slopes["rsa"],
+        width=tuple(d.cka / total for d in seven) if total > 0 else (),
+        noise_floor=noise,
+    )
+
+
+def planted_profile(
+    *,
+    blocks=30,
+    steepness=0.35,
+    scales=None,
+    readout="hf",
+    before="SmolLM2-135M-Instruct.Q4_K_M.gguf",
+    after="/runs/standard/model",
+    stack="model.layers",
+    command=COMMAND,
+    untrained=(),
+    notes=(),
+    noise=0.004,
+    spread=0.03,
+):
+    """A profile of one stack; `scales` gives each readout's factor."""
+    readouts = {
+        name: planted_readout(
+            blocks=blocks, steepness=steepness, scale=scale, noise=noise, spread=spread
+        )
+        for name, scale in (READOUTS if scales is None else scales).items()
+    }
+    return Profile(
+        before=planted_model(before, blocks=blocks, stack=stack),
+        after=planted_model(after, blocks=blocks, stack=stack, base=before, digest="c7"),
+        stack=stack,
+        probes=ProbeInfo(
+            source="the package's probes",
+            sha256="3f" * 32,
+            inputs=290,
+            tokens=3412,
+            max_length=64,
+            bootstrap=1000,
+            pca_components=256,
+            seed=0,
+        ),
+        readout=readout,
+        readouts=readouts,
+        provenance=replace(PROVENANCE, command=command),
+        untrained_modules=tuple(untrained),
+        notes=tuple(notes),
+        **vars(readouts[readout]),
+    )
+
+
+def still_profile(**options):
+    """A profile of two equal models."""
+    return planted_profile(scales=dict.fromkeys(READOUTS, 0.0), noise=0.0, spread=0.0, **options)
+
+
+def planted_steps(*, blocks, low, high, asked=None, stack="model.layers"):
+    """Step sizes from `low` at the input to `high` at the output, evenly on a log scale."""
+    medians = np.geomspace(low, high, blocks)
+    groups = tuple(
+        StepSizes(f"{stack}.{row}", row, asked, float(m), 0.8 * float(m), 1.3 * float(m))
+        for row, m in enumerate(medians)
+    )
+    return (*groups, StepSizes("rest", None, asked, low, 0.7 * low, 1.4 * low))
+
+
+def planted_run(seed, *, blocks, steepness, equal, steps, losses, **options):
+    """Both conditions from one seed; `equal` is the steepness under equal-step."""
+    standard = planted_profile(blocks=blocks, steepness=steepness + 0.02 * seed, **options)
+    equal_step = planted_profile(
+        blocks=blocks,
+        steepness=equal - 0.015 * seed,
+        **(options | {"after": "/runs/equal-step/model"}),
+    )
+    tau = 1.25e-4
+    made = (
+        planted_steps(blocks=blocks, low=6e-5, high=4.1e-4),
+        planted_steps(blocks=blocks, low=tau, high=tau, asked=tau),
+    )
+    return ControlRun(
+        seed=seed,
+        standard=standard,
+        equal_step=equal_step,
+        ratio=equal_step.slope / standard.slope if standard.slope else None,
+        verdict="intrinsic" if equal_step.slope_low > 0 else "artefact",
+        tau=tau,
+        standard_steps=made[0] if steps else (),
+        equal_step_steps=made[1] if steps else (),
+        standard_loss=2.314 + 0.01 * seed if losses else None,
+        equal_step_loss=2.402 + 0.01 * seed if losses else None,
+    )
+
+
+def planted_control(
+    *,
+    blocks=30,
+    seeds=(0, 1, 2),
+    steepness=0.35,
+    equal=0.24,
+    steps=True,
+    losses=True,
+    reason=None,
+    notes=(),
+    command="layerwise control demo demo --steps 60",
+    **options,
+):
+    """A control of `seeds`; `equal` 0.0 makes an artefact of it."""
+    shape = {"blocks": blocks, "steepness": steepness, "equal": equal}
+    made = {"steps": steps, "losses": losses, **options}
+    runs = tuple(planted_run(seed, **shape, **made) for seed in seeds)
+    slopes = {
+        name: Slope(*(float(np.mean([getattr(getattr(r, name), end) for r in runs])) for end in e))
+        for name, e in dict.fromkeys(
+            ("standard", "equal_step"), ("slope", "slope_low", "slope_high")
+        ).items()
+    }
+    ratio = slopes["equal_step"].slope / slopes["standard"].slope if steepness else None
+    verdict = "intrinsic" if slopes["equal_step"].low > 0 else "artefact"
+    return Control(
+        standard=runs[0].standard,
+        equal_step=runs[0].equal_step,
+        slopes=slopes,
+        ratio=ratio,
+        verdict=verdict,
+        reason=reason or f"The planted slopes make it {verdict}.",
+        tau=runs[0].tau,
+        seeds=tuple(seeds),
+        runs=runs,
+        provenance=replace(PROVENANCE, command=command),
+        data=DataInfo("reviews.csv", "7d" * 32, 1920, 52_130, "causal-lm"),
+        notes=tuple(notes),
+    )
