@@ -7,7 +7,13 @@ import altair as alt
 
 from layerwise.card.record import ModelInfo
 from layerwise.profile.record import Control, Slope, StepSizes
-from layerwise.report.charts_profile import change_axis, ols_rows, places, seven
+from layerwise.report.charts_profile import (
+    change_axis,
+    depth_labels,
+    depth_names,
+    ols_rows,
+    places,
+)
 from layerwise.report.drawing import (
     LIGHT,
     Places,
@@ -15,12 +21,14 @@ from layerwise.report.drawing import (
     Spec,
     Theme,
     block_axis,
+    depth_axis,
     dots,
     exported,
     log_axis,
     plain_axis,
     short,
     titled,
+    unlabelled,
     with_data,
 )
 from layerwise.report.story import (
@@ -29,7 +37,6 @@ from layerwise.report.story import (
     every_block,
     mean_changes,
     number,
-    percent,
     readouts,
     step_groups,
     with_interval,
@@ -62,7 +69,7 @@ def export_control_charts(control: Control) -> dict[str, bytes]:
 
 
 def _colour(theme: Theme) -> alt.Color:
-    return alt.Color("condition:N", scale=_scale(theme), legend=alt.Legend(symbolType="circle"))
+    return alt.Color("condition:N", scale=_scale(theme), legend=_legend())
 
 
 def _scale(theme: Theme) -> alt.Scale:
@@ -70,7 +77,11 @@ def _scale(theme: Theme) -> alt.Scale:
 
 
 def _fill(theme: Theme) -> alt.Fill:
-    return alt.Fill("condition:N", scale=_scale(theme), legend=None)
+    return alt.Fill("condition:N", scale=_scale(theme), legend=_legend())
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(symbolType="circle", symbolOpacity=1)
 
 
 def _tip(**titles: str) -> list[alt.Tooltip]:
@@ -84,11 +95,18 @@ def _tip(**titles: str) -> list[alt.Tooltip]:
 def _both(control: Control, theme: Theme) -> Spec:
     """Each condition's mean over the seeds, the seeds behind it, and its least-squares line."""
     means, seeds = _mean_rows(control), _seed_rows(control)
-    y, x = change_axis(_top([*means, *seeds])), block_axis("x", places(control.standard))
-    layers = [*_pale(theme, x, y, seeds), *_lines(theme, x, y), *_means(theme, x, y, means)]
+    y, spots = change_axis(_top([*means, *seeds])), places(control.standard)
+    x = block_axis("x", spots)
+    layers = [
+        depth_names(depth_axis("x", spots, depth_labels(control.standard)), y),
+        *_pale(theme, x, y, seeds),
+        *_lines(theme, x, y),
+        *_means(theme, unlabelled(x), y, means),
+    ]
     title = f"{_DISTANCE} by block (readout {control.standard.readout})"
     data = {"means": means, "seeds": seeds, "lines": _line_rows(control)}
-    return with_data(titled(layers, title, data="means", about=_ABOUT, height=280), data)
+    chart = titled(layers, title, data="means", about=_ABOUT, height=280)
+    return with_data(chart.resolve_axis(x="independent"), data)
 
 
 def _top(rows: Iterable[dict[str, Any]]) -> float:
@@ -100,9 +118,9 @@ def _mean_rows(control: Control, readout: str | None = None) -> Rows:
     rows = []
     for condition, name in CONDITIONS.items():
         profiles = condition_profiles(control, condition)
-        marks = seven(profiles[0])
+        labels = depth_labels(profiles[0])
         for index, change in mean_changes(profiles, readout).items():
-            depth = ", ".join(map(percent, marks.get(index, [])))
+            depth = labels.get(index, "")
             where = f"block {index}" + (f" · depth {depth}" if depth else "")
             told = {"head": f"{where} · {name}", "condition": name, "marked": bool(depth)}
             change_text = {"procrustes": short(change), "procrustes_tip": number(change)}
@@ -140,14 +158,14 @@ def _line_rows(control: Control) -> Rows:
 
 def _pale(theme: Theme, x: alt.X, y: Spec, rows: Rows) -> list[alt.Chart]:
     base = alt.Chart(alt.NamedData(name="seeds")).encode(
-        x=x, y=alt.Y("procrustes:Q", **y), color=_colour(theme), detail="seed:N"
+        x=unlabelled(x), y=alt.Y("procrustes:Q", **y), color=_colour(theme), detail="seed:N"
     )
     return [base.mark_line(strokeWidth=1, opacity=0.4)] if rows else []
 
 
 def _lines(theme: Theme, x: alt.X, y: Spec) -> list[alt.Chart]:
     base = alt.Chart(alt.NamedData(name="lines")).encode(x=x, color=_colour(theme))
-    fan = base.encode(y=alt.Y("low:Q", **y), y2="high:Q")
+    fan = base.encode(x=unlabelled(x), y=alt.Y("low:Q", **y), y2="high:Q")
     line = base.encode(y=alt.Y("line:Q", **y))
     return [
         fan.mark_area(opacity=0.12, clip=True),
@@ -177,16 +195,22 @@ def _readout(control: Control, name: str, rows: Rows, theme: Theme, *, top: floa
 def _slopes(control: Control, theme: Theme) -> Spec:
     """Each slope on its interval, and where 0 is."""
     rows = list(_slope_rows(control))
-    x = {"axis": plain_axis(grid=True), "title": None, "scale": alt.Scale(zero=True, nice=True)}
-    y = alt.Y("label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False))
+    x = {
+        "axis": plain_axis(labelFlush=False),
+        "title": None,
+        "scale": alt.Scale(zero=True, nice=True),
+    }
+    y = alt.Y(
+        "label:N", sort=None, title=None, axis=alt.Axis(domain=False, ticks=False, labelPadding=8)
+    )
     base = alt.Chart().encode(y=y, color=_colour(theme), tooltip=_tip(slope_tip="Slope"))
     zero = alt.Chart(alt.InlineData(values=[{"zero": 0}]))
-    size = {"size": alt.Size("pooled:N", scale=alt.Scale(domain=[False, True], range=[35, 90]))}
+    size = alt.condition("datum.pooled", alt.value(90), alt.value(35))
     points = base.encode(x=alt.X("slope:Q", **x), fill=_fill(theme))
     layers = [
         zero.mark_rule(opacity=0.8).encode(x=alt.X("zero:Q", **x)),
         base.encode(x=alt.X("low:Q", **x), x2="high:Q").mark_rule(strokeWidth=2),
-        points.encode(size=size["size"].legend(None)).mark_point(opacity=1),
+        points.encode(size=size).mark_point(opacity=1),
     ]
     title = "Slope over relative depth, with its 95 % interval"
     chart = titled(layers, title, data="slopes", about=_ABOUT, height=26 * len(rows))
@@ -260,7 +284,11 @@ def _step_sizes(control: Control, rows: Rows, theme: Theme) -> Spec:
     ends = [row[end] for row in rows for end in ("low", "high")] + taus
     domain, ticks = log_axis(min(ends), max(ends))
     scale = alt.Scale(type="log", domain=domain, nice=False)
-    y = {"scale": scale, "axis": plain_axis(values=ticks, format="~e"), "title": None}
+    y = {
+        "scale": scale,
+        "axis": plain_axis(values=ticks, tickCount=len(ticks), format="~e"),
+        "title": None,
+    }
     axis, rest, _ = _group_places(control.standard.before)
     base = alt.Chart().encode(x=block_axis("x", axis), color=_colour(theme))
     points = base.encode(y=alt.Y("step:Q", **y), tooltip=_tip(step_tip="Step"))

@@ -14,18 +14,22 @@ from layerwise.report.drawing import (
     Spec,
     Theme,
     block_axis,
+    depth_axis,
     dots,
     exported,
     plain_axis,
     short,
     titled,
+    unlabelled,
     with_data,
 )
-from layerwise.report.story import every_block, number, percent, readouts, slope_text
+from layerwise.report.story import every_block, number, percent, readouts
 
 __all__ = [
     "MEASURES",
     "change_axis",
+    "depth_labels",
+    "depth_names",
     "export_profile_charts",
     "ols_rows",
     "places",
@@ -80,16 +84,15 @@ def places(profile: Profile | ReadoutProfile) -> Places:
 
 
 def _rows(profile: Profile | ReadoutProfile) -> Rows:
-    marks = seven(profile)
-    return [_row(block, marks.get(block.index, [])) for block in every_block(profile)]
+    labels = depth_labels(profile)
+    return [_row(block, labels.get(block.index, "")) for block in every_block(profile)]
 
 
-def _row(block: DepthChange, depths: Sequence[float]) -> dict[str, Any]:
-    label = ", ".join(percent(depth) for depth in depths)
+def _row(block: DepthChange, label: str) -> dict[str, Any]:
     head = f"block {block.index}" + (f" · depth {label}" if label else "")
     distance = number(block.procrustes)
     noise = "" if block.noise is None else f" (halves differ by {number(block.noise)})"
-    row = {"x": block.index, "head": head, "marked": bool(depths), "label": label}
+    row = {"x": block.index, "head": head, "marked": bool(label)}
     row |= {"procrustes": short(block.procrustes), "procrustes_tip": f"{distance}{noise}"}
     for key in MEASURES:
         row |= {key: short(getattr(block, key)), f"{key}_tip": number(getattr(block, key))}
@@ -134,23 +137,32 @@ def change_axis(top: float, *, ticks: int = 5) -> Spec:
 
 
 def _depth_profile(profile: Profile, rows: Rows, theme: Theme) -> Spec:
+    """Every block, with the seven depths named above, on their line and the noise floor."""
     top = max((*(row["procrustes"] for row in rows), profile.noise_floor))
-    y, x = change_axis(top), block_axis("x", places(profile))
-    points = alt.Chart().encode(x=x, y=alt.Y("procrustes:Q", **y))
-    labels = points.encode(text="label:N").transform_filter("datum.marked")
-    halo = {"stroke": theme.paper, "strokeWidth": 4, "strokeJoin": "round"}
+    spots, y = places(profile), change_axis(top)
+    x = block_axis("x", spots)
+    points = alt.Chart().encode(x=unlabelled(x), y=alt.Y("procrustes:Q", **y))
     layers = [
+        depth_names(depth_axis("x", spots, depth_labels(profile)), y),
         *_floor(profile, theme, y),
         *_line(theme, x, y),
         *_curve(points, theme, "procrustes", count=len(rows)),
-        *(
-            labels.mark_text(dy=-13, fontSize=10, color=theme.muted, clip=False, **how)
-            for how in (halo, {})
-        ),
     ]
     title = f"{_DISTANCE} by block (readout {profile.readout})"
+    chart = titled(layers, title, about=_about(rows), height=260)
     data = {"blocks": rows, "line": _ols(profile)}
-    return with_data(titled(layers, title, about=_about(rows), height=260), data)
+    return with_data(chart.resolve_axis(x="independent"), data)
+
+
+def depth_labels(profile: Profile | ReadoutProfile) -> dict[int, str]:
+    """What the seven depths are called, by the block that stands for them."""
+    marks = seven(profile).items()
+    return {index: ", ".join(map(percent, depths)) for index, depths in marks}
+
+
+def depth_names(x: alt.X, y: Spec) -> alt.Chart:
+    """A layer that draws nothing but the axis of the depths' names."""
+    return alt.Chart().encode(x=x, y=alt.Y("procrustes:Q", **y)).mark_point(opacity=0, size=0)
 
 
 def _about(rows: Rows) -> str:
@@ -169,7 +181,7 @@ def _floor(profile: Profile, theme: Theme, y: Spec) -> list[alt.Chart]:
 def _line(theme: Theme, x: alt.X, y: Spec, *, data: str = "line") -> list[alt.Chart]:
     """The least-squares line of the seven depths, dashed, on the fan of its interval."""
     base = alt.Chart(alt.NamedData(name=data)).encode(x=x)
-    fan = base.encode(y=alt.Y("low:Q", **y), y2="high:Q")
+    fan = base.encode(x=unlabelled(x), y=alt.Y("low:Q", **y), y2="high:Q")
     line = base.encode(y=alt.Y("line:Q", **y))
     return [
         fan.mark_area(color=theme.series[1], opacity=0.16, clip=True),
@@ -194,7 +206,7 @@ def _readout_chart(name: str, readout: ReadoutProfile, theme: Theme, *, top: flo
     rows, line = _rows(readout), f"line-{name}"
     curve = _curve(points, theme, "procrustes", count=len(rows))
     layers = [*_line(theme, x, y, data=line), *curve]
-    title = f"{name}: slope {slope_text(readout)}"
+    title = f"{name}: slope {number(readout.slope)}"
     chart = titled(layers, title, data=f"blocks-{name}", about=_about(rows), height=150)
     return with_data(chart, {f"blocks-{name}": rows, line: _ols(readout)})
 

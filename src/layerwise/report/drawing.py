@@ -22,12 +22,14 @@ __all__ = [
     "Theme",
     "block_axis",
     "chart_config",
+    "depth_axis",
     "dots",
     "exported",
     "log_axis",
     "plain_axis",
     "short",
     "titled",
+    "unlabelled",
     "with_data",
 ]
 
@@ -143,7 +145,6 @@ class Places:
 
 def block_axis(field: str, places: Places) -> alt.X:
     """Block numbers under the axis, counted from 0 in each stack."""
-    scale = alt.Scale(domain=[-0.6, places.width - 0.4], nice=False, zero=False)
     count = len(places.blocks)
     step = next(s for s in (1, 2, 4, 5, 10, 20, 50, 10_000) if count / s <= _TICKS)
     values = [x for x, index in places.blocks if index % step == 0]
@@ -153,7 +154,31 @@ def block_axis(field: str, places: Places) -> alt.X:
         grid=False,
         labelOverlap="greedy",
     )
-    return alt.X(f"{field}:Q", scale=scale, axis=axis, title=None)
+    return alt.X(f"{field}:Q", scale=_block_scale(places), axis=axis, title=None)
+
+
+def depth_axis(field: str, places: Places, labels: Mapping[int, str]) -> alt.X:
+    """The same places with `labels` of our own above, a faint line down from each."""
+    named = (f"datum.value == {x} ? '{label}'" for x, label in labels.items())
+    axis = alt.Axis(
+        orient="top",
+        values=list(labels),
+        labelExpr=" : ".join([*named, "''"]),
+        labelOverlap="greedy",
+        domain=False,
+        ticks=False,
+    )
+    return alt.X(f"{field}:Q", scale=_block_scale(places), axis=axis, title=None)
+
+
+def unlabelled(x: alt.X) -> alt.X:
+    """The same axis without its labels, for layers beside the one that has them."""
+    bare: alt.X = x.axis(None)
+    return bare
+
+
+def _block_scale(places: Places) -> alt.Scale:
+    return alt.Scale(domain=[-0.6, places.width - 0.4], nice=False, zero=False)
 
 
 def _index_expression(places: Places) -> str:

@@ -125,20 +125,14 @@ def _strips(control: Control) -> list[tuple[str, int, Any]]:
 
 
 def _slopes(control: Control) -> Grid:
-    """Slopes of both conditions under each readout, seed by seed."""
-    columns = [(name, f"seed {run.seed}") for run in control.runs for name in CONDITIONS.values()]
+    """Slopes of both conditions under each readout, a column a seed."""
     rows = [
-        (
-            readout,
-            readout == control.standard.readout,
-            [
-                slope_text(profile.readouts[readout])
-                for run in control.runs
-                for profile in (run.standard, run.equal_step)
-            ],
-        )
+        (f"{readout}, {name}", readout == control.standard.readout, [slope_text(p) for p in found])
         for readout in readouts(control.standard)
+        for condition, name in CONDITIONS.items()
+        for found in [[p.readouts[readout] for p in condition_profiles(control, condition)]]
     ]
+    columns = [(f"Seed {seed}", "slope, 95 % interval") for seed in control.seeds]
     return Grid("readouts", "Readout", columns, rows)
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from layerwise.profile.record import Profile
-from layerwise.report.charts_profile import MEASURES, profile_charts, seven
+from layerwise.profile.record import Profile, ReadoutProfile
+from layerwise.report.charts_profile import MEASURES, depth_labels, profile_charts
 from layerwise.report.drawing import PAGE, Spec
 from layerwise.report.page import (
     Figure,
@@ -46,8 +46,8 @@ _READS = {
 
 
 _PROFILE_READS = (
-    "Filled points: the seven depths. Dashed: their least-squares line, on the fan of its "
-    "95 % interval. Grey: the noise floor."
+    "Filled points: the seven depths named above. Dashed: their least-squares line, on the fan of "
+    "its 95 % interval. Grey: the noise floor."
 )
 
 
@@ -88,15 +88,19 @@ def _facts(profile: Profile) -> list[tuple[str, str, str]]:
     """Key figures: label, number, what it says."""
     most = moved_most(profile)
     share = percent(profile.width[-1]) if profile.width else "–"
-    low, high = number(profile.slope_low), number(profile.slope_high)
+    where = f"at block {most.index}" if profile.width else "at every block"
     return [
-        ("Slope", number(profile.slope), f"95 % interval {low} to {high}, over relative depth"),
-        ("Largest change", number(most.procrustes), f"Procrustes distance, at block {most.index}"),
+        ("Slope", number(profile.slope), f"95 % interval {_ends(profile)}, over relative depth"),
+        ("Largest change", number(most.procrustes), f"Procrustes distance, {where}"),
         ("Last depth's share", share, "of the CKA change over the seven depths"),
         ("Noise floor", number(profile.noise_floor), "by which halves of the probes differ"),
         ("CKA slope", number(profile.cka_slope), "of 1 - CKA"),
         ("RSA slope", number(profile.rsa_slope), "of 1 - RSA"),
     ]
+
+
+def _ends(found: Profile | ReadoutProfile) -> str:
+    return f"{number(found.slope_low)} to {number(found.slope_high)}"
 
 
 def _captions(profile: Profile, specs: Mapping[str, Spec]) -> dict[str, tuple[str, str]]:
@@ -108,7 +112,10 @@ def _captions(profile: Profile, specs: Mapping[str, Spec]) -> dict[str, tuple[st
         ),
         "width": ("", "Of the CKA change over the seven depths. Dashed: an even profile."),
     }
-    captions |= {f"readout-{name}": ("", told) for name, told in READOUTS.items()}
+    captions |= {
+        f"readout-{name}": ("", f"95 % interval {_ends(found)}. {READOUTS[name]}")
+        for name, found in readouts(profile).items()
+    }
     captions |= {key.replace("_", "-"): ("", told) for key, told in _READS.items()}
     return {name: captions[name] for name in specs}
 
@@ -164,9 +171,8 @@ def _blocks(profile: Profile) -> Grid:
 
 def heads(profile: Profile) -> list[tuple[str, str]]:
     """Each block's number, and the depths that it stands for."""
-    marks = seven(profile)
-    depths = {index: ", ".join(map(percent, relative)) for index, relative in marks.items()}
-    return [(str(b.index), depths.get(b.index, "")) for b in every_block(profile)]
+    labels = depth_labels(profile)
+    return [(str(b.index), labels.get(b.index, "")) for b in every_block(profile)]
 
 
 def _made(profile: Profile) -> Made:

@@ -1,0 +1,173 @@
+"""How a fine-tuning run goes, as it goes: a live display on a terminal, lines elsewhere."""
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from layerwise.cli.output import Format
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+    from layerwise.report.terminal import Room
+
+__all__ = ["Listener", "live"]
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[Mapping[str, Any]], None]
+
+#: Seconds that lie at least between two lines, and at most while a run goes on.
+SOONEST, LATEST = 5.0, 60.0
+
+_LOSSES = 24
+
+
+@contextmanager
+def live(form: Format, total_steps: int) -> Iterator[Listener]:
+    """What is to hear of each optimizer step, and shows it while inside.
+
+    The listener takes a mapping with ``step`` (from 1), ``loss``, ``learning_rate``,
+    ``grad_norm``, ``seconds``, ``step_ratio`` (||dW|| / ||W|| by layer group) and sometimes
+    ``eval_loss``; what is missing is not shown.
+
+    Args:
+        form: Only ``human`` shows anything.
+        total_steps: How many optimizer steps the run has.
+    """
+    if form != "human":
+        yield lambda _entry: None
+    elif sys.stderr.isatty():
+        with _display(total_steps) as listener:
+            yield listener
+    else:
+        yield _Lines(total_steps)
+
+
+# --- Lines ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Lines:
+    """Says a line every tenth of the run, not too often and not too seldom."""
+
+    total: int
+    clock: Callable[[], float] = time.monotonic
+    said: float = -math.inf
+    tenth: int = -1
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        """Hear of one step."""
+        now, step = self.clock(), entry["step"]
+        tenth, waited = 10 * step // max(self.total, 1), now - self.said
+        passed = tenth > self.tenth and waited >= SOONEST
+        if passed or waited >= LATEST or step >= self.total or "eval_loss" in entry:
+            self.said, self.tenth = now, tenth
+            log.info("%s", _line(entry, self.total))
+
+
+def _line(entry: Mapping[str, Any], total: int) -> str:
+    """A step in one line."""
+    parts = [f"step {entry['step']}/{total}", *_numbers(entry)]
+    ratios = _known((entry.get("step_ratio") or {}).values())
+    if ratios:
+        middle = sorted(ratios)[len(ratios) // 2]
+        ends = f"{min(ratios):.2g} to {max(ratios):.2g}"
+        parts.append(f"step size {middle:.2g} ({ends})")
+    return ", ".join(parts)
+
+
+def _numbers(entry: Mapping[str, Any]) -> list[str]:
+    """The figures of a step that it has."""
+    titles = {
+        "loss": "loss {:.4g}",
+        "eval_loss": "eval loss {:.4g}",
+        "learning_rate": "learning rate {:.3g}",
+        "grad_norm": "gradient norm {:.3g}",
+    }
+    return [title.format(entry[key]) for key, title in titles.items() if entry.get(key) is not None]
+
+
+def _known(values: Any) -> list[float]:
+    return [float(value) for value in values if value is not None and math.isfinite(value)]
+
+
+# --- The display ------------------------------------------------------------------------------
+
+
+@dataclass
+class _Run:
+    """What has been heard of a run."""
+
+    losses: list[float] = field(default_factory=list)
+    last: dict[str, Any] = field(default_factory=dict)
+
+    def hear(self, entry: Mapping[str, Any]) -> None:
+        """Take in one step; what it does not say stays as it was."""
+        self.losses += _known([entry.get("loss")])
+        self.last |= {key: value for key, value in entry.items() if value is not None}
+
+
+@contextmanager
+def _display(total: int) -> Iterator[Listener]:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from layerwise.report.terminal import Sized
+
+    bar = Progress("tuning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    task, run = bar.add_task("tuning", total=total), _Run()
+    shown = Sized(lambda room: _parts(bar, run, room), None)
+
+    def listener(entry: Mapping[str, Any]) -> None:
+        run.hear(entry)
+        bar.update(task, completed=entry["step"])
+
+    with Live(shown, console=Console(stderr=True), transient=True, refresh_per_second=4):
+        yield listener
+
+
+def _parts(bar: "RenderableType", run: _Run, room: "Room") -> Iterator["RenderableType"]:
+    """The bar, the figures with the course of the loss, and the step of each group."""
+    yield bar
+    if run.last:
+        yield _join(room, _course(run.losses, room), ", ".join(_numbers(run.last)))
+    ratios = run.last.get("step_ratio")
+    if ratios:
+        yield _steps(ratios, room)
+
+
+def _join(room: "Room", drawn: "Text", told: str) -> "Text":
+    """A drawing and its words on one line."""
+    line = drawn + room.text(f" {told}")
+    line.truncate(room.width)
+    return line
+
+
+def _course(losses: Sequence[float], room: "Room") -> "Text":
+    """The loss from the first step to the last, between its own ends."""
+    from layerwise.report.terminal import sparkline
+
+    low, high = min(losses, default=0.0), max(losses, default=0.0)
+    return sparkline([loss - low for loss in losses], _LOSSES, room, most=high - low)
+
+
+def _steps(ratios: Mapping[str, float], room: "Room") -> "Text":
+    """The step of each group from the input to the output, between its ends on a log scale."""
+    from layerwise.report.terminal import sparkline
+
+    known = [ratio for ratio in _known(ratios.values()) if ratio > 0]
+    if not known:
+        return room.text("no group has moved yet")
+    low, high = min(known), max(known)
+    heights = [math.log(max(ratio, low) / low) for ratio in _known(ratios.values())]
+    told = f"step size by group, {low:.2g} to {high:.2g}, log scale"
+    drawn = sparkline(heights, max(room.width - len(told) - 1, 8), room, most=math.log(high / low))
+    return _join(room, drawn, told)
