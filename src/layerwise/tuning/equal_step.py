@@ -1,0 +1,397 @@
+"""Every layer group takes a relative step of the same size, in the direction that was chosen.
+
+After a step dW = W_after - W_before of the wrapped optimizer, W becomes W_before + s dW with
+s = tau ||W_before|| / (||dW|| + 1e-12), the tensors of a group taken together (arXiv 2604.17177).
+"""
+
+import logging
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+from layerwise.errors import BadInputError, NonFiniteError, UnknownNameError
+from layerwise.seeds import derive
+from layerwise.tuning import adamw, norms
+
+__all__ = ["METHODS", "EqualStep", "StepRatio", "match_tau"]
+
+METHODS = ("auto", "exact", "sampled", "copy")
+SAMPLE = 1 << 18
+KEY = "equal_step"
+
+logger = logging.getLogger(__name__)
+
+ParamGroup = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StepRatio:
+    """||dW|| / ||W|| of one layer group in one step, W taken before it.
+
+    Attributes:
+        natural: What the wrapped optimizer alone would have done; None where ||W|| is 0.
+        asked: What was asked for; None where the step was only measured.
+        achieved: What was done: `natural` times the scale that was applied.
+        stored: What the stored weights show, where they are in half precision and rounding may
+            swallow the step; None elsewhere.
+    """
+
+    natural: float | None
+    asked: float | None = None
+    achieved: float | None = None
+    stored: float | None = None
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What a layer group's step is scaled by."""
+
+    weight: float
+    update: float
+
+    def scale(self, tau: float | None) -> float:
+        """The factor on dW; 1 for a group that is left alone."""
+        if tau is None or self.weight == 0 or self.update == 0:
+            return 1.0
+        return tau * self.weight / (self.update + 1e-12)
+
+    def ratio(self, tau: float | None, stored: float | None) -> StepRatio:
+        if self.weight == 0:
+            return StepRatio(None, tau)
+        natural = self.update / self.weight
+        kept = None if stored is None else stored / self.weight
+        return StepRatio(natural, tau, self.scale(tau) * natural, kept)
+
+
+class EqualStep(Optimizer):
+    """An optimizer whose steps move every group by the same share of its norm.
+
+    It stands in for the optimizer that it wraps: parameter groups, state and learning rates are
+    that one's, so schedulers, trainers and checkpoints see nothing new. A common learning rate
+    cancels out; rates that differ inside a group keep their proportions, and a rate of 0 makes no
+    step. Clip gradients before the step, as ever.
+
+    ``copy`` follows the definition with any optimizer that treats each tensor by itself. It steps
+    one layer group at a time and holds a copy of that group alone. ``exact`` and ``sampled`` are
+    for `torch.optim.AdamW` and copy nothing: the update is linear in the learning rate, so its
+    size is worked out first, from every entry or from a sample, and the step made once at the
+    right rate.
+
+    Args:
+        optimizer: What chooses the direction.
+        groups: Layer groups by name; together they hold each of the optimizer's parameters once.
+        tau: The relative step; None changes nothing and only measures.
+        method: ``exact``, ``sampled``, ``copy``, or ``auto``: exact where that is possible.
+        sample: Entries of a group that ``sampled`` looks at, at least.
+        seed: Fixes where the sample lies; it moves from step to step.
+
+    Raises:
+        BadInputError: Parameters in two groups, in none, or not the optimizer's; a tau that is
+            not positive; a method that the optimizer does not allow (AMSGrad, LBFGS).
+        UnknownNameError: No such method.
+
+    Attributes:
+        tau: The relative step.
+        method: How it is measured: ``exact``, ``sampled`` or ``copy``.
+        measuring: Whether steps are measured where nothing is scaled (tau None), and stored steps
+            compared where the weights are in half precision. Switch it off between logged steps.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        groups: Mapping[str, Sequence[Tensor]],
+        tau: float | None,
+        *,
+        method: str = "auto",
+        sample: int = SAMPLE,
+        seed: int = 0,
+    ) -> None:
+        self.optimizer = optimizer
+        self.tau = _checked_tau(tau)
+        self.method = _method(optimizer, method)
+        self.measuring = True
+        self._layout = _layout(optimizer, groups)
+        self._sample = sample
+        self._seed = seed
+        self._steps: dict[str, StepRatio] = {}
+        # Optimizer.__init__ would make parameter groups and state of its own; this does the rest
+        # of what it does: hooks and profiling.
+        self.__setstate__({})
+
+    @property
+    def steps(self) -> Mapping[str, StepRatio]:
+        """The last step's size by layer group; empty where it was not measured."""
+        return self._steps
+
+    @property
+    def param_groups(self) -> list[ParamGroup]:
+        """The wrapped optimizer's parameter groups."""
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, value: list[ParamGroup]) -> None:
+        self.optimizer.param_groups = value
+
+    @property
+    def state(self) -> Any:
+        """The wrapped optimizer's state."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self.optimizer.state = value
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The wrapped optimizer's defaults."""
+        return self.optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, value: dict[str, Any]) -> None:
+        self.optimizer.defaults = value
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A scheduler replaces `step` on the object with a closure, which nothing can pickle.
+        return {name: value for name, value in self.__dict__.items() if name != "step"}
+
+    def add_param_group(self, param_group: ParamGroup) -> None:
+        """Refuse: the new parameters would be in no layer group."""
+        msg = "parameter group"
+        raise BadInputError(
+            msg,
+            value=f"{len(param_group.get('params', ()))} parameters",
+            expected="every parameter in a layer group from the start",
+            hint="add it to the optimizer first, then wrap it in EqualStep",
+        )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: FBT001, FBT002 -- torch's signature.
+        """Clear the gradients of all parameters."""
+        self.optimizer.zero_grad(set_to_none=set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state, and tau and the sample's seed beside it."""
+        own = {"tau": self.tau, "sample": self._sample, "seed": self._seed}
+        return {**self.optimizer.state_dict(), KEY: own}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`: its tau and seed too, where it has them.
+
+        Raises:
+            BadInputError: It was saved by an optimizer that only measured, and this one scales,
+                or the reverse.
+        """
+        plain = dict(state_dict)
+        own = plain.pop(KEY, None)
+        if own is not None:
+            if (own["tau"] is None) != (self.tau is None):
+                msg = "tau of the optimizer state"
+                raise BadInputError(msg, value=own["tau"], expected=f"like {self.tau}")
+            self.tau, self._sample, self._seed = own["tau"], own["sample"], own["seed"]
+        self.optimizer.load_state_dict(plain)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step; every group's ||dW|| / ||W|| is tau, and `steps` says what was done.
+
+        Args:
+            closure: Computes the loss and the gradients anew; called once.
+
+        Raises:
+            NonFiniteError: A group's step is NaN or infinite; that group has not been moved.
+            BadInputError: The gradients are still scaled for mixed precision.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._steps = {}
+        if self.tau is None and not self.measuring:
+            self.optimizer.step()
+        else:
+            self._refuse_scaled()
+            self._step_groups()
+        return loss
+
+    def _step_groups(self) -> None:
+        parts = {
+            name: [_part(self.param_groups[i], rows) for i, rows in where]
+            for name, where in self._layout.items()
+        }
+        make = self._copied if self.method == "copy" else self._foreseen
+        self._steps = {name: make(name, groups) for name, groups in parts.items()}
+        for name, where in self._layout.items():
+            for (i, _), part in zip(where, parts[name], strict=True):
+                # Some optimizers count in their groups; each layer group counted from the same.
+                kept = {k: v for k, v in part.items() if k not in ("params", "lr")}
+                self.param_groups[i].update(kept)
+
+    def _copied(self, name: str, groups: list[ParamGroup]) -> StepRatio:
+        """The definition: step, look at what happened, rescale it."""
+        moving = _moving(groups)
+        before = [norms.flat(p).clone() for p in moving]
+        weight = norms.norm(p for group in groups for p in group["params"])
+        self._step_only(groups)
+        sizes = _finite(name, weight, norms.change(before, moving))
+        scale = sizes.scale(self.tau)
+        if scale != 1:
+            for old, new in zip(before, moving, strict=True):
+                after = norms.local(new)
+                torch.lerp(old.view_as(after), after, scale, out=after)
+        return sizes.ratio(self.tau, self._stored(before, moving))
+
+    def _foreseen(self, name: str, groups: list[ParamGroup]) -> StepRatio:
+        """AdamW: work out the size of the step, set the rate, make it."""
+        moving = _moving(groups)
+        sizes = _finite(name, *adamw.foreseen(self.optimizer, groups, self._entries(name, groups)))
+        for group in groups:
+            group["lr"] = group["lr"] * sizes.scale(self.tau)
+        coarse = self.measuring and _coarse(moving)
+        before = [norms.flat(p).clone() for p in moving] if coarse else []
+        self._step_only(groups)
+        return sizes.ratio(self.tau, self._stored(before, moving))
+
+    def _stored(self, before: Sequence[Tensor], moving: Sequence[Tensor]) -> float | None:
+        if not (self.measuring and _coarse(moving)):
+            return None
+        return norms.change(before, moving)
+
+    def _entries(self, name: str, groups: Sequence[ParamGroup]) -> adamw.Sample | None:
+        """Where this step's sample lies: another place each step, the same after a resume."""
+        parameters = [p for group in groups for p in group["params"]]
+        if self.method != "sampled":
+            return None
+        made = max(float(self.state[p]["step"]) if p in self.state else 0.0 for p in parameters)
+        draw = derive(self._seed, KEY, name, int(made))
+        return adamw.Sample.of(sum(p.numel() for p in parameters), self._sample, draw)
+
+    def _step_only(self, groups: list[ParamGroup]) -> None:
+        with _param_groups(self.optimizer, groups):
+            self.optimizer.step()
+
+    def _refuse_scaled(self) -> None:
+        if getattr(self.optimizer, "grad_scale", None) is not None:
+            msg = "gradients"
+            raise BadInputError(
+                msg,
+                value="scaled by a GradScaler that was given the wrapped optimizer",
+                expected="unscaled gradients",
+                hint="scaler.step(equal_step), which unscales them first",
+            )
+
+
+def match_tau(records: Iterable[Mapping[str, StepRatio]]) -> float:
+    """The median of ||dW|| / ||W|| over groups and steps, to be every group's tau.
+
+    Args:
+        records: `EqualStep.steps` of each step; groups that did not move do not count.
+
+    Raises:
+        BadInputError: No group moved in any step.
+    """
+    found = [ratio.achieved for record in records for ratio in record.values() if ratio.achieved]
+    if not found:
+        msg = "steps to match"
+        raise BadInputError(msg, value="no group moved", expected="measured steps")
+    return statistics.median(found)
+
+
+def _checked_tau(tau: float | None) -> float | None:
+    if tau is not None and not (tau > 0 and math.isfinite(tau)):
+        msg = "tau"
+        raise BadInputError(msg, value=tau, expected="a positive number, or None to measure")
+    return tau
+
+
+def _method(optimizer: Optimizer, method: str) -> str:
+    if method not in METHODS:
+        msg = "method"
+        raise UnknownNameError(msg, value=method, known=METHODS)
+    if isinstance(optimizer, LBFGS):
+        msg = "optimizer"
+        raise BadInputError(msg, value="LBFGS", expected="one that steps without a closure")
+    obstacle = "" if method == "copy" else adamw.obstacle(optimizer)
+    if obstacle and method != "auto":
+        msg = f"method for an optimizer whose step cannot be foreseen ({obstacle})"
+        raise BadInputError(msg, value=method, expected="copy or auto")
+    if obstacle:
+        logger.info("equal step keeps a copy of one layer group: %s", obstacle)
+        return "copy"
+    return "exact" if method == "auto" else method
+
+
+def _layout(
+    optimizer: Optimizer, groups: Mapping[str, Sequence[Tensor]]
+) -> dict[str, list[tuple[int, list[int]]]]:
+    """Where each layer group's tensors are: (parameter group, positions in it)."""
+    places = {
+        id(p): (i, j)
+        for i, group in enumerate(optimizer.param_groups)
+        for j, p in enumerate(group["params"])
+    }
+    layout: dict[str, list[tuple[int, list[int]]]] = {}
+    for name, tensors in groups.items():
+        rows: dict[int, list[int]] = {}
+        for tensor in tensors:
+            i, j = _taken(places, tensor, name)
+            rows.setdefault(i, []).append(j)
+        if rows:
+            layout[name] = sorted(rows.items())
+    if places:
+        msg = "layer groups"
+        raise BadInputError(
+            msg,
+            value=f"{len(places)} of the optimizer's parameters are in none",
+            expected="each parameter in one group",
+        )
+    return layout
+
+
+def _taken(places: dict[int, tuple[int, int]], tensor: Tensor, name: str) -> tuple[int, int]:
+    place = places.pop(id(tensor), None)
+    if place is None:
+        msg = f"layer group {name}"
+        raise BadInputError(
+            msg,
+            value=f"a parameter of shape {tuple(tensor.shape)}",
+            expected="parameters that the optimizer holds, each in one group",
+        )
+    return place
+
+
+def _part(group: ParamGroup, rows: Sequence[int]) -> ParamGroup:
+    return {**group, "params": [group["params"][j] for j in rows]}
+
+
+def _moving(groups: Sequence[ParamGroup]) -> list[Tensor]:
+    return [p for group in groups for p in group["params"] if p.grad is not None]
+
+
+def _coarse(tensors: Sequence[Tensor]) -> bool:
+    return any(tensor.dtype.itemsize < 4 for tensor in tensors)
+
+
+def _finite(name: str, weight: float, update: float) -> _Sizes:
+    if not (math.isfinite(weight) and math.isfinite(update)):
+        msg = f"step of layer group {name}"
+        sizes = f"||W|| = {weight}, ||dW|| = {update}"
+        raise NonFiniteError(msg, value=sizes, expected="finite gradients and weights")
+    return _Sizes(weight, update)
+
+
+@contextmanager
+def _param_groups(optimizer: Optimizer, groups: list[ParamGroup]) -> Iterator[None]:
+    """Inside, `optimizer` has `groups` alone."""
+    every = optimizer.param_groups
+    optimizer.param_groups = groups
+    try:
+        yield
+    finally:
+        optimizer.param_groups = every
