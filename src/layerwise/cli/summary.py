@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from layerwise.report.columns import number_style, quantity
-from layerwise.report.story import number
-from layerwise.report.terminal import Room, Sized, bars, tabled
-from layerwise.report.text import model_name, shown
-
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+    from layerwise.report.terminal import Room
     from layerwise.tuning.record import TuneOutcome, TuneRecord
 
 __all__ = ["tune_table"]
@@ -24,10 +20,15 @@ def tune_table(record: "TuneRecord", *, width: int | None = None) -> "Renderable
         record: What is shown.
         width: Characters a line, where fewer than the console's are wanted.
     """
+    from layerwise.report.terminal import Sized
+
     return Sized(lambda room: _tune(record, room), width)
 
 
-def _tune(record: "TuneRecord", room: Room) -> Iterator["RenderableType"]:
+def _tune(record: "TuneRecord", room: "Room") -> Iterator["RenderableType"]:
+    from layerwise.report.story import number
+    from layerwise.report.text import model_name, shown
+
     name, data = shown(model_name(record.model), limit=100), record.data
     yield room.text(f"{name} under {shown(record.condition)}", style="bold")
     about = f"{shown(data.objective)}, {record.outcome.examples:,} examples"
@@ -43,8 +44,13 @@ def _tune(record: "TuneRecord", room: Room) -> Iterator["RenderableType"]:
         yield room.text(f"- note: {shown(note, limit=600)}", style="dim")
 
 
-def _groups(record: "TuneRecord", room: Room) -> "RenderableType":
+def _groups(record: "TuneRecord", room: "Room") -> "RenderableType":
     """A line a group; the fewer columns the narrower the terminal."""
+    from layerwise.report.columns import number_style
+    from layerwise.report.story import number
+    from layerwise.report.terminal import bars, tabled
+    from layerwise.report.text import shown
+
     groups = record.groups
     ratios = [group.step_ratio for group in groups]
     style, drawn = number_style(ratios), bars(ratios, 8, room)
@@ -67,6 +73,9 @@ def _groups(record: "TuneRecord", room: Room) -> "RenderableType":
 
 def _outcome(outcome: "TuneOutcome") -> list[str]:
     """How the run went, in lines."""
+    from layerwise.report.columns import quantity
+    from layerwise.report.story import number
+
     loss = f"Loss {number(outcome.first_loss)} → {number(outcome.loss)}"
     if outcome.eval_loss is not None:
         before = outcome.first_eval_loss
