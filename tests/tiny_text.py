@@ -24,6 +24,8 @@ FRAMES = {
     "t5": "$A </s>",
 }
 
+PAIRS = {"bert": "<cls> $A <sep> $B:1 <sep>:1"}
+
 CHAT = (
     "{% for m in messages %}<{{ m.role }}> {{ m.content }} <end> {% endfor %}"
     "{% if add_generation_prompt %}<assistant> {% endif %}"
@@ -47,7 +49,9 @@ def tokenizer(*, frame="plain", chat=None, without=()):
     inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token=SPECIAL["unk_token"]))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     pairs = [(token, VOCABULARY[token]) for token in SPECIAL.values()]
-    inner.post_processor = processors.TemplateProcessing(single=FRAMES[frame], special_tokens=pairs)
+    inner.post_processor = processors.TemplateProcessing(
+        single=FRAMES[frame], pair=PAIRS.get(frame, "$A $B"), special_tokens=pairs
+    )
     special = {role: token for role, token in SPECIAL.items() if role not in without}
     made = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **special)
     made.chat_template = chat
@@ -56,6 +60,9 @@ def tokenizer(*, frame="plain", chat=None, without=()):
 
 SIZES = {"vocab_size": len(VOCABULARY), "hidden_size": 16, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 2, "intermediate_size": 24, "pad_token_id": 0}
+
+
+CLASSES = {"id2label": {0: "neg", 1: "pos", 2: "odd"}, "label2id": {"neg": 0, "pos": 1, "odd": 2}}
 
 
 def _bert(**options):
@@ -87,6 +94,17 @@ MODELS = {
     ),
     "bert": lambda: transformers.BertForMaskedLM(_bert()),
     "encoder": lambda: transformers.BertModel(_bert()),
+    "pretraining": lambda: transformers.BertForPreTraining(_bert()),
+    "next_sentence": lambda: transformers.BertForNextSentencePrediction(_bert()),
+    "mobilebert": lambda: transformers.MobileBertForPreTraining(
+        transformers.MobileBertConfig(
+            **SIZES, **HEADS, embedding_size=8, intra_bottleneck_size=16, num_feedforward_networks=1
+        )
+    ),
+    "bert_classifier": lambda: transformers.BertForSequenceClassification(_bert(**CLASSES)),
+    "llama_classifier": lambda: transformers.LlamaForSequenceClassification(
+        transformers.LlamaConfig(**SIZES, **HEADS, **CLASSES)
+    ),
     "t5": lambda: transformers.T5ForConditionalGeneration(
         transformers.T5Config(
             vocab_size=len(VOCABULARY),
@@ -99,8 +117,14 @@ MODELS = {
         )
     ),
 }
-KINDS = {"bert": "masked", "encoder": "encoder", "t5": "seq2seq"}
-USUAL_FRAME = {"causal": "causal", "masked": "bert", "encoder": "bert", "seq2seq": "t5"}
+KINDS = {
+    "bert": "masked", "pretraining": "masked", "mobilebert": "masked", "encoder": "encoder",
+    "next_sentence": "encoder", "t5": "seq2seq", "bert_classifier": "classifier",
+    "llama_classifier": "classifier",
+}  # fmt: skip
+USUAL_FRAME = {
+    "causal": "causal", "masked": "bert", "encoder": "bert", "seq2seq": "t5", "classifier": "bert",
+}  # fmt: skip
 
 
 def model(name):

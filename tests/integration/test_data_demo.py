@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from layerwise.data import read
-from layerwise.objectives import OBJECTIVES, resolve
+from layerwise.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.real_model
 
@@ -35,7 +35,7 @@ def test_reading_the_demo_never_imports_its_package(reviews):
 
 
 def test_smollm2_reads_every_review_whole(reviews, smollm2_tokenizer):
-    objective = resolve("auto", kind="causal", data=reviews)
+    objective = OBJECTIVES["causal-lm"]
     found = objective.make_batches(
         smollm2_tokenizer, reviews, batch_size=8, max_length=128, seed=0, kind="causal"
     )
@@ -57,11 +57,11 @@ def test_minilm_tells_reviews_apart(reviews, minilm):
         AutoModel.from_pretrained(minilm).eval(),
         AutoTokenizer.from_pretrained(minilm),
     )
-    objective = resolve("auto", kind="encoder", data=reviews)
+    objective = OBJECTIVES["simcse"]
     found = objective.make_batches(
         tokenizer, reviews, batch_size=8, max_length=64, seed=0, kind="encoder"
     )
-    with torch.no_grad(), OBJECTIVES["simcse"].prepare(model) as notes:
+    with torch.no_grad(), objective.prepare(model) as notes:
         losses = torch.cat([objective.losses(model, b) for b in found.batches[:2]])
     # Chance is log 8 = 2.08; a text's own second view is nearly always the nearest.
     assert losses.mean() < 0.5

@@ -11,7 +11,7 @@ from layerwise.data import TextData, read
 from layerwise.errors import LayerwiseError, UnknownNameError
 from layerwise.files import prepare_output
 from layerwise.models.load import LoadedModel, load
-from layerwise.objectives import resolve
+from layerwise.objectives import labels_for, resolve
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import parse_rows
 from layerwise.tuning.record import TuneSettings
@@ -96,12 +96,19 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         )
     loaded = model
     if isinstance(loaded, str):
-        loaded = load(loaded, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+        loaded = load(
+            loaded,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            labels=labels_for(objective, text),
+            seed=chosen.seed,
+        )
     try:
         tuned = fine_tune(
             loaded,
             text,
-            resolve(objective, kind=loaded.kind, data=text),
+            resolve(objective, loaded=loaded, data=text),
             condition=condition or ("lora" if placement is not None else "standard"),
             settings=chosen,
             placement=_placement(placement, loaded),

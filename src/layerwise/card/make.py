@@ -1,5 +1,6 @@
 """A model, some text and an objective in; a `LayerCard` out."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from layerwise.card.describe import data_info, model_info
 from layerwise.card.record import Agreement, CaptureInfo, LayerCard, LayerRow
 from layerwise.data.text import TextData
 from layerwise.models.load import LoadedModel
-from layerwise.objectives import Objective, decoder_start
+from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
@@ -20,6 +21,8 @@ from layerwise.signals.gain import DAMPING, single_gains
 from layerwise.signals.residual import residual_norm
 
 __all__ = ["make_card"]
+
+log = logging.getLogger(__name__)
 
 #: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
 REPLICATES = 1000
@@ -52,15 +55,11 @@ def make_card(
     Raises:
         LayerwiseError: What cannot be measured, and what to type instead.
     """
-    batches = objective.make_batches(
-        loaded.tokenizer,
-        data,
-        batch_size=batch_size,
-        max_length=max_length,
-        seed=plan.seed,
-        kind=loaded.kind,
-        decoder_start=decoder_start(loaded.model),
+    batches = objective.batches_for(
+        loaded, data, batch_size=batch_size, max_length=max_length, seed=plan.seed
     )
+    for note in batches.notes:
+        log.warning("%s: %s", data.source, note)
     refuse_too_long(loaded.model, batches.batches)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     replicates = _replicates(stats, plan)

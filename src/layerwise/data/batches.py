@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError, DataError
+from layerwise.errors import BadInputError, DataError, ModelError
 from layerwise.shapes import Bool, Int, Tensor
 
 __all__ = [
@@ -24,10 +24,12 @@ __all__ = [
     "assemble",
     "by_length",
     "causal_batch",
+    "class_batch",
     "cut",
     "input_tensors",
     "kept_rows",
     "padded",
+    "pair_specials",
     "prompted_rows",
     "specials",
     "text_rows",
@@ -54,6 +56,7 @@ class Batch:
         index: The position of each example in the data: what makes sharded runs agree.
         pooled: The position of the token whose state stands for the whole row; None where the
             objective pools nothing.
+        classes: The class of each row; None where rows have none.
     """
 
     inputs: Mapping[str, Tensor]
@@ -62,6 +65,7 @@ class Batch:
     index: Int[Tensor, "n"]
     decoder_mask: Bool[Tensor, "n u"] | None = None
     pooled: Int[Tensor, "n"] | None = None
+    classes: Int[Tensor, "n"] | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -76,6 +80,7 @@ class Batch:
             labels=None if self.labels is None else self.labels.to(device),
             decoder_mask=None if self.decoder_mask is None else self.decoder_mask.to(device),
             pooled=None if self.pooled is None else self.pooled.to(device),
+            classes=None if self.classes is None else self.classes.to(device),
         )
 
 
@@ -107,12 +112,16 @@ class Row:
         ids: Its tokens, at most the length limit of them.
         counted: Which of them are not prompt.
         target: What the decoder must say, in an encoder-decoder; else empty.
+        segments: Which text of a pair each token is of, 0 or 1; empty where there is one text.
+        label: The class; None where there is none.
     """
 
     index: int
     ids: Sequence[int]
     counted: Sequence[bool]
     target: Sequence[int] = ()
+    segments: Sequence[int] = ()
+    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,26 @@ def specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]
         if whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]
     return [], []
+
+
+def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
+    """The special tokens before, between and after two texts, read off one of `texts`, twice.
+
+    Raises:
+        ModelError: The tokenizer does not keep the tokens of two texts when it joins them.
+    """
+    sample = next((text for text in texts if text.strip()), "a")
+    bare = tokenise(tokenizer, [sample])[0]
+    whole = list(tokenizer(sample, sample, verbose=False)["input_ids"])
+    starts = [i for i in range(len(whole)) if whole[i : i + len(bare)] == bare]
+    if len(starts) < 2:
+        raise ModelError(
+            what="tokenizer that joins two texts to other tokens than theirs",
+            value=type(tokenizer).__name__,
+            expected="one made for pairs of texts",
+        )
+    first, second = starts[0], starts[-1]
+    return whole[:first], whole[first + len(bare) : second], whole[second + len(bare) :]
 
 
 def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1) -> Rows:
@@ -239,11 +268,17 @@ def padded(sequences: Sequence[Sequence[Any]], *, fill: int, dtype: torch.dtype)
 
 
 def input_tensors(rows: Sequence[Row], *, pad: int | None) -> dict[str, Tensor]:
-    """``input_ids`` and ``attention_mask`` of `rows`; what pads is masked out of everything."""
-    return {
+    """``input_ids`` and ``attention_mask`` of `rows`; what pads is masked out of everything.
+
+    Rows of two texts have ``token_type_ids`` too.
+    """
+    tensors = {
         "input_ids": padded([row.ids for row in rows], fill=pad or 0, dtype=torch.long),
         "attention_mask": padded([[1] * len(row.ids) for row in rows], fill=0, dtype=torch.long),
     }
+    if any(row.segments for row in rows):
+        tensors["token_type_ids"] = padded([row.segments for row in rows], fill=0, dtype=torch.long)
+    return tensors
 
 
 def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
@@ -257,4 +292,15 @@ def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
         labels=padded([[*row[1:], IGNORED] for row in labels], fill=IGNORED, dtype=torch.long),
         token_mask=padded([row.counted for row in rows], fill=0, dtype=torch.bool),
         index=torch.tensor([row.index for row in rows]),
+    )
+
+
+def class_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
+    """`rows` for a model that tells the class of each; they have one."""
+    return Batch(
+        inputs=input_tensors(rows, pad=pad),
+        labels=None,
+        token_mask=padded([row.counted for row in rows], fill=0, dtype=torch.bool),
+        index=torch.tensor([row.index for row in rows]),
+        classes=torch.tensor([row.label for row in rows]),
     )

@@ -191,9 +191,21 @@ def _usable(
         blank = frame[columns["messages"]].map(lambda turns: not _has_length(turns))
     else:
         blank = frame[columns["text"]].map(_is_blank)
+    kept, notes = _without(frame, blank, what="text", column=next(iter(columns.values())))
+    if "label" not in columns:
+        return kept, notes
+    unlabelled = kept[columns["label"]].map(_is_blank)
+    kept, more = _without(kept, unlabelled, what="label", column=columns["label"])
+    return kept, notes + more
+
+
+def _without(
+    frame: pd.DataFrame, blank: "pd.Series[bool]", *, what: str, column: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """`frame` without the rows whose `what` is `blank`, and how many they were."""
     if blank.all():
-        raise DataError(what="every row's text is empty", value=next(iter(columns.values())))
-    notes = (f"{blank.sum()} rows with an empty text were left out",) if blank.any() else ()
+        raise DataError(what=f"every row's {what} is empty", value=column)
+    notes = (f"{blank.sum()} rows with an empty {what} were left out",) if blank.any() else ()
     return frame[~blank], notes
 
 

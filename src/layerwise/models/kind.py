@@ -6,9 +6,16 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
-__all__ = ["ModelKind", "is_vision_text", "kind_of", "model_kind"]
+__all__ = [
+    "ModelKind",
+    "has_next_sentence_head",
+    "is_next_sentence",
+    "is_vision_text",
+    "kind_of",
+    "model_kind",
+]
 
-ModelKind = Literal["causal", "masked", "encoder", "seq2seq"]
+ModelKind = Literal["causal", "masked", "encoder", "seq2seq", "classifier"]
 
 
 def _classes(names: Any) -> frozenset[str]:
@@ -21,12 +28,28 @@ _CAUSAL = _classes(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 _MASKED = _classes(auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
 _PRETRAINING = _classes(auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES)
 _SEQ2SEQ = _classes(auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES)
+_CLASSIFIER = _classes(auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+_NEXT_SENTENCE = _classes(auto.MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES)
+# Families whose pretraining head has a next-sentence part, beside those that have it alone.
+_PAIRED = frozenset(
+    name.replace("ForNextSentencePrediction", "ForPreTraining") for name in _NEXT_SENTENCE
+) | {"BigBirdForPreTraining"}
 _VISION_TEXT = _classes(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 
 
 def is_vision_text(name: str) -> bool:
     """Whether the class called `name` reads images beside text and writes text."""
     return name in _VISION_TEXT - _CAUSAL - _SEQ2SEQ
+
+
+def is_next_sentence(name: str) -> bool:
+    """Whether the class called `name` tells, beside other things or alone, if B follows A."""
+    return name in _PAIRED | _NEXT_SENTENCE
+
+
+def has_next_sentence_head(model: nn.Module) -> bool:
+    """Whether `model` tells if one text follows another."""
+    return any(is_next_sentence(type(m).__name__) for m in model.modules())
 
 
 def model_kind(model: nn.Module) -> ModelKind:
@@ -41,5 +64,7 @@ def kind_of(name: str) -> ModelKind:
         return "seq2seq"
     if name in _CAUSAL | _VISION_TEXT or name.endswith("ForCausalLM"):
         return "causal"
+    if name in _CLASSIFIER or name.endswith("ForSequenceClassification"):
+        return "classifier"
     is_masked = name in _MASKED | _PRETRAINING or name.endswith("ForMaskedLM")
     return "masked" if is_masked else "encoder"

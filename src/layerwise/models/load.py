@@ -1,61 +1,34 @@
 """A hub id, folder, GGUF file or PEFT adapter folder, as a model and its tokenizer."""
 
 import logging
-import pickle
-import re
-import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
-    AutoModelForTextEncoding,
-    AutoTokenizer,
-    GgufConfig,
-)
-from transformers.utils import logging as hf_logging
 
-from layerwise.errors import ModelError, UnknownNameError, one_line
-from layerwise.models.gguf import read_once
-from layerwise.models.kind import ModelKind, is_vision_text, kind_of, model_kind
+from layerwise.errors import ModelError, one_line
+from layerwise.files import sha256
+from layerwise.models.blank import blank_config, tokenizer_source
+from layerwise.models.heads import pad_with, read_config, read_model, without_weights
+from layerwise.models.kind import ModelKind, model_kind
+from layerwise.models.reading import (
+    Reading,
+    named_device,
+    named_dtype,
+    quiet,
+    read_tokenizer,
+    readable,
+)
 from layerwise.models.sources import Source, adapter_base, has_tokenizer, hashes, resolve
 from layerwise.models.stack import Stack, find_stacks
 from layerwise.models.weights import check_finite, merge_adapter
+from layerwise.seeds import derive, rng_untouched
 
-__all__ = ["LoadedModel", "ModelKind", "load", "load_skeleton"]
+__all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton"]
 
 _LOG = logging.getLogger(__name__)
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_NO_SDPA = "scaled_dot_product_attention"
-_REMOTE = "trust_remote_code"
-# What transformers, safetensors, gguf and the unpickler raise on files that are not what they say.
-_UNREADABLE = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    IndexError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +59,13 @@ class LoadedModel:
 
 
 def load(
-    source: str, *, device: str = "auto", dtype: str = "auto", trust_remote_code: bool = False
+    source: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    labels: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> LoadedModel:
     """The model that `source` names, in eval mode, with its tokenizer and its stacks.
 
@@ -97,24 +76,102 @@ def load(
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
             ``float16``.
         trust_remote_code: Whether code that comes with the model may run.
+        labels: The classes to tell apart: the model gets a head for them, its own where that is
+            for the same ones. Without any, the head is the one that the model was trained with.
+        seed: Fixes the weights of a head that is added.
 
     Raises:
         ModelError: It cannot be found, read or trusted, or has weights missing or not finite.
         StackError: No stack of blocks was found in it.
         UnknownNameError: The device or dtype is not one of those.
+        BadInputError: There are labels, but not two different ones or more.
     """
-    where = _device(device)
-    kept = _dtype(dtype, where)
-    with _quiet():
-        loaded = _load(resolve(source), kept, remote=trust_remote_code)
+    where = named_device(device)
+    classes = None if labels is None else tuple(labels)
+    how = Reading(named_dtype(dtype, where), trust_remote_code, classes, seed)
+    with quiet():
+        loaded = _load(resolve(source), how)
     loaded.model.to(where).eval()
     check_finite(loaded.model, source=source)
-    for note in loaded.notes:
-        _LOG.warning("%s: %s", loaded.source, note)
+    _tell(loaded)
     return loaded
 
 
-def load_skeleton(source: str, *, trust_remote_code: bool = False) -> LoadedModel:
+def from_config(
+    file: str | Path,
+    *,
+    tokenizer: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    labels: Sequence[str] | None = None,
+) -> LoadedModel:
+    """A model with random weights, all drawn by `seed`: what was never trained counts as its own.
+
+    Args:
+        file: A transformers configuration (JSON) with ``model_type`` and ``architectures``.
+        tokenizer: Where its tokenizer is: a folder, a hub id or a ``.gguf`` file. The file's key
+            ``tokenizer`` where None, and without that the file's folder.
+        seed: Fixes the weights; they are the same on every device.
+        device: As for `load`.
+        dtype: As for `load`; ``auto`` is float32 everywhere.
+        labels: As for `load`.
+
+    Raises:
+        ModelError: The file cannot be read or names no model that is known, or there is no
+            tokenizer, or one with more tokens than the model.
+        StackError: No stack of blocks was found in it.
+        UnknownNameError: The device or dtype is not one of those.
+        BadInputError: There are labels, but not two different ones or more.
+    """
+    path, where = Path(file), named_device(device)
+    kept = torch.float32 if dtype == "auto" else named_dtype(dtype, where)
+    classes = None if labels is None else tuple(labels)
+    with quiet():
+        loaded = _blank(path, Reading(torch.float32, labels=classes, seed=seed), tokenizer)
+    loaded.model.to(where, kept).eval()
+    _tell(loaded)
+    return loaded
+
+
+def _blank(path: Path, how: Reading, tokenizer: str | None) -> LoadedModel:
+    config, named = blank_config(path)
+    words = tokenizer_source(tokenizer or named, folder=path.parent)
+    described = Source(str(path), "folder", path.parent)
+    with readable(described), rng_untouched(derive(how.seed, "weights")):
+        model = without_weights(config, how)
+    with readable(words):
+        read, padding = read_tokenizer(words, remote=False)
+    _refuse_few_embeddings(model, read, path)
+    pad_with(model, read.pad_token_id)
+    return LoadedModel(
+        model=model,
+        tokenizer=read,
+        source=str(path),
+        kind=model_kind(model),
+        stacks=find_stacks(model),
+        files={path.name: sha256(path)},
+        notes=(f"random weights from {path}, seed {how.seed}", *padding),
+    )
+
+
+def _refuse_few_embeddings(model: Any, tokenizer: Any, path: Path) -> None:
+    """Raise where the tokenizer has tokens that the model has no embedding of."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        message = f"configuration with fewer tokens than its tokenizer, {len(tokenizer)}"
+        hint = f'"vocab_size": {len(tokenizer)} in {path.name}'
+        raise ModelError(message, value=rows, expected="at least as many", hint=hint)
+
+
+def _tell(loaded: LoadedModel) -> None:
+    for note in loaded.notes:
+        _LOG.warning("%s: %s", loaded.source, note)
+
+
+def load_skeleton(
+    source: str, *, trust_remote_code: bool = False, labels: Sequence[str] | None = None
+) -> LoadedModel:
     """The model that `source` names without its weights, on the meta device; no tokenizer.
 
     For an adapter, its base. What `load` would find in the weights, such as a head that is
@@ -124,102 +181,43 @@ def load_skeleton(source: str, *, trust_remote_code: bool = False) -> LoadedMode
         ModelError: The configuration cannot be found, read or trusted.
         StackError: No stack of blocks was found.
     """
-    with _quiet():
+    classes = None if labels is None else tuple(labels)
+    how = Reading(torch.float32, trust_remote_code, classes)
+    with quiet():
+        return _skeleton(source, how)
+
+
+def _skeleton(source: str, how: Reading) -> LoadedModel:
+    if source.endswith(".json"):  # A model that was made from its configuration alone.
+        described, revision = source, None
+        config, _ = blank_config(Path(source))
+    else:
         found = resolve(source, weights=False)
         if found.form == "adapter":
-            base = load_skeleton(adapter_base(found), trust_remote_code=trust_remote_code)
+            base = _skeleton(adapter_base(found), how)
             return replace(base, source=found.name, base=base.source, revision=found.revision)
-        with _readable(found):
-            config = _config(found, remote=trust_remote_code)
-            auto, _ = _auto_class(config)
-            with torch.device("meta"):
-                model = _with_sdpa(
-                    auto.from_config,
-                    config,
-                    dtype=torch.float32,
-                    trust_remote_code=trust_remote_code,
-                )
-        return LoadedModel(
-            model=model.eval(),
-            tokenizer=None,
-            source=found.name,
-            kind=model_kind(model),
-            stacks=find_stacks(model),
-            revision=found.revision,
-        )
+        described, revision = found.name, found.revision
+        with readable(found):
+            config = read_config(found, remote=how.remote)
+    with readable(Source(described, "folder", Path())), torch.device("meta"):
+        model = without_weights(config, how)
+    return LoadedModel(
+        model=model.eval(),
+        tokenizer=None,
+        source=described,
+        kind=model_kind(model),
+        stacks=find_stacks(model),
+        revision=revision,
+    )
 
 
-def _device(name: str) -> torch.device:
-    """The device called `name`.
-
-    Raises:
-        UnknownNameError: It is none of auto, cpu, cuda, cuda:N.
-        ModelError: CUDA was asked for and there is none, or not that many.
-    """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        kind = "device"
-        raise UnknownNameError(kind, value=name, known=("auto", "cpu", "cuda", "cuda:N"))
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if count else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= count:
-        message = "device that is not there"
-        raise ModelError(
-            message, value=name, expected=f"one of {count} CUDA devices", hint="--device cpu"
-        )
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype | str:
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    if name not in _DTYPES:
-        kind = "dtype"
-        raise UnknownNameError(kind, value=name, known=("auto", *_DTYPES))
-    return _DTYPES[name]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """A span without transformers' own progress bars and load reports."""
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        with read_once():
-            yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
-
-
-@contextmanager
-def _readable(source: Source) -> Iterator[None]:
-    """Whatever a reader raises on a bad file, as one `ModelError` that names the source."""
-    try:
-        yield
-    except (ModelError, torch.OutOfMemoryError):
-        raise
-    except _UNREADABLE as error:
-        if _REMOTE in str(error):
-            message = "model that brings its own code, which was not run"
-            hint = "--trust-remote-code, once you have read that code"
-            raise ModelError(message, value=source.name, hint=hint) from error
-        message = (
-            f"model that cannot be read ({type(error).__name__}: {one_line(error, limit=160)})"
-        )
-        expected = "whole files" if source.form == "gguf" else "config.json and whole weight files"
-        raise ModelError(message, value=source.name, expected=expected) from error
-
-
-def _load(source: Source, dtype: torch.dtype | str, *, remote: bool) -> LoadedModel:
+def _load(source: Source, how: Reading) -> LoadedModel:
     if source.form == "adapter":
-        return _load_adapter(source, dtype, remote=remote)
-    with _readable(source):
-        model, notes = _model(source, dtype, remote=remote)
-        tokenizer, padding = _tokenizer(source, remote=remote)
+        return _load_adapter(source, how)
+    with readable(source):
+        model, notes = read_model(source, how)
+        tokenizer, padding = read_tokenizer(source, remote=how.remote)
+    pad_with(model, tokenizer.pad_token_id)
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -232,124 +230,7 @@ def _load(source: Source, dtype: torch.dtype | str, *, remote: bool) -> LoadedMo
     )
 
 
-def _config(source: Source, *, remote: bool) -> Any:
-    options = {"gguf_file": source.file} if source.file else {}
-    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=remote, **options)
-    if source.file:
-        # Adapters name their base by this; the folder alone would not lead back to the file.
-        config.name_or_path = str(source.folder / source.file)
-    return config
-
-
-def _auto_class(config: Any) -> tuple[Any, str]:
-    """The transformers class that loads the head which `config` names, and the head's name."""
-    name = (getattr(config, "architectures", None) or [""])[0]
-    if not name:
-        # GGUF files name a family, not a class; they hold language models.
-        is_pair = getattr(config, "is_encoder_decoder", False)
-        return (AutoModelForSeq2SeqLM if is_pair else AutoModelForCausalLM), name
-    if is_vision_text(name):
-        return AutoModelForImageTextToText, name
-    if name.endswith("EncoderModel"):  # One side of an encoder-decoder.
-        return AutoModelForTextEncoding, name
-    classes: dict[ModelKind, Any] = {
-        "causal": AutoModelForCausalLM,
-        "masked": AutoModelForMaskedLM,
-        "seq2seq": AutoModelForSeq2SeqLM,
-        "encoder": AutoModel,
-    }
-    return classes[kind_of(name)], name
-
-
-def _model(source: Source, dtype: torch.dtype | str, *, remote: bool) -> tuple[Any, list[str]]:
-    """The model with the head whose weights are really there, and what was left out.
-
-    Raises:
-        ModelError: Weights of its body are missing: random ones would stand in for them.
-    """
-    config = _config(source, remote=remote)
-    auto, name = _auto_class(config)
-    model, missing = _pretrained(auto, source, config, dtype, remote=remote)
-    notes = []
-    if missing and auto is not AutoModel:
-        notes.append(f"the {name} head has no weights in the checkpoint and was left out")
-        auto = AutoModel
-        model, missing = _pretrained(auto, source, config, dtype, remote=remote)
-    unused = {key for key in missing if key.split(".")[0] == "pooler"}
-    if missing - unused:
-        message = f"checkpoint without the weights {', '.join(sorted(missing - unused)[:4])}"
-        raise ModelError(message, value=source.name, expected=f"a whole {type(model).__name__}")
-    if unused:
-        notes.append("the pooler has no weights in the checkpoint; its output is not used")
-    elif auto is AutoModel and name not in {"", type(model).__name__} and not notes:
-        notes.append(f"the head of {name} was left out: it is not a language model's")
-    if _attention(model) == "eager":
-        notes.append("attention runs in eager: this architecture has no SDPA")
-    return model, notes
-
-
-def _attention(model: Any) -> str | None:
-    """How attention is computed (``sdpa``, ``eager``), as transformers records it."""
-    return getattr(model.config, "_attn_implementation", None)
-
-
-def _pretrained(
-    auto: Any, source: Source, config: Any, dtype: torch.dtype | str, *, remote: bool
-) -> tuple[Any, set[str]]:
-    """A model of `auto`'s family, and the names of its weights that the files do not hold."""
-    options: dict[str, Any] = {}
-    if source.file:
-        options = {
-            "gguf_file": source.file,
-            "quantization_config": GgufConfig(dequantize=True),
-        }
-    model, info = _with_sdpa(
-        auto.from_pretrained,
-        source.folder,
-        config=config,
-        dtype=dtype,
-        trust_remote_code=remote,
-        output_loading_info=True,
-        **options,
-    )
-    if source.file:
-        model.name_or_path = config.name_or_path
-    return model, set(info["missing_keys"])
-
-
-def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:
-    """What `make` gives with SDPA attention, or with eager attention for a model without SDPA."""
-    try:
-        return make(*args, attn_implementation="sdpa", **options)
-    except ValueError as error:
-        if _NO_SDPA not in str(error):
-            raise
-        return make(*args, attn_implementation="eager", **options)
-
-
-def _tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
-    """The tokenizer, with a padding token, and a note where another token serves as one.
-
-    Raises:
-        ModelError: There is no vocabulary beside the weights, or no token that can pad.
-    """
-    if not has_tokenizer(source):
-        message = "model without a tokenizer"
-        hint = "save its tokenizer into the same folder"
-        raise ModelError(message, value=source.name, expected="tokenizer.json", hint=hint)
-    options = {"gguf_file": source.file} if source.file else {}
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote, **options)
-    if tokenizer.pad_token is not None:
-        return tokenizer, []
-    for token in (tokenizer.eos_token, tokenizer.unk_token):
-        if token is not None:
-            tokenizer.pad_token = token
-            return tokenizer, [f"the tokenizer has no padding token; {token} pads"]
-    message = "tokenizer without a token that can pad"
-    raise ModelError(message, value=source.name, expected="a pad, eos or unk token")
-
-
-def _load_adapter(source: Source, dtype: torch.dtype | str, *, remote: bool) -> LoadedModel:
+def _load_adapter(source: Source, how: Reading) -> LoadedModel:
     """The base model with the adapter merged into its weights, so that its modules are plain.
 
     Raises:
@@ -357,18 +238,20 @@ def _load_adapter(source: Source, dtype: torch.dtype | str, *, remote: bool) -> 
     """
     name = adapter_base(source)
     try:
-        base = _load(resolve(name), dtype, remote=remote)
+        base = _load(resolve(name), how)
     except ModelError as error:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint = "correct base_model_name_or_path in adapter_config.json"
         raise ModelError(
             message, value=source.name, expected="its base model", hint=hint
         ) from error
-    with _readable(source):
+    with readable(source):
         report = base.model.load_adapter(str(source.folder))
         merged = merge_adapter(base.model)
         tokenizer, padding = (
-            _tokenizer(source, remote=remote) if has_tokenizer(source) else (base.tokenizer, [])
+            read_tokenizer(source, remote=how.remote)
+            if has_tokenizer(source)
+            else (base.tokenizer, [])
         )
     _check_adapter(source, report, merged)
     base.model._hf_peft_config_loaded = False

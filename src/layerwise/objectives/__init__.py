@@ -2,40 +2,73 @@
 
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
-from layerwise.models.kind import ModelKind
+from layerwise.models.kind import ModelKind, has_next_sentence_head
+from layerwise.models.load import LoadedModel
+from layerwise.objectives.barlow_twins import BARLOW_TWINS
 from layerwise.objectives.causal_lm import CAUSAL_LM
+from layerwise.objectives.causal_span import CAUSAL_SPAN
+from layerwise.objectives.classification import CLASSIFICATION, label_names
 from layerwise.objectives.masked_lm import MASKED_LM
-from layerwise.objectives.record import Objective
+from layerwise.objectives.nsp import NSP
+from layerwise.objectives.record import BatchRequest, Objective
 from layerwise.objectives.seq2seq import decoder_start
 from layerwise.objectives.sft import SFT
 from layerwise.objectives.simcse import SIMCSE
+from layerwise.objectives.span_denoise import SPAN_DENOISE
 from layerwise.registry import Registry
 
-__all__ = ["OBJECTIVES", "Objective", "decoder_start", "resolve"]
+__all__ = ["OBJECTIVES", "BatchRequest", "Objective", "decoder_start", "labels_for", "resolve"]
 
 OBJECTIVES = Registry[Objective]("objective")
-for _objective in (CAUSAL_LM, SFT, MASKED_LM, SIMCSE):
+for _objective in (
+    CAUSAL_LM,
+    SFT,
+    CAUSAL_SPAN,
+    MASKED_LM,
+    SPAN_DENOISE,
+    NSP,
+    SIMCSE,
+    BARLOW_TWINS,
+    CLASSIFICATION,
+):
     OBJECTIVES.add(_objective.name, _objective)
 
 
-def resolve(name: str, *, kind: ModelKind, data: TextData) -> Objective:
-    """The objective called `name`; for ``auto``, the natural one for the model and the data.
-
-    ``auto`` takes causal-lm for causal models and encoder-decoders (sft where the data has prompts
-    or chats), masked-lm for models with that head, simcse for encoders without one.
+def labels_for(name: str, data: TextData) -> tuple[str, ...] | None:
+    """The classes that a model must be loaded for; None where `name` asks for none.
 
     Args:
-        name: An objective, or ``auto``.
-        kind: What the model's head does.
+        name: An objective, or ``auto``, which takes classification where the data has labels.
         data: The examples.
 
     Raises:
         UnknownNameError: No objective has that name.
-        BadInputError: The objective is not for that kind of model, or has no use for a column.
+        BadInputError: Labels are needed and there are fewer than two.
     """
-    objective = OBJECTIVES[_auto(kind, data) if name == "auto" else name]
-    _check_kind(objective, kind)
-    _check_columns(objective, kind, data)
+    is_needed = "label" in data.columns if name == "auto" else OBJECTIVES[name].needs_label
+    return label_names(data) if is_needed else None
+
+
+def resolve(name: str, *, loaded: LoadedModel, data: TextData) -> Objective:
+    """The objective called `name`; for ``auto``, the natural one for the model and the data.
+
+    ``auto`` takes classification where the data has labels; else causal-lm for causal models and
+    encoder-decoders (sft where the data has prompts or chats), masked-lm for models with that
+    head, simcse for encoders without one.
+
+    Args:
+        name: An objective, or ``auto``.
+        loaded: The model.
+        data: The examples.
+
+    Raises:
+        UnknownNameError: No objective has that name.
+        BadInputError: The objective is not for that kind of model, or needs a head or a column
+            that is not there, or has no use for a column.
+    """
+    objective = OBJECTIVES[_auto(loaded.kind, data) if name == "auto" else name]
+    _check_columns(objective, loaded.kind, data)
+    _check_model(objective, loaded)
     return objective
 
 
@@ -44,31 +77,40 @@ def _has_prompt(data: TextData) -> bool:
 
 
 def _auto(kind: ModelKind, data: TextData) -> str:
+    if "label" in data.columns or kind == "classifier":
+        return "classification"
     if kind in ("causal", "seq2seq"):
         return "sft" if _has_prompt(data) else "causal-lm"
     return "masked-lm" if kind == "masked" else "simcse"
 
 
-def _check_kind(objective: Objective, kind: ModelKind) -> None:
-    if kind not in objective.kinds:
-        fitting = [name for name, other in OBJECTIVES.items() if kind in other.kinds]
-        raise BadInputError(
-            what=f"objective is not for a model of kind {kind}",
-            value=objective.name,
-            expected="one of " + ", ".join(fitting),
-            hint=f"--objective {fitting[0]}",
-        )
+def _check_model(objective: Objective, loaded: LoadedModel) -> None:
+    """`loaded` is of a kind that `objective` is for, and has the head for it."""
+    fitting = [name for name, other in OBJECTIVES.items() if _fits(other, loaded)]
+    if _fits(objective, loaded):
+        return
+    is_kind = loaded.kind in objective.kinds
+    lacks = "without a pretrained next-sentence head" if is_kind else f"of kind {loaded.kind}"
+    hint = f"--objective {fitting[0]}"
+    if objective.needs_label:
+        hint += ", or a model loaded with labels=[...]"
+    raise BadInputError(
+        what=f"objective is not for a model {lacks}",
+        value=objective.name,
+        expected="one of " + ", ".join(fitting),
+        hint=hint,
+    )
+
+
+def _fits(objective: Objective, loaded: LoadedModel) -> bool:
+    if loaded.kind not in objective.kinds:
+        return False
+    return not objective.needs_next_sentence or has_next_sentence_head(loaded.model)
 
 
 def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> None:
     """Every column that was asked for has a meaning to `objective`."""
-    if "label" in data.columns:
-        raise BadInputError(
-            what=f"label column has no meaning for {objective.name}",
-            value=data.columns["label"],
-            expected="text alone" if not objective.needs_prompt else "a prompt and a text",
-            hint="drop --label-column",
-        )
+    _check_label(objective, data)
     if objective.needs_prompt and not _has_prompt(data):
         raise BadInputError(
             what=f"{objective.name} needs a prompt column or chats",
@@ -89,6 +131,24 @@ def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> Non
             value=data.columns.get("prompt", data.columns.get("messages")),
             expected="text alone",
             hint=_without_prompt(kind),
+        )
+
+
+def _check_label(objective: Objective, data: TextData) -> None:
+    """There are labels where, and only where, `objective` has a use for them."""
+    if objective.needs_label and "label" not in data.columns:
+        raise BadInputError(
+            what=f"{objective.name} needs a label column",
+            value=", ".join(data.columns.values()),
+            expected="labels beside the text",
+            hint="--label-column NAME",
+        )
+    if "label" in data.columns and not objective.needs_label:
+        raise BadInputError(
+            what=f"label column has no meaning for {objective.name}",
+            value=data.columns["label"],
+            expected="text alone" if not objective.needs_prompt else "a prompt and a text",
+            hint="drop --label-column, or --objective classification",
         )
 
 

@@ -1,20 +1,47 @@
-"""Calling a model's forward with what it understands, and no more tokens than it reaches."""
+"""A model's forward: what it understands, what it gives, and how many tokens it reaches."""
 
 import inspect
 from collections.abc import Iterable
 from typing import Any
 
+from torch.nn.functional import cross_entropy
+
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
 from layerwise.models.parts import position_limit
+from layerwise.shapes import Tensor
 
-__all__ = ["accepted", "refuse_too_long"]
+__all__ = ["accepted", "body", "class_losses", "refuse_too_long", "token_logits", "without_adapter"]
+
+
+def without_adapter(model: Any) -> Any:
+    """`model` itself, or the model inside an adapter's wrapper; its modules keep the adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def body(model: Any) -> Any:
+    """`model` without adapter's wrapper and without head."""
+    return without_adapter(model).base_model
 
 
 def accepted(model: Any, **options: Any) -> dict[str, Any]:
     """Those of `options` that `model`'s forward names among its parameters."""
-    names = inspect.signature(model.forward).parameters
+    names = inspect.signature(without_adapter(model).forward).parameters
     return {name: value for name, value in options.items() if name in names}
+
+
+def token_logits(output: Any) -> Tensor:
+    """The logits of each token in a model's output, whatever else its head gives."""
+    logits: Tensor = output["prediction_logits" if "prediction_logits" in output else "logits"]
+    return logits
+
+
+def class_losses(logits: Tensor, batch: Batch) -> Tensor:
+    """The cross-entropy of each row's class under `logits`, shape (n,), float32."""
+    if batch.classes is None:
+        message = "a class loss needs a batch with classes"
+        raise ValueError(message)
+    return cross_entropy(logits.float(), batch.classes, reduction="none")
 
 
 def refuse_too_long(model: Any, batches: Iterable[Batch]) -> None:

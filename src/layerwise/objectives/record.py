@@ -1,36 +1,44 @@
 """What an objective is: a batch maker, and one loss an example."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from layerwise.data.batches import Batch, BatchSet
 from layerwise.data.text import TextData
+from layerwise.models.heads import class_ids
 from layerwise.models.kind import ModelKind
+from layerwise.models.load import LoadedModel
+from layerwise.objectives.seq2seq import decoder_start
 from layerwise.shapes import Tensor
 
-__all__ = ["BatchMaker", "Objective", "as_it_is"]
+__all__ = ["BatchRequest", "Objective", "as_it_is"]
 
 
-class BatchMaker(Protocol):
-    """Turns data into batches.
+@dataclass(frozen=True)
+class BatchRequest:
+    """What batches are made of.
 
-    `decoder_start` is the token that an encoder-decoder's decoder starts from; others ignore it.
+    Attributes:
+        tokenizer: The model's.
+        data: The examples: all there are, or those of one batch of a training run.
+        batch_size: Examples a batch.
+        max_length: The most tokens of a row.
+        seed: Fixes what is drawn: tokens that are hidden, partners, which texts meet in a batch.
+        kind: What the model's head does.
+        decoder_start: The token that an encoder-decoder's decoder starts from.
+        classes: The number of each class by its name, for a model that tells classes apart.
     """
 
-    def __call__(
-        self,
-        tokenizer: Any,
-        data: TextData,
-        *,
-        batch_size: int,
-        max_length: int,
-        seed: int,
-        kind: ModelKind,
-        decoder_start: int | None = None,
-    ) -> BatchSet:
-        """The batches of `data`."""
+    tokenizer: Any
+    data: TextData
+    batch_size: int
+    max_length: int
+    seed: int
+    kind: ModelKind
+    decoder_start: int | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
 
 
 def as_it_is(model: Any) -> AbstractContextManager[tuple[str, ...]]:
@@ -46,22 +54,47 @@ class Objective:
     Attributes:
         name: What a user types.
         kinds: The kinds of model that it is for.
-        make_batches: Data as batches.
-        losses: ``losses(model, batch)``, shape (n,): one loss a row of the batch, each the mean
-            over that row's own loss tokens, so that how rows are batched changes nothing (except
-            where `coupled`). Differentiable; nothing but the model's forward is run, once.
+        batches: A request as batches. Says nothing in the log: a training run calls it for every
+            batch, and what there is to say is in the notes of what it gives.
+        losses: ``losses(model, batch)``, shape (n,), float32: one loss a row of the batch, whose
+            mean is the training loss. Each is the mean over that row's own loss tokens, so that how
+            rows are batched changes nothing (except where `coupled`). Differentiable; nothing but
+            the model's forward is run, once.
         stochastic: Whether the loss needs dropout, hence differs from run to run unless seeded.
         coupled: Whether a row's loss depends on the other rows of its batch.
         needs_prompt: Whether examples must have a prompt or be chats.
+        needs_label: Whether examples must have a class.
+        needs_next_sentence: Whether the model must have a pretrained next-sentence head.
         prepare: Must be entered around every use of `losses` and before hooks are placed; gives
             what it changed in the model, in words, and puts it back on leaving.
     """
 
     name: str
     kinds: frozenset[ModelKind]
-    make_batches: BatchMaker
+    batches: Callable[[BatchRequest], BatchSet]
     losses: Callable[[Any, Batch], Tensor]
     stochastic: bool = False
     coupled: bool = False
     needs_prompt: bool = False
+    needs_label: bool = False
+    needs_next_sentence: bool = False
     prepare: Callable[[Any], AbstractContextManager[tuple[str, ...]]] = as_it_is
+
+    def make_batches(self, tokenizer: Any, data: TextData, **options: Any) -> BatchSet:
+        """The batches of `data`; `options` are the other fields of `BatchRequest`."""
+        return self.batches(BatchRequest(tokenizer, data, **options))
+
+    def batches_for(
+        self, loaded: LoadedModel, data: TextData, *, batch_size: int, max_length: int, seed: int
+    ) -> BatchSet:
+        """The batches of `data` for `loaded`, which says the rest of what a request holds."""
+        return self.make_batches(
+            loaded.tokenizer,
+            data,
+            batch_size=batch_size,
+            max_length=max_length,
+            seed=seed,
+            kind=loaded.kind,
+            decoder_start=decoder_start(loaded.model),
+            classes=class_ids(loaded.model),
+        )

@@ -1,6 +1,5 @@
 """Supervised fine-tuning: the answer's tokens, given the prompt."""
 
-import logging
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,42 +8,30 @@ from layerwise.data.batches import BatchSet, Rows, assemble, by_length, causal_b
 from layerwise.data.chat import chat_rows
 from layerwise.data.text import TextData
 from layerwise.errors import ModelError
-from layerwise.models.kind import ModelKind
-from layerwise.objectives.record import Objective
+from layerwise.objectives.record import BatchRequest, Objective
 from layerwise.objectives.seq2seq import answer_batches
 from layerwise.objectives.token_loss import model_losses
 
 __all__ = ["SFT"]
 
-log = logging.getLogger(__name__)
-
 PLAIN = "the tokenizer has no chat template: prompt and text were joined as they are"
 
 
-def _make_batches(
-    tokenizer: Any,
-    data: TextData,
-    *,
-    batch_size: int,
-    max_length: int,
-    seed: int,
-    kind: ModelKind,
-    decoder_start: int | None = None,
-) -> BatchSet:
+def _batches(request: BatchRequest) -> BatchSet:
     """Chats through the tokenizer's template; prompt and text joined where it has none."""
-    del seed
-    if kind == "seq2seq":
+    tokenizer, data = request.tokenizer, request.data
+    size, limit = request.batch_size, request.max_length
+    if request.kind == "seq2seq":
         return answer_batches(
-            tokenizer, data, batch_size=batch_size, max_length=max_length, start=decoder_start
+            tokenizer, data, batch_size=size, max_length=limit, start=request.decoder_start
         )
     if getattr(tokenizer, "chat_template", None):
-        rows = chat_rows(tokenizer, data, max_length=max_length)
+        rows = chat_rows(tokenizer, data, max_length=limit)
     else:
-        rows = replace(_plain(tokenizer, data, max_length=max_length), notes=(PLAIN,))
-        log.warning(PLAIN)
+        rows = replace(_plain(tokenizer, data, max_length=limit), notes=(PLAIN,))
     return assemble(
         rows,
-        by_length(rows.rows, batch_size=batch_size),
+        by_length(rows.rows, batch_size=size),
         of=len(data),
         collate=partial(causal_batch, pad=tokenizer.pad_token_id),
     )
@@ -65,7 +52,7 @@ def _plain(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
 SFT = Objective(
     name="sft",
     kinds=frozenset({"causal", "seq2seq"}),
-    make_batches=_make_batches,
+    batches=_batches,
     losses=model_losses,
     needs_prompt=True,
 )

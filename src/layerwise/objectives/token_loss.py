@@ -11,7 +11,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from layerwise.data.batches import IGNORED, Batch
-from layerwise.objectives.forward import accepted
+from layerwise.objectives.forward import accepted, token_logits
 from layerwise.shapes import Tensor
 
 __all__ = ["cross_entropy", "model_losses"]
@@ -44,7 +44,7 @@ def model_losses(model: Any, batch: Batch) -> Tensor:
     options = accepted(model, use_cache=False, logits_to_keep=labelled)
     if "logits_to_keep" in options:
         labels = labels[:, labelled]
-    return cross_entropy(model(**batch.inputs, **options).logits, labels)
+    return cross_entropy(token_logits(model(**batch.inputs, **options)), labels)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

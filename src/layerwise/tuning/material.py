@@ -7,7 +7,7 @@ from layerwise.data.batches import Batch, BatchSet
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
-from layerwise.objectives import Objective, decoder_start
+from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
 from layerwise.tuning.order import Forwards, held_out, order
 from layerwise.tuning.record import TuneSettings
@@ -70,14 +70,8 @@ def gather(
     """
 
     def made(some: TextData, seed: int, size: int) -> BatchSet:
-        return objective.make_batches(
-            loaded.tokenizer,
-            some,
-            batch_size=size,
-            max_length=settings.max_length,
-            seed=seed,
-            kind=loaded.kind,
-            decoder_start=decoder_start(loaded.model),
+        return objective.batches_for(
+            loaded, some, batch_size=size, max_length=settings.max_length, seed=seed
         )
 
     batches = made(data, settings.seed, max(CHUNK, settings.batch_size))

@@ -10,13 +10,16 @@ from layerwise.data.batches import (
     assemble,
     by_length,
     causal_batch,
+    class_batch,
+    input_tensors,
     padded,
+    pair_specials,
     prompted_rows,
     specials,
     text_rows,
     tokenise,
 )
-from layerwise.errors import BadInputError, DataError
+from layerwise.errors import BadInputError, DataError, ModelError
 
 
 def words(count, start=0):
@@ -166,3 +169,37 @@ def test_a_moved_batch_is_all_there(tiny_text):
     for tensor in (*tensors, moved.decoder_mask, moved.pooled):
         assert tensor.device.type == "meta"
     assert (batch.to("meta").decoder_mask, batch.to("meta").pooled) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("frame", "parts"), [("bert", (["<cls>"], ["<sep>"], ["<sep>"])), ("plain", ([], [], []))]
+)
+def test_what_frames_a_pair(tiny_text, frame, parts):
+    tokenizer = tiny_text.tokenizer(frame=frame)
+    found = pair_specials(tokenizer, ["", "w1 w2 w1"])
+    assert tuple(map(tokenizer.convert_ids_to_tokens, found)) == parts
+
+
+def test_a_tokenizer_that_knows_no_pairs():
+    class Joining:
+        """As a tokenizer that reads two texts as one word."""
+
+        def __call__(self, first, second=None, **_):
+            if isinstance(first, list):
+                return {"input_ids": [[len(text)] for text in first]}
+            return {"input_ids": [len(first + second)]}
+
+    with pytest.raises(ModelError, match=r"joins two texts to other tokens.*'Joining'"):
+        pair_specials(Joining(), ["abc"])
+
+
+def test_rows_of_two_texts_say_which_token_is_of_which():
+    rows = [
+        Row(0, [5, 6, 7], [True] * 3, segments=[0, 1, 1], label=1),
+        Row(1, [8, 9], [True] * 2, segments=[0, 1], label=0),
+    ]
+    assert input_tensors(rows, pad=0)["token_type_ids"].tolist() == [[0, 1, 1], [0, 1, 0]]
+    batch = class_batch(rows, pad=0)
+    assert batch.classes.tolist() == [1, 0]
+    assert batch.labels is None
+    assert batch.to("cpu").classes.tolist() == [1, 0]

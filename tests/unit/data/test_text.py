@@ -92,6 +92,18 @@ def test_blank_texts_are_left_out_and_said(jsonl, caplog):
     assert data.notes[0] in caplog.text
 
 
+def test_rows_without_a_label_are_left_out_and_said(jsonl):
+    rows = [{"text": "a", "label": 1}, {"text": "b"}, {"text": "", "label": 0}, {"text": "c"}]
+    data = read(jsonl([*rows, {"text": "d", "label": " "}]), label_column="label")
+    assert [(e.text, e.label) for e in data.examples] == [("a", "1")]
+    assert data.notes == (
+        "1 rows with an empty text were left out",
+        "3 rows with an empty label were left out",
+    )
+    with pytest.raises(DataError, match="every row's label is empty: 'label'"):
+        read(jsonl([{"text": "a", "label": None}]), label_column="label")
+
+
 def test_nothing_but_blank_texts(jsonl):
     with pytest.raises(DataError, match="every row's text is empty"):
         read(jsonl([{"text": ""}]), text_column="text")

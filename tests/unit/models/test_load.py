@@ -78,7 +78,7 @@ def test_pickled_weights_count_only_where_there_are_no_others(saved):
         ("gpt2", None, "causal", "GPT2LMHeadModel"),
         ("bert", None, "masked", "BertForMaskedLM"),
         ("bert", tf.BertModel, "encoder", "BertModel"),
-        ("bert", tf.BertForPreTraining, "masked", "BertForMaskedLM"),
+        ("bert", tf.BertForPreTraining, "masked", "BertForPreTraining"),
         ("bert", tf.BertForSequenceClassification, "encoder", "BertModel"),
         ("bert", tf.BertLMHeadModel, "causal", "BertLMHeadModel"),
         ("t5", None, "seq2seq", "T5ForConditionalGeneration"),

@@ -96,5 +96,5 @@ def test_texts_of_special_tokens_alone_are_dropped(tokenizer):
 
 def test_tokenizer_without_a_mask_token(tiny_text):
     tokenizer = tiny_text.tokenizer(frame="bert", without=("mask_token",))
-    with pytest.raises(ModelError, match=r"no mask token, which masked-lm needs.*--objective"):
+    with pytest.raises(ModelError, match=r"no mask token, which hides.*--objective"):
         make(tokenizer, numbered(2))

@@ -1,13 +1,24 @@
 import pytest
+from torch import nn
 
 from layerwise.data import Example, TextData
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.objectives import resolve
+from layerwise.models.load import LoadedModel
+from layerwise.objectives import labels_for
+from layerwise.objectives import resolve as resolve_for
 
 
-def data(*roles):
+def data(*roles, labels=("b", "a")):
     columns = {role: f"my {role}" for role in roles}
-    return TextData("test", "", (Example("a"),), columns, 1)
+    examples = tuple(Example("text", label=label) for label in labels)
+    return TextData("test", "", examples, columns, len(examples))
+
+
+def resolve(name, *, kind, data, model=None):
+    loaded = LoadedModel(
+        model=model or nn.Module(), tokenizer=None, source="test", kind=kind, stacks=()
+    )
+    return resolve_for(name, loaded=loaded, data=data)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +31,7 @@ def data(*roles):
         ("seq2seq", ["text", "prompt"], "sft"),
         ("masked", ["text"], "masked-lm"),
         ("encoder", ["text"], "simcse"),
+        ("classifier", ["text", "label"], "classification"),
     ],
 )
 def test_auto(kind, roles, name):
@@ -36,28 +48,93 @@ def test_unknown_objective():
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "fitting"),
+    ("name", "kind", "roles", "fitting"),
     [
-        ("masked-lm", "causal", "causal-lm, sft, simcse"),
-        ("causal-lm", "masked", "masked-lm, simcse"),
-        ("sft", "encoder", "simcse"),
-        ("simcse", "seq2seq", "causal-lm, sft"),
+        ("masked-lm", "causal", [], "causal-lm, sft, causal-span, simcse, barlow-twins"),
+        ("span-denoise", "causal", [], "causal-lm, sft, causal-span, simcse, barlow-twins"),
+        ("causal-lm", "masked", [], "masked-lm, span-denoise, simcse, barlow-twins"),
+        ("causal-span", "seq2seq", [], "causal-lm, sft"),
+        ("sft", "encoder", ["prompt"], "simcse, barlow-twins"),
+        ("nsp", "causal", [], "causal-lm, sft, causal-span, simcse, barlow-twins"),
+        ("simcse", "seq2seq", [], "causal-lm, sft"),
+        ("barlow-twins", "seq2seq", [], "causal-lm, sft"),
+        ("simcse", "classifier", [], "classification"),
+        ("classification", "masked", ["label"], "masked-lm, span-denoise, simcse, barlow-twins"),
     ],
 )
-def test_a_wrong_pair_names_what_would_do(name, kind, fitting):
+def test_a_wrong_pair_names_what_would_do(name, kind, roles, fitting):
     with pytest.raises(
         BadInputError, match=f"kind {kind}: '{name}'; expected one of {fitting}; try"
     ):
-        resolve(name, kind=kind, data=data("text", "prompt"))
+        resolve(name, kind=kind, data=data("text", *roles))
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
-    [("auto", "causal"), ("causal-lm", "causal"), ("masked-lm", "masked"), ("simcse", "encoder")],
+    ("name", "kind", "fitting"),
+    [
+        ("bert", "masked", "masked-lm, span-denoise, simcse, barlow-twins"),
+        ("encoder", "encoder", "simcse, barlow-twins"),
+    ],
+)
+def test_nsp_needs_a_pretrained_head(tiny_text, name, kind, fitting):
+    with pytest.raises(
+        BadInputError,
+        match=f"without a pretrained next-sentence head: 'nsp'; expected one of {fitting}; try",
+    ):
+        resolve("nsp", kind=kind, data=data("text"), model=tiny_text.model(name))
+
+
+@pytest.mark.parametrize("name", ["pretraining", "mobilebert", "next_sentence"])
+def test_nsp_with_one(tiny_text, name):
+    model, kind = tiny_text.model(name), tiny_text.kind(name)
+    assert resolve("nsp", kind=kind, data=data("text"), model=model).name == "nsp"
+
+
+def test_a_model_for_classes_is_said_to_be_needed():
+    with pytest.raises(BadInputError, match=r"or a model loaded with labels=\["):
+        resolve("auto", kind="causal", data=data("text", "label"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("causal-lm", "causal"), ("masked-lm", "masked"), ("simcse", "encoder")]
 )
 def test_a_label_column_has_no_meaning(name, kind):
     with pytest.raises(BadInputError, match=r"label column has no meaning.*drop --label-column"):
         resolve(name, kind=kind, data=data("text", "label"))
+
+
+@pytest.mark.parametrize("name", ["classification", "auto"])
+def test_classification_without_a_label(name):
+    with pytest.raises(BadInputError, match=r"classification needs a label column.*--label-column"):
+        resolve(name, kind="classifier", data=data("text"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["b", "a", "b"], ("a", "b")),
+        (["10", "9", "-1"], ("-1", "9", "10")),
+        (["10", "9", "x"], ("10", "9", "x")),
+    ],
+)
+@pytest.mark.parametrize("name", ["auto", "classification"])
+def test_labels_that_a_model_is_loaded_for(name, labels, names):
+    assert labels_for(name, data("text", "label", labels=labels)) == names
+
+
+@pytest.mark.parametrize(("name", "roles"), [("auto", ["text"]), ("simcse", ["text", "label"])])
+def test_no_labels_are_asked_for(name, roles):
+    assert labels_for(name, data(*roles)) is None
+
+
+def test_one_class_is_none():
+    with pytest.raises(BadInputError, match=r"two classes or more: 'a'; expected a column"):
+        labels_for("auto", data("text", "label", labels=["a", "a"]))
+
+
+def test_labels_for_an_unknown_objective():
+    with pytest.raises(UnknownNameError, match="unknown objective: 'mlm'"):
+        labels_for("mlm", data("text"))
 
 
 def test_sft_without_a_prompt():

@@ -1,0 +1,72 @@
+"""A configuration file that stands for a model without weights, and its tokenizer's place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import CONFIG_MAPPING, AutoConfig
+
+from layerwise.errors import ModelError
+from layerwise.models.reading import readable
+from layerwise.models.sources import Source, has_tokenizer, resolve
+
+__all__ = ["blank_config", "tokenizer_source"]
+
+_EXPECTED = "a transformers configuration (JSON) with model_type and architectures"
+
+
+def blank_config(path: Path) -> tuple[Any, str | None]:
+    """The configuration in `path`, and the tokenizer that its key ``tokenizer`` names.
+
+    A tokenizer is looked for from the file's folder first.
+
+    Raises:
+        ModelError: There is no such file, it is not JSON, or it names no model that is known.
+    """
+    plain = _json(path)
+    tokenizer = plain.pop("tokenizer", None)
+    kind = plain.pop("model_type", None)
+    if kind not in CONFIG_MAPPING:
+        message = "configuration of an unknown model type" if kind else "configuration of no type"
+        raise ModelError(message, value=kind or path, expected='"model_type", such as "bert"')
+    names = plain.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    if name is None or not hasattr(transformers, str(name)):
+        message = "unknown architecture" if name else "configuration without an architecture"
+        expected = '"architectures": ["BertForPreTraining"], or another of transformers\' classes'
+        raise ModelError(message, value=name or path, expected=expected)
+    with readable(Source(str(path), "folder", path.parent)):
+        return AutoConfig.for_model(kind, **plain), tokenizer
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = "no such configuration file"
+        raise ModelError(message, value=path, expected=_EXPECTED) from None
+    except (OSError, ValueError) as error:
+        message = f"unreadable configuration file ({type(error).__name__})"
+        raise ModelError(message, value=path, expected=_EXPECTED) from error
+    if not isinstance(plain, dict):
+        message = f"configuration file that holds a JSON {type(plain).__name__}"
+        raise ModelError(message, value=path, expected=_EXPECTED)
+    return plain
+
+
+def tokenizer_source(name: str | None, *, folder: Path) -> Source:
+    """Where the tokenizer called `name` is: below `folder`, or what a model may be named by.
+
+    Raises:
+        ModelError: There is none.
+    """
+    beside = folder / (name or "")
+    source = Source(str(beside), "folder", beside)
+    if beside.is_dir() and has_tokenizer(source):
+        return source
+    if name is None:
+        message = "no tokenizer beside the configuration file"
+        hint = '"tokenizer": "FOLDER or MODEL" in it'
+        raise ModelError(message, value=folder, expected="tokenizer.json", hint=hint)
+    return resolve(name, weights=False)

@@ -1,0 +1,262 @@
+"""Which head a model is read with: the one whose weights are there, or one for given classes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
+    AutoModelForNextSentencePrediction,
+    AutoModelForPreTraining,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
+    GgufConfig,
+)
+
+from layerwise.errors import BadInputError, ModelError
+from layerwise.models.kind import (
+    ModelKind,
+    is_next_sentence,
+    is_vision_text,
+    kind_of,
+    model_kind,
+)
+from layerwise.models.reading import Reading
+from layerwise.models.sources import Source
+from layerwise.seeds import derive, rng_untouched
+
+__all__ = ["class_ids", "pad_with", "read_config", "read_model", "without_weights"]
+
+_NO_SDPA = "scaled_dot_product_attention"
+_UNNAMED = "LABEL_"
+"""How transformers calls classes that nobody named, followed by their number."""
+
+
+def class_ids(model: Any) -> dict[str, int]:
+    """The number of each class by its name, of a model that tells classes apart; else empty."""
+    if model_kind(model) != "classifier":
+        return {}
+    return {str(name): int(i) for i, name in model.config.id2label.items()}
+
+
+def pad_with(model: Any, token: int | None) -> None:
+    """Tell the head of a `model` for classes which token pads: some find the last one by it."""
+    if model_kind(model) == "classifier":
+        model.config.pad_token_id = token
+
+
+def read_config(source: Source, *, remote: bool) -> Any:
+    """The configuration of the model in `source`."""
+    options = {"gguf_file": source.file} if source.file else {}
+    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=remote, **options)
+    if source.file:
+        # Adapters name their base by this; the folder alone would not lead back to the file.
+        config.name_or_path = str(source.folder / source.file)
+    return config
+
+
+def without_weights(config: Any, how: Reading) -> Any:
+    """The model of `config`, with a head for ``how.labels`` where there are any, as it is built.
+
+    Its weights are whatever the default device and torch's generators make of them.
+
+    Raises:
+        ModelError: The architecture has no head for classes.
+        BadInputError: There are not two different labels or more.
+    """
+    if how.labels is not None:
+        _named_classes(config, how.labels)
+    auto = _auto_classes(config)[0] if how.labels is None else AutoModelForSequenceClassification
+    options = {"dtype": how.dtype, "trust_remote_code": how.remote}
+    return _with_sdpa(auto.from_config, config, **options)
+
+
+def read_model(source: Source, how: Reading) -> tuple[Any, list[str]]:
+    """The model with the head whose weights are really there, and what was left out or added.
+
+    Raises:
+        ModelError: Weights of its body are missing: random ones would stand in for them.
+        BadInputError: There are not two different labels or more.
+    """
+    config = read_config(source, remote=how.remote)
+    reader = _pretrained_head if how.labels is None else _classifier
+    model, notes = reader(source, config, how)
+    if _attention(model) == "eager":
+        notes.append("attention runs in eager: this architecture has no SDPA")
+    return model, notes
+
+
+def _attention(model: Any) -> str | None:
+    """How attention is computed (``sdpa``, ``eager``), as transformers records it."""
+    return getattr(model.config, "_attn_implementation", None)
+
+
+def _architecture(config: Any) -> str:
+    """The name of the model class that `config` names, or an empty one."""
+    return (getattr(config, "architectures", None) or [""])[0]
+
+
+def _auto_classes(config: Any) -> tuple[Any, ...]:
+    """The transformers classes that may load what `config` names, the most complete head first."""
+    name = _architecture(config)
+    if not name:
+        # GGUF files name a family, not a class; they hold language models.
+        is_pair = getattr(config, "is_encoder_decoder", False)
+        return (AutoModelForSeq2SeqLM if is_pair else AutoModelForCausalLM), AutoModel
+    if is_vision_text(name):
+        return AutoModelForImageTextToText, AutoModel
+    if name.endswith("EncoderModel"):  # One side of an encoder-decoder.
+        return AutoModelForTextEncoding, AutoModel
+    if is_next_sentence(name):
+        masked = kind_of(name) == "masked"
+        both = (AutoModelForPreTraining, AutoModelForMaskedLM)
+        return (*(both if masked else (AutoModelForNextSentencePrediction,)), AutoModel)
+    classes: dict[ModelKind, tuple[Any, ...]] = {
+        "causal": (AutoModelForCausalLM, AutoModel),
+        "masked": (AutoModelForMaskedLM, AutoModel),
+        "seq2seq": (AutoModelForSeq2SeqLM, AutoModel),
+    }
+    return classes.get(kind_of(name), (AutoModel,))
+
+
+def _pretrained_head(source: Source, config: Any, how: Reading) -> tuple[Any, list[str]]:
+    """The model with the most complete head that the files hold whole."""
+    notes: list[str] = []
+    for auto in _auto_classes(config):
+        model, missing = _pretrained(auto, source, config, how)
+        if auto is AutoModel or not missing:
+            break
+        head = type(model).__name__
+        notes.append(f"the {head} head has no weights in the checkpoint and was left out")
+    unused = {key for key in missing if key.split(".")[0] == "pooler"}
+    _refuse_missing(source, model, missing - unused)
+    name = _architecture(config)
+    if auto is AutoModel and not notes and name not in {"", type(model).__name__}:
+        notes.append(f"the head of {name} was left out: it is not a language model's")
+    if unused:
+        notes.append("the pooler has no weights in the checkpoint; its output is not used")
+    return model, notes
+
+
+def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
+    names = sorted(missing)
+    if names:
+        message = f"checkpoint without the weights {', '.join(names[:4])}"
+        raise ModelError(message, value=source.name, expected=f"a whole {type(model).__name__}")
+
+
+def _classifier(source: Source, config: Any, how: Reading) -> tuple[Any, list[str]]:
+    """The model with a head for ``how.labels``: the checkpoint's if it is for them, else a new one.
+
+    A new head's weights are drawn by ``how.seed`` alone.
+    """
+    labels = how.labels or ()
+    had = _class_names(config) if kind_of(_architecture(config)) == "classifier" else ()
+    is_kept = _named_classes(config, labels, had=had)
+    with rng_untouched(derive(how.seed, "head")):
+        model, missing = _pretrained(
+            AutoModelForSequenceClassification, source, config, how, ignore_mismatched_sizes=True
+        )
+        _refuse_missing(source, model, {key for key in missing if _in_body(model, key)})
+        new = missing or (set() if is_kept else _drawn_anew(model, outputs=len(labels)))
+    if not new:
+        return model, []
+    what = f"a classification head for {', '.join(labels)} was added"
+    note = f"{what}: {', '.join(sorted(new))} are random, from seed {how.seed}"
+    replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
+    return model, [note + replaced]
+
+
+def _class_names(config: Any) -> tuple[str, ...]:
+    """The names of the classes in `config`, by number; the number itself where nobody named one."""
+    names: Mapping[int, str] = config.id2label or {}
+    return tuple(str(names[i]).removeprefix(_UNNAMED) for i in sorted(names))
+
+
+def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> bool:
+    """Whether `config`, whose head is for the classes `had`, keeps their order; names `labels`.
+
+    Raises:
+        ModelError: The architecture has no head for classes, or two stacks.
+        BadInputError: There are not two different labels or more.
+    """
+    if len(set(labels)) < max(2, len(labels)):
+        message = "labels of a classification"
+        expected = "at least two, all different"
+        raise BadInputError(message, value=", ".join(labels), expected=expected)
+    known = (
+        type(config) in AutoModelForSequenceClassification._model_mapping
+    )  # the only table of them
+    if not known or getattr(config, "is_encoder_decoder", False):
+        message = "architecture that classification is not for"
+        expected = "an encoder or a causal model with a sequence classification head"
+        raise ModelError(message, value=config.model_type, expected=expected)
+    is_kept = set(had) == set(labels)
+    named = had if is_kept else labels
+    config.id2label = dict(enumerate(named))
+    config.label2id = {name: i for i, name in enumerate(named)}
+    return is_kept
+
+
+def _in_body(model: Any, name: str) -> bool:
+    """Whether the parameter called `name` is one that the model had before any head."""
+    first, second, *_ = (*name.split("."), "")
+    return first == model.base_model_prefix and second != "pooler"
+
+
+def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
+    """The parameters of the head's last layer, drawn once more as the model draws new ones."""
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == outputs
+        and not _in_body(model, name)
+    }
+    for layer in layers.values():
+        for parameter in layer.parameters():
+            parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else it is left alone
+        with torch.no_grad():
+            model._init_weights(layer)  # how each family draws its heads
+    return {
+        f"{name}.{own}" for name, layer in layers.items() for own, _ in layer.named_parameters()
+    }
+
+
+def _pretrained(
+    auto: Any, source: Source, config: Any, how: Reading, **options: Any
+) -> tuple[Any, set[str]]:
+    """A model of `auto`'s family, and the names of its weights that the files do not hold."""
+    if source.file:
+        options |= {
+            "gguf_file": source.file,
+            "quantization_config": GgufConfig(dequantize=True),
+        }
+    model, info = _with_sdpa(
+        auto.from_pretrained,
+        source.folder,
+        config=config,
+        dtype=how.dtype,
+        trust_remote_code=how.remote,
+        output_loading_info=True,
+        **options,
+    )
+    if source.file:
+        model.name_or_path = config.name_or_path
+    return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+
+
+def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:
+    """What `make` gives with SDPA attention, or with eager attention for a model without SDPA."""
+    try:
+        return make(*args, attn_implementation="sdpa", **options)
+    except ValueError as error:
+        if _NO_SDPA not in str(error):
+            raise
+        return make(*args, attn_implementation="eager", **options)

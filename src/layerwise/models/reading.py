@@ -1,0 +1,151 @@
+"""How models are read: device and precision, in silence, and every fault as one typed error."""
+
+import pickle
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from layerwise.errors import ModelError, UnknownNameError, one_line
+from layerwise.models.gguf import read_once
+from layerwise.models.sources import Source, has_tokenizer
+
+__all__ = ["Reading", "named_device", "named_dtype", "quiet", "read_tokenizer", "readable"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_REMOTE = "trust_remote_code"
+# What transformers, safetensors, gguf and the unpickler raise on files that are not what they say.
+_UNREADABLE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is asked of a model that is read.
+
+    Attributes:
+        dtype: Of its weights; ``"auto"`` takes the checkpoint's.
+        remote: Whether code that comes with it may run.
+        labels: The classes that its head must tell apart; None for the head it was made with.
+        seed: Fixes a head that has to be added.
+    """
+
+    dtype: torch.dtype | str
+    remote: bool = False
+    labels: tuple[str, ...] | None = None
+    seed: int = 0
+
+
+def named_device(name: str) -> torch.device:
+    """The device called `name`.
+
+    Raises:
+        UnknownNameError: It is none of auto, cpu, cuda, cuda:N.
+        ModelError: CUDA was asked for and there is none, or not that many.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        kind = "device"
+        raise UnknownNameError(kind, value=name, known=("auto", "cpu", "cuda", "cuda:N"))
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        message = "device that is not there"
+        raise ModelError(
+            message, value=name, expected=f"one of {count} CUDA devices", hint="--device cpu"
+        )
+    return device
+
+
+def named_dtype(name: str, device: torch.device) -> torch.dtype | str:
+    """The precision called `name`; for ``auto``, float32 on a CPU and the checkpoint's elsewhere.
+
+    Raises:
+        UnknownNameError: It is none of auto, float32, bfloat16, float16.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if name not in _DTYPES:
+        kind = "dtype"
+        raise UnknownNameError(kind, value=name, known=("auto", *_DTYPES))
+    return _DTYPES[name]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A span without transformers' own progress bars and load reports."""
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        with read_once():
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+@contextmanager
+def readable(source: Source) -> Iterator[None]:
+    """Whatever a reader raises on a bad file, as one `ModelError` that names the source."""
+    try:
+        yield
+    except (ModelError, torch.OutOfMemoryError):
+        raise
+    except _UNREADABLE as error:
+        if _REMOTE in str(error):
+            message = "model that brings its own code, which was not run"
+            hint = "--trust-remote-code, once you have read that code"
+            raise ModelError(message, value=source.name, hint=hint) from error
+        message = (
+            f"model that cannot be read ({type(error).__name__}: {one_line(error, limit=160)})"
+        )
+        expected = "whole files" if source.form == "gguf" else "config.json and whole weight files"
+        raise ModelError(message, value=source.name, expected=expected) from error
+
+
+def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
+    """The tokenizer, with a padding token, and a note where another token serves as one.
+
+    Raises:
+        ModelError: There is no vocabulary beside the weights, or no token that can pad.
+    """
+    if not has_tokenizer(source):
+        message = "model without a tokenizer"
+        hint = "save its tokenizer into the same folder"
+        raise ModelError(message, value=source.name, expected="tokenizer.json", hint=hint)
+    options = {"gguf_file": source.file} if source.file else {}
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote, **options)
+    if tokenizer.pad_token is not None:
+        return tokenizer, []
+    for token in (tokenizer.eos_token, tokenizer.unk_token):
+        if token is not None:
+            tokenizer.pad_token = token
+            return tokenizer, [f"the tokenizer has no padding token; {token} pads"]
+    message = "tokenizer without a token that can pad"
+    raise ModelError(message, value=source.name, expected="a pad, eos or unk token")

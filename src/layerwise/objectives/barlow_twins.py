@@ -1,0 +1,59 @@
+"""Barlow Twins: two dropout views of a text agree, and no two coordinates say the same.
+
+Barlow Twins (arXiv 2103.03230, equations 1 and 2), with no projector: no parameters are added.
+Each coordinate of the n first views, and of the n second ones, is centred and divided by its
+standard deviation over the batch (the root of the mean square, with 1e-5 under the root, as batch
+normalisation does). With C the d x d matrix of their correlations, C = A^T B / n,
+
+    loss = sum_i (1 - C_ii)^2 + w * sum_{i != j} C_ij^2,        w = 5e-3
+
+It is a loss of the batch, not of a text: each of its 2n rows carries the whole of it, so that their
+mean is the loss. Two texts correlate by +1 or -1 wherever they lie: three are the fewest.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from layerwise.data.batches import Batch
+from layerwise.objectives.record import Objective
+from layerwise.objectives.views import noise, view_batches, views
+from layerwise.shapes import Tensor
+
+__all__ = ["BARLOW_TWINS", "cross_correlation_loss"]
+
+NAME, LEAST, OFF_DIAGONAL, EPSILON = "barlow-twins", 3, 5e-3, 1e-5
+
+
+def cross_correlation_loss(
+    first: Tensor, second: Tensor, *, off_diagonal: float = OFF_DIAGONAL
+) -> Tensor:
+    """The loss of a batch from the vectors of its views, (n, d) each."""
+    with torch.autocast(first.device.type, enabled=False):
+        correlation = _standard(first).T @ _standard(second) / len(first)
+        diagonal = correlation.diagonal()
+        agreement = (1 - diagonal).square().sum()
+        redundancy = correlation.square().sum() - diagonal.square().sum()
+        return agreement + off_diagonal * redundancy
+
+
+def _standard(vectors: Tensor) -> Tensor:
+    """`vectors` with each coordinate of mean 0 and variance 1 over the rows."""
+    centred = vectors - vectors.mean(dim=0)
+    return centred * (centred.square().mean(dim=0) + EPSILON).rsqrt()
+
+
+def _losses(model: Any, batch: Batch) -> Tensor:
+    return cross_correlation_loss(*views(model, batch)).expand(len(batch))
+
+
+BARLOW_TWINS = Objective(
+    name=NAME,
+    kinds=frozenset({"encoder", "masked", "causal"}),
+    batches=partial(view_batches, name=NAME, least=LEAST),
+    losses=_losses,
+    stochastic=True,
+    coupled=True,
+    prepare=noise,
+)

@@ -1,0 +1,158 @@
+"""Next-sentence prediction: whether the second text goes on from the first.
+
+As in BERT (arXiv 1810.04805, section 3.1): half of the pairs are true. Each example's text is cut
+in two at the end of the sentence that is nearest to its middle, or at the word where it is one
+sentence (ours). The second text of a pair is the second half of the same example or, where a coin
+says so, of another one. What is too long loses the beginning of the first text and the end of the
+second, so that the two still meet (ours).
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from layerwise.data.batches import (
+    Batch,
+    BatchSet,
+    Row,
+    Rows,
+    assemble,
+    by_length,
+    class_batch,
+    kept_rows,
+    pair_specials,
+    tokenise,
+)
+from layerwise.errors import BadInputError, DataError
+from layerwise.objectives.forward import class_losses
+from layerwise.objectives.record import BatchRequest, Objective
+from layerwise.seeds import numpy_generator
+from layerwise.shapes import Tensor
+
+__all__ = ["NSP", "halves"]
+
+# The classes of transformers' heads.
+NEXT, OTHER = 0, 1
+LEAST = 2
+_SENTENCE_ENDS = re.compile(r"""((?<=[.!?…])|(?<=[.!?…]["')\]]))\s+|\n+""")
+_WORD_ENDS = re.compile(r"\s+")
+
+
+def halves(text: str) -> tuple[str, str] | None:
+    """`text` cut in two at the boundary nearest its middle; None where it is a single word."""
+    text = text.strip()
+    for ends in (_SENTENCE_ENDS, _WORD_ENDS):
+        cuts = [m.span() for m in ends.finditer(text) if m.start() > 0 and m.end() < len(text)]
+        if cuts:
+            start, end = min(cuts, key=lambda cut: abs(sum(cut) - len(text)))
+            return text[:start], text[end:]
+    return None
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Both halves of each example that has two, as tokens, and how a pair is framed."""
+
+    index: Sequence[int]
+    first: Sequence[Sequence[int]]
+    second: Sequence[Sequence[int]]
+    frame: tuple[list[int], list[int], list[int]]
+    room: int
+
+
+def _batches(request: BatchRequest) -> BatchSet:
+    """Pairs of halves by the seed and each example's position."""
+    pairs = _pairs(request)
+    rows, truncated = [], 0
+    for i, partner, label in _partners(pairs, request.seed):
+        first, second = pairs.first[i], pairs.second[partner]
+        truncated += len(first) + len(second) > pairs.room
+        rows.append(_row(pairs, pairs.index[i], first, second, label=label))
+    kept = Rows(kept_rows(rows, max_length=request.max_length), truncated)
+    return assemble(
+        kept,
+        by_length(rows, batch_size=request.batch_size),
+        of=len(request.data),
+        collate=partial(class_batch, pad=request.tokenizer.pad_token_id),
+    )
+
+
+def _pairs(request: BatchRequest) -> _Pairs:
+    """The halves of the examples of `request`.
+
+    Raises:
+        BadInputError: The length limit leaves no room for a token of each half.
+        DataError: Fewer than two examples have two halves.
+    """
+    tokenizer, texts = request.tokenizer, [e.text for e in request.data.examples]
+    cut = {i: parts for i, text in enumerate(texts) if (parts := halves(text))}
+    if len(cut) < LEAST:
+        raise DataError(
+            what="nsp needs other texts to take a second half from",
+            value=len(cut),
+            expected=f"at least {LEAST} examples of two words or more",
+        )
+    frame = pair_specials(tokenizer, texts)
+    taken = sum(map(len, frame))
+    if request.max_length < taken + 2:
+        raise BadInputError(
+            what="length limit leaves no room for two texts",
+            value=request.max_length,
+            expected=f"at least {taken + 2}",
+            hint="--max-length N",
+        )
+    first, second = (tokenise(tokenizer, [p[side] for p in cut.values()]) for side in (0, 1))
+    return _Pairs(tuple(cut), first, second, frame, request.max_length - taken)
+
+
+def _partners(pairs: _Pairs, seed: int) -> Iterator[tuple[int, int, int]]:
+    """For each example the one whose second half it gets, itself or another, and the class."""
+    count = len(pairs.index)
+    for i, index in enumerate(pairs.index):
+        random = numpy_generator(seed, "nsp", index)
+        if random.random() < 0.5:
+            yield i, i, NEXT
+        else:
+            yield i, _other(i, count, random), OTHER
+
+
+def _other(i: int, count: int, random: np.random.Generator) -> int:
+    """One of `count` that is not `i`."""
+    return (i + int(random.integers(1, count))) % count
+
+
+def _row(
+    pairs: _Pairs, index: int, first: Sequence[int], second: Sequence[int], *, label: int
+) -> Row:
+    """A framed pair; the longer text is cut first, down to half of the room."""
+    before, between, after = pairs.frame
+    keep = max(pairs.room - len(second), pairs.room // 2)
+    ids_a = [*before, *first[-keep:], *between]
+    ids_b = [*second[: pairs.room - len(first[-keep:])], *after]
+    return Row(
+        index,
+        [*ids_a, *ids_b],
+        [True] * (len(ids_a) + len(ids_b)),
+        segments=[0] * len(ids_a) + [1] * len(ids_b),
+        label=label,
+    )
+
+
+def _losses(model: Any, batch: Batch) -> Tensor:
+    """Each row's cross-entropy, shape (n,)."""
+    output = model(**batch.inputs)
+    both = "seq_relationship_logits" in output
+    return class_losses(output["seq_relationship_logits" if both else "logits"], batch)
+
+
+NSP = Objective(
+    name="nsp",
+    kinds=frozenset({"masked", "encoder"}),
+    batches=_batches,
+    losses=_losses,
+    needs_next_sentence=True,
+)
