@@ -19,8 +19,8 @@ install_import_hook(
 )
 
 
-def _planted(name):
-    return runpy.run_path(str(Path(__file__).with_name("planted_cards.py")))[name]
+def _planted(name, file="planted_cards.py"):
+    return runpy.run_path(str(Path(__file__).with_name(file)))[name]
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,24 @@ def planted_card():
 def planted_placement():
     """The function that makes a placement for such a card."""
     return _planted("planted_placement")
+
+
+@pytest.fixture(scope="session")
+def planted_profile():
+    """The function that makes a profile with planted changes; see planted_profiles.py."""
+    return _planted("planted_profile", "planted_profiles.py")
+
+
+@pytest.fixture(scope="session")
+def still_profile():
+    """The function that makes a profile of two equal models."""
+    return _planted("still_profile", "planted_profiles.py")
+
+
+@pytest.fixture(scope="session")
+def planted_control():
+    """The function that makes a control of planted profiles."""
+    return _planted("planted_control", "planted_profiles.py")
 
 
 @pytest.fixture(scope="session")
