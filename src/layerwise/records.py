@@ -1,11 +1,13 @@
 """Frozen records to plain JSON values and back; an absent value is an absent key, never null."""
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, get_args
 
 import cattrs
 import numpy as np
 from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn
 
 from layerwise.errors import SchemaError
 
@@ -16,6 +18,18 @@ T = TypeVar("T")
 _converter = cattrs.Converter(forbid_extra_keys=False)
 # Arrays are saved beside a record, never in it; the converter must know the type all the same.
 _converter.register_structure_hook(np.ndarray, lambda value, _type: np.asarray(value))
+
+
+@_converter.register_structure_hook_factory(is_dataclass)
+def _reader(record_type: type[Any]) -> Callable[[Any, Any], Any]:
+    """Reads a record; a key that is absent is None where the field may be that."""
+    read = make_dict_structure_fn(record_type, _converter)
+    absent = dict.fromkeys(
+        f.name
+        for f in fields(record_type)
+        if f.default is MISSING and type(None) in get_args(f.type)
+    )
+    return lambda plain, _: read({**absent, **plain}, record_type)
 
 
 def to_plain(record: object) -> Any:

@@ -13,6 +13,7 @@ from layerwise.records import from_plain, to_plain
 @dataclass(frozen=True)
 class Part:
     index: int
+    row: int | None
     value: float | None = None
 
 
@@ -25,7 +26,12 @@ class Whole:
     extra: str | None = None
 
 
-PARTS = st.builds(Part, index=st.integers(), value=st.none() | st.floats(allow_nan=False))
+PARTS = st.builds(
+    Part,
+    index=st.integers(),
+    row=st.none() | st.integers(),
+    value=st.none() | st.floats(allow_nan=False),
+)
 WHOLES = st.builds(
     Whole,
     name=st.text(),
@@ -42,11 +48,11 @@ def test_there_and_back(whole):
 
 
 def test_what_is_none_is_absent():
-    plain = to_plain(Whole("a", "flat", (Part(0), Part(1, 2.0))))
+    plain = to_plain(Whole("a", "flat", (Part(0, None), Part(1, 5, 2.0))))
     assert plain == {
         "name": "a",
         "verdict": "flat",
-        "parts": [{"index": 0}, {"index": 1, "value": 2.0}],
+        "parts": [{"index": 0}, {"index": 1, "row": 5, "value": 2.0}],
         "notes": {},
     }
 
