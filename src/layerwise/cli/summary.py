@@ -56,7 +56,7 @@ def _groups(record: "TuneRecord", room: "Room") -> "RenderableType":
     style, drawn = number_style(ratios), bars(ratios, 8, room)
     rows: list[list[str | Text]] = [
         [
-            shown(group.name, limit=28),
+            shown(group.name, limit=22),
             f"{group.parameters:,}",
             f"{group.trained:,}" if group.trained else "frozen",
             number(group.learning_rate),
@@ -67,7 +67,7 @@ def _groups(record: "TuneRecord", room: "Room") -> "RenderableType":
     ]
     step = f"step size {style.suffix}".rstrip()
     headings = ["group", "parameters", "trained", "rate", step, ""]
-    kept = [0, 1, 2, 3, 4, 5] if room.width >= 84 else [0, 2, 4]
+    kept = [0, 1, 2, 3, 4, 5] if room.width >= 80 else [0, 2, 4]
     return tabled([headings[k] for k in kept], [[row[k] for k in kept] for row in rows], room)
 
 

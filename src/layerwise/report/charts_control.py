@@ -219,12 +219,12 @@ def _slopes(control: Control, theme: Theme) -> Spec:
 
 def _slope_rows(control: Control) -> Iterator[dict[str, Any]]:
     for condition, name in CONDITIONS.items():
-        label = "all seeds" if len(control.runs) > 1 else f"seed {control.seeds[0]}"
+        label = f"seed {control.runs[0].seed}" if len(control.runs) == 1 else "all seeds"
         yield _slope_row(control.slopes[condition], label, name, pooled=True)
         profiles = condition_profiles(control, condition) if len(control.runs) > 1 else []
-        for seed, profile in zip(control.seeds, profiles, strict=False):
+        for run, profile in zip(control.runs, profiles, strict=False):
             alone = Slope(profile.slope, profile.slope_low, profile.slope_high)
-            yield _slope_row(alone, f"seed {seed}", name, pooled=False)
+            yield _slope_row(alone, f"seed {run.seed}", name, pooled=False)
 
 
 def _slope_row(slope: Slope, label: str, condition: str, *, pooled: bool) -> dict[str, Any]:
@@ -246,11 +246,12 @@ def _slope_row(slope: Slope, label: str, condition: str, *, pooled: bool) -> dic
 def _step_rows(control: Control) -> Rows:
     """A row a layer group and condition; steps of 0, which a log axis has not, are left out."""
     axis, rest, heads = _group_places(control.standard.before)
+    spots = {None: rest} | {row: x for row, (x, _) in enumerate(axis.blocks)}
     rows = []
     for condition, name in CONDITIONS.items():
         for group in step_groups(control, condition):
-            x = rest if group.row is None else axis.blocks[group.row][0]
-            if group.median > 0:
+            x = spots.get(group.row)
+            if x is not None and group.median > 0:
                 rows.append(_step_row(group, name) | {"x": x, "head": f"{heads[x]} · {name}"})
     return rows
 

@@ -132,7 +132,8 @@ def _slopes(control: Control) -> Grid:
         for condition, name in CONDITIONS.items()
         for found in [[p.readouts[readout] for p in condition_profiles(control, condition)]]
     ]
-    columns = [(f"Seed {seed}", "slope, 95 % interval") for seed in control.seeds]
+    titles = [f"Seed {run.seed}" for run in control.runs] or ["Slope"]
+    columns = [(title, "slope, 95 % interval") for title in titles]
     return Grid("readouts", "Readout", columns, rows)
 
 

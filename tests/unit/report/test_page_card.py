@@ -3,7 +3,6 @@ import hashlib
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 
@@ -18,43 +17,10 @@ LIMIT = 1_200_000
 ATTACK = "</script><script>window.pwned=1</script>"
 
 
-class Page(HTMLParser):
-    """Elements, their attributes, and the text in each kind of element."""
-
-    def __init__(self, content):
-        super().__init__()
-        self.tags, self.text, self.open = [], {}, []
-        self.feed(content.decode())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.open.append(tag)
-        if tag in {"script", "style"}:
-            self.text.setdefault(tag, []).append("")
-
-    def handle_endtag(self, tag):
-        while self.open and self.open.pop() != tag:
-            pass
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] in {"script", "style"}:
-            self.text[self.open[-1]][-1] += data
-        else:
-            self.text.setdefault("", []).append(data)
-
-    @property
-    def policy(self):
-        return next(a["content"] for t, a in self.tags if t == "meta" and "http-equiv" in a)
-
-    @property
-    def said(self):
-        return " ".join(" ".join(self.text[""]).split())
-
-
 @pytest.fixture(scope="module")
-def page(planted_card, planted_placement):
+def page(planted_card, planted_placement, read_page):
     card = planted_card(notes=("entropy from sampled rows",))
-    return Page(card_html(card, planted_placement(card)))
+    return read_page(card_html(card, planted_placement(card)))
 
 
 def sha(content):
@@ -108,18 +74,18 @@ def test_the_page_says_what_a_reader_needs(page):
         assert words in page.said, words
 
 
-def test_a_placement_s_notes_and_cost_are_told(planted_card, planted_placement):
+def test_a_placement_s_notes_and_cost_are_told(planted_card, planted_placement, read_page):
     card = planted_card()
     placement = replace(planted_placement(card), notes=("rounded <down>",))
-    said = Page(card_html(card, placement)).said
+    said = read_page(card_html(card, placement)).said
     assert "rounded <down>" in said
     assert f"Training step {placement.cost.step_ratio:.0%} of adapters on all blocks" in said
 
 
-def test_without_a_placement_the_advice_is_priced(planted_card):
+def test_without_a_placement_the_advice_is_priced(planted_card, read_page):
     card = planted_card()
     cost = placement_cost(card, card.advice.layers)
-    assert f"Training step {cost.step_ratio:.0%} " in Page(card_html(card)).said
+    assert f"Training step {cost.step_ratio:.0%} " in read_page(card_html(card)).said
 
 
 def test_cells_of_the_stack_are_marked(page):
@@ -128,49 +94,49 @@ def test_cells_of_the_stack_are_marked(page):
     assert sum("gain" in names for names in cells) == 5
 
 
-def test_each_stack_is_drawn_and_grouped(planted_card):
-    page = Page(card_html(planted_card({"encoder.block": 3, "decoder.block": 2})))
+def test_each_stack_is_drawn_and_grouped(planted_card, read_page):
+    page = read_page(card_html(planted_card({"encoder.block": 3, "decoder.block": 2})))
     figures = [a for t, a in page.tags if t == "figure" and a["class"].startswith("stack")]
     assert [f["class"] for f in figures] == ["stack series-1", "stack series-2"]
     assert sum(a.get("scope") == "rowgroup" for t, a in page.tags if t == "th") == 2
 
 
-def test_an_absent_signal_is_explained_and_has_no_column(planted_card):
-    page = Page(card_html(planted_card(attention=False)))
+def test_an_absent_signal_is_explained_and_has_no_column(planted_card, read_page):
+    page = read_page(card_html(planted_card(attention=False)))
     assert "attention_entropy the blocks have no attention" in page.said
     assert "Attention entropy" not in page.said
 
 
-def test_a_flat_card_says_so_first(planted_card):
-    assert "No block stands out" in Page(card_html(planted_card(verdict="flat"))).said
+def test_a_flat_card_says_so_first(planted_card, read_page):
+    assert "No block stands out" in read_page(card_html(planted_card(verdict="flat"))).said
 
 
-def test_a_bare_card_still_makes_a_page(planted_card):
+def test_a_bare_card_still_makes_a_page(planted_card, read_page):
     card = planted_card({"h": 1})
     bare = replace(card.layers[0], **dict.fromkeys(("gain", "residual_norm", "forward_seconds")))
     card = replace(card, layers=(bare,), advice=None, agreement=Agreement())
-    assert "This card carries no advice." in Page(card_html(card)).said
+    assert "This card carries no advice." in read_page(card_html(card)).said
 
 
-def test_without_any_number_there_are_no_charts(planted_card):
+def test_without_any_number_there_are_no_charts(planted_card, read_page):
     card = planted_card({"h": 2})
     keep = {"stack", "index", "name", "adapter_parameters", "modules", "parameters"}
     gone = dict.fromkeys(set(card.layers[0].__dataclass_fields__) - keep)
     card = replace(card, layers=tuple(replace(row, **gone) for row in card.layers))
-    assert not any("data-chart" in a for _, a in Page(card_html(card)).tags)
+    assert not any("data-chart" in a for _, a in read_page(card_html(card)).tags)
 
 
-def test_module_names_show_only_where_they_are_news(planted_card):
+def test_module_names_show_only_where_they_are_news(planted_card, read_page):
     card = planted_card({"h": 2})
-    assert "Module" not in Page(card_html(card)).said
+    assert "Module" not in read_page(card_html(card)).said
     named = replace(card, layers=tuple(replace(r, name=f"odd.{r.index}") for r in card.layers))
-    assert "odd.1" in Page(card_html(named)).said
+    assert "odd.1" in read_page(card_html(named)).said
 
 
-def test_hostile_text_neither_ends_an_element_nor_starts_one(planted_card, page):
+def test_hostile_text_neither_ends_an_element_nor_starts_one(planted_card, page, read_page):
     hostile = planted_card({ATTACK: 2, "d": 1}, source=ATTACK, command=ATTACK, notes=(ATTACK,))
     hostile = replace(hostile, absent={ATTACK: ATTACK})
-    found = Page(card_html(hostile))
+    found = read_page(card_html(hostile))
     assert len(found.text["script"]) == len(page.text["script"])
     assert ATTACK in found.said
     assert ATTACK in json.loads(found.text["script"][0])["datasets"]["blocks"][0]["stack"]
@@ -182,10 +148,10 @@ def test_unprintable_characters_become_visible(planted_card):
     assert "a�b�c" in content.decode()
 
 
-def test_the_command_stands_as_it_was_typed(planted_card):
+def test_the_command_stands_as_it_was_typed(planted_card, read_page):
     command = "layerwise card 'my  model' data --where 'a\nb'"
     assert "'my  model' data --where 'a\nb'" in "".join(
-        Page(card_html(planted_card(command=command))).text[""]
+        read_page(card_html(planted_card(command=command))).text[""]
     )
 
 

@@ -1,8 +1,6 @@
-import io
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from layerwise.placement.compare import Comparison, PairAgreement
 from layerwise.placement.record import PlacedBlock, Verified
@@ -10,22 +8,14 @@ from layerwise.placement.verify import Coverage
 from layerwise.report import card_table, compare_table, coverage_table
 
 
-def printed(renderable, *, width=200, encoding="utf-8", **console):
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding=encoding, newline="")
-    Console(file=stream, width=width, **console).print(renderable)
-    stream.flush()
-    return raw.getvalue().decode(encoding)
-
-
-def test_a_line_a_block_with_the_adapted_marked(planted_card):
+def test_a_line_a_block_with_the_adapted_marked(planted_card, printed):
     lines = printed(card_table(planted_card())).splitlines()
     marked = [line.split()[1] for line in lines if line.startswith("●")]
     assert marked == ["10", "14", "18", "22", "26"]
     assert sum("█" in line for line in lines) >= 25
 
 
-def test_the_longest_bar_is_the_largest_norm(planted_card):
+def test_the_longest_bar_is_the_largest_norm(planted_card, printed):
     card = planted_card({"h": 4})
     lines = printed(card_table(card)).splitlines()
     bars = [line.split()[-10:] for line in lines if "–" in line and "█" in line]
@@ -35,12 +25,12 @@ def test_the_longest_bar_is_the_largest_norm(planted_card):
 
 
 @pytest.mark.parametrize("width", [30, 50, 80, 120])
-def test_no_line_is_longer_than_the_terminal(planted_card, width):
+def test_no_line_is_longer_than_the_terminal(planted_card, width, printed):
     lines = printed(card_table(planted_card()), width=width).splitlines()
     assert max(map(len, lines)) <= width
 
 
-def test_columns_that_do_not_fit_are_named(planted_card):
+def test_columns_that_do_not_fit_are_named(planted_card, printed):
     narrow, wide = (printed(card_table(planted_card()), width=w) for w in (60, 200))
     assert "Too wide for this terminal" in narrow
     assert "activation_energy" in narrow
@@ -48,12 +38,12 @@ def test_columns_that_do_not_fit_are_named(planted_card):
     assert "Too wide" not in wide
 
 
-def test_a_width_can_be_asked_for(planted_card):
+def test_a_width_can_be_asked_for(planted_card, printed):
     lines = printed(card_table(planted_card(), width=50), width=200).splitlines()
     assert max(map(len, lines)) <= 50
 
 
-def test_the_summary_says_advice_reason_remedies_and_what_is_missing(planted_card):
+def test_the_summary_says_advice_reason_remedies_and_what_is_missing(planted_card, printed):
     card = planted_card(attention=False, notes=("a fallback was taken",))
     text = " ".join(printed(card_table(card)).split())
     for words in (
@@ -68,29 +58,29 @@ def test_the_summary_says_advice_reason_remedies_and_what_is_missing(planted_car
     assert "entropy" not in text.split("not measured")[0]
 
 
-def test_two_stacks_are_two_tables(planted_card):
+def test_two_stacks_are_two_tables(planted_card, printed):
     lines = printed(card_table(planted_card({"encoder": 2, "decoder": 2}))).splitlines()
     assert {"encoder", "decoder"} <= {line.strip() for line in lines}
 
 
-def test_a_card_without_advice_is_shown(planted_card):
+def test_a_card_without_advice_is_shown(planted_card, printed):
     assert "no advice" in printed(card_table(replace(planted_card(), advice=None)))
 
 
-def test_brackets_in_names_are_brackets(planted_card):
+def test_brackets_in_names_are_brackets(planted_card, printed):
     text = printed(card_table(planted_card({"[red]x": 1, "y[/]": 1}, source="[bold]m[/bold]")))
     assert "[red]x" in text
     assert "y[/]" in text
     assert "[bold]m[/bold]" in text
 
 
-def test_no_escape_sequence_passes_through_a_name(planted_card):
+def test_no_escape_sequence_passes_through_a_name(planted_card, printed):
     text = printed(card_table(planted_card(source="m\x1b[31m\x00")))
     assert "\x1b" not in text
     assert "\x00" not in text
 
 
-def test_an_ascii_terminal_gets_ascii(planted_card):
+def test_an_ascii_terminal_gets_ascii(planted_card, printed):
     card = planted_card({"модель": 3, "é": 3}, notes=("µ → ×10⁻³",))
     text = printed(card_table(card), encoding="ascii", width=100)
     assert text.isascii()
@@ -98,7 +88,7 @@ def test_an_ascii_terminal_gets_ascii(planted_card):
     assert "x10^-6" in text
 
 
-def test_no_colour_where_none_is_wanted(planted_card, monkeypatch):
+def test_no_colour_where_none_is_wanted(planted_card, monkeypatch, printed):
     monkeypatch.setenv("NO_COLOR", "1")
     text = printed(card_table(planted_card()), force_terminal=True)
     assert "\x1b[36m" not in text
@@ -114,7 +104,7 @@ COVERAGE = Coverage(
 )
 
 
-def test_coverage_is_a_sign_a_block_and_a_line_a_target():
+def test_coverage_is_a_sign_a_block_and_a_line_a_target(printed):
     lines = [" ".join(line.split()) for line in printed(coverage_table(COVERAGE)).splitlines()]
     assert lines == [
         "[red]enc",
@@ -129,17 +119,17 @@ def test_coverage_is_a_sign_a_block_and_a_line_a_target():
     ]
 
 
-def test_coverage_of_many_blocks_folds_at_the_terminal_s_end():
+def test_coverage_of_many_blocks_folds_at_the_terminal_s_end(printed):
     lines = printed(coverage_table(COVERAGE), width=30).splitlines()
     assert max(map(len, lines)) <= 30
     assert sum(line.count("●") for line in lines) == 4
 
 
-def test_coverage_in_ascii():
+def test_coverage_in_ascii(printed):
     assert printed(coverage_table(COVERAGE), encoding="ascii").isascii()
 
 
-def test_comparison_lists_cards_and_pairs():
+def test_comparison_lists_cards_and_pairs(printed):
     pairs = (PairAgreement(0, 1, 0.934, usable=True), PairAgreement(0, 2, 0.41, usable=False))
     text = printed(compare_table(Comparison("[i]m", ("a", "b", "c"), pairs, 0.9)))
     assert "[i]m" in text
