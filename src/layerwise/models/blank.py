@@ -37,7 +37,11 @@ def blank_config(path: Path) -> tuple[Any, str | None]:
         expected = '"architectures": ["BertForPreTraining"], or another of transformers\' classes'
         raise ModelError(message, value=name or path, expected=expected)
     with readable(Source(str(path), "folder", path.parent)):
-        return AutoConfig.for_model(kind, **plain), tokenizer
+        config = AutoConfig.for_model(kind, **plain)
+    if getattr(transformers, name).config_class is not type(config):
+        message = "architecture of another model type"
+        raise ModelError(message, value=name, expected=f"one of {kind}'s")
+    return config, tokenizer
 
 
 def _json(path: Path) -> dict[str, Any]:

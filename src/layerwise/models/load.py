@@ -21,9 +21,16 @@ from layerwise.models.reading import (
     read_tokenizer,
     readable,
 )
-from layerwise.models.sources import Source, adapter_base, has_tokenizer, hashes, resolve
+from layerwise.models.sources import (
+    Source,
+    adapter_base,
+    has_tokenizer,
+    hashes,
+    resolve,
+    tokenizer_hashes,
+)
 from layerwise.models.stack import Stack, find_stacks
-from layerwise.models.weights import check_finite, merge_adapter
+from layerwise.models.weights import check_finite, merge_adapter, take_saved_modules
 from layerwise.seeds import derive, rng_untouched
 
 __all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton"]
@@ -150,7 +157,7 @@ def _blank(path: Path, how: Reading, tokenizer: str | None) -> LoadedModel:
         source=str(path),
         kind=model_kind(model),
         stacks=find_stacks(model),
-        files={path.name: sha256(path)},
+        files={path.name: sha256(path), **tokenizer_hashes(words)},
         notes=(f"random weights from {path}, seed {how.seed}", *padding),
     )
 
@@ -247,7 +254,7 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
         ) from error
     with readable(source):
         report = base.model.load_adapter(str(source.folder))
-        merged = merge_adapter(base.model)
+        merged, brought = merge_adapter(base.model), take_saved_modules(base.model)
         tokenizer, padding = (
             read_tokenizer(source, remote=how.remote)
             if has_tokenizer(source)
@@ -255,7 +262,9 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
         )
     _check_adapter(source, report, merged)
     base.model._hf_peft_config_loaded = False
-    notes = (*base.notes, *padding, f"the adapter was merged into {merged} modules")
+    notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
+    if brought:
+        notes.append(f"the adapter brings its own {', '.join(brought)}")
     return replace(
         base,
         tokenizer=tokenizer,
@@ -263,7 +272,7 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
         base=base.source,
         revision=source.revision,
         files={**base.files, **hashes(source)},
-        notes=notes,
+        notes=tuple(notes),
     )
 
 

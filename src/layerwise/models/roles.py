@@ -24,11 +24,19 @@ _NORM_NAME = re.compile(r"(^|_)(ln|norm|layernorm|layer_norm)(_|\d|$)", re.IGNOR
 
 @dataclass(frozen=True)
 class ParameterRole:
-    """One parameter: its qualified name, its block's row (None outside blocks) and its role."""
+    """One parameter.
+
+    Attributes:
+        name: Its qualified name.
+        row: Its block's row; None outside blocks.
+        role: What it is for.
+        embeds: Whether it makes the blocks' input: an embedding, or a norm or projection there.
+    """
 
     name: str
     row: int | None
     role: Role
+    embeds: bool = False
 
 
 def roles(model: nn.Module, stacks: Sequence[Stack]) -> tuple[ParameterRole, ...]:
@@ -40,7 +48,8 @@ def roles(model: nn.Module, stacks: Sequence[Stack]) -> tuple[ParameterRole, ...
     for name, _ in model.named_parameters():
         block = next((path for path in _prefixes(name) if path in rows), None)
         role = _inside(name, block, modules) if block else _outside(name, modules, body)
-        found.append(ParameterRole(name, rows[block] if block else None, role))
+        embeds = block is None and _embeds(name, modules, body)
+        found.append(ParameterRole(name, rows[block] if block else None, role, embeds))
     return tuple(found)
 
 
@@ -88,8 +97,13 @@ def _outside(name: str, modules: dict[str, nn.Module], body: str) -> Role:
         return "norm"
     if not name.startswith(body):
         return "head"
-    embeds = any(
+    return "embedding" if _embeds(name, modules, body) else "other"
+
+
+def _embeds(name: str, modules: dict[str, nn.Module], body: str) -> bool:
+    """Whether the parameter lies in what makes the blocks' input, by the names around it."""
+    embedding = any(
         isinstance(modules[path], nn.Embedding) or "embed" in path.rpartition(".")[2].lower()
         for path in _prefixes(name)
     )
-    return "embedding" if embeds or "embed" in name.rpartition(".")[2] else "other"
+    return name.startswith(body) and (embedding or "embed" in name.rpartition(".")[2])

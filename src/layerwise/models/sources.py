@@ -14,7 +14,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from layerwise.errors import ModelError
 from layerwise.files import sha256
 
-__all__ = ["DEMO", "Source", "adapter_base", "has_tokenizer", "hashes", "resolve"]
+__all__ = [
+    "DEMO",
+    "Source",
+    "adapter_base",
+    "has_tokenizer",
+    "hashes",
+    "resolve",
+    "tokenizer_hashes",
+]
 
 DEMO = "demo"
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
@@ -168,6 +176,13 @@ def hashes(source: Source) -> dict[str, str]:
     if source.file is not None:
         return {source.file: sha256(source.folder / source.file)}
     return {path.name: sha256(path) for path in _files(source) if _is_read(source, path.name)}
+
+
+def tokenizer_hashes(source: Source) -> dict[str, str]:
+    """The SHA-256 of each file that reading the tokenizer of `source` reads."""
+    if source.file is not None:
+        return hashes(source)
+    return {path.name: sha256(path) for path in _files(source) if _TOKENIZER.fullmatch(path.name)}
 
 
 def _is_read(source: Source, name: str) -> bool:

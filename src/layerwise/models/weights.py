@@ -8,7 +8,7 @@ from torch import nn
 
 from layerwise.errors import ModelError
 
-__all__ = ["check_finite", "merge_adapter"]
+__all__ = ["check_finite", "merge_adapter", "take_saved_modules"]
 
 
 def check_finite(model: nn.Module, *, source: str) -> None:
@@ -42,6 +42,20 @@ def merge_adapter(model: nn.Module) -> int:
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, layer.get_base_layer())
     return len(layers)
+
+
+def take_saved_modules(model: nn.Module) -> list[str]:
+    """The modules of `model` that an adapter was trained together with, now in their place.
+
+    PEFT keeps such a module, a head for instance, in a wrapper beside the one it replaces.
+    """
+    wrappers: dict[str, Any] = {
+        name: module for name, module in model.named_modules() if hasattr(module, "modules_to_save")
+    }
+    for name, wrapper in wrappers.items():
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, wrapper.modules_to_save[wrapper.active_adapter])
+    return list(wrappers)
 
 
 def _adapted(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Any]]:

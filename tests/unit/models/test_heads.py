@@ -1,0 +1,247 @@
+"""The head that a model gets: the one whose weights are there, or one for given classes."""
+
+import json
+
+import pytest
+import torch
+import transformers as tf
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from layerwise.errors import BadInputError, ModelError
+from layerwise.models.heads import class_ids
+from layerwise.models.kind import has_next_sentence_head
+from layerwise.models.load import load, load_skeleton
+
+DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+LABELS = ("neg", "pos")
+
+
+@pytest.fixture
+def saved(families, tiny_text, tmp_path):
+    """A function that saves a tiny model and its tokenizer, and gives the folder."""
+
+    def save(name="bert", *, kind=None, **overrides):
+        folder = tmp_path / f"{name}-{kind.__name__ if kind else 'own'}"
+        families.build(name, kind=kind, **overrides).save_pretrained(folder)
+        tiny_text.tokenizer(frame="bert").save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def drop(folder, *parts):
+    """Take the weights whose names hold one of `parts` out of `folder`."""
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: w for name, w in weights.items() if not any(part in name for part in parts)}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("bert", tf.BertForPreTraining),
+        ("bert", tf.BertForNextSentencePrediction),
+        ("fnet", tf.FNetForPreTraining),
+    ],
+)
+def test_a_next_sentence_head_is_kept_where_its_weights_are(saved, name, made):
+    folder = str(saved(name, kind=made))
+    loaded = load(folder, device="cpu")
+    assert type(loaded.model) is type(load_skeleton(folder).model) is made
+    assert has_next_sentence_head(loaded.model)
+    assert loaded.kind == ("masked" if "PreTraining" in made.__name__ else "encoder")
+    assert not any("head" in note for note in loaded.notes)
+
+
+def test_without_its_weights_the_masked_lm_head_is_kept(saved):
+    folder = saved("bert", kind=tf.BertForPreTraining)
+    drop(folder, "seq_relationship")
+    loaded = load(str(folder), device="cpu")
+    assert type(loaded.model) is tf.BertForMaskedLM
+    assert not has_next_sentence_head(loaded.model)
+    assert loaded.notes == (
+        "the BertForPreTraining head has no weights in the checkpoint and was left out",
+    )
+
+
+def test_without_either_head_the_body_is_kept(saved):
+    folder = saved("bert", kind=tf.BertForPreTraining)
+    drop(folder, "cls.")
+    loaded = load(str(folder), device="cpu")
+    assert (type(loaded.model), loaded.kind) == (tf.BertModel, "encoder")
+    assert len(loaded.notes) == 2
+
+
+def test_other_models_do_not_tell_what_follows(saved):
+    assert not has_next_sentence_head(load(str(saved("bert")), device="cpu").model)
+
+
+# A head for classes.
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert", "llama", "gpt2", "opt"])
+def test_a_head_is_added_by_the_seed_alone_and_said(saved, name):
+    folder = str(saved(name))
+    plain = load(folder, device="cpu").model.base_model.state_dict()
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    loaded = load(folder, device="cpu", labels=LABELS, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert loaded.kind == "classifier"
+    assert class_ids(loaded.model) == {"neg": 0, "pos": 1}
+    assert loaded.model.config.pad_token_id == loaded.tokenizer.pad_token_id
+    (note,) = loaded.notes
+    assert "a classification head for neg, pos was added: " in note
+    assert note.endswith("are random, from seed 3")
+    for key, weight in loaded.model.base_model.state_dict().items():
+        if key in plain and "pooler" not in key:
+            torch.testing.assert_close(weight, plain[key])
+    again, other = (load(folder, device="cpu", labels=LABELS, seed=s) for s in (3, 4))
+    same, differs = (
+        {
+            key
+            for key, weight in model.model.state_dict().items()
+            if not torch.equal(weight, loaded.model.state_dict()[key])
+        }
+        for model in (again, other)
+    )
+    assert not same
+    assert differs
+    assert all(key in note for key in differs)
+
+
+def test_every_new_parameter_is_named(saved):
+    loaded = load(str(saved("bert")), device="cpu", labels=LABELS)
+    (note,) = loaded.notes
+    listed = note.partition(": ")[2].partition(" are random")[0]
+    assert listed.split(", ") == [
+        "bert.pooler.dense.bias", "bert.pooler.dense.weight", "classifier.bias",
+        "classifier.weight",
+    ]  # fmt: skip
+
+
+NAMED = {"id2label": {0: "pos", 1: "neg"}, "label2id": {"pos": 0, "neg": 1}}
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "ids"),
+    [
+        (NAMED, ("neg", "pos"), {"pos": 0, "neg": 1}),
+        ({"num_labels": 3}, ("0", "1", "2"), {"0": 0, "1": 1, "2": 2}),
+        ({"num_labels": 3}, ("2", "1", "0"), {"0": 0, "1": 1, "2": 2}),
+    ],
+)
+def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, labels, ids):
+    folder = saved("bert", kind=tf.BertForSequenceClassification, **options)
+    loaded = load(str(folder), device="cpu", labels=labels)
+    assert class_ids(loaded.model) == ids
+    assert loaded.notes == ()
+    kept = load_file(folder / "model.safetensors")["classifier.weight"]
+    assert torch.equal(loaded.model.classifier.weight, kept)
+
+
+@pytest.mark.parametrize("labels", [("bad", "good"), ("neg", "pos", "odd"), ("0", "1")])
+@pytest.mark.parametrize(
+    "name", ["BertForSequenceClassification", "RobertaForSequenceClassification"]
+)
+def test_a_head_for_other_classes_is_replaced_and_said(saved, labels, name):
+    family = name.partition("For")[0].lower()
+    folder = saved(family, kind=getattr(tf, name), **NAMED)
+    first, again = (load(str(folder), device="cpu", labels=labels, seed=1) for _ in range(2))
+    assert class_ids(first.model) == {label: i for i, label in enumerate(labels)}
+    assert first.notes[0].endswith("; it replaces the checkpoint's, which is for pos, neg")
+    weights = load_file(folder / "model.safetensors")
+    changed = {
+        key
+        for key, value in first.model.state_dict().items()
+        if value.shape != weights[key].shape or not torch.equal(value, weights[key])
+    }
+    last = "classifier" if family == "bert" else "classifier.out_proj"
+    assert changed - {f"{last}.bias"} == {f"{last}.weight"}
+    for one, two in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_body_without_all_its_weights_gets_no_head(saved):
+    folder = saved("bert")
+    drop(folder, "layer.1.")
+    with pytest.raises(ModelError, match="checkpoint without the weights bert"):
+        load(str(folder), device="cpu", labels=LABELS)
+
+
+@pytest.mark.parametrize("name", ["t5", "bart", "mamba"])
+def test_architectures_that_classification_is_not_for(saved, name):
+    with pytest.raises(ModelError, match=f"classification is not for: '{name}'; expected an enc"):
+        load(str(saved(name)), device="cpu", labels=LABELS)
+
+
+@pytest.mark.parametrize("labels", [(), ("a",), ("a", "a"), ("a", "b", "a")])
+def test_labels_that_are_no_choice(saved, labels):
+    with pytest.raises(BadInputError, match=r"labels of a classification.*two, all different"):
+        load(str(saved("bert")), device="cpu", labels=labels)
+
+
+def test_a_skeleton_with_a_head_for_classes(saved):
+    skeleton = load_skeleton(str(saved("bert")), labels=LABELS)
+    assert skeleton.kind == "classifier"
+    assert skeleton.stacks[0].name == "bert.encoder.layer"
+    assert {p.device.type for p in skeleton.model.parameters()} == {"meta"}
+
+
+def test_a_classifier_that_was_saved_is_the_same(saved, tmp_path):
+    loaded = load(str(saved("llama")), device="cpu", labels=LABELS, seed=5)
+    loaded.model.save_pretrained(tmp_path / "again")
+    loaded.tokenizer.save_pretrained(tmp_path / "again")
+    again = load(str(tmp_path / "again"), device="cpu", labels=("pos", "neg"))
+    assert again.notes == ()
+    assert class_ids(again.model) == class_ids(loaded.model)
+    for one, two in zip(loaded.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_the_classes_of_other_models_are_none(saved):
+    assert class_ids(load(str(saved("bert")), device="cpu").model) == {}
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_an_adapter_with_a_head_of_its_own(saved, tmp_path):
+    base = saved("bert")
+    loaded = load(str(base), device="cpu", labels=LABELS)
+    wrapped = get_peft_model(
+        loaded.model,
+        LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2, modules_to_save=["pooler"]),
+    )
+    torch.manual_seed(1)
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.5)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    inputs = torch.arange(6)[None]
+    with torch.no_grad():
+        expected = wrapped.eval()(inputs).logits
+        again = load(str(tmp_path / "adapter"), device="cpu", labels=LABELS, seed=9)
+        torch.testing.assert_close(again.model(inputs).logits, expected)
+    names = [name for name, _ in again.model.named_modules()]
+    assert not [name for name in names if "lora" in name or "modules_to_save" in name]
+    assert again.notes[-1] == "the adapter brings its own bert.pooler, classifier"
+
+
+@pytest.mark.filterwarnings(DEPRECATED)
+def test_such_an_adapter_without_its_head(saved, tmp_path):
+    loaded = load(str(saved("bert")), device="cpu", labels=LABELS)
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2)
+    get_peft_model(loaded.model, config).save_pretrained(tmp_path / "adapter")
+    again = load(str(tmp_path / "adapter"), device="cpu")
+    assert (type(again.model), again.kind) == (tf.BertForMaskedLM, "masked")
+    assert again.notes == ("the adapter was merged into 3 modules",)
+
+
+def test_configurations_without_class_names(saved):
+    folder = saved("bert", kind=tf.BertForSequenceClassification)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({k: v for k, v in config.items() if k not in {"id2label", "label2id"}})
+    )
+    assert load(str(folder), device="cpu", labels=("0", "1")).notes == ()
