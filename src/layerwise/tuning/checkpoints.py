@@ -1,29 +1,32 @@
 """Checkpoints that are whole or not there: sealed with their hashes, checked before use."""
 
+import hashlib
 import json
 import logging
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from safetensors import SafetensorError
 
 from layerwise import distributed
-from layerwise.errors import OutputError, SchemaError
+from layerwise.errors import OutputError, SchemaError, one_line
 from layerwise.files import canonical_json, read_json, sha256, write_atomic
 
-__all__ = ["MANIFEST", "Checkpoints", "hashes"]
+__all__ = ["MANIFEST", "UNWRITABLE", "Checkpoint", "Checkpoints", "hashes"]
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "layerwise.json"
 SCHEMA = "layerwise/checkpoint/1"
+#: What writers raise on a full disk; torch's archive writer has no type of its own.
+UNWRITABLE = (OSError, SafetensorError, RuntimeError)
+
 _NAME = re.compile(r"checkpoint-(\d+)")
-# What the writers beneath raise on a full disk; torch's archive writer has no type of its own.
-_UNWRITABLE = (OSError, SafetensorError, RuntimeError)
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -32,46 +35,87 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): sha256(p) for p in files}
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found whole.
+
+    Attributes:
+        folder: Where it lies.
+        step: The optimizer step after which it was made.
+        tau: The relative step of its run, where there is one.
+    """
+
+    folder: Path
+    step: int
+    tau: float | None = None
+
+
 class Checkpoints:
     """The checkpoints of one run, of which the last whole one is kept.
+
+    The one before it stays until a step went well from the last one.
 
     Args:
         folder: Where they lie, as ``checkpoint-<step>``.
         run: What the run is; a checkpoint of another one is refused.
+        tau: The run's relative step, which is kept beside the weights.
     """
 
-    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, run: Mapping[str, Any], *, tau: float | None = None) -> None:
         self.folder = folder
-        self._run = json.loads(canonical_json(run))
+        self._run, self._tau = json.loads(canonical_json(run)), tau
+        self._is_settled = False
 
     def save(self, write: Callable[[], None], step: int) -> None:
-        """Let `write` save the checkpoint of `step`, seal it, and only then drop the one before.
+        """Let `write` save the checkpoint of `step`, then seal it.
 
         Raises:
             OutputError: It cannot be written; the one before stays, and nothing of this one.
         """
         target = self.folder / f"checkpoint-{step}"
         try:
-            write()
-            if distributed.world_size() > 1:
-                dist.barrier()
-            if distributed.rank() == 0:
-                self._seal(target, step)
-        except _UNWRITABLE as error:
-            shutil.rmtree(target, ignore_errors=True)
-            kept = self._steps()
-            message = f"cannot write the checkpoint of step {step} ({error})"
+            self._together(write)
+            self._together(lambda: self._seal(target, step) if distributed.rank() == 0 else None)
+        except UNWRITABLE as error:
+            kept = [s for s in self._steps() if s != step]
+            message = f"cannot write the checkpoint of step {step} ({one_line(error, limit=120)})"
             expected = f"room on the disk; kept: {f'checkpoint-{kept[-1]}' if kept else 'none'}"
             raise OutputError(
                 message, value=target, expected=expected, hint="free space, then --resume"
             ) from error
+        finally:  # An interrupt comes through here too.
+            if not (target / MANIFEST).exists():
+                shutil.rmtree(target, ignore_errors=True)
+        self._is_settled = False
+
+    def _together(self, work: Callable[[], None]) -> None:
+        """Do `work` in every process, and fail in each if it failed in one."""
+        fault: Exception | None = None
+        try:
+            work()
+        except UNWRITABLE as error:
+            fault = error
+        faults = [f for f in distributed.all_gather(None if fault is None else str(fault)) if f]
+        if faults:
+            raise fault or OSError(faults[0])
 
     def _seal(self, target: Path, step: int) -> None:
-        manifest = {"schema": SCHEMA, "step": step, "run": self._run, "files": hashes(target)}
-        write_atomic(target / MANIFEST, canonical_json(manifest))
-        for older in self._steps():
-            if older != step:
-                shutil.rmtree(self.folder / f"checkpoint-{older}")
+        manifest = {
+            "schema": SCHEMA,
+            "step": step,
+            "run": self._run,
+            "files": hashes(target),
+            **({} if self._tau is None else {"tau": self._tau}),
+        }
+        write_atomic(target / MANIFEST, canonical_json(manifest | {"sha256": _digest(manifest)}))
+
+    def settle(self) -> None:
+        """Drop all but the last checkpoint, from which a step has gone well."""
+        if self._is_settled or distributed.rank() != 0:
+            return
+        for older in self._steps()[:-1]:
+            shutil.rmtree(self.folder / f"checkpoint-{older}", ignore_errors=True)
+        self._is_settled = True
 
     def _steps(self) -> list[int]:
         """The steps of the sealed checkpoints, ascending."""
@@ -79,8 +123,14 @@ class Checkpoints:
         steps = (int(m[1]) for m in found if m)
         return sorted(s for s in steps if (self.folder / f"checkpoint-{s}" / MANIFEST).exists())
 
-    def latest(self) -> tuple[Path, int] | None:
-        """The last sealed checkpoint and its step, checked; None where there is none.
+    def clear(self) -> None:
+        """Remove every checkpoint: this run starts anew."""
+        if distributed.rank() == 0:
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self.folder)
+
+    def latest(self) -> Checkpoint | None:
+        """The last sealed checkpoint, checked; None where there is none.
 
         A checkpoint without its seal was being written when the run was killed, and is not used.
 
@@ -95,9 +145,12 @@ class Checkpoints:
             return None
         folder = self.folder / f"checkpoint-{steps[-1]}"
         manifest = read_json(folder / MANIFEST, schema=SCHEMA)
+        digest = manifest.pop("sha256", None)
+        if digest != _digest(manifest) or manifest.get("step") != steps[-1]:
+            _refuse_damaged(folder / MANIFEST)
         self._refuse_other(manifest["run"], folder)
-        _refuse_damaged(manifest["files"], folder)
-        return folder, steps[-1]
+        _refuse_changed(manifest["files"], folder)
+        return Checkpoint(folder, steps[-1], manifest.get("tau"))
 
     def _refuse_other(self, run: Mapping[str, Any], folder: Path) -> None:
         keys = sorted({*run, *self._run})
@@ -113,13 +166,22 @@ class Checkpoints:
             )
 
 
-def _refuse_damaged(files: Mapping[str, str], folder: Path) -> None:
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(manifest)).hexdigest()
+
+
+def _refuse_changed(files: Mapping[str, str], folder: Path) -> None:
     for name, digest in files.items():
         path = folder / name
-        what = None if path.exists() else "checkpoint without a file that it had"
-        if what is None and sha256(path) != digest:
-            what = "checkpoint with a damaged file"
-        if what:
-            raise SchemaError(
-                what, value=path, expected="what was written", hint="run again without --resume"
-            )
+        if not path.exists():
+            message = "checkpoint without a file that it had"
+            hint = "run again without --resume"
+            raise SchemaError(message, value=path, expected="what was written", hint=hint)
+        if sha256(path) != digest:
+            _refuse_damaged(path)
+
+
+def _refuse_damaged(path: Path) -> None:
+    message = "checkpoint with a damaged file"
+    hint = "run again without --resume"
+    raise SchemaError(message, value=path, expected="what was written", hint=hint)

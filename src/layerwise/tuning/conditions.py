@@ -110,7 +110,7 @@ def _decayed(place: Place, settings: TuneSettings) -> float:
     """Decay per block from the top down; embeddings with the bottom block, heads with the top."""
     if place.index is not None:
         return float(settings.decay ** (place.blocks - 1 - place.index))
-    return float(settings.decay ** (place.blocks - 1)) if place.role.role == "embedding" else 1.0
+    return float(settings.decay ** (place.blocks - 1)) if place.role.embeds else 1.0
 
 
 def _norm(place: Place, settings: TuneSettings) -> bool:
@@ -134,7 +134,7 @@ def _below_top(place: Place, settings: TuneSettings) -> bool:
 
 def _below(place: Place, first: int) -> bool:
     """Whether a parameter lies under block `first`; embeddings do."""
-    return place.role.role == "embedding" if place.index is None else place.index < first
+    return place.role.embeds if place.index is None else place.index < first
 
 
 for _condition in (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from layerwise.models.roles import roles
+from layerwise.models.roles import ParameterRole, roles
 from layerwise.models.stack import Stack, all_refs
 
 __all__ = ["REST", "LayerGroup", "layer_groups"]
@@ -22,11 +22,13 @@ class LayerGroup:
         name: The block's qualified name, or ``rest``.
         row: The block's position among the blocks of all stacks; None for the rest.
         parameters: Qualified names; a tied weight is in one group, once.
+        above: Those of the rest that make no block's input: final norm and head.
     """
 
     name: str
     row: int | None
     parameters: tuple[str, ...]
+    above: tuple[str, ...] = ()
 
 
 def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup, ...]:
@@ -35,11 +37,17 @@ def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup,
     Together they hold every parameter of `model` once. A group
     may be empty: a block without parameters, or a model that is nothing but blocks.
     """
-    members: dict[int | None, list[str]] = {}
+    members: dict[int | None, list[ParameterRole]] = {}
     for role in roles(model, stacks):
-        members.setdefault(role.row, []).append(role.name)
+        members.setdefault(role.row, []).append(role)
     blocks = (
-        LayerGroup(ref.name, row, tuple(members.get(row, ())))
+        LayerGroup(ref.name, row, _names(members.get(row, ())))
         for row, ref in enumerate(all_refs(stacks))
     )
-    return (*blocks, LayerGroup(REST, None, tuple(members.get(None, ()))))
+    rest = members.get(None, ())
+    above = _names([role for role in rest if not role.embeds])
+    return (*blocks, LayerGroup(REST, None, _names(rest), above))
+
+
+def _names(roles: Sequence[ParameterRole]) -> tuple[str, ...]:
+    return tuple(role.name for role in roles)

@@ -1,17 +1,19 @@
-"""LoRA for a run: where adapters go without a card, and how deep the backward then is."""
+"""LoRA for a run: where adapters go without a card, or where they are."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from layerwise.errors import PlacementError, SchemaError
+from torch import nn
+
+from layerwise.errors import ModelError, PlacementError, SchemaError
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.verify import apply
+from layerwise.tuning.adapters import base_of, has_adapters
 
-__all__ = ["adapted", "placed_on", "stop_at_lowest"]
+__all__ = ["adapted", "adapter_parameters", "placed_on", "prepared"]
 
 #: The `lora` condition of arXiv 2604.17177; it names no alpha (ours).
 RANK, ALPHA, DROPOUT = 8, 16, 0.1
@@ -80,6 +82,53 @@ def _last(refs: Sequence[BlockRef], stack: str) -> int:
     return max(ref.index for ref in refs if ref.stack == stack)
 
 
+def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedModel, Placement]:
+    """`loaded` with adapters, and where they are; changed in place.
+
+    A model that has adapters keeps them, wherever they are, unless `placement` says otherwise. One
+    without gets them where `placement` says, or on all blocks.
+
+    Raises:
+        SchemaError: The placement is for another model, or for other modules than those that have
+            adapters.
+        ModelError: There are adapters of another kind than LoRA.
+        VerificationError: PEFT would adapt other modules than the placement's.
+    """
+    if not has_adapters(loaded.model):
+        placed = placement or placed_on(loaded)
+        return adapted(loaded, placed), placed
+    found = _found(loaded)
+    if placement is not None and set(placement.modules) != set(found.modules):
+        message = "model with adapters on other modules than the placement's"
+        odd = min(set(placement.modules) ^ set(found.modules))
+        raise SchemaError(message, value=odd, expected="its own placement, or none")
+    return loaded, placement or found
+
+
+def _found(loaded: LoadedModel) -> Placement:
+    """Where the LoRA adapters of a PEFT model are."""
+    model, base = loaded.model, base_of(loaded.model)
+    config = getattr(model, "peft_config", {}).get("default")
+    layers = {name: m for name, m in base.named_modules() if hasattr(m, "lora_A")}
+    if config is None or not all("default" in layer.lora_A for layer in layers.values()):
+        message = "adapters that cannot be trained here"
+        hint = "placement.apply(model)"
+        raise ModelError(message, value=loaded.source, expected="LoRA, as `default`", hint=hint)
+    refs = all_refs(find_stacks(base))
+    inside = [ref for ref in refs if any(name.startswith(f"{ref.name}.") for name in layers)]
+    return Placement(
+        policy="manual",
+        blocks=tuple(PlacedBlock(ref.stack, ref.index) for ref in inside),
+        modules=tuple(layers),
+        rank=config.r,
+        alpha=config.lora_alpha,
+        adapter_parameters=sum(p.numel() for n, p in model.named_parameters() if ".lora_" in n),
+        model=loaded.source,
+        revision=loaded.revision,
+        dropout=config.lora_dropout,
+    )
+
+
 def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
     """`loaded` as a PEFT model with adapters on the placement's modules, checked; changed in place.
 
@@ -91,18 +140,12 @@ def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
     if not names.issuperset(placement.modules):
         lacking = next(m for m in placement.modules if m not in names)
         message = "placement for another model"
-        raise SchemaError(message, value=placement.model, expected=f"one without {lacking}")
+        expected = f"one for {loaded.source}, which has no {lacking}"
+        raise SchemaError(message, value=placement.model, expected=expected)
     model = apply(placement, loaded.model)
     return replace(loaded, model=model, stacks=find_stacks(model))
 
 
-def stop_at_lowest(model: Any) -> None:
-    """Let the backward pass of an adapted model stop at its lowest adapter.
-
-    With gradient checkpointing, libraries make the embeddings' output require a gradient, since
-    reentrant checkpointing drops gradients otherwise. It takes the backward down to the input,
-    whatever is adapted. Non-reentrant checkpointing needs no such thing.
-    """
-    for module in model.modules():
-        if hasattr(module, "disable_input_require_grads"):
-            module.disable_input_require_grads()
+def adapter_parameters(model: nn.Module) -> tuple[str, ...]:
+    """The names of what trains in a PEFT `model`: A and B of each adapter."""
+    return tuple(name for name, _ in model.named_parameters() if ".lora_" in name)

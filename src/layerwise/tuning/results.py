@@ -7,62 +7,83 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from layerwise import distributed
-from layerwise.errors import OutputError
+from layerwise.errors import OutputError, SchemaError, one_line
 from layerwise.files import write_atomic
-from layerwise.models.quiet import quiet
-from layerwise.tuning.checkpoints import hashes
+from layerwise.models.load import LoadedModel
+from layerwise.tuning.checkpoints import UNWRITABLE, hashes
+from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.run import CHECKPOINTS, Tuned
+from layerwise.tuning.writing import write_model
 
-__all__ = ["RECORD", "save"]
+__all__ = ["INITIAL", "RECORD", "keep_initial", "save"]
 
 RECORD = "tune.json"
+INITIAL = "initial"
+"""The folder, beside the result, of random weights that a run started from."""
 
 
 def save(tuned: Tuned, folder: Path) -> Tuned:
     """`tuned`, whose record now names the files that lie in `folder`.
 
-    The folder can be loaded as a model, or as an adapter of its base. Of several processes the
-    first writes.
+    The folder can be loaded as a model, or as an adapter of its base. A result that was there is
+    replaced, once the new one is written in full. Of several processes the first writes.
 
     Raises:
-        OutputError: It cannot be written; nothing of the result is left there.
+        OutputError: It cannot be written; what was there stays, and nothing of the result.
     """
     if distributed.rank() != 0:
         return tuned
     with _staged(folder) as staging:
-        _write(tuned, staging)
-        written = hashes(staging)
-        for name in written:
+        write_model(tuned.loaded, staging)
+        record = replace(tuned.record, files=hashes(staging))
+        write_atomic(staging / RECORD, record.to_json())
+        _drop_former(folder)
+        for name in (*record.files, RECORD):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(folder / name)
-    record = replace(tuned.record, files=written)
-    write_atomic(folder / RECORD, record.to_json())
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     return replace(tuned, record=record)
 
 
-def _write(tuned: Tuned, folder: Path) -> None:
-    options = {"save_embedding_layers": False} if tuned.record.form == "adapter" else {}
-    with quiet():
-        tuned.loaded.model.save_pretrained(folder, **options)
-        tuned.loaded.tokenizer.save_pretrained(folder)
-    for card in folder.glob("README.md"):  # PEFT's template of a model card, all of it to fill in.
-        card.unlink()
+def keep_initial(loaded: LoadedModel, folder: Path) -> LoadedModel:
+    """`loaded`, random weights, as the model that now lies in the folder `INITIAL` of `folder`.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    target = folder / INITIAL
+    if distributed.rank() == 0:
+        with _staged(folder) as staging:
+            write_model(loaded, staging)
+            shutil.rmtree(target, ignore_errors=True)
+            staging.replace(target)
+    return replace(loaded, source=str(target))
+
+
+def _drop_former(folder: Path) -> None:
+    """Remove the result that `folder` holds, the record first: without it there is no result."""
+    try:
+        former = TuneRecord.load(folder)
+    except SchemaError:  # None, or one of which nothing can be told.
+        return
+    (folder / RECORD).unlink()
+    for name in former.files:
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
     """A folder on the same disk for what must be whole before it is seen; gone on any exit."""
-    staging = Path(tempfile.mkdtemp(dir=folder, prefix=".result."))
     try:
-        yield staging
-    except (OSError, SafetensorError) as error:
-        message = f"cannot write the result ({error})"
+        staging = Path(tempfile.mkdtemp(dir=folder, prefix=".result."))
+        staging.chmod(0o755)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except UNWRITABLE as error:
+        message = f"cannot write the result ({one_line(error, limit=120)})"
         raise OutputError(
             message, value=folder, expected="room on the disk", hint="free space, then --resume"
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

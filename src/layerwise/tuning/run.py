@@ -1,42 +1,38 @@
 """A model, some text, an objective and a condition in; a fine-tuned model and its record out."""
 
+import hashlib
+import importlib.util
 import logging
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import TrainingArguments
-from transformers.trainer_callback import PrinterCallback
 
 from layerwise import distributed
-from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError
+from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.models.load import LoadedModel
-from layerwise.models.quiet import quiet
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
-from layerwise.seeds import derive, rng_untouched
-from layerwise.tuning.checkpoints import Checkpoints
+from layerwise.tuning.adapters import base_of, has_adapters
+from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
-from layerwise.tuning.equal_step import match_tau
-from layerwise.tuning.groups import LayerGroup, layer_groups
-from layerwise.tuning.lora import adapted, placed_on, stop_at_lowest
-from layerwise.tuning.material import Material, gather
-from layerwise.tuning.optimizer import optimizer_factory
-from layerwise.tuning.outcome import group_records, outcome
+from layerwise.tuning.equal_step import StepRatio, match_tau
+from layerwise.tuning.groups import layer_groups
+from layerwise.tuning.lora import adapter_parameters, prepared
+from layerwise.tuning.material import gather
+from layerwise.tuning.outcome import group_records
 from layerwise.tuning.record import TuneRecord, TuneSettings
-from layerwise.tuning.steplog import Entry, StepLog, read_log
-from layerwise.tuning.trainer import ForwardTrainer
+from layerwise.tuning.steplog import Entry
+from layerwise.tuning.steps import Job, Track, run_steps
+from layerwise.tuning.untouched import drawn_by
 
 __all__ = ["CHECKPOINTS", "LOG", "Keep", "Tuned", "fine_tune"]
 
@@ -44,6 +40,7 @@ log = logging.getLogger(__name__)
 
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
+TRACKERS = ("trackio", "wandb", "tensorboard")
 
 
 def _unheard(entry: Entry) -> None:
@@ -80,26 +77,6 @@ class Tuned:
     log: tuple[Mapping[str, Any], ...]
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is trained, on what, and how: all that a run of steps needs.
-
-    Attributes:
-        run: What tells this run from others, for its checkpoints.
-        factors: The learning rate factor of each parameter that trains.
-        tau: The relative step of every group; None where the optimizer decides.
-    """
-
-    loaded: LoadedModel
-    objective: Objective
-    material: Material
-    groups: tuple[LayerGroup, ...]
-    settings: TuneSettings
-    factors: Mapping[str, float]
-    tau: float | None
-    run: Mapping[str, Any]
-
-
 def fine_tune(
     loaded: LoadedModel,
     data: TextData,
@@ -125,22 +102,26 @@ def fine_tune(
 
     Raises:
         BadInputError: A setting, the data or a checkpoint cannot be used.
-        NonFiniteError: A loss or gradient is NaN or infinite; names the layer group.
+        NonFiniteError: A loss, gradient or weight is NaN or infinite; names the layer group.
         OutputError: A checkpoint cannot be written; the one before it stays.
     """
-    chosen = CONDITIONS[condition]
+    chosen, keep = CONDITIONS[condition], keep or Keep()
     settings = _completed(settings or TuneSettings(), chosen, placement)
+    _refuse_unfit(loaded, objective, chosen, settings)
     material = gather(loaded, data, objective, settings)
     described = model_info(loaded)
-    run = _spec(loaded, data, objective, chosen, settings, placement)
-    with rng_untouched(derive(settings.seed, "tune")):
-        subject, placement = _prepared(loaded, chosen, placement)
+    run = _identity(loaded, data, objective, chosen, settings, placement)
+    with drawn_by(settings.seed, "tune"):
+        subject, placed = prepared(loaded, placement) if chosen.adapters else (loaded, None)
         groups = layer_groups(subject.model, subject.stacks)
         factors = _factors(subject, chosen, settings)
-        job = _Job(subject, objective, material, groups, settings, factors, None, run)
+        method = settings.equal_step if chosen.equal_step else "sampled"
+        job = Job(subject, objective, material, groups, settings, factors, method)
+        last = _last(keep, run)
         if chosen.equal_step:
-            job = replace(job, tau=settings.tau or _matched(job))
-        ended = _steps(job, keep or Keep())
+            known = settings.tau or (last.tau if last else None)
+            job = replace(job, tau=known or _matched(job))
+        ended = run_steps(job, _track(keep, run, job.tau, last))
     record = TuneRecord(
         model=described,
         data=data_info(data, material.batches, objective, max_length=settings.max_length),
@@ -151,7 +132,7 @@ def fine_tune(
         form="adapter" if chosen.adapters else "model",
         provenance=collect(device=str(next(subject.model.parameters()).device)),
         tau=job.tau,
-        placement=placement,
+        placement=placed,
         notes=(*loaded.notes, *data.notes, *material.batches.notes, *ended.notes),
     )
     return Tuned(subject, record, tuple(ended.entries))
@@ -179,7 +160,39 @@ def _completed(
     return replace(settings, learning_rate=settings.learning_rate or condition.rate)
 
 
-def _spec(
+def _refuse_unfit(
+    loaded: LoadedModel, objective: Objective, condition: Condition, settings: TuneSettings
+) -> None:
+    """The model can be trained so, and the tracker is there."""
+    if has_adapters(loaded.model) and not condition.adapters:
+        message = "model with adapters under a condition that trains the weights"
+        raise BadInputError(message, value=condition.name, hint="--condition lora")
+    if condition.adapters and objective.needs_label:
+        message = f"{objective.name} under {condition.name}: an adapter does not hold its head"
+        hint = "--condition frozen-lower, or another that trains the weights"
+        raise BadInputError(message, value=loaded.source, hint=hint)
+    if settings.gradient_checkpointing and not _can_checkpoint(loaded.model):
+        message = "gradient checkpointing is not for this architecture"
+        architecture = type(base_of(loaded.model)).__name__
+        raise BadInputError(message, value=architecture, hint="drop --gradient-checkpointing")
+    if settings.track is not None:
+        _refuse_tracker(settings.track)
+
+
+def _can_checkpoint(model: nn.Module) -> bool:
+    return bool(getattr(base_of(model), "supports_gradient_checkpointing", False))
+
+
+def _refuse_tracker(name: str) -> None:
+    if name not in TRACKERS:
+        kind = "tracker"
+        raise UnknownNameError(kind, value=name, known=TRACKERS)
+    if importlib.util.find_spec(name) is None:
+        message = "tracker that is not installed"
+        raise BadInputError(message, value=name, hint="pip install 'layerwise[track]'")
+
+
+def _identity(
     loaded: LoadedModel,
     data: TextData,
     objective: Objective,
@@ -190,13 +203,15 @@ def _spec(
     """What tells a run from another one; a checkpoint is for one run alone."""
     parts = {
         "model": loaded.source,
-        "model_files": dict(loaded.files),
+        "model_files": dict(loaded.files) or _fingerprint(loaded.model),
         "data_sha256": data.sha256,
         "objective": objective.name,
         "condition": condition.name,
         "processes": distributed.world_size(),
         "placement": None if placement is None else list(placement.modules),
         "rank": None if placement is None else placement.rank,
+        "alpha": None if placement is None else placement.alpha,
+        "dropout": None if placement is None else placement.dropout,
         **{k: v for k, v in to_plain(settings).items() if k not in _FREE},
     }
     return {k: v for k, v in parts.items() if v is not None}
@@ -206,14 +221,14 @@ def _spec(
 _FREE = frozenset({"log_every", "save_every", "eval_every", "track"})
 
 
-def _prepared(
-    loaded: LoadedModel, condition: Condition, placement: Placement | None
-) -> tuple[LoadedModel, Placement | None]:
-    """The model with adapters, where the condition has them, and where they are."""
-    if not condition.adapters:
-        return loaded, None
-    placed = placement or placed_on(loaded)
-    return adapted(loaded, placed), placed
+def _fingerprint(model: nn.Module) -> str:
+    """A hash of the weights of a model that comes from no file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        flat = value.detach().reshape(-1).cpu().contiguous()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _factors(
@@ -221,12 +236,37 @@ def _factors(
 ) -> Mapping[str, float]:
     """The learning rate factor of each parameter that trains."""
     if condition.adapters:
-        return {n: 1.0 for n, p in subject.model.named_parameters() if p.requires_grad}
+        return dict.fromkeys(adapter_parameters(subject.model), 1.0)
     where = places(roles(subject.model, subject.stacks), subject.stacks)
     return condition.trained(where, settings)
 
 
-def _matched(job: _Job) -> float:
+def _checkpoints(
+    keep: Keep, run: Mapping[str, Any], *, tau: float | None = None
+) -> Checkpoints | None:
+    return Checkpoints(keep.folder / CHECKPOINTS, run, tau=tau) if keep.folder else None
+
+
+def _last(keep: Keep, run: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint to go on from; where the run starts anew, earlier ones are removed."""
+    checkpoints = _checkpoints(keep, run)
+    if checkpoints is None:
+        return None
+    if not keep.resume:
+        checkpoints.clear()
+        return None
+    last = checkpoints.latest()
+    where = f"from step {last.step}" if last else "from the start: there is no checkpoint yet"
+    log.info("going on %s", where)
+    return last
+
+
+def _track(keep: Keep, run: Mapping[str, Any], tau: float | None, last: Checkpoint | None) -> Track:
+    file = keep.folder / LOG if keep.folder else None
+    return Track(keep.on_step, file, _checkpoints(keep, run, tau=tau), last)
+
+
+def _matched(job: Job) -> float:
     """The relative step of the standard condition's first steps; the model is left as it was."""
     settings = replace(
         job.settings,
@@ -238,155 +278,16 @@ def _matched(job: _Job) -> float:
     )
     standard = CONDITIONS["standard"]
     factors = _factors(job.loaded, standard, settings)
-    before = {k: v.clone() for k, v in job.loaded.model.state_dict().items()}
-    ended = _steps(replace(job, settings=settings, factors=factors), Keep())
-    job.loaded.model.load_state_dict(before)
-    tau = match_tau([entry["step_ratio"] for entry in ended.entries])
-    log.info("tau matched to %.3g over %d steps of standard", tau, len(ended.entries))
-    return tau
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """How a run of steps went."""
-
-    entries: list[Entry]
-    outcome: Any
-    notes: tuple[str, ...]
-
-
-def _steps(job: _Job, keep: Keep) -> _Ended:
-    """Train `job`'s model in place."""
-    device = next(job.loaded.model.parameters()).device
-    checkpoints = Checkpoints(keep.folder / CHECKPOINTS, job.run) if keep.folder else None
-    last = checkpoints.latest() if checkpoints and keep.resume else None
-    with (
-        quiet(),
-        _output(keep.folder) as output,
-        _trainable(job.loaded.model, job.factors),
-        job.objective.prepare(job.loaded.model) as changed,
-    ):
-        trainer = _trainer(job, output, checkpoints)
-        steplog = _steplog(job, trainer, keep, until=last[1] if last else 0)
-        reset_peak_memory(device)
-        began = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(last[0]) if last else None)
-        seconds = time.perf_counter() - began
-        if job.settings.eval_examples and "eval_loss" not in steplog.entries[-1]:
-            trainer.evaluate()
-    job.loaded.model.eval()
-    made = outcome(
-        job.settings,
-        steplog.entries,
-        examples=len(job.material.train),
-        seconds=seconds,
-        peak_memory_bytes=peak_memory_bytes(device),
-        processes=distributed.world_size(),
-        resumed_from=last[1] if last else None,
-    )
-    return _Ended(steplog.entries, made, tuple(changed))
-
-
-def _steplog(job: _Job, trainer: ForwardTrainer, keep: Keep, *, until: int) -> StepLog:
-    """The log of `trainer`'s run, going on from step `until`."""
-    file = keep.folder / LOG if keep.folder else None
-    steplog = StepLog(
-        norms=lambda: trainer.group_norms,
-        file=file,
-        entries=read_log(file, until=until) if file and until else [],
-        on_step=keep.on_step,
-        every=job.settings.log_every,
-    )
-    trainer.add_callback(steplog)
-    return steplog
-
-
-@contextmanager
-def _output(folder: Path | None) -> Iterator[Path]:
-    """Where Trainer writes; it wants a folder even where nothing is to be kept."""
-    if folder is not None:
-        yield folder / CHECKPOINTS
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)
-
-
-@contextmanager
-def _trainable(model: nn.Module, factors: Mapping[str, float]) -> Iterator[None]:
-    """Inside, the parameters named in `factors` train and no others; after, as before."""
-    before = {name: p.requires_grad for name, p in model.named_parameters()}
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in factors)
+    model = job.loaded.model
+    before = {k: v.clone() for k, v in model.state_dict().items()}
     try:
-        yield
+        ended = run_steps(replace(job, settings=settings, factors=factors), Track(_unheard))
     finally:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(before[name])
-            parameter.grad = None
-
-
-def _trainer(job: _Job, output: Path, checkpoints: Checkpoints | None) -> ForwardTrainer:
-    settings = job.settings
-    trainer = ForwardTrainer(
-        objective=job.objective,
-        layer_groups=job.groups,
-        seed=settings.seed,
-        save=checkpoints.save if checkpoints else _unsaved,
-        model=job.loaded.model,
-        args=_arguments(job, output),
-        train_dataset=job.material.forwards(
-            settings, steps=settings.steps, processes=distributed.world_size()
-        ),
-        eval_dataset=job.material.evaluation(settings),
-        optimizer_cls_and_kwargs=(
-            optimizer_factory,
-            {
-                "groups": job.groups,
-                "factors": job.factors,
-                "learning_rate": settings.learning_rate,
-                "weight_decay": settings.weight_decay,
-                "tau": job.tau,
-                "method": settings.equal_step if job.tau is not None else "sampled",
-                "seed": settings.seed,
-            },
-        ),
-    )
-    trainer.remove_callback(PrinterCallback)
-    stop_at_lowest(job.loaded.model)
-    return trainer
-
-
-def _unsaved(write: Callable[[], None], step: int) -> None:
-    del write, step
-
-
-def _arguments(job: _Job, output: Path) -> TrainingArguments:
-    settings = job.settings
-    cpu = next(job.loaded.model.parameters()).device.type == "cpu"
-    return TrainingArguments(
-        output_dir=str(output),
-        max_steps=settings.steps,
-        per_device_train_batch_size=1,  # An item of the data is a whole forward.
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
-        max_grad_norm=settings.max_grad_norm,
-        logging_steps=settings.log_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # It would log 0.0 for a loss that is not a number.
-        save_strategy="steps" if settings.save_every else "no",
-        save_steps=settings.save_every or 1,
-        eval_strategy="steps" if settings.eval_every and settings.eval_examples else "no",
-        eval_steps=settings.eval_every or None,
-        eval_on_start=bool(settings.eval_examples),
-        bf16=settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
-        train_sampling_strategy="sequential",
-        remove_unused_columns=False,
-        dataloader_pin_memory=not cpu,
-        use_cpu=cpu,
-        report_to=settings.track or "none",
-        seed=derive(settings.seed, "trainer") % 2**32,
-        disable_tqdm=True,
-    )
+        model.load_state_dict(before)
+    made = [
+        {n: StepRatio(None, achieved=r) for n, r in entry["step_ratio"].items()}
+        for entry in ended.entries
+    ]
+    tau = match_tau(made)
+    log.info("tau matched to %.3g over %d steps of standard", tau, len(made))
+    return tau

@@ -9,6 +9,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from layerwise import distributed
+from layerwise.errors import OutputError
+from layerwise.files import write_atomic
+from layerwise.tuning.equal_step import EqualStep, StepRatio
+from layerwise.tuning.meter import Meter
 
 __all__ = ["Entry", "StepLog", "read_log"]
 
@@ -16,10 +20,14 @@ Entry = dict[str, Any]
 
 
 def read_log(file: Path, *, until: int | None = None) -> list[Entry]:
-    """The lines of a ``log.jsonl``, up to and including step `until`; none where it is absent."""
+    """The lines of a ``log.jsonl``, up to and including step `until`; none where it is absent.
+
+    A last line without its end was being written when the run was killed, and is left out.
+    """
     if not file.exists():
         return []
-    entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
+    entries = [json.loads(line) for line in whole.splitlines()]
     return [e for e in entries if until is None or e["step"] <= until]
 
 
@@ -28,6 +36,7 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
 
     Args:
         norms: Gives each group's gradient norm before the last step.
+        meter: Takes the steps.
         file: Where lines go as they come; None keeps them in memory alone.
         entries: Lines of the run so far, when it goes on from a checkpoint.
         on_step: Called with each line.
@@ -38,32 +47,36 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
         self,
         *,
         norms: Callable[[], Mapping[str, float]],
+        meter: Meter,
         file: Path | None,
         entries: list[Entry],
         on_step: Callable[[Entry], None],
         every: int,
     ) -> None:
         self.entries = entries
-        self._norms, self._file, self._on_step, self._every = norms, file, on_step, every
-        self._began = time.perf_counter() - (entries[-1].get("seconds", 0.0) if entries else 0.0)
+        self._norms, self._meter, self._every = norms, meter, every
+        self._file, self._on_step = file, on_step
+        self.seconds_before = max((e.get("seconds", 0.0) for e in entries), default=0.0)
+        self._began = time.perf_counter() - self.seconds_before
         self._rate = 0.0
-        self._steps: Mapping[str, Any] = {}
+        self._steps: Mapping[str, StepRatio] = {}
         if file is not None and distributed.rank() == 0:
-            file.write_text("".join(f"{json.dumps(e)}\n" for e in entries), encoding="utf-8")
+            write_atomic(file, "".join(_line(e) for e in entries).encode())
 
     def on_pre_optimizer_step(
         self, _args: Any, state: Any, _control: Any, optimizer: Any = None, **_: Any
     ) -> None:
         """Have the steps measured that will be written down."""
-        inner = getattr(optimizer, "optimizer", optimizer)
+        inner = _unwrapped(optimizer)
         self._rate = max(group["lr"] for group in inner.param_groups)
-        inner.measuring = (state.global_step + 1) % self._every == 0 or state.global_step == 0
+        wanted = (state.global_step + 1) % self._every == 0 or state.global_step == 0
+        self._meter.before(inner, wanted=wanted)
 
     def on_optimizer_step(
         self, _args: Any, _state: Any, _control: Any, optimizer: Any = None, **_: Any
     ) -> None:
         """Take what was measured."""
-        self._steps = getattr(optimizer, "optimizer", optimizer).steps
+        self._steps = self._meter.after(_unwrapped(optimizer))
 
     def on_log(
         self, _args: Any, state: Any, _control: Any, logs: Mapping[str, float], **_: Any
@@ -82,9 +95,9 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
             "grad_norm": logs["grad_norm"],
             "seconds": time.perf_counter() - self._began,
             "grad_norms": dict(self._norms()),
-            "step_ratio": {name: s.achieved for name, s in self._steps.items()},
+            "step_ratio": _known(self._steps, "achieved"),
         }
-        stored = {n: s.stored for n, s in self._steps.items() if s.stored is not None}
+        stored = _known(self._steps, "stored")
         return entry | ({"stored_ratio": stored} if stored else {})
 
     def _write(self, entry: Entry) -> None:
@@ -92,6 +105,31 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
         if distributed.rank() != 0:
             return
         if self._file is not None:
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(entry) + "\n")
+            _append(self._file, _line(entry))
         self._on_step(entry)
+
+
+def _unwrapped(optimizer: Any) -> EqualStep:
+    """The optimizer within Accelerate's wrapper."""
+    inner: EqualStep = optimizer if isinstance(optimizer, EqualStep) else optimizer.optimizer
+    return inner
+
+
+def _known(steps: Mapping[str, StepRatio], which: str) -> dict[str, float]:
+    values = {name: getattr(step, which) for name, step in steps.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _line(entry: Entry) -> str:
+    return json.dumps(entry, allow_nan=False) + "\n"
+
+
+def _append(file: Path, line: str) -> None:
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(line)
+    except OSError as error:
+        message = f"cannot write the log ({error.strerror})"
+        raise OutputError(
+            message, value=file, expected="room on the disk", hint="free space, then --resume"
+        ) from error

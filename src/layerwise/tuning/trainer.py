@@ -1,25 +1,28 @@
 """Transformers' Trainer with an objective for a loss and forwards for data.
 
 What comes with Trainer (bfloat16, accumulation, checkpointing, several processes, trackers) is
-Trainer's. What is ours is here: the loss, evaluation on it, and a stop at the first number that is
-not finite.
+Trainer's. What is ours is here: the loss, evaluation on it, checkpoints that are exact for every
+architecture, and a stop at the first number that is not finite.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import Trainer
 
 from layerwise import distributed
-from layerwise.errors import NonFiniteError
+from layerwise.models.load import LoadedModel
 from layerwise.objectives.record import Objective
 from layerwise.seeds import derive
 from layerwise.shapes import Tensor
+from layerwise.tuning.checkpoints import Checkpoints
+from layerwise.tuning.finite import first_bad, gradient_fault, group_norms, refuse
 from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.order import Forward, Forwards
+from layerwise.tuning.writing import write_model
 
 __all__ = ["ForwardTrainer", "collate"]
 
@@ -36,100 +39,107 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
     """A Trainer whose batches are forwards of an objective.
 
     Args:
+        loaded: What is trained.
         objective: Gives the losses.
         layer_groups: Names the part of the model at fault when a number is not finite.
         seed: Of the run; dropout is drawn by it and the forward's number.
-        save: Called in place of Trainer's own saving, which it is given to call.
+        checkpoints: Where and how checkpoints are kept; None keeps none.
         options: Trainer's own.
     """
 
     def __init__(
         self,
         *,
+        loaded: LoadedModel,
         objective: Objective,
         layer_groups: Sequence[LayerGroup],
         seed: int,
-        save: Callable[[Callable[[], None], int], None],
+        checkpoints: Checkpoints | None,
         **options: Any,
     ) -> None:
-        super().__init__(**options, data_collator=collate)
+        super().__init__(**options, model=loaded.model, data_collator=collate)
         self.model_accepts_loss_kwargs = False  # The loss is a mean: Trainer divides it.
-        self._objective, self._layer_groups = objective, layer_groups
-        self._seed, self._save_with = seed, save
+        self._loaded, self._objective, self._layer_groups = loaded, objective, layer_groups
+        self._seed, self._checkpoints = seed, checkpoints
+        #: What was not finite in the step so far, and in which layer group.
+        self._fault: tuple[str, str] | None = None
         #: Each layer group's gradient norm before the last step, before clipping.
         self.group_norms: Mapping[str, float] = {}
 
     def compute_loss(self, model: Any, inputs: Inputs, *_: Any, **__: Any) -> Tensor:
-        """The mean loss of a forward's rows.
-
-        Raises:
-            NonFiniteError: It is NaN or infinite.
-        """
+        """The mean loss of a forward's rows."""
         forward: Forward = inputs["forward"].to(self.args.device)
-        # By number, not by what ran before: neither resuming nor sharing the work changes a mask.
-        torch.manual_seed(derive(self._seed, "dropout", forward.number))
-        loss = self._losses(model, forward).mean()
+        with self._drawn("dropout", forward):
+            loss = self._losses(model, forward).mean()
         if not bool(loss.detach().isfinite()):
-            self._refuse_loss(model, forward, loss)
+            self._blame(f"loss ({float(loss)})", forward)
         return loss
 
+    @contextmanager
+    def _drawn(self, purpose: str, forward: Forward) -> Iterator[None]:
+        """Inside, dropout is drawn by the forward's number, and forwards run in the precision.
+
+        By number, not by what ran before: neither resuming nor sharing the work changes a mask.
+        """
+        torch.manual_seed(derive(self._seed, purpose, forward.number))
+        with self.accelerator.autocast():
+            yield
+
     def _losses(self, model: Any, forward: Forward) -> Tensor:
-        inner = self.accelerator.unwrap_model(model, keep_torch_compile=True)
+        inner = self._inner(model)
         if inner is model:
             return self._objective.losses(model, forward.batch)
         with _routed(inner, lambda: self._objective.losses(inner, forward.batch)):
             losses: Tensor = model()
         return losses
 
+    def _inner(self, model: Any) -> Any:
+        return self.accelerator.unwrap_model(model, keep_torch_compile=True)
+
+    def _blame(self, what: str, forward: Forward, *, purpose: str = "dropout") -> None:
+        """Note which layer group makes the loss of `forward` what it is."""
+        model = self._inner(self.model)
+        with first_bad(model, self._layer_groups) as group, torch.no_grad():
+            with self._drawn(purpose, forward):
+                self._objective.losses(model, forward.batch)
+            self._fault = self._fault or (what, group())
+
     def training_step(self, *args: Any, **options: Any) -> Tensor:
         """The loss of one forward, its gradient added to what is there.
 
         Raises:
-            NonFiniteError: A group's gradient is not finite once it is whole.
+            NonFiniteError: The gradient is whole, and it or a loss is not finite; raised by every
+                process alike, as one that went on alone would wait for the others for ever.
         """
         loss: Tensor = super().training_step(*args, **options)
         if self.accelerator.sync_gradients:
-            self.group_norms = self._gradient_norms()
-            bad = [name for name, norm in self.group_norms.items() if not norm < float("inf")]
-            if bad:
-                self._refuse("gradient", bad[-1])
+            self.group_norms = group_norms(self.model, self._layer_groups)
+            group = gradient_fault(self.model, self._layer_groups, self.group_norms)
+            self._fault = self._fault or (("gradient", group) if group else None)
+            self._stop_at_fault(self.state.global_step + 1)
+            if self._checkpoints:
+                self._checkpoints.settle()
         return loss
 
-    def _gradient_norms(self) -> dict[str, float]:
-        parameters = dict(self.model.named_parameters())
-        found = {}
-        for group in self._layer_groups:
-            grads = [g for n in group.parameters if (g := parameters[n].grad) is not None]
-            if grads:
-                norms = torch.stack([_local(n) for n in torch._foreach_norm(grads)])
-                found[group.name] = norms.double().norm()
-        return {name: float(norm) for name, norm in found.items()}
-
-    def _refuse_loss(self, model: Any, forward: Forward, loss: Tensor) -> None:
-        inner = self.accelerator.unwrap_model(model, keep_torch_compile=True)
-        with _first_bad(inner, self._layer_groups) as first, torch.no_grad():
-            self._objective.losses(inner, forward.batch)
-        self._refuse("loss", first() or "rest", value=float(loss))
-
-    def _refuse(self, what: str, group: str, *, value: float | None = None) -> None:
-        shown = f" ({value})" if value is not None else ""
-        message = f"non-finite {what}{shown} in step {self.state.global_step + 1}"
-        raise NonFiniteError(
-            message,
-            value=f"layer group {group}",
-            expected="finite numbers",
-            hint="a smaller --learning-rate, or --dtype float32",
-        )
+    def _stop_at_fault(self, step: int) -> None:
+        for fault in distributed.all_gather(self._fault):
+            if fault:
+                refuse(*fault, step=step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The mean loss of the held-out examples, as ``eval_loss``."""
+        """The mean loss of the held-out examples, as ``eval_loss``.
+
+        Raises:
+            NonFiniteError: It is NaN or infinite.
+        """
         forwards: Forwards = self.eval_dataset
         mine = range(distributed.rank(), len(forwards), distributed.world_size())
         was = self.model.training
         self.model.train(self._objective.stochastic)
         with torch.no_grad():
-            losses = [self._eval_losses(forwards[i]) for i in mine]
+            losses = [self._eval_losses(forwards[i].to(self.args.device)) for i in mine]
         self.model.train(was)
+        self._stop_at_fault(self.state.global_step)
         every = distributed.all_gather([x for part in losses for x in part.tolist()])
         flat = [x for part in every for x in part]
         metrics = {"eval_loss": sum(flat) / len(flat)}
@@ -138,9 +148,10 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         return metrics
 
     def _eval_losses(self, forward: Forward) -> Tensor:
-        torch.manual_seed(derive(self._seed, "evaluation", forward.number))
-        with self.accelerator.autocast():
-            losses = self._objective.losses(self.model, forward.to(self.args.device).batch)
+        with self._drawn("evaluation", forward):
+            losses = self._objective.losses(self._inner(self.model), forward.batch)
+        if not bool(losses.isfinite().all()):
+            self._blame("evaluation loss", forward, purpose="evaluation")
         return losses.detach().float().cpu()
 
     def floating_point_ops(self, inputs: Inputs) -> int:
@@ -148,15 +159,35 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         del inputs
         return 0
 
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where checkpoints go, apart from what else Trainer and trackers write."""
+        return (
+            str(self._checkpoints.folder) if self._checkpoints else super()._get_output_dir(trial)
+        )
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
-        self._save_with(lambda: Trainer._save_checkpoint(self, model, trial), step)
+        if self._checkpoints:
+            self._checkpoints.save(lambda: Trainer._save_checkpoint(self, model, trial), step)
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        del state_dict
+        if self.args.should_save:
+            write_model(self._loaded, Path(str(output_dir)))
 
-def _local(value: Any) -> Tensor:
-    """`value` whole, where each process holds a shard of it."""
-    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
-    return whole
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights of a checkpoint.
+
+        Trainer reads a whole model's file into the model as it is. Where transformers keeps
+        weights on disk otherwise than in memory (fused experts), it would leave those as they were.
+        """
+        if hasattr(self.model, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        saved = type(self.model).from_pretrained(
+            resume_from_checkpoint, dtype=self.model.dtype, local_files_only=True
+        )
+        self.model.load_state_dict(saved.state_dict())
 
 
 @contextmanager
@@ -177,33 +208,3 @@ def _routed(inner: Any, losses: Callable[[], Tensor]) -> Iterator[None]:
         yield
     finally:
         inner.forward = original
-
-
-@contextmanager
-def _first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Callable[[], str]]:
-    """Inside, blocks are watched; the name of the first with a weight or output not finite."""
-    bad: list[str] = []
-
-    def watch(name: str) -> Callable[..., None]:
-        def look(_module: nn.Module, _args: Any, output: Any) -> None:
-            tensor = output[0] if isinstance(output, tuple) else output
-            if not bad and isinstance(tensor, Tensor) and not bool(tensor.isfinite().all()):
-                bad.append(name)
-
-        return look
-
-    named = dict(model.named_modules())
-    parameters = dict(model.named_parameters())
-    bad += [
-        group.name
-        for group in groups
-        if any(not bool(parameters[n].isfinite().all()) for n in group.parameters)
-    ]
-    handles = [
-        named[g.name].register_forward_hook(watch(g.name)) for g in groups if g.row is not None
-    ]
-    try:
-        yield lambda: bad[0] if bad else ""
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -1,0 +1,110 @@
+"""Which layer group a number that is not finite comes from."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from layerwise.errors import NonFiniteError
+from layerwise.shapes import Tensor
+from layerwise.tuning.groups import REST, LayerGroup
+
+__all__ = ["first_bad", "gradient_fault", "group_norms", "refuse"]
+
+
+def refuse(what: str, group: str, *, step: int) -> None:
+    """Raise.
+
+    Raises:
+        NonFiniteError: Always; says `what` was not finite in the step, and in which layer group.
+    """
+    message = f"non-finite {what} in step {step}"
+    raise NonFiniteError(
+        message,
+        value=f"layer group {group}",
+        expected="finite numbers",
+        hint="a smaller --learning-rate, or --dtype float32",
+    )
+
+
+def group_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, float]:
+    """The norm of each layer group's gradient; groups without one are left out."""
+    parameters = dict(model.named_parameters())
+    found = {}
+    for group in groups:
+        grads = [g for n in group.parameters if (g := parameters[n].grad) is not None]
+        if grads:
+            norms = torch.stack([_whole(n) for n in torch._foreach_norm(grads)])
+            found[group.name] = norms.double().norm()
+    values = torch.stack(list(found.values())).tolist() if found else []
+    return dict(zip(found, values, strict=True))
+
+
+def _whole(value: Any) -> Tensor:
+    """`value` of all processes, where each holds a shard of it."""
+    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return whole
+
+
+def gradient_fault(
+    model: nn.Module, groups: Sequence[LayerGroup], norms: Mapping[str, float]
+) -> str | None:
+    """The layer group that a gradient which is not finite comes from; None where all are finite.
+
+    What goes wrong in a backward pass spreads to all that lies below, the embeddings last. So it
+    is the highest block concerned; or the head, where something over the blocks is concerned too.
+    """
+    bad = [name for name, norm in norms.items() if not norm < float("inf")]
+    if not bad:
+        return None
+    blocks = [name for name in bad if name != REST]
+    return REST if not blocks or _is_bad_above(model, groups) else blocks[-1]
+
+
+def _is_bad_above(model: nn.Module, groups: Sequence[LayerGroup]) -> bool:
+    parameters = dict(model.named_parameters())
+    above = {name for group in groups for name in group.above}
+    grads = [g for name in above if (g := parameters[name].grad) is not None]
+    return any(not bool(grad.isfinite().all()) for grad in grads)
+
+
+@contextmanager
+def first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Callable[[], str]]:
+    """Inside, blocks are watched; gives the first group with a weight or output not finite.
+
+    Where weights are not finite, theirs is the fault, whatever was computed first.
+    """
+    parameters = dict(model.named_parameters())
+    bad = [
+        group.name
+        for group in groups
+        if any(not bool(parameters[n].isfinite().all()) for n in group.parameters)
+    ]
+    named = dict(model.named_modules())
+    handles = [
+        named[g.name].register_forward_hook(_watch(g.name, bad), with_kwargs=True)
+        for g in groups
+        if g.row is not None
+    ]
+    try:
+        yield lambda: bad[0] if bad else REST
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch(name: str, bad: list[str]) -> Callable[..., None]:
+    """A hook that puts `name` into `bad` if the block's output is not finite and its input is."""
+
+    def look(_module: nn.Module, args: Any, options: Any, output: Any) -> None:
+        states = output[0] if isinstance(output, tuple) else output
+        if bad or not isinstance(states, Tensor) or bool(states.isfinite().all()):
+            return
+        given = [*args, *options.values()]
+        inputs = [x for x in given if isinstance(x, Tensor) and x.shape == states.shape]
+        is_clean = not inputs or bool(inputs[0].isfinite().all())
+        bad.append(name if is_clean else REST)
+
+    return look
