@@ -1,6 +1,8 @@
-"""A small model and text on disk, and the command line run in this process."""
+"""A small model and text on disk, the command line run in this process, and a real browser."""
 
 import json
+import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -72,3 +74,97 @@ def card_folder(model_folder, text_file, tmp_path_factory):
     command = ["card", model_folder, text_file, *args, "--out", folder, "--format", "quiet"]
     assert main([str(part) for part in command]) == 0
     return folder
+
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# Contrast as WCAG 2 defines it, of what is computed, over the nearest opaque background.
+CONTRAST = """
+(selector) => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const rgba = (css) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = css;
+    canvas.fillRect(0, 0, 1, 1);
+    return Array.from(canvas.getImageData(0, 0, 1, 1).data);
+  };
+  const linear = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const colour = rgba(getComputedStyle(at).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return [255, 255, 255, 255];
+  };
+  return Array.from(document.querySelectorAll(selector), (node) => {
+    const style = getComputedStyle(node);
+    const inSvg = node instanceof SVGElement;
+    const paint = inSvg ? (node.tagName === 'text' ? style.fill : style.stroke) : style.color;
+    const [a, b] = [light(rgba(paint)), light(behind(node))];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A real browser; the tests that need it are skipped where there is none."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no Chromium on the PATH: install the Debian package `chromium`")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened_page(chromium, tmp_path):
+    """Opens a page's bytes; on leaving, holds it to silence and to asking for nothing."""
+
+    @contextmanager
+    def open_page(content, *, width=1180, silent=True, **context):
+        file = tmp_path / "report.html"
+        file.write_bytes(content)
+        said, asked = [], []
+        with chromium.new_context(viewport={"width": width, "height": 900}, **context) as window:
+            page = window.new_page()
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(file.as_uri())
+            page.wait_for_selector("html[data-drawn]", timeout=30_000)
+            yield page
+            if silent:
+                assert said == []
+                assert asked == [file.as_uri()]
+
+    return open_page
+
+
+@pytest.fixture(scope="session")
+def contrast():
+    """The function that gives the least contrast of what a selector finds on a page."""
+    return lambda page, selector: min(page.evaluate(CONTRAST, selector))
+
+
+@pytest.fixture(scope="session")
+def marks():
+    """For each figure of a page, how many marks with a shape it has drawn."""
+    script = """places => Object.fromEntries(places.map(place => [place.dataset.chart,
+      Array.from(place.querySelectorAll('svg .role-mark path, svg .role-mark line'))
+        .filter(mark => mark.getBoundingClientRect().height > 0).length]))"""
+    return lambda page: page.eval_on_selector_all("[data-chart]", script)

@@ -1,7 +1,5 @@
 """The report in a real browser: drawn, silent, closed in, legible in light, dark and print."""
 
-import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,15 +10,6 @@ from layerwise.report import card_html, charts
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SCRIPT = "</script><script>window.pwned=1</script>"
 HOSTILE = (
     SCRIPT,
@@ -40,82 +29,11 @@ HOSTILE = (
 # Their unprintable characters are to be replaced, so they are looked for apart.
 UNPRINTABLE = ("left\u202etfel", "nul\x00nul", "esc\x1b[31m")
 
-# Contrast as WCAG 2 defines it, of what is computed, over the nearest opaque background.
-CONTRAST = """
-(selector) => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgba = (css) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = css;
-    canvas.fillRect(0, 0, 1, 1);
-    return Array.from(canvas.getImageData(0, 0, 1, 1).data);
-  };
-  const linear = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const behind = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const colour = rgba(getComputedStyle(at).backgroundColor);
-      if (colour[3] === 255) return colour;
-    }
-    return [255, 255, 255, 255];
-  };
-  return Array.from(document.querySelectorAll(selector), (node) => {
-    const style = getComputedStyle(node);
-    const inSvg = node instanceof SVGElement;
-    const paint = inSvg ? (node.tagName === 'text' ? style.fill : style.stroke) : style.color;
-    const [a, b] = [light(rgba(paint)), light(behind(node))];
-    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  });
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no Chromium on the PATH: install the Debian package `chromium`")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
 
 @pytest.fixture
-def opened(chromium, tmp_path):
-    """Opens a card's report; on leaving, holds it to silence and to asking for nothing."""
-
-    @contextmanager
-    def open_report(card, placement=None, *, width=1180, silent=True, **context):
-        file = tmp_path / "report.html"
-        file.write_bytes(card_html(card, placement))
-        said, asked = [], []
-        with chromium.new_context(viewport={"width": width, "height": 900}, **context) as window:
-            page = window.new_page()
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(file.as_uri())
-            page.wait_for_selector("html[data-drawn]", timeout=30_000)
-            yield page
-            if silent:
-                assert said == []
-                assert asked == [file.as_uri()]
-
-    return open_report
-
-
-def marks(page):
-    """For each figure, how many marks with a shape or text it has drawn."""
-    return page.eval_on_selector_all(
-        "[data-chart]",
-        """places => Object.fromEntries(places.map(place => [place.dataset.chart,
-          Array.from(place.querySelectorAll('svg .role-mark path, svg .role-mark line'))
-            .filter(mark => mark.getBoundingClientRect().height > 0).length]))""",
-    )
+def opened(opened_page):
+    """Opens a card's report."""
+    return lambda card, placement=None, **how: opened_page(card_html(card, placement), **how)
 
 
 CARDS = {
@@ -128,7 +46,9 @@ CARDS = {
 
 
 @pytest.mark.parametrize("kind", CARDS)
-def test_every_chart_is_drawn_and_nothing_is_said(opened, planted_card, planted_placement, kind):
+def test_every_chart_is_drawn_and_nothing_is_said(
+    opened, planted_card, planted_placement, kind, marks
+):
     stacks, attention = CARDS[kind]
     card = planted_card(stacks, attention=attention)
     placement = planted_placement(card)
@@ -211,13 +131,13 @@ def test_what_gets_into_the_page_all_the_same_cannot_run(opened, planted_card):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_marks_are_legible(opened, planted_card, planted_placement, scheme):
+def test_text_and_marks_are_legible(opened, planted_card, planted_placement, scheme, contrast):
     card = planted_card({f"stack{n}": 3 for n in range(6)}, notes=("a note",))
     with opened(card, planted_placement(card), color_scheme=scheme) as page:
         text = "h1, h2, h3, p, li, dt, dd, small, figcaption span, th, td, code, .end, .cell"
-        assert min(page.evaluate(CONTRAST, text)) >= 4.5
-        assert min(page.evaluate(CONTRAST, "svg .role-axis-label text, svg text")) >= 4.5
-        assert min(page.evaluate(CONTRAST, "svg .mark-symbol.role-mark path")) >= 3.0
+        assert contrast(page, text) >= 4.5
+        assert contrast(page, "svg .role-axis-label text, svg text") >= 4.5
+        assert contrast(page, "svg .mark-symbol.role-mark path") >= 3.0
 
 
 def test_light_and_dark_differ(opened, planted_card):
@@ -228,13 +148,13 @@ def test_light_and_dark_differ(opened, planted_card):
     assert grounds[0] != grounds[1]
 
 
-def test_print_is_light_and_has_every_chart_whole(opened, planted_card):
+def test_print_is_light_and_has_every_chart_whole(opened, planted_card, contrast):
     card = planted_card()
     with opened(card, color_scheme="dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
         white = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert white == "rgb(255, 255, 255)"
-        assert min(page.evaluate(CONTRAST, "h1, p, dd, svg text")) >= 4.5
+        assert contrast(page, "h1, p, dd, svg text") >= 4.5
         for name in charts(card):
             figure = page.locator(f"#figure-{name}")
             assert figure.evaluate("f => getComputedStyle(f).breakInside") == "avoid"
