@@ -168,7 +168,7 @@ def _classifier(source: Source, config: Any, how: Reading) -> tuple[Any, list[st
     if not new:
         return model, []
     what = f"a classification head for {', '.join(labels)} was added"
-    note = f"{what}: {', '.join(sorted(new))} are random, from seed {how.seed}"
+    note = f"{what}, random from seed {how.seed}: {', '.join(sorted(new))}"
     replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
     return model, [note + replaced]
 
