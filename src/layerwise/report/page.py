@@ -157,7 +157,10 @@ def probe_facts(probes: ProbeInfo) -> list[tuple[str, object]]:
     return [
         ("Probes", probes.source),
         ("Probes SHA-256", probes.sha256),
-        ("Shown", f"{probes.inputs:,} inputs, {probes.tokens:,} tokens, {probes.max_length} each"),
+        (
+            "Shown",
+            f"{probes.inputs:,} inputs, {probes.tokens:,} tokens, {probes.max_length} at most",
+        ),
         ("Bootstrap", f"{probes.bootstrap} resamples"),
         ("Shared PCA", f"{probes.pca_components} components"),
         ("Seed", probes.seed),

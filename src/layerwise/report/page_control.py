@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from layerwise.profile.record import Control, ControlRun, Profile, Slope
+from layerwise.profile.record import Control, ControlRun, Profile
 from layerwise.report.charts_control import control_charts
 from layerwise.report.drawing import PAGE
 from layerwise.report.page import (
@@ -54,8 +54,7 @@ _CAPTIONS = {
 def control_html(control: Control) -> bytes:
     """The report of `control` as one UTF-8 HTML file: verdict, charts, runs, table, source.
 
-    It works offline under a Content-Security-Policy that allows its own two scripts and style
-    sheet by their hashes and nothing else. All text from the control is escaped.
+    It is closed in as every page of `layerwise.report.page`: offline, escaped, nothing foreign.
     """
     specs = control_charts(control, theme=PAGE)
     drawn = figures(specs, {name: ("", _CAPTIONS[name]) for name in specs})
@@ -138,24 +137,26 @@ def _slopes(control: Control) -> Grid:
 
 
 def _runs(control: Control) -> Grid:
-    """Every seed, and all of them together."""
+    """Every seed, and all of them together where there are several."""
     titles = ("Slope, standard", "Slope, equal-step", "Ratio", "τ", "Loss, standard")
     columns = [(title, "") for title in (*titles, "Loss, equal-step", "Verdict")]
-    pooled = [_interval(control.slopes[condition]) for condition in CONDITIONS]
-    losses = [number(mean_loss(control, condition)) for condition in CONDITIONS]
     rows = [(str(run.seed), False, _run(run)) for run in control.runs]
-    whole = [*pooled, number(control.ratio), number(control.tau), *losses, control.verdict]
-    return Grid("runs", "Seed", columns, [*rows, ("all", True, whole)])
+    if len(rows) != 1:
+        rows.append(("all", True, _all_runs(control)))
+    return Grid("runs", "Seed", columns, rows)
+
+
+def _all_runs(control: Control) -> list[str]:
+    found = [control.slopes[condition] for condition in CONDITIONS]
+    slopes = [with_interval(s.slope, s.low, s.high) for s in found]
+    losses = [number(mean_loss(control, condition)) for condition in CONDITIONS]
+    return [*slopes, number(control.ratio), number(control.tau), *losses, control.verdict]
 
 
 def _run(run: ControlRun) -> list[str]:
     slopes = [slope_text(profile) for profile in (run.standard, run.equal_step)]
     losses = [number(run.standard_loss), number(run.equal_step_loss)]
     return [*slopes, number(run.ratio), number(run.tau), *losses, run.verdict]
-
-
-def _interval(slope: Slope) -> str:
-    return with_interval(slope.slope, slope.low, slope.high)
 
 
 def _blocks(control: Control) -> Grid:
