@@ -19,11 +19,16 @@ from layerwise import verbs
 
 if TYPE_CHECKING:
     from layerwise.api import (
+        Control,
+        DepthCallback,
+        EqualStep,
         LayerCard,
         LayerwiseError,
         Placement,
         card,
         compare,
+        control,
+        control_from_runs,
         place,
         tune,
     )
@@ -31,12 +36,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Control",
+    "DepthCallback",
+    "EqualStep",
     "LayerCard",
     "LayerwiseError",
     "Placement",
     "__version__",
     "card",
     "compare",
+    "control",
+    "control_from_runs",
     "place",
     "tune",
 ]

@@ -9,12 +9,17 @@ import pytest
 HEAVY = {"torch", "transformers", "peft", "datasets", "altair", "pandas", "scipy", "numpy"}
 
 PUBLIC = [
+    "Control",
+    "DepthCallback",
+    "EqualStep",
     "LayerCard",
     "LayerwiseError",
     "Placement",
     "__version__",
     "card",
     "compare",
+    "control",
+    "control_from_runs",
     "place",
     "tune",
 ]
@@ -71,6 +76,7 @@ def test_card_is_the_function_whatever_was_imported_before(first):
         "from layerwise.cli import main; main(['card', '--help'])",
         "from layerwise.cli import main; main(['place', '--help'])",
         "from layerwise.cli import main; main(['compare', '--help'])",
+        "from layerwise.cli import main; main(['control', '--help'])",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):

@@ -1,5 +1,8 @@
 """What `import layerwise` offers: one function a command, from what a user names to a record."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from layerwise.api.cards import (
     apply,
     card,
@@ -10,14 +13,23 @@ from layerwise.api.cards import (
     place,
     verify,
 )
+from layerwise.api.controls import control, control_frame, control_from_runs, control_table
 from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
 from layerwise.errors import LayerwiseError
 from layerwise.placement import Comparison
 from layerwise.placement.record import Placement
+from layerwise.profile.record import Control
+
+if TYPE_CHECKING:
+    from layerwise.profile.callback import DepthCallback
+    from layerwise.tuning.equal_step import EqualStep
 
 __all__ = [
     "Comparison",
+    "Control",
+    "DepthCallback",
+    "EqualStep",
     "LayerCard",
     "LayerwiseError",
     "Placement",
@@ -26,8 +38,27 @@ __all__ = [
     "card_frame",
     "card_table",
     "compare",
+    "control",
+    "control_frame",
+    "control_from_runs",
+    "control_table",
     "lora_config",
     "place",
     "tune",
     "verify",
 ]
+
+#: Classes that bring the trainer with them, imported when they are first named.
+_LATE = {
+    "DepthCallback": "layerwise.profile.callback",
+    "EqualStep": "layerwise.tuning.equal_step",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        message = f"module 'layerwise.api' has no attribute {name!r}"
+        raise AttributeError(message)
+    found = getattr(import_module(_LATE[name]), name)
+    globals()[name] = found
+    return found

@@ -9,6 +9,7 @@ import click
 from layerwise import __version__
 from layerwise.cli.card import card
 from layerwise.cli.compare import compare
+from layerwise.cli.control import control
 from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
@@ -38,7 +39,7 @@ def commands() -> None:
     """Where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (card, place, tune, compare):
+for _command in (card, place, tune, control, compare):
     commands.add_command(_command)
 
 

@@ -121,6 +121,11 @@ def _reason(
     if standard.low <= 0:
         what = "is not positive" if standard.slope <= 0 else "cannot be told from 0"
         said.append(f"The slope under standard {what}: there is no rise to explain.")
+    if equal_step.low <= 0 and all(run.verdict == "intrinsic" for run in runs):
+        said.append(
+            f"Each seed alone would be intrinsic; {len(runs)} that differ this much are too few "
+            "to say it of all."
+        )
     return " ".join([*said, *_noise(runs)])
 
 

@@ -103,6 +103,7 @@ def test_seeds_that_disagree_overrule_what_each_says_alone(control):
     assert [run.verdict for run in found.runs] == ["intrinsic", "intrinsic"]
     assert found.verdict == "artefact"
     assert found.slopes["equal_step"].low < 0
+    assert "Each seed alone would be intrinsic; 2 that differ this much are too few" in found.reason
 
 
 def test_the_first_seed_stands_at_the_top(control):

@@ -1,0 +1,240 @@
+"""The depth profile along training, for transformers' Trainer and what is built on it."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from transformers import TrainerCallback
+
+from layerwise import distributed
+from layerwise.data.text import TextData
+from layerwise.errors import BadInputError, LayerwiseError, ModelError
+from layerwise.models.kind import model_kind
+from layerwise.models.load import LoadedModel
+from layerwise.models.stack import find_stacks
+from layerwise.profile.make import BOOTSTRAP
+from layerwise.profile.reading import Reading, as_probes, as_readout
+from layerwise.profile.record import Profile
+from layerwise.profile.states import MAX_LENGTH, States
+from layerwise.provenance import Provenance, collect
+from layerwise.records import to_plain
+
+__all__ = ["DepthCallback", "StepProfile"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """What had moved after `step` optimizer steps, since training began."""
+
+    step: int
+    profile: Profile
+
+
+class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types
+    """Records how far each depth has moved since training began, every so many steps.
+
+    The model is shown the probes when training begins, and again at each record; under LoRA it
+    begins as its base. Between records nothing is done, and a record leaves nothing behind: the
+    weights at the end are, bit for bit, those of training without it. Under several processes
+    that each hold the whole model, each computes and the first writes.
+
+    A record that fails in the middle of training (out of memory, a state that is not finite) is
+    logged, noted in `notes` and left out; training goes on.
+
+    Args:
+        tokenizer: The model's tokenizer or processor; the Trainer's ``processing_class`` where
+            None.
+        probes: What the model is shown: texts, or where they are; the package's own where None.
+        every: Optimizer steps between records. The first and the last step are always recorded.
+        readout: Which tensor stands for a depth: ``hf``, ``residual`` or ``normed``.
+        file: Where records go as they come, a JSON line each; memory alone where None.
+        log: Whether each record's slope goes into the Trainer's log history, as ``depth_slope``.
+        stack: The stack to follow; the last that reads text where None.
+        batch_size: Probes in a forward.
+        max_length: Tokens of a probe that are kept.
+        bootstrap: Replicates over probes behind the slope's interval.
+        seed: Fixes the bootstrap.
+
+    Raises:
+        BadInputError: `every` is not positive.
+        UnknownNameError: There is no such readout.
+        DataError: There are too few probes.
+
+    Attributes:
+        history: The records so far.
+        notes: Records that are missing, and why.
+    """
+
+    def __init__(  # noqa: PLR0913  # one keyword for each thing that a user may choose
+        self,
+        tokenizer: Any = None,
+        *,
+        probes: str | TextData | Sequence[str] | None = None,
+        every: int = 50,
+        readout: str = "hf",
+        file: Path | str | None = None,
+        log: bool = True,
+        stack: str | None = None,
+        batch_size: int = 32,
+        max_length: int = MAX_LENGTH,
+        bootstrap: int = BOOTSTRAP,
+        seed: int = 0,
+    ) -> None:
+        if every < 1:
+            msg = "steps between records"
+            raise BadInputError(msg, value=every, expected="at least 1", hint="every=50")
+        self._reading = Reading(
+            probes=as_probes(probes),
+            readout=as_readout(readout),
+            stack=stack,
+            batch_size=batch_size,
+            max_length=max_length,
+            bootstrap=bootstrap,
+            seed=seed,
+        )
+        self._tokenizer, self._every, self._log = tokenizer, every, log
+        self._file = None if file is None else Path(file)
+        self._before: States | None = None
+        self._loaded: LoadedModel | None = None
+        self._provenance: Provenance | None = None
+        self.history: list[StepProfile] = []
+        self.notes: list[str] = []
+
+    @property
+    def profile(self) -> Profile | None:
+        """The last record's profile; None before there is one."""
+        return self.history[-1].profile if self.history else None
+
+    def frame(self) -> pd.DataFrame:
+        """Every block of every record: step, readout, index, relative and the changes."""
+        frames = [found.profile.frame().assign(step=found.step) for found in self.history]
+        if not frames:
+            return pd.DataFrame({"step": [], "readout": [], "index": [], "relative": []})
+        whole = pd.concat(frames, ignore_index=True)
+        return whole[["step", *(name for name in whole.columns if name != "step")]]
+
+    def on_train_begin(
+        self,
+        args: Any,
+        state: Any,
+        _control: Any,
+        model: Any = None,
+        processing_class: Any = None,
+        **_: Any,
+    ) -> None:
+        """Keep what the model makes of the probes before the first step.
+
+        Raises:
+            ModelError: There is no tokenizer, or the weights are sharded over processes.
+            StackError: No stack of blocks was found.
+            BadInputError: The probes cannot be used with this model.
+        """
+        self.history, self.notes = [], []
+        self._loaded = _loaded(model, self._tokenizer or processing_class)
+        self._before = self._reading.states(self._loaded)
+        self._provenance = collect(device=str(args.device))
+        if state.global_step:
+            self._note(
+                f"training was resumed: changes count from step {state.global_step}, not from 0"
+            )
+        self._append(self._before, state)
+
+    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Record, where this step's turn has come."""
+        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
+            self._record(state)
+
+    def on_train_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Record the last step, where training was stopped early, and let go of the model."""
+        if not self.history or self.history[-1].step != state.global_step:
+            if args.load_best_model_at_end:
+                self._note(f"step {state.global_step} is missing: its weights were replaced")
+            else:
+                self._record(state)
+        self._loaded = self._before = None
+
+    def _record(self, state: Any) -> None:
+        if self._loaded is None:
+            return
+        try:
+            after = self._reading.states(self._loaded)
+            self._append(after, state)
+        except LayerwiseError as error:
+            self._note(f"step {state.global_step} is missing: {error}")
+
+    def _append(self, after: States, state: Any) -> None:
+        """Add what moved until now to the history, the file and the Trainer's log."""
+        if self._before is None or self._provenance is None:
+            return
+        profile = self._reading.profile(self._before, after, provenance=self._provenance)
+        self.history.append(StepProfile(state.global_step, profile))
+        if self._log:
+            found = {"step": state.global_step, "epoch": state.epoch, "depth_slope": profile.slope}
+            state.log_history.append(found)
+        if self._file is not None and distributed.rank() == 0:
+            with self._file.open("w" if len(self.history) == 1 else "a", encoding="utf-8") as lines:
+                lines.write(json.dumps(_line(state.global_step, profile)) + "\n")
+
+    def _note(self, text: str) -> None:
+        log.warning("depth profile: %s", text)
+        self.notes.append(text)
+
+
+def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
+    """The model of a Trainer as the rest of this package knows it; nothing is copied.
+
+    Raises:
+        ModelError: There is no tokenizer, or no process holds the whole model.
+        StackError: No stack of blocks was found.
+    """
+    if tokenizer is None:
+        msg = "no tokenizer for the probes"
+        raise ModelError(msg, expected="the model's", hint="DepthCallback(tokenizer)")
+    _refuse_sharded(model)
+    replicated = isinstance(model, DataParallel | DistributedDataParallel)
+    plain: Any = model.module if replicated else model
+    source = getattr(getattr(plain, "config", None), "_name_or_path", "")
+    return LoadedModel(
+        model=plain,
+        tokenizer=getattr(tokenizer, "tokenizer", tokenizer),
+        source=source or type(plain).__name__,
+        kind=model_kind(plain),
+        stacks=find_stacks(plain),
+    )
+
+
+def _refuse_sharded(model: nn.Module) -> None:
+    """Raise where a process holds a part of the weights, so that its forward needs the others."""
+    wrapped = any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
+    parameters = tuple(model.parameters())
+    kinds = {
+        "FSDP": wrapped,
+        "DTensor (FSDP2 or tensor parallel)": any(isinstance(p, DTensor) for p in parameters),
+        "DeepSpeed ZeRO stage 3": any(hasattr(p, "ds_id") for p in parameters),
+    }
+    for kind, found in kinds.items():
+        if found:
+            msg = "model whose weights are sharded over processes"
+            hint = "profile the checkpoints: layerwise profile BEFORE AFTER"
+            raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
+
+
+def _line(step: int, profile: Profile) -> dict[str, Any]:
+    """A record as it goes to the file: the readout that was asked for, at the seven depths."""
+    names = ("slope", "slope_low", "slope_high", "cka_slope", "rsa_slope", "noise_floor")
+    return {
+        "step": step,
+        "readout": profile.readout,
+        **{name: getattr(profile, name) for name in names},
+        "depths": to_plain(profile.depths),
+    }

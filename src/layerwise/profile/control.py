@@ -1,0 +1,284 @@
+"""Standard against equal-step from the same start: is a profile's shape the optimizer's?"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from layerwise import distributed
+from layerwise.card.record import DataInfo
+from layerwise.data.text import TextData
+from layerwise.errors import BadInputError
+from layerwise.files import prepare_output, write_atomic
+from layerwise.models.load import LoadedModel
+from layerwise.objectives import Objective
+from layerwise.profile.reading import Reading
+from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
+from layerwise.profile.states import States
+from layerwise.profile.verdict import judged, pair
+from layerwise.progress import Progress, silent
+from layerwise.provenance import collect
+from layerwise.tuning.conditions import CONDITIONS
+from layerwise.tuning.equal_step import StepRatio, match_tau
+from layerwise.tuning.record import TuneRecord, TuneSettings
+from layerwise.tuning.results import RECORD, save
+from layerwise.tuning.run import Keep, Tuned, fine_tune
+from layerwise.tuning.steplog import Entry
+
+__all__ = ["EQUAL_STEP", "RUNS", "STANDARD", "KeepRuns", "Watch", "paired", "run_control"]
+
+log = logging.getLogger(__name__)
+
+STANDARD, EQUAL_STEP = "standard", "equal-step"
+RUNS = "runs"
+"""The folder of the runs, beside the control."""
+
+#: Given a condition and a seed, what to enter around that run and to call with its log's lines.
+Watch = Callable[[str, int], AbstractContextManager[Callable[[Entry], None]]]
+
+
+def _unwatched(condition: str, seed: int) -> AbstractContextManager[Callable[[Entry], None]]:
+    del condition, seed
+    return nullcontext(lambda _: None)
+
+
+@dataclass(frozen=True)
+class KeepRuns:
+    """What becomes of the runs of a control.
+
+    Attributes:
+        folder: Where each leaves ``runs/CONDITION-SEED`` with its record and log; None keeps none.
+        weights: Whether the fine-tuned models are left there too.
+        overwrite: Whether runs that lie there may be replaced.
+        watch: Hears of each run as it goes.
+    """
+
+    folder: Path | None = None
+    weights: bool = False
+    overwrite: bool = False
+    watch: Watch = _unwatched
+
+    def of(self, condition: str, seed: int) -> Path | None:
+        """The folder of one run."""
+        return None if self.folder is None else self.folder / RUNS / f"{condition}-{seed}"
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all runs of a control share.
+
+    Attributes:
+        before: What the model made of the probes before any of them.
+    """
+
+    loaded: LoadedModel
+    data: TextData
+    objective: Objective
+    reading: Reading
+    settings: TuneSettings
+    keep: KeepRuns
+    before: States
+    progress: Progress = field(default=silent)
+
+
+def run_control(
+    loaded: LoadedModel,
+    data: TextData,
+    objective: Objective,
+    *,
+    reading: Reading,
+    settings: TuneSettings | None = None,
+    seeds: Sequence[int] = (0,),
+    keep: KeepRuns | None = None,
+    progress: Progress = silent,
+) -> Control:
+    """Both conditions for each seed, profiled against one and the same start, and the verdict.
+
+    The two runs of a seed begin with the same weights and see the same batches, masks and
+    dropout. Where no tau is given it is matched to that seed's standard run: the median over
+    layer groups and the first ``match_steps`` steps of ||dW|| / ||W||, out of the run's own log.
+    The model is trained in place from a copy of its weights in main memory, and has them again
+    when this returns or raises.
+
+    Args:
+        loaded: The model.
+        data: The text.
+        objective: The loss.
+        reading: How profiles are taken.
+        settings: How the runs are optimised; their seeds come from `seeds`, and every step is
+            logged.
+        seeds: Of the runs, a pair each.
+        keep: What is kept of the runs; nothing where None.
+        progress: Hears how far each reading of the probes is.
+
+    Raises:
+        BadInputError: A setting, the seeds or the data cannot be used.
+        NonFiniteError: A loss, gradient or weight is NaN or infinite.
+        OutputError: A run's folder holds a run, or cannot be written.
+    """
+    _refuse_seeds(seeds)
+    _refuse_tau(settings.tau if settings else None)
+    settings, keep = replace(settings or TuneSettings(), log_every=1), keep or KeepRuns()
+    _make_folders(keep, seeds)
+    before = reading.states(loaded, title="probes before", progress=progress)
+    bench = _Bench(loaded, data, objective, reading, settings, keep, before, progress)
+    found = [_both(bench, seed) for seed in seeds]
+    notes = dict.fromkeys(note for _, _, told in found for note in told)
+    return judged(
+        [run for run, _, _ in found],
+        provenance=collect(device=str(next(loaded.model.parameters()).device)),
+        data=found[0][1],
+        notes=tuple(notes),
+    )
+
+
+def _refuse_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        message = "seeds"
+        shown = ",".join(map(str, seeds))
+        raise BadInputError(
+            message, value=shown, expected="one or more, each once", hint="--seeds 0,1,2"
+        )
+
+
+def _refuse_tau(tau: float | None) -> None:
+    if tau is not None and not 0.0 < tau < float("inf"):
+        message = "tau"
+        hint = "--tau 1e-3, or none to match it to standard"
+        raise BadInputError(message, value=tau, expected="a positive number", hint=hint)
+
+
+def _make_folders(keep: KeepRuns, seeds: Sequence[int]) -> None:
+    """Make the runs' folders before any work is done, and clear them of runs to be replaced."""
+    if keep.folder is None or distributed.rank() != 0:
+        return
+    folders = [keep.folder / RUNS / f"{c}-{seed}" for c in (STANDARD, EQUAL_STEP) for seed in seeds]
+    for folder in folders:
+        prepare_output(folder, holds=RECORD, overwrite=keep.overwrite)
+    for folder in folders:
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove the run that `folder` holds, its record last: what else lies there stays."""
+    if (folder / RECORD).exists():
+        for name in TuneRecord.load(folder).files:
+            (folder / name).unlink(missing_ok=True)
+        (folder / RECORD).unlink()
+
+
+def _both(bench: _Bench, seed: int) -> tuple[ControlRun, DataInfo, tuple[str, ...]]:
+    """The pair of one seed, what it was trained on, and what there is to note."""
+    standard, first = _one(bench, STANDARD, seed, tau=None)
+    asked = bench.settings.tau
+    tau = _matched(standard, bench.settings.match_steps) if asked is None else asked
+    equal_step, second = _one(bench, EQUAL_STEP, seed, tau=tau)
+    notes = (*standard.record.notes, *equal_step.record.notes)
+    records = standard.record, equal_step.record
+    return paired(records, (first, second)), standard.record.data, notes
+
+
+def paired(records: tuple[TuneRecord, TuneRecord], profiles: tuple[Profile, Profile]) -> ControlRun:
+    """The pair of a standard and an equal-step run, with what their records say of them."""
+    standard, equal_step = records
+    if equal_step.tau is None:
+        message = "equal-step run without a tau"
+        raise BadInputError(message, value=equal_step.condition, expected="a run of equal-step")
+    return pair(
+        standard.settings.seed,
+        *profiles,
+        tau=equal_step.tau,
+        steps=(_steps(standard), _steps(equal_step)),
+        losses=(standard.outcome.loss, equal_step.outcome.loss),
+    )
+
+
+def _steps(record: TuneRecord) -> tuple[StepSizes, ...]:
+    """The step of each layer group that moved."""
+    return tuple(
+        StepSizes(g.name, g.row, record.tau, g.step_ratio, g.step_ratio_low, g.step_ratio_high)
+        for g in record.groups
+        if g.step_ratio is not None
+        and g.step_ratio_low is not None
+        and g.step_ratio_high is not None
+    )
+
+
+def _one(bench: _Bench, condition: str, seed: int, *, tau: float | None) -> tuple[Tuned, Profile]:
+    """One run and what it moved; the model has its first weights again after."""
+    folder = bench.keep.of(condition, seed)
+    settings = _read_by(condition, replace(bench.settings, seed=seed, tau=tau))
+    with _borrowed(bench.loaded.model), bench.keep.watch(condition, seed) as on_step:
+        tuned = fine_tune(
+            bench.loaded,
+            bench.data,
+            bench.objective,
+            condition=condition,
+            settings=settings,
+            keep=Keep(folder, on_step=on_step),
+        )
+        tuned = _kept(tuned, folder, weights=bench.keep.weights)
+        named = _named(tuned, folder, condition, seed)
+        title = f"probes after {condition}, seed {seed}"
+        after = bench.reading.states(named, title=title, progress=bench.progress)
+    provenance = collect(device=str(next(bench.loaded.model.parameters()).device))
+    return tuned, bench.reading.profile(bench.before, after, provenance=provenance)
+
+
+def _read_by(condition: str, settings: TuneSettings) -> TuneSettings:
+    """`settings` with the defaults of those that the other condition alone reads."""
+    own = TuneSettings()
+    unread = CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
+    defaults = {name: getattr(own, name) for name in unread - CONDITIONS[condition].reads}
+    return replace(settings, **defaults)
+
+
+def _matched(standard: Tuned, steps: int) -> float:
+    """The median relative step of the first steps of a standard run, over layer groups."""
+    first = [e for e in standard.log if "step_ratio" in e and e["step"] <= steps]
+    made = [
+        {name: StepRatio(None, achieved=ratio) for name, ratio in entry["step_ratio"].items()}
+        for entry in first
+    ]
+    tau = match_tau(made)
+    log.info("tau matched to %.3g over %d steps of standard", tau, len(made))
+    return tau
+
+
+@contextmanager
+def _borrowed(model: nn.Module) -> Iterator[None]:
+    """Inside, the weights and buffers of `model` may change; after, they are what they were."""
+    held = [(t, t.detach().to("cpu", copy=True)) for t in _tensors(model)]
+    try:
+        yield
+    finally:
+        for tensor, kept in held:
+            tensor.data.copy_(kept)
+
+
+def _tensors(model: nn.Module) -> Iterator[Any]:
+    """Every parameter and buffer, a tied one once."""
+    return chain(model.parameters(), model.buffers())
+
+
+def _kept(tuned: Tuned, folder: Path | None, *, weights: bool) -> Tuned:
+    """`tuned`, with its record in `folder`, and its weights if they are wanted."""
+    if folder is None:
+        return tuned
+    if weights:
+        return save(tuned, folder)
+    if distributed.rank() == 0:
+        write_atomic(folder / RECORD, tuned.record.to_json())
+    return tuned
+
+
+def _named(tuned: Tuned, folder: Path | None, condition: str, seed: int) -> LoadedModel:
+    """The tuned model under the name of its run, and not under that of the model before."""
+    files: Mapping[str, str] = tuned.record.files
+    source = str(folder) if folder is not None else f"{condition}-{seed}"
+    return replace(tuned.loaded, source=source, files=files, revision=None, notes=())

@@ -1,0 +1,365 @@
+"""Profiles along training: right, and without a trace in the training that they watch."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
+from layerwise.models.kind import model_kind
+from layerwise.models.load import LoadedModel
+from layerwise.models.stack import find_stacks
+from layerwise.profile.callback import DepthCallback
+from layerwise.profile.reading import Reading
+from layerwise.profile.states import probes_of
+
+# PEFT looks at a property that transformers has given another name.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
+
+PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
+
+
+def lora(model):
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, lora_dropout=0.1, target_modules=["q_proj", "v_proj"])
+    return get_peft_model(model, config)
+
+
+@pytest.fixture
+def model(tiny):
+    """Makes a small LLM whose training draws random numbers."""
+
+    def made(name="llama"):
+        found = tiny.build(name).model
+        found.config.attention_dropout = 0.1
+        for module in found.modules():
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = 0.1
+        return found
+
+    return made
+
+
+@pytest.fixture
+def train(tmp_path, tiny_text):
+    """Trains a model for some steps with callbacks; the trainer after."""
+
+    def run(model, *callbacks, steps=5, resume=None, **options):
+        torch.manual_seed(7)
+        ids = torch.randint(11, 60, (16, 9), generator=torch.Generator().manual_seed(3))
+        arguments = {
+            "output_dir": str(tmp_path / "trainer"),
+            "max_steps": steps,
+            "per_device_train_batch_size": 4,
+            "learning_rate": 1e-2,
+            "use_cpu": True,
+            "report_to": "none",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "logging_strategy": "no",
+        }
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(**(arguments | options)),
+            train_dataset=[{"input_ids": row, "labels": row} for row in ids],
+            processing_class=tiny_text.tokenizer(),
+            callbacks=list(callbacks),
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    return run
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def by_hand(reading, tokenizer, model):
+    """The states of `model`."""
+    loaded = LoadedModel(
+        model=model, tokenizer=tokenizer, source="by hand", kind=model_kind(model),
+        stacks=find_stacks(model),
+    )  # fmt: skip
+    return reading.states(loaded)
+
+
+@pytest.mark.parametrize(
+    ("adapted", "options"),
+    [
+        (False, {}),
+        (True, {}),
+        (False, {"bf16": True}),
+        (True, {"activation_checkpointing": True}),
+        (False, {"gradient_accumulation_steps": 2, "activation_checkpointing": True}),
+    ],
+    ids=["plain", "lora", "bf16", "lora-checkpointing", "accumulation-checkpointing"],
+)
+def test_training_with_it_gives_the_weights_of_training_without(model, train, adapted, options):
+    wrap = lora if adapted else lambda m: m
+    without = train(wrap(model()), **options)
+    callback = DepthCallback(probes=PROBES, every=2)
+    watched = train(wrap(model()), callback, **options)
+    first, second = weights(without.model), weights(watched.model)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert [found.step for found in callback.history] == [0, 2, 4, 5]
+    assert callback.profile.slope != 0.0
+
+
+class Disturb(TrainerCallback):
+    """Draws a random number."""
+
+    def on_step_end(self, *_, **__):
+        torch.rand(1)
+
+
+def test_the_training_that_is_watched_depends_on_random_numbers(model, train):
+    """Else the test above could not fail by them."""
+    first, second = (weights(train(model(), *c).model) for c in ((), (Disturb(),)))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+class State(TrainerCallback):
+    """What training goes on from, before and after another callback has had its turn."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step_end(self, _args, _state, _control, model=None, **_):
+        self.seen.append(
+            (
+                torch.get_rng_state().tolist(),
+                np.random.get_state()[1].tolist(),  # noqa: NPY002  # the generator that others use
+                [module.training for module in model.modules()],
+                [(p.requires_grad, p.grad is None) for p in model.parameters()],
+                [len(module._forward_hooks) for module in model.modules()],
+                torch.get_num_threads(),
+                model.config.use_cache,
+            )
+        )
+
+
+def test_nothing_is_other_after_a_record(model, train):
+    before, after = State(), State()
+    # Of two callbacks of one class a Trainer keeps both, and says so.
+    train(lora(model()), before, DepthCallback(probes=PROBES, every=1), after)
+    assert len(before.seen) == 5
+    assert before.seen == after.seen
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "lora"])
+def test_it_is_zero_at_first_and_then_what_a_profile_of_both_ends_says(
+    model, train, tiny_text, adapted
+):
+    subject = lora(model()) if adapted else model()
+    tokenizer = tiny_text.tokenizer()
+    reading = Reading(probes_of(PROBES, source="given"), readout="residual")
+    before = by_hand(reading, tokenizer, subject)
+    callback = DepthCallback(probes=PROBES, every=3, readout="residual")
+    trainer = train(subject, callback)
+    start, middle, end = (found.profile for found in callback.history)
+    assert {depth.procrustes for depth in start.depths} == {0.0}
+    assert (start.slope, start.width) == (0.0, ())
+    assert 0.0 < middle.depths[-1].procrustes != end.depths[-1].procrustes > 0.0
+    after = by_hand(reading, tokenizer, trainer.model.eval())
+    whole = reading.profile(before, after, provenance=end.provenance)
+    assert whole.readouts == end.readouts
+    assert (end.readout, end.slope) == ("residual", whole.slope)
+
+
+def test_under_lora_it_begins_at_the_base(model, train, tiny_text):
+    base = model()
+    reading = Reading(probes_of(PROBES, source="given"))
+    states = by_hand(reading, tiny_text.tokenizer(), base)
+    callback = DepthCallback(probes=PROBES)
+    train(lora(base), callback)
+    with callback_base(base):
+        again = by_hand(reading, tiny_text.tokenizer(), base)
+    np.testing.assert_array_equal(states.pooled["residual"], again.pooled["residual"])
+    assert {depth.procrustes for depth in callback.history[0].profile.depths} == {0.0}
+
+
+def callback_base(model):
+    from layerwise.tuning.adapters import disabled
+
+    return disabled(model)
+
+
+def test_the_frame_has_every_block_of_every_record(model, train):
+    callback = DepthCallback(probes=PROBES, every=2)
+    assert list(callback.frame().columns[:2]) == ["step", "readout"]
+    train(model(), callback)
+    frame = callback.frame()
+    assert len(frame) == 4 * 3 * 3
+    assert set(frame.columns) >= {"step", "readout", "index", "relative", "procrustes", "cka"}
+    last = frame[(frame.step == 5) & (frame.readout == "hf")]
+    assert list(last.procrustes) == [b.procrustes for b in callback.profile.blocks]
+    assert (frame[frame.step == 0].procrustes == 0).all()
+
+
+def test_records_go_to_the_file_as_they_come_and_to_the_log(model, train, tmp_path):
+    file = tmp_path / "depths.jsonl"
+    file.write_text("of an earlier run\n")
+    callback = DepthCallback(probes=PROBES, every=2, file=file)
+    trainer = train(model(), callback)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    slopes = [found.profile.slope for found in callback.history]
+    assert [line["step"] for line in lines] == [0, 2, 4, 5]
+    assert [line["slope"] for line in lines] == slopes
+    assert [len(line["depths"]) for line in lines] == [7] * 4
+    logged = [entry for entry in trainer.state.log_history if "depth_slope" in entry]
+    assert [entry["depth_slope"] for entry in logged] == slopes
+    assert [entry["step"] for entry in logged] == [0, 2, 4, 5]
+
+
+def test_the_log_is_left_alone_if_asked(model, train):
+    trainer = train(model(), DepthCallback(probes=PROBES, log=False))
+    assert not any("depth_slope" in entry for entry in trainer.state.log_history)
+
+
+def test_its_own_tokenizer_goes_before_the_trainer_s(model, train, tiny_text):
+    framed = tiny_text.tokenizer(frame="causal")
+    callbacks = [DepthCallback(t, probes=PROBES) for t in (None, framed)]
+    for callback in callbacks:
+        train(model(), callback, steps=1)
+    tokens = [callback.profile.probes.tokens for callback in callbacks]
+    assert tokens == [4 * len(PROBES), 5 * len(PROBES)]
+
+
+def test_a_processor_s_tokenizer_is_found(model, train, tiny_text):
+    callback = DepthCallback(SimpleNamespace(tokenizer=tiny_text.tokenizer()), probes=PROBES)
+    train(model(), callback, steps=1)
+    assert callback.profile.probes.tokens == 4 * len(PROBES)
+
+
+class StopAt(TrainerCallback):
+    """Stops training early."""
+
+    def on_step_end(self, _args, state, control, **_):
+        control.should_training_stop = state.global_step == 3
+
+
+def test_a_training_that_stops_early_is_recorded_to_its_end(model, train):
+    callback = DepthCallback(probes=PROBES, every=2)
+    train(model(), callback, StopAt())
+    assert [found.step for found in callback.history] == [0, 2, 3]
+
+
+def test_a_second_training_begins_anew(model, train):
+    callback = DepthCallback(probes=PROBES, every=2)
+    subject = model()
+    train(subject, callback)
+    train(subject, callback, steps=2)
+    assert [found.step for found in callback.history] == [0, 2]
+    assert callback.history[0].profile.slope == 0.0
+
+
+def test_a_resumed_training_says_what_it_counts_from(model, train, tmp_path, caplog):
+    saved = {"save_strategy": "steps", "save_steps": 2}
+    train(model(), steps=2, **saved)
+    callback = DepthCallback(probes=PROBES, every=2)
+    with caplog.at_level(logging.WARNING):
+        train(model(), callback, resume=str(tmp_path / "trainer" / "checkpoint-2"), **saved)
+    assert [found.step for found in callback.history] == [2, 4, 5]
+    assert callback.history[0].profile.slope == 0.0
+    assert callback.notes == ["training was resumed: changes count from step 2, not from 0"]
+    assert "changes count from step 2" in caplog.text
+
+
+class Spoil(TrainerCallback):
+    """Puts a number that is not finite into the model after a step, and takes it out again."""
+
+    def __init__(self, parameter):
+        self.weight, self.kept = parameter, None
+
+    def on_step_end(self, _args, state, _control, **_):
+        if state.global_step == 2:
+            self.kept = self.weight.data.clone()
+            self.weight.data.fill_(float("nan"))
+
+    def on_step_begin(self, _args, state, _control, **_):
+        if state.global_step == 2:
+            self.weight.data.copy_(self.kept)
+
+
+def test_a_record_that_fails_is_noted_and_training_goes_on(model, train, caplog):
+    subject = model()
+    callback = DepthCallback(probes=PROBES, every=2)
+    with caplog.at_level(logging.WARNING):
+        train(subject, Spoil(subject.model.layers[1].mlp.up_proj.weight), callback)
+    assert [found.step for found in callback.history] == [0, 4, 5]
+    (note,) = callback.notes
+    assert note.startswith("step 2 is missing: representation that is not finite at block 1")
+    assert note in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"every": 0}, BadInputError, "steps between records: '0'; expected at least 1"),
+        ({"readout": "last"}, UnknownNameError, "unknown readout: 'last'"),
+        ({"probes": PROBES[:3]}, DataError, "too few probes: '3'"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_before_training(options, error, match):
+    with pytest.raises(error, match=match):
+        DepthCallback(**options)
+
+
+def begin(callback, model, tokenizer=None):
+    state = SimpleNamespace(global_step=0, log_history=[], epoch=0.0)
+    arguments = SimpleNamespace(device="cpu")
+    callback.on_train_begin(arguments, state, None, model=model, processing_class=tokenizer)
+
+
+def test_a_training_without_a_tokenizer_is_refused(model):
+    with pytest.raises(ModelError, match=r"no tokenizer for the probes.*DepthCallback\(tokenizer"):
+        begin(DepthCallback(probes=PROBES), model())
+
+
+def test_deepspeed_s_sharded_weights_are_refused(model, tiny_text):
+    subject = model()
+    next(subject.parameters()).ds_id = 0  # What ZeRO stage 3 marks each parameter with.
+    with pytest.raises(ModelError, match="sharded over processes: 'DeepSpeed ZeRO stage 3'"):
+        begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
+
+
+def test_fsdp2_s_sharded_weights_are_refused(model, tiny_text):
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+        subject = fully_shard(model(), mesh=mesh)
+        with pytest.raises(ModelError, match="sharded over processes: 'DTensor"):
+            begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_replica_s_inner_model_is_what_is_shown_the_probes(model, tiny_text):
+    callback = DepthCallback(probes=PROBES)
+    subject = model()
+    begin(callback, nn.DataParallel(subject), tiny_text.tokenizer())
+    assert callback.profile.before.architecture == type(subject).__name__
+
+
+def test_what_autocast_is_laid_around_a_bare_encoder_does_not_reach_a_record(tiny_text):
+    """A model without a head is its own body, and accelerate leaves its forward under autocast."""
+    encoder = tiny_text.model("encoder")
+    reading = Reading(probes_of(PROBES, source="given"))
+    plain = by_hand(reading, tiny_text.tokenizer(frame="bert"), encoder).pooled["residual"]
+    encoder._original_forward = encoder.forward
+    encoder.forward = torch.autocast("cpu", dtype=torch.bfloat16)(encoder.forward)
+    laid = encoder.forward
+    again = by_hand(reading, tiny_text.tokenizer(frame="bert"), encoder).pooled["residual"]
+    np.testing.assert_array_equal(plain, again)
+    assert encoder.forward is laid
