@@ -30,6 +30,7 @@ from layerwise.report.story import (
     number,
     readouts,
     slope_text,
+    span,
     step_groups,
     with_interval,
 )
@@ -99,8 +100,8 @@ def _lede(control: Control) -> str:
 def _facts(control: Control) -> list[tuple[str, str, str]]:
     """Key figures: label, number, what it says."""
     slopes = [
-        (f"Slope, {name}", number(slope.slope), f"{number(slope.low)} to {number(slope.high)}")
-        for name, slope in ((n, control.slopes[c]) for c, n in CONDITIONS.items())
+        (f"Slope, {name}", *span(found.slope, found.low, found.high))
+        for name, found in ((n, control.slopes[c]) for c, n in CONDITIONS.items())
     ]
     losses = [(f"Loss, {name}", mean_loss(control, c)) for c, name in CONDITIONS.items()]
     seeds = ", ".join(map(str, control.seeds))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from layerwise.profile.record import Profile, ReadoutProfile
+from layerwise.profile.record import Profile
 from layerwise.report.charts_profile import MEASURES, depth_labels, profile_charts
 from layerwise.report.drawing import PAGE, Spec
 from layerwise.report.page import (
@@ -28,6 +28,7 @@ from layerwise.report.story import (
     profile_title,
     readouts,
     slope_text,
+    span,
 )
 from layerwise.report.text import shown
 
@@ -80,26 +81,23 @@ def profile_html(profile: Profile) -> bytes:
 def _lede(profile: Profile) -> str:
     probes = profile.probes
     shape = f"{len(every_block(profile))} blocks of {shown(profile.stack)}"
-    return f"{shape} · {probes.inputs:,} probes, {probes.tokens:,} tokens, {shown(probes.source)}"
+    return f"{shape} · {probes.inputs:,} probes, {probes.tokens:,} tokens"
 
 
 def _facts(profile: Profile) -> list[tuple[str, str, str]]:
     """Key figures: label, number, what it says."""
     most = moved_most(profile)
     share = percent(profile.width[-1]) if profile.width else "–"
+    slope, ends = span(profile.slope, profile.slope_low, profile.slope_high)
     where = f"at block {most.index}" if profile.width else "at every block"
     return [
-        ("Slope", number(profile.slope), f"95 % interval {_ends(profile)}, over relative depth"),
+        ("Slope", slope, f"95 % interval {ends}, over relative depth"),
         ("Largest change", number(most.procrustes), f"Procrustes distance, {where}"),
         ("Last depth's share", share, "of the CKA change over the seven depths"),
         ("Noise floor", number(profile.noise_floor), "by which halves of the probes differ"),
         ("CKA slope", number(profile.cka_slope), "of 1 - CKA"),
         ("RSA slope", number(profile.rsa_slope), "of 1 - RSA"),
     ]
-
-
-def _ends(found: Profile | ReadoutProfile) -> str:
-    return f"{number(found.slope_low)} to {number(found.slope_high)}"
 
 
 def _captions(profile: Profile, specs: Mapping[str, Spec]) -> dict[str, tuple[str, str]]:
@@ -112,7 +110,10 @@ def _captions(profile: Profile, specs: Mapping[str, Spec]) -> dict[str, tuple[st
         "width": ("", "Of the CKA change over the seven depths. Dashed: an even profile."),
     }
     captions |= {
-        f"readout-{name}": ("", f"95 % interval {_ends(found)}. {READOUTS[name]}")
+        f"readout-{name}": (
+            "",
+            f"Slope {slope_text(found)}. {READOUTS[name]}",
+        )
         for name, found in readouts(profile).items()
     }
     captions |= {key.replace("_", "-"): ("", told) for key, told in _READS.items()}

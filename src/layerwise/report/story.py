@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from statistics import fmean, linear_regression, median
 from typing import get_args
 
 from layerwise.profile.record import (
@@ -15,7 +15,7 @@ from layerwise.profile.record import (
     Slope,
     StepSizes,
 )
-from layerwise.report.columns import number_style
+from layerwise.report.columns import NumberStyle, number_style
 from layerwise.report.text import model_name, shown
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "profile_title",
     "readouts",
     "slope_text",
+    "span",
     "step_groups",
     "with_interval",
 ]
@@ -47,9 +48,15 @@ CONDITIONS = {"standard": "standard", "equal_step": "equal-step"}
 
 def number(value: float | None) -> str:
     """`value` with three significant digits."""
-    if value is not None and 1e-4 <= abs(value) < 1e-2:
-        return f"{value:.{2 - math.floor(math.log10(abs(value)))}f}"
-    return number_style([value]).alone(value)
+    return _style([value]).alone(value)
+
+
+def _style(values: Sequence[float | None]) -> NumberStyle:
+    """One style for `values`, without a power of ten down to 0.0001."""
+    most = max((abs(value) for value in values if value), default=0.0)
+    if 1e-4 <= most < 1e-2:
+        return NumberStyle(0, 2 - math.floor(math.log10(most)))
+    return number_style(values)
 
 
 def percent(share: float) -> str:
@@ -57,9 +64,15 @@ def percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
 
 
+def span(value: float, low: float, high: float) -> tuple[str, str]:
+    """`value`, and both ends of its interval, in one style."""
+    style = _style([value, low, high])
+    return style.alone(value), f"{style.text(low)} to {style.alone(high)}"
+
+
 def with_interval(value: float, low: float, high: float) -> str:
-    """`value` with both ends of its interval, in one style."""
-    style = number_style([value, low, high])
+    """`value` with both ends of its interval beside it, in one style."""
+    style = _style([value, low, high])
     text = f"{style.text(value)} ({style.text(low)} to {style.text(high)})"
     return f"{text} {style.suffix}".rstrip()
 
@@ -104,8 +117,20 @@ def profile_headline(profile: Profile) -> str:
         return "Nothing moved: the representations before and after are the same at every depth."
     if not moved(profile):
         return "Nothing moved beyond the noise of the probes."
-    where = f"block {moved_most(profile).index} moved most"
-    return f"Change {_direction(profile)} over depth: {where}."
+    most = f"block {moved_most(profile).index} moved most"
+    if _last_alone(profile) is not None:
+        return f"Change rises at the last depth alone: {most}."
+    return f"Change {_direction(profile)} over depth: {most}."
+
+
+def _last_alone(profile: Profile) -> float | None:
+    """The slope without the last depth, where the rise is that depth's alone; else None."""
+    below = profile.depths[:-1]
+    if _direction(profile) != "rises" or len({depth.relative for depth in below}) < 2:
+        return None
+    relative = [depth.relative for depth in below]
+    slope = linear_regression(relative, [depth.procrustes for depth in below]).slope
+    return slope if slope <= 0 else None
 
 
 def _direction(found: Profile | ReadoutProfile | Slope) -> str:
@@ -136,10 +161,12 @@ def _how_far(profile: Profile) -> str:
 
 def _how_steep(profile: Profile) -> str:
     share = f"{percent(profile.width[-1])} of the CKA change over the seven depths"
-    return (
+    alone = _last_alone(profile)
+    told = (
         f"The slope over relative depth is {slope_text(profile)}, and the last depth holds "
         f"{share}, where an even profile would hold {percent(1 / len(profile.width))}."
     )
+    return told if alone is None else f"{told} Without the last depth the slope is {number(alone)}."
 
 
 def _agreement(profile: Profile) -> list[str]:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from layerwise.profile.record import Slope
@@ -21,6 +22,7 @@ from layerwise.report.story import (
     profile_title,
     readouts,
     slope_text,
+    span,
     step_groups,
     with_interval,
 )
@@ -45,7 +47,13 @@ def test_numbers_have_three_significant_digits(value, text):
 
 def test_an_interval_is_in_the_style_of_its_centre():
     assert with_interval(0.3892, 0.36, 0.4195) == "0.389 (0.360 to 0.419)"
+    assert with_interval(0.00408, 0.00109, 0.00644) == "0.00408 (0.00109 to 0.00644)"
     assert with_interval(2.5e-6, -1e-6, 6e-6) == "2.50 (-1.00 to 6.00) ×10⁻⁶"
+
+
+def test_a_number_and_its_ends_are_in_one_style_apart_too():
+    assert span(0.00202, -1.13e-5, 0.00393) == ("0.00202", "-0.00001 to 0.00393")
+    assert span(2.5e-6, -1e-6, 6e-6) == ("2.50 ×10⁻⁶", "-1.00 to 6.00 ×10⁻⁶")
 
 
 def test_shares_are_whole_percentages():
@@ -69,6 +77,25 @@ def test_a_profile_that_rises_says_so_with_its_figures(planted_profile):
 )
 def test_a_profile_may_fall_or_have_no_direction(planted_profile, steepness, spread, words):
     assert words in profile_headline(planted_profile(steepness=steepness, spread=spread))
+
+
+def test_a_rise_of_the_last_depth_alone_is_called_so(planted_profile):
+    profile = planted_profile(steepness=-0.02)
+    last = replace(profile.depths[-1], procrustes=0.5)
+    profile = replace(
+        profile,
+        depths=(*profile.depths[:-1], last),
+        blocks=(*profile.blocks[:-1], replace(profile.blocks[-1], procrustes=0.5)),
+        slope=0.2,
+        slope_low=0.1,
+        slope_high=0.3,
+    )
+    assert profile_headline(profile) == (
+        "Change rises at the last depth alone: block 29 moved most."
+    )
+    six = [(depth.relative, depth.procrustes) for depth in profile.depths[:-1]]
+    slope = np.polyfit(*zip(*six, strict=True), 1)[0]
+    assert f"Without the last depth the slope is {slope:.4f}." in profile_reasons(profile)[1]
 
 
 def test_nothing_moved_is_an_answer(still_profile):
