@@ -2,20 +2,21 @@
 
 Rows are the same n inputs before and after, columns are features. Every measure centres the
 columns and ignores scale and rotation. Sums are in float64 throughout. Work that concerns one
-state is done once, in `Representation`; what is left is work on a pair.
+state is done once, in `Representation`; what is left is work on a pair. Matrices are torch's, which
+keeps to its number of threads in each thread that calls it.
 
 Source of the measures: arXiv 2604.17177 (Procrustes, CKA, RSA) and arXiv 2511.00797 (shared PCA).
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.linalg import lapack
 
 from layerwise.errors import BadInputError, NonFiniteError
-from layerwise.shapes import Array, Float, Float64
+from layerwise.shapes import Array, Float, Float64, Tensor
 
 __all__ = [
     "COMPONENTS",
@@ -39,7 +40,7 @@ COMPONENTS = 256
 #: Centred rows below this share of what they were are rounding, not variance.
 _NOTHING = 64 * np.finfo(np.float64).eps
 
-#: Reciprocal condition of a Gram matrix below which its Cholesky factor has lost too much.
+#: Least eigenvalue of a Gram matrix of trace 1 below which its Cholesky factor lost too much.
 _SINGULAR = 1e-10
 
 #: Squared distances above this keep ten digits in 2 - 2 ||X^T Y||_*.
@@ -55,16 +56,16 @@ class Representation:
         centred: The rows minus their mean, divided by the Frobenius norm, (n, p).
     """
 
-    raw: Float64[Array, "n p"]
-    centred: Float64[Array, "n p"]
+    raw: Float64[Tensor, "n p"]
+    centred: Float64[Tensor, "n p"]
 
     @cached_property
-    def gram(self) -> Float64[Array, "n n"]:
+    def gram(self) -> Float64[Tensor, "n n"]:
         """X X^T of the centred rows; its trace is 1."""
         return self.centred @ self.centred.T
 
     @cached_property
-    def rows(self) -> Float64[Array, "n k"]:
+    def rows(self) -> Float64[Tensor, "n k"]:
         """`centred` in an orthonormal basis of a space that holds its rows, k = min(n, p).
 
         The cross product of two states in these coordinates has the singular values of X^T Y (and
@@ -83,10 +84,10 @@ class Representation:
     def self_similarity(self) -> float:
         """||X^T X||_F."""
         n, p = self.centred.shape
-        return float(np.linalg.norm(self.centred.T @ self.centred if p < n else self.gram))
+        return float((self.centred.T @ self.centred if p < n else self.gram).norm())
 
     @cached_property
-    def ranks(self) -> Float64[Array, "m"]:
+    def ranks(self) -> Float64[Tensor, "m"]:
         """Ranks of the n (n - 1) / 2 Pearson correlations between rows, centred, of norm 1.
 
         The dissimilarity 1 - r has the same ranks backwards, so the same rank correlations.
@@ -95,18 +96,18 @@ class Representation:
             BadInputError: A row is the same in all features, so correlates with nothing.
         """
         means = self.centred.mean(1)
-        products = self.gram - self.centred.shape[1] * np.outer(means, means)
-        variances = np.diagonal(products)
-        if not bool((variances > _NOTHING * np.diagonal(self.gram)).all()):
+        products = self.gram - self.centred.shape[1] * torch.outer(means, means)
+        variances = products.diagonal()
+        if not bool((variances > _NOTHING * self.gram.diagonal()).all()):
             msg = "representation with an input that is the same in all features"
             raise BadInputError(msg, expected="rows that vary over features")
-        scale = 1.0 / np.sqrt(variances)
-        products *= scale[:, None]
-        products *= scale
-        return _centred_ranks(products[np.triu_indices(len(means), 1)])
+        scale = variances.rsqrt()
+        correlations = products * scale[:, None] * scale
+        above = torch.triu_indices(len(means), len(means), 1)
+        return torch.from_numpy(_centred_ranks(correlations[above[0], above[1]].numpy()))
 
 
-def _factor(gram: Float64[Array, "n n"], centred: Float64[Array, "n p"]) -> np.ndarray:
+def _factor(gram: Float64[Tensor, "n n"], centred: Float64[Tensor, "n p"]) -> Tensor:
     """The rows of `centred`, each with a further coordinate 1/n, in an n-dimensional basis.
 
     That coordinate takes no part in any difference or variance and adds 1/n to the nuclear norm;
@@ -115,15 +116,23 @@ def _factor(gram: Float64[Array, "n n"], centred: Float64[Array, "n p"]) -> np.n
     digits of small singular values, hence QR where the matrix is nearly singular all the same.
     """
     n = len(gram)
-    filled = gram + 1.0 / n**2
-    lower, failed = lapack.dpotrf(filled, lower=1, clean=1)
-    if not failed:
-        reciprocal, _ = lapack.dpocon(lower, np.abs(filled).sum(0).max(), uplo="L")
-        if reciprocal > _SINGULAR:
-            return lower
-    rows = np.concatenate([centred, np.full((n, 1), 1.0 / n)], axis=1)
-    upper = torch.linalg.qr(torch.from_numpy(rows).T, mode="r").R
-    return np.ascontiguousarray(upper.numpy().T)
+    lower, failed = torch.linalg.cholesky_ex(gram + 1.0 / n**2)
+    if not failed and _least_eigenvalue(lower) > _SINGULAR:
+        return lower
+    rows = torch.cat([centred, torch.full((n, 1), 1.0 / n, dtype=torch.float64)], 1)
+    return torch.linalg.qr(rows.T, mode="r").R.T
+
+
+def _least_eigenvalue(lower: Float64[Tensor, "n n"]) -> float:
+    """An estimate, from above, of the least eigenvalue of L L^T, by inverse iteration."""
+    n = len(lower)
+    vector = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
+    vector[::2] *= -1.0
+    size = 1.0
+    for _ in range(4):
+        vector = torch.cholesky_solve((vector / vector.norm())[:, None], lower)[:, 0]
+        size = float(vector.norm())
+    return 1.0 / size
 
 
 def represent(x: Float[Array, "n p"]) -> Representation:
@@ -133,17 +142,16 @@ def represent(x: Float[Array, "n p"]) -> Representation:
         NonFiniteError: An entry is NaN or infinite.
         BadInputError: All rows are the same: there is nothing to compare.
     """
-    raw = np.ascontiguousarray(x, dtype=np.float64)
-    if not bool(np.isfinite(raw).all()):
+    raw = torch.from_numpy(np.array(x, dtype=np.float64))
+    if not bool(raw.isfinite().all()):
         msg = "representation that is not finite"
         raise NonFiniteError(msg, expected="finite numbers", hint="--dtype float32")
     centred = raw - raw.mean(0)
-    norm = float(np.linalg.norm(centred))
-    if norm <= _NOTHING * float(np.linalg.norm(raw)):
+    norm = float(centred.norm())
+    if norm <= _NOTHING * float(raw.norm()):
         msg = "representation without variance"
         raise BadInputError(msg, value=f"{len(raw)} equal rows", expected="rows that differ")
-    centred /= norm
-    return Representation(raw, centred)
+    return Representation(raw, centred / norm)
 
 
 def _centred_ranks(values: Float64[Array, "m"]) -> Float64[Array, "m"]:
@@ -157,8 +165,8 @@ def _centred_ranks(values: Float64[Array, "m"]) -> Float64[Array, "m"]:
     sizes = np.diff(np.append(starts, len(values)))
     ranks = np.empty(len(values))
     ranks[order] = np.repeat(starts + (sizes - 1) / 2.0, sizes) - (len(values) - 1) / 2.0
-    norm = float(np.linalg.norm(ranks))
-    return ranks / norm if norm > 0.0 else ranks
+    energy = float(np.square(ranks).sum())
+    return ranks / np.sqrt(energy) if energy > 0.0 else ranks
 
 
 @dataclass(frozen=True)
@@ -170,17 +178,17 @@ class Alignment:
         target: Those of the second, (n, k).
     """
 
-    turned: Float64[Array, "n k"]
-    target: Float64[Array, "n k"]
+    turned: Float64[Tensor, "n k"]
+    target: Float64[Tensor, "n k"]
 
     @cached_property
     def distance(self) -> float:
         """Procrustes distance sqrt(2 - 2 ||X^T Y||_*), in [0, sqrt 2].
 
         Taken as ||X R - Y||_F with the best rotation R, which is the same number without the
-        cancellation: small distances keep all their digits.
+        cancellation: small distances keep their digits.
         """
-        return float(min(np.linalg.norm(self.turned - self.target), np.sqrt(2.0)))
+        return min(float((self.turned - self.target).norm()), math.sqrt(2.0))
 
     def weighted(self, weights: Float64[Array, "b n"]) -> Float64[Array, "b"]:
         """The distance where inputs count by each row of `weights`, under this same rotation.
@@ -190,20 +198,21 @@ class Alignment:
         the weights. Weights of one give `distance`. A row of weights under which a state has no
         variance gives NaN.
         """
-        mass = weights.sum(1)
-        x, y = weights @ self.turned, weights @ self.target
-        difference = self.turned - self.target
+        w = torch.from_numpy(weights)
+        x, y = w @ self.turned, w @ self.target
+        x_norm, y_norm = _scatter(self.turned, x, w).sqrt(), _scatter(self.target, y, w).sqrt()
+        # ||x / |x| - y / |y|||^2 = (||x - y||^2 - (|x| - |y|)^2) / (|x| |y|), without cancellation.
+        apart = _scatter(self.turned - self.target, x - y, w) - (x_norm - y_norm).square()
+        squared = apart / (x_norm * y_norm)
+        return squared.clamp(0.0, 2.0).sqrt().numpy()
 
-        def scatter(rows: Float64[Array, "n k"], sums: Float64[Array, "b k"]) -> np.ndarray:
-            """The weighted sum of squares around the weighted mean."""
-            around = np.einsum("bk,bk->b", sums, sums) / mass
-            return np.maximum(weights @ np.einsum("nk,nk->n", rows, rows) - around, 0.0)
 
-        x_norm, y_norm = np.sqrt(scatter(self.turned, x)), np.sqrt(scatter(self.target, y))
-        apart = scatter(difference, x - y) - (x_norm - y_norm) ** 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            squared = apart / (x_norm * y_norm)
-        return np.sqrt(np.clip(squared, 0.0, 2.0))
+def _scatter(
+    rows: Float64[Tensor, "n k"], sums: Float64[Tensor, "b k"], weights: Float64[Tensor, "b n"]
+) -> Float64[Tensor, "b"]:
+    """Sums of squares around the mean, under each row of `weights`; `sums` are weights x rows."""
+    around = sums.square().sum(1) / weights.sum(1)
+    return (weights @ rows.square().sum(1) - around).clamp_min(0.0)
 
 
 def align(x: Representation, y: Representation) -> Alignment:
@@ -211,9 +220,8 @@ def align(x: Representation, y: Representation) -> Alignment:
 
     Source: Schonemann, A generalized solution of the orthogonal Procrustes problem (1966).
     """
-    cross = torch.from_numpy(x.rows.T @ y.rows)
-    left, _, right = torch.linalg.svd(cross, full_matrices=False)
-    return Alignment(x.rows @ (left @ right).numpy(), y.rows)
+    left, _, right = torch.linalg.svd(x.rows.T @ y.rows, full_matrices=False)
+    return Alignment(x.rows @ (left @ right), y.rows)
 
 
 def procrustes(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
@@ -226,9 +234,9 @@ def procrustes(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
         BadInputError: A state has no variance.
     """
     before, after = represent(x), represent(y)
-    cross = torch.from_numpy(before.rows.T @ after.rows)
-    squared = 2.0 - 2.0 * (float(torch.linalg.svdvals(cross).sum()) - before.filling)
-    return float(np.sqrt(squared)) if squared > _PLAIN else align(before, after).distance
+    singular = torch.linalg.svdvals(before.rows.T @ after.rows)
+    squared = 2.0 - 2.0 * (float(singular.sum()) - before.filling)
+    return math.sqrt(squared) if squared > _PLAIN else align(before, after).distance
 
 
 def cka_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
@@ -247,16 +255,12 @@ def cka_of(x: Representation, y: Representation) -> float:
     """1 - linear CKA of two prepared states."""
     n, p = x.centred.shape
     # ||X^T Y||_F^2 is the inner product of the two Gram matrices.
-    shared = (
-        float(np.linalg.norm(x.centred.T @ y.centred)) ** 2
-        if p < n
-        else float(np.vdot(x.gram, y.gram))
-    )
-    return _unit(1.0 - shared / (x.self_similarity * y.self_similarity))
+    shared = (x.centred.T @ y.centred).square() if p < n else x.gram * y.gram
+    return _unit(1.0 - float(shared.sum()) / (x.self_similarity * y.self_similarity))
 
 
 def _unit(value: float) -> float:
-    return float(np.clip(value, 0.0, 1.0))
+    return min(max(value, 0.0), 1.0)
 
 
 def rsa_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
@@ -275,7 +279,7 @@ def rsa_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
 
 def rsa_of(x: Representation, y: Representation) -> float:
     """The RSA change of two prepared states."""
-    return float(np.clip(1.0 - x.ranks @ y.ranks, 0.0, 2.0))
+    return min(max(1.0 - float(x.ranks @ y.ranks), 0.0), 2.0)
 
 
 def shared_pca_cka(
@@ -297,30 +301,26 @@ def shared_pca_cka(
 def shared_pca_of(x: Representation, y: Representation, *, components: int = COMPONENTS) -> float:
     """The shared-PCA CKA change of two prepared states."""
     n, p = x.raw.shape
-    stacked = np.concatenate([x.raw, y.raw])
+    if p <= min(components, n - 1):
+        return cka_of(x, y)  # All components: a rotation.
+    stacked = torch.cat([x.raw, y.raw])
     stacked -= stacked.mean(0)
-    scores = _scores(stacked, min(components, n - 1, p))
+    scores = _scores(stacked, min(components, n - 1))
     before, after = (part - part.mean(0) for part in (scores[:n], scores[n:]))
-    norms = [float(np.linalg.norm(part.T @ part)) for part in (before, after)]
-    return _unit(1.0 - float(np.linalg.norm(before.T @ after)) ** 2 / (norms[0] * norms[1]))
+    norms = [float((part.T @ part).norm()) for part in (before, after)]
+    return _unit(1.0 - float((before.T @ after).square().sum()) / (norms[0] * norms[1]))
 
 
-def _scores(rows: Float64[Array, "m p"], count: int) -> Float64[Array, "m c"]:
+def _scores(rows: Float64[Tensor, "m p"], count: int) -> Float64[Tensor, "m c"]:
     """The first `count` principal components' scores of centred rows.
 
     By the eigenvectors of the smaller of the Gram and the covariance matrix.
     """
     m, p = rows.shape
     if p < m:
-        _, vectors = _eigh(rows.T @ rows)
-        return rows @ vectors[:, p - count :]
-    values, vectors = _eigh(rows @ rows.T)
-    return vectors[:, m - count :] * np.sqrt(np.maximum(values[m - count :], 0.0))
-
-
-def _eigh(matrix: Float64[Array, "m m"]) -> tuple[Float64[Array, "m"], Float64[Array, "m m"]]:
-    values, vectors = torch.linalg.eigh(torch.from_numpy(matrix))
-    return values.numpy(), vectors.numpy()
+        return rows @ torch.linalg.eigh(rows.T @ rows)[1][:, p - count :]
+    values, vectors = torch.linalg.eigh(rows @ rows.T)
+    return vectors[:, m - count :] * values[m - count :].clamp_min(0.0).sqrt()
 
 
 @dataclass(frozen=True)
