@@ -97,3 +97,22 @@ def tiny():
 def small_card():
     """The function that makes a Layer Card to work out by hand; see small_cards.py."""
     return runpy.run_path(str(Path(__file__).with_name("small_cards.py")))["small_card"]
+
+
+@pytest.fixture(scope="session")
+def pocket():
+    """A small pretrained BERT with both heads: its `folder`, and the rest of pocket.py."""
+    module = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pocket.py"))))
+    if module.reviews() is None:
+        pytest.skip("the demo's reviews are not installed: make install")
+    return SimpleNamespace(
+        folder=module.folder(Path(__file__).parents[1] / ".cache"),
+        held_out=module.held_out,
+        frequencies=module.frequencies,
+    )
+
+
+@pytest.fixture(scope="session")
+def tuning():
+    """Short fine-tuning runs on tiny models; see tiny_tuning.py."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_tuning.py"))))
