@@ -32,7 +32,9 @@ def _stand_in(token: int, *, words: Vocabulary, random: np.random.Generator) -> 
     draw = random.random()
     if draw < MASKED:
         return words.mask
-    return int(random.choice(words.ordinary)) if draw < MASKED + RANDOM else token
+    if draw >= MASKED + RANDOM:
+        return token
+    return words.ordinary[int(random.integers(len(words.ordinary)))]
 
 
 MASKED_LM = Objective(
