@@ -25,11 +25,13 @@ if TYPE_CHECKING:
         LayerCard,
         LayerwiseError,
         Placement,
+        Profile,
         card,
         compare,
         control,
         control_from_runs,
         place,
+        profile,
         tune,
     )
 
@@ -42,12 +44,14 @@ __all__ = [
     "LayerCard",
     "LayerwiseError",
     "Placement",
+    "Profile",
     "__version__",
     "card",
     "compare",
     "control",
     "control_from_runs",
     "place",
+    "profile",
     "tune",
 ]
 

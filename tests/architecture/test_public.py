@@ -15,12 +15,14 @@ PUBLIC = [
     "LayerCard",
     "LayerwiseError",
     "Placement",
+    "Profile",
     "__version__",
     "card",
     "compare",
     "control",
     "control_from_runs",
     "place",
+    "profile",
     "tune",
 ]
 
@@ -76,6 +78,7 @@ def test_card_is_the_function_whatever_was_imported_before(first):
         "from layerwise.cli import main; main(['card', '--help'])",
         "from layerwise.cli import main; main(['place', '--help'])",
         "from layerwise.cli import main; main(['compare', '--help'])",
+        "from layerwise.cli import main; main(['profile', '--help'])",
         "from layerwise.cli import main; main(['control', '--help'])",
     ],
 )

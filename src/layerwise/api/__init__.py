@@ -14,12 +14,13 @@ from layerwise.api.cards import (
     verify,
 )
 from layerwise.api.controls import control, control_frame, control_from_runs, control_table
+from layerwise.api.profiles import profile, profile_frame, profile_table
 from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
 from layerwise.errors import LayerwiseError
 from layerwise.placement import Comparison
 from layerwise.placement.record import Placement
-from layerwise.profile.record import Control
+from layerwise.profile.record import Control, Profile
 
 if TYPE_CHECKING:
     from layerwise.profile.callback import DepthCallback
@@ -33,6 +34,7 @@ __all__ = [
     "LayerCard",
     "LayerwiseError",
     "Placement",
+    "Profile",
     "apply",
     "card",
     "card_frame",
@@ -44,6 +46,9 @@ __all__ = [
     "control_table",
     "lora_config",
     "place",
+    "profile",
+    "profile_frame",
+    "profile_table",
     "tune",
     "verify",
 ]

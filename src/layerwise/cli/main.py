@@ -13,6 +13,7 @@ from layerwise.cli.control import control
 from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
+from layerwise.cli.profile import profile
 from layerwise.cli.tune import tune
 from layerwise.errors import LayerwiseError
 
@@ -39,7 +40,7 @@ def commands() -> None:
     """Where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (card, place, tune, control, compare):
+for _command in (card, place, tune, profile, control, compare):
     commands.add_command(_command)
 
 

@@ -104,6 +104,11 @@ def _refuse_different(before: States, after: States, probes: Probes) -> None:
             expected = f"{first}, as in {before.model.source}"
             hint = "two states of one model"
             raise BadInputError(msg, value=second, expected=expected, hint=hint)
+    counts = {len(probes.texts), len(before.token_ids), len(after.token_ids)}
+    if len(counts) > 1:
+        msg = "states of another number of probes"
+        expected = f"{len(probes.texts)}, as many as there are"
+        raise BadInputError(msg, value=sorted(counts), expected=expected, hint="the same probes")
     pairs = zip(probes.texts, before.token_ids, after.token_ids, strict=True)
     for text, first_ids, second_ids in pairs:
         if first_ids != second_ids:

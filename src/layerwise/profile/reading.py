@@ -17,6 +17,7 @@ from layerwise.profile.record import Profile, Readout
 from layerwise.profile.states import MAX_LENGTH, Probes, States, observe, probes_of
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance
+from layerwise.signals.similarity import COMPONENTS
 
 __all__ = ["Reading", "as_probes", "as_readout"]
 
@@ -32,6 +33,7 @@ class Reading:
         batch_size: Probes in a forward.
         max_length: Tokens of a probe that are kept.
         bootstrap: Replicates over probes behind the slope's interval.
+        pca_components: Components of the shared PCA.
         seed: Fixes the bootstrap and the halves; the same for all, so that they see one sample.
     """
 
@@ -41,6 +43,7 @@ class Reading:
     batch_size: int = 32
     max_length: int = MAX_LENGTH
     bootstrap: int = BOOTSTRAP
+    pca_components: int = COMPONENTS
     seed: int = 0
 
     def states(
@@ -65,6 +68,7 @@ class Reading:
         after: States,
         *,
         provenance: Provenance,
+        untrained_modules: Sequence[str] = (),
         notes: Sequence[str] = (),
     ) -> Profile:
         """What moved between two states; see `layerwise.profile.make.make_profile`."""
@@ -77,19 +81,28 @@ class Reading:
             seed=self.seed,
             max_length=self.max_length,
             bootstrap=self.bootstrap,
+            pca_components=self.pca_components,
+            untrained_modules=untrained_modules,
             notes=notes,
         )
 
 
-def as_probes(given: str | TextData | Sequence[str] | None) -> Probes:
+def as_probes(
+    given: str | TextData | Sequence[str] | None, *, examples: int | None = None, seed: int = 0
+) -> Probes:
     """The probes that a user means: the package's own, a source of text, or texts in hand.
+
+    Args:
+        given: What the user gave.
+        examples: How many to draw from a source that is named; None takes all.
+        seed: Fixes the draw.
 
     Raises:
         DataError: The source cannot be read, or there are too few.
     """
     if given is None:
         return probes_of(shipped(), source="probes")
-    found = read(given) if isinstance(given, str) else given
+    found = read(given, examples=examples, seed=seed) if isinstance(given, str) else given
     if isinstance(found, TextData):
         texts = [example.text for example in found.examples]
         return probes_of(texts, source=found.source, notes=found.notes)

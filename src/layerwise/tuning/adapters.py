@@ -25,6 +25,7 @@ __all__ = [
     "adapter_notes",
     "attach",
     "base_of",
+    "base_parameters",
     "disabled",
     "has_adapters",
     "inseparable",
@@ -180,6 +181,22 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def base_parameters(model: nn.Module) -> int:
+    """How many numbers `model` has without its adapters and the modules that they trained whole."""
+    added = {
+        id(parameter)
+        for module in _switches(model)
+        for name in module.adapter_layer_names
+        for parameter in _parameters(getattr(module, name, None))
+    }
+    return sum(p.numel() for p in model.parameters() if id(p) not in added)
+
+
+def _parameters(held: Any) -> Iterator[nn.Parameter]:
+    if isinstance(held, nn.Module):
+        yield from held.parameters()
+
+
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
     """The base model's names of the modules whose adapter is still what it was at the start.
 
@@ -234,7 +251,7 @@ def _held(layer: Any, names: Iterable[str]) -> Iterator[torch.Tensor]:
         for adapter in layer.active_adapters:
             if adapter in found:
                 kept: Any = found[adapter]
-                yield kept.weight if isinstance(kept, nn.Module) else kept
+                yield kept if isinstance(kept, torch.Tensor) else kept.weight
 
 
 def _all(tensors: Iterable[torch.Tensor], *, value: float) -> bool:

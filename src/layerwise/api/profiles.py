@@ -1,0 +1,104 @@
+"""Depth profiles, from what a user names."""
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from layerwise.models.load import LoadedModel, load
+from layerwise.profile.record import Profile
+from layerwise.progress import Progress, silent
+from layerwise.provenance import collect
+
+if TYPE_CHECKING:
+    from layerwise.data import TextData
+
+__all__ = ["profile", "profile_frame", "profile_table"]
+
+
+def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choose
+    before: Any,
+    after: Any,
+    *,
+    probes: "str | TextData | Sequence[str] | None" = None,
+    readout: str = "hf",
+    stack: str | None = None,
+    examples: int | None = 290,
+    seed: int = 0,
+    batch_size: int = 32,
+    max_length: int = 64,
+    bootstrap: int = 1000,
+    pca_components: int = 256,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    progress: Progress = silent,
+) -> Profile:
+    """What moved from `before` to `after`, at which depth, and how surely.
+
+    Args:
+        before: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; a model in hand; or
+            the states of one, from `layerwise.profile.states.observe`. None where `after` is an
+            adapter: its base.
+        after: The same, or what `tune` returned. An adapter goes onto the base's own weights,
+            unmerged; adapters on a model in hand are switched off to read the base.
+        probes: What both are shown: a source of text, texts, or None for the 290 that ship.
+        readout: Which tensor stands for a depth in the record's own fields: ``hf``, ``residual``
+            or ``normed``. All three are in its `readouts`.
+        stack: The stack of blocks to follow; the last that reads text where None.
+        examples: How many probes to draw from a source that `probes` names; None takes all.
+        seed: Fixes that draw, the bootstrap and the split halves.
+        batch_size: Probes in a forward; changes time and memory, not what is measured.
+        max_length: Tokens that a probe is cut at.
+        bootstrap: Replicates over probes behind the slope's interval.
+        pca_components: Components of the shared PCA.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        trust_remote_code: Whether code that a model's repository brings may run.
+        progress: Hears how far each forward is.
+
+    Raises:
+        BadInputError: The two cannot be compared; the message says what to type.
+        NonFiniteError: A hidden state is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.profile.pair import read_pair
+    from layerwise.profile.reading import Reading, as_probes, as_readout
+
+    reading = Reading(
+        as_probes(probes, examples=examples, seed=seed),
+        readout=as_readout(readout),
+        stack=stack,
+        batch_size=batch_size,
+        max_length=max_length,
+        bootstrap=bootstrap,
+        pca_components=pca_components,
+        seed=seed,
+    )
+
+    def loaded(source: str) -> LoadedModel:
+        return load(source, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+
+    pair = read_pair(before, after, reading=reading, load=loaded, progress=progress)
+    return reading.profile(
+        pair.before,
+        pair.after,
+        provenance=collect(device=pair.device),
+        untrained_modules=pair.untrained_modules,
+        notes=pair.notes,
+    )
+
+
+def profile_table(made: Profile) -> str:
+    """What `print(profile)` prints."""
+    from layerwise.report import profile_table as table
+    from layerwise.report.plain import as_text
+
+    return as_text(table(made))
+
+
+def profile_frame(made: Profile) -> str:
+    """What a notebook shows of it: its report in a frame that can reach nothing around it."""
+    from layerwise.report import profile_html
+
+    page = html.escape(profile_html(made).decode())
+    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'

@@ -1,0 +1,86 @@
+"""`layerwise profile BEFORE AFTER`: what moved, at which depth."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerwise.cli.interrupt import importing
+from layerwise.cli.launch import is_first, together
+from layerwise.cli.options import common_with, stacked
+from layerwise.cli.output import listed, say, short, talk
+from layerwise.files import prepare_output, write_files
+
+if TYPE_CHECKING:
+    from layerwise.profile.record import Profile
+
+__all__ = ["profile"]
+
+EXAMPLES = """\b
+Examples:
+  layerwise profile demo runs/standard
+  layerwise profile org/model ./adapter --readout residual
+  layerwise profile org/model@main org/model-tuned --probes questions.txt --device cuda
+"""
+
+RESULT = "profile.json"
+
+_looking = stacked(
+    click.option(
+        "--readout",
+        type=click.Choice(["hf", "residual", "normed"]),
+        default="hf",
+        show_default=True,
+        help="Which tensor stands for a depth; the record has all three.",
+    ),
+    click.option(
+        "--probes",
+        metavar="DATA",
+        help="Text that both are shown.  [default: 290 short statements of the package's own]",
+    ),
+    click.option(
+        "--stack", metavar="NAME", help="The stack of blocks.  [default: the last that reads text]"
+    ),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
+    ),
+)
+
+
+@click.command("profile", short_help="What moved between two models, by depth.", epilog=EXAMPLES)
+@click.argument("before")
+@click.argument("after")
+@common_with(batch_size=32, max_length=64, examples=290)
+@_looking
+@click.option("--charts", is_flag=True, help="Each chart as PNG and SVG too.")
+def profile(before: str, after: str, **options: Any) -> None:
+    """Compare, at every depth, what BEFORE and AFTER make of the same inputs.
+
+    Both are models as for `layerwise card`. AFTER may be a PEFT adapter folder, which then goes
+    onto BEFORE, its base: one copy of the weights is read.
+
+    Writes profile.json and report.html.
+    """
+    out = options.pop("out") or Path(f"{short(after)}-profile")
+    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
+    if is_first():
+        prepare_output(out, holds=RESULT, overwrite=overwrite)
+    with importing():
+        from layerwise import api, report
+    with talk(form) as progress, together(options.pop("device")) as device:
+        made = api.profile(before, after, device=device, progress=progress, **options)
+        if is_first():
+            files = _files(made, charts=charts)
+            paths = write_files(out, files)
+            human = [report.profile_table(made), "", listed(paths)]
+            say(form, human=human, json=files[RESULT])
+
+
+def _files(made: "Profile", *, charts: bool) -> dict[str, bytes]:
+    """What `layerwise profile` writes, by name."""
+    from layerwise import report
+
+    export: Callable[[Any], dict[str, bytes]] = report.export_profile_charts
+    files = {RESULT: made.to_json(), "report.html": report.profile_html(made)}
+    return files | (export(made) if charts else {})
