@@ -13,7 +13,7 @@ from torch import nn
 from layerwise import distributed
 from layerwise.card.record import DataInfo
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError
+from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output, write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
@@ -124,8 +124,10 @@ def run_control(
     _refuse_seeds(seeds)
     _refuse_tau(settings.tau if settings else None)
     settings, keep = replace(settings or TuneSettings(), log_every=1), keep or KeepRuns()
-    _make_folders(keep, seeds)
+    folders = [keep.of(c, seed) for c in (STANDARD, EQUAL_STEP) for seed in seeds]
+    _refuse_taken(folders, overwrite=keep.overwrite)
     before = reading.states(loaded, title="probes before", progress=progress)
+    _make(folders)
     bench = _Bench(loaded, data, objective, reading, settings, keep, before, progress)
     found = [_both(bench, seed) for seed in seeds]
     notes = dict.fromkeys(note for _, _, told in found for note in told)
@@ -153,15 +155,21 @@ def _refuse_tau(tau: float | None) -> None:
         raise BadInputError(message, value=tau, expected="a positive number", hint=hint)
 
 
-def _make_folders(keep: KeepRuns, seeds: Sequence[int]) -> None:
-    """Make the runs' folders before any work is done, and clear them of runs to be replaced."""
-    if keep.folder is None or distributed.rank() != 0:
-        return
-    folders = [keep.folder / RUNS / f"{c}-{seed}" for c in (STANDARD, EQUAL_STEP) for seed in seeds]
+def _refuse_taken(folders: Sequence[Path | None], *, overwrite: bool) -> None:
+    """Raise, before any work is done, where a run would be lost."""
     for folder in folders:
-        prepare_output(folder, holds=RECORD, overwrite=keep.overwrite)
-    for folder in folders:
-        _clear(folder)
+        if folder is not None and (folder / RECORD).exists() and not overwrite:
+            message = f"folder of a run already holds a {RECORD}"
+            hint = "--overwrite to replace it, or another --out FOLDER"
+            raise OutputError(message, value=folder, expected="an empty folder", hint=hint)
+
+
+def _make(folders: Sequence[Path | None]) -> None:
+    """Make the runs' folders, and clear them of runs that are replaced."""
+    if distributed.rank() == 0:
+        for folder in folders:
+            if folder is not None:
+                _clear(prepare_output(folder, holds=RECORD, overwrite=True))
 
 
 def _clear(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Both conditions from one start, and the verdict of runs made here or finished before."""
 
 import json
-import logging
 import statistics
 from contextlib import contextmanager
 from dataclasses import replace
@@ -100,13 +99,22 @@ def test_each_run_is_the_run_that_it_would_be_alone(made, tuning, tmp_path, bf16
         assert tuning.same(tuning.weights(alone), tuning.weights(replace(alone.loaded, model=kept)))
 
 
-def test_the_model_has_its_own_weights_again_to_the_last_bit(made, tuning):
-    subject = tuning.loaded()
+def test_only_the_records_and_logs_are_left_where_weights_are_not_wanted(
+    made, two_seeds, tuning, tmp_path
+):
+    """The model has its own again, to the last bit, and the readout is the one asked for."""
+    subject, reading = tuning.loaded(), replace(READING, readout="residual")
     before = tuning.weights(subject)
-    made(loaded=subject)
+    control, _, _ = made(loaded=subject, reading=reading, keep=KeepRuns(tmp_path))
     assert tuning.same(before, tuning.weights(subject))
     assert not subject.model.training
     assert all(p.requires_grad and p.grad is None for p in subject.model.parameters())
+    for name in ("standard-0", "equal-step-0"):
+        assert {p.name for p in (tmp_path / "runs" / name).iterdir()} == {"tune.json", "log.jsonl"}
+        assert TuneRecord.load(tmp_path / "runs" / name).files == {}
+    whole = two_seeds[0].runs[0]
+    assert control.slopes["standard"].slope == whole.standard.readouts["residual"].slope
+    assert control.slopes["equal_step"].slope == whole.equal_step.readouts["residual"].slope
 
 
 def test_the_model_has_them_again_where_a_run_fails(made, tuning):
@@ -184,13 +192,6 @@ def test_each_run_leaves_its_record_and_log(two_seeds):
         assert [line["loss"] for line in logged] == [line["loss"] for line in lines]
 
 
-def test_without_weights_a_run_leaves_its_record_and_log_alone(made, tmp_path):
-    made(keep=KeepRuns(tmp_path))
-    for name in ("standard-0", "equal-step-0"):
-        assert {p.name for p in (tmp_path / "runs" / name).iterdir()} == {"tune.json", "log.jsonl"}
-        assert TuneRecord.load(tmp_path / "runs" / name).files == {}
-
-
 def test_runs_that_are_there_are_refused_before_any_work(made, tmp_path):
     taken = tmp_path / "runs" / "equal-step-0"
     taken.mkdir(parents=True)
@@ -214,19 +215,6 @@ def test_other_architectures(made, name):
     control, _, _ = made(name, steps=2)
     assert control.standard.depths[-1].procrustes > 0.0
     assert control.verdict in ("intrinsic", "artefact")
-
-
-def test_the_readout_that_is_asked_for_gives_the_slopes(made, two_seeds):
-    control, _, _ = made(reading=replace(READING, readout="residual"))
-    whole = two_seeds[0].runs[0]
-    assert control.slopes["standard"].slope == whole.standard.readouts["residual"].slope
-    assert control.slopes["equal_step"].slope == whole.equal_step.readouts["residual"].slope
-
-
-def test_the_match_is_told(made, caplog):
-    with caplog.at_level(logging.INFO, logger="layerwise"):
-        control, _, _ = made()
-    assert f"tau matched to {control.tau:.3g} over 3 steps of standard" in caplog.text
 
 
 def test_a_condition_s_own_settings_reach_it_alone(made, tuning):
