@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from layerwise.data import TextData, read
-from layerwise.errors import LayerwiseError, UnknownNameError
+from layerwise.errors import BadInputError, LayerwiseError, OutputError, UnknownNameError
 from layerwise.files import prepare_output
+from layerwise.models.given import given
 from layerwise.models.load import LoadedModel, load
+from layerwise.models.load import from_config as blank
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import parse_rows
@@ -23,9 +25,11 @@ __all__ = ["tune"]
 
 
 def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
-    model: str | LoadedModel,
+    model: Any,
     data: str | TextData,
     *,
+    tokenizer: Any = None,
+    from_config: Path | str | None = None,
     condition: str | None = None,
     placement: Placement | Path | str | Sequence[int | PlacedBlock] | None = None,
     objective: str = "auto",
@@ -46,9 +50,14 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     """`model` after fine-tuning on `data` under a condition: `.loaded`, `.record` and `.log`.
 
     Args:
-        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or one loaded before,
-            which is then changed in place.
+        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``. Or a model in hand,
+            which is then changed in place: a `LoadedModel`, a transformers model, or a `PeftModel`
+            with LoRA adapters, which are what trains then.
         data: A file, folder, hub data set or ``demo``; or text read before.
+        tokenizer: That of a transformers model in hand; read from where the model was if None.
+        from_config: A transformers configuration (JSON): train from random weights, drawn by the
+            seed, with the tokenizer that `model` names. `out` gets them as ``initial``, so that
+            before and after can be compared.
         condition: How it is optimised: ``standard``, ``uniform``, ``lora``, ``frozen-norm``,
             ``frozen-lower``, ``equal-step`` or ``top-m``. None takes ``lora`` where there is a
             placement, else ``standard``.
@@ -76,13 +85,14 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         OutputError: `out` holds a result, or cannot be written.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.tuning.results import RECORD, save
+    from layerwise.tuning.adapters import has_adapters
+    from layerwise.tuning.results import save
     from layerwise.tuning.run import Keep, fine_tune
 
     chosen = _settings(settings)
     folder = Path(out) if out is not None else None
     if folder is not None:
-        prepare_output(folder, holds=RECORD, overwrite=overwrite)
+        _prepare(folder, resume=resume, overwrite=overwrite)
     text = data
     if isinstance(text, str):
         text = read(
@@ -94,22 +104,20 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
             examples=examples,
             seed=chosen.seed,
         )
-    loaded = model
-    if isinstance(loaded, str):
-        loaded = load(
-            loaded,
-            device=device,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            labels=labels_for(objective, text),
-            seed=chosen.seed,
-        )
+    how: dict[str, Any] = {"device": device, "dtype": dtype, "labels": labels_for(objective, text)}
+    if from_config is not None:
+        loaded = _blank(Path(from_config), model, folder, seed=chosen.seed, **how)
+    elif isinstance(model, str):
+        loaded = load(model, trust_remote_code=trust_remote_code, seed=chosen.seed, **how)
+    else:
+        loaded = model if isinstance(model, LoadedModel) else given(model, tokenizer)
+    is_lora = placement is not None or has_adapters(loaded.model)
     try:
         tuned = fine_tune(
             loaded,
             text,
             resolve(objective, loaded=loaded, data=text),
-            condition=condition or ("lora" if placement is not None else "standard"),
+            condition=condition or ("lora" if is_lora else "standard"),
             settings=chosen,
             placement=_placement(placement, loaded),
             keep=Keep(folder, resume, on_step or (lambda _: None)),
@@ -119,6 +127,38 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         hint = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
         raise LayerwiseError(msg, hint=hint) from error
     return tuned if folder is None else save(tuned, folder)
+
+
+def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """`folder` can be written, and nothing in it would be lost that was not given up.
+
+    Raises:
+        OutputError: Otherwise.
+    """
+    from layerwise.tuning.results import RECORD
+    from layerwise.tuning.run import has_checkpoint
+
+    if resume and not overwrite and (folder / RECORD).exists():
+        msg = "run that is finished already"
+        expected = "an unfinished one"
+        raise OutputError(msg, value=folder, expected=expected, hint="--overwrite to run it again")
+    prepare_output(folder, holds=RECORD, overwrite=overwrite)
+    if has_checkpoint(folder) and not (resume or overwrite):
+        msg = "output folder holds checkpoints of an unfinished run"
+        hint = "--resume to go on, --overwrite to begin again, or another --out FOLDER"
+        raise OutputError(msg, value=folder, expected="an empty folder", hint=hint)
+
+
+def _blank(file: Path, tokenizer: Any, folder: Path | None, **how: Any) -> LoadedModel:
+    """A model with random weights, kept in `folder` if there is one."""
+    from layerwise.tuning.results import keep_initial
+
+    if not isinstance(tokenizer, str):
+        msg = "model in hand, and a configuration of another one"
+        expected = "the name of a tokenizer"
+        raise BadInputError(msg, value=type(tokenizer).__name__, expected=expected)
+    loaded = blank(file, tokenizer=tokenizer, **how)
+    return loaded if folder is None else keep_initial(loaded, folder)
 
 
 def _settings(given: dict[str, Any]) -> TuneSettings:
@@ -131,13 +171,17 @@ def _settings(given: dict[str, Any]) -> TuneSettings:
 
 
 def _placement(
-    given: Placement | Path | str | Sequence[int | PlacedBlock] | None, loaded: LoadedModel
+    named: Placement | Path | str | Sequence[int | PlacedBlock] | None, loaded: LoadedModel
 ) -> Placement | None:
-    """The placement that `given` means, made for `loaded` where it names blocks alone."""
+    """The placement that `named` means, made for `loaded` where it names blocks alone."""
     from layerwise.tuning.lora import placed_on
 
-    if given is None or isinstance(given, Placement):
-        return given
-    if isinstance(given, Path) or (isinstance(given, str) and Path(given).exists()):
-        return Placement.load(Path(given))
-    return placed_on(loaded, parse_rows(given) if isinstance(given, str) else given)
+    if named is None or isinstance(named, Placement):
+        return named
+    if isinstance(named, Path) or (isinstance(named, str) and _is_file(named)):
+        return Placement.load(Path(named))
+    return placed_on(loaded, parse_rows(named) if isinstance(named, str) else named)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".json") or Path(name).exists()

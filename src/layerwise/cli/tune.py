@@ -19,6 +19,7 @@ Examples:
   layerwise tune demo demo --where source=rotten_tomatoes --steps 60 --batch-size 8
   layerwise tune org/model chats.jsonl --placement model-card/placement.json
   layerwise tune org/model reviews.csv --condition equal-step --tau 1e-3 --out runs/equal
+  layerwise tune org/model text.txt --from-config small-bert.json --steps 5000
   torchrun --nproc-per-node 2 -m layerwise tune org/model data.jsonl --save-every 50
 """
 
@@ -117,6 +118,12 @@ training = stacked(
     "[default: standard; lora with a placement]",
 )
 @click.option("--placement", metavar="FILE|3,7,11", help="Where LoRA goes.  [default: all blocks]")
+@click.option(
+    "--from-config",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Random weights of this configuration; MODEL names the tokenizer.",
+)
 @click.option("--top", type=int, metavar="M", help="Blocks that train under top-m.")
 @training
 @click.option(

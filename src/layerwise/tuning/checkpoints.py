@@ -123,6 +123,10 @@ class Checkpoints:
         steps = (int(m[1]) for m in found if m)
         return sorted(s for s in steps if (self.folder / f"checkpoint-{s}" / MANIFEST).exists())
 
+    def has_any(self) -> bool:
+        """Whether there is a sealed checkpoint, of whatever run."""
+        return bool(self._steps())
+
     def clear(self) -> None:
         """Remove every checkpoint: this run starts anew."""
         if distributed.rank() == 0:

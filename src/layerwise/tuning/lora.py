@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
@@ -65,17 +66,26 @@ def _rows(refs: Sequence[BlockRef], blocks: Sequence[int | PlacedBlock]) -> list
     by_place = {(ref.stack, ref.index): row for row, ref in enumerate(refs)}
     rows = []
     for block in blocks:
-        if isinstance(block, int) and len(stacks) > 1:
-            message = "block of a model with several stacks"
-            hint = f"{stacks[0]}:{block} or {stacks[-1]}:{block}"
-            raise PlacementError(message, value=block, expected="STACK:INDEX", hint=hint)
-        key = (stacks[0], block) if isinstance(block, int) else (block.stack, block.index)
+        key = _key(block, stacks)
         if key not in by_place or by_place[key] in rows:
             message = "block named twice" if key in by_place else "block that is not there"
             expected = ", ".join(f"{s}:0 to {s}:{_last(refs, s)}" for s in stacks)
-            raise PlacementError(message, value=block, expected=expected)
+            shown = block if isinstance(block, int) else f"{block.stack}:{block.index}"
+            raise PlacementError(message, value=shown, expected=expected)
         rows.append(by_place[key])
     return sorted(rows)
+
+
+def _key(block: int | PlacedBlock, stacks: Sequence[str]) -> tuple[str, int]:
+    """The stack and index that `block` means; part of a stack's name will do."""
+    if isinstance(block, PlacedBlock):
+        found = [s for s in stacks if f".{block.stack}." in f".{s}."]
+        return (found[0] if len(found) == 1 else block.stack), block.index
+    if len(stacks) > 1:
+        message = "block of a model with several stacks"
+        hint = f"{stacks[0]}:{block} or {stacks[-1]}:{block}"
+        raise PlacementError(message, value=block, expected="STACK:INDEX", hint=hint)
+    return stacks[0], block
 
 
 def _last(refs: Sequence[BlockRef], stack: str) -> int:
@@ -108,12 +118,12 @@ def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedMo
 def _found(loaded: LoadedModel) -> Placement:
     """Where the LoRA adapters of a PEFT model are."""
     model, base = loaded.model, base_of(loaded.model)
-    config = getattr(model, "peft_config", {}).get("default")
     layers = {name: m for name, m in base.named_modules() if hasattr(m, "lora_A")}
-    if config is None or not all("default" in layer.lora_A for layer in layers.values()):
+    if not layers or any("default" not in layer.lora_A for layer in layers.values()):
         message = "adapters that cannot be trained here"
         hint = "placement.apply(model)"
         raise ModelError(message, value=loaded.source, expected="LoRA, as `default`", hint=hint)
+    config = model.peft_config["default"]
     refs = all_refs(find_stacks(base))
     inside = [ref for ref in refs if any(name.startswith(f"{ref.name}.") for name in layers)]
     return Placement(
@@ -143,6 +153,9 @@ def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
         expected = f"one for {loaded.source}, which has no {lacking}"
         raise SchemaError(message, value=placement.model, expected=expected)
     model = apply(placement, loaded.model)
+    base = Path(loaded.source)
+    if base.exists():  # The adapter shall find its base from wherever it is loaded.
+        model.active_peft_config.base_model_name_or_path = str(base.resolve())
     return replace(loaded, model=model, stacks=find_stacks(model))
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from layerwise.data.batches import Batch, BatchSet
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
@@ -28,6 +27,7 @@ class Material:
         train: What is trained on.
         held: What is held out; None without evaluation.
         batches_of: What the objective makes of some examples under a seed, as one batch.
+        coupled: Whether a row's loss depends on the others of its batch.
     """
 
     data: TextData
@@ -35,6 +35,7 @@ class Material:
     train: TextData
     held: TextData | None
     batches_of: Callable[[TextData, int], Sequence[Batch]]
+    coupled: bool
 
     def forwards(self, settings: TuneSettings, *, steps: int, processes: int) -> Forwards:
         """The forwards of the first `steps` steps of a run.
@@ -54,7 +55,7 @@ class Material:
             return None
         size, every = settings.batch_size, range(len(self.held))
         cut = [tuple(every[i : i + size]) for i in range(0, len(every), size)]
-        if len(cut) > 1 and len(cut[-1]) == 1:  # One text has no other to be told from.
+        if self.coupled and len(cut) > 1 and len(cut[-1]) < size:  # Too few to compare, maybe.
             cut[-2:] = [(*cut[-2], *cut[-1])]
         return Forwards(self.held, cut, batches_of=self.batches_of, seed=settings.seed)
 
@@ -81,15 +82,18 @@ def gather(
     train, held = kept, None
     if settings.eval_examples:
         train, held = held_out(kept, examples=settings.eval_examples, seed=settings.seed)
-    if objective.coupled and settings.batch_size < 2:
-        message = f"batch size leaves {objective.name} nothing to compare a text with"
-        raise BadInputError(
-            message, value=settings.batch_size, expected="at least 2", hint="--batch-size N"
-        )
+    if objective.coupled:  # Too few texts to compare shall be said now, not at the first forward.
+        for some in (train, held) if held else (train,):
+            made(_first(some, settings.batch_size), settings.seed, settings.batch_size)
     return Material(
         data=kept,
         batches=batches,
         train=train,
         held=held,
         batches_of=lambda some, seed: made(some, seed, len(some)).batches,
+        coupled=objective.coupled,
     )
+
+
+def _first(data: TextData, count: int) -> TextData:
+    return replace(data, examples=data.examples[:count])

@@ -34,7 +34,7 @@ from layerwise.tuning.steplog import Entry
 from layerwise.tuning.steps import Job, Track, run_steps
 from layerwise.tuning.untouched import drawn_by
 
-__all__ = ["CHECKPOINTS", "LOG", "Keep", "Tuned", "fine_tune"]
+__all__ = ["CHECKPOINTS", "LOG", "Keep", "Tuned", "fine_tune", "has_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -245,6 +245,11 @@ def _checkpoints(
     keep: Keep, run: Mapping[str, Any], *, tau: float | None = None
 ) -> Checkpoints | None:
     return Checkpoints(keep.folder / CHECKPOINTS, run, tau=tau) if keep.folder else None
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether `folder` holds a checkpoint of a run that did not end."""
+    return Checkpoints(folder / CHECKPOINTS, {}).has_any()
 
 
 def _last(keep: Keep, run: Mapping[str, Any]) -> Checkpoint | None:

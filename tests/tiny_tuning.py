@@ -1,0 +1,73 @@
+"""Runs of a few steps on hand-made models; loaded by a fixture, not imported."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from layerwise.data.text import Example, TextData
+from layerwise.models.load import LoadedModel
+from layerwise.models.stack import find_stacks
+from layerwise.objectives import resolve
+from layerwise.tuning.record import TuneSettings
+from layerwise.tuning.run import Keep, fine_tune
+
+_text = runpy.run_path(str(Path(__file__).with_name("tiny_text.py")))
+
+
+def data(examples=24):
+    """Texts of five to twelve words."""
+    made = tuple(
+        Example(" ".join(f"w{(7 * i + 3 * j) % 50}" for j in range(5 + i % 8)))
+        for i in range(examples)
+    )
+    return TextData("made", f"{examples:064d}", made, {"text": "text"}, examples)
+
+
+def loaded(name="llama", **config):
+    """The seeded model called `name`, as it is loaded."""
+    model = _text["model"](name)
+    for key, value in config.items():
+        setattr(model.config, key, value)
+    kind = _text["kind"](name)
+    tokenizer = _text["tokenizer"](frame=_text["USUAL_FRAME"][kind])
+    return LoadedModel(model, tokenizer, name, kind, find_stacks(model))
+
+
+def settings(**options):
+    """Settings of a short run."""
+    return TuneSettings(**({"steps": 3, "batch_size": 4, "max_length": 16} | options))
+
+
+def tune(
+    model: Any = "llama", *, folder=None, resume=False, on_step=None, objective="auto", **options
+):
+    """A short run; `options` are for `fine_tune` or settings."""
+    subject = loaded(model) if isinstance(model, str) else model
+    texts = options.pop("data", None) or data()
+    own = {k: options.pop(k) for k in ("condition", "placement") if k in options}
+    keep = Keep(folder, resume, on_step or (lambda _: None))
+    loss = resolve(objective, loaded=subject, data=texts)
+    return fine_tune(subject, texts, loss, settings=settings(**options), keep=keep, **own)
+
+
+def weights(tuned):
+    """Copies of all weights after a run, by name."""
+    model = getattr(tuned, "loaded", tuned).model
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def same(first, second):
+    """Whether two sets of weights are equal to the last bit."""
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+def furthest(first, second):
+    """The largest difference between two sets of weights, relative to each tensor's largest."""
+    return max(
+        float((value - second[name]).abs().max() / value.abs().max().clamp(min=1e-12))
+        for name, value in first.items()
+    )

@@ -1,0 +1,167 @@
+"""Checkpoints are whole, their own run's, and what was written; or they are not used."""
+
+import json
+import logging
+import shutil
+
+import pytest
+
+from layerwise.errors import OutputError, SchemaError
+from layerwise.tuning.checkpoints import MANIFEST, Checkpoints, hashes
+
+RUN = {"model": "m", "seed": 0, "learning_rate": 1e-3}
+
+
+def writer(folder, step, *, text="weights"):
+    def write():
+        target = folder / f"checkpoint-{step}"
+        (target / "deep").mkdir(parents=True)
+        (target / "model.bin").write_text(f"{text} {step}")
+        (target / "deep" / "optimizer.pt").write_text("moments")
+
+    return write
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Checkpoints after step 2 was saved."""
+    checkpoints = Checkpoints(tmp_path, RUN, tau=2e-3)
+    checkpoints.save(writer(tmp_path, 2), 2)
+    return checkpoints
+
+
+def steps(checkpoints):
+    return sorted(int(p.name.rpartition("-")[2]) for p in checkpoints.folder.iterdir())
+
+
+def test_what_was_saved_is_found(saved):
+    last = saved.latest()
+    assert (last.folder.name, last.step, last.tau) == ("checkpoint-2", 2, 2e-3)
+    assert set(hashes(last.folder)) == {"model.bin", "deep/optimizer.pt"}
+
+
+def test_nothing_is_found_where_nothing_was_saved(tmp_path):
+    assert Checkpoints(tmp_path / "absent", RUN).latest() is None
+    assert not Checkpoints(tmp_path / "absent", RUN).has_any()
+
+
+def test_the_one_before_stays_until_a_step_went_well(saved):
+    saved.save(writer(saved.folder, 4), 4)
+    assert steps(saved) == [2, 4]
+    assert saved.latest().step == 4
+    saved.settle()
+    assert steps(saved) == [4]
+    saved.save(writer(saved.folder, 6), 6)
+    saved.settle()
+    assert steps(saved) == [6]
+
+
+def test_a_run_that_begins_anew_clears_all(saved):
+    saved.clear()
+    assert not saved.folder.exists()
+    saved.clear()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("writer")])
+def test_what_cannot_be_written_leaves_the_one_before(saved, error):
+    def fail():
+        writer(saved.folder, 4)()
+        raise error
+
+    with pytest.raises(
+        OutputError, match=r"cannot write the checkpoint of step 4 .*kept: checkpoint-2.*--resume"
+    ):
+        saved.save(fail, 4)
+    assert steps(saved) == [2]
+    assert saved.latest().step == 2
+
+
+def test_the_first_that_cannot_be_written_says_that_none_is_kept(tmp_path):
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="kept: none"):
+        Checkpoints(tmp_path, RUN).save(fail, 1)
+
+
+def test_an_interrupted_one_is_removed(saved):
+    def interrupted():
+        writer(saved.folder, 4)()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        saved.save(interrupted, 4)
+    assert steps(saved) == [2]
+
+
+def test_one_that_was_cut_off_is_not_used(saved, caplog):
+    writer(saved.folder, 4)()
+    with caplog.at_level(logging.WARNING):
+        assert saved.latest().step == 2
+    assert "checkpoint-4 was cut off while it was written and is not used" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["model.bin", "deep/optimizer.pt"])
+def test_a_missing_file_is_named(saved, name):
+    (saved.folder / "checkpoint-2" / name).unlink()
+    with pytest.raises(
+        SchemaError, match=rf"without a file that it had: .*{name}.*without --resume"
+    ):
+        saved.latest()
+
+
+@pytest.mark.parametrize("name", ["model.bin", "deep/optimizer.pt", MANIFEST])
+def test_a_truncated_file_is_named(saved, name):
+    file = saved.folder / "checkpoint-2" / name
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(SchemaError, match=name):
+        saved.latest()
+
+
+@pytest.mark.parametrize("name", ["model.bin", "deep/optimizer.pt"])
+def test_a_flipped_bit_is_named(saved, name):
+    file = saved.folder / "checkpoint-2" / name
+    content = bytearray(file.read_bytes())
+    content[1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SchemaError, match=rf"checkpoint with a damaged file: .*{name}"):
+        saved.latest()
+
+
+def test_no_flipped_digit_of_the_manifest_goes_unseen(saved):
+    file = saved.folder / "checkpoint-2" / MANIFEST
+    whole = file.read_text()
+    for place in [i for i, c in enumerate(whole) if c.isdigit()]:
+        changed = "1" if whole[place] != "1" else "2"
+        file.write_text(whole[:place] + changed + whole[place + 1 :])
+        with pytest.raises(SchemaError):
+            saved.latest()
+
+
+def test_a_checkpoint_under_another_step_s_name_is_refused(saved):
+    shutil.copytree(saved.folder / "checkpoint-2", saved.folder / "checkpoint-9")
+    with pytest.raises(SchemaError, match="checkpoint with a damaged file"):
+        saved.latest()
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (RUN | {"seed": 1}, "seed=0, now 1"),
+        (RUN | {"model": "n", "seed": 1}, "model='m', now 'n', seed=0, now 1"),
+        ({"model": "m", "seed": 0}, "learning_rate=0.001, now None"),
+        (RUN | {"top": 2}, "top=None, now 2"),
+    ],
+)
+def test_another_run_s_checkpoint_is_refused_and_the_difference_named(saved, run, said):
+    with pytest.raises(SchemaError) as caught:
+        Checkpoints(saved.folder, run).latest()
+    assert caught.value.what == "checkpoint of another run"
+    assert caught.value.value == said
+
+
+def test_a_manifest_of_another_schema_is_refused(saved):
+    file = saved.folder / "checkpoint-2" / MANIFEST
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": "layerwise/card/1"}))
+    with pytest.raises(SchemaError, match="record of another schema"):
+        saved.latest()
