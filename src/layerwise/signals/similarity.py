@@ -97,8 +97,9 @@ class Representation:
         """
         means = self.centred.mean(1)
         products = self.gram - self.centred.shape[1] * torch.outer(means, means)
-        variances = products.diagonal()
-        if not bool((variances > _NOTHING * self.gram.diagonal()).all()):
+        variances, energies = products.diagonal(), self.gram.diagonal()
+        least = torch.maximum(_NOTHING * energies, _NOTHING**2 * energies.mean())
+        if not bool((variances > least).all()):
             msg = "representation with an input that is the same in all features"
             raise BadInputError(msg, expected="rows that vary over features")
         scale = variances.rsqrt()
@@ -195,8 +196,7 @@ class Alignment:
 
         Centring and normalisation follow the weights; the rotation does not. It is the minimiser
         of the distance, so by the envelope theorem holding it fixed is exact to first order in
-        the weights. Weights of one give `distance`. A row of weights under which a state has no
-        variance gives NaN.
+        the weights. Weights of one give `distance`.
         """
         w = torch.from_numpy(weights)
         x, y = w @ self.turned, w @ self.target
