@@ -6,8 +6,9 @@ and Hutter 2019, algorithm 2). The update is linear in lr, so its size at one ra
 at each.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,36 +16,57 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from layerwise.tuning import norms
-from layerwise.tuning.norms import CHUNK, Part
+from layerwise.tuning.norms import Part, Shards
 
-__all__ = ["Sample", "foreseen", "obstacle"]
+__all__ = ["Foreseen", "Sample", "foreseen", "obstacle"]
 
-RUN = 16
-"""Neighbours that are sampled together: a cache line of float32."""
+TOLERANCE = 0.0017
+"""Standard error of a sampled ||dW|| / ||W|| beyond which more is read: a third of 0.5%."""
+
+RUN = 64
+"""Neighbours that are sampled together; shorter runs cost nearly as much to read."""
 
 WHOLE = 1 << 15
 """Tensors up to this size are read whole: a norm's gains are unlike a matrix's entries."""
 
-_THINNINGS = (2, 3, 5, 7, 11, 13)
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73)
 
 Group = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Which entries of large tensors stand for all: each `step`-th run of 16, from `first` on."""
+    """Which entries of large tensors stand for all: each `step`-th run, from the `first` on."""
 
     step: int = 1
     first: int = 0
 
     @classmethod
-    def of(cls, entries: int, wanted: int, draw: int) -> "Sample":
-        """The thinnest sample that has `wanted` of `entries`, starting where `draw` says.
+    def of(cls, parameters: Sequence[Tensor], wanted: int, draw: int) -> "Sample":
+        """The thinnest sample that has `wanted` entries, starting where the number `draw` says.
 
-        Its step is prime, so that it goes through all columns of a matrix as it goes down.
+        Its step is a prime that divides no matrix's width, so that it goes through all columns as
+        it goes down the rows.
         """
-        fitting = [step for step in _THINNINGS if step * wanted <= entries]
+        entries = sum(p.numel() for p in parameters)
+        widths = {p.shape[-1] for p in parameters if p.numel() > WHOLE}
+        fitting = [s for s in _PRIMES if s * wanted <= entries and all(w % s for w in widths)]
         return cls(fitting[-1], draw % fitting[-1]) if fitting else cls()
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """A step that has not been made yet.
+
+    Attributes:
+        weight: ||W||.
+        update: ||dW||.
+        error: Relative standard error of their ratio; 0 where every entry was read.
+    """
+
+    weight: float
+    update: float
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,41 +105,107 @@ def obstacle(optimizer: Optimizer) -> str:
 
 
 def foreseen(
-    optimizer: Optimizer, groups: Sequence[Group], sample: Sample | None = None
-) -> tuple[float, float]:
-    """(||W||, ||dW||) of the step that AdamW would make on `groups`, all taken together.
+    optimizer: Optimizer, groups: Sequence[Group], *, wanted: int | None = None, draw: int = 0
+) -> Foreseen:
+    """The step that AdamW would make on the tensors of `groups`, taken together.
 
     Args:
         optimizer: For its state; nothing of it is changed.
         groups: Parameter groups with the rates and settings that the step would use.
-        sample: The entries that are looked at; all of them by default.
+        wanted: How many entries are read at least, more where they differ so much that the ratio
+            would be uncertain; None reads all.
+        draw: Where the sample begins.
     """
-    sample = sample or Sample()
-    weights, updates = [], []
+    parameters = [p for group in groups for p in group["params"]]
+    while wanted is not None:
+        sample = Sample.of(parameters, wanted, draw)
+        if sample.step == 1:
+            break
+        found = _foreseen(optimizer, groups, sample)
+        if found.error <= TOLERANCE:
+            return found
+        wanted *= 4
+    return _foreseen(optimizer, groups, Sample())
+
+
+@dataclass
+class _Sum:
+    """A sum of squares over many tensors, and the variance of what a sample makes of it."""
+
+    squares: list[Part] = field(default_factory=list)
+    variances: list[Part] = field(default_factory=list)
+
+    def add(self, chunk: Tensor, scale: float, over: Shards) -> None:
+        """Count every number of a one-dimensional chunk, squared, `scale` times."""
+        self.squares.append(Part(torch.dot(chunk, chunk), scale, over))
+
+    def add_runs(self, squared: Tensor, scale: float, over: Shards) -> None:
+        """Count squares in sampled runs, shape (runs, RUN), `scale` times.
+
+        The variance is that of a systematic sample, from the differences between neighbouring
+        runs: Cochran, Sampling Techniques (1977), section 8.11.
+        """
+        runs = squared.sum(1)
+        steps = runs[1:] - runs[:-1]
+        self.squares.append(Part(runs.sum(), scale, over))
+        self.variances.append(Part(torch.dot(steps, steps), scale**2 / 2, over))
+
+    def result(self) -> tuple[float, float]:
+        """The norm and its relative standard error, half that of its square."""
+        square, variance = norms.total(self.squares), norms.total(self.variances)
+        return square**0.5, variance**0.5 / (2 * square) if square else 0.0
+
+
+class _Buffers:
+    """Room for two chunks, made once for each kind of tensor."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def like(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
+        """Two tensors to write in, of the shape and type of `chunk`."""
+        key = (chunk.device, chunk.dtype)
+        if key not in self._made or len(self._made[key][0]) < chunk.numel():
+            self._made[key] = chunk.new_empty(chunk.numel()), chunk.new_empty(chunk.numel())
+        first, second = (buffer[: chunk.numel()].view(chunk.shape) for buffer in self._made[key])
+        return first, second
+
+
+@torch.inference_mode()
+def _foreseen(optimizer: Optimizer, groups: Sequence[Group], sample: Sample) -> Foreseen:
+    weights, updates, buffers = _Sum(), _Sum(), _Buffers()
     for group in groups:
         for parameter in group["params"]:
             state = optimizer.state.get(parameter, {})
-            for weight, update in _squares(parameter, state, group, sample):
-                weights.append(weight)
-                updates.append(update)
-    return norms.total(weights) ** 0.5, norms.total(updates) ** 0.5
+            thinned = sample if parameter.numel() > WHOLE else Sample()
+            _add(weights, updates, (parameter, state, group), thinned, buffers)
+    (weight, error), (update, other) = weights.result(), updates.result()
+    return Foreseen(weight, update, math.hypot(error, other))
 
 
-def _squares(
-    parameter: Tensor, state: Mapping[str, Tensor], group: Group, sample: Sample
-) -> Iterator[tuple[Part, Part]]:
-    """(||W||^2, ||dW||^2) of this process's share of one tensor, chunk by chunk."""
+def _add(
+    weights: _Sum,
+    updates: _Sum,
+    subject: tuple[Tensor, Mapping[str, Tensor], Group],
+    sample: Sample,
+    buffers: _Buffers,
+) -> None:
+    """Add one tensor's ||W||^2 and ||dW||^2: this process's share of them."""
+    parameter, state, group = subject
     factors = _Factors.of(group, float(state.get("step", 0.0)) + 1)
     rate, over = float(group["lr"]), norms.shards(parameter)
-    thinned = sample if parameter.numel() > WHOLE else Sample()
-    for scale, weight, *rest in _chunks(_tensors(parameter, state), thinned):
-        square = norms.square(weight)
+    for scale, weight, *rest in _chunks(_tensors(parameter, state), sample):
+        above, below = buffers.like(weight)
         if rest:
-            direction, size = _direction(factors, weight, *rest)
-            update = Part(norms.square(direction), scale * (rate * size) ** 2, over)
+            factor = scale * (rate * _direction(factors, (weight, *rest), above, below)) ** 2
+        if weight.dim() == 1:
+            weights.add(weight, scale, over)
+            if rest:
+                updates.add(above, factor, over)
         else:
-            update = Part(torch.zeros_like(square), over=over)
-        yield Part(square, scale, over), update
+            weights.add_runs(torch.mul(weight, weight, out=below), scale, over)
+            if rest:
+                updates.add_runs(above.square_(), factor, over)
 
 
 def _tensors(parameter: Tensor, state: Mapping[str, Tensor]) -> list[Tensor]:
@@ -131,33 +219,31 @@ def _tensors(parameter: Tensor, state: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def _chunks(tensors: Sequence[Tensor], sample: Sample) -> Iterator[tuple[Any, ...]]:
-    """(scale, chunks of the tensors in one dimension): what a chunk counts, and its numbers."""
-    if sample.step == 1:
-        for chunk in norms.chunks(*tensors):
-            yield (1.0, *map(norms.wide, chunk))
-        return
-    period = RUN * sample.step
-    rows = len(tensors[0]) // period
-    start = RUN * sample.first
-    runs = [t[: rows * period].view(rows, period)[:, start : start + RUN] for t in tensors]
-    for chunk in norms.chunks(*runs, size=CHUNK // RUN):
-        yield (float(sample.step), *(norms.wide(t.reshape(-1)) for t in chunk))
-    # What does not fill a period is read whole.
-    for chunk in norms.chunks(*(t[rows * period :] for t in tensors)):
+    """(what a chunk counts, its part of each tensor): in one dimension, or (runs, RUN)."""
+    size = norms.chunk_size(tensors[0])
+    if sample.step > 1:
+        period, start = RUN * sample.step, RUN * sample.first
+        whole = len(tensors[0]) // period * period
+        sampled = [t[:whole].view(-1, period)[:, start : start + RUN] for t in tensors]
+        for chunk in norms.chunks(*sampled, size=size // RUN):
+            yield (float(sample.step), *map(norms.wide, chunk))
+        # What does not fill a period is read whole.
+        tensors = [t[whole:] for t in tensors]
+    for chunk in norms.chunks(*tensors, size=size):
         yield (1.0, *map(norms.wide, chunk))
 
 
-def _direction(
-    factors: _Factors, weight: Tensor, gradient: Tensor, first: Tensor, second: Tensor
-) -> tuple[Tensor, float]:
-    """A chunk's dW / -lr as a tensor and a number to multiply it with.
+def _direction(factors: _Factors, chunk: tuple[Tensor, ...], above: Tensor, below: Tensor) -> float:
+    """Write dW / -lr of a chunk into `above`, up to the factor that is returned.
 
     Both moments are divided by their beta, which saves two passes over the chunk.
     """
-    below = torch.addcmul(second, gradient, gradient, value=factors.gradient2)
-    below = below.sqrt_().add_(factors.eps)
-    above = torch.add(first, gradient, alpha=factors.gradient1)
+    weight, gradient, first, second = chunk
+    torch.addcmul(second, gradient, gradient, value=factors.gradient2, out=below)
+    below.sqrt_().add_(factors.eps)
+    torch.add(first, gradient, alpha=factors.gradient1, out=above)
     if factors.decay < 1e-12:  # Also keeps the other branch's squares from overflowing.
-        return above.div_(below), factors.ratio
-    value = factors.ratio / factors.decay
-    return torch.addcdiv(weight, above, below, value=value, out=above), factors.decay
+        above.div_(below)
+        return factors.ratio
+    torch.addcdiv(weight, above, below, value=factors.ratio / factors.decay, out=above)
+    return factors.decay

@@ -12,10 +12,23 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-__all__ = ["CHUNK", "Part", "change", "chunks", "flat", "local", "norm", "shards", "total", "wide"]
+__all__ = [
+    "Part",
+    "Room",
+    "Shards",
+    "change",
+    "chunk_size",
+    "chunks",
+    "flat",
+    "local",
+    "norm",
+    "shards",
+    "squares",
+    "total",
+    "wide",
+]
 
-CHUNK = 1 << 18
-"""Numbers that are worked on at a time: a few such buffers fit a processor core's cache."""
+Shards = tuple[dist.ProcessGroup, ...]
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,7 @@ class Part:
 
     value: Tensor
     scale: float = 1.0
-    over: tuple[dist.ProcessGroup, ...] = ()
+    over: Shards = ()
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -43,7 +56,7 @@ def flat(tensor: Tensor) -> Tensor:
     return local(tensor).reshape(-1)
 
 
-def shards(tensor: Tensor) -> tuple[dist.ProcessGroup, ...]:
+def shards(tensor: Tensor) -> Shards:
     """The process groups that `tensor` is divided among; none where this process has all of it."""
     if not isinstance(tensor, DTensor):
         return ()
@@ -51,7 +64,12 @@ def shards(tensor: Tensor) -> tuple[dist.ProcessGroup, ...]:
     return tuple(tensor.device_mesh.get_group(i) for i in divided)
 
 
-def chunks(*tensors: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, ...]]:
+def chunk_size(tensor: Tensor) -> int:
+    """Numbers to work on at a time: few enough for a processor's cache, or to keep a GPU busy."""
+    return 1 << (18 if tensor.device.type == "cpu" else 24)
+
+
+def chunks(*tensors: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
     """Equally long tensors, `size` of their rows at a time; one empty chunk of empty tensors."""
     return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
@@ -59,12 +77,6 @@ def chunks(*tensors: Tensor, size: int = CHUNK) -> Iterator[tuple[Tensor, ...]]:
 def wide(tensor: Tensor) -> Tensor:
     """`tensor` in a type that squares can be summed in: float32 for the half precisions."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
-
-
-def square(tensor: Tensor) -> Tensor:
-    """The sum of squares of a one-dimensional chunk."""
-    tensor = wide(tensor)
-    return torch.dot(tensor, tensor)
 
 
 def total(parts: Iterable[Part]) -> float:
@@ -81,25 +93,66 @@ def total(parts: Iterable[Part]) -> float:
 
 def norm(tensors: Iterable[Tensor]) -> float:
     """The Frobenius norm of all `tensors` together; 0 of none."""
-    return total(_squares((tensor, chunks(flat(tensor))) for tensor in tensors)) ** 0.5
+    return total(part for tensor in tensors for part in squares(tensor)) ** 0.5
+
+
+def squares(tensor: Tensor) -> Iterator[Part]:
+    """||tensor||^2, chunk by chunk."""
+    own, over = flat(tensor), shards(tensor)
+    for (chunk,) in chunks(own, size=chunk_size(own)):
+        yield _square(chunk, over)
+
+
+class Room:
+    """Memory for flat copies, kept and written over: fresh memory costs more than copying."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def __reduce__(self) -> tuple[type["Room"], tuple[()]]:
+        return Room, ()  # What is in it is of no use to a copy.
+
+    def copies(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Part]]:
+        """Flat copies of this process's shares, good until the next call, and their squares."""
+        shares = [flat(tensor) for tensor in tensors]
+        rooms = self._rooms(shares)
+        made, parts = [], []
+        for tensor, own in zip(tensors, shares, strict=True):
+            key = (own.device, own.dtype)
+            copy, rooms[key] = rooms[key][: len(own)], rooms[key][len(own) :]
+            for new, old in chunks(copy, own, size=chunk_size(own)):
+                parts.append(_square(new.copy_(old), shards(tensor)))
+            made.append(copy)
+        return made, parts
+
+    def _rooms(self, shares: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        sizes: dict[tuple[torch.device, torch.dtype], int] = {}
+        for own in shares:
+            key = (own.device, own.dtype)
+            sizes[key] = sizes.get(key, 0) + len(own)
+        for (device, dtype), size in sizes.items():
+            if len(self._made.get((device, dtype), ())) < size:
+                self._made.pop((device, dtype), None)  # First free what is too small.
+                self._made[device, dtype] = torch.empty(size, device=device, dtype=dtype)
+        return {key: self._made[key] for key in sizes}
 
 
 def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
     """||after - before|| of all tensors together; `before` are flat copies of the local shards."""
     pairs = zip(before, after, strict=True)
-    return total(_squares((new, _differences(old, flat(new))) for old, new in pairs)) ** 0.5
+    return total(part for old, new in pairs for part in _differences(old, new)) ** 0.5
 
 
-def _differences(before: Tensor, after: Tensor) -> Iterator[tuple[Tensor]]:
-    for old, new in chunks(before, after):
-        yield (wide(new) - wide(old),)
+def _differences(before: Tensor, after: Tensor) -> Iterator[Part]:
+    own, over, size = flat(after), shards(after), chunk_size(before)
+    buffer = wide(before[:size]).clone()
+    for old, new in chunks(before, own, size=size):
+        yield _square(torch.sub(wide(new), wide(old), out=buffer[: len(old)]), over)
 
 
-def _squares(tensors: Iterable[tuple[Tensor, Iterable[tuple[Tensor, ...]]]]) -> Iterator[Part]:
-    for tensor, pieces in tensors:
-        over = shards(tensor)
-        for (piece,) in pieces:
-            yield Part(square(piece), over=over)
+def _square(chunk: Tensor, over: Shards) -> Part:
+    chunk = wide(chunk)
+    return Part(torch.dot(chunk, chunk), over=over)
 
 
 def _bucket(parts: Sequence[Part]) -> float:
