@@ -206,8 +206,11 @@ class EqualStep(Optimizer):
         own = plain.pop(KEY, None)
         if own is not None:
             if (own["tau"] is None) != (self.tau is None):
-                msg = "tau of the optimizer state"
-                raise BadInputError(msg, value=own["tau"], expected=f"like {self.tau}")
+                msg = "optimizer state"
+                kinds = {True: "of a run that only measured", False: "of equal steps"}
+                raise BadInputError(
+                    msg, value=kinds[own["tau"] is None], expected=f"one {kinds[self.tau is None]}"
+                )
             self.tau, self._sample, self._seed = own["tau"], own["sample"], own["seed"]
         self.optimizer.load_state_dict(plain)
 
@@ -360,7 +363,7 @@ def _layout(
         msg = "layer groups"
         raise BadInputError(
             msg,
-            value=f"{len(places)} of the optimizer's parameters are in none",
+            value=f"{len(places)} parameters of the optimizer are in none",
             expected="each parameter in one group",
         )
     return layout
