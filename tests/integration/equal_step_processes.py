@@ -21,9 +21,9 @@ STEPS = 5
 
 def network():
     torch.manual_seed(0)
-    # Uneven on purpose: 7 rows and 1 row cannot be halved.
+    # Uneven on purpose: 1201, 7 and 1 rows cannot be halved.
     return nn.Sequential(
-        nn.Linear(300, 257), nn.Tanh(), nn.LayerNorm(257), nn.Linear(257, 7), nn.Linear(7, 1)
+        nn.Linear(1024, 1201), nn.Tanh(), nn.LayerNorm(1201), nn.Linear(1201, 7), nn.Linear(7, 1)
     )
 
 
@@ -43,10 +43,10 @@ def train(how, method):
     spread = spread_out(model, how)
     groups = {str(i): list(layer.parameters()) for i, layer in enumerate(model)}
     inner = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    optimizer = EqualStep(inner, groups, 1e-2, method=method, sample=8192)
+    optimizer = EqualStep(inner, groups, 1e-2, method=method, sample=400_000)
     data = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
-        rows = torch.randn(8, 300, generator=data)
+        rows = torch.randn(8, 1024, generator=data)
         mine = rows[distributed.rank() :: distributed.world_size()]
         spread(mine).square().mean().backward()
         optimizer.step()
