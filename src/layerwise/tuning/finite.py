@@ -72,7 +72,7 @@ def _is_bad_above(model: nn.Module, groups: Sequence[LayerGroup]) -> bool:
 
 @contextmanager
 def first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Callable[[], str]]:
-    """Inside, blocks are watched; gives the first group with a weight or output not finite.
+    """Inside, blocks are watched; gives the first group with a weight or output not finite, or "".
 
     Where weights are not finite, theirs is the fault, whatever was computed first.
     """
@@ -89,7 +89,7 @@ def first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Callab
         if g.row is not None
     ]
     try:
-        yield lambda: bad[0] if bad else REST
+        yield lambda: bad[0] if bad else ""
     finally:
         for handle in handles:
             handle.remove()

@@ -22,7 +22,7 @@ class LayerGroup:
         name: The block's qualified name, or ``rest``.
         row: The block's position among the blocks of all stacks; None for the rest.
         parameters: Qualified names; a tied weight is in one group, once.
-        above: Those of the rest that make no block's input: final norm and head.
+        above: Those of the rest that lie over every block: final norm and head.
     """
 
     name: str
@@ -45,8 +45,16 @@ def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup,
         for row, ref in enumerate(all_refs(stacks))
     )
     rest = members.get(None, ())
-    above = _names([role for role in rest if not role.embeds])
-    return (*blocks, LayerGroup(REST, None, _names(rest), above))
+    beneath = _beneath(stacks)
+    above = [r for r in rest if not (r.embeds or r.name.startswith(beneath))]
+    return (*blocks, LayerGroup(REST, None, _names(rest), _names(above)))
+
+
+def _beneath(stacks: Sequence[Stack]) -> tuple[str, ...]:
+    """Where an encoder lies, whose final norm is beneath its decoder."""
+    sides = {stack.side for stack in stacks}
+    encoders = (s.name.rpartition(".")[0] for s in stacks if s.side == "encoder")
+    return tuple(f"{name}." for name in encoders) if len(sides) > 1 else ()
 
 
 def _names(roles: Sequence[ParameterRole]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Trainer's. What is ours is here: the loss, evaluation on it, checkpoints that ar
 architecture, and a stop at the first number that is not finite.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from layerwise.seeds import derive
 from layerwise.shapes import Tensor
 from layerwise.tuning.checkpoints import Checkpoints
 from layerwise.tuning.finite import first_bad, gradient_fault, group_norms, refuse
-from layerwise.tuning.groups import LayerGroup
+from layerwise.tuning.groups import REST, LayerGroup
 from layerwise.tuning.order import Forward, Forwards
 from layerwise.tuning.writing import write_model
 
@@ -63,6 +64,8 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         self._seed, self._checkpoints = seed, checkpoints
         #: What was not finite in the step so far, and in which layer group.
         self._fault: tuple[str, str] | None = None
+        #: The forwards of the step so far.
+        self._forwards: list[Forward] = []
         #: Each layer group's gradient norm before the last step, before clipping.
         self.group_norms: Mapping[str, float] = {}
 
@@ -71,8 +74,10 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         forward: Forward = inputs["forward"].to(self.args.device)
         with self._drawn("dropout", forward):
             loss = self._losses(model, forward).mean()
-        if not bool(loss.detach().isfinite()):
-            self._blame(f"loss ({float(loss)})", forward)
+        self._forwards.append(forward)
+        value = loss.detach().item()
+        if not math.isfinite(value):
+            self._fault = self._fault or (f"loss ({value})", self._source(forward) or REST)
         return loss
 
     @contextmanager
@@ -96,13 +101,13 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
     def _inner(self, model: Any) -> Any:
         return self.accelerator.unwrap_model(model, keep_torch_compile=True)
 
-    def _blame(self, what: str, forward: Forward, *, purpose: str = "dropout") -> None:
-        """Note which layer group makes the loss of `forward` what it is."""
+    def _source(self, forward: Forward, *, purpose: str = "dropout") -> str:
+        """The layer group in which `forward` first gives what is not finite; empty if in none."""
         model = self._inner(self.model)
         with first_bad(model, self._layer_groups) as group, torch.no_grad():
             with self._drawn(purpose, forward):
                 self._objective.losses(model, forward.batch)
-            self._fault = self._fault or (what, group())
+            return group()
 
     def training_step(self, *args: Any, **options: Any) -> Tensor:
         """The loss of one forward, its gradient added to what is there.
@@ -113,13 +118,20 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         """
         loss: Tensor = super().training_step(*args, **options)
         if self.accelerator.sync_gradients:
-            self.group_norms = group_norms(self.model, self._layer_groups)
-            group = gradient_fault(self.model, self._layer_groups, self.group_norms)
-            self._fault = self._fault or (("gradient", group) if group else None)
-            self._stop_at_fault(self.state.global_step + 1)
+            self._look_at_gradients()
+            self._forwards.clear()
             if self._checkpoints:
                 self._checkpoints.settle()
         return loss
+
+    def _look_at_gradients(self) -> None:
+        self.group_norms = group_norms(self.model, self._layer_groups)
+        highest = gradient_fault(self.model, self._layer_groups, self.group_norms)
+        if highest and not self._fault:
+            # What went wrong forwards, where no loss looks, tells more than what it did backwards.
+            sources = filter(None, map(self._source, self._forwards))
+            self._fault = "gradient", next(sources, highest)
+        self._stop_at_fault(self.state.global_step + 1)
 
     def _stop_at_fault(self, step: int) -> None:
         for fault in distributed.all_gather(self._fault):
@@ -151,7 +163,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         with self._drawn("evaluation", forward):
             losses = self._objective.losses(self._inner(self.model), forward.batch)
         if not bool(losses.isfinite().all()):
-            self._blame("evaluation loss", forward, purpose="evaluation")
+            self._fault = "evaluation loss", self._source(forward, purpose="evaluation") or REST
         return losses.detach().float().cpu()
 
     def floating_point_ops(self, inputs: Inputs) -> int:

@@ -1,0 +1,219 @@
+"""What comes with Trainer is right here too: accumulation, precision, checkpointing, evaluation."""
+
+import json
+
+import pytest
+import torch
+
+from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.objectives import resolve
+from layerwise.tuning.run import Keep, fine_tune
+
+RATE = {"learning_rate": 1e-2}
+
+
+@pytest.mark.parametrize("condition", ["standard", "equal-step"])
+def test_accumulated_batches_are_one_large_one(tuning, condition):
+    """No dropout and no masks drawn by the forward: only the order of sums differs."""
+    tau = {"tau": 1e-2} if condition == "equal-step" else {}
+    one = tuning.tune("llama", condition=condition, batch_size=8, **RATE, **tau)
+    four = tuning.tune("llama", condition=condition, batch_size=2, accumulation=4, **RATE, **tau)
+    assert tuning.furthest(tuning.weights(one), tuning.weights(four)) < 1e-4
+    assert one.record.outcome.loss == pytest.approx(four.record.outcome.loss, rel=1e-5)
+    assert one.record.outcome.examples == four.record.outcome.examples == 24
+    assert one.record.outcome.epochs == 1.0
+
+
+def test_a_single_batch_of_the_four_is_not_the_whole(tuning):
+    """The comparison above could see a forward that was lost."""
+    one = tuning.tune("llama", batch_size=8, **RATE)
+    part = tuning.tune("llama", batch_size=2, accumulation=3, **RATE)
+    assert tuning.furthest(tuning.weights(one), tuning.weights(part)) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "encoder", "t5"])
+def test_gradient_checkpointing_changes_no_weight(tuning, name):
+    """Dropout, where there is some, is drawn again as it was."""
+    kept, again = (
+        tuning.weights(tuning.tune(name, gradient_checkpointing=on, **RATE)) for on in (False, True)
+    )
+    assert tuning.furthest(kept, again) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["llama", "encoder"])
+@pytest.mark.parametrize("condition", ["standard", "equal-step", "lora"])
+def test_bfloat16_is_near_float32(tuning, name, condition):
+    wide = tuning.tune(name, condition=condition, eval_examples=4)
+    narrow = tuning.tune(name, condition=condition, eval_examples=4, bf16=True)
+    first, second = wide.record.outcome, narrow.record.outcome
+    assert second.first_loss == pytest.approx(first.first_loss, rel=0.02)
+    assert second.eval_loss == pytest.approx(first.eval_loss, rel=0.02)
+    assert second.first_loss != first.first_loss
+    assert {p.dtype for p in narrow.loaded.model.parameters()} == {torch.float32}
+
+
+def test_one_run_s_precision_is_not_the_next_one_s(tuning):
+    before = tuning.weights(tuning.tune("llama"))
+    tuning.tune("llama", bf16=True)
+    assert tuning.same(tuning.weights(tuning.tune("llama")), before)
+
+
+def test_weights_in_half_precision_say_what_was_stored(tuning):
+    loaded = tuning.loaded("llama")
+    loaded.model.to(torch.bfloat16)
+    tuned = tuning.tune(loaded, condition="equal-step", tau=1e-5)
+    for entry in tuned.log:
+        assert list(entry["step_ratio"].values()) == pytest.approx([1e-5] * 3, rel=1e-3)
+        assert entry["stored_ratio"].keys() == entry["step_ratio"].keys()
+    assert any(s < 0.9e-5 for e in tuned.log for s in e["stored_ratio"].values())
+
+
+# --- Evaluation -------------------------------------------------------------------------------
+
+
+def slow_loss(loaded, data):
+    """The mean loss of each text by itself."""
+    objective = resolve("auto", loaded=loaded, data=data)
+    batches = objective.batches_for(loaded, data, batch_size=1, max_length=16, seed=0)
+    with torch.no_grad():
+        losses = [objective.losses(loaded.model.eval(), b).item() for b in batches.batches]
+    return sum(losses) / len(losses)
+
+
+def test_evaluation_is_the_mean_loss_of_what_is_held_out(tuning):
+    from layerwise.tuning.order import held_out
+
+    loaded = tuning.loaded("llama")
+    _, held = held_out(tuning.data(), examples=7, seed=0)
+    before = slow_loss(loaded, held)
+    tuned = tuning.tune(loaded, eval_examples=7, eval_every=2, steps=5, **RATE)
+    lines = [(e["step"], e["eval_loss"]) for e in tuned.log if "eval_loss" in e]
+    assert [step for step, _ in lines] == [0, 2, 4, 5]
+    assert tuned.record.outcome.first_eval_loss == lines[0][1] == pytest.approx(before, rel=1e-5)
+    after = slow_loss(tuned.loaded, held)
+    assert tuned.record.outcome.eval_loss == lines[-1][1] == pytest.approx(after, rel=1e-5)
+    assert tuned.record.data.examples == 24
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_evaluating_changes_no_weight(tuning, every):
+    options = {"eval_examples": 6, "steps": 4}
+    plain = tuning.tune("encoder", eval_every=2, **options)
+    other = tuning.tune("encoder", eval_every=every, **options)
+    assert tuning.same(tuning.weights(plain), tuning.weights(other))
+
+
+def test_a_loss_with_dropout_is_evaluated_the_same_each_time(tuning):
+    """With a rate that moves nothing, SimCSE on the held-out texts stays what it is."""
+    tuned = tuning.tune("encoder", eval_examples=6, eval_every=1, learning_rate=1e-30)
+    losses = {e["eval_loss"] for e in tuned.log if "eval_loss" in e}
+    assert len(losses) == 1
+
+
+def test_without_held_out_texts_nothing_is_evaluated(tuning):
+    outcome = tuning.tune("llama", eval_every=1).record.outcome
+    assert (outcome.eval_loss, outcome.first_eval_loss) == (None, None)
+
+
+# --- The log ----------------------------------------------------------------------------------
+
+
+def test_each_step_is_heard_and_written(tuning, tmp_path):
+    heard = []
+    tuned = tuning.tune("llama", folder=tmp_path, on_step=heard.append, steps=5, eval_examples=4)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == heard == [dict(entry) for entry in tuned.log]
+    steps = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4, 5]
+    groups = ["model.layers.0", "model.layers.1", "rest"]
+    for line in steps:
+        assert set(line) == {
+            "step", "loss", "learning_rate", "grad_norm", "seconds", "grad_norms", "step_ratio",
+        }  # fmt: skip
+        assert list(line["grad_norms"]) == list(line["step_ratio"]) == groups
+        whole = sum(norm**2 for norm in line["grad_norms"].values()) ** 0.5
+        assert line["grad_norm"] == pytest.approx(whole, rel=1e-5)
+        assert line["learning_rate"] == 2e-5
+
+
+def test_lines_may_be_further_apart(tuning):
+    tuned = tuning.tune("llama", steps=8, log_every=3)
+    assert [e["step"] for e in tuned.log] == [1, 3, 6]
+    assert all(e["step_ratio"] for e in tuned.log)
+    every = tuning.tune("llama", steps=8)
+    assert tuning.same(tuning.weights(tuned), tuning.weights(every))
+    losses = [e["loss"] for e in every.log]
+    assert tuned.log[1]["loss"] == pytest.approx(sum(losses[1:3]) / 2, rel=1e-5)
+
+
+def test_step_ratios_are_those_of_the_weights(tuning):
+    """One step on a copy, by the definition."""
+    loaded = tuning.loaded("llama")
+    before = {n: p.detach().double() for n, p in loaded.model.named_parameters()}
+    tuned = tuning.tune(loaded, steps=1, **RATE)
+    after = {n: p.detach().double() for n, p in loaded.model.named_parameters()}
+    for group, ratio in tuned.log[0]["step_ratio"].items():
+        names = [n for n in before if _in(n, group)]
+        moved = sum(float((after[n] - before[n]).square().sum()) for n in names) ** 0.5
+        size = sum(float(before[n].square().sum()) for n in names) ** 0.5
+        assert ratio == pytest.approx(moved / size, rel=5e-3)
+
+
+def _in(name, group):
+    return name.startswith(f"{group}.") if group != "rest" else ".layers." not in name
+
+
+def test_under_lora_it_is_the_product_s_against_the_base(tuning):
+    tuned = tuning.tune("llama", condition="lora", steps=1, learning_rate=1e-2)
+    model = tuned.loaded.model
+    for group, ratio in tuned.log[0]["step_ratio"].items():
+        layers = [
+            m
+            for n, m in model.named_modules()
+            if n.startswith(f"{group}.") and hasattr(m, "lora_A")
+        ]
+        moved = sum(
+            float(m.get_delta_weight("default").detach().double().square().sum()) for m in layers
+        )
+        size = sum(float(m.base_layer.weight.detach().double().square().sum()) for m in layers)
+        assert ratio == pytest.approx((moved / size) ** 0.5, rel=1e-4)
+    assert list(tuned.log[0]["step_ratio"]) == [g.name for g in tuned.record.groups[:-1]]
+
+
+# --- Trackers ---------------------------------------------------------------------------------
+
+
+def test_tensorboard_gets_the_loss(tuning, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tuned = tuning.tune("llama", folder=tmp_path, track="tensorboard", save_every=2)
+    (events,) = tmp_path.rglob("events.out.tfevents*")
+    found = EventAccumulator(str(events.parent))
+    found.Reload()
+    losses = [e.value for e in found.Scalars("train/loss")]
+    assert losses == pytest.approx([e["loss"] for e in tuned.log])
+    assert "checkpoints" not in events.parts
+
+
+def test_a_tracker_that_is_unknown_or_not_installed_is_refused(tuning):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown tracker: 'tensorbord'.*did you mean 'tensorboard'"
+    ):
+        tuning.tune("llama", track="tensorbord")
+    from importlib.util import find_spec
+
+    absent = [name for name in ("trackio", "wandb") if find_spec(name) is None]
+    if not absent:
+        pytest.skip("every tracker is installed")
+    with pytest.raises(BadInputError, match=r"tracker that is not installed.*layerwise\[track\]"):
+        tuning.tune("llama", track=absent[0])
+
+
+def test_an_unknown_condition_is_refused(tuning):
+    loaded, data = tuning.loaded("llama"), tuning.data()
+    objective = resolve("auto", loaded=loaded, data=data)
+    with pytest.raises(
+        UnknownNameError, match=r"unknown condition: 'standart'.*did you mean 'standard'"
+    ):
+        fine_tune(loaded, data, objective, condition="standart", keep=Keep())
