@@ -45,7 +45,7 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         readout: Which tensor stands for a depth in the record's own fields: ``hf``, ``residual``
             or ``normed``. All three are in its `readouts`.
         stack: The stack of blocks to follow; the last that reads text where None.
-        examples: How many probes to draw from a source that `probes` names; None takes all.
+        examples: The most probes to draw from a source that `probes` names; None takes all.
         seed: Fixes that draw, the bootstrap and the split halves.
         batch_size: Probes in a forward; changes time and memory, not what is measured.
         max_length: Tokens that a probe is cut at.

@@ -94,7 +94,7 @@ def as_probes(
 
     Args:
         given: What the user gave.
-        examples: How many to draw from a source that is named; None takes all.
+        examples: The most to draw from a source that is named; None takes all.
         seed: Fixes the draw.
 
     Raises:
@@ -102,7 +102,9 @@ def as_probes(
     """
     if given is None:
         return probes_of(shipped(), source="probes")
-    found = read(given, examples=examples, seed=seed) if isinstance(given, str) else given
+    found = read(given) if isinstance(given, str) else given
+    if isinstance(given, str) and examples is not None and len(found) > examples:
+        found = read(given, examples=examples, seed=seed)
     if isinstance(found, TextData):
         texts = [example.text for example in found.examples]
         return probes_of(texts, source=found.source, notes=found.notes)

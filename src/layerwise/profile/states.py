@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,8 @@ from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, LayerwiseError, ModelError, UnknownNameError
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import final_norm, owner, position_limit
-from layerwise.models.stack import Stack
-from layerwise.objectives.forward import accepted, body
+from layerwise.models.stack import Stack, find_stacks
+from layerwise.objectives.forward import accepted, body, without_adapter
 from layerwise.objectives.seq2seq import decoder_start
 from layerwise.profile.record import Readout
 from layerwise.progress import Progress, silent
@@ -179,6 +179,7 @@ def observe(
         ModelError: The stack does not run on text.
         LayerwiseError: The device ran out of memory.
     """
+    loaded = _unwrapped(loaded)
     followed = _followed(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
     pool = _Pool(final_norm(loaded.model, followed))
@@ -196,6 +197,8 @@ def observe(
         msg = "out of memory"
         raise LayerwiseError(msg, hint="a smaller --batch-size or --max-length") from error
     back = np.argsort(order)
+    if _has_encoder(loaded):
+        notes.append("the decoder reads each probe too, shifted right after its start token")
     return States(
         model=model_info(loaded),
         stack=followed.name,
@@ -203,6 +206,14 @@ def observe(
         pooled={name: np.concatenate(part, axis=1)[:, back] for name, part in parts.items()},
         notes=(*loaded.notes, *notes),
     )
+
+
+def _unwrapped(loaded: LoadedModel) -> LoadedModel:
+    """The model inside an adapter's wrapper, adapters and all, with the base's own names."""
+    inner = without_adapter(loaded.model)
+    if inner is loaded.model:
+        return loaded
+    return replace(loaded, model=inner, stacks=find_stacks(inner))
 
 
 def _followed(loaded: LoadedModel, name: str | None) -> Stack:
@@ -266,7 +277,7 @@ def _forward(loaded: LoadedModel, group: Sequence[Row], pool: _Pool, stack: Stac
     device = next(inner.parameters()).device
     inputs = input_tensors(group, pad=loaded.tokenizer.pad_token_id)
     pool.start(inputs["attention_mask"].bool().to(device))
-    if any(s.side == "encoder" for s in loaded.stacks):
+    if _has_encoder(loaded):
         inputs |= _decoder_inputs(loaded, inputs["input_ids"], inputs["attention_mask"])
     given = accepted(inner, **inputs, use_cache=False)
     inner(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in given.items()})
@@ -275,6 +286,10 @@ def _forward(loaded: LoadedModel, group: Sequence[Row], pool: _Pool, stack: Stac
         others = ", ".join(s.name for s in loaded.stacks if s is not stack)
         hint = f"--stack {others}" if others else ""
         raise ModelError(msg, value=stack.name, expected="blocks that all run", hint=hint)
+
+
+def _has_encoder(loaded: LoadedModel) -> bool:
+    return any(stack.side == "encoder" for stack in loaded.stacks)
 
 
 def _decoder_inputs(loaded: LoadedModel, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:

@@ -102,6 +102,8 @@ def _fitting(adapter: str, base: str) -> Iterator[None]:
         with warnings.catch_warnings():
             # It sets the flag for transposed weights (GPT-2) by itself, and says so.
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            # It reads an attribute that transformers is renaming.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             yield
     except _UNFIT as error:
         why = f"{type(error).__name__}: {one_line(error, limit=160)}"
