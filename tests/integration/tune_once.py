@@ -1,0 +1,69 @@
+"""Run by tests, also under torchrun: one short run; the first process writes the weights.
+
+What is asked is JSON: `model`, `out` (a folder), `weights` (a file), `options` for the run, and
+`die`, which says where the process kills itself as `kill -9` would.
+"""
+
+import json
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from layerwise import distributed
+from layerwise.tuning import checkpoints
+from layerwise.tuning.trainer import ForwardTrainer
+
+
+def kill_in(owner, name, *, at, after=False):
+    """Have the process killed in the `at`-th call of a function, before or after what it does."""
+    plain, calls = getattr(owner, name), [0]
+
+    def killed(*args, **options):
+        calls[0] += 1
+        found = plain(*args, **options) if after or calls[0] != at else None
+        if calls[0] == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(owner, name, killed)
+
+
+DEATHS = {
+    # Steps are of two forwards; checkpoints come after steps 2, 4 and 6.
+    "before the first checkpoint": lambda: kill_in(ForwardTrainer, "compute_loss", at=2),
+    "in the middle of an accumulation": lambda: kill_in(ForwardTrainer, "compute_loss", at=6),
+    "after the match": lambda: kill_in(ForwardTrainer, "compute_loss", at=12),
+    "after a step": lambda: kill_in(ForwardTrainer, "log", at=5, after=True),
+    "writing a checkpoint": lambda: kill_in(torch, "save", at=4),
+    "sealing a checkpoint": lambda: kill_in(checkpoints, "write_atomic", at=2),
+    "before the last one is dropped": lambda: kill_in(checkpoints.Checkpoints, "settle", at=5),
+    "at the end": lambda: kill_in(ForwardTrainer, "_finalize_training", at=1),
+}
+
+
+def main(model, out, weights, options, die=None):
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
+        assert distributed.world_size() == int(os.environ["WORLD_SIZE"]) > 1
+    torch.set_num_threads(1)
+    tuning = runpy.run_path(str(Path(__file__).parents[1] / "tiny_tuning.py"))
+    if die:
+        DEATHS[die]()
+    made = tuning["tune"](model, folder=Path(out), **options)
+    if distributed.rank() == 0:
+        own = {n: p.detach().contiguous() for n, p in made.loaded.model.named_parameters()}
+        save_file(own, weights)
+        said = {"tau": made.record.tau, "outcome": vars(made.record.outcome), "log": made.log}
+        Path(weights).with_suffix(".json").write_text(json.dumps(said))
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(**json.loads(globals().get("asked") or sys.argv[1]))
