@@ -84,7 +84,7 @@ def first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Callab
     ]
     named = dict(model.named_modules())
     handles = [
-        named[g.name].register_forward_hook(_watch(g.name, bad), with_kwargs=True)
+        named[g.module].register_forward_hook(_watch(g.name, bad), with_kwargs=True)
         for g in groups
         if g.row is not None
     ]

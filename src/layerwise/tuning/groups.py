@@ -7,6 +7,7 @@ from torch import nn
 
 from layerwise.models.roles import ParameterRole, roles
 from layerwise.models.stack import Stack, all_refs
+from layerwise.tuning.adapters import base_of
 
 __all__ = ["REST", "LayerGroup", "layer_groups"]
 
@@ -19,35 +20,45 @@ class LayerGroup:
     """Parameters that are taken together.
 
     Attributes:
-        name: The block's qualified name, or ``rest``.
+        name: The block's qualified name in the model without adapters, or ``rest``.
         row: The block's position among the blocks of all stacks; None for the rest.
         parameters: Qualified names; a tied weight is in one group, once.
+        module: The block's qualified name in the model as it is; empty for the rest.
         above: Those of the rest that lie over every block: final norm and head.
     """
 
     name: str
     row: int | None
     parameters: tuple[str, ...]
+    module: str = ""
     above: tuple[str, ...] = ()
 
 
 def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup, ...]:
     """A group for each block, from the input to the output, and the rest last.
 
-    Together they hold every parameter of `model` once. A group
-    may be empty: a block without parameters, or a model that is nothing but blocks.
+    Together they hold every parameter of `model` once. A group may be empty: a block without
+    parameters, or a model that is nothing but blocks.
     """
     members: dict[int | None, list[ParameterRole]] = {}
     for role in roles(model, stacks):
         members.setdefault(role.row, []).append(role)
+    wrapped = _prefix(model)
     blocks = (
-        LayerGroup(ref.name, row, _names(members.get(row, ())))
+        LayerGroup(ref.name.removeprefix(wrapped), row, _names(members.get(row, ())), ref.name)
         for row, ref in enumerate(all_refs(stacks))
     )
     rest = members.get(None, ())
     beneath = _beneath(stacks)
     above = [r for r in rest if not (r.embeds or r.name.startswith(beneath))]
-    return (*blocks, LayerGroup(REST, None, _names(rest), _names(above)))
+    return (*blocks, LayerGroup(REST, None, _names(rest), above=_names(above)))
+
+
+def _prefix(model: nn.Module) -> str:
+    """What an adapter's wrapper puts before the names of the model that it holds."""
+    base = base_of(model)
+    name = next(name for name, module in model.named_modules() if module is base)
+    return f"{name}." if name else ""
 
 
 def _beneath(stacks: Sequence[Stack]) -> tuple[str, ...]:
