@@ -29,6 +29,9 @@ RUN = 64
 WHOLE = 1 << 15
 """Tensors up to this size are read whole: a norm's gains are unlike a matrix's entries."""
 
+SMALL = 1 << 13
+"""Tensors up to this size are joined before anything is done to them."""
+
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73)
 
 Group = Mapping[str, Any]
@@ -171,66 +174,93 @@ class _Buffers:
         return first, second
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """Tensors that are gone through together: one large one, or many small ones joined.
+
+    Attributes:
+        tensors: W, gradient and both moments, flat; W alone where there is no gradient.
+        entries: How many they are in all processes.
+        rate: The learning rate.
+        factors: What the direction is made with.
+        over: The processes that share them.
+    """
+
+    tensors: Sequence[Tensor]
+    entries: int
+    rate: float
+    factors: _Factors
+    over: Shards
+
+
 @torch.inference_mode()
 def _foreseen(optimizer: Optimizer, groups: Sequence[Group], sample: Sample) -> Foreseen:
     weights, updates, buffers = _Sum(), _Sum(), _Buffers()
     for group in groups:
-        for parameter in group["params"]:
-            state = optimizer.state.get(parameter, {})
-            thinned = sample if parameter.numel() > WHOLE else Sample()
-            _add(weights, updates, (parameter, state, group), thinned, buffers)
+        for unit in _units(optimizer, group):
+            if sample.step > 1 and unit.entries > WHOLE:
+                _add_sampled(weights, updates, unit, sample, buffers)
+            else:
+                _add_whole(weights, updates, unit, buffers)
     (weight, error), (update, other) = weights.result(), updates.result()
     return Foreseen(weight, update, math.hypot(error, other))
 
 
-def _add(
-    weights: _Sum,
-    updates: _Sum,
-    subject: tuple[Tensor, Mapping[str, Tensor], Group],
-    sample: Sample,
-    buffers: _Buffers,
-) -> None:
-    """Add one tensor's ||W||^2 and ||dW||^2: this process's share of them."""
-    parameter, state, group = subject
-    factors = _Factors.of(group, float(state.get("step", 0.0)) + 1)
-    rate, over = float(group["lr"]), norms.shards(parameter)
-    for scale, weight, *rest in _chunks(_tensors(parameter, state), sample):
-        above, below = buffers.like(weight)
-        if rest:
-            factor = scale * (rate * _direction(factors, (weight, *rest), above, below)) ** 2
-        if weight.dim() == 1:
-            weights.add(weight, scale, over)
-            if rest:
-                updates.add(above, factor, over)
+def _units(optimizer: Optimizer, group: Group) -> Iterator[_Unit]:
+    rate = float(group["lr"])
+    alike: dict[tuple[Any, ...], list[list[Tensor]]] = {}
+    for parameter in group["params"]:
+        state = optimizer.state.get(parameter, {})
+        step, over = float(state.get("step", 0.0)) + 1, norms.shards(parameter)
+        tensors = _tensors(parameter, state)
+        if parameter.numel() > SMALL:
+            yield _Unit(tensors, parameter.numel(), rate, _Factors.of(group, step), over)
         else:
-            weights.add_runs(torch.mul(weight, weight, out=below), scale, over)
-            if rest:
-                updates.add_runs(above.square_(), factor, over)
+            kind = (len(tensors), tensors[0].dtype, tensors[0].device)
+            alike.setdefault((step, over, kind), []).append(tensors)
+    for (step, over, _), members in alike.items():
+        joined = [torch.cat(same) for same in zip(*members, strict=True)]
+        yield _Unit(joined, 0, rate, _Factors.of(group, step), over)
 
 
 def _tensors(parameter: Tensor, state: Mapping[str, Tensor]) -> list[Tensor]:
-    """W, gradient and both moments, flat; W alone where there is no gradient."""
     if parameter.grad is None:
         return [norms.flat(parameter)]
     gradient = norms.flat(parameter.grad)
-    zero = torch.zeros((), dtype=gradient.dtype, device=gradient.device).expand_as(gradient)
-    moments = [norms.flat(state[name]) for name in ("exp_avg", "exp_avg_sq") if state]
-    return [norms.flat(parameter), gradient, *(moments or (zero, zero))]
+    if "exp_avg" in state:
+        moments = [norms.flat(state["exp_avg"]), norms.flat(state["exp_avg_sq"])]
+    else:
+        moments = [gradient.new_zeros(()).expand_as(gradient)] * 2
+    return [norms.flat(parameter), gradient, *moments]
 
 
-def _chunks(tensors: Sequence[Tensor], sample: Sample) -> Iterator[tuple[Any, ...]]:
-    """(what a chunk counts, its part of each tensor): in one dimension, or (runs, RUN)."""
-    size = norms.chunk_size(tensors[0])
-    if sample.step > 1:
-        period, start = RUN * sample.step, RUN * sample.first
-        whole = len(tensors[0]) // period * period
-        sampled = [t[:whole].view(-1, period)[:, start : start + RUN] for t in tensors]
-        for chunk in norms.chunks(*sampled, size=size // RUN):
-            yield (float(sample.step), *map(norms.wide, chunk))
-        # What does not fill a period is read whole.
-        tensors = [t[whole:] for t in tensors]
-    for chunk in norms.chunks(*tensors, size=size):
-        yield (1.0, *map(norms.wide, chunk))
+def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, buffers: _Buffers) -> None:
+    """Add this process's share of ||W||^2 and ||dW||^2, every entry of it."""
+    for chunk in norms.chunks(*unit.tensors, size=norms.chunk_size(unit.tensors[0])):
+        weight, *rest = map(norms.wide, chunk)
+        weights.add(weight, 1.0, unit.over)
+        if rest:
+            above, below = buffers.like(weight)
+            size = _direction(unit.factors, (weight, *rest), above, below)
+            updates.add(above, (unit.rate * size) ** 2, unit.over)
+
+
+def _add_sampled(
+    weights: _Sum, updates: _Sum, unit: _Unit, sample: Sample, buffers: _Buffers
+) -> None:
+    """Add what a sample of this process's share makes of ||W||^2 and ||dW||^2."""
+    entries, period, start = len(unit.tensors[0]), RUN * sample.step, RUN * sample.first
+    rows = entries // period
+    runs = [t[: rows * period].view(rows, period)[:, start : start + RUN] for t in unit.tensors]
+    # What does not fill a period is never read, and counts as if it were like the rest.
+    scale = entries / (rows * RUN) if rows else 0.0
+    for chunk in norms.chunks(*runs, size=norms.chunk_size(runs[0]) // RUN):
+        weight, *rest = map(norms.wide, chunk)
+        above, below = buffers.like(weight)
+        weights.add_runs(torch.mul(weight, weight, out=below), scale, unit.over)
+        if rest:
+            size = _direction(unit.factors, (weight, *rest), above, below)
+            updates.add_runs(above.square_(), scale * (unit.rate * size) ** 2, unit.over)
 
 
 def _direction(factors: _Factors, chunk: tuple[Tensor, ...], above: Tensor, below: Tensor) -> float:

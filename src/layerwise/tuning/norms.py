@@ -66,11 +66,13 @@ def shards(tensor: Tensor) -> Shards:
 
 def chunk_size(tensor: Tensor) -> int:
     """Numbers to work on at a time: few enough for a processor's cache, or to keep a GPU busy."""
-    return 1 << (18 if tensor.device.type == "cpu" else 24)
+    return 1 << (19 if tensor.device.type == "cpu" else 24)
 
 
 def chunks(*tensors: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
     """Equally long tensors, `size` of their rows at a time; one empty chunk of empty tensors."""
+    if len(tensors[0]) <= size:
+        return iter([tensors])
     return zip(*(tensor.split(size) for tensor in tensors), strict=True)
 
 
