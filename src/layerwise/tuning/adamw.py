@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from layerwise.tuning import norms
-from layerwise.tuning.norms import Part, Shards
+from layerwise.tuning.norms import Part, Room, Shards
 
 __all__ = ["Foreseen", "Sample", "foreseen", "obstacle"]
 
@@ -108,7 +108,12 @@ def obstacle(optimizer: Optimizer) -> str:
 
 
 def foreseen(
-    optimizer: Optimizer, groups: Sequence[Group], *, wanted: int | None = None, draw: int = 0
+    optimizer: Optimizer,
+    groups: Sequence[Group],
+    *,
+    wanted: int | None = None,
+    draw: int = 0,
+    room: Room | None = None,
 ) -> Foreseen:
     """The step that AdamW would make on the tensors of `groups`, taken together.
 
@@ -118,17 +123,19 @@ def foreseen(
         wanted: How many entries are read at least, more where they differ so much that the ratio
             would be uncertain; None reads all.
         draw: Where the sample begins.
+        room: What to work in; kept by the caller, it is not asked for anew at every step.
     """
+    room = room or Room()
     parameters = [p for group in groups for p in group["params"]]
     while wanted is not None:
         sample = Sample.of(parameters, wanted, draw)
         if sample.step == 1:
             break
-        found = _foreseen(optimizer, groups, sample)
+        found = _foreseen(optimizer, groups, sample, room)
         if found.error <= TOLERANCE:
             return found
         wanted *= 4
-    return _foreseen(optimizer, groups, Sample())
+    return _foreseen(optimizer, groups, Sample(), room)
 
 
 @dataclass
@@ -159,21 +166,6 @@ class _Sum:
         return square**0.5, variance**0.5 / (2 * square) if square else 0.0
 
 
-class _Buffers:
-    """Room for two chunks, made once for each kind of tensor."""
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
-
-    def like(self, chunk: Tensor) -> tuple[Tensor, Tensor]:
-        """Two tensors to write in, of the shape and type of `chunk`."""
-        key = (chunk.device, chunk.dtype)
-        if key not in self._made or len(self._made[key][0]) < chunk.numel():
-            self._made[key] = chunk.new_empty(chunk.numel()), chunk.new_empty(chunk.numel())
-        first, second = (buffer[: chunk.numel()].view(chunk.shape) for buffer in self._made[key])
-        return first, second
-
-
 @dataclass(frozen=True)
 class _Unit:
     """Tensors that are gone through together: one large one, or many small ones joined.
@@ -194,14 +186,16 @@ class _Unit:
 
 
 @torch.inference_mode()
-def _foreseen(optimizer: Optimizer, groups: Sequence[Group], sample: Sample) -> Foreseen:
-    weights, updates, buffers = _Sum(), _Sum(), _Buffers()
+def _foreseen(
+    optimizer: Optimizer, groups: Sequence[Group], sample: Sample, room: Room
+) -> Foreseen:
+    weights, updates = _Sum(), _Sum()
     for group in groups:
         for unit in _units(optimizer, group):
             if sample.step > 1 and unit.entries > WHOLE:
-                _add_sampled(weights, updates, unit, sample, buffers)
+                _add_sampled(weights, updates, unit, sample, room)
             else:
-                _add_whole(weights, updates, unit, buffers)
+                _add_whole(weights, updates, unit, room)
     (weight, error), (update, other) = weights.result(), updates.result()
     return Foreseen(weight, update, math.hypot(error, other))
 
@@ -234,20 +228,18 @@ def _tensors(parameter: Tensor, state: Mapping[str, Tensor]) -> list[Tensor]:
     return [norms.flat(parameter), gradient, *moments]
 
 
-def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, buffers: _Buffers) -> None:
+def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, room: Room) -> None:
     """Add this process's share of ||W||^2 and ||dW||^2, every entry of it."""
     for chunk in norms.chunks(*unit.tensors, size=norms.chunk_size(unit.tensors[0])):
         weight, *rest = map(norms.wide, chunk)
         weights.add(weight, 1.0, unit.over)
         if rest:
-            above, below = buffers.like(weight)
+            above, below = _like(weight, room)
             size = _direction(unit.factors, (weight, *rest), above, below)
             updates.add(above, (unit.rate * size) ** 2, unit.over)
 
 
-def _add_sampled(
-    weights: _Sum, updates: _Sum, unit: _Unit, sample: Sample, buffers: _Buffers
-) -> None:
+def _add_sampled(weights: _Sum, updates: _Sum, unit: _Unit, sample: Sample, room: Room) -> None:
     """Add what a sample of this process's share makes of ||W||^2 and ||dW||^2."""
     entries, period, start = len(unit.tensors[0]), RUN * sample.step, RUN * sample.first
     rows = entries // period
@@ -256,11 +248,17 @@ def _add_sampled(
     scale = entries / (rows * RUN) if rows else 0.0
     for chunk in norms.chunks(*runs, size=norms.chunk_size(runs[0]) // RUN):
         weight, *rest = map(norms.wide, chunk)
-        above, below = buffers.like(weight)
+        above, below = _like(weight, room)
         weights.add_runs(torch.mul(weight, weight, out=below), scale, unit.over)
         if rest:
             size = _direction(unit.factors, (weight, *rest), above, below)
             updates.add_runs(above.square_(), scale * (unit.rate * size) ** 2, unit.over)
+
+
+def _like(chunk: Tensor, room: Room) -> tuple[Tensor, Tensor]:
+    """Two tensors to write in, of the shape of `chunk`."""
+    size, shape = chunk.numel(), chunk.shape
+    return room.take("above", size, chunk).view(shape), room.take("below", size, chunk).view(shape)
 
 
 def _direction(factors: _Factors, chunk: tuple[Tensor, ...], above: Tensor, below: Tensor) -> float:

@@ -256,7 +256,7 @@ class EqualStep(Optimizer):
         squares += [square for tensor in still for square in norms.squares(tensor)]
         weight = norms.total(squares) ** 0.5
         self._step_only(groups)
-        sizes = _Sizes(weight, norms.change(before, moving))
+        sizes = _Sizes(weight, self._room.change(before, moving))
         scale = sizes.scale(self.tau) if sizes.finite else 0.0
         for old, new in zip(before, moving, strict=True):
             if scale != 1:
@@ -269,7 +269,7 @@ class EqualStep(Optimizer):
         """AdamW: work out the size of the step, set the rate, make it."""
         wanted = self._sample if self.method == "sampled" else None
         draw = self._draw(name, groups) if wanted else 0
-        found = adamw.foreseen(self.optimizer, groups, wanted=wanted, draw=draw)
+        found = adamw.foreseen(self.optimizer, groups, wanted=wanted, draw=draw, room=self._room)
         sizes = _Sizes(found.weight, found.update)
         sizes.check(name)
         for group in groups:
@@ -282,7 +282,7 @@ class EqualStep(Optimizer):
     def _stored(self, before: Sequence[Tensor], moving: Sequence[Tensor]) -> float | None:
         if not (self.measuring and _coarse(moving)):
             return None
-        return norms.change(before, moving)
+        return self._room.change(before, moving)
 
     def _draw(self, name: str, groups: Sequence[ParamGroup]) -> int:
         """Where this step's sample lies: elsewhere each step, and the same after a resume."""

@@ -16,7 +16,6 @@ __all__ = [
     "Part",
     "Room",
     "Shards",
-    "change",
     "chunk_size",
     "chunks",
     "flat",
@@ -52,8 +51,8 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def flat(tensor: Tensor) -> Tensor:
-    """`local(tensor)` in one dimension; a view, except of a tensor with gaps or turned strides."""
-    return local(tensor).reshape(-1)
+    """What this process holds of `tensor`, in one dimension: a view wherever there can be one."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).reshape(-1)
 
 
 def shards(tensor: Tensor) -> Shards:
@@ -66,7 +65,7 @@ def shards(tensor: Tensor) -> Shards:
 
 def chunk_size(tensor: Tensor) -> int:
     """Numbers to work on at a time: few enough for a processor's cache, or to keep a GPU busy."""
-    return 1 << (19 if tensor.device.type == "cpu" else 24)
+    return 1 << (18 if tensor.device.type == "cpu" else 24)
 
 
 def chunks(*tensors: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
@@ -106,50 +105,53 @@ def squares(tensor: Tensor) -> Iterator[Part]:
 
 
 class Room:
-    """Memory for flat copies, kept and written over: fresh memory costs more than copying."""
+    """Memory that is kept and written over: asking for it anew costs more than filling it."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._made: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
     def __reduce__(self) -> tuple[type["Room"], tuple[()]]:
         return Room, ()  # What is in it is of no use to a copy.
 
+    def take(self, purpose: str, size: int, like: Tensor) -> Tensor:
+        """`size` numbers to write in, of the type of `like`: the same for the same purpose."""
+        key = (purpose, like.device, like.dtype)
+        if key not in self._made or len(self._made[key]) < size:
+            self._made.pop(key, None)  # First give back what is too small.
+            self._made[key] = like.new_empty(size)
+        return self._made[key][:size]
+
     def copies(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Part]]:
         """Flat copies of this process's shares, good until the next call, and their squares."""
         shares = [flat(tensor) for tensor in tensors]
-        rooms = self._rooms(shares)
+        kinds = {(own.device, own.dtype): own for own in shares}
+        rooms = {
+            kind: self.take("copies", sum(len(x) for x in shares if _kind(x) == kind), own)
+            for kind, own in kinds.items()
+        }
         made, parts = [], []
         for tensor, own in zip(tensors, shares, strict=True):
-            key = (own.device, own.dtype)
-            copy, rooms[key] = rooms[key][: len(own)], rooms[key][len(own) :]
+            room = rooms[_kind(own)]
+            copy, rooms[_kind(own)] = room[: len(own)], room[len(own) :]
             for new, old in chunks(copy, own, size=chunk_size(own)):
                 parts.append(_square(new.copy_(old), shards(tensor)))
             made.append(copy)
         return made, parts
 
-    def _rooms(self, shares: Sequence[Tensor]) -> dict[tuple[torch.device, torch.dtype], Tensor]:
-        sizes: dict[tuple[torch.device, torch.dtype], int] = {}
-        for own in shares:
-            key = (own.device, own.dtype)
-            sizes[key] = sizes.get(key, 0) + len(own)
-        for (device, dtype), size in sizes.items():
-            if len(self._made.get((device, dtype), ())) < size:
-                self._made.pop((device, dtype), None)  # First free what is too small.
-                self._made[device, dtype] = torch.empty(size, device=device, dtype=dtype)
-        return {key: self._made[key] for key in sizes}
+    def change(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+        """||after - before|| of all tensors together; `before` are flat copies of the shares."""
+        pairs = zip(before, after, strict=True)
+        return total(part for old, new in pairs for part in self._differences(old, new)) ** 0.5
+
+    def _differences(self, before: Tensor, after: Tensor) -> Iterator[Part]:
+        own, over, size = flat(after), shards(after), chunk_size(before)
+        for pair in chunks(before, own, size=size):
+            old, new = map(wide, pair)
+            yield _square(torch.sub(new, old, out=self.take("change", len(old), old)), over)
 
 
-def change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
-    """||after - before|| of all tensors together; `before` are flat copies of the local shards."""
-    pairs = zip(before, after, strict=True)
-    return total(part for old, new in pairs for part in _differences(old, new)) ** 0.5
-
-
-def _differences(before: Tensor, after: Tensor) -> Iterator[Part]:
-    own, over, size = flat(after), shards(after), chunk_size(before)
-    buffer = wide(before[:size]).clone()
-    for old, new in chunks(before, own, size=size):
-        yield _square(torch.sub(wide(new), wide(old), out=buffer[: len(old)]), over)
+def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:
+    return tensor.device, tensor.dtype
 
 
 def _square(chunk: Tensor, over: Shards) -> Part:

@@ -24,7 +24,7 @@ def test_the_norm_of_several_tensors_against_an_exact_sum():
 
 def test_of_nothing():
     assert norms.norm([]) == 0
-    assert norms.change([], []) == 0
+    assert norms.Room().change([], []) == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -42,13 +42,14 @@ def test_turned_and_gapped_tensors():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_change_since_a_copy(dtype):
     tensors = [torch.randn(600, 500).to(dtype), torch.randn(7).to(dtype)]
-    before, squares = norms.Room().copies(tensors)
+    room = norms.Room()
+    before, squares = room.copies(tensors)
     was = [t.double() for t in tensors]
     assert norms.total(squares) ** 0.5 == pytest.approx(norms.norm(tensors))
     for tensor in tensors:
         tensor.add_(torch.randn(tensor.shape).to(dtype), alpha=0.1)
     true = math.hypot(*((t.double() - w).norm() for t, w in zip(tensors, was, strict=True)))
-    assert norms.change(before, tensors) == pytest.approx(true, rel=1e-6)
+    assert room.change(before, tensors) == pytest.approx(true, rel=1e-6)
 
 
 def test_room_is_used_again_and_grows():
