@@ -49,7 +49,7 @@ def started():
 
     def start(model, out, weights, *, die=None, **options):
         asked = {"model": model, "out": str(out), "weights": str(weights), "options": options}
-        settings = {"init_globals": {"asked": json.dumps(asked | {"die": die})}}
+        settings = {"init_globals": {"asked": json.dumps([asked | {"die": die}])}}
         process = fork.Process(
             target=runpy.run_path, args=(str(SCRIPT),), kwargs=settings | {"run_name": "__main__"}
         )

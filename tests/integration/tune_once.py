@@ -1,7 +1,7 @@
-"""Run by tests, also under torchrun: one short run; the first process writes the weights.
+"""Run by tests, also under torchrun: short runs, of which the first process writes the weights.
 
-What is asked is JSON: `model`, `out` (a folder), `weights` (a file), `options` for the run, and
-`die`, which says where the process kills itself as `kill -9` would.
+What is asked is a JSON list: for each run `model`, `out` (a folder), `weights` (a file), `options`
+for the run, and `die`, which says where the process kills itself as `kill -9` would.
 """
 
 import json
@@ -47,11 +47,23 @@ DEATHS = {
 }
 
 
-def main(model, out, weights, options, die=None):
-    if "WORLD_SIZE" in os.environ:
-        dist.init_process_group("gloo")
-        assert distributed.world_size() == int(os.environ["WORLD_SIZE"]) > 1
-    torch.set_num_threads(1)
+def spoil():
+    """Have the second process's loss of its second step be no number."""
+    if distributed.rank() == 1:
+        plain, calls = ForwardTrainer._losses, []
+
+        def spoilt(self, model, forward):
+            calls.append(1)
+            losses = plain(self, model, forward)
+            return losses * float("nan") if len(calls) == 2 else losses
+
+        ForwardTrainer._losses = spoilt
+
+
+DEATHS["spoilt in the second process"] = spoil
+
+
+def one_run(model, out, weights, options, die=None):
     tuning = runpy.run_path(str(Path(__file__).parents[1] / "tiny_tuning.py"))
     if die:
         DEATHS[die]()
@@ -61,9 +73,19 @@ def main(model, out, weights, options, die=None):
         save_file(own, weights)
         said = {"tau": made.record.tau, "outcome": vars(made.record.outcome), "log": made.log}
         Path(weights).with_suffix(".json").write_text(json.dumps(said))
+
+
+def main(runs):
+    if "WORLD_SIZE" in os.environ:
+        dist.init_process_group("gloo")
+        assert distributed.world_size() == int(os.environ["WORLD_SIZE"]) > 1
+    torch.set_num_threads(1)
+    for run in runs:
+        Path(run["out"]).mkdir(exist_ok=True)
+        one_run(**run)
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(**json.loads(globals().get("asked") or sys.argv[1]))
+    main(json.loads(globals().get("asked") or sys.argv[1]))

@@ -29,6 +29,8 @@ __all__ = ["ForwardTrainer", "collate"]
 
 Inputs = dict[str, Any]
 
+_GRADIENT = "gradient"
+
 
 def collate(items: Sequence[Forward]) -> Inputs:
     """A data loader's batch: one forward, in the mapping that Trainer wants."""
@@ -130,13 +132,14 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         if highest and not self._fault:
             # What went wrong forwards, where no loss looks, tells more than what it did backwards.
             sources = filter(None, map(self._source, self._forwards))
-            self._fault = "gradient", next(sources, highest)
+            self._fault = _GRADIENT, next(sources, highest)
         self._stop_at_fault(self.state.global_step + 1)
 
     def _stop_at_fault(self, step: int) -> None:
-        for fault in distributed.all_gather(self._fault):
-            if fault:
-                refuse(*fault, step=step)
+        """Stop every process if one has a fault; a loss of one makes the gradients of all bad."""
+        faults = [fault for fault in distributed.all_gather(self._fault) if fault]
+        for what, group in sorted(faults, key=lambda fault: fault[0] == _GRADIENT):
+            refuse(what, group, step=step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The mean loss of the held-out examples, as ``eval_loss``.

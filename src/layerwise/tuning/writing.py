@@ -1,6 +1,7 @@
 """A model or adapter, with its tokenizer, as a folder that can be loaded again."""
 
 from pathlib import Path
+from typing import Any
 
 from layerwise.models.load import LoadedModel
 from layerwise.models.quiet import quiet
@@ -10,12 +11,26 @@ __all__ = ["write_model"]
 
 
 def write_model(loaded: LoadedModel, folder: Path) -> None:
-    """Write the weights of `loaded`, or its adapters alone, and its tokenizer into `folder`."""
+    """Write the weights of `loaded`, or its adapters alone, and its tokenizer into `folder`.
+
+    Raises:
+        OSError: There is no room, or no permission.
+        SafetensorError: Likewise.
+    """
     # PEFT would ask the hub, each time, if the embeddings are the base's own.
     options = {"save_embedding_layers": False} if has_adapters(loaded.model) else {}
     with quiet():
         loaded.model.save_pretrained(folder, **options)
         if loaded.tokenizer is not None:
-            loaded.tokenizer.save_pretrained(folder)
+            _write_tokenizer(loaded.tokenizer, folder)
     for card in folder.glob("README.md"):  # PEFT's template of a model card, all of it to fill in.
         card.unlink()
+
+
+def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if type(error) is not Exception:  # The writer in Rust has no type of its own.
+            raise
+        raise OSError(str(error)) from error

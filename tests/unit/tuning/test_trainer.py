@@ -170,7 +170,7 @@ def test_under_lora_it_is_the_product_s_against_the_base(tuning):
         layers = [
             m
             for n, m in model.named_modules()
-            if n.startswith(f"{group}.") and hasattr(m, "lora_A")
+            if f".{group}." in n and hasattr(m, "lora_A")
         ]
         moved = sum(
             float(m.get_delta_weight("default").detach().double().square().sum()) for m in layers

@@ -1,0 +1,336 @@
+"""`layerwise tune` as it is typed: what it writes, what it says, and how it refuses."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import transformers
+
+import layerwise as lw
+from layerwise.errors import BadInputError, ModelError, OutputError, SchemaError, UnknownNameError
+from layerwise.models import load
+from layerwise.tuning.lora import placed_on
+from layerwise.tuning.record import TuneRecord
+
+SHORT = ["--text-column", "text", "--steps", "2", "--batch-size", "4", "--max-length", "16"]
+
+
+@pytest.fixture
+def tune(run, model_folder, text_file, tmp_path):
+    """Runs `layerwise tune` on the small model and text, into `out`."""
+
+    def command(*args, model=model_folder, data=text_file, out=tmp_path / "out"):
+        return run("tune", model, data, *SHORT, "--out", out, *args)
+
+    return command
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+# --- What it writes and says ------------------------------------------------------------------
+
+
+def test_what_is_written_and_said(tune, tmp_path, model_folder):
+    said = tune("--eval-examples", 4)
+    out = tmp_path / "out"
+    assert said.code == 0
+    assert "under standard" in said.out
+    assert "held out" in said.out
+    assert re.search(r"Wrote .*model\.safetensors.*tune\.json.*log\.jsonl", said.out)
+    assert names(out) == [
+        "config.json", "generation_config.json", "log.jsonl", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json", "tune.json",
+    ]  # fmt: skip
+    record = TuneRecord.load(out)
+    assert record.condition == "standard"
+    assert record.settings.steps == 2
+    assert record.model.source == str(model_folder)
+    assert record.files.keys() == set(names(out)) - {"log.jsonl", "tune.json"}
+    assert load(str(out)).kind == "causal"
+
+
+def test_json_is_the_record_and_quiet_is_nothing(tune, tmp_path):
+    said = tune("--format", "json")
+    assert said.code == 0
+    assert said.out == (tmp_path / "out" / "tune.json").read_text()
+    assert said.err == ""
+    quiet = tune("--format", "quiet", "--overwrite")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+
+
+def test_without_a_folder_one_is_named_by_model_and_condition(
+    run, model_folder, text_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run("tune", model_folder, text_file, *SHORT, "--format", "quiet").code == 0
+    options = ["--placement", "1", "--format", "quiet"]
+    assert run("tune", model_folder, text_file, *SHORT, *options).code == 0
+    assert names(tmp_path) == ["tiny-llama-lora", "tiny-llama-standard"]
+
+
+def test_an_adapter_goes_where_the_placement_says(tune, run, tmp_path, card_folder):
+    assert run("place", card_folder, "-k", "1", "--out", tmp_path / "placed").code == 0
+    placement = tmp_path / "placed" / "placement.json"
+    assert tune("--placement", placement, "--format", "quiet").code == 0
+    record = TuneRecord.load(tmp_path / "out")
+    asked = json.loads(placement.read_text())
+    assert record.form == "adapter"
+    assert list(record.placement.modules) == asked["modules"]
+    trained = [group.name for group in record.groups if group.trained]
+    block = asked["blocks"][0]
+    assert trained == [f"{block['stack']}.{block['index']}"]
+    merged = load(str(tmp_path / "out"))
+    assert merged.base.endswith("tiny-llama")
+
+
+def test_random_weights_are_kept_as_they_began(tune, tmp_path, model_folder):
+    config = model_folder / "config.json"
+    assert tune("--from-config", config, "--format", "quiet", "--seed", "3").code == 0
+    first, after = tmp_path / "out" / "initial", tmp_path / "out"
+    record = TuneRecord.load(after)
+    assert record.model.source == str(first)
+    assert any("random weights" in note for note in record.notes)
+    before = load(str(first)).model.state_dict()
+    assert load(str(after)).model.state_dict().keys() == before.keys()
+    again = tmp_path / "again"
+    assert tune("--from-config", config, "--format", "quiet", "--seed", "3", out=again).code == 0
+    assert (
+        load(str(again / "initial"))
+        .model.state_dict()["lm_head.weight"]
+        .equal(before["lm_head.weight"])
+    )
+
+
+def test_options_may_come_from_a_file(run, model_folder, text_file, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "text-column: text\nsteps: 3\nbatch-size: 4\ncondition: uniform\nmax-length: 16\n"
+    )
+    args = ["--config", config, "--out", tmp_path / "out", "--format", "quiet"]
+    assert run("tune", model_folder, text_file, *args).code == 0
+    assert TuneRecord.load(tmp_path / "out").settings.steps == 3
+
+
+# --- Unfinished and finished runs -------------------------------------------------------------
+
+
+def stopped(tune):
+    """Leave a run with a checkpoint behind, as a fault in its third step would."""
+    said = tune("--save-every", 1, "--learning-rate", 1e30, "--log-every", 5, "--steps", 9)
+    assert said.code == 1
+    assert re.search(r"non-finite .* in step \d.*layer group|step of layer group", said.err)
+    return said
+
+
+def test_a_run_that_left_the_finite_ends_with_1_and_keeps_its_checkpoint(tune, tmp_path):
+    stopped(tune)
+    assert names(tmp_path / "out") == ["checkpoints", "log.jsonl"]
+    assert names(tmp_path / "out" / "checkpoints")[0].startswith("checkpoint-")
+    again = tune("--learning-rate", 1e-4)
+    assert again.code == 2
+    assert again.error.startswith("output folder holds checkpoints of an unfinished run")
+    other = tune("--learning-rate", 1e-4, "--resume")
+    assert other.code == 2
+    assert "checkpoint of another run" in other.error
+    assert "learning_rate" in other.error
+    assert tune("--learning-rate", 1e-4, "--overwrite", "--format", "quiet").code == 0
+    assert "checkpoints" not in names(tmp_path / "out")
+
+
+def test_a_finished_run_says_so(tune):
+    assert tune("--format", "quiet").code == 0
+    plain, resumed = tune(), tune("--resume")
+    assert (plain.code, resumed.code) == (2, 2)
+    assert "output folder already holds a tune.json" in plain.error
+    assert "run that is finished already" in resumed.error
+
+
+def test_to_resume_where_nothing_is_yet_begins(tune, tmp_path):
+    said = tune("--resume")
+    assert said.code == 0
+    assert "going on from the start: there is no checkpoint yet" in said.err
+    assert TuneRecord.load(tmp_path / "out").outcome.resumed_from is None
+
+
+def test_an_interrupted_run_goes_on(model_folder, text_file, tmp_path, run):
+    out = tmp_path / "out"
+    args = ["--text-column", "text", "--batch-size", "2", "--max-length", "16", "--steps", "5000",
+            "--save-every", "3", "--format", "json", "--out", out]  # fmt: skip
+    command = [sys.executable, "-m", "layerwise", "tune", model_folder, text_file, *args]
+    with subprocess.Popen(
+        [str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            while not any(out.glob("checkpoints/checkpoint-*/layerwise.json")):
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            said, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert (said, error) == ("", "layerwise: error: interrupted; no file was half written\n")
+    assert names(out) == ["checkpoints", "log.jsonl"]
+    for kept in (out / "checkpoints").iterdir():
+        assert (kept / "layerwise.json").exists()
+
+
+# --- Bad input --------------------------------------------------------------------------------
+
+REFUSED = {
+    "condition": (
+        ["--condition", "standart"],
+        "unknown condition: 'standart'; expected one of standard, .*did you mean 'standard'",
+    ),
+    "objective": (
+        ["--objective", "casual-lm"],
+        "unknown objective: 'casual-lm'.*did you mean 'causal-lm'",
+    ),
+    "wrong objective": (
+        ["--objective", "masked-lm"],
+        "objective is not for a model of kind causal: 'masked-lm'; .*--objective causal-lm",
+    ),
+    "block": (
+        ["--placement", "99"],
+        "block that is not there: '99'; expected model.layers:0 to model.layers:1",
+    ),
+    "blocks": (["--placement", "1,1"], "block named twice: '1'"),
+    "no block": (["--placement", "x"], "block: 'x'; expected block indices"),
+    "file": (
+        ["--placement", "absent.json"],
+        "no such file: 'absent.json'; expected a layerwise/placement/1",
+    ),
+    "weights": (
+        ["--placement", "1", "--condition", "standard"],
+        "placement of adapters under a condition that trains the weights: 'standard'; .* lora",
+    ),
+    "top": (
+        ["--top", "1"],
+        "top has no meaning under condition standard: '1'; try: --condition top-m",
+    ),
+    "no top": (
+        ["--condition", "top-m"],
+        "number of top blocks to train.*--top M, with M from 1 to 2",
+    ),
+    "tau": (
+        ["--tau", "1e-3"],
+        "tau has no meaning under condition standard: '0.001'; try: --condition equal-step",
+    ),
+    "batch": (
+        ["--batch-size", "25"],
+        "fewer training examples than a batch holds: '24'; .*at least 25; try: --batch-size 24",
+    ),
+    "held out": (
+        ["--eval-examples", "24"],
+        "examples held out for evaluation: '24'; expected fewer than the 24",
+    ),
+    "config": (["--from-config", "absent.json"], "no such configuration file: 'absent.json'"),
+    "steps": (["--steps", "0"], "'--steps'"),
+    "tracker": (["--track", "tensorbord"], "'--track'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_one_line(tune, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    args, message = REFUSED[case]
+    said = tune(*args)
+    assert said.code == 2
+    assert re.search(message, said.error)
+    assert not (tmp_path / "out" / "tune.json").exists()
+
+
+def test_a_placement_for_another_model_is_refused(tune, tmp_path, planted_card, planted_placement):
+    other = tmp_path / "placement.json"
+    other.write_bytes(planted_placement(planted_card()).to_json())
+    said = tune("--placement", other)
+    assert said.code == 2
+    assert "placement for another model" in said.error
+
+
+def test_empty_data_is_refused(tune, tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"text": ""}\n')
+    said = tune(data=empty)
+    assert said.code == 2
+    assert len(said.error) > 10
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tune, tmp_path):
+    (tmp_path / "file").write_text("")
+    said = tune(out=tmp_path / "file")
+    assert said.code == 2
+    assert "cannot write to the output folder" in said.error
+
+
+# --- From Python ------------------------------------------------------------------------------
+
+
+def hand(model_folder):
+    return transformers.AutoModelForCausalLM.from_pretrained(model_folder)
+
+
+OPTIONS = {"text_column": "text", "steps": 2, "batch_size": 4, "max_length": 16}
+
+
+def test_a_model_in_hand_is_trained_in_place(model_folder, text_file):
+    model = hand(model_folder)
+    tuned = lw.tune(model, str(text_file), **OPTIONS)
+    assert tuned.loaded.model is model
+    named = lw.tune(str(model_folder), str(text_file), **OPTIONS)
+    ours, theirs = model.state_dict(), named.loaded.model.state_dict()
+    assert all(ours[n].equal(theirs[n]) for n in theirs)
+
+
+def test_a_tokenizer_may_be_given(model_folder, text_file):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    model = type(hand(model_folder))(hand(model_folder).config)
+    model.name_or_path = model.config._name_or_path = ""
+    assert lw.tune(model, str(text_file), tokenizer=tokenizer, **OPTIONS).record.form == "model"
+    with pytest.raises(BadInputError, match="model without a name to find its tokenizer by"):
+        lw.tune(model, str(text_file), **OPTIONS)
+
+
+def test_a_placed_model_trains_its_adapters(model_folder, text_file, tmp_path):
+    placement = placed_on(load(str(model_folder)), [1])
+    model = placement.apply(hand(model_folder))
+    tuned = lw.tune(model, str(text_file), placement=placement, out=tmp_path / "out", **OPTIONS)
+    assert tuned.loaded.model is model
+    assert tuned.record.condition == "lora"
+    assert tuned.record.placement.modules == placement.modules
+    alone = lw.tune(placement.apply(hand(model_folder)), str(text_file), **OPTIONS)
+    assert alone.record.placement.modules == placement.modules
+    assert alone.record.placement.adapter_parameters == placement.adapter_parameters
+    other = placed_on(load(str(model_folder)), [0])
+    with pytest.raises(SchemaError, match="adapters on other modules than the placement's"):
+        lw.tune(placement.apply(hand(model_folder)), str(text_file), placement=other, **OPTIONS)
+
+
+def test_what_is_no_model_is_refused(text_file):
+    with pytest.raises(BadInputError, match=r"no model: 'int'; expected a name, a transformers"):
+        lw.tune(3, str(text_file), **OPTIONS)
+
+
+def test_an_unknown_setting_is_refused(model_folder, text_file):
+    with pytest.raises(UnknownNameError, match=r"unknown setting: 'step'.*did you mean 'steps'"):
+        lw.tune(str(model_folder), str(text_file), step=3)
+
+
+def test_a_model_in_hand_has_no_configuration_to_be_made_from(model_folder, text_file):
+    with pytest.raises(BadInputError, match="model in hand, and a configuration of another one"):
+        lw.tune(hand(model_folder), str(text_file), from_config=model_folder / "config.json")
+
+
+def test_a_missing_model_is_refused(text_file, tmp_path):
+    with pytest.raises(ModelError, match="no such model"):
+        lw.tune(str(tmp_path / "absent.gguf"), str(text_file), **OPTIONS)
+
+
+def test_a_finished_folder_is_refused(model_folder, text_file, tmp_path):
+    lw.tune(str(model_folder), str(text_file), out=tmp_path, **OPTIONS)
+    with pytest.raises(OutputError, match=r"already holds a tune\.json"):
+        lw.tune(str(model_folder), str(text_file), out=tmp_path, **OPTIONS)

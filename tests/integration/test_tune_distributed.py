@@ -1,0 +1,101 @@
+"""Two processes under torchrun train what one does; what goes wrong in one ends both."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).with_name("tune_once.py")
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+BASE = {"steps": 3, "learning_rate": 1e-2, "eval_examples": 6, "save_every": 2}
+RUNS = {
+    "causal-lm": ("llama", {}),
+    "simcse": ("encoder", {}),
+    "equal-step": ("llama", {"condition": "equal-step", "match_steps": 2}),
+    "lora, checkpointed": ("llama", {"condition": "lora", "gradient_checkpointing": True}),
+    "bf16": ("llama", {"bf16": True}),
+}
+
+
+def launched(*arguments, timeout=240):
+    """Two processes, each with the arguments; their exit status and what they said."""
+    return subprocess.run(
+        [*LAUNCH, *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=timeout,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Each run's weights and log, of one launch."""
+    folder = tmp_path_factory.mktemp("two")
+    runs = [
+        {
+            "model": model,
+            "out": str(folder / name),
+            "weights": str(folder / f"{name}.safetensors"),
+            "options": BASE | options,
+        }
+        for name, (model, options) in RUNS.items()
+    ]
+    said = launched(SCRIPT, json.dumps(runs))
+    assert said.returncode == 0, said.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_what_one_does(two, tuning, name):
+    model, options = RUNS[name]
+    one = tuning.tune(model, **BASE | options, accumulation=2)
+    own = {n: p.detach() for n, p in one.loaded.model.named_parameters()}
+    found = load_file(two / f"{name}.safetensors")
+    assert found.keys() == own.keys()
+    assert tuning.furthest(own, found) < (2e-2 if name == "bf16" else 1e-4)
+    said = json.loads((two / f"{name}.json").read_text())
+    assert said["outcome"]["processes"] == 2
+    assert said["outcome"]["examples"] == one.record.outcome.examples
+    kinds = [sorted(entry) for entry in said["log"]]
+    assert kinds == [sorted(entry) for entry in one.log]
+    for ours, theirs in zip(one.log, said["log"], strict=True):
+        for key in {"loss", "eval_loss", "grad_norm"} & ours.keys():
+            assert theirs[key] == pytest.approx(ours[key], rel=2e-2 if name == "bf16" else 1e-4)
+        for group, ratio in ours.get("step_ratio", {}).items():
+            assert theirs["step_ratio"][group] == pytest.approx(ratio, rel=2e-2)
+
+
+@pytest.mark.slow
+def test_the_command_line_in_two_processes_writes_once(model_folder, text_file, tmp_path):
+    options = ["--text-column", "text", "--steps", 2, "--batch-size", 4, "--max-length", 16]
+    said = launched("-m", "layerwise", "tune", model_folder, text_file, *options,
+                    "--out", tmp_path / "out", "--format", "json")  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    record = json.loads(said.stdout)
+    assert record["outcome"]["processes"] == 2
+    assert record == json.loads((tmp_path / "out" / "tune.json").read_text())
+    assert len((tmp_path / "out" / "log.jsonl").read_text().splitlines()) == 2
+    assert said.stderr == ""
+
+
+@pytest.mark.slow
+def test_a_fault_in_one_process_ends_both(tmp_path):
+    """One process's batch is spoilt; neither waits for the other."""
+    run = {
+        "model": "llama",
+        "out": str(tmp_path / "out"),
+        "weights": str(tmp_path / "w.safetensors"),
+        "options": BASE | {"eval_examples": 0},
+        "die": "spoilt in the second process",
+    }
+    said = launched(SCRIPT, json.dumps([run]), timeout=120)
+    assert said.returncode == 1
+    assert said.stderr.count("NonFiniteError: non-finite loss (nan) in step 2: 'layer group") == 2
+    assert not (tmp_path / "w.safetensors").exists()
