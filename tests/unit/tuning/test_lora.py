@@ -1,0 +1,114 @@
+"""Adapters where they are asked for, on models that have no card."""
+
+from dataclasses import replace
+
+import pytest
+
+from layerwise.errors import PlacementError, SchemaError, UnknownNameError
+from layerwise.placement.record import PlacedBlock
+from layerwise.tuning.lora import adapted, adapter_parameters, placed_on, prepared
+
+
+def with_adapters(model):
+    return {n.removesuffix(".lora_A") for n, _ in model.named_modules() if n.endswith(".lora_A")}
+
+
+def test_all_blocks_by_default(tuning):
+    placed = placed_on(tuning.loaded("t5"))
+    assert placed.policy == "all"
+    assert placed.blocks == tuple(
+        PlacedBlock(stack, i) for stack in ("encoder.block", "decoder.block") for i in (0, 1)
+    )
+
+
+def test_some_blocks_in_the_order_in_which_they_run(tuning):
+    placed = placed_on(tuning.loaded("llama"), [1, 0], rank=4, alpha=8, dropout=0.0)
+    assert [b.index for b in placed.blocks] == [0, 1]
+    assert (placed.policy, placed.rank, placed.alpha, placed.dropout) == ("manual", 4, 8, 0.0)
+
+
+def test_a_stack_goes_by_a_part_of_its_name(tuning):
+    loaded = tuning.loaded("t5")
+    short = placed_on(loaded, [PlacedBlock("decoder", 1)])
+    assert short == placed_on(loaded, [PlacedBlock("decoder.block", 1)])
+    assert all(name.startswith("decoder.block.1.") for name in short.modules)
+
+
+def test_targets_may_be_named(tuning):
+    placed = placed_on(tuning.loaded("llama"), targets=["q_proj"])
+    assert placed.modules == tuple(f"model.layers.{i}.self_attn.q_proj" for i in (0, 1))
+    assert placed.adapter_parameters == 2 * 8 * (16 + 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "message"),
+    [
+        (
+            "llama",
+            [2],
+            r"block that is not there: '2'; expected model\.layers:0 to model\.layers:1",
+        ),
+        ("llama", [-1], r"block that is not there: '-1'"),
+        ("llama", [0, 0], r"block named twice: '0'"),
+        ("llama", [PlacedBlock("other", 0)], r"block that is not there: 'other:0'"),
+        ("t5", [1], r"several stacks: '1'; expected STACK:INDEX; try: encoder\.block:1 or decoder"),
+        ("t5", [PlacedBlock("block", 1)], r"block that is not there: 'block:1'"),
+    ],
+)
+def test_blocks_that_are_not_there_are_refused(tuning, name, blocks, message):
+    with pytest.raises(PlacementError, match=message):
+        placed_on(tuning.loaded(name), blocks)
+
+
+def test_targets_that_are_not_there_are_refused(tuning):
+    with pytest.raises(UnknownNameError, match="q_pro"):
+        placed_on(tuning.loaded("llama"), targets=["q_pro"])
+
+
+def test_adapters_are_on_the_placement_s_modules_alone(tuning):
+    loaded = tuning.loaded("bert")
+    placed = placed_on(loaded, [1])
+    subject = adapted(loaded, placed)
+    found = {n.removeprefix("base_model.model.") for n in with_adapters(subject.model)}
+    assert found == set(placed.modules)
+    trained = {n for n, p in subject.model.named_parameters() if p.requires_grad}
+    assert trained == set(adapter_parameters(subject.model))
+    assert [s.blocks for s in subject.stacks] != [s.blocks for s in loaded.stacks]
+
+
+def test_a_placement_for_another_model_is_refused(tuning):
+    placed = placed_on(tuning.loaded("bert"))
+    with pytest.raises(
+        SchemaError, match=r"placement for another model: 'bert'; .*llama.*which has no bert"
+    ):
+        adapted(tuning.loaded("llama"), placed)
+
+
+def test_adapters_that_are_there_are_found(tuning):
+    loaded = tuning.loaded("llama")
+    placed = placed_on(loaded, [1], rank=4, alpha=12, dropout=0.25)
+    subject = adapted(loaded, placed)
+    again, found = prepared(subject, None)
+    assert again is subject
+    assert found == replace(placed, policy="manual")
+    assert prepared(subject, placed)[1] is placed
+
+
+def test_adapters_elsewhere_than_placed_are_refused(tuning):
+    loaded = tuning.loaded("llama")
+    lower = placed_on(loaded, [0])
+    subject = adapted(loaded, placed_on(loaded, [1]))
+    with pytest.raises(SchemaError, match="adapters on other modules than the placement's"):
+        prepared(subject, lower)
+
+
+def test_an_adapter_finds_its_base_by_its_whole_path(tuning, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").mkdir()
+    loaded = replace(tuning.loaded("llama"), source="base")
+    config = adapted(loaded, placed_on(loaded)).model.active_peft_config
+    assert config.base_model_name_or_path == str(tmp_path / "base")
+    hub = replace(tuning.loaded("llama"), source="org/model")
+    assert (
+        adapted(hub, placed_on(hub)).model.active_peft_config.base_model_name_or_path == "org/model"
+    )

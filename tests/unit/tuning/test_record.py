@@ -1,0 +1,47 @@
+"""The record of a run is the same after it was saved and loaded."""
+
+import json
+
+import pytest
+
+from layerwise.errors import SchemaError
+from layerwise.tuning.conditions import CONDITIONS
+from layerwise.tuning.record import TuneRecord
+
+
+@pytest.mark.parametrize("condition", ["standard", "equal-step", "lora"])
+def test_saved_and_loaded_is_equal(tuning, tmp_path, condition):
+    record = tuning.tune("llama", condition=condition, eval_examples=4).record
+    file = tmp_path / "tune.json"
+    file.write_bytes(record.to_json())
+    assert TuneRecord.load(file) == TuneRecord.load(tmp_path) == record
+    assert TuneRecord.load(file).to_json() == record.to_json()
+    assert condition in CONDITIONS
+
+
+def test_keys_of_the_json(tuning):
+    plain = json.loads(tuning.tune("llama", steps=1).record.to_json())
+    assert plain["schema"] == "layerwise/tune/1"
+    assert {"model", "data", "condition", "settings", "groups", "outcome", "form"} <= plain.keys()
+    assert {"layerwise", "torch", "transformers", "peft", "command"} <= plain["provenance"].keys()
+    assert "tau" not in plain
+    assert "placement" not in plain
+
+
+def test_another_schema_is_refused(tmp_path):
+    (tmp_path / "tune.json").write_text('{"schema": "layerwise/card/1"}')
+    with pytest.raises(SchemaError, match=r"expected 'layerwise/tune/1'"):
+        TuneRecord.load(tmp_path)
+
+
+def test_a_missing_record_is_refused(tmp_path):
+    with pytest.raises(SchemaError, match="no such file"):
+        TuneRecord.load(tmp_path)
+
+
+def test_a_record_without_a_key_is_refused(tuning, tmp_path):
+    plain = json.loads(tuning.tune("llama", steps=1).record.to_json())
+    del plain["outcome"]
+    (tmp_path / "tune.json").write_text(json.dumps(plain))
+    with pytest.raises(SchemaError, match="malformed record"):
+        TuneRecord.load(tmp_path)

@@ -1,0 +1,65 @@
+"""A finished run on disk can be loaded, and says what lies there."""
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from layerwise.errors import OutputError
+from layerwise.models import load
+from layerwise.tuning.checkpoints import hashes
+from layerwise.tuning.record import TuneRecord
+from layerwise.tuning.results import keep_initial, save
+
+
+def names(folder):
+    return {p.name for p in folder.iterdir()}
+
+
+def test_a_model_s_files_are_named_with_their_hashes(tuning, tmp_path):
+    saved = save(tuning.tune("llama", steps=1, folder=tmp_path, save_every=1), tmp_path)
+    assert saved.record == TuneRecord.load(tmp_path)
+    assert saved.record.files == {
+        n: h for n, h in hashes(tmp_path).items() if n not in {"tune.json", "log.jsonl"}
+    }
+    assert not (tmp_path / "checkpoints").exists()
+    again = load(str(tmp_path)).model.state_dict()
+    assert tuning.same(tuning.weights(saved), again)
+
+
+def test_an_adapter_s_folder_has_no_copy_of_its_base(tuning, tmp_path):
+    base = tmp_path / "base"
+    loaded = tuning.loaded("llama")
+    loaded.model.save_pretrained(base)
+    loaded.tokenizer.save_pretrained(base)
+    tuned = tuning.tune(load(str(base)), condition="lora", steps=2, learning_rate=1e-2)
+    saved = save(tuned, tmp_path)
+    assert "adapter_model.safetensors" in saved.record.files
+    assert not {"model.safetensors", "README.md"} & names(tmp_path)
+    merged = load(str(tmp_path))
+    tuned.loaded.model.merge_and_unload()
+    own, theirs = tuned.loaded.model.get_base_model().state_dict(), merged.model.state_dict()
+    assert tuning.furthest({n: own[n] for n in theirs}, theirs) < 1e-5
+    assert merged.base == str(base)
+
+
+def test_one_result_replaces_another_and_leaves_nothing_of_it(tuning, tmp_path):
+    save(tuning.tune("llama", condition="lora", steps=1), tmp_path)
+    (tmp_path / "mine.txt").write_text("mine")
+    save(tuning.tune("llama", steps=1), tmp_path)
+    assert "mine.txt" in names(tmp_path)
+    assert not {n for n in names(tmp_path) if n.startswith("adapter")}
+    assert "model.safetensors" in names(tmp_path)
+
+
+def test_random_weights_are_kept_once(tuning, tmp_path):
+    loaded = keep_initial(tuning.loaded("llama"), tmp_path)
+    assert loaded.source == str(tmp_path / "initial")
+    assert names(tmp_path) == {"initial"}
+    kept = AutoModelForCausalLM.from_pretrained(tmp_path / "initial").state_dict()
+    assert tuning.same(tuning.weights(loaded), kept)
+    keep_initial(tuning.loaded("llama"), tmp_path)
+    assert names(tmp_path) == {"initial"}
+
+
+def test_a_folder_that_is_gone_is_an_error(tuning, tmp_path):
+    with pytest.raises(OutputError, match=r"cannot write the result .*No such file"):
+        save(tuning.tune("llama", steps=1), tmp_path / "gone")
