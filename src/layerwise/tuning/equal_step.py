@@ -23,7 +23,7 @@ from layerwise.tuning import adamw, norms
 __all__ = ["METHODS", "EqualStep", "StepRatio", "match_tau"]
 
 METHODS = ("auto", "exact", "sampled", "copy")
-SAMPLE = 1 << 19
+SAMPLE = 400_000
 KEY = "equal_step"
 
 logger = logging.getLogger(__name__)
