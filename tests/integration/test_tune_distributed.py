@@ -46,6 +46,8 @@ def two(tmp_path_factory):
         }
         for name, (model, options) in RUNS.items()
     ]
+    again = {"weights": str(folder / "again.safetensors"), "drop": "checkpoint-3"}
+    runs.append(runs[0] | again | {"options": runs[0]["options"] | {"resume": True}})
     said = launched(SCRIPT, json.dumps(runs))
     assert said.returncode == 0, said.stderr
     return folder
@@ -70,6 +72,13 @@ def test_two_processes_train_what_one_does(two, tuning, name):
             assert theirs[key] == pytest.approx(ours[key], rel=2e-2 if name == "bf16" else 1e-4)
         for group, ratio in ours.get("step_ratio", {}).items():
             assert theirs["step_ratio"][group] == pytest.approx(ratio, rel=2e-2)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_alike(two):
+    first, again = (load_file(two / f"{name}.safetensors") for name in ("causal-lm", "again"))
+    assert json.loads((two / "again.json").read_text())["outcome"]["resumed_from"] == 2
+    assert all(first[n].equal(again[n]) for n in first)
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 """Run by tests, also under torchrun: short runs, of which the first process writes the weights.
 
 What is asked is a JSON list: for each run `model`, `out` (a folder), `weights` (a file), `options`
-for the run, and `die`, which says where the process kills itself as `kill -9` would.
+for the run, `drop`, a checkpoint to be removed first, and `die`, which says where the process
+kills itself as `kill -9` would.
 """
 
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -63,7 +65,12 @@ def spoil():
 DEATHS["spoilt in the second process"] = spoil
 
 
-def one_run(model, out, weights, options, die=None):
+def one_run(model, out, weights, options, die=None, drop=None):
+    if drop:  # Every process is done with it: they met when the run before ended.
+        distributed.all_gather(None)
+        if distributed.rank() == 0:
+            shutil.rmtree(Path(out) / "checkpoints" / drop)
+        distributed.all_gather(None)
     tuning = runpy.run_path(str(Path(__file__).parents[1] / "tiny_tuning.py"))
     if die:
         DEATHS[die]()

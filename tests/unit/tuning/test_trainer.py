@@ -1,12 +1,15 @@
 """What comes with Trainer is right here too: accumulation, precision, checkpointing, evaluation."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.objectives import resolve
+from layerwise.models import load
+from layerwise.objectives import OBJECTIVES, resolve
+from layerwise.tuning.results import save
 from layerwise.tuning.run import Keep, fine_tune
 
 RATE = {"learning_rate": 1e-2}
@@ -167,11 +170,7 @@ def test_under_lora_it_is_the_product_s_against_the_base(tuning):
     tuned = tuning.tune("llama", condition="lora", steps=1, learning_rate=1e-2)
     model = tuned.loaded.model
     for group, ratio in tuned.log[0]["step_ratio"].items():
-        layers = [
-            m
-            for n, m in model.named_modules()
-            if f".{group}." in n and hasattr(m, "lora_A")
-        ]
+        layers = [m for n, m in model.named_modules() if f".{group}." in n and hasattr(m, "lora_A")]
         moved = sum(
             float(m.get_delta_weight("default").detach().double().square().sum()) for m in layers
         )
@@ -217,3 +216,66 @@ def test_an_unknown_condition_is_refused(tuning):
         UnknownNameError, match=r"unknown condition: 'standart'.*did you mean 'standard'"
     ):
         fine_tune(loaded, data, objective, condition="standart", keep=Keep())
+
+
+# --- Objectives -------------------------------------------------------------------------------
+
+
+def labelled(data):
+    names = ("neg", "pos", "odd")
+    made = [replace(e, label=names[i % 3]) for i, e in enumerate(data.examples)]
+    return replace(data, examples=tuple(made), columns={"text": "text", "label": "label"})
+
+
+def prompted(data):
+    made = [replace(e, prompt="w1 w2 w3") for e in data.examples]
+    return replace(data, examples=tuple(made), columns={"text": "text", "prompt": "prompt"})
+
+
+def sentences(data):
+    made = [replace(e, text=f"{e.text}. {e.text} w1. w2 {e.text}.") for e in data.examples]
+    return replace(data, examples=tuple(made))
+
+
+TRAINED = {
+    "causal-lm": ("llama", None),
+    "sft": ("llama", prompted),
+    "causal-span": ("llama", None),
+    "masked-lm": ("bert", None),
+    "span-denoise": ("bert", None),
+    "nsp": ("pretraining", sentences),
+    "simcse": ("llama", None),
+    "barlow-twins": ("encoder", None),
+    "classification": ("bert_classifier", labelled),
+}
+
+
+def test_every_objective_is_trained_below():
+    assert set(TRAINED) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_an_objective_trains_and_learns(tuning, name):
+    model, change = TRAINED[name]
+    data = change(tuning.data()) if change else tuning.data()
+    options = {"objective": name, "data": data, "steps": 12, "batch_size": 12, "eval_examples": 9}
+    tuned = tuning.tune(model, learning_rate=1e-2, max_length=40, **options)
+    outcome = tuned.record.outcome
+    assert tuned.record.data.objective == name
+    assert outcome.loss < outcome.first_loss
+    assert all(group.step_ratio for group in tuned.record.groups)
+
+
+def test_a_trained_classifier_tells_the_same_classes_after_it_was_loaded(tuning, tmp_path):
+    data = labelled(tuning.data())
+    tuned = tuning.tune("bert_classifier", data=data, steps=2)
+    save(tuned, tmp_path)
+    found = load(str(tmp_path), labels=("neg", "pos", "odd"))
+    assert tuning.same(tuning.weights(tuned), tuning.weights(replace(tuned, loaded=found)))
+    assert not any("head" in note for note in found.notes)
+
+
+def test_a_head_does_not_fit_into_an_adapter(tuning):
+    data = labelled(tuning.data())
+    with pytest.raises(BadInputError, match=r"classification under lora: an adapter does not hold"):
+        tuning.tune("bert_classifier", data=data, condition="lora")
