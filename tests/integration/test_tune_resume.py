@@ -154,6 +154,12 @@ def test_how_often_is_logged_and_saved_may_change(unfinished, tuning):
     assert tuning.same(tuning.weights(tuned), tuning.weights(tuning.tune("llama", steps=4)))
 
 
+def test_a_run_without_its_log_is_refused(unfinished, tmp_path):
+    (tmp_path / "log.jsonl").unlink()
+    with pytest.raises(SchemaError, match=r"unfinished run without its log: .*without --resume"):
+        unfinished()
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
 @pytest.mark.parametrize("fault", ["missing", "truncated", "flipped"])
 def test_a_damaged_checkpoint_is_named(unfinished, tmp_path, name, fault):

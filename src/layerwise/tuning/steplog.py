@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from layerwise import distributed
-from layerwise.errors import OutputError
+from layerwise.errors import OutputError, SchemaError
 from layerwise.files import write_atomic
 from layerwise.tuning.equal_step import EqualStep, StepRatio
 from layerwise.tuning.meter import Meter
@@ -23,11 +23,18 @@ def read_log(file: Path, *, until: int | None = None) -> list[Entry]:
     """The lines of a ``log.jsonl``, up to and including step `until`; none where it is absent.
 
     A last line without its end was being written when the run was killed, and is left out.
+
+    Raises:
+        SchemaError: Another line is damaged.
     """
     if not file.exists():
         return []
     whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
-    entries = [json.loads(line) for line in whole.splitlines()]
+    try:
+        entries = [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        message = "log with a damaged line"
+        raise SchemaError(message, value=file, expected="JSON lines") from error
     return [e for e in entries if until is None or e["step"] <= until]
 
 

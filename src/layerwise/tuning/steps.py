@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
+from layerwise.errors import SchemaError
 from layerwise.models.load import LoadedModel
 from layerwise.models.quiet import quiet
 from layerwise.objectives import Objective
@@ -148,12 +150,24 @@ def _steplog(job: Job, track: Track, trainer: ForwardTrainer) -> StepLog:
         norms=lambda: trainer.group_norms,
         meter=AdapterMeter(adapters) if adapters else WeightMeter(),
         file=track.log,
-        entries=read_log(track.log, until=track.last.step) if track.log and track.last else [],
+        entries=_former(track),
         on_step=track.on_step,
         every=job.settings.log_every,
     )
     trainer.add_callback(steplog)
     return steplog
+
+
+def _former(track: Track) -> list[Entry]:
+    """The log up to the checkpoint that the run goes on from."""
+    if track.log is None or track.last is None:
+        return []
+    entries = read_log(track.log, until=track.last.step)
+    if not any("loss" in entry for entry in entries):
+        message = "unfinished run without its log"
+        hint = "run again without --resume"
+        raise SchemaError(message, value=track.log, expected="a line a step", hint=hint)
+    return entries
 
 
 def _trainer(job: Job, track: Track, output: Path) -> ForwardTrainer:
@@ -190,8 +204,8 @@ def _optimizer_options(job: Job) -> dict[str, Any]:
 
 def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments:
     settings = job.settings
-    cpu = next(job.loaded.model.parameters()).device.type == "cpu"
-    return TrainingArguments(
+    device = next(job.loaded.model.parameters()).device
+    arguments = TrainingArguments(
         output_dir=str(output),
         max_steps=settings.steps,
         per_device_train_batch_size=1,  # An item of the data is a whole forward.
@@ -213,9 +227,19 @@ def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments
         ddp_find_unused_parameters=True,  # A loss may leave out the head, or a part of it.
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
-        dataloader_pin_memory=not cpu,
-        use_cpu=cpu,
+        dataloader_pin_memory=device.type != "cpu",
+        use_cpu=device.type == "cpu",
         report_to=settings.track or "none",
         seed=derive(settings.seed, "trainer") % 2**32,
         disable_tqdm=True,
     )
+    _stay_on(arguments, device)
+    return arguments
+
+
+def _stay_on(arguments: TrainingArguments, device: torch.device) -> None:
+    """Let one process use `device` alone: it would take the first GPU, and spread over all."""
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+        vars(arguments)["_setup_devices"] = device
+        torch.cuda.set_device(device)

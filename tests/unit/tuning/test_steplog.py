@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from layerwise.errors import OutputError
+from layerwise.errors import OutputError, SchemaError
 from layerwise.tuning.equal_step import EqualStep, StepRatio
 from layerwise.tuning.steplog import StepLog, read_log
 
@@ -114,6 +114,13 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert read_log(tmp_path / "absent") == []
     file.write_text("")
     assert read_log(file) == []
+
+
+def test_a_damaged_line_is_an_error(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(SchemaError, match=r"log with a damaged line: .*log\.jsonl"):
+        read_log(file)
 
 
 def test_a_number_that_json_has_not_is_never_written(tmp_path):
