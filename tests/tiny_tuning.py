@@ -1,5 +1,6 @@
 """Runs of a few steps on hand-made models; loaded by a fixture, not imported."""
 
+import gc
 import runpy
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from layerwise.models.stack import find_stacks
 from layerwise.objectives import resolve
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Keep, fine_tune
+
+# Trainer collects garbage before each run: most of a short one's time, were all modules looked at.
+gc.collect()
+gc.freeze()
 
 _text = runpy.run_path(str(Path(__file__).with_name("tiny_text.py")))
 

@@ -15,6 +15,8 @@ from layerwise.models import load
 from layerwise.tuning.lora import placed_on
 from layerwise.tuning.record import TuneRecord
 
+pytestmark = pytest.mark.usefixtures("tuning")  # It keeps short runs short.
+
 SHORT = ["--text-column", "text", "--steps", "2", "--batch-size", "4", "--max-length", "16"]
 
 
