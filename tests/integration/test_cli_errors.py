@@ -163,7 +163,7 @@ def test_every_example_too_long_after_its_prompt(card, tmp_path):
 
 
 def test_label_column_for_a_causal_objective(card):
-    said = card("--label-column", "stars")
+    said = card("--label-column", "stars", "--objective", "causal-lm")
     assert said.code == 2
     assert "label column has no meaning for causal-lm" in said.error
 
