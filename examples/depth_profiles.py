@@ -8,12 +8,12 @@ Prints a table as Markdown; depth_profiles.md keeps what it printed.
 """
 
 import importlib.util
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 import layerwise as lw
+from layerwise.tuning import outcome
 
 READOUTS = ("hf", "residual", "normed")
 SIX = ("standard", "uniform", "lora", "frozen-norm", "frozen-lower", "equal-step")
@@ -34,20 +34,19 @@ RUNS = {
 
 def matched_tau(tuned: Any) -> float:
     """The standard run's own relative step, as equal-step would match it in a run of its own."""
-    first = [entry for entry in tuned.log if "step_ratio" in entry][:50]
-    return statistics.median(r for entry in first for r in entry["step_ratio"].values() if r)
+    return outcome.matched_tau(tuned.log, steps=tuned.record.settings.match_steps)
 
 
 def row(condition: str, tuned: Any, profile: lw.Profile) -> str:
     """A line of the table."""
-    outcome = tuned.record.outcome
+    went = tuned.record.outcome
     slopes = [
         f"{r.slope:+.4f} [{r.slope_low:+.4f}, {r.slope_high:+.4f}]"
         for r in (profile.readouts[name] for name in READOUTS)
     ]
     ends = [f"{profile.depths[i].procrustes:.4f}" for i in (0, -1)]
     share = f"{profile.width[-1]:.2f}" if profile.width else "-"
-    loss = f"{outcome.first_loss:.3f} to {outcome.loss:.3f}"
+    loss = f"{went.first_loss:.3f} to {went.loss:.3f}"
     noise = f"{profile.noise_floor:.4f}"
     return " | ".join(("", condition, loss, *ends, *slopes, share, noise, "")).strip()
 

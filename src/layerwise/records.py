@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import cattrs
@@ -10,8 +11,9 @@ from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn
 
 from layerwise.errors import SchemaError
+from layerwise.files import read_json
 
-__all__ = ["from_plain", "to_plain"]
+__all__ = ["from_plain", "read_record", "record_file", "to_plain"]
 
 T = TypeVar("T")
 
@@ -59,3 +61,18 @@ def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:
         )
         msg = f"malformed record ({faults[0]})"
         raise SchemaError(msg, value=source, expected=f"a {record_type.__name__}") from error
+
+
+def read_record(path: Path, record_type: type[T], *, name: str, schema: str) -> T:
+    """The `record_type` in `path`: its file, or the folder that holds it under `name`.
+
+    Raises:
+        SchemaError: No such record is there, or it is malformed or of another schema.
+    """
+    file = record_file(path, name=name)
+    return from_plain(read_json(file, schema=schema), record_type, source=file)
+
+
+def record_file(path: Path, *, name: str) -> Path:
+    """The file of a record that is named by itself, or by the folder that holds it."""
+    return path / name if path.is_dir() else path

@@ -1,19 +1,17 @@
 """Layer Cards and placements, from what a user names."""
 
-import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from layerwise import placement
+from layerwise.api.named import enough_memory, framed, loaded_model, printed, text_data
 from layerwise.capture import plan
 from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard, StackInfo
-from layerwise.data import TextData, read
-from layerwise.errors import LayerwiseError, ModelError, SchemaError
+from layerwise.data import TextData
+from layerwise.errors import ModelError, SchemaError
 from layerwise.models.kind import kind_of
-from layerwise.models.load import LoadedModel, load, load_skeleton
+from layerwise.models.load import LoadedModel, load_skeleton
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement import Comparison
 from layerwise.placement.record import PlacedBlock, Placement
@@ -90,32 +88,25 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     wanted = plan(
         signals, rank=rank, targets=targets, exact_entropy=exact_entropy, readout=readout, seed=seed
     )
-    if isinstance(data, str):
-        text = read(
-            data,
-            text_column=text_column,
-            prompt_column=prompt_column,
-            label_column=label_column,
-            where=where,
-            examples=examples,
-            seed=seed,
-        )
-    else:
-        text = data
-    loaded = (
-        load(
-            model,
-            device=device,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            labels=labels_for(objective, text),
-            seed=seed,
-        )
-        if isinstance(model, str)
-        else model
+    text = text_data(
+        data,
+        text_column=text_column,
+        prompt_column=prompt_column,
+        label_column=label_column,
+        where=where,
+        examples=examples,
+        seed=seed,
+    )
+    loaded = loaded_model(
+        model,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        labels=labels_for(objective, text) if isinstance(model, str) else None,
+        seed=seed,
     )
     loss = resolve(objective, loaded=loaded, data=text)
-    try:
+    with enough_memory("a smaller --batch-size or --max-length"):
         made = make_card(
             loaded,
             text,
@@ -125,9 +116,6 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
             max_length=max_length,
             progress=progress,
         )
-    except torch.OutOfMemoryError as error:
-        msg = "out of memory"
-        raise LayerwiseError(msg, hint="a smaller --batch-size or --max-length") from error
     return made.with_advice(placement.advise(made))
 
 
@@ -244,17 +232,15 @@ def compare(*cards: LayerCard, threshold: float = placement.USABLE) -> Compariso
 def card_table(card: LayerCard) -> str:
     """What `print(card)` prints."""
     from layerwise.report import card_table as table
-    from layerwise.report.plain import as_text
 
-    return as_text(table(card))
+    return printed(table(card))
 
 
 def card_frame(card: LayerCard) -> str:
     """What a notebook shows of `card`: its report in a frame that can reach nothing around it."""
     from layerwise.report import card_html
 
-    page = html.escape(card_html(card).decode())
-    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'
+    return framed(card_html(card))
 
 
 def apply(placed: Placement, model: Any) -> Any:

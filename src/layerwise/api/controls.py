@@ -1,22 +1,23 @@
 """Standard against equal-step, from what a user names."""
 
-import html
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from layerwise.data import TextData, read
-from layerwise.errors import LayerwiseError, UnknownNameError
-from layerwise.models.given import given
-from layerwise.models.load import LoadedModel, load
+from layerwise.api.named import (
+    SMALLER,
+    enough_memory,
+    framed,
+    loaded_model,
+    printed,
+    text_data,
+    tune_settings,
+)
+from layerwise.data import TextData
 from layerwise.objectives import labels_for, resolve
 from layerwise.profile.record import Control
 from layerwise.progress import Progress, silent
-from layerwise.tuning.record import TuneSettings
 
 if TYPE_CHECKING:
     from layerwise.profile.reading import Reading
@@ -97,22 +98,20 @@ def control(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         OutputError: `out` holds such a run, or cannot be written.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.profile.control import KeepRuns, run_control
+    from layerwise.profile.control import KeepRuns, run_control, unwatched
 
-    chosen = _settings(settings)
+    chosen = tune_settings(settings, without=_OWN)
     reading = _reading(probes, readout, stack, seed=seed)
-    text = data
-    if isinstance(text, str):
-        text = read(
-            text,
-            text_column=text_column,
-            prompt_column=prompt_column,
-            label_column=label_column,
-            where=where,
-            examples=examples,
-            seed=seed,
-        )
-    loaded = _loaded(
+    text = text_data(
+        data,
+        text_column=text_column,
+        prompt_column=prompt_column,
+        label_column=label_column,
+        where=where,
+        examples=examples,
+        seed=seed,
+    )
+    loaded = loaded_model(
         model,
         tokenizer,
         device=device,
@@ -125,9 +124,9 @@ def control(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         folder=None if out is None else Path(out),
         weights=keep_weights,
         overwrite=overwrite,
-        watch=on_run or _unwatched,
+        watch=on_run or unwatched,
     )
-    with _enough_memory():
+    with enough_memory(SMALLER):
         return run_control(
             loaded,
             text,
@@ -173,22 +172,13 @@ def control_from_runs(
     from layerwise.profile.finished import Loading
     from layerwise.profile.finished import control_from_runs as judge
 
-    with _enough_memory():
+    with enough_memory(SMALLER):
         return judge(
             [(Path(standard), Path(equal_step)) for standard, equal_step in pairs],
             reading=_reading(probes, readout, stack, seed=seed),
             loading=Loading(device, dtype, trust_remote_code),
             progress=progress,
         )
-
-
-def _settings(chosen: dict[str, Any]) -> TuneSettings:
-    known = [field.name for field in fields(TuneSettings) if field.name not in _OWN]
-    for name in chosen:
-        if name not in known:
-            kind = "setting"
-            raise UnknownNameError(kind, value=name, known=known)
-    return TuneSettings(**chosen)
 
 
 def _reading(
@@ -205,38 +195,15 @@ def _reading(
     return Reading(as_probes(probes), as_readout(readout), stack, seed=seed)
 
 
-def _loaded(model: Any, tokenizer: Any, **options: Any) -> LoadedModel:
-    if isinstance(model, str):
-        return load(model, **options)
-    return model if isinstance(model, LoadedModel) else given(model, tokenizer)
-
-
-@contextmanager
-def _enough_memory() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        msg = "out of memory"
-        hint = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
-        raise LayerwiseError(msg, hint=hint) from error
-
-
-def _unwatched(condition: str, seed: int) -> AbstractContextManager[Callable[[Any], None]]:
-    del condition, seed
-    return nullcontext(lambda _: None)
-
-
 def control_table(control: Control) -> str:
     """What `print(control)` prints."""
     from layerwise.report import control_table as table
-    from layerwise.report.plain import as_text
 
-    return as_text(table(control))
+    return printed(table(control))
 
 
 def control_frame(control: Control) -> str:
     """What a notebook shows of `control`: its report, in a frame that reaches nothing around it."""
     from layerwise.report import control_html
 
-    page = html.escape(control_html(control).decode())
-    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'
+    return framed(control_html(control))

@@ -1,9 +1,9 @@
 """Depth profiles, from what a user names."""
 
-import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from layerwise.api.named import framed, printed
 from layerwise.models.load import LoadedModel, load
 from layerwise.profile.record import Profile
 from layerwise.progress import Progress, silent
@@ -91,14 +91,12 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
 def profile_table(made: Profile) -> str:
     """What `print(profile)` prints."""
     from layerwise.report import profile_table as table
-    from layerwise.report.plain import as_text
 
-    return as_text(table(made))
+    return printed(table(made))
 
 
 def profile_frame(made: Profile) -> str:
     """What a notebook shows of it: its report in a frame that can reach nothing around it."""
     from layerwise.report import profile_html
 
-    page = html.escape(profile_html(made).decode())
-    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'
+    return framed(profile_html(made))

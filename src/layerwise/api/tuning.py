@@ -1,22 +1,18 @@
 """Fine-tuning, from what a user names."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from layerwise.data import TextData, read
-from layerwise.errors import BadInputError, LayerwiseError, OutputError, UnknownNameError
+from layerwise.api.named import SMALLER, enough_memory, loaded_model, text_data, tune_settings
+from layerwise.data import TextData
+from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output
-from layerwise.models.given import given
-from layerwise.models.load import LoadedModel, load
+from layerwise.models.load import LoadedModel
 from layerwise.models.load import from_config as blank
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import parse_rows
-from layerwise.tuning.record import TuneSettings
 
 if TYPE_CHECKING:
     from layerwise.tuning.run import Tuned
@@ -89,30 +85,27 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     from layerwise.tuning.results import save
     from layerwise.tuning.run import Keep, fine_tune
 
-    chosen = _settings(settings)
+    chosen = tune_settings(settings)
     folder = Path(out) if out is not None else None
     if folder is not None:
         _prepare(folder, resume=resume, overwrite=overwrite)
-    text = data
-    if isinstance(text, str):
-        text = read(
-            text,
-            text_column=text_column,
-            prompt_column=prompt_column,
-            label_column=label_column,
-            where=where,
-            examples=examples,
-            seed=chosen.seed,
-        )
+    text = text_data(
+        data,
+        text_column=text_column,
+        prompt_column=prompt_column,
+        label_column=label_column,
+        where=where,
+        examples=examples,
+        seed=chosen.seed,
+    )
     how: dict[str, Any] = {"device": device, "dtype": dtype, "labels": labels_for(objective, text)}
     if from_config is not None:
         loaded = _blank(Path(from_config), model, folder, seed=chosen.seed, **how)
-    elif isinstance(model, str):
-        loaded = load(model, trust_remote_code=trust_remote_code, seed=chosen.seed, **how)
     else:
-        loaded = model if isinstance(model, LoadedModel) else given(model, tokenizer)
+        how |= {"trust_remote_code": trust_remote_code, "seed": chosen.seed}
+        loaded = loaded_model(model, tokenizer, **how)
     is_lora = placement is not None or has_adapters(loaded.model)
-    try:
+    with enough_memory(SMALLER):
         tuned = fine_tune(
             loaded,
             text,
@@ -122,10 +115,6 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
             placement=_placement(placement, loaded),
             keep=Keep(folder, resume, on_step or (lambda _: None)),
         )
-    except torch.OutOfMemoryError as error:
-        msg = "out of memory"
-        hint = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
-        raise LayerwiseError(msg, hint=hint) from error
     return tuned if folder is None else save(tuned, folder)
 
 
@@ -159,15 +148,6 @@ def _blank(file: Path, tokenizer: Any, folder: Path | None, **how: Any) -> Loade
         raise BadInputError(msg, value=type(tokenizer).__name__, expected=expected)
     loaded = blank(file, tokenizer=tokenizer, **how)
     return loaded if folder is None else keep_initial(loaded, folder)
-
-
-def _settings(given: dict[str, Any]) -> TuneSettings:
-    known = [field.name for field in fields(TuneSettings)]
-    for name in given:
-        if name not in known:
-            kind = "setting"
-            raise UnknownNameError(kind, value=name, known=known)
-    return TuneSettings(**given)
 
 
 def _placement(

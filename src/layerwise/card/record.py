@@ -12,7 +12,7 @@ from layerwise import verbs
 from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, sha256, write_files
 from layerwise.provenance import Provenance
-from layerwise.records import from_plain, to_plain
+from layerwise.records import from_plain, record_file, to_plain
 
 __all__ = [
     "Advice",
@@ -256,7 +256,7 @@ class LayerCard:
         Raises:
             SchemaError: No card is there, it is of another schema, or its arrays are damaged.
         """
-        file = path / "card.json" if path.is_dir() else path
+        file = record_file(path, name="card.json")
         plain = read_json(file, schema=SCHEMA)
         card = from_plain(plain | {"arrays": {}}, cls, source=file)
         arrays = file.with_name("arrays.safetensors")

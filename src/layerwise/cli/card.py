@@ -8,9 +8,9 @@ import click
 
 from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
-from layerwise.cli.options import Names, common, reading, stacked
-from layerwise.cli.output import listed, say, short, talk
-from layerwise.files import prepare_output, write_files
+from layerwise.cli.options import Names, charts, common, count, objective, reading, readout, stacked
+from layerwise.cli.output import publish, short, talk
+from layerwise.files import prepare_output
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
@@ -27,37 +27,18 @@ Examples:
 """
 
 _measuring = stacked(
-    click.option(
-        "--objective",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="The loss; auto takes what the model's head and the columns call for.",
-    ),
+    objective,
     click.option(
         "--signals", type=Names(), metavar="A,B", help="Only these columns.  [default: all]"
     ),
-    click.option(
-        "--rank",
-        type=click.IntRange(min=1),
-        default=8,
-        show_default=True,
-        metavar="N",
-        help="Adapter rank that is simulated.",
-    ),
+    count("--rank", default=8, told="Adapter rank that is simulated."),
     click.option(
         "--targets",
         type=Names(),
         metavar="A,B",
         help="Modules adapted in each block, such as q_proj,v_proj.  [default: the model's usual]",
     ),
-    click.option(
-        "--readout",
-        type=click.Choice(["hf", "residual", "normed"]),
-        default="residual",
-        show_default=True,
-        help="Which tensor stands for a block's output.",
-    ),
+    readout(default="residual", told="Which tensor stands for a block's output."),
     click.option(
         "--exact-entropy",
         is_flag=True,
@@ -72,7 +53,7 @@ _measuring = stacked(
 @common
 @reading
 @_measuring
-@click.option("--charts", is_flag=True, help="Each chart as PNG and SVG too.")
+@charts
 def card(model: str, data: str, **options: Any) -> None:
     """Measure, per block of MODEL on DATA, what adapting it would correct and what it would cost.
 
@@ -91,11 +72,9 @@ def card(model: str, data: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.card(model, data, device=device, progress=progress, **options)
         if is_first():
-            files = _files(made, charts=charts)
-            paths = write_files(out, files)
+            files, table = _files(made, charts=charts), report.card_table(made)
+            publish(files, record="card.json", out=out, form=form, table=table)
             _tell_of_older(out)
-            human = [report.card_table(made), "", listed(paths)]
-            say(form, human=human, json=files["card.json"])
 
 
 def _tell_of_older(out: Path) -> None:

@@ -12,10 +12,10 @@ import click
 from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import Listener, live
-from layerwise.cli.options import common_with, reading, stacked
-from layerwise.cli.output import Format, listed, say, short, talk
+from layerwise.cli.options import charts, common_with, reading, readout, stacked
+from layerwise.cli.output import Format, publish, short, talk
 from layerwise.cli.tune import training
-from layerwise.files import prepare_output, write_files
+from layerwise.files import prepare_output
 
 if TYPE_CHECKING:
     from layerwise.profile.record import Control
@@ -77,13 +77,7 @@ _judging = stacked(
         metavar="0,1,2",
         help="Of the runs: data order, masks, dropout. A pair of runs each.",
     ),
-    click.option(
-        "--readout",
-        type=click.Choice(["hf", "residual", "normed"]),
-        default="hf",
-        show_default=True,
-        help="Which tensor stands for a depth.",
-    ),
+    readout(default="hf", told="Which tensor stands for a depth."),
     click.option(
         "--probes",
         metavar="FILE",
@@ -103,7 +97,7 @@ _judging = stacked(
 @reading
 @_judging
 @training
-@click.option("--charts", is_flag=True, help="Each chart as PNG and SVG too.")
+@charts
 def control(model: str | None, data: str | None, **options: Any) -> None:
     """Fine-tune MODEL on DATA twice: as usual, and with equal relative steps in every block.
 
@@ -161,6 +155,5 @@ def _end(made: "Control", out: Path, form: Format, *, charts: bool) -> None:
 
     files: dict[str, bytes] = {RESULT: made.to_json(), "report.html": report.control_html(made)}
     export: Callable[[Any], dict[str, bytes]] = report.export_control_charts
-    written = write_files(out, files | (export(made) if charts else {}))
-    human = [report.control_table(made), "", listed(written)]
-    say(form, human=human, json=files[RESULT])
+    files |= export(made) if charts else {}
+    publish(files, record=RESULT, out=out, form=form, table=report.control_table(made))

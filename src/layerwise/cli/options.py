@@ -9,7 +9,20 @@ import click
 
 from layerwise.errors import BadInputError, UnknownNameError
 
-__all__ = ["Names", "common", "common_with", "form", "output", "reading", "stacked"]
+__all__ = [
+    "Names",
+    "charts",
+    "choice",
+    "common",
+    "common_with",
+    "count",
+    "form",
+    "objective",
+    "output",
+    "reading",
+    "readout",
+    "stacked",
+]
 
 CONFIG = "YAML lines such as 'examples: 64'"
 
@@ -30,6 +43,33 @@ class Names(click.ParamType[tuple[str, ...]]):
         if not names:
             self.fail("no name is given", param, ctx)
         return names
+
+
+def count(name: str, *, default: int | None, told: str, least: int = 1) -> Callable[[F], F]:
+    """An option that takes a whole number from `least` on; no default shows as "all"."""
+    return click.option(
+        name,
+        type=click.IntRange(min=least),
+        default=default,
+        show_default="all" if default is None else True,
+        metavar="N",
+        help=told,
+    )
+
+
+def choice(name: str, *, of: Sequence[str], default: str, told: str) -> Callable[[F], F]:
+    """An option that takes one of a few words."""
+    return click.option(name, type=click.Choice(of), default=default, show_default=True, help=told)
+
+
+def text(name: str, *, default: str, told: str) -> Callable[[F], F]:
+    """An option that takes a name, which is looked up later on."""
+    return click.option(name, default=default, show_default=True, metavar="NAME", help=told)
+
+
+def readout(*, default: str, told: str) -> Callable[[F], F]:
+    """Which tensor stands for a depth."""
+    return choice("--readout", of=("hf", "residual", "normed"), default=default, told=told)
 
 
 def _read_config(context: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
@@ -126,44 +166,13 @@ def common_with(
         click.option(
             "--seed", type=int, default=0, show_default=True, help="Fixes all randomness."
         ),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            metavar="NAME",
-            help="auto, cpu, cuda or cuda:N.",
+        text("--device", default="auto", told="auto, cpu, cuda or cuda:N."),
+        text("--dtype", default="auto", told="auto, float32, bfloat16 or float16."),
+        count("--batch-size", default=batch_size, told="Examples in a batch."),
+        count(
+            "--max-length", default=max_length, least=2, told="Tokens of an example that are kept."
         ),
-        click.option(
-            "--dtype",
-            default="auto",
-            show_default=True,
-            metavar="NAME",
-            help="auto, float32, bfloat16 or float16.",
-        ),
-        click.option(
-            "--batch-size",
-            type=click.IntRange(min=1),
-            default=batch_size,
-            show_default=True,
-            metavar="N",
-            help="Examples in a batch.",
-        ),
-        click.option(
-            "--max-length",
-            type=click.IntRange(min=2),
-            default=max_length,
-            show_default=True,
-            metavar="N",
-            help="Tokens of an example that are kept.",
-        ),
-        click.option(
-            "--examples",
-            type=click.IntRange(min=1),
-            default=examples,
-            show_default="all" if examples is None else True,
-            metavar="N",
-            help="Examples that are read.",
-        ),
+        count("--examples", default=examples, told="Examples that are read."),
     )
 
 
@@ -180,3 +189,11 @@ reading = stacked(
         "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
     ),
 )
+
+objective = text(
+    "--objective",
+    default="auto",
+    told="The loss; auto takes what the model's head and the columns call for.",
+)
+
+charts = click.option("--charts", is_flag=True, help="Each chart as PNG and SVG too.")

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import click
 
 from layerwise.errors import one_line
+from layerwise.files import write_files
 from layerwise.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "complain",
     "listed",
     "progress_bar",
+    "publish",
     "quiet_libraries",
     "say",
     "short",
@@ -54,6 +56,14 @@ def say(form: Format, *, human: Sequence["RenderableType"], json: bytes) -> None
         console = Console()
         for part in human:
             console.print(part, markup=False, highlight=False, soft_wrap=isinstance(part, str))
+
+
+def publish(
+    files: Mapping[str, bytes], *, record: str, out: Path, form: Format, table: "RenderableType"
+) -> None:
+    """Write `files` into `out`, then say so: `table` for people, or the file called `record`."""
+    written = write_files(out, files)
+    say(form, human=[table, "", listed(written)], json=files[record])
 
 
 def listed(paths: Iterable[Path]) -> str:

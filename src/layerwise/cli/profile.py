@@ -8,9 +8,9 @@ import click
 
 from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
-from layerwise.cli.options import common_with, stacked
-from layerwise.cli.output import listed, say, short, talk
-from layerwise.files import prepare_output, write_files
+from layerwise.cli.options import charts, common_with, readout, stacked
+from layerwise.cli.output import publish, short, talk
+from layerwise.files import prepare_output
 
 if TYPE_CHECKING:
     from layerwise.profile.record import Profile
@@ -27,13 +27,7 @@ Examples:
 RESULT = "profile.json"
 
 _looking = stacked(
-    click.option(
-        "--readout",
-        type=click.Choice(["hf", "residual", "normed"]),
-        default="hf",
-        show_default=True,
-        help="Which tensor stands for a depth; the record has all three.",
-    ),
+    readout(default="hf", told="Which tensor stands for a depth; the record has all three."),
     click.option(
         "--probes",
         metavar="DATA",
@@ -53,7 +47,7 @@ _looking = stacked(
 @click.argument("after")
 @common_with(batch_size=32, max_length=64, examples=290)
 @_looking
-@click.option("--charts", is_flag=True, help="Each chart as PNG and SVG too.")
+@charts
 def profile(before: str, after: str, **options: Any) -> None:
     """Compare, at every depth, what BEFORE and AFTER make of the same inputs.
 
@@ -71,10 +65,8 @@ def profile(before: str, after: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.profile(before, after, device=device, progress=progress, **options)
         if is_first():
-            files = _files(made, charts=charts)
-            paths = write_files(out, files)
-            human = [report.profile_table(made), "", listed(paths)]
-            say(form, human=human, json=files[RESULT])
+            files, table = _files(made, charts=charts), report.profile_table(made)
+            publish(files, record=RESULT, out=out, form=form, table=table)
 
 
 def _files(made: "Profile", *, charts: bool) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import click
 from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import live
-from layerwise.cli.options import common_with, reading, stacked
+from layerwise.cli.options import choice, common_with, count, objective, reading, stacked
 from layerwise.cli.output import listed, say, short, talk
 from layerwise.cli.summary import tune_table
 
@@ -25,35 +25,15 @@ Examples:
 
 #: How a run is optimised, as `control` takes it too.
 training = stacked(
-    click.option(
-        "--objective",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="The loss; auto takes what the model's head and the columns call for.",
-    ),
-    click.option(
-        "--steps",
-        type=click.IntRange(min=1),
-        default=100,
-        show_default=True,
-        metavar="N",
-        help="Optimizer steps.",
-    ),
+    objective,
+    count("--steps", default=100, told="Optimizer steps."),
     click.option(
         "--learning-rate",
         type=click.FloatRange(min=0, min_open=True),
         metavar="RATE",
         help="The top rate.  [default: 2e-5; 2e-4 for lora]",
     ),
-    click.option(
-        "--accumulation",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Batches that one step sums up.",
-    ),
+    count("--accumulation", default=1, told="Batches that one step sums up."),
     click.option(
         "--weight-decay",
         type=click.FloatRange(min=0),
@@ -84,20 +64,12 @@ training = stacked(
         metavar="X",
         help="Relative step under equal-step.  [default: matched to standard]",
     ),
-    click.option(
-        "--match-steps",
-        type=click.IntRange(min=1),
-        default=50,
-        show_default=True,
-        metavar="N",
-        help="Steps of standard that the match looks at.",
-    ),
-    click.option(
+    count("--match-steps", default=50, told="Steps of standard that the match looks at."),
+    choice(
         "--equal-step",
-        type=click.Choice(["exact", "sampled", "copy"]),
+        of=("exact", "sampled", "copy"),
         default="exact",
-        show_default=True,
-        help="How equal-step takes its norms.",
+        told="How equal-step takes its norms.",
     ),
     click.option("--bf16", is_flag=True, help="Forward and backward under bfloat16 autocast."),
     click.option(
@@ -126,38 +98,15 @@ training = stacked(
 )
 @click.option("--top", type=int, metavar="M", help="Blocks that train under top-m.")
 @training
-@click.option(
-    "--save-every",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Steps between checkpoints; 0 keeps none.",
-)
-@click.option(
-    "--eval-examples",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Examples held out for evaluation.",
-)
-@click.option(
+@count("--save-every", default=100, least=0, told="Steps between checkpoints; 0 keeps none.")
+@count("--eval-examples", default=0, least=0, told="Examples held out for evaluation.")
+@count(
     "--eval-every",
-    type=click.IntRange(min=0),
     default=0,
-    show_default=True,
-    metavar="N",
-    help="Steps between evaluations; 0 evaluates at the start and the end.",
+    least=0,
+    told="Steps between evaluations; 0 evaluates at the start and the end.",
 )
-@click.option(
-    "--log-every",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Steps between lines of log.jsonl.",
-)
+@count("--log-every", default=1, told="Steps between lines of log.jsonl.")
 @click.option(
     "--track",
     type=click.Choice(["trackio", "wandb", "tensorboard"]),

@@ -11,13 +11,14 @@ import torch
 from layerwise.errors import ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
+from layerwise.models.gguf import read_once
 from layerwise.models.heads import pad_with, read_config, read_model, without_weights
 from layerwise.models.kind import ModelKind, model_kind
+from layerwise.models.quiet import quiet
 from layerwise.models.reading import (
     Reading,
     named_device,
     named_dtype,
-    quiet,
     read_tokenizer,
     readable,
 )
@@ -96,7 +97,7 @@ def load(
     where = named_device(device)
     classes = None if labels is None else tuple(labels)
     how = Reading(named_dtype(dtype, where), trust_remote_code, classes, seed)
-    with quiet():
+    with quiet(), read_once():
         loaded = _load(resolve(source), how)
     loaded.model.to(where).eval()
     check_finite(loaded.model, source=source)
@@ -134,7 +135,7 @@ def from_config(
     path, where = Path(file), named_device(device)
     kept = torch.float32 if dtype == "auto" else named_dtype(dtype, where)
     classes = None if labels is None else tuple(labels)
-    with quiet():
+    with quiet(), read_once():
         loaded = _blank(path, Reading(torch.float32, labels=classes, seed=seed), tokenizer)
     loaded.model.to(where, kept).eval()
     _tell(loaded)
@@ -190,7 +191,7 @@ def load_skeleton(
     """
     classes = None if labels is None else tuple(labels)
     how = Reading(torch.float32, trust_remote_code, classes)
-    with quiet():
+    with quiet(), read_once():
         return _skeleton(source, how)
 
 

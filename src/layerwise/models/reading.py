@@ -1,4 +1,4 @@
-"""How models are read: device and precision, in silence, and every fault as one typed error."""
+"""How models are read: device and precision, and every fault as one typed error."""
 
 import pickle
 import re
@@ -12,13 +12,11 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
-from transformers.utils import logging as hf_logging
 
 from layerwise.errors import ModelError, UnknownNameError, one_line
-from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
 
-__all__ = ["Reading", "named_device", "named_dtype", "quiet", "read_tokenizer", "readable"]
+__all__ = ["Reading", "named_device", "named_dtype", "read_tokenizer", "readable"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _REMOTE = "trust_remote_code"
@@ -93,21 +91,6 @@ def named_dtype(name: str, device: torch.device) -> torch.dtype | str:
         kind = "dtype"
         raise UnknownNameError(kind, value=name, known=("auto", *_DTYPES))
     return _DTYPES[name]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """A span without transformers' own progress bars and load reports."""
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        with read_once():
-            yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from layerwise import verbs
-from layerwise.files import canonical_json, read_json
-from layerwise.records import from_plain, to_plain
+from layerwise.files import canonical_json
+from layerwise.records import read_record, to_plain
 
 __all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verified"]
 
@@ -143,5 +143,4 @@ class Placement:
         Raises:
             SchemaError: No placement is there, or it is of another schema.
         """
-        file = path / "placement.json" if path.is_dir() else path
-        return from_plain(read_json(file, schema=SCHEMA), cls, source=file)
+        return read_record(path, cls, name="placement.json", schema=SCHEMA)

@@ -1,14 +1,10 @@
 """Standard against equal-step from the same start: is a profile's shape the optimizer's?"""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from layerwise import distributed
 from layerwise.card.record import DataInfo
@@ -24,13 +20,23 @@ from layerwise.profile.verdict import judged, pair
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.conditions import CONDITIONS
-from layerwise.tuning.equal_step import StepRatio, match_tau
+from layerwise.tuning.outcome import matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
-from layerwise.tuning.results import RECORD, save
+from layerwise.tuning.results import RECORD, drop_former, save
 from layerwise.tuning.run import Keep, Tuned, fine_tune
 from layerwise.tuning.steplog import Entry
+from layerwise.tuning.untouched import weights_kept
 
-__all__ = ["EQUAL_STEP", "RUNS", "STANDARD", "KeepRuns", "Watch", "paired", "run_control"]
+__all__ = [
+    "EQUAL_STEP",
+    "RUNS",
+    "STANDARD",
+    "KeepRuns",
+    "Watch",
+    "paired",
+    "run_control",
+    "unwatched",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +48,8 @@ RUNS = "runs"
 Watch = Callable[[str, int], AbstractContextManager[Callable[[Entry], None]]]
 
 
-def _unwatched(condition: str, seed: int) -> AbstractContextManager[Callable[[Entry], None]]:
+def unwatched(condition: str, seed: int) -> AbstractContextManager[Callable[[Entry], None]]:
+    """What hears of a run and says nothing."""
     del condition, seed
     return nullcontext(lambda _: None)
 
@@ -61,7 +68,7 @@ class KeepRuns:
     folder: Path | None = None
     weights: bool = False
     overwrite: bool = False
-    watch: Watch = _unwatched
+    watch: Watch = unwatched
 
     def of(self, condition: str, seed: int) -> Path | None:
         """The folder of one run."""
@@ -169,22 +176,15 @@ def _make(folders: Sequence[Path | None]) -> None:
     if distributed.rank() == 0:
         for folder in folders:
             if folder is not None:
-                _clear(prepare_output(folder, holds=RECORD, overwrite=True))
-
-
-def _clear(folder: Path) -> None:
-    """Remove the run that `folder` holds, its record last: what else lies there stays."""
-    if (folder / RECORD).exists():
-        for name in TuneRecord.load(folder).files:
-            (folder / name).unlink(missing_ok=True)
-        (folder / RECORD).unlink()
+                drop_former(prepare_output(folder, holds=RECORD, overwrite=True))
 
 
 def _both(bench: _Bench, seed: int) -> tuple[ControlRun, DataInfo, tuple[str, ...]]:
     """The pair of one seed, what it was trained on, and what there is to note."""
     standard, first = _one(bench, STANDARD, seed, tau=None)
     asked = bench.settings.tau
-    tau = _matched(standard, bench.settings.match_steps) if asked is None else asked
+    steps = bench.settings.match_steps
+    tau = matched_tau(standard.log, steps=steps) if asked is None else asked
     equal_step, second = _one(bench, EQUAL_STEP, seed, tau=tau)
     notes = (*standard.record.notes, *equal_step.record.notes)
     records = standard.record, equal_step.record
@@ -221,7 +221,7 @@ def _one(bench: _Bench, condition: str, seed: int, *, tau: float | None) -> tupl
     """One run and what it moved; the model has its first weights again after."""
     folder = bench.keep.of(condition, seed)
     settings = _read_by(condition, replace(bench.settings, seed=seed, tau=tau))
-    with _borrowed(bench.loaded.model), bench.keep.watch(condition, seed) as on_step:
+    with weights_kept(bench.loaded.model), bench.keep.watch(condition, seed) as on_step:
         tuned = fine_tune(
             bench.loaded,
             bench.data,
@@ -244,34 +244,6 @@ def _read_by(condition: str, settings: TuneSettings) -> TuneSettings:
     unread = CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
     defaults = {name: getattr(own, name) for name in unread - CONDITIONS[condition].reads}
     return replace(settings, **defaults)
-
-
-def _matched(standard: Tuned, steps: int) -> float:
-    """The median relative step of the first steps of a standard run, over layer groups."""
-    first = [e for e in standard.log if "step_ratio" in e and e["step"] <= steps]
-    made = [
-        {name: StepRatio(None, achieved=ratio) for name, ratio in entry["step_ratio"].items()}
-        for entry in first
-    ]
-    tau = match_tau(made)
-    log.info("tau matched to %.3g over %d steps of standard", tau, len(made))
-    return tau
-
-
-@contextmanager
-def _borrowed(model: nn.Module) -> Iterator[None]:
-    """Inside, the weights and buffers of `model` may change; after, they are what they were."""
-    held = [(t, t.detach().to("cpu", copy=True)) for t in _tensors(model)]
-    try:
-        yield
-    finally:
-        for tensor, kept in held:
-            tensor.data.copy_(kept)
-
-
-def _tensors(model: nn.Module) -> Iterator[Any]:
-    """Every parameter and buffer, a tied one once."""
-    return chain(model.parameters(), model.buffers())
 
 
 def _kept(tuned: Tuned, folder: Path | None, *, weights: bool) -> Tuned:

@@ -16,18 +16,15 @@ from layerwise.profile.verdict import judged
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.records import to_plain
+from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.results import INITIAL, RECORD
+from layerwise.tuning.run import FREE
 
 __all__ = ["Loading", "control_from_runs"]
 
 #: Settings that two runs of a pair may differ in: one condition's own, and what changes no weight.
-_FREE = frozenset(
-    {
-        "tau", "match_steps", "equal_step", "decay", "log_every", "save_every", "eval_every",
-        "track",
-    }
-)  # fmt: skip
+_OWN = FREE | CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,7 @@ def _identity(run: _Run) -> dict[str, Any]:
         **_experiment(run),
         "seed": settings.pop("seed"),
         "processes": record.outcome.processes,
-        **{name: value for name, value in settings.items() if name not in _FREE},
+        **{name: value for name, value in settings.items() if name not in _OWN},
     }
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 
 from layerwise import verbs
 from layerwise.card.record import DataInfo, ModelInfo
-from layerwise.files import canonical_json, read_json
+from layerwise.files import canonical_json
 from layerwise.provenance import Provenance
-from layerwise.records import from_plain, to_plain
+from layerwise.records import read_record, to_plain
 
 __all__ = [
     "Control",
@@ -164,8 +164,7 @@ class Profile:
         Raises:
             SchemaError: No profile is there, or it is of another schema.
         """
-        file = path / "profile.json" if path.is_dir() else path
-        return from_plain(read_json(file, schema=PROFILE_SCHEMA), cls, source=file)
+        return read_record(path, cls, name="profile.json", schema=PROFILE_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -282,5 +281,4 @@ class Control:
         Raises:
             SchemaError: No control is there, or it is of another schema.
         """
-        file = path / "control.json" if path.is_dir() else path
-        return from_plain(read_json(file, schema=CONTROL_SCHEMA), cls, source=file)
+        return read_record(path, cls, name="control.json", schema=CONTROL_SCHEMA)

@@ -1,15 +1,20 @@
 """How a run went, out of its log."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import nn
 
+from layerwise.tuning.equal_step import StepRatio, match_tau
 from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneSettings
 from layerwise.tuning.steplog import Entry
 
-__all__ = ["group_records", "outcome"]
+__all__ = ["group_records", "matched_tau", "outcome"]
+
+log = logging.getLogger(__name__)
 
 
 def outcome(
@@ -74,3 +79,17 @@ def _group(
         step_ratio_low=low,
         step_ratio_high=high,
     )
+
+
+def matched_tau(entries: Sequence[Mapping[str, Any]], *, steps: int) -> float:
+    """The median relative step over layer groups and the first `steps` steps of a standard run.
+
+    Raises:
+        BadInputError: No group moved in any of them.
+    """
+    first = [e["step_ratio"] for e in entries if "step_ratio" in e and e["step"] <= steps]
+    tau = match_tau(
+        {name: StepRatio(None, achieved=ratio) for name, ratio in made.items()} for made in first
+    )
+    log.info("tau matched to %.3g over %d steps of standard", tau, len(first))
+    return tau

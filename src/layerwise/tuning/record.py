@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.card.record import DataInfo, ModelInfo
-from layerwise.files import canonical_json, read_json
+from layerwise.files import canonical_json
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
-from layerwise.records import from_plain, to_plain
+from layerwise.records import read_record, to_plain
 
 __all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings"]
 
@@ -167,5 +167,4 @@ class TuneRecord:
         Raises:
             SchemaError: No run is there, or it is of another schema.
         """
-        file = path / "tune.json" if path.is_dir() else path
-        return from_plain(read_json(file, schema=SCHEMA), cls, source=file)
+        return read_record(path, cls, name="tune.json", schema=SCHEMA)

@@ -16,7 +16,7 @@ from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.run import CHECKPOINTS, Tuned
 from layerwise.tuning.writing import write_model
 
-__all__ = ["INITIAL", "RECORD", "keep_initial", "save"]
+__all__ = ["INITIAL", "RECORD", "drop_former", "keep_initial", "save"]
 
 RECORD = "tune.json"
 INITIAL = "initial"
@@ -38,7 +38,7 @@ def save(tuned: Tuned, folder: Path) -> Tuned:
         write_model(tuned.loaded, staging)
         record = replace(tuned.record, files=hashes(staging))
         write_atomic(staging / RECORD, record.to_json())
-        _drop_former(folder)
+        drop_former(folder)
         for name in (*record.files, RECORD):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(folder / name)
@@ -61,7 +61,7 @@ def keep_initial(loaded: LoadedModel, folder: Path) -> LoadedModel:
     return replace(loaded, source=str(target))
 
 
-def _drop_former(folder: Path) -> None:
+def drop_former(folder: Path) -> None:
     """Remove the result that `folder` holds, the record first: without it there is no result."""
     try:
         former = TuneRecord.load(folder)

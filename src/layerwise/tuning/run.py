@@ -24,17 +24,16 @@ from layerwise.records import to_plain
 from layerwise.tuning.adapters import base_of, has_adapters
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
-from layerwise.tuning.equal_step import StepRatio, match_tau
 from layerwise.tuning.groups import layer_groups
 from layerwise.tuning.lora import adapter_parameters, prepared
 from layerwise.tuning.material import gather
-from layerwise.tuning.outcome import group_records
+from layerwise.tuning.outcome import group_records, matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.steplog import Entry
 from layerwise.tuning.steps import Job, Track, run_steps
-from layerwise.tuning.untouched import drawn_by
+from layerwise.tuning.untouched import drawn_by, weights_kept
 
-__all__ = ["CHECKPOINTS", "LOG", "Keep", "Tuned", "fine_tune", "has_checkpoint"]
+__all__ = ["CHECKPOINTS", "FREE", "LOG", "Keep", "Tuned", "fine_tune", "has_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,9 @@ def fine_tune(
     _refuse_unfit(loaded, objective, chosen, settings)
     material = gather(loaded, data, objective, settings)
     described = model_info(loaded)
-    run = _identity(loaded, data, objective, chosen, settings, placement)
+    run: Mapping[str, Any] = {}
+    if keep.folder:  # It may take a hash of all weights, and is for checkpoints alone.
+        run = _identity(loaded, data, objective, chosen, settings, placement)
     with drawn_by(settings.seed, "tune"):
         subject, placed = prepared(loaded, placement) if chosen.adapters else (loaded, None)
         groups = layer_groups(subject.model, subject.stacks)
@@ -212,13 +213,13 @@ def _identity(
         "rank": None if placement is None else placement.rank,
         "alpha": None if placement is None else placement.alpha,
         "dropout": None if placement is None else placement.dropout,
-        **{k: v for k, v in to_plain(settings).items() if k not in _FREE},
+        **{k: v for k, v in to_plain(settings).items() if k not in FREE},
     }
     return {k: v for k, v in parts.items() if v is not None}
 
 
 #: Settings that may change when a run goes on: they change no weight.
-_FREE = frozenset({"log_every", "save_every", "eval_every", "track"})
+FREE = frozenset({"log_every", "save_every", "eval_every", "track"})
 
 
 def _fingerprint(model: nn.Module) -> str:
@@ -283,16 +284,7 @@ def _matched(job: Job) -> float:
     )
     standard = CONDITIONS["standard"]
     factors = _factors(job.loaded, standard, settings)
-    model = job.loaded.model
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    try:
-        ended = run_steps(replace(job, settings=settings, factors=factors), Track(_unheard))
-    finally:
-        model.load_state_dict(before)
-    made = [
-        {n: StepRatio(None, achieved=r) for n, r in entry["step_ratio"].items()}
-        for entry in ended.entries
-    ]
-    tau = match_tau(made)
-    log.info("tau matched to %.3g over %d steps of standard", tau, len(made))
-    return tau
+    job = replace(job, settings=settings, factors=factors)
+    with weights_kept(job.loaded.model):
+        ended = run_steps(job, Track(_unheard))
+    return matched_tau(ended.entries, steps=settings.steps)

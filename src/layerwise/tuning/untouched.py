@@ -3,6 +3,7 @@
 import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = ["drawn_by", "lent"]
+__all__ = ["drawn_by", "lent", "weights_kept"]
 
 # Where Accelerate puts autocast around a forward, and what it keeps beside it.
 _WRAPPED = ("forward", "_original_forward")
@@ -46,6 +47,21 @@ def _restore(model: nn.Module, own: Mapping[str, Any]) -> None:
     for name in _WRAPPED:
         vars(model).pop(name, None)
     vars(model).update(own)
+
+
+@contextmanager
+def weights_kept(model: nn.Module) -> Iterator[None]:
+    """Inside, the weights and buffers of `model` may change; after, they are what they were.
+
+    A copy lies in main memory meanwhile.
+    """
+    every = chain(model.parameters(), model.buffers())  # A tied one comes once.
+    held = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in every]
+    try:
+        yield
+    finally:
+        for tensor, kept in held:
+            tensor.data.copy_(kept)
 
 
 @contextmanager

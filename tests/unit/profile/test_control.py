@@ -258,11 +258,11 @@ def test_a_readout_that_is_none_is_refused():
 
 
 def test_the_copy_of_the_weights_is_kept_in_main_memory(tuning):
-    from layerwise.profile.control import _borrowed
+    from layerwise.tuning.untouched import weights_kept
 
     model = tuning.loaded().model
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with _borrowed(model), torch.no_grad():
+    with weights_kept(model), torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.zero_()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,81 @@
+"""What a user names or has in hand, as what the stages take; and how a record is shown."""
+
+import html
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from layerwise.data import TextData, read
+from layerwise.errors import LayerwiseError, UnknownNameError
+from layerwise.models.given import given
+from layerwise.models.load import LoadedModel, load
+from layerwise.tuning.record import TuneSettings
+
+__all__ = [
+    "SMALLER",
+    "enough_memory",
+    "framed",
+    "loaded_model",
+    "printed",
+    "text_data",
+    "tune_settings",
+]
+
+#: What to type where a training does not fit.
+SMALLER = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
+
+
+def text_data(data: str | TextData, **reading: Any) -> TextData:
+    """The text that `data` names, read with the options `reading`; or itself."""
+    return read(data, **reading) if isinstance(data, str) else data
+
+
+def loaded_model(model: Any, tokenizer: Any = None, **loading: Any) -> LoadedModel:
+    """The model that `model` names, loaded with the options `loading`; or the one in hand.
+
+    Raises:
+        BadInputError: It is neither a name nor a model.
+    """
+    if isinstance(model, str):
+        return load(model, **loading)
+    return model if isinstance(model, LoadedModel) else given(model, tokenizer)
+
+
+def tune_settings(chosen: Mapping[str, Any], *, without: Collection[str] = ()) -> TuneSettings:
+    """The settings that `chosen` gives values to, the others at their defaults.
+
+    Raises:
+        UnknownNameError: There is no such setting, or it is among those `without`.
+    """
+    known = [field.name for field in fields(TuneSettings) if field.name not in without]
+    for name in chosen:
+        if name not in known:
+            kind = "setting"
+            raise UnknownNameError(kind, value=name, known=known)
+    return TuneSettings(**chosen)
+
+
+@contextmanager
+def enough_memory(hint: str) -> Iterator[None]:
+    """Inside, running out of the device's memory is a one-line error that says what to type."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        msg = "out of memory"
+        raise LayerwiseError(msg, hint=hint) from error
+
+
+def printed(table: Any) -> str:
+    """What `print` shows of a record: its table, a renderable of rich, as text."""
+    from layerwise.report.plain import as_text
+
+    return as_text(table)
+
+
+def framed(report: bytes) -> str:
+    """What a notebook shows of a record: its report, in a frame that reaches nothing around it."""
+    page = html.escape(report.decode())
+    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'
