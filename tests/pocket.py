@@ -23,9 +23,10 @@ from layerwise.data import Example, TextData
 from layerwise.models.load import from_config
 from layerwise.objectives import OBJECTIVES
 
+# At twice the learning rate one seed in three learns, and which one depends on the processor.
 SPEC = {
     "reviews": 12000, "held_out": 500, "words": 15, "tokens": 24, "batch": 32, "steps": 1000,
-    "warmup": 100, "learning_rate": 2e-3, "hidden": 0.3, "seed": 0,
+    "warmup": 100, "learning_rate": 1e-3, "hidden": 0.3, "seed": 2,
     "config": {
         "model_type": "bert", "architectures": ["BertForPreTraining"], "vocab_size": 4096,
         "hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 6,

@@ -71,8 +71,13 @@ def same(first, second):
 
 
 def furthest(first, second):
-    """The largest difference between two sets of weights, relative to each tensor's largest."""
+    """The largest difference between two sets of weights, relative to each tensor's largest.
+
+    Biases of keys are left out: they add the same to all scores of a query, which softmax ignores,
+    so their gradient is rounding alone, and AdamW makes whole steps of it.
+    """
     return max(
         float((value - second[name]).abs().max() / value.abs().max().clamp(min=1e-12))
         for name, value in first.items()
+        if not name.endswith(("key.bias", "k_proj.bias"))
     )
