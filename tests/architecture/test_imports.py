@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
 
 GROUND = {
+    "depths",
     "distributed",
     "errors",
     "files",
@@ -28,11 +29,14 @@ STAGES = (
     "objectives",
     "capture",
     "signals",
+    "distance",
     "card",
     "placement",
     "tuning",
     "profile",
+    "analysis",
     "report",
+    "study",
     "api",
     "cli",
 )
@@ -40,8 +44,12 @@ STAGES = (
 #: Stages that see less than all before them.
 NARROW = {
     "signals": {"capture.stats"},
-    "report": {"card", "placement", "profile"},
+    "analysis": set(),
+    "report": {"distance", "card", "placement", "profile", "analysis"},
 }
+
+#: Stages that see all before them but these.
+BLIND = {"study": {"report"}}
 
 #: Packages that are imported at one edge only, as prefixes of module names.
 EDGES = {
@@ -50,10 +58,12 @@ EDGES = {
     "altair": {"report"},
     "jinja2": {"report", "data.chat"},  # Chat templates raise its exceptions.
     "vl_convert": {"report"},
-    "scipy": {"signals"},
+    "scipy": {"analysis", "signals"},
     "click": {"cli"},
+    "ray": {"study.engines"},
     "rich": {"cli", "report"},
-    "yaml": {"cli"},
+    "submitit": {"study.engines"},
+    "yaml": {"cli", "study.read"},
 }
 
 
@@ -106,6 +116,8 @@ def may_import(importer: str, imported: str) -> bool:
         return imported == "" and stage == "cli"  # The version, for --version.
     if stage in NARROW:
         return within(imported, NARROW[stage])
+    if other in BLIND.get(stage, ()):
+        return False
     return STAGES.index(other) < STAGES.index(stage)
 
 

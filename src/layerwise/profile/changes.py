@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from layerwise.errors import BadInputError, NonFiniteError
-from layerwise.profile.depths import RELATIVE_DEPTHS, block_at, slope
+from layerwise.depths import RELATIVE_DEPTHS, block_at, slope
 from layerwise.profile.record import DepthChange, Readout, ReadoutProfile
 from layerwise.profile.states import States
 from layerwise.seeds import numpy_generator

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerwise.profile.depths import RELATIVE_DEPTHS, block_at, slope
+from layerwise.depths import RELATIVE_DEPTHS, block_at, slope
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""How far apart objectives are at a model, measured without training."""

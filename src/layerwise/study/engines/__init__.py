@@ -1,0 +1,1 @@
+"""Where the runs of a study happen: local processes, a Ray cluster, SLURM."""
