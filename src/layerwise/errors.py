@@ -11,6 +11,7 @@ __all__ = [
     "BadInputError",
     "DataError",
     "LayerwiseError",
+    "LeaseError",
     "ModelError",
     "NonFiniteError",
     "OutputError",
@@ -117,3 +118,7 @@ class VerificationError(LayerwiseError):
 
 class NonFiniteError(LayerwiseError):
     """A loss, activation or gradient is NaN or infinite; names the batch and the block."""
+
+
+class LeaseError(LayerwiseError):
+    """A run of a study that this process may no longer finish: another has taken it over."""

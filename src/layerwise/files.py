@@ -11,7 +11,15 @@ from typing import Any
 
 from layerwise.errors import OutputError, SchemaError
 
-__all__ = ["canonical_json", "prepare_output", "read_json", "sha256", "write_atomic", "write_files"]
+__all__ = [
+    "canonical_json",
+    "prepare_output",
+    "read_json",
+    "sha256",
+    "write_atomic",
+    "write_files",
+    "write_once",
+]
 
 
 def sha256(path: Path) -> str:
@@ -65,10 +73,33 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     Raises:
         OutputError: The folder cannot be written, or the disk is full; what was there stays.
     """
+    with _writable(folder), _staged(folder, contents) as staged:
+        for source, target in staged:
+            source.replace(target)
+    return [folder / name for name in contents]
+
+
+def write_once(path: Path, content: bytes) -> bool:
+    """Whether `content` is now at `path`; false where something was there already, which stays.
+
+    Of several processes that write the same path at once, one is told true.
+
+    Raises:
+        OutputError: The folder cannot be written, or the disk is full.
+    """
+    with _writable(path.parent), _staged(path.parent, {path.name: content}) as staged:
+        try:
+            path.hardlink_to(staged[0][0])
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Inside, a fault of the disk is an error of one line about `folder`."""
     try:
-        with _staged(folder, contents) as staged:
-            for source, target in staged:
-                source.replace(target)
+        yield
     except OSError as error:
         msg = f"cannot write ({error.strerror})"
         raise OutputError(
@@ -77,7 +108,6 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
             expected="a writable folder",
             hint="--out FOLDER",
         ) from error
-    return [folder / name for name in contents]
 
 
 @contextmanager

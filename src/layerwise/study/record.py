@@ -1,0 +1,136 @@
+"""What a study is made of: cells, each one run with a name that follows from what it does."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from layerwise.errors import SchemaError
+from layerwise.study.names import slug
+
+__all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "StageName", "Study"]
+
+SPEC_SCHEMA = "layerwise/run/1"
+
+StageName = Literal["pretrain", "tune", "distance"]
+
+FailureKind = Literal["oom", "diverged", "interrupted", "bad-input", "error"]
+"""Why a run ended without a result: memory, a loss that is not finite, a signal, what was asked
+for, or anything else."""
+
+FAILURES: tuple[FailureKind, ...] = ("oom", "diverged", "interrupted", "bad-input", "error")
+
+#: Characters of a run's id before its hash; with it, an id is one file name everywhere.
+_LONGEST = 120
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        stage: What is done: ``pretrain``, ``tune`` or ``distance``.
+        model: The model's name in the study.
+        objective: What is trained; None for ``distance``, which compares several.
+        condition: How it is optimised; None for ``distance``.
+        placement: The name of the blocks that LoRA goes to; None where none were chosen.
+        seed: Fixes all randomness of the run.
+        settings: All else that the stage needs, as plain JSON values. Of ``tune``: ``source`` or
+            ``pretrained`` (the id of the run that makes the model), ``placement`` (the blocks, or
+            None), ``profile`` (how the profile is taken), ``data``, and settings of `tune` by name.
+            Of ``pretrain``: ``config`` (a transformers configuration), ``tokenizer``, ``data``, and
+            settings of `tune`. Of ``distance``: ``source`` or ``pretrained``, ``objectives``,
+            ``data``, and settings of `distance`.
+        after: The ids of the runs that must be done before.
+    """
+
+    stage: StageName
+    model: str
+    objective: str | None
+    condition: str | None
+    placement: str | None
+    seed: int
+    settings: Mapping[str, Any] = field(hash=False)
+    after: tuple[str, ...] = ()
+
+    def spec(self) -> dict[str, Any]:
+        """The cell as JSON values, complete: the content of ``spec.json``."""
+        return {
+            "schema": SPEC_SCHEMA,
+            "stage": self.stage,
+            "model": self.model,
+            "objective": self.objective,
+            "condition": self.condition,
+            "placement": self.placement,
+            "seed": self.seed,
+            "settings": self.settings,
+            "after": self.after,
+        }
+
+    @cached_property
+    def id(self) -> str:
+        """A file name that starts with what people look for and ends with a hash of the spec.
+
+        The hash alone, 16 hexadecimal digits of the SHA-256 of the spec with its keys in order,
+        decides whether two cells are the same.
+        """
+        told = (self.objective, self.condition, self.placement)
+        parts = told if self.stage == "tune" else (self.stage,)
+        shown = (self.model, *(part for part in parts if part), f"s{self.seed}")
+        return f"{slug(*shown, longest=_LONGEST)}-{self._digest()}"
+
+    def _digest(self) -> str:
+        text = json.dumps(
+            self.spec(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_spec(cls, plain: Mapping[str, Any], *, source: object) -> "Cell":
+        """The cell of which `plain` is the spec; `source` names the file in the error.
+
+        Raises:
+            SchemaError: A key is missing.
+        """
+        try:
+            values = {name: plain[name] for name in cls.__dataclass_fields__}
+        except KeyError as error:
+            message = f"malformed spec (no key {error.args[0]!r})"
+            raise SchemaError(message, value=source, expected="the spec of a run") from None
+        return cls(**values | {"after": tuple(values["after"])})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended without a result.
+
+    Attributes:
+        kind: One of `FAILURES`.
+        message: One line for people.
+        where: The part of the work that it came up in (``"training"``, ``"profile"``).
+    """
+
+    kind: FailureKind
+    message: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A matrix of runs.
+
+    Attributes:
+        name: Its name, a safe file name.
+        cells: Every run, those that others wait for first; no two with the same id.
+        keep_weights: Whether the weights after each run stay in the ledger.
+        plain: The study as it was read, complete in itself: files that it names are in it.
+        text: The file that it was read from.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    keep_weights: bool = False
+    plain: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    text: bytes = b""
