@@ -12,12 +12,12 @@ from layerwise.api.named import (
     loaded_model,
     printed,
     text_data,
-    tune_settings,
 )
 from layerwise.data import TextData
 from layerwise.objectives import labels_for, resolve
 from layerwise.profile.record import Control
 from layerwise.progress import Progress, silent
+from layerwise.tuning.record import tune_settings
 
 if TYPE_CHECKING:
     from layerwise.profile.reading import Reading
@@ -190,9 +190,9 @@ def _reading(
         UnknownNameError: There is no such readout.
         DataError: The probes cannot be read, or are too few.
     """
-    from layerwise.profile.reading import Reading, as_probes, as_readout
+    from layerwise.profile.reading import reading_of
 
-    return Reading(as_probes(probes), as_readout(readout), stack, seed=seed)
+    return reading_of(probes=probes, readout=readout, stack=stack, seed=seed)
 
 
 def control_table(control: Control) -> str:

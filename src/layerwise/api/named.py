@@ -1,18 +1,16 @@
 """What a user names or has in hand, as what the stages take; and how a record is shown."""
 
 import html
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 import torch
 
 from layerwise.data import TextData, read
-from layerwise.errors import LayerwiseError, UnknownNameError
+from layerwise.errors import LayerwiseError
 from layerwise.models.given import given
 from layerwise.models.load import LoadedModel, load
-from layerwise.tuning.record import TuneSettings
 
 __all__ = [
     "SMALLER",
@@ -21,7 +19,6 @@ __all__ = [
     "loaded_model",
     "printed",
     "text_data",
-    "tune_settings",
 ]
 
 #: What to type where a training does not fit.
@@ -42,20 +39,6 @@ def loaded_model(model: Any, tokenizer: Any = None, **loading: Any) -> LoadedMod
     if isinstance(model, str):
         return load(model, **loading)
     return model if isinstance(model, LoadedModel) else given(model, tokenizer)
-
-
-def tune_settings(chosen: Mapping[str, Any], *, without: Collection[str] = ()) -> TuneSettings:
-    """The settings that `chosen` gives values to, the others at their defaults.
-
-    Raises:
-        UnknownNameError: There is no such setting, or it is among those `without`.
-    """
-    known = [field.name for field in fields(TuneSettings) if field.name not in without]
-    for name in chosen:
-        if name not in known:
-            kind = "setting"
-            raise UnknownNameError(kind, value=name, known=known)
-    return TuneSettings(**chosen)
 
 
 @contextmanager

@@ -62,11 +62,12 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.profile.pair import read_pair
-    from layerwise.profile.reading import Reading, as_probes, as_readout
+    from layerwise.profile.reading import reading_of
 
-    reading = Reading(
-        as_probes(probes, examples=examples, seed=seed),
-        readout=as_readout(readout),
+    reading = reading_of(
+        probes=probes,
+        readout=readout,
+        examples=examples,
         stack=stack,
         batch_size=batch_size,
         max_length=max_length,

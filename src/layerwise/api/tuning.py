@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise.api.named import SMALLER, enough_memory, loaded_model, text_data, tune_settings
+from layerwise.api.named import SMALLER, enough_memory, loaded_model, text_data
 from layerwise.data import TextData
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output
@@ -12,7 +12,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.load import from_config as blank
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement.record import PlacedBlock, Placement
-from layerwise.placement.rows import parse_rows
+from layerwise.tuning.record import tune_settings
 
 if TYPE_CHECKING:
     from layerwise.tuning.run import Tuned
@@ -82,6 +82,7 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.tuning.adapters import has_adapters
+    from layerwise.tuning.lora import named_placement
     from layerwise.tuning.results import save
     from layerwise.tuning.run import Keep, fine_tune
 
@@ -112,7 +113,7 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
             resolve(objective, loaded=loaded, data=text),
             condition=condition or ("lora" if is_lora else "standard"),
             settings=chosen,
-            placement=_placement(placement, loaded),
+            placement=named_placement(placement, loaded),
             keep=Keep(folder, resume, on_step or (lambda _: None)),
         )
     return tuned if folder is None else save(tuned, folder)
@@ -148,20 +149,3 @@ def _blank(file: Path, tokenizer: Any, folder: Path | None, **how: Any) -> Loade
         raise BadInputError(msg, value=type(tokenizer).__name__, expected=expected)
     loaded = blank(file, tokenizer=tokenizer, **how)
     return loaded if folder is None else keep_initial(loaded, folder)
-
-
-def _placement(
-    named: Placement | Path | str | Sequence[int | PlacedBlock] | None, loaded: LoadedModel
-) -> Placement | None:
-    """The placement that `named` means, made for `loaded` where it names blocks alone."""
-    from layerwise.tuning.lora import placed_on
-
-    if named is None or isinstance(named, Placement):
-        return named
-    if isinstance(named, Path) or (isinstance(named, str) and _is_file(named)):
-        return Placement.load(Path(named))
-    return placed_on(loaded, parse_rows(named) if isinstance(named, str) else named)
-
-
-def _is_file(name: str) -> bool:
-    return name.endswith(".json") or Path(name).exists()

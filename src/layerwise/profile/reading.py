@@ -19,7 +19,7 @@ from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance
 from layerwise.signals.similarity import COMPONENTS
 
-__all__ = ["Reading", "as_probes", "as_readout"]
+__all__ = ["Reading", "as_probes", "as_readout", "reading_of"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,35 @@ class Reading:
             untrained_modules=untrained_modules,
             notes=notes,
         )
+
+
+def reading_of(
+    *,
+    probes: str | TextData | Sequence[str] | None = None,
+    readout: str = "hf",
+    examples: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Reading:
+    """The reading that a user means.
+
+    Args:
+        probes: What the models are shown; see `as_probes`.
+        readout: Which tensor stands for a depth, by name.
+        examples: The most probes to draw from a source that is named; None takes all.
+        seed: Fixes that draw, the bootstrap and the halves.
+        options: The other fields of `Reading`.
+
+    Raises:
+        DataError: The probes cannot be read, or are too few.
+        UnknownNameError: There is no such readout.
+    """
+    return Reading(
+        as_probes(probes, examples=examples, seed=seed),
+        readout=as_readout(readout),
+        seed=seed,
+        **options,
+    )
 
 
 def as_probes(

@@ -183,27 +183,27 @@ def observe(
     followed = _followed(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
     pool = _Pool(final_norm(loaded.model, followed))
-    parts: dict[str, list[np.ndarray]] = {}
-    order: list[int] = []
+    pooled: dict[str, np.ndarray] = {}
     groups = by_length(rows, batch_size=batch_size)
     try:
         with _heard(loaded, followed, pool), torch.no_grad():
             for group in progress(groups, title, len(groups)):
                 _forward(loaded, group, pool, followed)
+                which = [row.index for row in group]
                 for name, means in pool.finish().items():
-                    parts.setdefault(name, []).append(means)
-                order += [row.index for row in group]
+                    if name not in pooled:
+                        pooled[name] = np.empty((len(means), len(rows), means.shape[-1]))
+                    pooled[name][:, which] = means
     except torch.OutOfMemoryError as error:
         msg = "out of memory"
         raise LayerwiseError(msg, hint="a smaller --batch-size or --max-length") from error
-    back = np.argsort(order)
     if _has_encoder(loaded):
         notes.append("the decoder reads each probe too, shifted right after its start token")
     return States(
         model=model_info(loaded),
         stack=followed.name,
         token_ids=tuple(tuple(row.ids) for row in rows),
-        pooled={name: np.concatenate(part, axis=1)[:, back] for name, part in parts.items()},
+        pooled=pooled,
         notes=(*loaded.notes, *notes),
     )
 

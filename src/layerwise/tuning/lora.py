@@ -11,13 +11,38 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.placement.rows import parse_rows
 from layerwise.placement.verify import apply
 from layerwise.tuning.adapters import base_of, has_adapters
 
-__all__ = ["adapted", "adapter_parameters", "placed_on", "prepared"]
+__all__ = ["adapted", "adapter_parameters", "named_placement", "placed_on", "prepared"]
 
 #: The `lora` condition of arXiv 2604.17177; it names no alpha (ours).
 RANK, ALPHA, DROPOUT = 8, 16, 0.1
+
+
+def named_placement(
+    named: Placement | Path | str | Sequence[int | PlacedBlock] | None, loaded: LoadedModel
+) -> Placement | None:
+    """The placement that a user means, made for `loaded` where blocks alone are named.
+
+    Args:
+        named: A placement, a file that holds one, or blocks (``"3,7,11"``).
+        loaded: The model.
+
+    Raises:
+        PlacementError: A block is not there, is named twice, or has no module to adapt.
+        SchemaError: The file holds no placement.
+    """
+    if named is None or isinstance(named, Placement):
+        return named
+    if isinstance(named, Path) or (isinstance(named, str) and _is_file(named)):
+        return Placement.load(Path(named))
+    return placed_on(loaded, parse_rows(named) if isinstance(named, str) else named)
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".json") or Path(name).exists()
 
 
 def placed_on(

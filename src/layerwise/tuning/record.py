@@ -1,17 +1,18 @@
 """What a fine-tuning run was and how it went: ``tune.json``."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from layerwise.card.record import DataInfo, ModelInfo
+from layerwise.errors import UnknownNameError
 from layerwise.files import canonical_json
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
 from layerwise.records import read_record, to_plain
 
-__all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings"]
+__all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings", "tune_settings"]
 
 SCHEMA = "layerwise/tune/1"
 
@@ -63,6 +64,20 @@ class TuneSettings:
     eval_every: int = 0
     eval_examples: int = 0
     track: str | None = None
+
+
+def tune_settings(chosen: Mapping[str, Any], *, without: Collection[str] = ()) -> TuneSettings:
+    """The settings that `chosen` gives values to, the others at their defaults.
+
+    Raises:
+        UnknownNameError: There is no such setting, or it is among those `without`.
+    """
+    known = [f.name for f in fields(TuneSettings) if f.name not in without]
+    for name in chosen:
+        if name not in known:
+            kind = "setting"
+            raise UnknownNameError(kind, value=name, known=known)
+    return TuneSettings(**chosen)
 
 
 @dataclass(frozen=True)
