@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from layerwise.errors import StackError
 
 __all__ = [
+    "RECURRENT",
     "BlockRef",
     "Residual",
     "Side",
@@ -25,8 +26,9 @@ __all__ = [
 Residual = Literal["sequential", "parallel", "none"]
 Side = Literal["encoder", "decoder"]
 
-# Blocks of these have a token mixer and a channel mixer as transformers do, but no attention.
-_RECURRENT = frozenset({"rwkv", "xlstm"})
+RECURRENT = frozenset({"rwkv", "xlstm"})
+"""Model types whose blocks have a token and a channel mixer, as others do, but no attention."""
+
 # Blocks that can be listed, yet not measured: everything here takes examples first and relies on
 # autograd's own order.
 _UNSUITED = {
@@ -228,7 +230,7 @@ def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
 
 
 def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
-    if _types(model) & _RECURRENT or all(len(_sublayers(block)) == 1 for block in blocks):
+    if _types(model) & RECURRENT or all(len(_sublayers(block)) == 1 for block in blocks):
         return "none"
     return "parallel" if all(map(_is_parallel, blocks)) else "sequential"
 
