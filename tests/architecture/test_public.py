@@ -16,6 +16,7 @@ PUBLIC = [
     "LayerwiseError",
     "Placement",
     "Profile",
+    "ShallowBackward",
     "__version__",
     "card",
     "compare",

@@ -25,6 +25,7 @@ from layerwise.profile.record import Control, Profile
 if TYPE_CHECKING:
     from layerwise.profile.callback import DepthCallback
     from layerwise.tuning.equal_step import EqualStep
+    from layerwise.tuning.shallow import ShallowBackward
 
 __all__ = [
     "Comparison",
@@ -35,6 +36,7 @@ __all__ = [
     "LayerwiseError",
     "Placement",
     "Profile",
+    "ShallowBackward",
     "apply",
     "card",
     "card_frame",
@@ -57,6 +59,7 @@ __all__ = [
 _LATE = {
     "DepthCallback": "layerwise.profile.callback",
     "EqualStep": "layerwise.tuning.equal_step",
+    "ShallowBackward": "layerwise.tuning.shallow",
 }
 
 

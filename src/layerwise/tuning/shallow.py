@@ -49,8 +49,8 @@ class ShallowBackward(TrainerCallback):  # type: ignore[misc]  # transformers ca
     """Has a Trainer, TRL's included, stop its backward at the lowest adapter: `stop_at_lowest`.
 
     >>> from transformers import Trainer
-    >>> from layerwise.tuning.shallow import ShallowBackward
-    >>> trainer = Trainer(model, callbacks=[ShallowBackward()])  # doctest: +SKIP
+    >>> import layerwise as lw
+    >>> trainer = Trainer(model, callbacks=[lw.ShallowBackward()])  # doctest: +SKIP
     """
 
     def on_train_begin(
