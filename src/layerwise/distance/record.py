@@ -1,0 +1,172 @@
+"""How far objectives pull a model from a reference objective: frozen records, as JSON and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from layerwise import verbs
+from layerwise.card.record import DataInfo, ModelInfo
+from layerwise.errors import UnknownNameError
+from layerwise.files import canonical_json
+from layerwise.provenance import Provenance
+from layerwise.records import read_record, to_plain
+
+__all__ = [
+    "METRICS",
+    "Distance",
+    "DistanceSettings",
+    "HalfDistance",
+    "ObjectiveDistance",
+]
+
+SCHEMA = "layerwise/distance/1"
+
+#: The distances, by field.
+METRICS = ("procrustes", "cosine", "cosine_128", "cosine_32", "pearson", "fisher")
+
+
+@dataclass(frozen=True)
+class HalfDistance:
+    """What one half of the rows says of an objective; the fields are `ObjectiveDistance`'s."""
+
+    rows: int
+    procrustes: float
+    cosine: float
+    cosine_128: float
+    cosine_32: float
+    pearson: float
+    fisher: float
+    mean_norm: float
+    coherence: float
+    nonzero: float
+
+
+@dataclass(frozen=True)
+class ObjectiveDistance:
+    """How far the gradients of one objective lie from the reference's; the reference has 0.
+
+    Attributes:
+        name: The objective.
+        rows: Examples that were compared.
+        procrustes: Procrustes distance of all rows, in [0, sqrt 2].
+        cosine: 1 - cosine of the two mean rows, in [0, 2].
+        cosine_128: The same after a random projection to 128 coordinates.
+        cosine_32: The same after one to 32.
+        pearson: 1 - Pearson correlation of the two mean rows, in [0, 2].
+        fisher: 1 - cosine of the element-wise mean squares, in [0, 1].
+        mean_norm: Mean norm of a row.
+        coherence: Mean over coordinates of |mean| / standard deviation over the rows.
+        nonzero: Share of the entries of all rows that are not zero.
+        halves: The same from each half of the batches.
+    """
+
+    name: str
+    rows: int
+    procrustes: float
+    cosine: float
+    cosine_128: float
+    cosine_32: float
+    pearson: float
+    fisher: float
+    mean_norm: float
+    coherence: float
+    nonzero: float
+    halves: tuple[HalfDistance, ...]
+
+
+@dataclass(frozen=True)
+class DistanceSettings:
+    """How the gradients were taken.
+
+    Attributes:
+        batch_size: Examples a batch.
+        batches: Batches that every objective saw, in one order.
+        width: Coordinates of a row: the width of the last hidden state.
+        seed: Fixes the order of the examples, what objectives draw, dropout and the projections.
+        dtype: Of the model's weights.
+        shared: Objectives that shared one forward, in groups.
+        forwards: Forwards through the body of the model, all batches together.
+        seconds: Wall time.
+        peak_memory_bytes: The largest resident (CUDA: allocated) size.
+    """
+
+    batch_size: int
+    batches: int
+    width: int
+    seed: int
+    dtype: str
+    shared: tuple[tuple[str, ...], ...]
+    forwards: int
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far each objective lies from a reference objective, with no training.
+
+    Attributes:
+        model: The model.
+        data: The text, as the reference objective read it.
+        reference: The objective that the others are compared with.
+        settings: How the gradients were taken.
+        objectives: The reference first, then the others in the order asked for.
+        agreement: For each distance, the Spearman correlation between the rankings of the
+            objectives (without the reference) by the two halves; absent where fewer than two are
+            ranked.
+        notes: What was left out, assumed or done otherwise than asked.
+    """
+
+    model: ModelInfo
+    data: DataInfo
+    reference: str
+    settings: DistanceSettings
+    objectives: tuple[ObjectiveDistance, ...]
+    agreement: Mapping[str, float]
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> ObjectiveDistance:
+        """The objective called `name`.
+
+        Raises:
+            UnknownNameError: It was not compared.
+        """
+        known = {o.name: o for o in self.objectives}
+        if name not in known:
+            kind = "objective"
+            raise UnknownNameError(kind, value=name, known=known)
+        return known[name]
+
+    def frame(self) -> pd.DataFrame:
+        """A line an objective and part (``all``, ``first``, ``second`` half), a column a number."""
+        named = [f.name for f in fields(HalfDistance)]
+        return pd.DataFrame(
+            {"objective": o.name, "part": part, **{name: getattr(found, name) for name in named}}
+            for o in self.objectives
+            for part, found in zip(("all", "first", "second"), (o, *o.halves), strict=True)
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The distances as JSON values."""
+        return {"schema": SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of ``distance.json``; the same distances are the same bytes."""
+        return canonical_json(self.to_plain())
+
+    def __str__(self) -> str:
+        """The distances as a table for a terminal."""
+        return str(verbs.call("distance_table", self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Distance":
+        """The distances in `path`, a ``distance.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: None are there, or they are malformed or of another schema.
+        """
+        return read_record(path, cls, name="distance.json", schema=SCHEMA)
