@@ -1,0 +1,159 @@
+"""The whole analysis of a table of runs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pandas as pd
+
+from layerwise.analysis.anomalies import fits, standardised
+from layerwise.analysis.cells import Cells, cells_of, mean_slopes
+from layerwise.analysis.concordance import concordance, distance_points, pooled, sign_tests
+from layerwise.analysis.equal_step import equal_step, same_seeds, sign_counts
+from layerwise.analysis.intervals import LEVEL
+from layerwise.analysis.names import ALL, EQUAL_STEP, FIVE, KEYS, METRICS
+from layerwise.analysis.record import Analysis, ModelRow, Settings, rows_of
+from layerwise.analysis.runs import Runs
+from layerwise.analysis.slopes import disagreements, negative, run_slopes, shares, slope_table
+from layerwise.analysis.widths import widths
+from layerwise.errors import BadInputError
+from layerwise.provenance import Provenance
+
+__all__ = ["analysis_of"]
+
+
+def analysis_of(
+    runs: Runs,
+    *,
+    provenance: Provenance,
+    placement: str = ALL,
+    threshold: float = 1.5,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Analysis:
+    """What `runs` have in common, after arXiv 2604.17177.
+
+    Slopes, their signs and where metrics disagree are of every run; all else is made from the runs
+    of one placement.
+
+    Args:
+        runs: The tables.
+        provenance: What made the analysis.
+        placement: Which runs are compared with each other; ``all`` are those on all blocks.
+        threshold: Residual standard deviations beyond which a point is an anomaly.
+        bootstrap: Resamples of the seeds behind the intervals.
+        seed: Of the resamples.
+
+    Raises:
+        BadInputError: The threshold is not a number above 0, or there are no resamples.
+    """
+    settings = _settings(placement, threshold, bootstrap, seed)
+    slopes = slope_table(runs)
+    chosen = slopes[slopes["placement"] == placement]
+    placed = _placed(runs, placement)
+    cells = cells_of(chosen, bootstrap=bootstrap, seed=seed)
+    pairs = cells_of(same_seeds(chosen), bootstrap=bootstrap, seed=seed)
+    equal, rows = equal_step(pairs, runs.models), concordance(cells, runs.distances)
+    points = distance_points(cells, runs.distances)
+    lines = fits(points)
+    return Analysis(
+        source=runs.source,
+        sha256=runs.sha256,
+        settings=settings,
+        models=_models(runs),
+        slopes=run_slopes(slopes),
+        shares=shares(slopes),
+        negative=negative(slopes),
+        disagreements=disagreements(slopes),
+        mean_slopes=mean_slopes(cells),
+        equal_step=equal,
+        sign_counts=sign_counts(equal),
+        widths=widths(placed),
+        concordance=rows if points else (),
+        sign_tests=sign_tests(rows),
+        pooled=pooled(points),
+        fits=lines,
+        points=standardised(points, lines, threshold=threshold),
+        provenance=provenance,
+        absent=dict(_absent(runs, chosen, has_points=bool(points), placement=placement)),
+        notes=tuple(_notes(runs, slopes, chosen, cells)),
+    )
+
+
+def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> Settings:
+    if not (math.isfinite(threshold) and threshold > 0):
+        msg = "threshold of anomalies"
+        raise BadInputError(msg, value=threshold, expected="a number above 0", hint="1.5")
+    if bootstrap < 1:
+        msg = "resamples of the bootstrap"
+        raise BadInputError(msg, value=bootstrap, expected="1 or more", hint="1000")
+    return Settings(placement, float(threshold), bootstrap, LEVEL, seed)
+
+
+def _placed(runs: Runs, placement: str) -> Runs:
+    """The runs of one placement."""
+    return replace(runs, profiles=runs.profiles[runs.profiles["placement"] == placement])
+
+
+def _models(runs: Runs) -> tuple[ModelRow, ...]:
+    table = runs.profiles.drop_duplicates(list(KEYS))
+    counts = table.groupby("model").agg(runs=("seed", "size"), objectives=("objective", "nunique"))
+    return rows_of(runs.models.merge(counts.reset_index(), on="model", how="left"), ModelRow)
+
+
+def _absent(
+    runs: Runs, chosen: pd.DataFrame, *, has_points: bool, placement: str
+) -> Iterator[tuple[str, str]]:
+    """The parts that could not be made, each with its reason."""
+    if chosen.empty:
+        found = ", ".join(map(repr, runs.profiles["placement"].unique()))
+        reason = f"no run has the placement {placement!r}; there is {found}"
+        yield from ((part, reason) for part in ("equal_step", "widths", "concordance", "intervals"))
+        return
+    if EQUAL_STEP not in set(chosen["condition"]):
+        yield "equal_step", "no run is under equal-step"
+    five = chosen[chosen["condition"].isin(FIVE)]
+    if "cka" not in set(five["metric"]):
+        yield "widths", "no run under the five standard conditions has a CKA profile"
+    if not has_points:
+        yield "concordance", _no_points(runs, five)
+    if chosen["seed"].nunique() < 2:
+        yield "intervals", "there is one seed"
+
+
+def _no_points(runs: Runs, five: pd.DataFrame) -> str:
+    if runs.distances.empty:
+        return "the distances of objectives were not measured"
+    if five.empty:
+        return "no run is under the five standard conditions"
+    return "no objective has both a distance and a slope under the five standard conditions"
+
+
+def _notes(runs: Runs, slopes: pd.DataFrame, chosen: pd.DataFrame, cells: Cells) -> Iterator[str]:
+    """What a reader should know of the runs."""
+    yield from runs.notes
+    for metric in METRICS:
+        if metric not in set(slopes["metric"]):
+            yield f"no run has a {metric} profile"
+    if 0 < len(chosen) < len(slopes):
+        others = slopes.loc[~slopes.index.isin(chosen.index)].drop_duplicates(list(KEYS))
+        yield (
+            f"{len(others)} runs of other placements are among the slopes and their signs, and in "
+            "no other part"
+        )
+    yield from _uneven(cells)
+
+
+def _uneven(cells: Cells) -> Iterator[str]:
+    """Models whose objectives are averaged over different conditions."""
+    found: dict[str, dict[str, frozenset[str]]] = {}
+    for model, objective, condition, _ in cells:
+        own = found.setdefault(model, {})
+        one = {condition} & set(FIVE)
+        own[objective] = own.get(objective, frozenset()) | one
+    uneven = [m for m, own in found.items() if len({c for c in own.values() if c}) > 1]
+    if uneven:
+        yield (
+            "the slopes of objectives are averaged over different conditions in: "
+            + ", ".join(uneven)
+        )

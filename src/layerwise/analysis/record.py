@@ -1,0 +1,405 @@
+"""An analysis of many runs: frozen rows, as JSON and back, and as frames."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from layerwise import verbs
+from layerwise.files import canonical_json
+from layerwise.provenance import Provenance
+from layerwise.records import read_record, to_plain
+
+__all__ = [
+    "Analysis",
+    "Concordance",
+    "Disagreement",
+    "EqualStep",
+    "Fit",
+    "MeanSlope",
+    "ModelRow",
+    "Point",
+    "Pooled",
+    "RunSlope",
+    "Settings",
+    "Share",
+    "SignCount",
+    "SignTest",
+    "Width",
+    "rows_of",
+]
+
+SCHEMA = "layerwise/analysis/1"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was chosen.
+
+    Attributes:
+        placement: Which runs the parts after the single slopes are made from.
+        threshold: From how many standard deviations on a residual is an anomaly.
+        bootstrap: Resamples of the seeds.
+        level: Coverage of the intervals.
+        seed: Of the resamples.
+    """
+
+    placement: str
+    threshold: float
+    bootstrap: int
+    level: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """A model: its kind, and how many runs it has under how many objectives."""
+
+    model: str
+    family: str
+    block: str
+    runs: int
+    objectives: int
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
+class RunSlope:
+    """The slope of one run by one metric: of the change on relative depth."""
+
+    model: str
+    objective: str
+    condition: str
+    placement: str
+    seed: int
+    metric: str
+    slope: float
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many runs have a positive slope.
+
+    Attributes:
+        metric: What the change is measured by.
+        conditions: ``five-standard`` for the five of the paper, or one condition's name.
+        runs: How many.
+        positive: Of them, with a slope above 0.
+        negative: Below 0.
+        zero: Exactly 0: nothing changed, or the same at every depth.
+        share: `positive` / `runs`.
+    """
+
+    metric: str
+    conditions: str
+    runs: int
+    positive: int
+    negative: int
+    zero: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A run whose two slopes are of different sign."""
+
+    model: str
+    objective: str
+    condition: str
+    placement: str
+    seed: int
+    procrustes: float
+    cka: float
+
+
+@dataclass(frozen=True)
+class MeanSlope:
+    """A slope, the mean over seeds; its interval is absent where there is one seed."""
+
+    model: str
+    objective: str
+    condition: str
+    metric: str
+    seeds: int
+    slope: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class EqualStep:
+    """What is left of a slope when every layer group makes steps of one relative size.
+
+    Attributes:
+        model: The model.
+        objective: What it was fine-tuned by.
+        metric: What the change is measured by.
+        block: The model's kind of block.
+        family: The objective's family.
+        seeds: Seeds that have both conditions; those under equal-step where none has.
+        equal_step: The slope under equal-step, the mean over seeds.
+        standard: That under the standard condition; absent where no such run is there.
+        ratio: `equal_step` / `standard`; absent without `standard`, and where that is 0.
+        low: Lower end of the interval of `equal_step` over seeds.
+        high: Upper end.
+        ratio_low: Lower end of the interval of `ratio`.
+        ratio_high: Upper end.
+        reason: Why there is no ratio.
+    """
+
+    model: str
+    objective: str
+    metric: str
+    block: str
+    family: str
+    seeds: int
+    equal_step: float
+    standard: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SignCount:
+    """Signs of the equal-step slopes; of one kind of block or family where that is named."""
+
+    metric: str
+    pairs: int
+    positive: int
+    negative: int
+    zero: int
+    block: str | None = None
+    family: str | None = None
+
+
+@dataclass(frozen=True)
+class Width:
+    """How a model's change spreads over depth.
+
+    Attributes:
+        model: The model.
+        runs: Runs of the five standard conditions that changed anything.
+        still: Such runs that changed nothing, and so have no width.
+        shares: The mean over `runs` of the CKA change at the seven depths divided by its sum;
+            empty where there is no such run.
+    """
+
+    model: str
+    runs: int
+    still: int
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Concordance:
+    """Whether, in one model, the farther objective has the steeper slope.
+
+    Attributes:
+        model: The model.
+        distance: What the distance of objectives is measured by.
+        metric: What the change is measured by.
+        objectives: How many have both.
+        conditions: Over how many of the five conditions their slopes are averaged, at least.
+        rho: Spearman correlation; absent where there is none.
+        low: Lower end of its interval over seeds.
+        high: Upper end.
+        reason: Why there is no `rho`.
+    """
+
+    model: str
+    distance: str
+    metric: str
+    objectives: int
+    conditions: int
+    rho: float | None = None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class SignTest:
+    """Two-sided sign test of the models' correlations; those of 0 are left out of it."""
+
+    distance: str
+    metric: str
+    models: int
+    positive: int
+    negative: int
+    zero: int
+    p_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Spearman correlation over all models and objectives together.
+
+    Attributes:
+        distance: What the distance of objectives is measured by.
+        metric: What the change is measured by.
+        references: Whether the objectives at distance 0 are among the points.
+        points: How many.
+        rho: The correlation; absent where there is none.
+        p_value: Two-sided, as though the points were independent, which those of one model
+            are not.
+        reason: Why there is no `rho`.
+    """
+
+    distance: str
+    metric: str
+    references: bool
+    points: int
+    rho: float | None = None
+    p_value: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The least-squares line of slope on distance through all points; absent parts have a reason.
+
+    Attributes:
+        distance: What the distance of objectives is measured by.
+        metric: What the change is measured by.
+        points: How many.
+        intercept: The line at distance 0.
+        gradient: Its rise per unit of distance.
+        deviation: Residual standard deviation, with `points` - 2 degrees of freedom.
+        reason: Why there is no line, or no deviation to divide residuals by.
+    """
+
+    distance: str
+    metric: str
+    points: int
+    intercept: float | None = None
+    gradient: float | None = None
+    deviation: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model and objective in a `Fit`.
+
+    Attributes:
+        model: The model.
+        objective: The objective.
+        distance: What the distance is measured by.
+        metric: What the change is measured by.
+        at: The distance.
+        slope: The slope, the mean over seeds and then over the five conditions.
+        conditions: How many of the five there were.
+        residual: `slope` less the line, in residual standard deviations.
+        anomaly: Whether that is beyond the threshold.
+    """
+
+    model: str
+    objective: str
+    distance: str
+    metric: str
+    at: float
+    slope: float
+    conditions: int
+    residual: float | None = None
+    anomaly: bool = False
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What many runs have in common.
+
+    Attributes:
+        source: Where the runs are from.
+        sha256: Of their tables.
+        settings: What was chosen.
+        models: A row a model.
+        slopes: A row a run and metric.
+        shares: Signs of the slopes by metric and conditions.
+        negative: Runs of the five standard conditions with a slope below 0.
+        disagreements: Runs whose two metrics differ in sign.
+        mean_slopes: Slopes over seeds.
+        equal_step: Equal-step against standard.
+        sign_counts: Signs of the equal-step slopes.
+        widths: A row a model.
+        concordance: A row a model, distance and metric.
+        sign_tests: Across models.
+        pooled: Over all models and objectives.
+        fits: The lines that anomalies are measured from.
+        points: The points of these lines.
+        absent: Parts that could not be made, and why.
+        notes: What a reader should know.
+    """
+
+    source: str
+    sha256: str
+    settings: Settings
+    models: tuple[ModelRow, ...]
+    slopes: tuple[RunSlope, ...]
+    shares: tuple[Share, ...]
+    negative: tuple[RunSlope, ...]
+    disagreements: tuple[Disagreement, ...]
+    mean_slopes: tuple[MeanSlope, ...]
+    equal_step: tuple[EqualStep, ...]
+    sign_counts: tuple[SignCount, ...]
+    widths: tuple[Width, ...]
+    concordance: tuple[Concordance, ...]
+    sign_tests: tuple[SignTest, ...]
+    pooled: tuple[Pooled, ...]
+    fits: tuple[Fit, ...]
+    points: tuple[Point, ...]
+    provenance: Provenance
+    absent: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def anomalies(self) -> tuple[Point, ...]:
+        """The points beyond the threshold."""
+        return tuple(point for point in self.points if point.anomaly)
+
+    def frame(self, part: str = "slopes") -> pd.DataFrame:
+        """A part of the analysis, such as ``widths``, as a table; its rows' fields as columns."""
+        rows = getattr(self, part)
+        return pd.DataFrame([{f.name: getattr(row, f.name) for f in fields(row)} for row in rows])
+
+    def to_plain(self) -> dict[str, Any]:
+        """The analysis as JSON values."""
+        return {"schema": SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of ``analysis.json``; the same analysis is the same bytes."""
+        return canonical_json(self.to_plain())
+
+    def __str__(self) -> str:
+        """The analysis as a summary for a terminal."""
+        return str(verbs.call("analysis_table", self))
+
+    def _repr_html_(self) -> str:
+        """The report, for a notebook to show."""
+        return str(verbs.call("analysis_frame", self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Analysis":
+        """The analysis in `path`, an ``analysis.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: No analysis is there, or it is of another schema.
+        """
+        return read_record(path, cls, name="analysis.json", schema=SCHEMA)
+
+
+def rows_of(table: pd.DataFrame, kind: type[T]) -> tuple[T, ...]:
+    """A `kind` from each row of `table`, whose columns are its fields; NaN becomes None."""
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]  # every kind is a dataclass
+    plain = table[[name for name in names if name in table]].astype("object")
+    return tuple(
+        kind(**{str(k): v for k, v in row.items()})
+        for row in plain.where(plain.notna(), None).to_dict("records")
+    )
