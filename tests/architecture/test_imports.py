@@ -13,6 +13,7 @@ GROUND = {
     "distributed",
     "errors",
     "files",
+    "interrupts",
     "progress",
     "provenance",
     "records",

@@ -1,35 +1,17 @@
-"""Ctrl-C and SIGTERM: clean-up runs, no temporary file stays, and the exit status is 130."""
+"""Ctrl-C and SIGTERM on the command line: no temporary file stays, the exit status is 130."""
 
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Never
 
 from layerwise.cli.output import complain
+from layerwise.interrupts import INTERRUPTED, handled, interruptible
 
 __all__ = ["INTERRUPTED", "MESSAGE", "importing", "interruptible"]
 
-INTERRUPTED = 130
 MESSAGE = "interrupted; no file was half written"
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, a signal ends work as an exception would; whether one came.
-
-    The exception is SystemExit, which libraries let pass more often than KeyboardInterrupt. Some
-    turn even that into an error of their own, so whoever catches an error should ask first.
-    """
-    came: list[int] = []
-
-    def stop(number: int, _frame: FrameType | None) -> Never:
-        came.append(number)
-        raise SystemExit(INTERRUPTED)
-
-    with _handled(stop):
-        yield lambda: bool(came)
 
 
 @contextmanager
@@ -44,17 +26,5 @@ def importing() -> Iterator[None]:
         complain(MESSAGE)
         os._exit(INTERRUPTED)
 
-    with _handled(leave):
+    with handled(leave):
         yield
-
-
-@contextmanager
-def _handled(handler: Callable[[int, FrameType | None], Never]) -> Iterator[None]:
-    """Inside, `handler` gets both signals, save one that the caller's shell has set to ignore."""
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

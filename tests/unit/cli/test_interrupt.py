@@ -8,47 +8,13 @@ import pytest
 
 from layerwise import api
 from layerwise.cli import main
-from layerwise.cli.interrupt import MESSAGE, importing, interruptible
+from layerwise.cli.interrupt import MESSAGE
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
 def send(number):
     os.kill(os.getpid(), number)
-
-
-@BOTH
-def test_a_signal_ends_work_as_an_exception_would(number):
-    cleaned = []
-    with interruptible() as came:
-        assert not came()
-        try:
-            with pytest.raises(SystemExit, match="130"):
-                send(number)
-        finally:
-            cleaned.append(True)
-        assert came()
-    assert cleaned
-
-
-@BOTH
-def test_handlers_are_as_before_afterwards(number):
-    before = signal.getsignal(number)
-    with interruptible():
-        assert signal.getsignal(number) != before
-        with importing():
-            pass
-    assert signal.getsignal(number) == before
-
-
-def test_a_signal_that_the_shell_ignores_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interruptible() as came:
-            send(signal.SIGINT)
-        assert not came()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @BOTH
