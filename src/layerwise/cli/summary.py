@@ -56,19 +56,25 @@ def _groups(record: "TuneRecord", room: "Room") -> "RenderableType":
     style, drawn = number_style(ratios), bars(ratios, 8, room)
     rows: list[list[str | Text]] = [
         [
-            shown(group.name, limit=22),
+            shown(name, limit=22),
             f"{group.parameters:,}",
             f"{group.trained:,}" if group.trained else "frozen",
             number(group.learning_rate),
             style.text(group.step_ratio),
             bar,
         ]
-        for group, bar in zip(groups, drawn, strict=True)
+        for group, name, bar in zip(groups, _ends([g.name for g in groups]), drawn, strict=True)
     ]
     step = f"step size {style.suffix}".rstrip()
     headings = ["group", "parameters", "trained", "rate", step, ""]
     kept = [0, 1, 2, 3, 4, 5] if room.width >= 80 else [0, 2, 4]
     return tabled([headings[k] for k in kept], [[row[k] for k in kept] for row in rows], room)
+
+
+def _ends(names: list[str]) -> list[str]:
+    """The last two parts of each dotted name, which hold a block's number, if they tell all apart."""
+    ends = [".".join(name.split(".")[-2:]) for name in names]
+    return ends if len(set(ends)) == len(names) else names
 
 
 def _outcome(outcome: "TuneOutcome") -> list[str]:

