@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from layerwise.errors import LeaseError, OutputError
-from layerwise.files import canonical_json, write_atomic, write_once
+from layerwise.errors import LeaseError
+from layerwise.files import canonical_json, write_once
 
 __all__ = ["TTL", "Lease", "claim", "file_system_now", "is_held"]
 
@@ -72,10 +72,9 @@ class Lease:
             raise LeaseError(message, value=self.folder.name, hint=hint)
 
     def release(self) -> None:
-        """Give it up, at once and for anyone; the generation stays used."""
-        with suppress(OutputError, LeaseError):
-            self.check()
-            write_atomic(self.file, canonical_json({"released": True}))
+        """Give it up at once: it was not renewed since the epoch, and its number stays used."""
+        with suppress(OSError):
+            os.utime(self.file, (0, 0))
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -165,8 +164,6 @@ def _is_live(file: Path, now: float) -> bool:
         return False
     except (OSError, ValueError):
         holder = {}
-    if not isinstance(holder, dict) or holder.get("released"):
-        return False
     return age < float(holder.get("ttl_seconds", TTL)) and not _is_gone(holder)
 
 

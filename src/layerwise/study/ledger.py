@@ -11,7 +11,6 @@
 What became of a run is read from its folder alone, so a study goes on from whatever is there.
 """
 
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,15 @@ from layerwise.errors import LayerwiseError, OutputError, SchemaError, one_line
 from layerwise.files import canonical_json, read_json, sha256, write_atomic, write_once
 from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held
 from layerwise.study.names import is_safe
-from layerwise.study.record import FAILURES, SPEC_SCHEMA, Cell, Failure, Study
+from layerwise.study.record import (
+    FAILURES,
+    SPEC_SCHEMA,
+    STUDY_SCHEMA,
+    Cell,
+    Failure,
+    FailureKind,
+    Study,
+)
 
 __all__ = ["FAILURE", "RESULT", "SPEC", "Ledger", "State", "create", "is_ledger", "open_ledger"]
 
@@ -220,24 +227,29 @@ class Ledger:
                 raise SchemaError(message, value=file, expected=expected, hint=hint)
         return record
 
+    def seconds(self, run_id: str) -> float:
+        """How long a run that is done took; 0 where its record does not say."""
+        try:
+            return float(self.result(run_id, verify=False)["seconds"])
+        except (SchemaError, KeyError, TypeError, ValueError):
+            return 0.0
+
     def failure(self, run_id: str) -> Failure:
-        """Why a run ended without a result.
+        """Why a run ended without a result; of kind ``error`` where its record cannot be read."""
+        try:
+            record = read_json(self.folder(run_id) / FAILURE, schema=FAILURE_SCHEMA)
+        except SchemaError as error:
+            return Failure("error", str(error), "ledger")
+        kind: FailureKind = next((k for k in FAILURES if k == record.get("kind")), "error")
+        return Failure(kind, str(record.get("message")), str(record.get("where")))
+
+    def study_plain(self) -> dict[str, Any]:
+        """The study that it was last opened for, whole, as `layerwise.study.read` checked it.
 
         Raises:
-            SchemaError: There is no such record, or it is malformed.
+            SchemaError: It is not there or cannot be read.
         """
-        file = self.folder(run_id) / FAILURE
-        record = read_json(file, schema=FAILURE_SCHEMA)
-        kind, message, where = (record.get(key) for key in ("kind", "message", "where"))
-        if kind not in FAILURES:
-            what = "malformed record of a failure"
-            raise SchemaError(what, value=file, expected="kind, " + "|".join(FAILURES))
-        return Failure(kind, str(message), str(where))
-
-    def study_plain(self) -> dict[str, Any] | None:
-        """The study that it was last opened for, whole; None where it was opened for none."""
-        file = self.root / STUDY
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_json(self.root / STUDY, schema=STUDY_SCHEMA)
 
 
 def create(root: Path, study: Study) -> Ledger:
@@ -260,8 +272,8 @@ def create(root: Path, study: Study) -> Ledger:
         message = f"ledger of another study, {ledger.name}"
         hint = "another --out LEDGER, or the study's former name"
         raise SchemaError(message, value=root, expected=study.name, hint=hint)
-    write_atomic(root / TYPED, study.text)
     write_atomic(root / STUDY, canonical_json(study.plain))
+    write_atomic(root / TYPED, study.text or canonical_json(study.plain))
     if ledger.keep_weights != study.keep_weights:
         write_atomic(root / ABOUT, _about(study.name, keep_weights=study.keep_weights))
     return Ledger(ledger.root, study.name, study.keep_weights)

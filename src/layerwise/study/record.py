@@ -13,6 +13,7 @@ from layerwise.study.names import slug
 __all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "StageName", "Study"]
 
 SPEC_SCHEMA = "layerwise/run/1"
+STUDY_SCHEMA = "layerwise/study/1"
 
 StageName = Literal["pretrain", "tune", "distance"]
 

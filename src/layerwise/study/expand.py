@@ -1,0 +1,257 @@
+"""A study's matrix as cells: every combination that is left after exclusions, with its settings."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.study.read import MODEL_KEYS, checked, read
+from layerwise.study.record import Cell, Study
+
+__all__ = ["MOST", "expand", "study_from"]
+
+MOST = 1_000_000
+"""Runs of a study, counted before exclusions."""
+
+#: The condition whose adapters a placement is for.
+_PLACED = "lora"
+
+#: Settings of training that say what is read and where it is worked on; `distance` takes them too.
+_READING = ("data", "where", "text_column", "max_length", "device", "dtype", "trust_remote_code")
+
+
+def study_from(study: Path | str | Mapping[str, Any]) -> Study:
+    """The study in a file, or in a mapping with the file's keys, as cells.
+
+    Raises:
+        SchemaError: It is of another schema.
+        BadInputError: It cannot be read, something in it cannot be used, or no run is left of it.
+    """
+    if isinstance(study, Mapping):
+        return expand(checked(study, folder=Path()))
+    plain, text = read(Path(study))
+    return expand(plain, text=text)
+
+
+def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
+    """The study of `plain`, which `layerwise.study.read` has checked, as cells.
+
+    Pretraining comes first, then training by model, objective, condition, placement and seed as
+    they are listed, then distances. A model that is pretrained is so once a seed.
+
+    Raises:
+        BadInputError: There are no runs or too many, or a rule selects none.
+        UnknownNameError: A rule names what the study does not have.
+    """
+    _check_size(plain)
+    matrix = _Matrix(plain)
+    matrix.check_rules()
+    trained = list(matrix.trained())
+    matrix.check_use()
+    if not trained:
+        message = "matrix without a run"
+        expected = "models, objectives, conditions and seeds, not all of them excluded"
+        raise BadInputError(message, value=plain["name"], expected=expected)
+    cells = (*matrix.made.values(), *trained, *matrix.distances(trained))
+    return Study(plain["name"], cells, plain["keep_weights"], plain, text)
+
+
+def _check_size(plain: Mapping[str, Any]) -> None:
+    """Each model has something to do, and all together not too much.
+
+    Raises:
+        BadInputError: Otherwise.
+    """
+    total = 0
+    for name, model in plain["models"].items():
+        for axis in ("objectives", "conditions"):
+            if not _axis(plain, model, axis):
+                message = f"model {name} without {axis}"
+                raise BadInputError(message, expected=f"{axis}: [...], of the study or the model")
+        placed = max(1, len(_axis(plain, model, "placements")))
+        sizes = [len(_axis(plain, model, a)) for a in ("objectives", "conditions", "seeds")]
+        total += math.prod(sizes) * placed
+    if total > MOST:
+        message = "matrix of too many runs"
+        raise BadInputError(message, value=f"{total:,}", expected=f"at most {MOST:,}")
+
+
+def _axis(plain: Mapping[str, Any], model: Mapping[str, Any], name: str) -> Any:
+    """The members of an axis for a model: its own, else the study's."""
+    return model[name] if name in model else plain[name]
+
+
+@dataclass
+class _Matrix:
+    """The work of one expansion.
+
+    Attributes:
+        plain: The study.
+        made: The pretraining that was found to be needed, by model and seed.
+        used: The rules that selected a run, as (``exclude`` or ``override``, number).
+        merged: Settings that many cells share, by what they follow from.
+    """
+
+    plain: Mapping[str, Any]
+    made: dict[tuple[str, int], Cell] = field(default_factory=dict)
+    used: set[tuple[str, int]] = field(default_factory=set)
+    merged: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+
+    def trained(self) -> Iterator[Cell]:
+        """The cells of training."""
+        for name, model in self.plain["models"].items():
+            objectives, conditions, seeds = (
+                _axis(self.plain, model, axis) for axis in ("objectives", "conditions", "seeds")
+            )
+            for objective, condition in itertools.product(objectives, conditions):
+                for placement, seed in itertools.product(self._places(model, condition), seeds):
+                    where = (name, objective, condition, placement, seed)
+                    if not self._matching("exclude", where):
+                        yield self._cell(model, where)
+
+    def _places(self, model: Mapping[str, Any], condition: str) -> Sequence[str | None]:
+        """The placements of a condition: none but where adapters are placed."""
+        named = list(_axis(self.plain, model, "placements"))
+        return named if condition == _PLACED and named else [None]
+
+    def _matching(self, kind: str, where: tuple[Any, ...]) -> tuple[int, ...]:
+        """The numbers of the rules that select the run at `where`."""
+        found = []
+        for number, rule in enumerate(self.plain[kind]):
+            if _selects(rule["where"] if kind == "override" else rule, where):
+                self.used.add((kind, number))
+                found.append(number)
+        return tuple(found)
+
+    def _cell(self, model: Mapping[str, Any], where: tuple[Any, ...]) -> Cell:
+        name, objective, condition, placement, seed = where
+        settings = self._settings(model, name, placement, self._matching("override", where))
+        if "data" not in settings:
+            message = f"model {name} without data"
+            raise BadInputError(message, expected="defaults: {data: DATA}")
+        after: tuple[str, ...] = ()
+        if "pretrain" in model:
+            after = (self._pretrained(model, name, seed).id,)
+            settings = {"pretrained": after[0], **settings}
+        return Cell("tune", name, objective, condition, placement, seed, settings, after)
+
+    def _settings(
+        self, model: Mapping[str, Any], name: str, placement: str | None, rules: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """The settings of a cell, one object for all that have the same."""
+        key = (name, placement, rules)
+        if key not in self.merged:
+            made = _base(self.plain, model)
+            for number in rules:
+                given = dict(self.plain["override"][number]["set"])
+                made["profile"] = {**made["profile"], **given.pop("profile", {})}
+                made |= given
+            blocks = _axis(self.plain, model, "placements")
+            made["placement"] = None if placement is None else blocks[placement]
+            if "source" in model:
+                made["source"] = model["source"]
+            self.merged[key] = made
+        return self.merged[key]
+
+    def _pretrained(self, model: Mapping[str, Any], name: str, seed: int) -> Cell:
+        """The run that makes the model called `name` from `seed`."""
+        key = (name, seed)
+        if key not in self.made:
+            settings = dict(model["pretrain"])
+            objective = settings.pop("objective", "auto")
+            condition = settings.pop("condition", "uniform")
+            self.made[key] = Cell("pretrain", name, objective, condition, None, seed, settings)
+        return self.made[key]
+
+    def distances(self, trained: Sequence[Cell]) -> Iterator[Cell]:
+        """The cells of objective distances, of each model that is trained."""
+        objectives: dict[str, dict[str, None]] = {}
+        for cell in trained:
+            objectives.setdefault(cell.model, {})[str(cell.objective)] = None
+        for name, model in self.plain["models"].items():
+            asked = model.get("distance", self.plain["distance"])
+            if asked is not None and name in objectives:
+                yield from self._distance(model, name, {"objectives": [*objectives[name]], **asked})
+
+    def _distance(
+        self, model: Mapping[str, Any], name: str, asked: Mapping[str, Any]
+    ) -> Iterator[Cell]:
+        base = _base(self.plain, model)
+        settings = {key: base[key] for key in _READING if key in base} | dict(asked)
+        own = settings.pop("seed", 0)
+        if "source" in model:
+            settings["source"] = model["source"]
+            yield Cell("distance", name, None, None, None, own, settings)
+        for made in [cell for (n, _), cell in self.made.items() if n == name]:
+            from_it = {**settings, "pretrained": made.id}
+            yield Cell("distance", name, None, None, None, made.seed, from_it, (made.id,))
+
+    def check_rules(self) -> None:
+        """Rules name what there is.
+
+        Raises:
+            UnknownNameError: One does not.
+        """
+        models = self.plain["models"]
+        known: dict[str, set[Any]] = {"model": set(models)}
+        for axis in ("objective", "condition", "placement", "seed"):
+            for model in models.values():
+                known.setdefault(axis, set()).update(_axis(self.plain, model, f"{axis}s"))
+        for kind, number, rule in self._rules():
+            for axis, values in rule.items():
+                for value in values:
+                    if value not in known[axis]:
+                        what = f"{axis} in {kind}[{number}]"
+                        names = [str(name) for name in sorted(known[axis])]
+                        raise UnknownNameError(what, value=str(value), known=names)
+
+    def check_use(self) -> None:
+        """Every rule selected a run, and every placement has a condition that it is for.
+
+        Raises:
+            BadInputError: One is without effect; a slip would go unseen.
+        """
+        for kind, number, rule in self._rules():
+            if (kind, number) not in self.used:
+                message = f"{kind}[{number}] that selects no run"
+                expected = "a rule with an effect: its runs may be excluded before, or not exist"
+                raise BadInputError(message, value=_told(rule), expected=expected)
+        for name, model in self.plain["models"].items():
+            conditions = _axis(self.plain, model, "conditions")
+            if model.get("placements") and _PLACED not in conditions:
+                message = f"placements of model {name}, which has no condition for them"
+                raise BadInputError(message, value=", ".join(conditions), expected=_PLACED)
+        if self.plain["placements"] and not any(
+            _PLACED in _axis(self.plain, model, "conditions")
+            for model in self.plain["models"].values()
+        ):
+            message = "placements of a study that has no condition for them"
+            raise BadInputError(message, expected=_PLACED, hint=f"conditions: [..., {_PLACED}]")
+
+    def _rules(self) -> Iterator[tuple[str, int, Mapping[str, Sequence[Any]]]]:
+        for number, rule in enumerate(self.plain["exclude"]):
+            yield "exclude", number, rule
+        for number, rule in enumerate(self.plain["override"]):
+            yield "override", number, rule["where"]
+
+
+def _base(plain: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model's training before rules."""
+    own = {key: value for key, value in model.items() if key not in MODEL_KEYS}
+    profile = {**plain["profile"], **model.get("profile", {})}
+    return {**plain["defaults"], **own, "profile": profile}
+
+
+_PLACES = {"model": 0, "objective": 1, "condition": 2, "placement": 3, "seed": 4}
+
+
+def _selects(rule: Mapping[str, Sequence[Any]], where: tuple[Any, ...]) -> bool:
+    return all(where[_PLACES[axis]] in values for axis, values in rule.items())
+
+
+def _told(rule: Mapping[str, Sequence[Any]]) -> str:
+    """A rule in one line."""
+    return ", ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in rule.items())

@@ -1,0 +1,384 @@
+"""A study as a user types it, YAML or a mapping, checked key by key and made complete in itself."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from layerwise.errors import BadInputError, SchemaError, UnknownNameError
+from layerwise.study.names import safe_name
+from layerwise.study.record import STUDY_SCHEMA
+
+__all__ = ["DIMENSIONS", "MODEL_KEYS", "checked", "read"]
+
+#: What a run is told apart by, and what rules select by.
+DIMENSIONS = ("model", "objective", "condition", "placement", "seed")
+
+_KEYS = (
+    "schema",
+    "name",
+    "defaults",
+    "profile",
+    "models",
+    "objectives",
+    "conditions",
+    "placements",
+    "seeds",
+    "distance",
+    "exclude",
+    "override",
+    "keep_weights",
+)
+
+#: Keys of a model beside settings of its runs.
+MODEL_KEYS = (
+    "source",
+    "pretrain",
+    "objectives",
+    "conditions",
+    "placements",
+    "seeds",
+    "profile",
+    "distance",
+)
+
+_PRETRAIN = ("config", "tokenizer", "data")
+
+_MOST_VALUES = 100_000
+"""Values in a study, each alias counted where it stands; more is a file made to fill the memory."""
+
+_EXACT = 2**53
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The study in the file `path`, checked, and the file's own text.
+
+    Raises:
+        SchemaError: It is of another schema.
+        BadInputError: It cannot be read, or a key, a name or a value in it cannot be used.
+    """
+    try:
+        text = path.read_bytes()
+        plain = yaml.load(text.decode("utf-8-sig"), Loader=_Loader)  # noqa: S506  # a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        message = f"cannot read the study ({_reason(error)})"
+        raise BadInputError(message, value=path, expected="a YAML file") from error
+    return checked(plain, folder=path.parent), text
+
+
+def checked(study: Any, *, folder: Path) -> dict[str, Any]:
+    """`study`, a mapping as it stands in the file, checked; every key is there afterwards.
+
+    What only the stages know (settings, objectives, conditions) is not looked at here.
+
+    Args:
+        study: The mapping.
+        folder: Where configuration files that it names are looked for.
+
+    Raises:
+        SchemaError: It is of another schema.
+        BadInputError: A key, a name or a value cannot be used.
+    """
+    plain = _mapping(_plain(study, "study", iter(range(_MOST_VALUES))), "study")
+    if plain.get("schema") != STUDY_SCHEMA:
+        message = "study of another schema"
+        hint = f"schema: {STUDY_SCHEMA}"
+        raise SchemaError(message, value=plain.get("schema"), expected=STUDY_SCHEMA, hint=hint)
+    _known(plain, _KEYS, "key of a study")
+    return {
+        "schema": STUDY_SCHEMA,
+        "name": safe_name(plain.get("name"), what="study"),
+        "defaults": _settings(plain.get("defaults"), "defaults"),
+        "profile": _settings(plain.get("profile"), "profile"),
+        "models": _models(plain.get("models"), folder),
+        **_axes(plain, ""),
+        "distance": _distance(plain, "distance"),
+        "exclude": [_rule(r, f"exclude[{i}]") for i, r in _listed(plain, "exclude")],
+        "override": [_override(r, f"override[{i}]") for i, r in _listed(plain, "override")],
+        "keep_weights": _bool(plain.get("keep_weights"), "keep_weights"),
+    }
+
+
+# --- YAML -------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people expect it: a key that stands twice is an error, and 2e-5 is a number."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # as in PyYAML
+        """The mapping at `node`.
+
+        Raises:
+            yaml.constructor.ConstructorError: A key stands twice.
+        """
+        seen = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = next((key for key in seen if seen.count(key) > 1), None)
+        if twice is not None:
+            message = f"the key {twice!r} stands twice"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"),
+    list("-+0123456789"),
+)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read, in a few words with the line."""
+    mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
+    where = f", line {mark.line + 1}" if mark else ""
+    said = problem or getattr(error, "strerror", None) or type(error).__name__
+    return f"{said}{where}"
+
+
+def _plain(value: Any, where: str, budget: Iterator[int]) -> Any:
+    """`value` as JSON has it, whole numbers as such: 1.0 and 1 are one setting.
+
+    Raises:
+        BadInputError: It is not finite, not of JSON, or there is too much of it.
+    """
+    if next(budget, None) is None:
+        message = f"study of more than {_MOST_VALUES:,} values"
+        raise BadInputError(message, value=where, expected="fewer")
+    if isinstance(value, Mapping):
+        for key in value:
+            _text(key, f"key in {where}")
+        return {key: _plain(v, f"{where}.{key}", budget) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, f"{where}[{i}]", budget) for i, v in enumerate(value)]
+    if isinstance(value, str):
+        return _text(value, where)
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) < _EXACT else value
+    if value is None or isinstance(value, bool | int):
+        return value
+    message = f"value of {where}"
+    raise BadInputError(message, value=value, expected="text, a finite number, a list or a mapping")
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, str) and not _CONTROL.search(value):
+        return value
+    message = f"{where} that is not plain text"
+    hint = "quotes around it" if not isinstance(value, str) else ""
+    raise BadInputError(message, value=value, expected="text", hint=hint)
+
+
+# --- Keys -------------------------------------------------------------------------------------
+
+
+def _models(value: Any, folder: Path) -> dict[str, dict[str, Any]]:
+    models = _mapping(value, "models")
+    if not models:
+        message = "study without models"
+        raise BadInputError(message, expected="models: {NAME: {source: MODEL}}")
+    return {safe_name(name, what="model"): _model(m, name, folder) for name, m in models.items()}
+
+
+def _model(value: Any, name: str, folder: Path) -> dict[str, Any]:
+    where = f"models.{name}"
+    plain = _mapping({"source": value} if isinstance(value, str) else value, where)
+    if ("source" in plain) == ("pretrain" in plain):
+        message = f"{where} needs one of source and pretrain"
+        expected = "source: a model, or pretrain: {config: ..., tokenizer: ..., data: ...}"
+        raise BadInputError(message, expected=expected)
+    made: dict[str, Any] = {
+        **_settings({k: v for k, v in plain.items() if k not in MODEL_KEYS}, where, MODEL_KEYS),
+        **{k: v for k, v in _axes(plain, f"{where}.").items() if plain.get(k) is not None},
+    }
+    if "source" in plain:
+        made["source"] = _string(plain["source"], f"{where}.source")
+    else:
+        made["pretrain"] = _pretrain(plain["pretrain"], f"{where}.pretrain", folder)
+    if "profile" in plain:
+        made["profile"] = _settings(plain["profile"], f"{where}.profile")
+    if "distance" in plain:
+        made["distance"] = _distance(plain, f"{where}.distance")
+    return made
+
+
+def _pretrain(value: Any, where: str, folder: Path) -> dict[str, Any]:
+    """How a model is made, its configuration in full."""
+    beside_data = ("config", "tokenizer", "objective", "condition")
+    plain = _settings(_mapping(value, where), where, beside_data, deep=("config",))
+    config, beside = plain.get("config"), folder
+    if isinstance(config, str):
+        beside = (folder / config).parent
+        config = _json(folder / config, f"{where}.config")
+    config = dict(_mapping(config, f"{where}.config"))
+    own = config.pop("tokenizer", None)
+    if own is not None and "tokenizer" not in plain:
+        plain = {**plain, "tokenizer": str(beside / own) if (beside / own).is_dir() else own}
+    for key in _PRETRAIN[1:]:
+        _string(plain.get(key), f"{where}.{key}")
+    return {**plain, "config": config}
+
+
+def _json(file: Path, where: str) -> Any:
+    try:
+        return _plain(json.loads(file.read_text("utf-8")), where, iter(range(_MOST_VALUES)))
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{where} that cannot be read ({_reason(error)})"
+        expected = "a transformers configuration (JSON)"
+        raise BadInputError(message, value=file, expected=expected) from error
+
+
+def _axes(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a matrix is spanned by, beside the models."""
+    seeds = plain.get("seeds")
+    return {
+        "objectives": _names(plain.get("objectives"), f"{where}objectives"),
+        "conditions": _names(plain.get("conditions"), f"{where}conditions"),
+        "placements": _placements(plain.get("placements"), f"{where}placements"),
+        "seeds": _different([0] if seeds is None else seeds, f"{where}seeds", _seed),
+    }
+
+
+def _placements(value: Any, where: str) -> dict[str, str | None]:
+    """The blocks of each placement as ``tune`` takes them; None for all of them."""
+    named = _mapping({} if value is None else value, where)
+    return {
+        safe_name(name, what="placement"): _blocks(blocks, f"{where}.{name}")
+        for name, blocks in named.items()
+    }
+
+
+def _blocks(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    parts = value if isinstance(value, list) else [value]
+    text = ",".join(str(part).strip() for part in parts)
+    if re.fullmatch(r"([^,:\s]+:)?\d+(,([^,:\s]+:)?\d+)*", text.replace(" ", "")):
+        return text.replace(" ", "")
+    message = f"blocks of {where}"
+    raise BadInputError(message, value=value, expected='null for all, or such as "3,7,11"')
+
+
+def _distance(plain: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    """The settings of `distance`; None where it is not asked for."""
+    if plain.get("distance") is None:
+        return None
+    settings = _settings(plain["distance"], where, ("objectives",))
+    if settings.get("objectives") is not None:
+        _names(settings["objectives"], f"{where}.objectives")
+    return settings
+
+
+def _override(value: Any, where: str) -> dict[str, Any]:
+    plain = _mapping(value, where)
+    _known(plain, ("where", "set"), f"key in {where}")
+    given = dict(_mapping(plain.get("set"), f"{where}.set"))
+    profile = _settings(given.pop("profile", None), f"{where}.set.profile")
+    chosen = _settings(given, f"{where}.set") | ({"profile": profile} if profile else {})
+    if not chosen:
+        message = f"{where} sets nothing"
+        raise BadInputError(message, expected="set: {SETTING: VALUE}")
+    return {"where": _rule(plain.get("where"), f"{where}.where"), "set": chosen}
+
+
+def _rule(value: Any, where: str) -> dict[str, list[Any]]:
+    """What runs are selected by: for each dimension that is named, the values that fit."""
+    plain = _mapping(value, where)
+    _known(plain, DIMENSIONS, f"key in {where}")
+    if not plain:
+        message = f"{where} selects every run"
+        raise BadInputError(message, expected="one or more of " + ", ".join(DIMENSIONS))
+    return {
+        key: _different(found if isinstance(found, list) else [found], f"{where}.{key}", take)
+        for key, found in plain.items()
+        for take in (_seed if key == "seed" else _string,)
+    }
+
+
+def _settings(
+    value: Any, where: str, beside: Collection[str] = (), *, deep: Collection[str] = ()
+) -> dict[str, Any]:
+    """`value` as settings: names with plain values, or lists of text.
+
+    Raises:
+        BadInputError: The matrix gives a setting of that name its value, or it is no such value.
+    """
+    plain = _mapping({} if value is None else value, where)
+    for key, found in plain.items():
+        if key in DIMENSIONS and key not in beside and not where.endswith("distance"):
+            message = f"{where}.{key}: the matrix sets it"
+            raise BadInputError(message, value=found, hint=f"{key}s: [...]")
+        nested = isinstance(found, Mapping) or (
+            isinstance(found, list) and any(isinstance(v, Mapping | list) for v in found)
+        )
+        if nested and key not in deep:
+            message = f"value of {where}.{key}"
+            hint = "a key too deep? settings stand beside each other"
+            raise BadInputError(message, value=found, expected="one value, or a list", hint=hint)
+    one = plain.get("where")
+    return {**plain, "where": [one]} if isinstance(one, str) else dict(plain)
+
+
+# --- Values -----------------------------------------------------------------------------------
+
+
+def _known(plain: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for key in plain:
+        if key not in known:
+            raise UnknownNameError(what, value=key, known=known)
+
+
+def _listed(plain: Mapping[str, Any], key: str) -> Iterator[tuple[int, Any]]:
+    value = plain.get(key)
+    if value is not None and not isinstance(value, list):
+        message = f"value of {key}"
+        raise BadInputError(message, value=value, expected="a list of rules")
+    return enumerate(value or ())
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    message = f"value of {where}"
+    raise BadInputError(message, value=value, expected="a mapping, such as {key: value}")
+
+
+def _names(value: Any, where: str) -> list[str]:
+    return _different([] if value is None else value, where, _string)
+
+
+def _different(value: Any, where: str, take: Callable[[Any, str], Any]) -> list[Any]:
+    """The members of a list, each once."""
+    if not isinstance(value, list):
+        message = f"value of {where}"
+        raise BadInputError(message, value=value, expected="a list, such as [a, b]")
+    found = [take(member, where) for member in value]
+    twice = next((member for member in found if found.count(member) > 1), None)
+    if twice is not None:
+        message = f"{where} with a member that stands twice"
+        raise BadInputError(message, value=twice, expected="each once")
+    return found
+
+
+def _string(value: Any, where: str) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    message = f"value of {where}"
+    raise BadInputError(message, value=value, expected="text")
+
+
+def _seed(value: Any, where: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+        return value
+    message = f"value of {where}"
+    raise BadInputError(message, value=value, expected="whole numbers from 0 to 2147483647")
+
+
+def _bool(value: Any, where: str) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    message = f"value of {where}"
+    raise BadInputError(message, value=value, expected="true or false")
