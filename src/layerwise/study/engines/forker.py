@@ -1,0 +1,193 @@
+"""The process that `LocalEngine` starts once: it imports what runs need, then forks for each.
+
+`multiprocessing`'s own server is not used, as it runs the user's main module again in every
+process, and knows nothing of whose death should end whom: here runs end when the engine's process
+does, however it does.
+
+Standard input takes ids of runs, a line each; its end interrupts every run. Standard output says
+``ready`` once, then the id of each run that ended.
+"""
+
+import ctypes
+import gc
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Never
+
+from layerwise.study.ledger import OUTPUT, RUNS
+
+__all__ = ["GRACE", "READY", "main"]
+
+READY = "ready"
+
+GRACE = 30.0
+"""Seconds that a run has to end after it was interrupted, before it is killed (ours)."""
+
+_PR_SET_PDEATHSIG = 1
+
+Execute = Callable[[Path, str], None]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Work until standard input ends; `arguments` are MODULE:FUNCTION and the ledger's folder."""
+    module, _, name = arguments[0].partition(":")
+    execute: Execute = getattr(import_module(module), name)
+    report = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # What a library prints is no report.
+    gc.collect()
+    gc.freeze()  # Pages of what was imported stay shared with the children.
+    report.write(READY + "\n")
+    _Forker(execute, Path(arguments[1]), report, _devices()).serve()
+
+
+@dataclass
+class _Forker:
+    """The server.
+
+    Attributes:
+        execute: What a child does.
+        ledger: Where the runs are.
+        report: Where ends are told.
+        devices: The CUDA devices to spread runs over; none where there is one or none.
+        children: The run and the place among them of each child, by process id.
+    """
+
+    execute: Execute
+    ledger: Path
+    report: IO[str]
+    devices: Sequence[str]
+    children: dict[int, tuple[str, int]] = field(default_factory=dict)
+    rest: bytes = b""
+
+    def serve(self) -> None:
+        """Fork for every line that comes, tell of every child that ends; interrupt all at last."""
+        woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        stopped: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while not stopped:
+            readable, _, _ = select.select([0, woken], [], [])
+            if woken in readable:
+                os.read(woken, 4096)
+                self._reap()
+            if 0 in readable and not self._read():
+                break
+        self._end()
+
+    def _read(self) -> bool:
+        """Whether standard input goes on; a child is forked for each line in it."""
+        found = os.read(0, 65536)
+        *lines, self.rest = (self.rest + found).split(b"\n")
+        for line in lines:
+            self._fork(line.decode())
+        return bool(found)
+
+    def _fork(self, run_id: str) -> None:
+        taken = {place for _, place in self.children.values()}
+        place = next(i for i in range(len(taken) + 1) if i not in taken)
+        parent, pid = os.getpid(), os.fork()
+        if not pid:
+            self._child(run_id, place, parent)
+        self.children[pid] = (run_id, place)
+
+    def _child(self, run_id: str, place: int, parent: int) -> Never:
+        """Do the run in this process, which ends with it."""
+        status = 1
+        try:
+            _die_with(parent)
+            for number in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.set_wakeup_fd(-1)
+            if self.devices:
+                os.environ["CUDA_VISIBLE_DEVICES"] = self.devices[place % len(self.devices)]
+            _speak_into(self.ledger / RUNS / run_id / OUTPUT)
+            self.execute(self.ledger, run_id)
+            status = 0
+        except BaseException:  # noqa: BLE001  # whatever it is, this process ends here
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _reap(self) -> None:
+        """Tell of each child that has ended."""
+        while self.children:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            run_id, _ = self.children.pop(pid)
+            _drop_empty(self.ledger / RUNS / run_id / OUTPUT)
+            self.report.write(run_id + "\n")
+
+    def _end(self) -> None:
+        """Interrupt every child, and kill those that do not end in time."""
+        for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
+            for pid in self.children:
+                os.kill(pid, number)
+            until = time.monotonic() + patience
+            while self.children and time.monotonic() < until:
+                self._reap_quietly()
+                time.sleep(0.01)
+
+    def _reap_quietly(self) -> None:
+        """As `_reap`, with nobody there to be told, maybe."""
+        try:
+            self._reap()
+        except OSError:
+            self.report = Path(os.devnull).open("w")  # noqa: SIM115  # for the rest of the process
+
+
+def _die_with(parent: int) -> None:
+    """Let this process be interrupted when its parent is gone, where the system can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # It was gone before.
+            os._exit(1)
+
+
+def _speak_into(file: Path) -> None:
+    """Let standard output and error of this process go to the end of `file`, input be empty."""
+    for path, flags, numbers in (
+        (os.devnull, os.O_RDONLY, (0,)),
+        (str(file), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, (1, 2)),
+    ):
+        opened = os.open(path, flags, 0o644)
+        for number in numbers:
+            os.dup2(opened, number)
+        os.close(opened)
+
+
+def _drop_empty(file: Path) -> None:
+    try:
+        if file.stat().st_size == 0:
+            file.unlink()
+    except OSError:
+        return
+
+
+def _devices() -> tuple[str, ...]:
+    """The CUDA devices of this machine where there are several, told without touching them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        found = tuple(name.strip() for name in named.split(",") if name.strip())
+    else:
+        known = Path("/proc/driver/nvidia/gpus")
+        found = tuple(map(str, range(len(list(known.iterdir()))))) if known.is_dir() else ()
+    return found if len(found) > 1 else ()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
