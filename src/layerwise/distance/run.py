@@ -1,0 +1,184 @@
+"""The pass: batches through a frozen model under every objective, sums of their gradients out."""
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+
+from layerwise import distributed
+from layerwise.capture.undisturbed import undisturbed
+from layerwise.data.batches import Batch
+from layerwise.distance.batches import Matched, Request, cut, matched
+from layerwise.distance.gradients import (
+    States,
+    check_rows,
+    example_gradients,
+    last_states,
+    prepared,
+    sharing,
+)
+from layerwise.distance.moments import Moments
+from layerwise.objectives import Objective
+from layerwise.progress import Progress, silent
+from layerwise.seeds import derive
+
+__all__ = ["Tally", "measure"]
+
+#: Rows of each objective that are kept before they are summed up: as many as make the matrix
+#: products large enough to cost little, few enough to cost no memory to speak of.
+WINDOW = 1024
+
+Rows = dict[str, np.ndarray]
+
+
+@dataclass
+class Tally:
+    """What a pass has seen so far; a monoid too.
+
+    Attributes:
+        halves: The moments of batches of even and of odd number.
+        batches: Batches of which something was left.
+        forwards: Forwards through the body.
+        tokens: Tokens that the reference objective counted.
+        truncated: Examples that it cut.
+        left_out: Examples that not every objective could use.
+        dropped: The same by objective.
+        shared: Objectives that shared a forward, by name.
+        notes: What was assumed or changed, in words.
+    """
+
+    halves: tuple[Moments, Moments] = (Moments(), Moments())
+    batches: int = 0
+    forwards: int = 0
+    tokens: int = 0
+    truncated: int = 0
+    left_out: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    shared: dict[tuple[str, ...], None] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def merge(self, other: "Tally") -> "Tally":
+        """Both passes as one."""
+        (first, second), (third, fourth) = self.halves, other.halves
+        return Tally(
+            halves=(first.merge(third), second.merge(fourth)),
+            batches=self.batches + other.batches,
+            forwards=self.forwards + other.forwards,
+            tokens=self.tokens + other.tokens,
+            truncated=self.truncated + other.truncated,
+            left_out=self.left_out + other.left_out,
+            dropped=self.dropped + other.dropped,
+            shared=self.shared | other.shared,
+            notes=self.notes | other.notes,
+        )
+
+    def note(self, found: Matched, *, of: int, reference: str) -> None:
+        """Count the batches of one chunk of `of` examples."""
+        self.left_out += of - len(found.examples)
+        self.dropped.update(found.dropped)
+        self.notes |= dict.fromkeys(note for s in found.sets.values() for note in s.notes)
+        if found.examples:
+            self.batches += 1
+            self.tokens += found.sets[reference].tokens
+            self.truncated += found.sets[reference].truncated
+
+    def add(self, rows: Mapping[int, Rows], *, reference: str) -> None:
+        """Add the rows of some batches, by the batch's number, to their halves."""
+        first, second = (self._added(half, rows, reference) for half in (0, 1))
+        self.halves = first, second
+
+    def _added(self, half: int, rows: Mapping[int, Rows], reference: str) -> Moments:
+        parts = [rows[number] for number in sorted(rows) if number % 2 == half]
+        if not parts:
+            return self.halves[half]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return self.halves[half].update(joined, reference=reference)
+
+
+def measure(request: Request, *, progress: Progress = silent) -> Tally:
+    """The sums of the gradients of all objectives of `request`, the first being the reference.
+
+    Under torch.distributed each process takes every world-size-th batch and all hold the same
+    result. The model is left as it was, also when this raises.
+
+    Raises:
+        NonFiniteError: A gradient is NaN or infinite.
+        BadInputError: A gradient is zero, or there are too few examples for two halves.
+        ModelError: The model does not tell its last hidden state from its head.
+    """
+    chunks = cut(len(request.data), batch_size=request.batch_size, seed=request.seed)
+    numbers = range(len(chunks))[distributed.rank() :: distributed.world_size()]
+    tally = Tally()
+    with undisturbed(request.loaded.model, training=False, seed=request.seed):
+        work = _work(request, chunks, numbers, tally)
+        total = len(numbers) * len(_kinds(request.objectives))
+        with closing(work):
+            for _ in progress(work, "comparing gradients", total):
+                pass
+    return reduce(Tally.merge, distributed.all_gather(tally))
+
+
+def _kinds(objectives: Sequence[Objective]) -> list[list[Objective]]:
+    """`objectives` by how they need the model prepared."""
+    kinds: dict[Any, list[Objective]] = {}
+    for objective in objectives:
+        kinds.setdefault((objective.prepare, objective.stochastic), []).append(objective)
+    return list(kinds.values())
+
+
+def _work(
+    request: Request, chunks: Sequence[Sequence[int]], numbers: Sequence[int], tally: Tally
+) -> Generator[None]:
+    """The pass in steps, one for each batch and way of preparing the model, into `tally`."""
+    reference = request.objectives[0].name
+    size = max(1, WINDOW // request.batch_size)
+    with last_states(request.loaded) as states:
+        for start in range(0, len(numbers), size):
+            window = [matched(request, n, chunks[n]) for n in numbers[start : start + size]]
+            for found in window:
+                tally.note(found, of=len(chunks[found.number]), reference=reference)
+            rows: dict[int, Rows] = {found.number: {} for found in window if found.examples}
+            yield from _window(request, window, rows, tally, states)
+            tally.add(rows, reference=reference)
+
+
+def _window(
+    request: Request,
+    window: Sequence[Matched],
+    rows: Mapping[int, Rows],
+    tally: Tally,
+    states: States,
+) -> Iterator[None]:
+    """Some batches under every objective, their rows into `rows`."""
+    for members in _kinds(request.objectives):
+        with prepared(members[0], request.loaded.model) as changed:
+            tally.notes |= dict.fromkeys(changed)
+            for found in window:
+                if found.examples:
+                    rows[found.number].update(_batch(request, found, members, tally, states))
+                yield
+
+
+def _batch(
+    request: Request, found: Matched, members: Sequence[Objective], tally: Tally, states: States
+) -> Rows:
+    """The rows of one batch under objectives that need the model prepared alike."""
+    model = request.loaded.model
+    device = next(model.parameters()).device
+    batches: dict[str, Batch] = {o.name: found.sets[o.name].batches[0] for o in members}
+    rows: Rows = {}
+    for batch, group in sharing(members, batches):
+        # Dropout draws by batch, not by what ran before: other objectives change nothing.
+        torch.manual_seed(derive(request.seed, "dropout", found.number))
+        rows |= example_gradients(model, batch.to(device), group, states)
+        tally.forwards += 1
+        if len(group) > 1:
+            tally.shared[tuple(o.name for o in group)] = None
+    for name, own in rows.items():
+        check_rows(own, objective=name, examples=found.examples)
+    return rows
