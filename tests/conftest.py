@@ -116,3 +116,9 @@ def pocket():
 def tuning():
     """Short fine-tuning runs on tiny models; see tiny_tuning.py."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_tuning.py"))))
+
+
+@pytest.fixture(scope="session")
+def study_kit():
+    """Studies of runs that take a blink; see tiny_study.py."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_study.py"))))

@@ -1,0 +1,126 @@
+"""Memory that runs out: a micro-batch is halved, the accumulation doubled, three times at most.
+
+The effective batch, and with it what a step is of, stays. A loss that compares the texts of a
+batch (SimCSE, Barlow Twins) is another loss on half of them, so such a run is not made smaller: it
+fails, and says what would help.
+"""
+
+import gc
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from layerwise.errors import LayerwiseError, one_line
+from layerwise.files import canonical_json, write_atomic
+
+__all__ = ["HALVINGS", "MOST", "TooLargeError", "halved", "is_out_of_memory", "within_memory"]
+
+log = logging.getLogger(__name__)
+
+MOST = 3
+"""How often a micro-batch is halved."""
+
+HALVINGS = "halvings.json"
+"""The file in a run's folder that keeps how often, so that a run which is taken up goes on so."""
+
+T = TypeVar("T")
+
+
+class TooLargeError(LayerwiseError):
+    """A run that does not fit in memory, and that cannot be made smaller."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a device's memory, or the machine's, is used up."""
+    if isinstance(error, LayerwiseError):
+        return isinstance(error, TooLargeError) or error.what.startswith("out of memory")
+    is_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return is_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def within_memory(work: Callable[[int], T], folder: Path) -> T:
+    """What `work` gives, called with how often its micro-batch is to be halved.
+
+    It begins with none, or with what a process before found to be needed, and is called again with
+    one more each time that memory runs out.
+
+    Args:
+        work: Does the run; raises `TooLargeError` where it cannot be halved so often.
+        folder: The run's.
+
+    Raises:
+        TooLargeError: Memory ran out all the same.
+    """
+    halvings = _known(folder)
+    while True:
+        try:
+            return work(halvings)
+        except TooLargeError:
+            (folder / HALVINGS).unlink(missing_ok=True)  # On a larger device it may fit as asked.
+            raise
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            said = one_line(error, limit=160)
+        # Only now, with the error, are the tensors gone that its frames held.
+        _free()
+        halvings += 1
+        _keep(folder, halvings, said)
+
+
+def _keep(folder: Path, halvings: int, said: str) -> None:
+    """Note that memory ran out, as `said`, and that it is tried with so many `halvings`.
+
+    Raises:
+        TooLargeError: They are too many.
+    """
+    if halvings > MOST:
+        (folder / HALVINGS).unlink(missing_ok=True)
+        message = f"out of memory, with the micro-batch halved {MOST} times too ({said})"
+        hint = "a smaller batch_size, gradient_checkpointing: true, or a larger device"
+        raise TooLargeError(message, hint=hint)
+    log.warning("out of memory (%s): the micro-batch is halved, %d of %d", said, halvings, MOST)
+    write_atomic(folder / HALVINGS, canonical_json({"halvings": halvings}))
+
+
+def _known(folder: Path) -> int:
+    """How often a process before had halved; 0 where it had not, or its file cannot be read."""
+    try:
+        found = json.loads((folder / HALVINGS).read_text(encoding="utf-8"))["halvings"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0
+    return found if isinstance(found, int) and 0 <= found <= MOST else 0
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def halved(settings: Mapping[str, Any], times: int, *, compares: str | None) -> dict[str, Any]:
+    """`settings` with ``batch_size`` halved and ``accumulation`` doubled `times` times.
+
+    Args:
+        settings: Both are in it.
+        times: How often.
+        compares: The objective's name where its loss compares the texts of a batch; else None.
+
+    Raises:
+        TooLargeError: The loss would be another, or an odd number would have to be halved.
+    """
+    size, parts = settings["batch_size"], 2**times
+    if times and compares is not None:
+        message = f"out of memory: {compares} compares the texts of a batch, so it is not divided"
+        hint = f"a batch_size below {size}, or gradient_checkpointing: true"
+        raise TooLargeError(message, hint=hint)
+    if size % parts:
+        message = "out of memory: micro-batch that cannot be divided"
+        hint = "gradient_checkpointing: true, or a larger device"
+        raise TooLargeError(message, value=f"{size} by {parts}", hint=hint)
+    accumulation = settings["accumulation"] * parts
+    return {**settings, "batch_size": size // parts, "accumulation": accumulation}

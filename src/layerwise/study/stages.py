@@ -1,0 +1,273 @@
+"""What a run of a study does, by stage: from the cell's settings to the numbers of a table's row.
+
+What a stage gives is free of times and paths: the same cell gives the same numbers, byte by byte,
+also where it was killed and taken up again. The records beside it (``tune.json``, ``profile.json``,
+``distance.json``) say the rest.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from layerwise.card.record import ModelInfo
+from layerwise.data.text import TextData, read
+from layerwise.files import canonical_json, write_atomic
+from layerwise.models.family import family_of
+from layerwise.models.load import LoadedModel, from_config, load
+from layerwise.objectives import labels_for, resolve
+from layerwise.profile.pair import read_pair
+from layerwise.profile.reading import reading_of
+from layerwise.profile.record import Profile, ReadoutProfile
+from layerwise.provenance import collect
+from layerwise.records import to_plain
+from layerwise.registry import Registry
+from layerwise.study.ledger import Ledger
+from layerwise.study.record import Cell
+from layerwise.study.shrink import halved
+from layerwise.tuning.lora import named_placement
+from layerwise.tuning.record import TuneRecord, TuneSettings, tune_settings
+from layerwise.tuning.results import RECORD, save
+from layerwise.tuning.run import CHECKPOINTS, Keep, Tuned, fine_tune
+
+__all__ = ["MODEL", "STAGES", "Stage", "Task"]
+
+log = logging.getLogger(__name__)
+
+MODEL = "model"
+"""The folder, in a run's, of the weights that it ended with."""
+
+#: Settings of a run that say what is read, and where the model is worked on.
+_READING = ("text_column", "prompt_column", "label_column", "where", "examples")
+_LOADING = ("device", "dtype", "trust_remote_code")
+#: Those that are read otherwise.
+_BESIDE = ("source", "pretrained", "data", "placement", "profile", "config", "tokenizer")
+
+#: A run is taken up from its last checkpoint, if it is long enough to have one (ours).
+_SAVE_EVERY = 100
+#: The rate that random weights are trained at where none is given (ours).
+_PRETRAIN_RATE = 1e-3
+
+_CHANGES = ("procrustes", "cka", "rsa", "shared_pca_cka")
+_SUMMARY = (
+    "slope",
+    "slope_low",
+    "slope_high",
+    "cka_slope",
+    "rsa_slope",
+    "width",
+    "noise_floor",
+)
+
+
+def _unheard(part: str) -> None:
+    del part
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run, as its stage gets it.
+
+    Attributes:
+        cell: What is to be done.
+        ledger: Where it belongs.
+        halvings: How often the micro-batch is to be halved, as memory ran out before.
+        begins: Called with the name of each part of the work as it begins, and at each step that is
+            logged; raises where the run is no longer this process's.
+    """
+
+    cell: Cell
+    ledger: Ledger
+    halvings: int = 0
+    begins: Callable[[str], None] = _unheard
+
+    @property
+    def folder(self) -> Path:
+        """Where its files go."""
+        return self.ledger.folder(self.cell.id)
+
+    def chosen(self, *names: str) -> dict[str, Any]:
+        """The settings among `names` that the cell gives a value to."""
+        return {n: self.cell.settings[n] for n in names if n in self.cell.settings}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of work.
+
+    Attributes:
+        name: As a cell says it.
+        run: Does it: writes its records into the run's folder, and gives the numbers of a row as
+            JSON values.
+    """
+
+    name: str
+    run: Callable[[Task], Mapping[str, Any]]
+
+
+STAGES = Registry[Stage]("stage")
+
+
+def _text(task: Task) -> TextData:
+    """The text that the cell names."""
+    return read(task.cell.settings["data"], **task.chosen(*_READING), seed=task.cell.seed)
+
+
+def _source(task: Task) -> str:
+    """What the cell's model is loaded from: what the user named, or what another run made.
+
+    Raises:
+        SchemaError: That run has no result, or its files are not what it wrote.
+    """
+    made = task.cell.settings.get("pretrained")
+    if made is None:
+        return str(task.cell.settings["source"])
+    task.ledger.result(made)
+    return str(task.ledger.folder(made) / MODEL)
+
+
+def _loaded(task: Task, text: TextData) -> LoadedModel:
+    labels = labels_for(task.cell.objective or "auto", text)
+    how = task.chosen(*_LOADING)
+    return load(_source(task), labels=labels, seed=task.cell.seed, **how)
+
+
+def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> Tuned:
+    """`loaded` after the cell's training, taken up from a checkpoint where there is one."""
+    cell = task.cell
+    objective = resolve(cell.objective or "auto", loaded=loaded, data=text)
+    beside = {*_READING, *_LOADING, *_BESIDE}
+    given = defaults | {k: v for k, v in cell.settings.items() if k not in beside}
+    chosen = asdict(tune_settings({"save_every": _SAVE_EVERY, **given, "seed": cell.seed}))
+    fitted = halved(chosen, task.halvings, compares=objective.name if objective.coupled else None)
+    if task.halvings:
+        loaded = replace(loaded, notes=(*loaded.notes, _halving(chosen, fitted)))
+    tuned = fine_tune(
+        loaded,
+        text,
+        objective,
+        condition=str(cell.condition),
+        settings=TuneSettings(**fitted),
+        placement=named_placement(cell.settings.get("placement"), loaded),
+        keep=Keep(task.folder, resume=True, on_step=lambda _: task.begins("training")),
+    )
+    return _kept(task, tuned)
+
+
+def _halving(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What was done about memory, in words."""
+    asked, made = (f"{s['accumulation']} x {s['batch_size']}" for s in (before, after))
+    return f"memory ran out with {asked} examples a step: it is {made} instead"
+
+
+def _kept(task: Task, tuned: Tuned) -> Tuned:
+    """`tuned`, with its record in the run's folder, and its weights where they are to stay."""
+    if task.ledger.keep_weights or task.cell.stage == "pretrain":
+        task.begins("saving")
+        shutil.rmtree(task.folder / MODEL, ignore_errors=True)  # A part of it, if anything.
+        (task.folder / MODEL).mkdir()
+        tuned = save(tuned, task.folder / MODEL)
+    write_atomic(task.folder / RECORD, tuned.record.to_json())
+    return tuned
+
+
+def _pretrain(task: Task) -> dict[str, Any]:
+    """A model trained from random weights, drawn by the cell's seed; it stays for other runs."""
+    task.begins("reading")
+    settings = task.cell.settings
+    text = _text(task)
+    file = task.folder / "config.json"
+    write_atomic(file, canonical_json(settings["config"]))
+    loaded = from_config(
+        file,
+        tokenizer=settings["tokenizer"],
+        seed=task.cell.seed,
+        labels=labels_for(task.cell.objective or "auto", text),
+        **task.chosen("device", "dtype"),
+    )
+    task.begins("training")
+    tuned = _trained(task, loaded, text, learning_rate=_PRETRAIN_RATE)
+    shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
+    return _row(task, tuned.record, loaded)
+
+
+def _tune(task: Task) -> dict[str, Any]:
+    """What fine-tuning moved at which depth; the weights are dropped but where they are to stay."""
+    task.begins("reading")
+    text = _text(task)
+    loaded = _loaded(task, text)
+    options = dict(task.cell.settings.get("profile") or {})
+    options["batch_size"] = max(1, options.get("batch_size", 32) >> task.halvings)
+    reading = reading_of(**options)
+    task.begins("profile before")
+    before = reading.states(loaded)
+    task.begins("training")
+    tuned = _trained(task, loaded, text)
+    task.begins("profile after")
+    pair = read_pair(before, tuned, reading=reading, load=load)
+    profile = reading.profile(
+        pair.before,
+        pair.after,
+        provenance=collect(device=pair.device),
+        untrained_modules=pair.untrained_modules,
+        notes=pair.notes,
+    )
+    write_atomic(task.folder / "profile.json", profile.to_json())
+    shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
+    return _row(task, tuned.record, loaded, stack=profile.stack) | _profiled(profile)
+
+
+def _row(
+    task: Task, record: TuneRecord, loaded: LoadedModel, *, stack: str | None = None
+) -> dict[str, Any]:
+    """What a table says of the model and its training; `stack` is the one that was followed."""
+    settings, went = record.settings, record.outcome
+    training = {
+        "objective": record.data.objective,
+        "condition": record.condition,
+        "loss": went.loss,
+        "first_loss": went.first_loss,
+        "eval_loss": went.eval_loss,
+        "first_eval_loss": went.first_eval_loss,
+        "steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "batch_size": settings.batch_size,
+        "accumulation": settings.accumulation,
+        "halvings": task.halvings,
+        "tau": record.tau,
+        "data_sha256": record.data.sha256,
+    }
+    return {"model": _facts(record.model, loaded, stack), "training": to_plain(training)}
+
+
+def _facts(info: ModelInfo, loaded: LoadedModel, stack: str | None) -> dict[str, Any]:
+    """What tells one model from another; blocks are those of `stack`, else of the last."""
+    named = {s.name: s for s in info.stacks}
+    followed = named.get(stack or "", info.stacks[-1])
+    return {
+        "architecture": info.architecture,
+        "family": family_of(loaded.model, loaded.stacks),
+        "block": followed.residual,
+        "layers": followed.blocks,
+        "parameters": info.parameters,
+    }
+
+
+def _profiled(profile: Profile) -> dict[str, Any]:
+    """The profile under each readout, at the seven depths."""
+    return {
+        "readout": profile.readout,
+        "profile": {name: _readout(found) for name, found in profile.readouts.items()},
+        "untrained_modules": len(profile.untrained_modules),
+    }
+
+
+def _readout(found: ReadoutProfile) -> dict[str, Any]:
+    changes = {name: [getattr(depth, name) for depth in found.depths] for name in _CHANGES}
+    return changes | {name: to_plain(getattr(found, name)) for name in _SUMMARY}
+
+
+for _stage in (Stage("pretrain", _pretrain), Stage("tune", _tune)):
+    STAGES.add(_stage.name, _stage)

@@ -1,0 +1,119 @@
+"""One run of a study in this process: claimed, done, and its result or failure written."""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from layerwise.errors import (
+    BadInputError,
+    LayerwiseError,
+    LeaseError,
+    NonFiniteError,
+    OutputError,
+    SchemaError,
+    one_line,
+)
+from layerwise.interrupts import INTERRUPTED, interruptible
+from layerwise.study.lease import Lease
+from layerwise.study.ledger import Ledger, open_ledger
+from layerwise.study.record import Failure, FailureKind
+from layerwise.study.shrink import is_out_of_memory, within_memory
+from layerwise.study.stages import STAGES, Task
+from layerwise.tuning.run import CHECKPOINTS, has_checkpoint
+
+__all__ = ["execute"]
+
+log = logging.getLogger(__name__)
+
+
+def execute(ledger: Path, run_id: str) -> None:
+    """Do a run, if it is to be done and no other process does it.
+
+    Its folder tells how it ended: with a result, with a failure, or with neither where the process
+    was killed or nothing could be written. What a process before had reached is taken up.
+
+    Args:
+        ledger: The ledger's folder.
+        run_id: The run.
+
+    Raises:
+        SchemaError: There is no ledger.
+        OutputError: The run's folder cannot be written.
+    """
+    book = open_ledger(Path(ledger))
+    with interruptible() as came:
+        lease = book.begin(run_id)
+        if lease is None:
+            log.info("%s is done, or another process does it", run_id)
+            return
+        with lease.kept():
+            _do(book, run_id, lease, came)
+
+
+def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool]) -> None:
+    """Do the run that `lease` is for; `came` tells whether a signal did."""
+    began, parts = time.monotonic(), ["reading"]
+
+    def begins(part: str) -> None:
+        lease.check()
+        parts.append(part)
+        if came():  # A library may have taken the exception for its own.
+            raise SystemExit(INTERRUPTED)
+
+    try:
+        found = _found(book, run_id, begins)
+        begins("result")
+        book.finish(run_id, found, lease=lease, seconds=time.monotonic() - began)
+    except LeaseError as error:
+        log.warning("%s", error)
+    except BaseException as error:  # However a run ends, its folder says how.
+        failure = Failure(_kind(error, is_interrupted=came()), _told(error), parts[-1])
+        log.warning("%s: %s", run_id, failure.message, exc_info=failure.kind == "error")
+        with suppress(LeaseError, OutputError):  # Then it counts as lost.
+            book.fail(run_id, failure, lease=lease)
+
+
+def _found(book: Ledger, run_id: str, begins: Callable[[str], None]) -> Mapping[str, Any]:
+    """What the run's stage found, with its micro-batch halved as often as memory needs it."""
+    cell = book.cell(run_id)
+    task, run = Task(cell, book, begins=begins), STAGES[cell.stage].run
+
+    def work(halvings: int) -> Mapping[str, Any]:
+        try:
+            return run(replace(task, halvings=halvings))
+        except SchemaError as error:
+            if not has_checkpoint(task.folder):
+                raise
+            log.warning("the run begins anew: %s", error)
+        shutil.rmtree(task.folder / CHECKPOINTS)
+        return run(replace(task, halvings=halvings))
+
+    return within_memory(work, task.folder)
+
+
+def _kind(error: BaseException, *, is_interrupted: bool) -> FailureKind:
+    """Why a run ended, as its record says it.
+
+    A disk that is full or cannot be written is not the run's fault: as after a signal, it is run
+    again without asking.
+    """
+    if is_interrupted or isinstance(error, KeyboardInterrupt | SystemExit | OutputError):
+        return "interrupted"
+    if is_out_of_memory(error):
+        return "oom"
+    if isinstance(error, NonFiniteError):
+        return "diverged"
+    return "bad-input" if isinstance(error, BadInputError) else "error"
+
+
+def _told(error: BaseException) -> str:
+    """What a record says of `error`: one line."""
+    if isinstance(error, LayerwiseError):
+        return error.message
+    said = one_line(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

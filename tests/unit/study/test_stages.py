@@ -1,0 +1,187 @@
+"""What each stage does with a cell: its records, its numbers, and what stays in the folder."""
+
+import json
+
+import pytest
+
+from layerwise.errors import SchemaError, UnknownNameError
+from layerwise.models.load import load
+from layerwise.profile.record import Profile
+from layerwise.registry import Registry
+from layerwise.study.stages import MODEL, STAGES, Task
+from layerwise.tuning.record import TuneRecord
+
+READOUTS = ("hf", "residual", "normed")
+
+
+@pytest.fixture(scope="module")
+def files(study_kit, tmp_path_factory):
+    return study_kit.files(tmp_path_factory.mktemp("files"), "llama", "bert")
+
+
+@pytest.fixture
+def opened(study_kit, files, tmp_path):
+    def make(**keys):
+        return study_kit.opened(tmp_path / "ledger", study_kit.plain(files, **keys))
+
+    return make
+
+
+def run(ledger, cell, **options):
+    return STAGES[cell.stage].run(Task(cell, ledger, **options))
+
+
+def test_stages_are_registered_by_name():
+    assert isinstance(STAGES, Registry)
+    assert all(stage.name == name for name, stage in STAGES.items())
+    assert {"pretrain", "tune"} <= set(STAGES)
+
+
+@pytest.mark.parametrize("condition", ["standard", "lora", "equal-step"])
+def test_tune_gives_what_its_records_say(opened, condition):
+    ledger, (cell,) = opened(conditions=[condition])
+    found = run(ledger, cell)
+    folder = ledger.folder(cell.id)
+    tuned, profile = TuneRecord.load(folder), Profile.load(folder)
+    assert found["training"] == {
+        "objective": "causal-lm",
+        "condition": condition,
+        "loss": tuned.outcome.loss,
+        "first_loss": tuned.outcome.first_loss,
+        "steps": 3,
+        "learning_rate": 1e-3,
+        "batch_size": 4,
+        "accumulation": 1,
+        "halvings": 0,
+        "data_sha256": tuned.data.sha256,
+        **({} if tuned.tau is None else {"tau": tuned.tau}),
+    }
+    assert (tuned.tau is not None) == (condition == "equal-step")
+    assert found["model"]["layers"] == len(profile.blocks) == 2
+    for name in READOUTS:
+        row, record = found["profile"][name], profile.readouts[name]
+        for change in ("procrustes", "cka", "rsa"):
+            assert row[change] == [getattr(depth, change) for depth in record.depths]
+            assert len(row[change]) == 7
+        assert row["slope"] == record.slope
+        assert row["width"] == list(record.width)
+    assert max(found["profile"]["hf"]["procrustes"]) > 0
+    assert found["readout"] == "hf"
+    json.dumps(found, allow_nan=False)
+
+
+def test_tune_drops_weights_and_checkpoints(opened):
+    ledger, (cell,) = opened(defaults={"save_every": 1})
+    run(ledger, cell)
+    left = {path.name for path in ledger.folder(cell.id).iterdir()}
+    assert left == {"spec.json", "tune.json", "profile.json", "log.jsonl"}
+
+
+def test_weights_stay_where_that_is_asked_for(opened):
+    ledger, (cell,) = opened(keep_weights=True)
+    run(ledger, cell)
+    folder = ledger.folder(cell.id)
+    record = TuneRecord.load(folder)
+    assert load(str(folder / MODEL)).files.items() <= record.files.items()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_the_model_is_described_as_it_was_loaded(opened, files):
+    ledger, cells = opened(
+        models={name: {"source": str(files / name)} for name in ("llama", "bert")},
+        objectives=["simcse"],
+        conditions=["lora"],
+    )
+    found = [run(ledger, cell)["model"] for cell in cells]
+    assert [m["family"] for m in found] == ["decoder", "encoder"]
+    assert [m["block"] for m in found] == ["sequential", "sequential"]
+    plain = [load(str(files / name)).model.num_parameters() for name in ("llama", "bert")]
+    assert [m["parameters"] for m in found] == plain
+
+
+def test_the_same_cell_gives_the_same_bytes_anywhere(study_kit, files, tmp_path):
+    study = study_kit.plain(files)
+    found = []
+    for name in ("one", "two"):
+        ledger, (cell,) = study_kit.opened(tmp_path / name, study)
+        found.append(json.dumps(run(ledger, cell)))
+    assert found[0] == found[1]
+    assert str(tmp_path) not in found[0]
+
+
+def test_a_placement_says_where_adapters_go(opened):
+    ledger, cells = opened(conditions=["lora"], placements={"all": None, "top": "1"})
+    records = []
+    for cell in cells:
+        run(ledger, cell)
+        records.append(TuneRecord.load(ledger.folder(cell.id)).placement)
+    assert [[block.index for block in placed.blocks] for placed in records] == [[0, 1], [1]]
+
+
+def test_pretraining_leaves_a_model_for_the_runs_after_it(opened, study_kit, files):
+    ledger, cells = opened(
+        models={"neox": {"pretrain": study_kit.neox(files)}}, conditions=["standard"], seeds=[0, 1]
+    )
+    made = [cell for cell in cells if cell.stage == "pretrain"]
+    for cell in made:
+        row = run(ledger, cell)
+        assert row["model"]["block"] == "parallel"
+        assert row["training"]["condition"] == "uniform"
+        assert row["training"]["learning_rate"] == 1e-3
+        assert not (ledger.folder(cell.id) / "checkpoints").exists()
+    weights = [(ledger.folder(c.id) / MODEL / "model.safetensors").read_bytes() for c in made]
+    assert weights[0] != weights[1]
+
+
+def test_a_run_begins_from_what_its_own_seed_pretrained(opened, study_kit, files):
+    ledger, cells = opened(models={"neox": {"pretrain": study_kit.neox(files)}}, seeds=[0, 1])
+    made, tuned = cells[:2], cells[2:]
+    for cell in made:
+        lease = ledger.begin(cell.id)
+        ledger.finish(cell.id, run(ledger, cell), lease=lease, seconds=1.0)
+        lease.release()
+    for before, cell in zip(made, tuned, strict=True):
+        run(ledger, cell)
+        start = TuneRecord.load(ledger.folder(cell.id)).model
+        own = TuneRecord.load(ledger.folder(before.id)).files["model.safetensors"]
+        assert start.files["model.safetensors"] == own
+        assert before.seed == cell.seed
+
+
+def test_a_pretrained_model_that_was_changed_is_refused(opened, study_kit, files):
+    ledger, (made, cell) = opened(models={"neox": {"pretrain": study_kit.neox(files)}})
+    lease = ledger.begin(made.id)
+    ledger.finish(made.id, run(ledger, made), lease=lease, seconds=1.0)
+    lease.release()
+    file = ledger.folder(made.id) / MODEL / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SchemaError, match="file of a finished run that is not what was written"):
+        run(ledger, cell)
+
+
+def test_a_setting_that_does_not_exist_is_named(opened):
+    ledger, (cell,) = opened(defaults={"batchsize": 4})
+    with pytest.raises(UnknownNameError, match="did you mean 'batch_size'"):
+        run(ledger, cell)
+
+
+@pytest.mark.parametrize("halvings", [1, 2])
+def test_halvings_keep_the_effective_batch_and_are_recorded(opened, halvings):
+    ledger, (cell,) = opened(defaults={"accumulation": 3})
+    found = run(ledger, cell, halvings=halvings)
+    training = found["training"]
+    assert training["halvings"] == halvings
+    assert training["batch_size"] * training["accumulation"] == 12
+    assert training["batch_size"] == 4 // 2**halvings
+    (note,) = [n for n in TuneRecord.load(ledger.folder(cell.id)).notes if "memory" in n]
+    assert note.startswith("memory ran out with 3 x 4 examples a step")
+
+
+def test_each_part_of_the_work_is_told(opened):
+    ledger, (cell,) = opened()
+    heard = []
+    run(ledger, cell, begins=heard.append)
+    assert list(dict.fromkeys(heard)) == ["reading", "profile before", "training", "profile after"]
+    assert heard.count("training") == 4  # The beginning, and each of three steps.
