@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from layerwise.api import (
         Control,
         DepthCallback,
+        Distance,
         EqualStep,
         LayerCard,
         LayerwiseError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         compare,
         control,
         control_from_runs,
+        distance,
         place,
         profile,
         tune,
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Control",
     "DepthCallback",
+    "Distance",
     "EqualStep",
     "LayerCard",
     "LayerwiseError",
@@ -52,6 +55,7 @@ __all__ = [
     "compare",
     "control",
     "control_from_runs",
+    "distance",
     "place",
     "profile",
     "tune",
@@ -92,7 +96,7 @@ def _late(name: str, *args: Any, **options: Any) -> Any:
     return getattr(import_module("layerwise.api"), name)(*args, **options)
 
 
-_VERBS = ("place", "apply", "lora_config")
+_VERBS = ("place", "apply", "lora_config", "distance_table")
 _SHOWN = ("card", "profile", "control")
 for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
     verbs.bind(_verb, partial(_late, _verb))

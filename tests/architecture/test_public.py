@@ -11,6 +11,7 @@ HEAVY = {"torch", "transformers", "peft", "datasets", "altair", "pandas", "scipy
 PUBLIC = [
     "Control",
     "DepthCallback",
+    "Distance",
     "EqualStep",
     "LayerCard",
     "LayerwiseError",
@@ -22,6 +23,7 @@ PUBLIC = [
     "compare",
     "control",
     "control_from_runs",
+    "distance",
     "place",
     "profile",
     "tune",
@@ -81,6 +83,7 @@ def test_card_is_the_function_whatever_was_imported_before(first):
         "from layerwise.cli import main; main(['compare', '--help'])",
         "from layerwise.cli import main; main(['profile', '--help'])",
         "from layerwise.cli import main; main(['control', '--help'])",
+        "from layerwise.cli import main; main(['distance', '--help'])",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):

@@ -14,9 +14,11 @@ from layerwise.api.cards import (
     verify,
 )
 from layerwise.api.controls import control, control_frame, control_from_runs, control_table
+from layerwise.api.distances import distance, distance_table
 from layerwise.api.profiles import profile, profile_frame, profile_table
 from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
+from layerwise.distance.record import Distance
 from layerwise.errors import LayerwiseError
 from layerwise.placement import Comparison
 from layerwise.placement.record import Placement
@@ -31,6 +33,7 @@ __all__ = [
     "Comparison",
     "Control",
     "DepthCallback",
+    "Distance",
     "EqualStep",
     "LayerCard",
     "LayerwiseError",
@@ -46,6 +49,8 @@ __all__ = [
     "control_frame",
     "control_from_runs",
     "control_table",
+    "distance",
+    "distance_table",
     "lora_config",
     "place",
     "profile",

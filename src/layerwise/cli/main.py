@@ -10,6 +10,7 @@ from layerwise import __version__
 from layerwise.cli.card import card
 from layerwise.cli.compare import compare
 from layerwise.cli.control import control
+from layerwise.cli.distance import distance
 from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
@@ -40,7 +41,7 @@ def commands() -> None:
     """Where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (card, place, tune, profile, control, compare):
+for _command in (card, place, tune, profile, control, distance, compare):
     commands.add_command(_command)
 
 

@@ -1,16 +1,25 @@
 """Records as tables, charts and one self-contained HTML file."""
 
+from layerwise.report.charts_analysis import analysis_charts, export_analysis_charts
 from layerwise.report.charts_card import charts, export_charts
 from layerwise.report.charts_control import control_charts, export_control_charts
 from layerwise.report.charts_profile import export_profile_charts, profile_charts
+from layerwise.report.files_analysis import analysis_tables
+from layerwise.report.page_analysis import analysis_html
 from layerwise.report.page_card import card_html
 from layerwise.report.page_control import control_html
 from layerwise.report.page_profile import profile_html
+from layerwise.report.table_analysis import analysis_table
 from layerwise.report.table_card import card_table, compare_table, coverage_table
 from layerwise.report.table_control import control_table
+from layerwise.report.table_distance import distance_table
 from layerwise.report.table_profile import profile_table
 
 __all__ = [
+    "analysis_charts",
+    "analysis_html",
+    "analysis_table",
+    "analysis_tables",
     "card_html",
     "card_table",
     "charts",
@@ -19,6 +28,8 @@ __all__ = [
     "control_html",
     "control_table",
     "coverage_table",
+    "distance_table",
+    "export_analysis_charts",
     "export_charts",
     "export_control_charts",
     "export_profile_charts",
