@@ -19,6 +19,7 @@ from layerwise import verbs
 
 if TYPE_CHECKING:
     from layerwise.api import (
+        Analysis,
         Control,
         DepthCallback,
         Distance,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Placement,
         Profile,
         ShallowBackward,
+        analyse,
         card,
         compare,
         control,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Analysis",
     "Control",
     "DepthCallback",
     "Distance",
@@ -51,6 +54,7 @@ __all__ = [
     "Profile",
     "ShallowBackward",
     "__version__",
+    "analyse",
     "card",
     "compare",
     "control",
@@ -97,6 +101,6 @@ def _late(name: str, *args: Any, **options: Any) -> Any:
 
 
 _VERBS = ("place", "apply", "lora_config", "distance_table")
-_SHOWN = ("card", "profile", "control")
+_SHOWN = ("card", "profile", "control", "analysis")
 for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
     verbs.bind(_verb, partial(_late, _verb))

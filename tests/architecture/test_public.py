@@ -9,6 +9,7 @@ import pytest
 HEAVY = {"torch", "transformers", "peft", "datasets", "altair", "pandas", "scipy", "numpy"}
 
 PUBLIC = [
+    "Analysis",
     "Control",
     "DepthCallback",
     "Distance",
@@ -19,6 +20,7 @@ PUBLIC = [
     "Profile",
     "ShallowBackward",
     "__version__",
+    "analyse",
     "card",
     "compare",
     "control",
@@ -82,6 +84,7 @@ def test_card_is_the_function_whatever_was_imported_before(first):
         "from layerwise.cli import main; main(['place', '--help'])",
         "from layerwise.cli import main; main(['compare', '--help'])",
         "from layerwise.cli import main; main(['profile', '--help'])",
+        "from layerwise.cli import main; main(['analyse', '--help'])",
         "from layerwise.cli import main; main(['control', '--help'])",
         "from layerwise.cli import main; main(['distance', '--help'])",
     ],

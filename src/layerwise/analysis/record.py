@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from layerwise import verbs
+from layerwise.analysis.names import DEPTHS
 from layerwise.files import canonical_json
 from layerwise.provenance import Provenance
 from layerwise.records import read_record, to_plain
+from layerwise.registry import Registry
 
 __all__ = [
+    "PARTS",
     "Analysis",
     "Concordance",
     "Disagreement",
@@ -365,9 +368,18 @@ class Analysis:
         return tuple(point for point in self.points if point.anomaly)
 
     def frame(self, part: str = "slopes") -> pd.DataFrame:
-        """A part of the analysis, such as ``widths``, as a table; its rows' fields as columns."""
-        rows = getattr(self, part)
-        return pd.DataFrame([{f.name: getattr(row, f.name) for f in fields(row)} for row in rows])
+        """A part of the analysis as a table, such as ``widths``; NaN where a row has nothing.
+
+        The seven shares of a width are columns d0.10 to d1.00.
+
+        Raises:
+            UnknownNameError: There is no such part.
+        """
+        kind = PARTS[part]
+        names = [f.name for f in fields(kind)]
+        rows = [[getattr(row, name) for name in names] for row in getattr(self, part)]
+        table = pd.DataFrame(rows, columns=names)
+        return _spread(table) if part == "widths" else table.astype(_WHOLE.get(part, {}))
 
     def to_plain(self) -> dict[str, Any]:
         """The analysis as JSON values."""
@@ -393,6 +405,39 @@ class Analysis:
             SchemaError: No analysis is there, or it is of another schema.
         """
         return read_record(path, cls, name="analysis.json", schema=SCHEMA)
+
+
+PARTS = Registry[type[Any]]("part of an analysis")
+"""The tables of an analysis: the name of its field, and what a row of it is."""
+
+for _name, _kind in (
+    ("models", ModelRow),
+    ("slopes", RunSlope),
+    ("shares", Share),
+    ("negative", RunSlope),
+    ("disagreements", Disagreement),
+    ("mean_slopes", MeanSlope),
+    ("equal_step", EqualStep),
+    ("sign_counts", SignCount),
+    ("widths", Width),
+    ("concordance", Concordance),
+    ("sign_tests", SignTest),
+    ("pooled", Pooled),
+    ("fits", Fit),
+    ("points", Point),
+    ("anomalies", Point),
+):
+    PARTS.add(_name, _kind)
+
+
+#: Whole numbers that may be absent.
+_WHOLE = {"models": {"layers": "Int64"}}
+
+
+def _spread(widths: pd.DataFrame) -> pd.DataFrame:
+    """The table of widths with a column a depth."""
+    shares = widths.pop("shares").map(lambda found: found or (float("nan"),) * len(DEPTHS))
+    return widths.join(pd.DataFrame(shares.tolist(), columns=list(DEPTHS), index=widths.index))
 
 
 def rows_of(table: pd.DataFrame, kind: type[T]) -> tuple[T, ...]:

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from layerwise.analysis.record import Analysis
+from layerwise.api.analyses import analyse, analysis_frame, analysis_table
 from layerwise.api.cards import (
     apply,
     card,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from layerwise.tuning.shallow import ShallowBackward
 
 __all__ = [
+    "Analysis",
     "Comparison",
     "Control",
     "DepthCallback",
@@ -40,6 +43,9 @@ __all__ = [
     "Placement",
     "Profile",
     "ShallowBackward",
+    "analyse",
+    "analysis_frame",
+    "analysis_table",
     "apply",
     "card",
     "card_frame",

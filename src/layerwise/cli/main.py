@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from layerwise import __version__
+from layerwise.cli.analyse import analyse
 from layerwise.cli.card import card
 from layerwise.cli.compare import compare
 from layerwise.cli.control import control
@@ -41,7 +42,7 @@ def commands() -> None:
     """Where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (card, place, tune, profile, control, distance, compare):
+for _command in (card, place, tune, profile, control, distance, analyse, compare):
     commands.add_command(_command)
 
 

@@ -1,0 +1,81 @@
+"""What many runs have in common, from what a user names."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layerwise.api.named import framed, printed
+from layerwise.errors import BadInputError
+from layerwise.provenance import collect
+
+if TYPE_CHECKING:
+    from layerwise.analysis.record import Analysis
+    from layerwise.analysis.runs import Runs
+
+__all__ = ["analyse", "analysis_frame", "analysis_table"]
+
+
+def analyse(
+    source: "str | Path | Runs",
+    *,
+    placement: str = "all",
+    threshold: float = 1.5,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> "Analysis":
+    """What the runs of a study have in common: slopes, equal steps, widths, distances.
+
+    Args:
+        source: The ledger of a study; ``atlas`` for the published runs of arXiv 2604.17177, which
+            ship with the package; or tables, from `layerwise.analysis.runs.checked`.
+        placement: Which runs are compared with each other; ``all`` are those on all blocks.
+        threshold: Residual standard deviations beyond which a slope is called an anomaly.
+        bootstrap: Resamples of the seeds behind the intervals.
+        seed: Of the resamples.
+
+    Raises:
+        BadInputError: There is no such ledger or no finished run in it, or an option is wrong.
+        SchemaError: It is no ledger, or its runs do not hold what they should.
+    """
+    from layerwise.analysis.make import analysis_of
+
+    return analysis_of(
+        _runs(source),
+        provenance=collect(device="cpu"),
+        placement=placement,
+        threshold=threshold,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+
+
+def _runs(source: "str | Path | Runs") -> "Runs":
+    """The runs that `source` names; or itself."""
+    from layerwise.analysis.atlas import ATLAS, atlas
+    from layerwise.analysis.runs import checked
+
+    if source == ATLAS:
+        return atlas()
+    if not isinstance(source, str | Path):
+        return source
+    folder = Path(source)
+    if not folder.is_dir():
+        msg = "no such ledger"
+        expected = "the folder of a study's runs, or atlas"
+        raise BadInputError(msg, value=str(source), expected=expected)
+    from layerwise.study.table import frames
+
+    return checked(*frames(folder), source=str(source))
+
+
+def analysis_table(made: "Analysis") -> str:
+    """What `print(analysis)` prints."""
+    from layerwise.report import analysis_table as table
+
+    return printed(table(made))
+
+
+def analysis_frame(made: "Analysis") -> str:
+    """What a notebook shows of it: its report in a frame that can reach nothing around it."""
+    from layerwise.report import analysis_html
+
+    return framed(analysis_html(made))

@@ -1,0 +1,334 @@
+"""An analysis of many runs as Vega-Lite charts, and those as PNG and SVG files."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import altair as alt
+
+from layerwise.analysis.names import DEPTHS, DISTANCES, FIVE
+from layerwise.analysis.record import Analysis, EqualStep, Fit, Point
+from layerwise.report.drawing import (
+    LIGHT,
+    Rows,
+    Spec,
+    Theme,
+    exported,
+    plain_axis,
+    short,
+    titled,
+    with_data,
+)
+from layerwise.report.story_analysis import (
+    DISTANCE_NAMES,
+    METRIC_NAMES,
+    fixed,
+    main_metric,
+    metrics_of,
+    with_ends,
+)
+from layerwise.report.text import shown
+
+__all__ = ["MOST_ROWS", "analysis_charts", "export_analysis_charts"]
+
+MOST_ROWS = 120
+"""Lines of a chart; of more, the first are drawn, and the page says so."""
+
+_KINDS = ("sequential", "parallel", "none", "unknown")
+_STEP = 18
+
+
+def analysis_charts(analysis: Analysis, *, theme: Theme = LIGHT) -> dict[str, Spec]:
+    """Vega-Lite specifications by chart name; of the parts that the analysis has."""
+    made: dict[str, Spec] = {}
+    rows = _slope_rows(analysis)
+    if rows:
+        made["slopes"] = _slopes(rows, theme)
+    for metric in metrics_of(analysis):
+        pairs = [row for row in analysis.equal_step if row.metric == metric][:MOST_ROWS]
+        if pairs:
+            made[f"equal-step-{metric}"] = _equal_step(pairs, metric, theme)
+    if any(row.shares for row in analysis.widths):
+        made["widths"] = _widths(analysis, theme)
+    for distance in DISTANCES:
+        names = (distance, main_metric(analysis))
+        points = [p for p in analysis.points if (p.distance, p.metric) == names]
+        if points:
+            line = next(f for f in analysis.fits if (f.distance, f.metric) == names)
+            made[f"distance-{distance}"] = _distance(analysis, points, line, theme)
+    return made
+
+
+def export_analysis_charts(analysis: Analysis) -> dict[str, bytes]:
+    """``chart-<name>.png`` and ``chart-<name>.svg`` of each chart, drawn without any network."""
+    return exported(analysis_charts(analysis))
+
+
+def _labels(keys: Iterable[tuple[str, ...]], *, limit: int = 44) -> dict[tuple[str, ...], str]:
+    """A short label for each of `keys`, no two the same."""
+    labels: dict[tuple[str, ...], str] = {}
+    taken: set[str] = set()
+    for key in dict.fromkeys(keys):
+        label = " · ".join(shown(part, limit=limit // len(key)) for part in key)
+        label = f"{label} ({len(labels) + 1})" if label in taken else label
+        labels[key] = label
+        taken.add(label)
+    return labels
+
+
+def _scaled(names: Sequence[str], theme: Theme) -> alt.Scale:
+    return alt.Scale(domain=list(names), range=list(theme.series[: len(names)]))
+
+
+def _legend(**more: Any) -> alt.Legend:
+    return alt.Legend(symbolType="circle", symbolOpacity=1, columns=4, **more)
+
+
+def _row_axis(field: str = "label") -> alt.Y:
+    """Lines named at their left, in the order of the data."""
+    axis = alt.Axis(domain=False, ticks=False, labelPadding=8, labelLimit=230)
+    return alt.Y(f"{field}:N", sort=None, title=None, axis=axis)
+
+
+def _tip(**titles: str) -> list[alt.Tooltip]:
+    heads = [alt.Tooltip("head:N", title="Run")]
+    return heads + [alt.Tooltip(f"{key}:N", title=title) for key, title in titles.items()]
+
+
+def _number(title: str, **more: Any) -> Spec:
+    """Scale and axis of a number that may be below 0."""
+    scale = alt.Scale(zero=True, nice=True)
+    return {"axis": plain_axis(**more), "title": title, "scale": scale}
+
+
+def _zero(channel: str, scale: Spec) -> alt.Chart:
+    """A line at 0."""
+    at = alt.X("zero:Q", **scale) if channel == "x" else alt.Y("zero:Q", **scale)
+    base = alt.Chart(alt.InlineData(values=[{"zero": 0}]))
+    return base.mark_rule(opacity=0.8).encode(**{channel: at})
+
+
+# --- Slopes -----------------------------------------------------------------------------------
+
+
+def _slope_rows(analysis: Analysis) -> dict[str, Rows]:
+    """Slopes of each condition, and their means, by model and objective."""
+    found = [row for row in analysis.mean_slopes if row.condition in FIVE]
+    places = {row.model: n for n, row in enumerate(analysis.models)}
+    keys = sorted(dict.fromkeys((r.model, r.objective) for r in found), key=lambda k: places[k[0]])
+    labels = _labels(keys[:MOST_ROWS])
+    runs: Rows = []
+    means: dict[tuple[str, str, str], list[float]] = {}
+    for key in labels:
+        for row in (r for r in found if (r.model, r.objective) == key):
+            name, label = METRIC_NAMES[row.metric], labels[key]
+            means.setdefault((label, name, key[0]), []).append(row.slope)
+            told = {
+                "head": f"{label} · {row.condition}",
+                "tip": with_ends(row.slope, row.low, row.high),
+            }
+            runs.append({"label": label, "metric": name, "slope": short(row.slope)} | told)
+    return {"slope-runs": runs, "slope-means": _mean_rows(means, places)} if runs else {}
+
+
+def _mean_rows(means: dict[tuple[str, str, str], list[float]], places: dict[str, int]) -> Rows:
+    rows = []
+    for (label, metric, model), slopes in means.items():
+        mean = sum(slopes) / len(slopes)
+        told = {"head": f"{label} · mean of {len(slopes)} conditions", "tip": fixed(mean)}
+        row = {"label": label, "metric": metric, "slope": short(mean), "band": places[model] % 2}
+        rows.append(row | told)
+    return rows
+
+
+def _slopes(data: dict[str, Rows], theme: Theme) -> Spec:
+    """Each model and objective: the mean of the five conditions, and each of them."""
+    names = list(dict.fromkeys(row["metric"] for row in data["slope-means"]))
+    x, y = _number("Slope over relative depth"), _row_axis()
+    colour = alt.Color("metric:N", scale=_scaled(names, theme), legend=_legend())
+    fill = alt.Fill("metric:N", scale=_scaled(names, theme), legend=None)
+    base = alt.Chart().encode(y=y, x=alt.X("slope:Q", **x), tooltip=_tip(tip="Slope"))
+    runs = base.properties(data=alt.NamedData(name="slope-runs")).encode(color=colour)
+    layers = [
+        _bands(theme, y),
+        _zero("x", x),
+        runs.mark_tick(thickness=1.5, size=9, opacity=0.45),
+        base.encode(color=colour, fill=fill).mark_point(size=46, opacity=1),
+    ]
+    lines = len({row["label"] for row in data["slope-means"]})
+    about = f"{lines} pairs of model and objective"
+    title = "Slope by model and objective"
+    chart = titled(layers, title, data="slope-means", about=about, height=_STEP * lines)
+    return with_data(chart, data)
+
+
+def _bands(theme: Theme, y: alt.Y) -> alt.Chart:
+    """A tint behind the lines of every other model."""
+    base = alt.Chart().transform_filter("datum.band == 1").encode(y=y)
+    return base.mark_rect(color=theme.muted, opacity=0.06, tooltip=None)
+
+
+# --- Equal-step -------------------------------------------------------------------------------
+
+
+def _kind(block: str) -> str:
+    """A kind of block as one of those that a legend has."""
+    return block if block in _KINDS else "unknown"
+
+
+def _blocks(kinds: Iterable[str], theme: Theme) -> alt.Scale:
+    """The colours of kinds of blocks: one kind, one colour, on every chart."""
+    found = [kind for kind in _KINDS if kind in set(kinds)]
+    colours = [theme.series[_KINDS.index(kind)] for kind in found]
+    return alt.Scale(domain=[_block_name(kind) for kind in found], range=colours)
+
+
+def _block_name(kind: str) -> str:
+    return {"none": "neither kind of block", "unknown": "unknown blocks"}.get(
+        kind, f"{kind} blocks"
+    )
+
+
+def _equal_step(pairs: list[EqualStep], metric: str, theme: Theme) -> Spec:
+    """For each model and objective the slope under standard, and what equal-step makes of it."""
+    ordered = sorted(pairs, key=lambda row: (_KINDS.index(_kind(row.block)), row.model))
+    labels = _labels((row.model, row.objective) for row in ordered)
+    rows = [_pair_row(row, labels[row.model, row.objective]) for row in ordered]
+    x, y = _number("Slope over relative depth"), _row_axis()
+    scale = _blocks((_kind(row.block) for row in pairs), theme)
+    colour = alt.Color("block:N", scale=scale, legend=_legend())
+    base = alt.Chart().encode(
+        y=y, color=colour, tooltip=_tip(standard_tip="standard", tip="equal-step", ratio="ratio")
+    )
+    equal = base.encode(x=alt.X("equal:Q", **x))
+    standard = base.transform_filter("isValid(datum.standard)").encode(x=alt.X("standard:Q", **x))
+    layers = [
+        _zero("x", x),
+        standard.encode(x2="equal:Q").mark_rule(strokeWidth=1.5, opacity=0.55),
+        equal.transform_filter("isValid(datum.low)")
+        .encode(x=alt.X("low:Q", **x), x2="high:Q")
+        .mark_rule(strokeWidth=4, opacity=0.3),
+        standard.mark_point(size=50, opacity=1, fill=theme.paper, strokeWidth=1.5),
+        equal.encode(fill=alt.Fill("block:N", scale=scale, legend=None)).mark_point(
+            size=50, opacity=1
+        ),
+    ]
+    data = f"equal-step-{metric}"
+    about = f"{len(rows)} pairs of model and objective"
+    title = f"Equal-step against standard: slope of the {METRIC_NAMES[metric]}"
+    chart = titled(layers, title, data=data, about=about, height=_STEP * len(rows))
+    return with_data(chart, {data: rows})
+
+
+def _pair_row(row: EqualStep, label: str) -> dict[str, Any]:
+    told = {
+        "head": f"{label} · {_block_name(_kind(row.block))}",
+        "standard_tip": fixed(row.standard),
+        "tip": with_ends(row.equal_step, row.low, row.high),
+        "ratio": with_ends(row.ratio, row.ratio_low, row.ratio_high),
+    }
+    numbers = {"equal": row.equal_step, "standard": row.standard, "low": row.low, "high": row.high}
+    plain = {key: None if value is None else short(value) for key, value in numbers.items()}
+    return {"label": label, "block": _block_name(_kind(row.block))} | plain | told
+
+
+# --- Widths -----------------------------------------------------------------------------------
+
+
+def _widths(analysis: Analysis, theme: Theme) -> Spec:
+    """Each model's share of the change at each of the seven depths, the darker the more."""
+    found = [row for row in analysis.widths if row.shares][:MOST_ROWS]
+    labels = _labels((row.model,) for row in found)
+    rows = [
+        {"label": labels[row.model,], "depth": _percent(name), "share": short(share)}
+        | {"head": f"{labels[row.model,]} · depth {_percent(name)}", "tip": f"{share:.1%}"}
+        | {"text": f"{100 * share:.1f}"}
+        for row in found
+        for name, share in zip(DEPTHS, row.shares, strict=True)
+    ]
+    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, title="Relative depth", orient="top")
+    base = alt.Chart().encode(
+        x=alt.X("depth:N", sort=None, axis=axis), y=_row_axis(), tooltip=_tip(tip="Share")
+    )
+    opacity = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.02, 0.6]), legend=None)
+    layers = [
+        base.encode(opacity=opacity).mark_rect(color=theme.series[0], cornerRadius=3),
+        base.encode(text="text:N").mark_text(color=theme.ink),
+    ]
+    title = "Width: share of the CKA change at each depth, in %"
+    about = f"{len(found)} models" if len(found) != 1 else "1 model"
+    chart = titled(layers, title, data="widths", about=about, height=30 * len(found))
+    return with_data(chart, {"widths": rows})
+
+
+def _percent(column: str) -> str:
+    """A depth's column as a percentage."""
+    return f"{100 * float(column[1:]):.0f} %"
+
+
+# --- Distances --------------------------------------------------------------------------------
+
+
+def _distance(analysis: Analysis, points: list[Point], line: Fit, theme: Theme) -> Spec:
+    """Slope against distance, a faint line a model, with the pooled line and anomalies named."""
+    kinds = {row.model: _kind(row.block) for row in analysis.models}
+    labels = _labels(((point.model, point.objective) for point in points), limit=60)
+    data = f"distance-{line.distance}"
+    most = max(point.at for point in points)
+    rows = [
+        _point_row(p, labels[p.model, p.objective], kinds[p.model]) | {"near": p.at < most / 2}
+        for p in points
+    ]
+    scale = _blocks((kinds[point.model] for point in points), theme)
+    name = DISTANCE_NAMES[line.distance]
+    x = _number(f"Distance of the objective, {name}")
+    y = _number(f"Slope of the {METRIC_NAMES[line.metric]}")
+    colour = alt.Color("block:N", scale=scale, legend=_legend())
+    fill = alt.Fill("block:N", scale=scale, legend=None)
+    base = alt.Chart().encode(x=alt.X("at:Q", **x), y=alt.Y("slope:Q", **y), color=colour)
+    told = base.encode(tooltip=_tip(at_tip="distance", tip="slope", residual="residual"))
+    layers = [
+        base.encode(detail="model:N").mark_line(strokeWidth=1, opacity=0.3),
+        *_pooled_line(line, points, x, y),
+        told.encode(fill=alt.condition("datum.anomaly", fill, alt.value(theme.paper))).mark_point(
+            size=48, opacity=1, strokeWidth=1.4
+        ),
+        *_names(base, theme),
+    ]
+    title = f"Slope against {name} distance"
+    about = f"{len(points)} pairs of model and objective"
+    chart = titled(layers, title, data=data, about=about, height=320)
+    return with_data(chart, {data: rows})
+
+
+def _point_row(point: Point, label: str, kind: str) -> dict[str, Any]:
+    return {
+        "at": short(point.at),
+        "slope": short(point.slope),
+        "model": shown(point.model),
+        "block": _block_name(kind),
+        "anomaly": point.anomaly,
+        "name": label,
+        "head": label,
+        "at_tip": fixed(point.at),
+        "tip": fixed(point.slope),
+        "residual": "–" if point.residual is None else f"{point.residual:+.2f} sd",
+    }
+
+
+def _pooled_line(line: Fit, points: list[Point], x: Spec, y: Spec) -> list[alt.Chart]:
+    """The least-squares line from the least distance to the largest, dashed."""
+    if line.intercept is None or line.gradient is None:
+        return []
+    ends = [min(p.at for p in points), max(p.at for p in points)]
+    spots = [{"at": short(e), "slope": short(line.intercept + line.gradient * e)} for e in ends]
+    base = alt.Chart(alt.InlineData(values=spots))
+    drawn = base.encode(x=alt.X("at:Q", **x), y=alt.Y("slope:Q", **y))
+    return [drawn.mark_line(strokeDash=[6, 4], strokeWidth=1.5, opacity=0.8)]
+
+
+def _names(base: alt.Chart, theme: Theme) -> list[alt.Chart]:
+    """The names of anomalies, to the side that has room."""
+    text = base.encode(text="name:N", color=alt.value(theme.ink)).transform_filter("datum.anomaly")
+    left = text.transform_filter("!datum.near").mark_text(align="right", dx=-9, limit=240)
+    right = text.transform_filter("datum.near").mark_text(align="left", dx=9, limit=240)
+    return [left, right]
