@@ -37,6 +37,9 @@ if TYPE_CHECKING:
         distance,
         place,
         profile,
+        study,
+        study_status,
+        study_tables,
         tune,
     )
 
@@ -62,6 +65,9 @@ __all__ = [
     "distance",
     "place",
     "profile",
+    "study",
+    "study_status",
+    "study_tables",
     "tune",
 ]
 

@@ -28,6 +28,9 @@ PUBLIC = [
     "distance",
     "place",
     "profile",
+    "study",
+    "study_status",
+    "study_tables",
     "tune",
 ]
 
@@ -86,6 +89,8 @@ def test_card_is_the_function_whatever_was_imported_before(first):
         "from layerwise.cli import main; main(['profile', '--help'])",
         "from layerwise.cli import main; main(['analyse', '--help'])",
         "from layerwise.cli import main; main(['control', '--help'])",
+        "from layerwise.cli import main; main(['study', '--help'])",
+        "from layerwise.cli import main; main(['study', 'run', '--help'])",
         "from layerwise.cli import main; main(['distance', '--help'])",
     ],
 )

@@ -18,6 +18,7 @@ from layerwise.api.cards import (
 from layerwise.api.controls import control, control_frame, control_from_runs, control_table
 from layerwise.api.distances import distance, distance_table
 from layerwise.api.profiles import profile, profile_frame, profile_table
+from layerwise.api.studies import study, study_status, study_tables
 from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
@@ -62,6 +63,9 @@ __all__ = [
     "profile",
     "profile_frame",
     "profile_table",
+    "study",
+    "study_status",
+    "study_tables",
     "tune",
     "verify",
 ]

@@ -16,6 +16,7 @@ from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
 from layerwise.cli.profile import profile
+from layerwise.cli.study import study
 from layerwise.cli.tune import tune
 from layerwise.errors import LayerwiseError
 
@@ -27,7 +28,8 @@ Examples:
   layerwise card org/model reviews.csv      yours
   layerwise place model-card --layers 5     a placement of adapters from that card
 
-Exit status: 0 done, 1 failed, 2 usage or bad input, 130 interrupted.
+Exit status: 0 done, 1 failed, 2 usage or bad input, 3 a study
+with failed runs, 130 interrupted.
 """
 
 
@@ -42,7 +44,7 @@ def commands() -> None:
     """Where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (card, place, tune, profile, control, distance, analyse, compare):
+for _command in (card, place, tune, profile, control, distance, study, analyse, compare):
     commands.add_command(_command)
 
 

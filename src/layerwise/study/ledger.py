@@ -32,7 +32,17 @@ from layerwise.study.record import (
     Study,
 )
 
-__all__ = ["FAILURE", "RESULT", "SPEC", "Ledger", "State", "create", "is_ledger", "open_ledger"]
+__all__ = [
+    "FAILURE",
+    "RESULT",
+    "SPEC",
+    "Ledger",
+    "State",
+    "create",
+    "is_ledger",
+    "open_ledger",
+    "root_of",
+]
 
 SCHEMA = "layerwise/ledger/1"
 RESULT_SCHEMA = "layerwise/result/1"
@@ -289,6 +299,11 @@ def open_ledger(root: Path) -> Ledger:
     about = read_json(root / ABOUT, schema=SCHEMA)
     _refuse_no_folder(root / RUNS)
     return Ledger(root.resolve(), str(about.get("name")), bool(about.get("keep_weights")))
+
+
+def root_of(study: Study, out: Path | str | None) -> Path:
+    """The folder of a study's ledger: `out`, or ``NAME-study`` where that is None."""
+    return Path(f"{study.name}-study") if out is None else Path(out)
 
 
 def is_ledger(root: Path) -> bool:

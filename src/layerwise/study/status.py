@@ -3,13 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from layerwise.files import canonical_json
-from layerwise.study.ledger import Ledger, State
+from layerwise.study.expand import expand, study_from
+from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
 
-__all__ = ["FailedRun", "Status", "Tally", "status", "survey"]
+__all__ = ["FailedRun", "Status", "Tally", "status_of", "survey"]
 
 SCHEMA = "layerwise/status/1"
 
@@ -177,6 +179,19 @@ def survey(study: Study, ledger: Ledger) -> Tally:
     return tally
 
 
-def status(study: Study, ledger: Ledger) -> Status:
-    """How far `study` is in `ledger`."""
-    return survey(study, ledger).status()
+def status_of(source: Path | str | Mapping[str, Any], *, out: Path | str | None = None) -> Status:
+    """How far a study is; nothing is run or written.
+
+    Args:
+        source: The folder of its ledger, or the study itself: a YAML file or a mapping.
+        out: The folder of its ledger where `source` is the study; ``NAME-study`` where None.
+
+    Raises:
+        SchemaError: There is no such ledger, or one of another schema.
+        BadInputError: The study cannot be read.
+    """
+    if not isinstance(source, Mapping) and Path(source).is_dir():
+        ledger = open_ledger(Path(source))
+        return survey(expand(ledger.study_plain()), ledger).status()
+    found = study_from(source)
+    return survey(found, open_ledger(root_of(found, out))).status()

@@ -1,0 +1,201 @@
+"""`layerwise study run|status|table`: a matrix of runs that survives."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from layerwise.cli.interrupt import importing
+from layerwise.cli.options import choice, count, form
+from layerwise.cli.output import Format, listed, say, talk
+from layerwise.errors import one_line
+from layerwise.files import canonical_json, prepare_output, write_files
+
+if TYPE_CHECKING:
+    from layerwise.study.status import Status
+
+__all__ = ["study"]
+
+log = logging.getLogger(__name__)
+
+EXAMPLES = """\b
+Examples:
+  layerwise study run pocket.yaml --workers 2
+  layerwise study run matrix.yaml --engine ray --address auto --workers 16 --out /shared/matrix
+  layerwise study status pocket-study
+  layerwise study table pocket-study --out tables
+
+Exit status of run: 0 all done, 3 some runs failed, 130 interrupted; run again to go on.
+"""
+
+FAILED = 3
+"""The exit status of a study some of whose runs failed."""
+
+_SHOWN = 20
+
+#: Seconds that lie at least between two lines, and at most while something happens.
+_SOONEST, _LATEST = 5.0, 60.0
+
+
+@click.group("study", short_help="Run a matrix of runs, and go on with it.", epilog=EXAMPLES)
+def study() -> None:
+    """Run a matrix of models, objectives, conditions, placements and seeds.
+
+    A study is a YAML file; each run is a folder in its ledger. Runs with a result are never run
+    again, so a study that was stopped, however it was, goes on where it was.
+    """
+
+
+@study.command("run", epilog=EXAMPLES)
+@click.argument("source", metavar="STUDY.yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="LEDGER",
+    help="The ledger's folder.  [default: NAME-study]",
+)
+@choice("--engine", of=("local", "ray", "slurm"), default="local", told="Where runs happen.")
+@count("--workers", default=1, told="Runs at once.")
+@click.option("--address", metavar="ADDRESS", help="Of a Ray cluster.  [default: a local one]")
+@click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
+@form
+def run(source: Path, form: Format, **options: Any) -> None:
+    """Run what STUDY.yaml has and its ledger has not.
+
+    Before anything runs, all runs that cannot work are refused together.
+    """
+    with importing():
+        from layerwise import api
+    with talk(form), _live(form) as on_change:
+        status = api.study(source, on_change=on_change, **options)
+    say(form, human=list(_told(status)), json=status.to_json())
+    if status.done < status.total:
+        raise click.exceptions.Exit(FAILED)
+
+
+@study.command("status")
+@click.argument("source", metavar="LEDGER|STUDY.yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="LEDGER",
+    help="The ledger of STUDY.yaml.  [default: NAME-study]",
+)
+@form
+def status(source: Path, out: Path | None, form: Format) -> None:
+    """What is done, running, waiting and failed, and the time left."""
+    from layerwise.study.status import status_of
+
+    found = status_of(source, out=out)
+    say(form, human=list(_told(found)), json=found.to_json())
+
+
+@study.command("table")
+@click.argument("ledger", metavar="LEDGER", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where tables go.  [default: LEDGER-tables]",
+)
+@form
+def table(ledger: Path, out: Path | None, form: Format) -> None:
+    """The results as CSV and Parquet.
+
+    Equal results give equal files, however often the study was stopped.
+    """
+    from layerwise.study.ledger import open_ledger
+    from layerwise.study.table import table_files
+
+    book = open_ledger(ledger)
+    files, folder = table_files(book), out or Path(f"{ledger.resolve().name}-tables")
+    written = write_files(prepare_output(folder, holds="runs.csv", overwrite=True), files)
+    lines = {name: content.count(b"\n") - 1 for name, content in files.items() if ".csv" in name}
+    told = ", ".join(f"{rows:,} rows of {name}" for name, rows in lines.items())
+    say(form, human=[told, listed(written)], json=canonical_json({"rows": lines}))
+
+
+def _told(status: "Status") -> Iterator[str]:
+    """A status in lines."""
+    yield f"{status.name}: {_counts(status)}"
+    if status.seconds_left and status.done < status.total:
+        yield f"About {_span(status.seconds_left)} left."
+    for failed in status.failures[:_SHOWN]:
+        message = one_line(failed.message, limit=300)
+        yield f"- {failed.run}: {failed.kind} in {one_line(failed.where)}: {message}"
+    if len(status.failures) > _SHOWN:
+        yield f"- and {len(status.failures) - _SHOWN} more"
+
+
+def _counts(status: "Status") -> str:
+    """What has become of how many runs."""
+    parts = [f"{status.done:,} of {status.total:,} runs done"]
+    for name in ("running", "waiting", "lost", "blocked"):
+        number = getattr(status, name)
+        parts += [f"{number:,} {name}"] if number else []
+    parts += [f"{number:,} failed ({kind})" for kind, number in status.failed.items()]
+    return ", ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    """A duration as people say it."""
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {name}"
+    return f"{seconds:.0f} s"
+
+
+# --- While it runs ----------------------------------------------------------------------------
+
+
+@contextmanager
+def _live(form: Format) -> Iterator[Callable[["Status"], None]]:
+    """What is to hear of each change, and shows it while inside."""
+    if form != "human":
+        yield lambda _status: None
+    elif sys.stderr.isatty():
+        with _display() as listener:
+            yield listener
+    else:
+        yield _Lines()
+
+
+@dataclass
+class _Lines:
+    """Says a line when something has changed, not too often."""
+
+    clock: Callable[[], float] = time.monotonic
+    said: float = float("-inf")
+    done: int = -1
+
+    def __call__(self, status: "Status") -> None:
+        """Hear of a change."""
+        now = self.clock()
+        waited = now - self.said
+        if waited >= _LATEST or (waited >= _SOONEST and status.done != self.done):
+            self.said, self.done = now, status.done
+            left = f", about {_span(status.seconds_left)} left" if status.seconds_left else ""
+            log.info("%s%s", _counts(status), left)
+
+
+@contextmanager
+def _display() -> Iterator[Callable[["Status"], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("study", total=None, told="")
+
+        def listener(status: "Status") -> None:
+            left = f", about {_span(status.seconds_left)} left" if status.seconds_left else ""
+            told = _counts(status).partition(", ")[2] + left
+            bar.update(task, completed=status.done, total=status.total, told=told)
+
+        yield listener

@@ -1,0 +1,203 @@
+"""The results of a study as tables: sorted, and free of times and paths.
+
+Equal results give equal bytes, however often the study was stopped on its way.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from layerwise.depths import RELATIVE_DEPTHS
+from layerwise.errors import SchemaError
+from layerwise.study.expand import expand
+from layerwise.study.ledger import Ledger, open_ledger
+from layerwise.study.record import Cell
+
+__all__ = ["DEPTHS", "frames", "table_files", "tables"]
+
+#: The columns of a profile.
+DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
+
+_METRICS = ("procrustes", "cka")
+_NAMES = ("model", "objective", "condition", "placement", "seed")
+_FACTS = ("model", "family", "block", "layers")
+
+ALL = "all"
+"""The placement of a run on all blocks."""
+
+Finished = tuple[Cell, Mapping[str, Any]]
+
+
+def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The profiles, distances and models of the runs of a study that are done.
+
+    Of the ledger's runs, those that the study has which it was last opened for; each file of theirs
+    is held against its hash.
+
+    - profiles: model, objective, condition, placement, seed, metric (``procrustes``, ``cka``) and
+      the change at the seven relative depths, ``d0.10`` to ``d1.00``; a row a run and metric.
+    - distances: model, objective, cosine, procrustes; the mean over the seeds of a model.
+    - models: model, family, block, layers.
+
+    Args:
+        ledger: The ledger, or its folder.
+
+    Raises:
+        SchemaError: It is no ledger, or a result in it is not what was written.
+    """
+    found = list(_finished(ledger))
+    profiles = [
+        row for cell, result in found if cell.stage == "tune" for row in _rows(cell, result)
+    ]
+    apart = _distances(found)
+    mean = apart.groupby(["model", "objective"], as_index=False)[["cosine", "procrustes"]].mean()
+    models = {cell.model: {"model": cell.model, **_facts(result)} for cell, result in found}
+    columns = (*_NAMES, "metric", *DEPTHS)
+    return (
+        _sorted(pd.DataFrame(profiles, columns=columns), by=[*_NAMES, "metric"]),
+        _sorted(mean, by=["model", "objective"]),
+        _sorted(pd.DataFrame(list(models.values()), columns=list(_FACTS)), by=["model"]),
+    )
+
+
+def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
+    """All numbers of the runs of a study that are done.
+
+    ``runs`` has a row a run: what it was, its model, its training, and its profile under the
+    readout that the study asked for. ``distances``, where there are any, has a row for each
+    objective of each distance run.
+
+    Args:
+        ledger: The ledger, or its folder.
+
+    Raises:
+        SchemaError: It is no ledger, or a result in it is not what was written.
+    """
+    found = list(_finished(ledger))
+    runs = [_run(cell, result) for cell, result in found if cell.stage != "distance"]
+    made = {"runs": _sorted(pd.DataFrame(runs), by=["stage", *_NAMES, "run"])}
+    apart = _distances(found)
+    if len(apart):
+        made["distances"] = _sorted(apart, by=["model", "seed", "objective"])
+    return made
+
+
+def table_files(ledger: Ledger | Path) -> dict[str, bytes]:
+    """The tables as CSV and Parquet, by file name.
+
+    Raises:
+        SchemaError: It is no ledger, or a result in it is not what was written.
+    """
+    files = {}
+    for name, frame in tables(ledger).items():
+        files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
+        files[f"{name}.parquet"] = _parquet(frame)
+    return files
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    frame.to_parquet(stream, index=False)
+    return stream.getvalue()
+
+
+def _finished(ledger: Ledger | Path) -> Iterator[Finished]:
+    """Each cell of the study that is done, with what its stage found."""
+    book = ledger if isinstance(ledger, Ledger) else open_ledger(ledger)
+    begun = book.begun()
+    for cell in expand(book.study_plain()).cells:
+        if cell.id in begun and book.state(cell.id) == "done":
+            yield cell, book.result(cell.id)["result"]
+
+
+def _placement(cell: Cell) -> str:
+    """The name of a cell's placement, where that is not on all blocks."""
+    chosen = cell.settings.get("placement") and cell.placement
+    return str(chosen) if chosen else ALL
+
+
+def _named(cell: Cell) -> dict[str, Any]:
+    """What tells a run from others, in a table."""
+    return {
+        "model": cell.model,
+        "objective": cell.objective,
+        "condition": cell.condition,
+        "placement": _placement(cell),
+        "seed": cell.seed,
+    }
+
+
+def _rows(cell: Cell, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row of profiles for each metric."""
+    for metric in _METRICS:
+        yield {**_named(cell), "metric": metric, **_depths(cell, _profile(cell, result)[metric])}
+
+
+def _profile(cell: Cell, result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The profile under the readout that was asked for.
+
+    Raises:
+        SchemaError: There is none.
+    """
+    try:
+        found: Mapping[str, Any] = result["profile"][result["readout"]]
+    except (KeyError, TypeError):
+        message = "result without a profile"
+        raise SchemaError(message, value=cell.id, expected="that of a run of training") from None
+    return found
+
+
+def _depths(cell: Cell, values: Sequence[float], name: str = "") -> dict[str, float]:
+    if len(values) != len(DEPTHS):
+        message = f"profile of {len(values)} depths"
+        raise SchemaError(message, value=cell.id, expected=str(len(DEPTHS)))
+    return {f"{name}{depth}": value for depth, value in zip(DEPTHS, values, strict=True)}
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of its model."""
+    return dict(result.get("model", {}))
+
+
+def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table of runs."""
+    row = {"run": cell.id, "stage": cell.stage, **_named(cell), **_facts(result)}
+    row |= {k: v for k, v in result.get("training", {}).items() if k not in row}
+    if cell.stage == "tune":
+        row["readout"] = result["readout"]
+        for name, value in _profile(cell, result).items():
+            spread = isinstance(value, list)
+            if spread and not value:  # Nothing moved, so there is no width.
+                continue
+            row |= _depths(cell, value, f"{name}_") if spread else {name: value}
+        row["untrained_modules"] = result.get("untrained_modules")
+    return row
+
+
+def _distances(found: Sequence[Finished]) -> pd.DataFrame:
+    """A row for each objective of each distance run."""
+    rows = [
+        {
+            "run": cell.id,
+            "model": cell.model,
+            "seed": cell.seed,
+            "reference": result.get("reference"),
+            "objective": apart["name"],
+            **{name: v for name, v in apart.items() if isinstance(v, int | float)},
+        }
+        for cell, result in found
+        if cell.stage == "distance"
+        for apart in result["objectives"]
+    ]
+    return pd.DataFrame(rows, columns=None if rows else [*_COLUMNS])
+
+
+_COLUMNS = ("run", "model", "seed", "reference", "objective", "cosine", "procrustes")
+
+
+def _sorted(frame: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
+    """`frame` in the order of its names, numbered anew."""
+    return frame.sort_values(list(by), kind="stable").reset_index(drop=True)
