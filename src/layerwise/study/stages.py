@@ -14,6 +14,9 @@ from typing import Any
 
 from layerwise.card.record import ModelInfo
 from layerwise.data.text import TextData, read
+from layerwise.distance.choose import choose
+from layerwise.distance.make import make_distance
+from layerwise.distance.record import METRICS, Distance
 from layerwise.files import canonical_json, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
@@ -47,6 +50,8 @@ _BESIDE = ("source", "pretrained", "data", "placement", "profile", "config", "to
 
 #: A run is taken up from its last checkpoint, if it is long enough to have one (ours).
 _SAVE_EVERY = 100
+#: Examples that distances are taken from where no number is given (ours).
+_DISTANCE_EXAMPLES = 1000
 #: The rate that random weights are trained at where none is given (ours).
 _PRETRAIN_RATE = 1e-3
 
@@ -112,7 +117,7 @@ STAGES = Registry[Stage]("stage")
 
 def _text(task: Task) -> TextData:
     """The text that the cell names."""
-    return read(task.cell.settings["data"], **task.chosen(*_READING), seed=task.cell.seed)
+    return read(task.cell.settings["data"], seed=task.cell.seed, **task.chosen(*_READING))
 
 
 def _source(task: Task) -> str:
@@ -128,8 +133,12 @@ def _source(task: Task) -> str:
     return str(task.ledger.folder(made) / MODEL)
 
 
-def _loaded(task: Task, text: TextData) -> LoadedModel:
-    labels = labels_for(task.cell.objective or "auto", text)
+def _labels(task: Task, text: TextData) -> tuple[str, ...] | None:
+    """The classes that the model is loaded for."""
+    return labels_for(str(task.cell.objective), text)
+
+
+def _loaded(task: Task, labels: tuple[str, ...] | None = None) -> LoadedModel:
     how = task.chosen(*_LOADING)
     return load(_source(task), labels=labels, seed=task.cell.seed, **how)
 
@@ -137,7 +146,7 @@ def _loaded(task: Task, text: TextData) -> LoadedModel:
 def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> Tuned:
     """`loaded` after the cell's training, taken up from a checkpoint where there is one."""
     cell = task.cell
-    objective = resolve(cell.objective or "auto", loaded=loaded, data=text)
+    objective = resolve(str(cell.objective), loaded=loaded, data=text)
     beside = {*_READING, *_LOADING, *_BESIDE}
     given = defaults | {k: v for k, v in cell.settings.items() if k not in beside}
     chosen = asdict(tune_settings({"save_every": _SAVE_EVERY, **given, "seed": cell.seed}))
@@ -184,7 +193,7 @@ def _pretrain(task: Task) -> dict[str, Any]:
         file,
         tokenizer=settings["tokenizer"],
         seed=task.cell.seed,
-        labels=labels_for(task.cell.objective or "auto", text),
+        labels=_labels(task, text),
         **task.chosen("device", "dtype"),
     )
     task.begins("training")
@@ -197,7 +206,7 @@ def _tune(task: Task) -> dict[str, Any]:
     """What fine-tuning moved at which depth; the weights are dropped but where they are to stay."""
     task.begins("reading")
     text = _text(task)
-    loaded = _loaded(task, text)
+    loaded = _loaded(task, _labels(task, text))
     options = dict(task.cell.settings.get("profile") or {})
     options["batch_size"] = max(1, options.get("batch_size", 32) >> task.halvings)
     reading = reading_of(**options)
@@ -217,6 +226,48 @@ def _tune(task: Task) -> dict[str, Any]:
     write_atomic(task.folder / "profile.json", profile.to_json())
     shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
     return _row(task, tuned.record, loaded, stack=profile.stack) | _profiled(profile)
+
+
+def _distance(task: Task) -> dict[str, Any]:
+    """How far the gradients of objectives lie from those of a reference objective."""
+    task.begins("reading")
+    settings = task.cell.settings
+    data = {"examples": _DISTANCE_EXAMPLES, **task.chosen("text_column", "where", "examples")}
+    text = read(settings["data"], seed=task.cell.seed, **data)
+    loaded = _loaded(task)
+    chosen = choose(loaded, text, **task.chosen("objectives", "reference"))
+    whole = {"batch_size": settings.get("batch_size", 32), "accumulation": 1}
+    compares = next((objective.name for objective in chosen if objective.coupled), None)
+    fitted = halved(whole, task.halvings, compares=compares)
+    task.begins("distance")
+    made = make_distance(
+        loaded,
+        text,
+        chosen,
+        batch_size=fitted["batch_size"],
+        seed=task.cell.seed,
+        **task.chosen("max_length"),
+    )
+    write_atomic(task.folder / "distance.json", made.to_json())
+    return {"model": _facts(made.model, loaded, None)} | _distances(made) | _memory(task, fitted)
+
+
+def _distances(made: Distance) -> dict[str, Any]:
+    """Every distance of each objective; the reference's are 0."""
+    numbers = {
+        o.name: {metric: getattr(o, metric) for metric in METRICS} | {"rows": o.rows}
+        for o in made.objectives
+    }
+    return {
+        "reference": made.reference,
+        "distances": numbers,
+        "agreement": dict(made.agreement),
+        "data_sha256": made.data.sha256,
+    }
+
+
+def _memory(task: Task, fitted: Mapping[str, Any]) -> dict[str, Any]:
+    return {"batch_size": fitted["batch_size"], "halvings": task.halvings}
 
 
 def _row(
@@ -269,5 +320,5 @@ def _readout(found: ReadoutProfile) -> dict[str, Any]:
     return changes | {name: to_plain(getattr(found, name)) for name in _SUMMARY}
 
 
-for _stage in (Stage("pretrain", _pretrain), Stage("tune", _tune)):
+for _stage in (Stage("pretrain", _pretrain), Stage("tune", _tune), Stage("distance", _distance)):
     STAGES.add(_stage.name, _stage)

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError, UnknownNameError
 from layerwise.models.load import load
 from layerwise.profile.record import Profile
 from layerwise.registry import Registry
+from layerwise.study.shrink import TooLargeError
 from layerwise.study.stages import MODEL, STAGES, Task
 from layerwise.tuning.record import TuneRecord
 
@@ -34,7 +36,7 @@ def run(ledger, cell, **options):
 def test_stages_are_registered_by_name():
     assert isinstance(STAGES, Registry)
     assert all(stage.name == name for name, stage in STAGES.items())
-    assert {"pretrain", "tune"} <= set(STAGES)
+    assert set(STAGES) == {"pretrain", "tune", "distance"}
 
 
 @pytest.mark.parametrize("condition", ["standard", "lora", "equal-step"])
@@ -165,6 +167,36 @@ def test_a_setting_that_does_not_exist_is_named(opened):
     ledger, (cell,) = opened(defaults={"batchsize": 4})
     with pytest.raises(UnknownNameError, match="did you mean 'batch_size'"):
         run(ledger, cell)
+
+
+def test_distances_are_those_of_their_record(opened):
+    ledger, cells = opened(
+        objectives=["causal-lm", "simcse"], distance={"batch_size": 6, "examples": 20}
+    )
+    (cell,) = [c for c in cells if c.stage == "distance"]
+    found = run(ledger, cell)
+    record = Distance.load(ledger.folder(cell.id))
+    assert found["reference"] == "causal-lm"
+    assert found["distances"]["causal-lm"]["cosine"] == 0
+    (simcse,) = [o for o in record.objectives if o.name == "simcse"]
+    assert found["distances"]["simcse"]["procrustes"] == simcse.procrustes > 0
+    assert found["distances"]["simcse"]["rows"] == simcse.rows == 20
+    assert found["model"]["layers"] == 2
+    assert (found["batch_size"], found["halvings"]) == (6, 0)
+    json.dumps(found, allow_nan=False)
+
+
+def test_distances_are_divided_unless_a_loss_compares_texts(opened):
+    ledger, cells = opened(
+        objectives=["causal-lm", "causal-span"], distance={"batch_size": 8, "examples": 20}
+    )
+    assert run(ledger, cells[-1], halvings=1)["batch_size"] == 4
+
+
+def test_distances_of_losses_that_compare_texts_are_not(opened):
+    ledger, cells = opened(objectives=["causal-lm", "simcse"], distance={"batch_size": 8})
+    with pytest.raises(TooLargeError, match="out of memory: simcse compares the texts of a batch"):
+        run(ledger, cells[-1], halvings=1)
 
 
 @pytest.mark.parametrize("halvings", [1, 2])
