@@ -20,10 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from layerwise.errors import LeaseError
-from layerwise.files import canonical_json, write_once
+from layerwise.errors import LeaseError, OutputError
+from layerwise.files import canonical_json
 
-__all__ = ["TTL", "Lease", "claim", "file_system_now", "is_held"]
+__all__ = ["TTL", "Lease", "claim", "file_system_now", "is_held", "put"]
 
 TTL = 60.0
 """Seconds without renewal after which a lease is up for takeover (ours)."""
@@ -113,7 +113,7 @@ def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
     if last and _is_live(folder / f"lease.{last}.json", file_system_now(folder.parent)):
         return None
     lease = Lease(folder, last + 1, ttl)
-    if not write_once(lease.file, canonical_json(_self() | {"ttl_seconds": ttl})):
+    if not put(lease.file, canonical_json(_self() | {"ttl_seconds": ttl})):
         return None
     if _last(folder) != lease.generation:  # Others came and went since the first look.
         lease.file.unlink(missing_ok=True)
@@ -121,6 +121,29 @@ def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
     for generation in range(max(1, last - 2), last + 1):
         (folder / f"lease.{generation}.json").unlink(missing_ok=True)
     return lease
+
+
+def put(path: Path, content: bytes) -> bool:
+    """Whether `content` is now at `path`; false where something was there already, which stays.
+
+    A reader sees all of it or nothing. It is not synced to the disk, as `write_once` does: what can
+    be made again after a power cut need not cost a run the wait.
+
+    Raises:
+        OutputError: The folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        temporary.write_bytes(content)
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        message = f"cannot write in the ledger ({error.strerror})"
+        raise OutputError(message, value=path, expected="room on the disk") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
 
 
 def is_held(folder: Path, *, now: float) -> bool | None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from layerwise.errors import LayerwiseError, OutputError, SchemaError, one_line
 from layerwise.files import canonical_json, read_json, sha256, write_atomic, write_once
-from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held
+from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held, put
 from layerwise.study.names import is_safe
 from layerwise.study.record import (
     FAILURES,
@@ -91,10 +91,12 @@ class Ledger:
         return folder
 
     def prepare(self, cell: Cell) -> Path:
-        """The folder of `cell`, with its spec; what is there stays.
+        """The folder of `cell`, with its spec.
+
+        A spec that is there already stays, unless a power cut left it damaged.
 
         Raises:
-            OutputError: It cannot be written, or another spec is there.
+            OutputError: It cannot be written.
         """
         folder = self.folder(cell.id)
         try:
@@ -102,8 +104,9 @@ class Ledger:
         except OSError as error:
             message = f"cannot make the folder of a run ({error.strerror})"
             raise OutputError(message, value=folder, expected="room on the disk") from error
-        if not (folder / SPEC).exists():
-            write_once(folder / SPEC, canonical_json(cell.spec()))
+        spec = canonical_json(cell.spec())
+        if not put(folder / SPEC, spec) and (folder / SPEC).read_bytes() != spec:
+            write_atomic(folder / SPEC, spec)
         return folder
 
     def cell(self, run_id: str) -> Cell:
