@@ -14,7 +14,13 @@ from jaxtyping import install_import_hook
 
 # Before the package is first imported, so that every annotated shape is checked at run time.
 install_import_hook(
-    ["layerwise.capture", "layerwise.signals", "layerwise.analysis", "layerwise.data.batches"],
+    [
+        "layerwise.capture",
+        "layerwise.signals",
+        "layerwise.distance",
+        "layerwise.analysis",
+        "layerwise.data.batches",
+    ],
     "beartype.beartype",
 )
 
