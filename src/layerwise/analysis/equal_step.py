@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from layerwise.shapes import Array, Float64
 __all__ = ["equal_step", "same_seeds", "sign_counts"]
 
 _PAIR = ["model", "objective", "metric"]
+
+_GROUPS = ("block", "family")
 
 
 def same_seeds(slopes: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +89,7 @@ def _divided(above: Float64[Array, " b"], below: Float64[Array, " b"]) -> Float6
 
 
 def sign_counts(rows: Iterable[EqualStep]) -> tuple[SignCount, ...]:
-    """Signs of the equal-step slopes: of all, by kind of block, by family, and by both."""
+    """Signs of the equal-step slopes: of all, by family, by kind of block, and by both."""
     every = tuple(rows)
     return tuple(
         count
@@ -96,15 +99,14 @@ def sign_counts(rows: Iterable[EqualStep]) -> tuple[SignCount, ...]:
 
 
 def _counted(rows: list[EqualStep]) -> Iterator[SignCount]:
-    """Counts of rows of one metric, each group in the order in which it first appears."""
+    """Counts of rows of one metric; kinds and families in the order in which they appear."""
     if not rows:
         return
-    groups: dict[tuple[str | None, str | None], list[EqualStep]] = {(None, None): rows}
-    for block_too, family_too in ((True, False), (False, True), (True, True)):
-        for row in rows:
-            key = (row.block if block_too else None, row.family if family_too else None)
-            groups.setdefault(key, []).append(row)
-    for (block, family), part in groups.items():
+    blocks, families = ([None, *dict.fromkeys(getattr(r, n) for r in rows)] for n in _GROUPS)
+    for block, family in product(blocks, families):
+        part = [r for r in rows if block in (None, r.block) and family in (None, r.family)]
+        if not part:
+            continue
         signs = Counter(int(np.sign(row.equal_step)) for row in part)
         yield SignCount(
             part[0].metric, len(part), signs[1], signs[-1], signs[0], block=block, family=family

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 
 from layerwise.analysis.names import DEPTHS, DISTANCES, FIVE
-from layerwise.analysis.record import Analysis, EqualStep, Fit, Point
+from layerwise.analysis.record import Analysis, EqualStep, Fit, MeanSlope, Point
 from layerwise.report.drawing import (
     LIGHT,
     Rows,
@@ -79,8 +79,8 @@ def _scaled(names: Sequence[str], theme: Theme) -> alt.Scale:
     return alt.Scale(domain=list(names), range=list(theme.series[: len(names)]))
 
 
-def _legend(**more: Any) -> alt.Legend:
-    return alt.Legend(symbolType="circle", symbolOpacity=1, columns=4, **more)
+def _legend() -> alt.Legend:
+    return alt.Legend(symbolType="circle", symbolOpacity=1)
 
 
 def _row_axis(field: str = "label") -> alt.Y:
@@ -110,61 +110,75 @@ def _zero(channel: str, scale: Spec) -> alt.Chart:
 # --- Slopes -----------------------------------------------------------------------------------
 
 
-def _slope_rows(analysis: Analysis) -> dict[str, Rows]:
-    """Slopes of each condition, and their means, by model and objective."""
+def _slope_rows(analysis: Analysis) -> Rows:
+    """Mean slopes over the five conditions, then that of each, by model and objective."""
     found = [row for row in analysis.mean_slopes if row.condition in FIVE]
-    places = {row.model: n for n, row in enumerate(analysis.models)}
-    keys = sorted(dict.fromkeys((r.model, r.objective) for r in found), key=lambda k: places[k[0]])
-    labels = _labels(keys[:MOST_ROWS])
-    runs: Rows = []
+    labels = _labels(list(dict.fromkeys((r.model, r.objective) for r in found))[:MOST_ROWS])
+    drawn = [row for row in found if (row.model, row.objective) in labels]
     means: dict[tuple[str, str, str], list[float]] = {}
-    for key in labels:
-        for row in (r for r in found if (r.model, r.objective) == key):
-            name, label = METRIC_NAMES[row.metric], labels[key]
-            means.setdefault((label, name, key[0]), []).append(row.slope)
-            told = {
-                "head": f"{label} · {row.condition}",
-                "tip": with_ends(row.slope, row.low, row.high),
-            }
-            runs.append({"label": label, "metric": name, "slope": short(row.slope)} | told)
-    return {"slope-runs": runs, "slope-means": _mean_rows(means, places)} if runs else {}
+    for row in drawn:
+        means.setdefault((row.model, row.objective, row.metric), []).append(row.slope)
+    return [
+        *(_mean_row(labels[key[:2]], key, slopes) for key, slopes in means.items()),
+        *(_condition_row(labels[row.model, row.objective], row) for row in drawn),
+    ]
 
 
-def _mean_rows(means: dict[tuple[str, str, str], list[float]], places: dict[str, int]) -> Rows:
-    rows = []
-    for (label, metric, model), slopes in means.items():
-        mean = sum(slopes) / len(slopes)
-        told = {"head": f"{label} · mean of {len(slopes)} conditions", "tip": fixed(mean)}
-        row = {"label": label, "metric": metric, "slope": short(mean), "band": places[model] % 2}
-        rows.append(row | told)
-    return rows
+def _mean_row(label: str, key: tuple[str, str, str], slopes: list[float]) -> dict[str, Any]:
+    mean = sum(slopes) / len(slopes)
+    told = {"head": f"{label} · mean of {len(slopes)} conditions", "tip": fixed(mean)}
+    row = {"label": label, "model": shown(key[0]), "metric": METRIC_NAMES[key[2]]}
+    return row | {"slope": short(mean), "mean": True} | told
 
 
-def _slopes(data: dict[str, Rows], theme: Theme) -> Spec:
+def _condition_row(label: str, row: MeanSlope) -> dict[str, Any]:
+    told = {
+        "head": f"{label} · {shown(row.condition)}",
+        "tip": with_ends(row.slope, row.low, row.high),
+    }
+    plain = {"label": label, "metric": METRIC_NAMES[row.metric], "mean": False}
+    return plain | {"slope": short(row.slope)} | told
+
+
+def _slopes(rows: Rows, theme: Theme) -> Spec:
     """Each model and objective: the mean of the five conditions, and each of them."""
-    names = list(dict.fromkeys(row["metric"] for row in data["slope-means"]))
+    names = list(dict.fromkeys(row["metric"] for row in rows))
     x, y = _number("Slope over relative depth"), _row_axis()
-    colour = alt.Color("metric:N", scale=_scaled(names, theme), legend=_legend())
-    fill = alt.Fill("metric:N", scale=_scaled(names, theme), legend=None)
-    base = alt.Chart().encode(y=y, x=alt.X("slope:Q", **x), tooltip=_tip(tip="Slope"))
-    runs = base.properties(data=alt.NamedData(name="slope-runs")).encode(color=colour)
+    scale = _scaled(names, theme)
+    colour = alt.Color("metric:N", scale=scale, legend=_legend())
+    base = alt.Chart().encode(y=y, x=alt.X("slope:Q", **x), color=colour, tooltip=_tip(tip="Slope"))
+    means = base.encode(fill=alt.Fill("metric:N", scale=scale, legend=_legend()))
+    banded, lines = _banded(rows)
     layers = [
         _bands(theme, y),
         _zero("x", x),
-        runs.mark_tick(thickness=1.5, size=9, opacity=0.45),
-        base.encode(color=colour, fill=fill).mark_point(size=46, opacity=1),
+        base.transform_filter("!datum.mean").mark_tick(thickness=1.5, size=9, opacity=0.45),
+        means.transform_filter("datum.mean").mark_point(size=46, opacity=1),
     ]
-    lines = len({row["label"] for row in data["slope-means"]})
     about = f"{lines} pairs of model and objective"
     title = "Slope by model and objective"
-    chart = titled(layers, title, data="slope-means", about=about, height=_STEP * lines)
-    return with_data(chart, data)
+    chart = titled(layers, title, data="slopes", about=about, height=_STEP * lines)
+    return with_data(chart, {"slopes": banded})
+
+
+def _banded(rows: Rows) -> tuple[Rows, int]:
+    """The rows, the first of each line marked, and tinted by every other model; and the lines."""
+    models = list(dict.fromkeys(row["model"] for row in rows if "model" in row))
+    lines: set[str] = set()
+    marked = []
+    for row in rows:
+        first = row["label"] not in lines
+        lines.add(row["label"])
+        band = first and models.index(row["model"]) % 2 == 1
+        marked.append(row | {"first": first, "band": band})
+    return marked, len(lines)
 
 
 def _bands(theme: Theme, y: alt.Y) -> alt.Chart:
-    """A tint behind the lines of every other model."""
-    base = alt.Chart().transform_filter("datum.band == 1").encode(y=y)
-    return base.mark_rect(color=theme.muted, opacity=0.06, tooltip=None)
+    """A tint behind the lines of every other model; it has every line, which sets their order."""
+    opacity = alt.condition("datum.band", alt.value(0.07), alt.value(0))
+    base = alt.Chart().transform_filter("datum.first").encode(y=y, opacity=opacity)
+    return base.mark_rect(color=theme.muted, tooltip=None)
 
 
 # --- Equal-step -------------------------------------------------------------------------------
@@ -177,7 +191,8 @@ def _kind(block: str) -> str:
 
 def _blocks(kinds: Iterable[str], theme: Theme) -> alt.Scale:
     """The colours of kinds of blocks: one kind, one colour, on every chart."""
-    found = [kind for kind in _KINDS if kind in set(kinds)]
+    used = set(kinds)
+    found = [kind for kind in _KINDS if kind in used]
     colours = [theme.series[_KINDS.index(kind)] for kind in found]
     return alt.Scale(domain=[_block_name(kind) for kind in found], range=colours)
 
@@ -192,31 +207,44 @@ def _equal_step(pairs: list[EqualStep], metric: str, theme: Theme) -> Spec:
     """For each model and objective the slope under standard, and what equal-step makes of it."""
     ordered = sorted(pairs, key=lambda row: (_KINDS.index(_kind(row.block)), row.model))
     labels = _labels((row.model, row.objective) for row in ordered)
-    rows = [_pair_row(row, labels[row.model, row.objective]) for row in ordered]
+    rows, lines = _banded([_pair_row(row, labels[row.model, row.objective]) for row in ordered])
     x, y = _number("Slope over relative depth"), _row_axis()
     scale = _blocks((_kind(row.block) for row in pairs), theme)
-    colour = alt.Color("block:N", scale=scale, legend=_legend())
+    tip = _tip(standard_tip="standard", tip="equal-step", ratio="ratio")
     base = alt.Chart().encode(
-        y=y, color=colour, tooltip=_tip(standard_tip="standard", tip="equal-step", ratio="ratio")
+        y=y, color=alt.Color("block:N", scale=scale, legend=_legend()), tooltip=tip
     )
-    equal = base.encode(x=alt.X("equal:Q", **x))
-    standard = base.transform_filter("isValid(datum.standard)").encode(x=alt.X("standard:Q", **x))
     layers = [
+        _bands(theme, y),
         _zero("x", x),
-        standard.encode(x2="equal:Q").mark_rule(strokeWidth=1.5, opacity=0.55),
-        equal.transform_filter("isValid(datum.low)")
-        .encode(x=alt.X("low:Q", **x), x2="high:Q")
-        .mark_rule(strokeWidth=4, opacity=0.3),
-        standard.mark_point(size=50, opacity=1, fill=theme.paper, strokeWidth=1.5),
-        equal.encode(fill=alt.Fill("block:N", scale=scale, legend=None)).mark_point(
-            size=50, opacity=1
-        ),
+        *_ranges(base, rows, x),
+        *_standard(base, rows, theme, x),
+        base.encode(x=alt.X("equal:Q", **x)).mark_point(size=58, opacity=1, filled=True),
     ]
     data = f"equal-step-{metric}"
-    about = f"{len(rows)} pairs of model and objective"
     title = f"Equal-step against standard: slope of the {METRIC_NAMES[metric]}"
-    chart = titled(layers, title, data=data, about=about, height=_STEP * len(rows))
+    about = f"{lines} pairs of model and objective"
+    chart = titled(layers, title, data=data, about=about, height=_STEP * lines)
     return with_data(chart, {data: rows})
+
+
+def _ranges(base: alt.Chart, rows: Rows, x: Spec) -> list[alt.Chart]:
+    """The intervals under equal-step, where there are any."""
+    if all(row["low"] is None for row in rows):
+        return []
+    drawn = base.transform_filter("isValid(datum.low)").encode(x=alt.X("low:Q", **x), x2="high:Q")
+    return [drawn.mark_rule(strokeWidth=5, opacity=0.3)]
+
+
+def _standard(base: alt.Chart, rows: Rows, theme: Theme, x: Spec) -> list[alt.Chart]:
+    """The slopes under standard, and a line from each to that under equal-step."""
+    if all(row["standard"] is None for row in rows):
+        return []
+    there = base.transform_filter("isValid(datum.standard)").encode(x=alt.X("standard:Q", **x))
+    return [
+        there.encode(x2="equal:Q").mark_rule(strokeWidth=1.5, opacity=0.55),
+        there.encode(fill=alt.value(theme.paper)).mark_point(size=50, opacity=1, strokeWidth=1.5),
+    ]
 
 
 def _pair_row(row: EqualStep, label: str) -> dict[str, Any]:
@@ -228,7 +256,8 @@ def _pair_row(row: EqualStep, label: str) -> dict[str, Any]:
     }
     numbers = {"equal": row.equal_step, "standard": row.standard, "low": row.low, "high": row.high}
     plain = {key: None if value is None else short(value) for key, value in numbers.items()}
-    return {"label": label, "block": _block_name(_kind(row.block))} | plain | told
+    names = {"label": label, "model": shown(row.model), "block": _block_name(_kind(row.block))}
+    return names | plain | told
 
 
 # --- Widths -----------------------------------------------------------------------------------
@@ -274,25 +303,27 @@ def _distance(analysis: Analysis, points: list[Point], line: Fit, theme: Theme) 
     labels = _labels(((point.model, point.objective) for point in points), limit=60)
     data = f"distance-{line.distance}"
     most = max(point.at for point in points)
-    rows = [
-        _point_row(p, labels[p.model, p.objective], kinds[p.model]) | {"near": p.at < most / 2}
-        for p in points
-    ]
+    rows = _spread(
+        [
+            _point_row(p, labels[p.model, p.objective], kinds[p.model]) | {"near": p.at < most / 2}
+            for p in points
+        ]
+    )
     scale = _blocks((kinds[point.model] for point in points), theme)
     name = DISTANCE_NAMES[line.distance]
     x = _number(f"Distance of the objective, {name}")
     y = _number(f"Slope of the {METRIC_NAMES[line.metric]}")
     colour = alt.Color("block:N", scale=scale, legend=_legend())
-    fill = alt.Fill("block:N", scale=scale, legend=None)
+    fill = alt.Fill("block:N", scale=scale, legend=_legend())
     base = alt.Chart().encode(x=alt.X("at:Q", **x), y=alt.Y("slope:Q", **y), color=colour)
     told = base.encode(tooltip=_tip(at_tip="distance", tip="slope", residual="residual"))
     layers = [
         base.encode(detail="model:N").mark_line(strokeWidth=1, opacity=0.3),
-        *_pooled_line(line, points, x, y),
+        *_pooled_line(line, points, theme, x, y),
         told.encode(fill=alt.condition("datum.anomaly", fill, alt.value(theme.paper))).mark_point(
             size=48, opacity=1, strokeWidth=1.4
         ),
-        *_names(base, theme),
+        *_names(rows, theme, x, y),
     ]
     title = f"Slope against {name} distance"
     about = f"{len(points)} pairs of model and objective"
@@ -315,7 +346,7 @@ def _point_row(point: Point, label: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _pooled_line(line: Fit, points: list[Point], x: Spec, y: Spec) -> list[alt.Chart]:
+def _pooled_line(line: Fit, points: list[Point], theme: Theme, x: Spec, y: Spec) -> list[alt.Chart]:
     """The least-squares line from the least distance to the largest, dashed."""
     if line.intercept is None or line.gradient is None:
         return []
@@ -323,12 +354,30 @@ def _pooled_line(line: Fit, points: list[Point], x: Spec, y: Spec) -> list[alt.C
     spots = [{"at": short(e), "slope": short(line.intercept + line.gradient * e)} for e in ends]
     base = alt.Chart(alt.InlineData(values=spots))
     drawn = base.encode(x=alt.X("at:Q", **x), y=alt.Y("slope:Q", **y))
-    return [drawn.mark_line(strokeDash=[6, 4], strokeWidth=1.5, opacity=0.8)]
+    return [drawn.mark_line(color=theme.muted, strokeDash=[6, 4], strokeWidth=1.5, opacity=0.8)]
 
 
-def _names(base: alt.Chart, theme: Theme) -> list[alt.Chart]:
+def _names(rows: Rows, theme: Theme, x: Spec, y: Spec) -> list[alt.Chart]:
     """The names of anomalies, to the side that has room."""
-    text = base.encode(text="name:N", color=alt.value(theme.ink)).transform_filter("datum.anomaly")
-    left = text.transform_filter("!datum.near").mark_text(align="right", dx=-9, limit=240)
-    right = text.transform_filter("datum.near").mark_text(align="left", dx=9, limit=240)
-    return [left, right]
+    base = alt.Chart().encode(x=alt.X("at:Q", **x), y=alt.Y("name_at:Q", **y), text="name:N")
+    sides = {"right": ("!datum.near", -9), "left": ("datum.near", 9)}
+    return [
+        base.transform_filter(f"datum.anomaly && {where}").mark_text(
+            align=align, dx=dx, limit=240, color=theme.ink
+        )
+        for align, (where, dx) in sides.items()
+        if any(row["anomaly"] and row["near"] == (align == "left") for row in rows)
+    ]
+
+
+def _spread(rows: Rows) -> Rows:
+    """The rows with the height at which an anomaly is named, so that no two names overlap."""
+    slopes = [row["slope"] for row in rows]
+    gap = 0.05 * (max(*slopes, 0.0) - min(*slopes, 0.0))
+    last = float("inf")
+    heights: dict[str, float] = {}
+    for row in sorted(rows, key=lambda row: -row["slope"]):
+        if row["anomaly"]:
+            last = min(row["slope"], last - gap)
+            heights[row["head"]] = short(last)
+    return [row | {"name_at": heights.get(row["head"], row["slope"])} for row in rows]

@@ -100,12 +100,9 @@ def _latex(table: pd.DataFrame, *, long: bool = False) -> bytes:
     if kept.empty:
         return b"% There is no such row.\n"
     numbers = [name for name in kept if pd.api.types.is_numeric_dtype(kept[name].infer_objects())]
-    told = pd.DataFrame(
-        {
-            _heading(str(name)): kept[name].map(_figure(str(name)) if name in numbers else _text)
-            for name in kept
-        }
-    )
+    columns = [kept[n].map(_figure(str(n)) if n in numbers else _text) for n in kept]
+    told = pd.concat(columns, axis="columns")
+    told.columns = [_heading(str(n), condition=long and n not in _KEYS) for n in kept]
     layout = "".join("r" if name in numbers else "l" for name in kept)
     styler = told.style.hide(axis="index").format(_protected, escape="latex")
     latex = styler.format_index(escape="latex", axis="columns").to_latex(
@@ -114,9 +111,11 @@ def _latex(table: pd.DataFrame, *, long: bool = False) -> bytes:
     return latex.replace(_MINUS, "$-$").encode("utf-8", "replace")
 
 
-def _heading(name: str) -> str:
-    """What a column is headed with."""
-    return _HEADS.get(name) or shown(name.replace("_", " ")).capitalize()
+def _heading(name: str, *, condition: bool) -> str:
+    """What a column is headed with; conditions go by their own names."""
+    if condition:
+        return shown(name)
+    return _HEADS.get(name) or name.replace("_", " ").capitalize()
 
 
 def _text(cell: object) -> str:

@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from layerwise.analysis.names import DEPTHS, DISTANCES
-from layerwise.analysis.record import Analysis, Concordance, EqualStep, Point, Pooled, RunSlope
+from layerwise.analysis.record import (
+    Analysis,
+    Concordance,
+    EqualStep,
+    Point,
+    Pooled,
+    RunSlope,
+    SignCount,
+)
 from layerwise.report.charts_analysis import MOST_ROWS, analysis_charts
 from layerwise.report.drawing import PAGE, Spec
 from layerwise.report.page import Figure, Grid, Made, figures, render
@@ -190,21 +198,18 @@ def _equal_step(rows: Sequence[EqualStep]) -> Grid:
     metrics = list(dict.fromkeys(row.metric for row in rows))
     by_key = {(row.model, row.objective, row.metric): row for row in rows}
     keys = dict.fromkeys((row.model, row.objective, row.block) for row in rows)
-    titles = ["Model, objective", "Block"]
-    titles += [
-        f"{name}, {METRIC_NAMES[m]}"
-        for m in metrics
-        for name in ("Standard", "Equal-step", "Ratio")
-    ]
+    names = ("Standard", "Equal-step", "Ratio")
+    columns = [("Block", ""), *((name, METRIC_NAMES[m]) for m in metrics for name in names)]
     lines = [
         (
             f"{shown(model, limit=60)}, {shown(objective, limit=40)}",
+            False,
             [shown(block, limit=20)]
             + [cell for m in metrics for cell in _pair(by_key.get((model, objective, m)))],
         )
         for model, objective, block in keys
     ]
-    return _grid("equal-rows", titles, lines)
+    return Grid("equal-rows", "Model, objective", columns, lines)
 
 
 def _pair(row: EqualStep | None) -> list[str]:
@@ -215,19 +220,30 @@ def _pair(row: EqualStep | None) -> list[str]:
 
 
 def _sign_counts(analysis: Analysis) -> Grid:
-    titles = ("Blocks", "Objectives", "Metric", "Pairs", "Positive", "Negative", "Zero")
+    """How many slopes are positive, a line a kind of block and family, both metrics together."""
+    metrics = list(dict.fromkeys(count.metric for count in analysis.sign_counts))
+    found = {(c.block, c.family, c.metric): c for c in analysis.sign_counts}
+    keys = dict.fromkeys((c.block, c.family) for c in analysis.sign_counts)
     rows = [
         (
-            shown(c.block or "all", limit=30),
+            shown(block or "all", limit=30),
+            block is None and family is None,
             [
-                shown(c.family or "all", limit=30),
-                METRIC_NAMES[c.metric],
-                *(f"{n:,}" for n in (c.pairs, c.positive, c.negative, c.zero)),
+                shown(family or "all", limit=30),
+                *(_positive(found.get((block, family, metric))) for metric in metrics),
             ],
         )
-        for c in analysis.sign_counts
+        for block, family in keys
     ]
-    return _grid("sign-counts", titles, rows)
+    columns = [("Objectives", ""), *(("Positive", METRIC_NAMES[m]) for m in metrics)]
+    return Grid("sign-counts", "Blocks", columns, rows)
+
+
+def _positive(count: SignCount | None) -> str:
+    if count is None:
+        return "–"
+    zero = f", {count.zero:,} zero" if count.zero else ""
+    return f"{count.positive:,} of {count.pairs:,}{zero}"
 
 
 def _widths(analysis: Analysis) -> Grid:
@@ -247,18 +263,19 @@ def _concordance(analysis: Analysis) -> Grid:
     metrics = metrics_of(analysis)
     columns = [(distance, metric) for distance in DISTANCES for metric in metrics]
     by_key = {(row.model, row.distance, row.metric): row for row in analysis.concordance}
-    titles = [f"{DISTANCE_NAMES[d]}, {METRIC_NAMES[m]}" for d, m in columns]
+    titles = [(f"By {DISTANCE_NAMES[d]}", f"slope of {METRIC_NAMES[m]}") for d, m in columns]
     models = dict.fromkeys(row.model for row in analysis.concordance)
     rows = [
-        (shown(model), [_rho(by_key.get((model, *names))) for names in columns]) for model in models
+        (shown(model), False, [_rho(by_key.get((model, *names))) for names in columns])
+        for model in models
     ]
     tests = {(t.distance, t.metric): t for t in analysis.sign_tests}
     signs = [tests.get(names) for names in columns]
     rows += [
-        ("Positive", [f"{t.positive} of {t.models}" if t else "–" for t in signs]),
-        ("Sign test, p", [p_text(t.p_value) if t else "–" for t in signs]),
+        ("Positive", True, [f"{t.positive} of {t.models}" if t else "–" for t in signs]),
+        ("Sign test, p", True, [p_text(t.p_value) if t else "–" for t in signs]),
     ]
-    return _grid("concordance", ["Model", *titles], rows if models else [])
+    return Grid("concordance", "Model", titles, rows if models else [])
 
 
 def _rho(row: Concordance | None) -> str:
