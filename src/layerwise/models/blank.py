@@ -62,13 +62,15 @@ def _json(path: Path) -> dict[str, Any]:
 def tokenizer_source(name: str | None, *, folder: Path) -> Source:
     """Where the tokenizer called `name` is: below `folder`, or what a model may be named by.
 
+    A folder need not hold more than the tokenizer.
+
     Raises:
         ModelError: There is none.
     """
-    beside = folder / (name or "")
-    source = Source(str(beside), "folder", beside)
-    if beside.is_dir() and has_tokenizer(source):
-        return source
+    for place in (folder / (name or ""), Path(name or folder)):
+        source = Source(str(place), "folder", place)
+        if place.is_dir() and has_tokenizer(source):
+            return source
     if name is None:
         message = "no tokenizer beside the configuration file"
         hint = '"tokenizer": "FOLDER or MODEL" in it'

@@ -86,6 +86,7 @@ class Tally:
     states: dict[str, State] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     later: dict[str, list[str]] = field(default_factory=dict)
+    _groups: dict[str, Group] = field(default_factory=dict)
     _counts: Counter[State] = field(default_factory=Counter)
     _left: Counter[Group] = field(default_factory=Counter)
     _timed: Counter[Group] = field(default_factory=Counter)
@@ -93,12 +94,13 @@ class Tally:
 
     def __post_init__(self) -> None:
         for cell in self.study.cells:
+            self._groups[cell.id] = (cell.stage, cell.model)
             for earlier in cell.after:
                 self.later.setdefault(earlier, []).append(cell.id)
 
     def put(self, cell: Cell, state: State, failure: Failure | None = None) -> None:
         """Let `cell` be in `state` from now on."""
-        former, group = self.states.get(cell.id), (cell.stage, cell.model)
+        former, group = self.states.get(cell.id), self._groups[cell.id]
         if former is not None:
             self._counts[former] -= 1
             self._left[group] -= _is_left(former)
@@ -121,7 +123,7 @@ class Tally:
 
     def status(self, *, workers: int | None = None) -> Status:
         """How far the study is, with `workers` at once (default: as many as run now)."""
-        counts, blocked = self._counts, self._blocked()
+        counts, blocked = self._counts, len(self._blocked())
         return Status(
             name=self.study.name,
             total=len(self.states),
@@ -138,13 +140,14 @@ class Tally:
             ),
         )
 
-    def _blocked(self) -> int:
+    def _blocked(self) -> set[str]:
+        """The runs that wait for one that failed."""
         waiting = {run for failed in self.failures for run in self.later.get(failed, ())}
-        return sum(self.states[run] == "waiting" for run in waiting)
+        return {run for run in waiting if self.states[run] == "waiting"}
 
     def _seconds_left(self, workers: int) -> float | None:
         """The sum over what is left of the mean of its like, spread over `workers`."""
-        left = {group: count for group, count in self._left.items() if count}
+        left = self._left - Counter(self._groups[run] for run in self._blocked())
         if not left:
             return 0.0
         if not self._timed:

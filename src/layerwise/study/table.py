@@ -185,12 +185,12 @@ def _distances(found: Sequence[Finished]) -> pd.DataFrame:
             "model": cell.model,
             "seed": cell.seed,
             "reference": result.get("reference"),
-            "objective": apart["name"],
-            **{name: v for name, v in apart.items() if isinstance(v, int | float)},
+            "objective": name,
+            **numbers,
         }
         for cell, result in found
         if cell.stage == "distance"
-        for apart in result["objectives"]
+        for name, numbers in result["distances"].items()
     ]
     return pd.DataFrame(rows, columns=None if rows else [*_COLUMNS])
 
