@@ -128,3 +128,17 @@ def tuning():
 def study_kit():
     """Studies of runs that take a blink; see tiny_study.py."""
     return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_study.py"))))
+
+
+@pytest.fixture(scope="session")
+def planted_runs():
+    """Tables of runs with planted slopes, and their analysis; see planted_runs.py."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("planted_runs.py"))))
+
+
+@pytest.fixture(scope="session")
+def atlas_analysis(planted_runs):
+    """The analysis of the published runs."""
+    from layerwise.analysis.atlas import atlas
+
+    return planted_runs.analysed(atlas())
