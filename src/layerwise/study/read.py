@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ _MOST_VALUES = 100_000
 """Values in a study, each alias counted where it stands; more is a file made to fill the memory."""
 
 _EXACT = 2**53
+_WHOLE = "study"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -84,7 +86,11 @@ def checked(study: Any, *, folder: Path) -> dict[str, Any]:
         SchemaError: It is of another schema.
         BadInputError: A key, a name or a value cannot be used.
     """
-    plain = _mapping(_plain(study, "study", iter(range(_MOST_VALUES))), "study")
+    try:
+        plain = _mapping(_plain(study, _WHOLE, iter(range(_MOST_VALUES))), _WHOLE)
+    except RecursionError:
+        message = "study of values inside values without end"
+        raise BadInputError(message, expected="a few levels") from None
     if plain.get("schema") != STUDY_SCHEMA:
         message = "study of another schema"
         hint = f"schema: {STUDY_SCHEMA}"
@@ -117,9 +123,9 @@ class _Loader(yaml.SafeLoader):
             yaml.constructor.ConstructorError: A key stands twice.
         """
         seen = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        twice = next((key for key in seen if seen.count(key) > 1), None)
-        if twice is not None:
-            message = f"the key {twice!r} stands twice"
+        twice = _twice(seen)
+        if twice:
+            message = f"the key {twice[0]!r} stands twice"
             raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
@@ -151,7 +157,8 @@ def _plain(value: Any, where: str, budget: Iterator[int]) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             _text(key, f"key in {where}")
-        return {key: _plain(v, f"{where}.{key}", budget) for key, v in value.items()}
+        inside = "" if where == _WHOLE else f"{where}."
+        return {key: _plain(v, f"{inside}{key}", budget) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v, f"{where}[{i}]", budget) for i, v in enumerate(value)]
     if isinstance(value, str):
@@ -356,11 +363,20 @@ def _different(value: Any, where: str, take: Callable[[Any, str], Any]) -> list[
         message = f"value of {where}"
         raise BadInputError(message, value=value, expected="a list, such as [a, b]")
     found = [take(member, where) for member in value]
-    twice = next((member for member in found if found.count(member) > 1), None)
-    if twice is not None:
+    twice = _twice(found)
+    if twice:
         message = f"{where} with a member that stands twice"
-        raise BadInputError(message, value=twice, expected="each once")
+        raise BadInputError(message, value=twice[0], expected="each once")
     return found
+
+
+def _twice(members: Sequence[Any]) -> list[Any]:
+    """Those of `members` that stand there more than once."""
+    return [member for member, times in Counter(map(_hashable, members)).items() if times > 1]
+
+
+def _hashable(member: Any) -> Any:
+    return member if isinstance(member, str | int) else repr(member)
 
 
 def _string(value: Any, where: str) -> str:
