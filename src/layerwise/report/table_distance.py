@@ -48,7 +48,7 @@ def _distance(distance: Distance, room: Room) -> Iterator[RenderableType]:
 def _table(distance: Distance, columns: dict[str, str], room: Room) -> RenderableType:
     """A line an objective, nearest first; the fewer columns the narrower the terminal."""
     rows = sorted(distance.objectives, key=lambda o: o.procrustes)
-    kept = list(columns) if room.width >= 76 else list(columns)[:2]
+    kept = list(columns)[: 6 if room.width >= 76 else 2 if room.width >= 40 else 1]
     headings = ["objective", *(columns[key] for key in kept)]
     cells: list[list[str | Text]] = [[o.name, *(_cell(o, key) for key in kept)] for o in rows]
     if room.width >= 90:

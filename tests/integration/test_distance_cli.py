@@ -1,0 +1,106 @@
+"""`layerwise distance` from the command line, and `lw.distance`."""
+
+import json
+
+import pytest
+
+import layerwise as lw
+from layerwise.distance.record import Distance
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tiny_text, tmp_path_factory):
+    """An encoder without a head."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-encoder"
+    tiny_text.model("encoder").save_pretrained(folder)
+    tiny_text.tokenizer(frame="bert").save_pretrained(folder)
+    return folder
+
+
+SMALL = ["--batch-size", "6", "--max-length", "12", "--text-column", "text"]
+
+
+def test_distance_writes_the_record_and_shows_it(run, model_folder, text_file, tmp_path):
+    out = tmp_path / "apart"
+    args = [model_folder, text_file, *SMALL, "--out", out, "--seed", "3"]
+    said = run("distance", *args)
+    assert said.code == 0
+    assert "Distances from causal-lm in" in said.out
+    assert str(out / "distance.json") in said.out.replace("\n", "")
+    assert "the model has no dropout: 0.1 was put on its input embeddings" in said.err
+    made = Distance.load(out)
+    assert [o.name for o in made.objectives] == [
+        "causal-lm", "causal-span", "simcse", "barlow-twins",
+    ]  # fmt: skip
+    assert (made.settings.seed, made.settings.batch_size, made.data.max_length) == (3, 6, 12)
+    assert made.data.examples == 24
+    assert [path.name for path in out.iterdir()] == ["distance.json"]
+    again = run("distance", *args)
+    assert again.code == 2
+    assert "already holds a distance.json" in again.error
+    assert run("distance", *args, "--overwrite").code == 0
+
+
+def test_json_is_the_record_of_those_asked_for(run, model_folder, text_file, tmp_path):
+    said = run(
+        "distance", model_folder, text_file, *SMALL, "--out", tmp_path, "--format", "json",
+        "--objectives", "barlow-twins,simcse", "--reference", "simcse", "--examples", "15",
+        "--where", "stars=1",
+    )  # fmt: skip
+    record = json.loads(said.out)
+    assert record["schema"] == "layerwise/distance/1"
+    assert record["reference"] == "simcse"
+    assert [o["name"] for o in record["objectives"]] == ["simcse", "barlow-twins"]
+    assert record["data"]["examples"] == 12
+    assert "15 examples were asked for, 12 are there" in record["notes"]
+
+
+def test_python_gives_what_the_command_line_writes(run, model_folder, text_file, tmp_path):
+    out = tmp_path / "out"
+    run("distance", model_folder, text_file, *SMALL, "--out", out, "--format", "quiet")
+    made = lw.distance(
+        str(model_folder), str(text_file), batch_size=6, max_length=12, text_column="text"
+    )
+    assert isinstance(made, lw.Distance)
+    assert made.objectives == lw.Distance.load(out).objectives
+    assert str(made).startswith("Distances from causal-lm in")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--objectives", "simsce"], "unknown objective: 'simsce'"),
+        (["--reference", "mlm"], "unknown objective: 'mlm'"),
+        (["--objectives", "nsp,simcse,masked-lm"], "cannot do on this data: 'nsp, masked-lm'"),
+        (["--objectives", "causal-lm"], "nothing to compare the reference objective with"),
+        (["--objectives", ","], "no name is given"),
+        (["--examples", "6"], "too few examples for two halves: '6'"),
+        (["--batch-size", "2"], "batch size leaves barlow-twins too few texts to compare: '2'"),
+        (["--max-length", "1"], "1 is not in the range x>=2"),
+        (["--where", "stars=7"], "no row matches: 'stars=7'"),
+        (["--label-column", "stars"], "No such option"),
+    ],
+)
+def test_bad_input_is_one_line(run, model_folder, text_file, tmp_path, args, message):
+    said = run("distance", model_folder, text_file, *SMALL, "--out", tmp_path / "out", *args)
+    assert said.code == 2
+    assert message in said.err
+    assert said.err.count("layerwise: error:") == 1
+    assert not (tmp_path / "out" / "distance.json").exists()
+
+
+def test_an_encoder_without_a_head_needs_a_reference(run, encoder_folder, text_file, tmp_path):
+    args = ["distance", encoder_folder, text_file, *SMALL, "--out", tmp_path / "out"]
+    args += ["--examples", "24"]
+    said = run(*args)
+    assert said.code == 2
+    assert "no usual reference objective" in said.error
+    assert "try: --reference simcse" in said.error
+    assert run(*args, "--reference", "simcse").code == 0
+
+
+def test_a_wrong_name_is_said_before_a_model_is_looked_for(run, text_file, tmp_path):
+    said = run(
+        "distance", tmp_path / "none", text_file, "--objectives", "simsce", "--out", tmp_path
+    )
+    assert "unknown objective" in said.error
