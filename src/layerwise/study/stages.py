@@ -16,7 +16,7 @@ from layerwise.card.record import ModelInfo
 from layerwise.data.text import TextData, read
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
-from layerwise.distance.record import METRICS, Distance
+from layerwise.distance.record import Distance
 from layerwise.files import canonical_json, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
@@ -253,14 +253,12 @@ def _distance(task: Task) -> dict[str, Any]:
 
 
 def _distances(made: Distance) -> dict[str, Any]:
-    """Every distance of each objective; the reference's are 0."""
-    numbers = {
-        o.name: {metric: getattr(o, metric) for metric in METRICS} | {"rows": o.rows}
-        for o in made.objectives
-    }
+    """Every number of each objective; the reference's distances are 0."""
     return {
         "reference": made.reference,
-        "distances": numbers,
+        "objectives": [
+            {k: v for k, v in to_plain(found).items() if k != "halves"} for found in made.objectives
+        ],
         "agreement": dict(made.agreement),
         "data_sha256": made.data.sha256,
     }
