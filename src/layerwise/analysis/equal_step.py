@@ -73,10 +73,10 @@ def _against(row: EqualStep, equal: Cell, standard: Cell | None) -> EqualStep:
     """The row with its ratio to the standard condition, or with why there is none."""
     if standard is None:
         return replace(row, reason="no run under the standard condition of the same seed")
-    if standard.slope == 0:
-        reason = "the slope under the standard condition is 0"
-        return replace(row, standard=0.0, reason=reason)
     ratios = _divided(equal.figures, standard.figures)
+    if not np.isfinite(ratios[0]):
+        reason = "the slope under the standard condition is 0"
+        return replace(row, standard=standard.slope, reason=reason)
     low, high = interval(ratios, seeds=min(equal.seeds, standard.seeds))
     return replace(
         row, standard=standard.slope, ratio=float(ratios[0]), ratio_low=low, ratio_high=high
@@ -84,8 +84,9 @@ def _against(row: EqualStep, equal: Cell, standard: Cell | None) -> EqualStep:
 
 
 def _divided(above: Float64[Array, " b"], below: Float64[Array, " b"]) -> Float64[Array, " b"]:
-    """The quotients, NaN over 0."""
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
+    """The quotients; not finite over what is 0 or next to it."""
+    with np.errstate(over="ignore"):
+        return np.divide(above, below, out=np.full_like(above, np.nan), where=below != 0)
 
 
 def sign_counts(rows: Iterable[EqualStep]) -> tuple[SignCount, ...]:

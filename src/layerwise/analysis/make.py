@@ -45,7 +45,8 @@ def analysis_of(
         seed: Of the resamples.
 
     Raises:
-        BadInputError: The threshold is not a number above 0, or there are no resamples.
+        BadInputError: The threshold is not a number above 0, there are no resamples, or their seed
+            is below 0.
     """
     settings = _settings(placement, threshold, bootstrap, seed)
     slopes = slope_table(runs)
@@ -87,6 +88,9 @@ def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> Se
     if bootstrap < 1:
         msg = "resamples of the bootstrap"
         raise BadInputError(msg, value=bootstrap, expected="1 or more", hint="1000")
+    if seed < 0:
+        msg = "seed of the resamples"
+        raise BadInputError(msg, value=seed, expected="0 or more", hint="0")
     return Settings(placement, float(threshold), bootstrap, LEVEL, seed)
 
 

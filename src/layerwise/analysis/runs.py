@@ -23,6 +23,9 @@ __all__ = ["Runs", "checked"]
 #: A change this little below 0 is rounding, and taken for 0.
 _ROUNDING = 1e-6
 
+#: No change and no distance of those known here is larger.
+_MOST = 2.0
+
 
 @dataclass(frozen=True, eq=False)
 class Runs:
@@ -69,7 +72,7 @@ def checked(
         source: Where they are from, for people.
 
     Raises:
-        SchemaError: A column is missing, a number is not finite or below 0, or a row stands twice.
+        SchemaError: A column is missing, a number is not from 0 to 2, or a row stands twice.
         UnknownNameError: A metric is neither ``procrustes`` nor ``cka``.
         BadInputError: There is no run.
     """
@@ -171,14 +174,14 @@ def _whole(table: pd.DataFrame, column: str, *, may_lack: bool) -> pd.Series:
 
 
 def _measure(table: pd.DataFrame, columns: Sequence[str], what: str, *, may_lack: bool) -> None:
-    """Make the columns numbers that are finite and not below 0."""
+    """Make the columns numbers that a change or a distance can be."""
     for column in columns:
         numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
         lacks = table[column].isna() if may_lack else pd.Series(data=False, index=table.index)
-        wrong = ~(((numbers >= -_ROUNDING) & (numbers < np.inf)) | lacks)
+        wrong = ~(((numbers >= -_ROUNDING) & (numbers <= _MOST)) | lacks)
         if wrong.any():
             msg = f"{column} in the table of {what} is {table.loc[wrong, column].iloc[0]}"
-            expected = "a finite number from 0 on"
+            expected = f"a number from 0 to {_MOST:g}"
             raise SchemaError(msg, value=_row(table, wrong), expected=expected)
         table[column] = numbers.clip(lower=0.0)
 

@@ -214,12 +214,13 @@ def _equal_step(pairs: list[EqualStep], metric: str, theme: Theme) -> Spec:
     base = alt.Chart().encode(
         y=y, color=alt.Color("block:N", scale=scale, legend=_legend()), tooltip=tip
     )
+    fill = alt.Fill("block:N", scale=scale, legend=_legend())
     layers = [
         _bands(theme, y),
         _zero("x", x),
         *_ranges(base, rows, x),
         *_standard(base, rows, theme, x),
-        base.encode(x=alt.X("equal:Q", **x)).mark_point(size=58, opacity=1, filled=True),
+        base.encode(x=alt.X("equal:Q", **x), fill=fill).mark_point(size=50, opacity=1),
     ]
     data = f"equal-step-{metric}"
     title = f"Equal-step against standard: slope of the {METRIC_NAMES[metric]}"

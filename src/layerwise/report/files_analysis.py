@@ -15,7 +15,9 @@ from layerwise.report.text import shown
 __all__ = ["analysis_tables"]
 
 #: What a spreadsheet would take for the start of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
+
+_WHOLE_TEXT = 1_000_000
 
 #: Parts that are LaTeX tables as they stand; slopes are set apart, a column a condition.
 _WHOLE = (
@@ -54,9 +56,9 @@ _MINUS = "\N{MINUS SIGN}"
 def analysis_tables(analysis: Analysis) -> dict[str, bytes]:
     """``<part>.csv`` of every part, and ``<table>.tex`` of those that a paper shows.
 
-    In CSV, text that a spreadsheet would run as a formula has an apostrophe before it. The LaTeX
-    tables need the packages booktabs and longtable; all text in them is escaped, and a table
-    without rows is a comment.
+    In CSV, text is on one line, and has an apostrophe before it where a spreadsheet would run it
+    as a formula. The LaTeX tables need the packages booktabs and longtable; all text in them is
+    escaped, and a table without rows is a comment.
     """
     files = {f"{_file(part)}.csv": _csv(analysis.frame(part)) for part in PARTS}
     files |= {f"{_file(part)}.tex": _latex(analysis.frame(part)) for part in _WHOLE}
@@ -77,8 +79,9 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 
 def _harmless(text: str) -> str:
-    """`text` that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """`text` on one line, which no spreadsheet takes for a formula."""
+    flat = shown(text, limit=_WHOLE_TEXT)
+    return f"'{flat}" if flat.startswith(_FORMULA) else flat
 
 
 def _by_condition(analysis: Analysis, metric: str) -> pd.DataFrame:
@@ -144,6 +147,9 @@ def _plain(value: float) -> str:
 
 
 def _protected(escaped: object) -> str:
-    """An escaped cell that the line end before it does not take for its argument."""
-    text = str(escaped)
+    """An escaped cell with signs that old fonts lack, and no start that reads as an argument.
+
+    After the end of a line, ``*`` and ``[`` belong to the command that ends it.
+    """
+    text = "".join(f"${c}$" if c in "<>|" else c for c in str(escaped))
     return f"{{{text}}}" if text.startswith(("[", "*")) else text

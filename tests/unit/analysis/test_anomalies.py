@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from layerwise.analysis.anomalies import fits, standardised
+from layerwise.analysis.record import Point
+
+
+def points(at, slopes):
+    return [
+        Point(f"m{n}", "o", "cosine", "cka", float(x), float(y), 5)
+        for n, (x, y) in enumerate(zip(at, slopes, strict=True))
+    ]
+
+
+@pytest.fixture
+def scattered():
+    drawn = np.random.default_rng(3)
+    at = drawn.uniform(0, 1, 30)
+    slopes = 0.2 + 0.4 * at + 0.05 * drawn.standard_normal(30)
+    slopes[7] += 0.6
+    return points(at, slopes)
+
+
+def test_a_planted_anomaly_is_found(scattered):
+    found = standardised(scattered, fits(scattered), threshold=3.0)
+    assert [p.model for p in found if p.anomaly] == ["m7"]
+    assert found[7].residual > 3
+
+
+def test_residuals_have_unit_standard_deviation_over_two_fewer_than_the_points(scattered):
+    residuals = np.array(
+        [p.residual for p in standardised(scattered, fits(scattered), threshold=9.0)]
+    )
+    assert (residuals**2).sum() == pytest.approx(len(residuals) - 2)
+    assert residuals.sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_threshold_itself_is_no_anomaly(scattered):
+    lines = fits(scattered)
+    residual = standardised(scattered, lines, threshold=1.0)[7].residual
+    assert not standardised(scattered, lines, threshold=residual)[7].anomaly
+    assert standardised(scattered, lines, threshold=residual * 0.999)[7].anomaly
+
+
+def test_far_below_the_line_is_an_anomaly_too(scattered):
+    low = [replace(p, slope=1 - p.slope) for p in scattered]
+    found = standardised(low, fits(low), threshold=3.0)
+    assert [p.model for p in found if p.anomaly] == ["m7"]
+    assert found[7].residual < -3
+
+
+@pytest.mark.parametrize(
+    ("at", "slopes", "reason"),
+    [
+        ([0, 1], [0.1, 0.2], "2 of at least 3 points"),
+        ([1, 1, 1], [0.1, 0.2, 0.3], "all distances are the same"),
+        ([0, 1, 2], [0.1, 0.2, 0.3], "the points lie on the line"),
+        ([0, 1, 2], [0.2, 0.2, 0.2], "the points lie on the line"),
+        ([0, 1, 2], [0.0, 0.0, 0.0], "the points lie on the line"),
+    ],
+)
+def test_without_a_deviation_there_is_no_residual_and_no_anomaly(at, slopes, reason):
+    given = points(at, slopes)
+    (line,) = fits(given)
+    assert line.reason == reason
+    assert line.deviation is None
+    assert standardised(given, [line], threshold=0.1) == tuple(given)

@@ -1,0 +1,57 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from layerwise.analysis.runs import checked
+from layerwise.analysis.widths import widths
+
+RISING = (0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.4)
+LAST = (0, 0, 0, 0, 0, 0, 0.002)
+STILL = (0,) * 7
+
+
+def of(planted_runs, slopes):
+    return widths(checked(pd.DataFrame(planted_runs.profile_rows(slopes)), source="planted"))
+
+
+def test_each_run_weighs_the_same_however_far_it_moved(planted_runs):
+    (row,) = of(
+        planted_runs, {("a", "nsp", "lora", "cka"): RISING, ("a", "nsp", "uniform", "cka"): LAST}
+    )
+    assert row.shares == pytest.approx((0, 0, 0.05, 0.05, 0.1, 0.1, 0.7))
+    assert sum(row.shares) == pytest.approx(1)
+    assert (row.runs, row.still) == (2, 0)
+
+
+def test_equal_step_and_procrustes_are_not_in_it(planted_runs):
+    (row,) = of(
+        planted_runs,
+        {
+            ("a", "nsp", "lora", "cka"): LAST,
+            ("a", "nsp", "lora", "procrustes"): RISING,
+            ("a", "nsp", "equal-step", "cka"): RISING,
+        },
+    )
+    assert row.shares == (0, 0, 0, 0, 0, 0, 1)
+
+
+def test_runs_that_changed_nothing_are_counted_apart(planted_runs):
+    moved, still = of(
+        planted_runs,
+        {
+            ("a", "nsp", "lora", "cka"): LAST,
+            ("a", "nsp", "uniform", "cka"): STILL,
+            ("b", "nsp", "uniform", "cka"): STILL,
+        },
+    )
+    assert (moved.runs, moved.still, moved.shares[-1]) == (1, 1, 1.0)
+    assert (still.model, still.runs, still.still, still.shares) == ("b", 0, 1, ())
+
+
+def test_without_cka_there_is_none(planted_runs):
+    assert of(planted_runs, {("a", "nsp", "lora", "procrustes"): RISING}) == ()
+
+
+def test_the_smallest_change_has_a_width(planted_runs):
+    (row,) = of(planted_runs, {("a", "nsp", "lora", "cka"): np.array(LAST) * 1e-200})
+    assert row.shares == (0, 0, 0, 0, 0, 0, 1)
