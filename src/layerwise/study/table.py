@@ -78,7 +78,8 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     """
     found = list(_finished(ledger))
     runs = [_run(cell, result) for cell, result in found if cell.stage != "distance"]
-    made = {"runs": _sorted(pd.DataFrame(runs), by=["stage", *_NAMES, "run"])}
+    frame = pd.DataFrame(runs, columns=None if runs else ["run", "stage", *_NAMES])
+    made = {"runs": _sorted(frame, by=["stage", *_NAMES, "run"])}
     apart = _distances(found)
     if len(apart):
         made["distances"] = _sorted(apart, by=["model", "seed", "objective"])

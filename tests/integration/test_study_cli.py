@@ -1,0 +1,122 @@
+"""`layerwise study` from end to end: run, stop, go on, status, table, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from layerwise.study.ledger import open_ledger
+
+
+@pytest.fixture(scope="module")
+def files(study_kit, tmp_path_factory):
+    return study_kit.files(tmp_path_factory.mktemp("files"), "llama")
+
+
+@pytest.fixture
+def study(study_kit, files, tmp_path, monkeypatch):
+    """Writes a study; commands run beside it."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**keys):
+        file = tmp_path / "study.yaml"
+        file.write_text(yaml.safe_dump(study_kit.plain(files, **keys)))
+        return file
+
+    return write
+
+
+def test_a_study_from_its_file_to_its_tables(run, study, study_kit, files, tmp_path):
+    models = {
+        "llama": {"source": str(files / "llama"), "conditions": ["standard", "lora"]},
+        "neox": {"pretrain": study_kit.neox(files)},
+    }
+    file = study(models=models, distance={"examples": 12, "batch_size": 4, "objectives": None})
+    said = run("study", "run", file, "--workers", 2)
+    assert (said.code, said.out) == (0, "tiny: 6 of 6 runs done\n"), said.err
+    assert run("study", "status", "tiny-study").out == "tiny: 6 of 6 runs done\n"
+    again = run("study", "run", file, "--format", "json")
+    assert json.loads(again.out)["done"] == 6
+    said = run("study", "table", "tiny-study")
+    assert said.code == 0
+    assert said.out.startswith("4 rows of runs.csv, ")
+    written = {path.name for path in (tmp_path / "tiny-study-tables").iterdir()}
+    assert written == {"runs.csv", "runs.parquet", "distances.csv", "distances.parquet"}
+    table = json.loads(run("study", "table", "tiny-study", "--format", "json").out)
+    assert table["rows"]["runs.csv"] == 4
+
+
+def test_a_study_with_failed_runs_ends_with_3(run, study):
+    """Too few texts for a batch shows when the run begins, and no sooner."""
+    file = study(defaults={"batch_size": 400}, seeds=[0, 1])
+    said = run("study", "run", file)
+    assert said.code == 3
+    assert said.out.startswith("tiny: 0 of 2 runs done, 2 failed (bad-input)\n- llama-causal-lm")
+    record = json.loads(run("study", "status", file, "--format", "json").out)
+    assert record["failed"] == {"bad-input": 2}
+    assert run("study", "run", file, "--format", "quiet").code == 3
+
+
+REFUSED = [
+    ({"seed": [1]}, r"unknown key of a study: 'seed'"),
+    ({"name": "../../up"}, "name of a study that cannot be a file name"),
+    ({"schema": "layerwise/study/9"}, "study of another schema"),
+    ({"seeds": []}, "matrix without a run"),
+    ({"seeds": list(range(1_000_001))}, "matrix of too many runs: '1,000,001'"),
+    ({"objectives": ["causal-lm", "masked-lm"]}, "runs of the study that cannot work, 1 of 2"),
+    ({"defaults": {"stesp": 1}}, "did you mean 'steps'?"),
+]
+
+
+@pytest.mark.parametrize(("keys", "match"), REFUSED, ids=[match for _, match in REFUSED])
+def test_what_is_refused_leaves_nothing(run, study, tmp_path, keys, match):
+    said = run("study", "run", study(**keys))
+    assert said.code == 2
+    assert said.out == ""
+    assert match in said.err.splitlines()[-1]
+    assert said.err.splitlines()[-1].startswith("layerwise: error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+@pytest.mark.parametrize("command", ["status", "table"])
+def test_what_is_no_ledger_is_said(run, tmp_path, command):
+    said = run("study", command, tmp_path)
+    assert said.code == 2
+    assert "no such file" in said.error
+
+
+def test_an_address_is_for_ray(run, study):
+    said = run("study", "run", study(), "--address", "10.0.0.1:6379")
+    assert said.code == 2
+    assert (
+        said.error
+        == "address of a cluster for the engine local: '10.0.0.1:6379'; try: --engine ray"
+    )
+
+
+@pytest.mark.slow  # Imports twice, as people's shells do.
+def test_ctrl_c_ends_with_130_and_the_study_goes_on(run, study, tmp_path):
+    file = study(defaults={"steps": 4000, "save_every": 2, "log_every": 1000})
+    command = [sys.executable, "-m", "layerwise", "study", "run", file]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment, start_new_session=True,
+    ) as process:  # fmt: skip
+        checkpoints = tmp_path / "tiny-study" / "runs"
+        while not list(checkpoints.glob("*/checkpoints/checkpoint-*")):
+            assert process.poll() is None, process.communicate()
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=90)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "layerwise: error: interrupted; no file was half written"
+    ledger = open_ledger(tmp_path / "tiny-study")
+    (run_id,) = ledger.begun()
+    assert ledger.failure(run_id).kind == "interrupted"
+    status = json.loads(run("study", "status", "tiny-study", "--format", "json").out)
+    assert status["failed"] == {"interrupted": 1}

@@ -1,0 +1,49 @@
+"""A disk that fills up stops a study in one line; with room again it goes on where it was."""
+
+import os
+import subprocess
+
+import pytest
+import yaml
+
+from layerwise.study.ledger import open_ledger
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, and a function that leaves it only so many KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root can mount a small file system")
+
+    def leave(kib):
+        room = os.statvfs(folder)
+        (folder / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - kib * 1024))
+
+    yield folder, leave
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("kib", [4, 12, 24, 40])
+def test_a_full_disk_stops_the_study_and_nothing_is_lost(run, study_kit, disk, tmp_path, kib):
+    folder, leave = disk
+    files = study_kit.files(tmp_path, "llama")
+    study = study_kit.plain(files, seeds=[0, 1, 2])
+    file, ledger = tmp_path / "study.yaml", folder / "ledger"
+    file.write_text(yaml.safe_dump(study | {"seeds": [0]}))
+    assert run("study", "run", file, "--out", ledger).code == 0
+    (done,) = open_ledger(ledger).begun()
+    file.write_text(yaml.safe_dump(study))
+    leave(kib)
+    said = run("study", "run", file, "--out", ledger)
+    assert said.code == 2
+    assert "disk" in said.err.splitlines()[-1]
+    assert open_ledger(ledger).result(done)["run"] == done
+    (folder / "filler").unlink()
+    said = run("study", "run", file, "--out", ledger)
+    assert (said.code, said.out) == (0, "tiny: 3 of 3 runs done\n")
+    assert {open_ledger(ledger).state(i) for i in open_ledger(ledger).begun()} == {"done"}

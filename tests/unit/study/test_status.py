@@ -1,0 +1,115 @@
+"""How far a study is: counts that add up, and a time left that follows from what was."""
+
+import json
+
+import pytest
+import yaml
+
+from layerwise.errors import BadInputError, SchemaError
+from layerwise.study.expand import study_from
+from layerwise.study.ledger import create
+from layerwise.study.record import Failure
+from layerwise.study.status import status_of, survey
+
+PLAIN = {
+    "schema": "layerwise/study/1",
+    "name": "matrix",
+    "defaults": {"data": "demo"},
+    "models": {"a": "x", "b": "y"},
+    "objectives": ["causal-lm"],
+    "conditions": ["standard", "lora"],
+    "seeds": [0, 1, 2],
+}
+
+
+@pytest.fixture
+def study():
+    return study_from(PLAIN)
+
+
+@pytest.fixture
+def ledger(study, tmp_path):
+    return create(tmp_path / "ledger", study)
+
+
+def begun(ledger, cell):
+    ledger.prepare(cell)
+    return ledger.begin(cell.id)
+
+
+def done(ledger, cell, seconds):
+    lease = begun(ledger, cell)
+    ledger.finish(cell.id, {}, lease=lease, seconds=seconds)
+    lease.release()
+
+
+def test_nothing_has_begun(study, ledger):
+    status = survey(study, ledger).status()
+    assert (status.total, status.waiting, status.done) == (12, 12, 0)
+    assert status.seconds_left is None
+
+
+def test_counts_add_up(study, ledger):
+    cells = study.cells
+    done(ledger, cells[0], 10)
+    begun(ledger, cells[1])
+    begun(ledger, cells[2]).release()
+    for cell, kind in zip(cells[3:6], ["oom", "oom", "diverged"], strict=True):
+        lease = begun(ledger, cell)
+        ledger.fail(cell.id, Failure(kind, "why", "training"), lease=lease)
+        lease.release()
+    status = survey(study, ledger).status()
+    assert (status.done, status.running, status.lost, status.waiting) == (1, 1, 1, 6)
+    assert status.failed == {"diverged": 1, "oom": 2}
+    assert {f.run for f in status.failures} == {cell.id for cell in cells[3:6]}
+    record = json.loads(status.to_json())
+    assert record["schema"] == "layerwise/status/1"
+    assert record["done"] == 1
+
+
+def test_time_left_is_that_of_the_like_spread_over_who_works(study, ledger):
+    mine = [cell for cell in study.cells if cell.model == "a"]
+    other = next(cell for cell in study.cells if cell.model == "b")
+    done(ledger, mine[0], 10)
+    done(ledger, mine[1], 20)
+    tally = survey(study, ledger)
+    assert tally.status().seconds_left == 4 * 15 + 6 * 15
+    done(ledger, other, 100)
+    tally = survey(study, ledger)
+    assert tally.status().seconds_left == 4 * 15 + 5 * 100
+    assert tally.status(workers=2).seconds_left == (4 * 15 + 5 * 100) / 2
+    assert tally.status(workers=100).seconds_left == pytest.approx((4 * 15 + 5 * 100) / 9, abs=0.1)
+
+
+def test_nothing_is_left_when_all_is_done(study, ledger):
+    for cell in study.cells:
+        done(ledger, cell, 1)
+    status = survey(study, ledger).status()
+    assert (status.done, status.seconds_left) == (12, 0.0)
+
+
+def test_a_status_is_of_a_ledger_or_a_study(ledger, tmp_path, monkeypatch):
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(PLAIN))
+    expected = status_of(ledger.root)
+    assert expected.total == 12
+    assert status_of(str(file), out=ledger.root) == expected
+    assert status_of(PLAIN, out=ledger.root) == expected
+    ledger.root.rename(tmp_path / "matrix-study")
+    monkeypatch.chdir(tmp_path)
+    assert status_of("study.yaml") == expected
+
+
+def test_a_status_writes_nothing(ledger):
+    status_of(ledger.root)
+    before = {p: p.stat().st_mtime_ns for p in ledger.root.rglob("*") if p.name != ".clock"}
+    status_of(ledger.root)
+    after = {p: p.stat().st_mtime_ns for p in ledger.root.rglob("*") if p.name != ".clock"}
+    assert after == before
+
+
+def test_no_ledger_and_no_study_are_said(tmp_path):
+    with pytest.raises(SchemaError, match="no such file"):
+        status_of(tmp_path)
+    with pytest.raises(BadInputError, match="cannot read the study"):
+        status_of(tmp_path / "none.yaml")

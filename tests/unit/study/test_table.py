@@ -1,0 +1,177 @@
+"""Tables hold what results say, sorted, and nothing of when or where."""
+
+import io
+import re
+
+import pandas as pd
+import pytest
+
+from layerwise.errors import SchemaError
+from layerwise.study.expand import study_from
+from layerwise.study.ledger import create
+from layerwise.study.table import DEPTHS, frames, table_files, tables
+
+PLAIN = {
+    "schema": "layerwise/study/1",
+    "name": "matrix",
+    "defaults": {"data": "demo"},
+    "models": {
+        "b": {"pretrain": {"config": {"a": 1}, "tokenizer": "t", "data": "d"}},
+        "a": {"source": "x"},
+    },
+    "objectives": ["simcse", "causal-lm"],
+    "conditions": ["standard", "lora"],
+    "placements": {"whole": None, "low": "0,1"},
+    "seeds": [1, 0],
+    "distance": {},
+}
+PLACES = {"a": ("decoder", "sequential", 4), "b": ("decoder", "parallel", 2)}
+
+
+def result(cell):
+    """What a stage would say of a run; numbers follow from its id."""
+    family, block, layers = PLACES[cell.model]
+    made = {"model": {"family": family, "block": block, "layers": layers, "parameters": 9}}
+    number = int(cell.id[-4:], 16) / 7
+    if cell.stage == "distance":
+        near = {"procrustes": 0.0, "cosine": 0.0}
+        far = {"procrustes": number, "cosine": 0.25 + cell.seed / 2}
+        return made | {"reference": "causal-lm", "distances": {"simcse": far, "causal-lm": near}}
+    made |= {"training": {"objective": cell.objective, "loss": number, "halvings": 0}}
+    if cell.stage == "pretrain":
+        return made
+    seven = [number + i for i in range(7)]
+    profile = {"procrustes": seven, "cka": seven[::-1], "slope": number, "width": []}
+    other = {"procrustes": [0.0] * 7, "cka": [0.0] * 7, "slope": 0.0, "width": []}
+    return made | {
+        "readout": "hf",
+        "profile": {"hf": profile, "normed": other},
+        "untrained_modules": 0,
+    }
+
+
+def filled(root, *, seconds, backwards=False, skip=()):
+    study = study_from(PLAIN)
+    ledger = create(root, study)
+    for cell in reversed(study.cells) if backwards else study.cells:
+        if cell not in skip:
+            ledger.prepare(cell)
+            ledger.finish(cell.id, result(cell), lease=ledger.begin(cell.id), seconds=seconds)
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory):
+    return filled(tmp_path_factory.mktemp("one") / "ledger", seconds=1)
+
+
+def test_frames_are_those_of_an_analysis(ledger):
+    profiles, distances, models = frames(ledger.root)
+    names = ["model", "objective", "condition", "placement", "seed", "metric"]
+    assert list(profiles) == [*names, *DEPTHS]
+    assert DEPTHS == ("d0.10", "d0.25", "d0.40", "d0.60", "d0.75", "d0.90", "d1.00")
+    assert len(profiles) == 2 * (2 * 2 * 3 * 2)
+    assert profiles[names].to_numpy().tolist() == sorted(profiles[names].to_numpy().tolist())
+    assert set(profiles["placement"]) == {"all", "low"}
+    assert list(distances) == ["model", "objective", "cosine", "procrustes"]
+    mean = distances.set_index(["model", "objective"])["cosine"]
+    assert mean["a", "simcse"] == 0.25
+    assert mean["b", "simcse"] == 0.5
+    assert mean["b", "causal-lm"] == 0.0
+    assert models.to_numpy().tolist() == [
+        ["a", "decoder", "sequential", 4],
+        ["b", "decoder", "parallel", 2],
+    ]
+
+
+def test_values_are_those_of_the_result(ledger):
+    profiles, _, _ = frames(ledger)
+    cell = next(c for c in study_from(PLAIN).cells if c.placement == "low")
+    found = result(cell)["profile"]["hf"]
+    names = ["model", "objective", "condition", "placement", "seed"]
+    values = [cell.model, cell.objective, cell.condition, "low", cell.seed]
+    mine = profiles[(profiles[names] == values).all(axis=1)].set_index("metric")
+    assert mine.loc["procrustes", list(DEPTHS)].tolist() == found["procrustes"]
+    assert mine.loc["cka", list(DEPTHS)].tolist() == found["cka"]
+
+
+def test_a_table_has_a_row_a_run(ledger):
+    made = tables(ledger.root)
+    runs = made["runs"]
+    assert len(runs) == 2 + 24
+    assert runs["run"].is_unique
+    assert {"family", "block", "layers", "loss", "slope", "procrustes_d0.10"} <= set(runs)
+    assert not {"seconds", "width", "width_d0.10", "source"} & set(runs)
+    assert runs[runs["stage"] == "pretrain"]["slope"].isna().all()
+    apart = made["distances"]
+    assert len(apart) == 2 * 3
+    assert list(apart)[:5] == ["run", "model", "seed", "reference", "objective"]
+
+
+def test_equal_results_give_equal_bytes(ledger, tmp_path):
+    other = filled(tmp_path / "elsewhere", seconds=77.7, backwards=True)
+    assert table_files(other.root) == table_files(ledger.root)
+
+
+def test_files_say_what_the_tables_do(ledger):
+    files = table_files(ledger)
+    assert set(files) == {"runs.csv", "runs.parquet", "distances.csv", "distances.parquet"}
+    for name, frame in tables(ledger).items():
+        for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
+            again = read(io.BytesIO(files[f"{name}.{suffix}"]))
+            pd.testing.assert_frame_equal(again, frame, check_dtype=False)
+
+
+def test_what_is_not_done_or_not_of_the_study_is_left_out(tmp_path):
+    study = study_from(PLAIN)
+    left = [c for c in study.cells if c.stage == "distance" or c.seed == 1]
+    ledger = filled(tmp_path / "ledger", seconds=1, skip=left)
+    assert set(tables(ledger)["runs"]["seed"]) == {0}
+    assert "distances" not in tables(ledger)
+    _, distances, _ = frames(ledger)
+    assert list(distances) == ["model", "objective", "cosine", "procrustes"]
+    create(ledger.root, study_from(PLAIN | {"defaults": {"data": "other"}}))
+    profiles, _, models = frames(ledger.root)
+    assert (len(profiles), len(models)) == (0, 1)  # Pretraining is as it was.
+
+
+def test_nothing_done_gives_empty_tables(tmp_path):
+    ledger = create(tmp_path / "ledger", study_from(PLAIN))
+    assert [len(frame) for frame in frames(ledger)] == [0, 0, 0]
+    assert len(tables(ledger)["runs"]) == 0
+    assert table_files(ledger)["runs.csv"].startswith(b"run,stage,model,")
+
+
+def test_a_result_that_was_changed_is_refused(tmp_path):
+    ledger = filled(tmp_path / "ledger", seconds=1)
+    run_id = next(iter(ledger.begun()))
+    (ledger.folder(run_id) / "spec.json").write_text("{}")
+    with pytest.raises(SchemaError, match=f"not what was written: '.*{re.escape(run_id)}"):
+        frames(ledger)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [({"readout": "odd"}, "result without a profile"), ({"profile": None}, "without a profile")],
+)
+def test_a_result_without_a_profile_is_refused(tmp_path, change, match):
+    study = study_from(PLAIN)
+    cell = next(c for c in study.cells if c.stage == "tune")
+    ledger = create(tmp_path / "ledger", study)
+    ledger.prepare(cell)
+    lease = ledger.begin(cell.id)
+    ledger.finish(cell.id, result(cell) | change, lease=lease, seconds=1)
+    with pytest.raises(SchemaError, match=match):
+        frames(ledger)
+
+
+def test_a_profile_of_other_depths_is_refused(tmp_path):
+    study = study_from(PLAIN)
+    cell = next(c for c in study.cells if c.stage == "tune")
+    ledger = create(tmp_path / "ledger", study)
+    ledger.prepare(cell)
+    short = result(cell)
+    short["profile"]["hf"]["cka"] = [1.0]
+    ledger.finish(cell.id, short, lease=ledger.begin(cell.id), seconds=1)
+    with pytest.raises(SchemaError, match=r"profile of 1 depths.*expected 7"):
+        frames(ledger)
