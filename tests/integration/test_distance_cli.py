@@ -104,3 +104,13 @@ def test_a_wrong_name_is_said_before_a_model_is_looked_for(run, text_file, tmp_p
         "distance", tmp_path / "none", text_file, "--objectives", "simsce", "--out", tmp_path
     )
     assert "unknown objective" in said.error
+
+
+def test_a_model_in_hand_is_left_as_it_was(tiny_text, text_file):
+    model = tiny_text.model("gpt2").train()
+    made = lw.distance(
+        model, str(text_file), tokenizer=tiny_text.tokenizer(frame="causal"), batch_size=6,
+        text_column="text", max_length=12, objectives=["causal-span"],
+    )  # fmt: skip
+    assert [o.name for o in made.objectives] == ["causal-lm", "causal-span"]
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())

@@ -1,5 +1,6 @@
 """A model, text and objectives in; a `Distance` out."""
 
+import gc
 import logging
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import torch
 
 from layerwise.data.text import Example
 from layerwise.distance import run
+from layerwise.distance.batches import Matched
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.distance.record import METRICS
@@ -188,3 +190,33 @@ def test_progress_hears_of_each_batch_and_way_of_running(tuning):
 
     made(tuning, progress=progress)
     assert heard == [("comparing gradients", 8), *range(1, 9)]
+
+
+def test_no_more_than_two_windows_of_batches_are_there_at_a_time(tuning, monkeypatch):
+    monkeypatch.setattr(run, "WINDOW", 10)
+    alive = []
+
+    def progress(items, _title, _total):
+        for item in items:
+            alive.append(sum(isinstance(o, Matched) for o in gc.get_objects()))
+            yield item
+
+    found = made(tuning, data=tuning.data(60), progress=progress)
+    assert found.settings.batches == 12
+    assert max(alive) <= 4
+
+
+def test_the_largest_array_does_not_depend_on_the_number_of_examples(tuning, monkeypatch):
+    monkeypatch.setattr(run, "WINDOW", 10)
+    sizes = []
+    update = run.Moments.update
+
+    def heard(self, rows, *, reference):
+        sizes.append(max(own.size for own in rows.values()))
+        return update(self, rows, reference=reference)
+
+    monkeypatch.setattr(run.Moments, "update", heard)
+    for count in (20, 60):
+        made(tuning, data=tuning.data(count))
+    assert len(sizes) == 2 * 2 + 6 * 2
+    assert set(sizes) == {5 * 16}
