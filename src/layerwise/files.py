@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,13 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """The paths of `contents` in `folder`, all written in full before the first is put in place.
 
+    The folder is made where it is not there.
+
     Raises:
         OutputError: The folder cannot be written, or the disk is full; what was there stays.
     """
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with _writable(folder), _staged(folder, contents) as staged:
         for source, target in staged:
             source.replace(target)
@@ -130,7 +134,9 @@ def _staged(folder: Path, contents: Mapping[str, bytes]) -> Iterator[list[tuple[
 
 
 def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
-    """`folder`, made if need be and found writable, before any work is spent on its content.
+    """`folder`, found writable before any work is spent on its content; it is left as it was.
+
+    A folder that is not there is made by what writes into it: a run that is refused leaves none.
 
     Args:
         folder: Where results will go.
@@ -141,9 +147,7 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
         OutputError: It cannot be made or written, or holds a result and `overwrite` is false.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _try_to_write(folder)
     except OSError as error:
         msg = f"cannot write to the output folder ({error.strerror})"
         raise OutputError(
@@ -161,3 +165,16 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
             hint="--overwrite to replace it, or another --out FOLDER",
         )
     return folder
+
+
+def _try_to_write(folder: Path) -> None:
+    """Raise OSError if nothing can be written in `folder`; make it for that, and take it away."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()

@@ -90,9 +90,15 @@ def test_write_atomic_replaces(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
-def test_write_into_no_folder(tmp_path):
-    with pytest.raises(OutputError, match=r"cannot write .No such file or directory.*--out FOLDER"):
-        write_atomic(tmp_path / "none" / "a", b"new")
+def test_write_into_no_folder_makes_it(tmp_path):
+    write_atomic(tmp_path / "some" / "where" / "a", b"new")
+    assert (tmp_path / "some" / "where" / "a").read_bytes() == b"new"
+
+
+def test_write_below_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"cannot write .Not a directory.*--out FOLDER"):
+        write_atomic(tmp_path / "file" / "below" / "a", b"new")
 
 
 def test_an_interrupt_while_writing_leaves_the_old_and_no_litter(tmp_path, monkeypatch):
@@ -158,10 +164,14 @@ def test_a_kill_at_any_moment_leaves_old_or_new_never_a_part(tmp_path):
         assert content == content[:1] * 300_000
 
 
-def test_prepare_output_makes_the_folder(tmp_path):
+def test_prepare_output_leaves_nothing_behind(tmp_path):
     folder = tmp_path / "a" / "b"
     assert prepare_output(folder, holds="card.json", overwrite=False) == folder
-    assert names(folder) == []
+    assert names(tmp_path) == []
+    (tmp_path / "a").mkdir()
+    prepare_output(folder, holds="card.json", overwrite=False)
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == []
 
 
 def test_prepare_output_keeps_a_result_unless_told(tmp_path):

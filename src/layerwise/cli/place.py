@@ -94,7 +94,8 @@ def place(card: Path, **options: Any) -> None:
         read = LayerCard.load(card)
         folder = prepare_output(out or _folder(card), holds="placement.json", overwrite=overwrite)
         placed, coverage = api.verify(api.place(read, **options), read, **where)
-        paths = write_files(folder, _files(read, placed, beside=folder.samefile(_folder(card))))
+        beside = folder.resolve() == _folder(card).resolve()
+        paths = write_files(folder, _files(read, placed, beside=beside))
         table = report.coverage_table(coverage)
         say(form, human=[_summary(placed), "", table, "", listed(paths)], json=placed.to_json())
 

@@ -72,7 +72,7 @@ def _groups(record: "TuneRecord", room: "Room") -> "RenderableType":
 
 
 def _ends(names: list[str]) -> list[str]:
-    """The last two parts of each dotted name, which hold a block's number, if they tell all apart."""
+    """The last two parts of each dotted name, block number and all, if they tell all apart."""
     ends = [".".join(name.split(".")[-2:]) for name in names]
     return ends if len(set(ends)) == len(names) else names
 

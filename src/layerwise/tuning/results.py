@@ -76,6 +76,7 @@ def drop_former(folder: Path) -> None:
 def _staged(folder: Path) -> Iterator[Path]:
     """A folder on the same disk for what must be whole before it is seen; gone on any exit."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=".result."))
         staging.chmod(0o755)
         try:

@@ -60,6 +60,8 @@ def test_random_weights_are_kept_once(tuning, tmp_path):
     assert names(tmp_path) == {"initial"}
 
 
-def test_a_folder_that_is_gone_is_an_error(tuning, tmp_path):
-    with pytest.raises(OutputError, match=r"cannot write the result .*No such file"):
-        save(tuning.tune("llama", steps=1), tmp_path / "gone")
+def test_a_file_in_the_folder_s_place_is_an_error(tuning, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(OutputError, match=r"cannot write the result .*File exists"):
+        save(tuning.tune("llama", steps=1), tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"
