@@ -20,13 +20,13 @@ _FEWEST = 3
 
 def concordance(cells: Cells, distances: pd.DataFrame) -> tuple[Concordance, ...]:
     """For each model, distance and metric, the Spearman correlation over its objectives."""
-    models = dict.fromkeys(model for model, *_ in cells)
+    there = dict.fromkeys((model, metric) for model, _, _, metric in cells)
     return tuple(
         _row((model, distance, metric), *_matched(cells, distances, model, distance, metric))
         for distance in DISTANCES
         for metric in METRICS
-        for model in models
-        if any(key[0] == model and key[3] == metric for key in cells)
+        for model in dict.fromkeys(model for model, _ in there)
+        if (model, metric) in there
     )
 
 

@@ -141,10 +141,8 @@ def _notes(runs: Runs, slopes: pd.DataFrame, chosen: pd.DataFrame, cells: Cells)
             yield f"no run has a {metric} profile"
     if 0 < len(chosen) < len(slopes):
         others = slopes.loc[~slopes.index.isin(chosen.index)].drop_duplicates(list(KEYS))
-        yield (
-            f"{len(others)} runs of other placements are among the slopes and their signs, and in "
-            "no other part"
-        )
+        count = f"{len(others)} runs" if len(others) > 1 else "1 run"
+        yield f"of other placements: {count}, among the slopes and their signs and in no other part"
     yield from _uneven(cells)
 
 

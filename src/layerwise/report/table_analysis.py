@@ -1,6 +1,7 @@
 """An analysis of many runs as a summary for a terminal."""
 
 from collections.abc import Iterator
+from statistics import fmean
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -73,6 +74,7 @@ def _models(analysis: Analysis, room: Room) -> RenderableType:
     """A line a model: its mean slope, its width, and how slope goes with distance."""
     metric = main_metric(analysis)
     widths = {row.model: row.shares for row in analysis.widths}
+    slopes = _mean_slopes(analysis, metric)
     rhos = {
         (row.model, row.distance): row.rho for row in analysis.concordance if row.metric == metric
     }
@@ -80,7 +82,7 @@ def _models(analysis: Analysis, room: Room) -> RenderableType:
         [
             shown(row.model, limit=max(room.width // 3, 12)),
             shown(row.block, limit=12),
-            fixed(_mean_slope(analysis, row.model, metric)),
+            fixed(slopes.get(row.model)),
             _width(widths.get(row.model, ()), room),
             *(fixed(rhos.get((row.model, d)), digits=2) for d in DISTANCE_NAMES),
         ]
@@ -96,14 +98,13 @@ def _width(shares: tuple[float, ...], room: Room) -> str | Text:
     return sparkline(shares, len(shares), room, most=max(shares)) if shares else "–"
 
 
-def _mean_slope(analysis: Analysis, model: str, metric: str) -> float | None:
-    """The mean of a model's slopes under the five standard conditions."""
-    found = [
-        row.slope
-        for row in analysis.mean_slopes
-        if (row.model, row.metric) == (model, metric) and row.condition in FIVE
-    ]
-    return sum(found) / len(found) if found else None
+def _mean_slopes(analysis: Analysis, metric: str) -> dict[str, float]:
+    """The mean of each model's slopes under the five standard conditions."""
+    found: dict[str, list[float]] = {}
+    for row in analysis.mean_slopes:
+        if row.metric == metric and row.condition in FIVE:
+            found.setdefault(row.model, []).append(row.slope)
+    return {model: fmean(slopes) for model, slopes in found.items()}
 
 
 def _outliers(analysis: Analysis, room: Room) -> Iterator[RenderableType]:

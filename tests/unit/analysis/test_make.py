@@ -96,7 +96,7 @@ def test_other_placements_are_among_the_slopes_and_nowhere_else(planted_runs):
     assert [(run.placement, run.metric) for run in made.negative] == [("low", "procrustes")]
     assert all(row.slope > 0 for row in made.mean_slopes)
     assert made.notes == (
-        "1 runs of other placements are among the slopes and their signs, and in no other part",
+        "of other placements: 1 run, among the slopes and their signs and in no other part",
     )
 
 
