@@ -1,0 +1,85 @@
+"""The studies that come as examples: what they expand to, and that nothing in them is refused."""
+
+from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from layerwise.study.check import check
+from layerwise.study.expand import study_from
+
+FOLDER = Path(__file__).parents[3] / "examples" / "studies"
+OURS = {"mlm": "masked-lm"}
+
+
+def study(name):
+    return study_from(FOLDER / f"{name}.yaml")
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Model, objective and condition of each run whose profile the paper prints."""
+    table = pd.read_csv(str(files("layerwise.analysis") / "atlas" / "profiles.csv"))
+    objectives = table["objective"].replace(OURS)
+    return set(zip(table["model"], objectives, table["condition"], strict=True))
+
+
+def test_every_example_is_looked_at():
+    assert {path.stem for path in FOLDER.iterdir()} == {"depth-profile", "pocket", "block-type"}
+
+
+def test_the_published_matrix_has_240_runs(published):
+    cells = study("depth-profile").cells
+    assert len(cells) == 240
+    assert {cell.stage for cell in cells} == {"tune"}
+    assert len({cell.id for cell in cells}) == 240
+    assert len({cell.model for cell in cells}) == 15
+    names = {model for model, _, _ in published}
+    mine = {(c.model, c.objective, c.condition) for c in cells if c.model in names}
+    assert mine == published
+    assert len(mine) == 210
+    others = Counter(cell.model for cell in cells if cell.model not in names)
+    assert list(others.values()) == [5] * 6
+
+
+def test_the_published_matrix_is_optimised_as_published():
+    for cell in study("depth-profile").cells:
+        settings = cell.settings
+        assert settings["batch_size"] * settings.get("accumulation", 1) == 32
+        assert settings["max_length"] == 128
+        assert "learning_rate" not in settings  # The paper's are the defaults.
+
+
+def test_block_types_differ_in_one_key_alone():
+    cells = study("block-type").cells
+    made = [cell for cell in cells if cell.stage == "pretrain"]
+    assert [cell.seed for cell in made] == [0, 1, 2] * 2
+    parallel, sequential = (
+        next(c.settings for c in made if c.model == name) for name in ("parallel", "sequential")
+    )
+    changed = {**sequential["config"], "use_parallel_residual": True}
+    assert sequential["config"] != parallel["config"] == changed
+    assert {**sequential, "config": changed} == parallel
+    tuned = [cell for cell in cells if cell.stage == "tune"]
+    seeds = {cell.id: (cell.model, cell.seed) for cell in made}
+    assert all([seeds[a] for a in cell.after] == [(cell.model, cell.seed)] for cell in tuned)
+    each = Counter((cell.objective, cell.condition, cell.model) for cell in tuned)
+    assert set(each.values()) == {3}
+    assert len(each) == 8
+
+
+def test_the_pocket_study_is_of_both_real_models():
+    cells = study("pocket").cells
+    assert {cell.settings["source"] for cell in cells} == {"demo", "demo-encoder"}
+    assert {cell.stage for cell in cells} == {"tune", "distance"}
+    conditions = {cell.condition for cell in cells if cell.stage == "tune"}
+    assert {"standard", "equal-step", "lora"} <= conditions
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("name", ["pocket", "block-type"])
+def test_nothing_in_it_is_refused(name, minilm, smollm2):
+    found = study(name)
+    assert check(found, found.cells) == ()
