@@ -19,7 +19,12 @@ __all__ = ["ENGINES", "study", "study_status", "study_tables"]
 
 study_status = status_of
 
-ENGINES = ("local", "ray", "slurm")
+#: The engines, each with the options that it takes.
+ENGINES: Mapping[str, frozenset[str]] = {
+    "local": frozenset(),
+    "ray": frozenset({"address", "cpus", "gpus"}),
+    "slurm": frozenset({"cpus", "gpus", "partition", "minutes", "memory_gb"}),
+}
 
 
 def _unheard(status: Status) -> None:
@@ -31,10 +36,10 @@ def study(
     *,
     out: Path | str | None = None,
     engine: str = "local",
-    workers: int = 1,
-    address: str | None = None,
+    workers: int | None = None,
     retry_failed: bool = False,
     on_change: Callable[[Status], None] = _unheard,
+    **options: Any,
 ) -> Status:
     """How far a study is once every run of its matrix that can run has run.
 
@@ -45,10 +50,12 @@ def study(
         source: The study: a YAML file, or a mapping with its keys.
         out: The folder of its ledger; ``NAME-study`` where None.
         engine: Where runs happen: ``local``, ``ray`` or ``slurm``.
-        workers: How many runs at once.
-        address: Of the Ray cluster; one of this machine's own where None.
+        workers: How many runs at once. None is one; with ``ray``, as many as the cluster has room
+            for.
         retry_failed: Whether runs that failed before are run again.
         on_change: Hears how far the study is whenever that changes.
+        options: What each run asks of a cluster: ``cpus`` and ``gpus``; with ``slurm`` also
+            ``partition``, ``minutes`` and ``memory_gb``; with ``ray`` the cluster's ``address``.
 
     Raises:
         BadInputError: Something in the study cannot be used, or runs of it cannot work.
@@ -58,9 +65,7 @@ def study(
     from layerwise.study.check import refuse_faults
     from layerwise.study.runner import run
 
-    if engine not in ENGINES:
-        what = "engine"
-        raise UnknownNameError(what, value=engine, known=ENGINES)
+    given = _given(engine, options)
     found = study_from(source)
     folder = root_of(found, out)
     left = _left(found, folder)
@@ -69,13 +74,8 @@ def study(
     ledger = create(folder, found)
     if not left:
         return survey(found, ledger).status()
-    return run(
-        found,
-        ledger,
-        _engine(engine, ledger, workers=workers, address=address),
-        retry_failed=retry_failed,
-        on_change=on_change,
-    )
+    made = _engine(engine, ledger, workers, given)
+    return run(found, ledger, made, retry_failed=retry_failed, on_change=on_change)
 
 
 def study_tables(ledger: Path | str) -> "dict[str, pd.DataFrame]":
@@ -100,25 +100,45 @@ def _left(study: Study, folder: Path) -> list[Cell]:
     return [cell for cell in study.cells if states[cell.id] != "done"]
 
 
-def _engine(name: str, ledger: Ledger, *, workers: int, address: str | None) -> "Engine":
+def _given(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `engine` that have a value.
+
+    Raises:
+        UnknownNameError: There is no such engine or option.
+        BadInputError: An option is another engine's.
+    """
+    if engine not in ENGINES:
+        what = "engine"
+        raise UnknownNameError(what, value=engine, known=ENGINES)
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        takers = [each for each in ENGINES if name in ENGINES[each]]
+        if not takers:
+            what = "option of a study"
+            raise UnknownNameError(what, value=name, known=sorted(set().union(*ENGINES.values())))
+        if engine not in takers:
+            message = f"{name} has no meaning for the engine {engine}"
+            raise BadInputError(message, value=value, hint=f"--engine {takers[0]}")
+    return given
+
+
+def _engine(name: str, ledger: Ledger, workers: int | None, given: Mapping[str, Any]) -> "Engine":
     """The engine called `name`.
 
     Raises:
-        BadInputError: An option is not for it, or what it needs is not there.
+        BadInputError: What it needs is not there.
     """
     from layerwise.study.worker import execute
 
-    if address is not None and name != "ray":
-        message = f"address of a cluster for the engine {name}"
-        raise BadInputError(message, value=address, hint="--engine ray")
     if name == "ray":
         from layerwise.study.engines.ray import RayEngine
 
-        return RayEngine(ledger.root, workers=workers, execute=execute, address=address)
+        return RayEngine(ledger.root, workers=workers, execute=execute, **given)
     if name == "slurm":
-        from layerwise.study.engines.slurm import SlurmEngine
+        from layerwise.study.engines.slurm import SlurmEngine, SlurmJob
 
-        return SlurmEngine(ledger.root, workers=workers, execute=execute)
+        job = SlurmJob(**given)
+        return SlurmEngine(ledger.root, workers=workers or 1, execute=execute, job=job)
     from layerwise.study.engines.local import LocalEngine
 
-    return LocalEngine(ledger.root, workers=workers, execute=execute)
+    return LocalEngine(ledger.root, workers=1 if workers is None else workers, execute=execute)

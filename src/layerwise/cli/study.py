@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from layerwise.cli.interrupt import importing
-from layerwise.cli.options import choice, count, form
+from layerwise.cli.options import choice, form
 from layerwise.cli.output import Format, listed, say, talk
 from layerwise.errors import one_line
 from layerwise.files import canonical_json, prepare_output, write_files
@@ -61,8 +61,18 @@ def study() -> None:
     help="The ledger's folder.  [default: NAME-study]",
 )
 @choice("--engine", of=("local", "ray", "slurm"), default="local", told="Where runs happen.")
-@count("--workers", default=1, told="Runs at once.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Runs at once.  [default: 1; with ray, as many as fit]",
+)
 @click.option("--address", metavar="ADDRESS", help="Of a Ray cluster.  [default: a local one]")
+@click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Cores of a run; ray, slurm.")
+@click.option("--gpus", type=click.IntRange(min=0), metavar="N", help="GPUs of a run; ray, slurm.")
+@click.option("--partition", metavar="NAME", help="Where slurm sends runs.")
+@click.option("--minutes", type=click.IntRange(min=1), metavar="N", help="A run's time; slurm.")
+@click.option("--memory-gb", type=click.IntRange(min=1), metavar="N", help="Its memory; slurm.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
 @form
 def run(source: Path, form: Format, **options: Any) -> None:

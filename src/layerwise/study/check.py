@@ -73,8 +73,14 @@ def refuse_faults(study: Study, cells: Iterable[Cell]) -> None:
     """Every one of `cells`, runs of `study`, can work, as far as that shows without weights.
 
     Raises:
+        UnknownNameError: A setting does not exist.
         BadInputError: Some cannot; every reason is logged before.
     """
+    cells = list(cells)
+    for stage, names in dict.fromkeys((cell.stage, tuple(cell.settings)) for cell in cells):
+        _refuse_unknown(stage, names)
+    for names in dict.fromkeys(tuple(cell.settings.get("profile", ())) for cell in cells):
+        _refuse_unknown("profile", names)
     faults = check(study, cells)
     if not faults:
         return
@@ -190,6 +196,19 @@ def _arguments(function: Callable[..., Any], *, without: Sequence[str] = ()) -> 
     }
 
 
+def _refuse_unknown(stage: str, names: Iterable[str]) -> None:
+    """Settings of these names are known to the stage.
+
+    Raises:
+        UnknownNameError: One is not.
+    """
+    known = settings_of(stage)
+    for name in names:
+        if name not in known:
+            what = f"setting of {stage}"
+            raise UnknownNameError(what, value=name, known=sorted(known))
+
+
 def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
     """Settings are known to the stage, of their type, and in range.
 
@@ -198,10 +217,8 @@ def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
         BadInputError: A value cannot be used.
     """
     known = settings_of(stage)
+    _refuse_unknown(stage, settings)
     for name, value in settings.items():
-        if name not in known:
-            what = f"setting of {stage}"
-            raise UnknownNameError(what, value=name, known=sorted(known))
         if not _is_a(value, known[name]):
             message = f"value of {name}"
             raise BadInputError(message, value=value, expected=_type_name(known[name]))

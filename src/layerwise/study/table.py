@@ -186,12 +186,12 @@ def _distances(found: Sequence[Finished]) -> pd.DataFrame:
             "model": cell.model,
             "seed": cell.seed,
             "reference": result.get("reference"),
-            "objective": name,
-            **numbers,
+            "objective": numbers["name"],
+            **{name: number for name, number in numbers.items() if name != "name"},
         }
         for cell, result in found
         if cell.stage == "distance"
-        for name, numbers in result["distances"].items()
+        for numbers in result["objectives"]
     ]
     return pd.DataFrame(rows, columns=None if rows else [*_COLUMNS])
 

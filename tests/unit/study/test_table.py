@@ -34,9 +34,9 @@ def result(cell):
     made = {"model": {"family": family, "block": block, "layers": layers, "parameters": 9}}
     number = int(cell.id[-4:], 16) / 7
     if cell.stage == "distance":
-        near = {"procrustes": 0.0, "cosine": 0.0}
-        far = {"procrustes": number, "cosine": 0.25 + cell.seed / 2}
-        return made | {"reference": "causal-lm", "distances": {"simcse": far, "causal-lm": near}}
+        near = {"name": "causal-lm", "procrustes": 0.0, "cosine": 0.0}
+        far = {"name": "simcse", "procrustes": number, "cosine": 0.25 + cell.seed / 2}
+        return made | {"reference": "causal-lm", "objectives": [far, near]}
     made |= {"training": {"objective": cell.objective, "loss": number, "halvings": 0}}
     if cell.stage == "pretrain":
         return made
