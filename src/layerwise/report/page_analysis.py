@@ -10,7 +10,6 @@ from layerwise.analysis.record import (
     EqualStep,
     Point,
     Pooled,
-    RunSlope,
     SignCount,
 )
 from layerwise.report.charts_analysis import MOST_ROWS, analysis_charts
@@ -31,6 +30,7 @@ from layerwise.report.story_analysis import (
     metrics_of,
     p_text,
     run_name,
+    seeds_of,
     share_of,
     with_ends,
 )
@@ -75,7 +75,7 @@ def analysis_html(analysis: Analysis) -> bytes:
 
 def _lede(analysis: Analysis) -> str:
     runs = sum(row.runs for row in analysis.models)
-    seeds = len({row.seed for row in analysis.slopes})
+    seeds = len(seeds_of(analysis))
     parts = [counted(runs, "run"), counted(len(analysis.models), "model"), counted(seeds, "seed")]
     return " · ".join(parts)
 
@@ -144,7 +144,7 @@ def _slope_tables(analysis: Analysis) -> dict[str, Any]:
     none = f"Runs have one metric, the {METRIC_NAMES[only]}." if only else "Nowhere."
     return {
         "shares": _shares(analysis),
-        "negative": _negative(analysis.negative),
+        "negative": _negative(analysis),
         "disagreements": _disagreements(analysis),
         "no_disagreement": none,
     }
@@ -166,15 +166,21 @@ def _shares(analysis: Analysis) -> Grid:
     return _grid("shares", titles, rows)
 
 
-def _negative(runs: Iterable[RunSlope]) -> Grid:
-    rows = [(run_name(run), [METRIC_NAMES[run.metric], fixed(run.slope)]) for run in runs]
+def _negative(analysis: Analysis) -> Grid:
+    seeded = len(seeds_of(analysis)) > 1
+    rows = [
+        (run_name(run, seeded=seeded), [METRIC_NAMES[run.metric], fixed(run.slope)])
+        for run in analysis.negative
+    ]
     return _grid("negative", ("Run", "Metric", "Slope"), rows)
 
 
 def _disagreements(analysis: Analysis) -> Grid:
+    seeded = len(seeds_of(analysis)) > 1
     titles = ("Run", *(f"Slope, {METRIC_NAMES[m]}" for m in ("procrustes", "cka")))
     rows = [
-        (run_name(row), [fixed(row.procrustes), fixed(row.cka)]) for row in analysis.disagreements
+        (run_name(row, seeded=seeded), [fixed(row.procrustes), fixed(row.cka)])
+        for row in analysis.disagreements
     ]
     return _grid("disagreements", titles, rows)
 

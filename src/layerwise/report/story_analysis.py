@@ -29,6 +29,7 @@ __all__ = [
     "metrics_of",
     "p_text",
     "run_name",
+    "seeds_of",
     "share_of",
     "sign_count",
     "with_ends",
@@ -72,12 +73,17 @@ def condition_name(conditions: str) -> str:
     return "five standard" if conditions == _FIVE else shown(conditions, limit=40)
 
 
-def run_name(run: RunSlope | Disagreement) -> str:
-    """A run by what tells it apart: ``model, objective, condition``, and more where there is."""
+def run_name(run: RunSlope | Disagreement, *, seeded: bool) -> str:
+    """A run by what tells it apart; its seed where there are several (`seeded`)."""
     parts = [run.model, run.objective, run.condition]
     parts += [run.placement] if run.placement != "all" else []
-    parts += [f"seed {run.seed}"] if run.seed else []
+    parts += [f"seed {run.seed}"] if seeded else []
     return ", ".join(shown(part, limit=60) for part in parts)
+
+
+def seeds_of(analysis: Analysis) -> frozenset[int]:
+    """The seeds that any run has."""
+    return frozenset(row.seed for row in analysis.slopes)
 
 
 def counted(count: int, noun: str) -> str:
@@ -136,12 +142,13 @@ def _exceptions(analysis: Analysis) -> Iterator[str]:
     found = [run for run in analysis.negative if run.metric == metric]
     if found:
         count = "" if len(found) == 1 else f"{len(found):,}: "
-        yield f"It falls in {count}{_some(found)} ({METRIC_NAMES[metric]})."
+        yield f"It falls in {count}{_some(analysis, found)} ({METRIC_NAMES[metric]})."
 
 
-def _some(runs: Sequence[RunSlope] | Sequence[Disagreement]) -> str:
+def _some(analysis: Analysis, runs: Sequence[RunSlope]) -> str:
     """The first few runs by name, and how many more there are."""
-    names = "; ".join(run_name(run) for run in runs[:_NAMED])
+    seeded = len(seeds_of(analysis)) > 1
+    names = "; ".join(run_name(run, seeded=seeded) for run in runs[:_NAMED])
     more = len(runs) - _NAMED
     return f"{names}; and {more:,} more" if more > 0 else names
 

@@ -20,6 +20,7 @@ from layerwise.report.story_analysis import (
     fixed,
     main_metric,
     run_name,
+    seeds_of,
 )
 from layerwise.report.table_profile import warnings
 from layerwise.report.terminal import Room, Sized, sparkline, tabled
@@ -109,9 +110,9 @@ def _mean_slopes(analysis: Analysis, metric: str) -> dict[str, float]:
 
 def _outliers(analysis: Analysis, room: Room) -> Iterator[RenderableType]:
     """The runs whose metrics differ in sign, and the anomalies, by name."""
-    metric = main_metric(analysis)
+    metric, seeded = main_metric(analysis), len(seeds_of(analysis)) > 1
     lines = [
-        f"{run_name(row)}: Procrustes {fixed(row.procrustes)}, CKA {fixed(row.cka)}"
+        f"{run_name(row, seeded=seeded)}: Procrustes {fixed(row.procrustes)}, CKA {fixed(row.cka)}"
         for row in analysis.disagreements
     ]
     yield from _named("The metrics differ in sign in", lines, room)

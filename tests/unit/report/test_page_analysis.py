@@ -118,3 +118,12 @@ def test_unprintable_characters_become_visible(planted_runs):
 
 def test_the_same_analysis_is_the_same_page(atlas_analysis):
     assert analysis_html(atlas_analysis) == analysis_html(atlas_analysis)
+
+
+def test_every_run_of_several_seeds_is_named_with_its_seed(planted_runs, read_page):
+    """Seed 0 too: a name without one would stand for several runs."""
+    made = planted_runs.analysed(planted_runs.study(seeds=(0, 1), noise=0.3))
+    said = read_page(analysis_html(made)).said
+    assert {run.seed for run in made.negative} == {0, 1}
+    for run in made.negative:
+        assert f"{run.model}, {run.objective}, {run.condition}, seed {run.seed} " in said
