@@ -33,8 +33,10 @@ def result(cell):
     block = {"seq": "sequential", "par": "parallel"}[cell.model]
     made = {"model": {"family": "decoder", "block": block, "layers": 4, "parameters": 9}}
     if cell.stage == "distance":
-        far = {name: {"procrustes": s - 0.1, "cosine": 0.5 - s} for name, s in STEEP.items()}
-        return made | {"reference": "causal-lm", "distances": far}
+        far = [
+            {"name": name, "procrustes": s - 0.1, "cosine": 0.5 - s} for name, s in STEEP.items()
+        ]
+        return made | {"reference": "causal-lm", "objectives": far}
     line = [0.7 + slope(cell) * (depth - 0.6) for depth in RELATIVE_DEPTHS]
     profile = {"procrustes": line, "cka": line, "slope": slope(cell), "width": []}
     return made | {"readout": "hf", "profile": {"hf": profile}, "untrained_modules": 0}
