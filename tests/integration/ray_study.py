@@ -58,6 +58,20 @@ def kill(cluster, node, ledger, cells, killed, ended):
             return
 
 
+def interrupted(cluster, folder, study):
+    """The kind of failure of a run whose engine is closed."""
+    waits = runpy.run_path(str(Path(__file__).with_name("slurm_runs.py")))["wait_for_ever"]
+    ledger, cell = create(folder / "interrupted", study), study.cells[0]
+    run_folder = ledger.prepare(cell)
+    engine = RayEngine(ledger.root, execute=waits, address=cluster.address)
+    engine.submit(cell.id)
+    begun = threading.Event()
+    while not (run_folder / "lease.1.json").exists():
+        begun.wait(0.01)
+    engine.close()
+    return ledger.failure(cell.id).kind
+
+
 def main(folder):
     kit = runpy.run_path(str(Path(__file__).parents[1] / "tiny_study.py"))
     kit["files"](folder, "llama")
@@ -66,6 +80,7 @@ def main(folder):
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": WATCHFUL}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     _, second = (cluster.add_node(num_cpus=1) for _ in range(2))
+    kind = interrupted(cluster, folder, study)
     ledger = create(folder / "ledger", study)
     engine = RayEngine(ledger.root, execute=execute, address=cluster.address)
     slots, killed, ended = engine.slots, [], threading.Event()
@@ -84,6 +99,7 @@ def main(folder):
     alone.prepare(cell)
     execute(alone.root, cell.id)
     told = {
+        "interrupted": kind,
         "slots": slots,
         "nodes": nodes,
         "done": status.done,

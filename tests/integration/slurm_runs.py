@@ -61,7 +61,8 @@ def wait_for_ever(ledger, run_id):
     with interruptible():
         lease = book.begin(run_id)
         try:
-            threading.Event().wait(600)
+            while True:  # Not one long wait: Ray's way to interrupt is seen between two lines.
+                threading.Event().wait(0.05)
         except SystemExit:
             book.fail(run_id, Failure("interrupted", "cancelled", "training"), lease=lease)
         finally:

@@ -22,7 +22,10 @@ def unused(_ledger, _run_id):
 
 @pytest.mark.slow  # Ray's processes start one after another, and workers import torch.
 def test_a_study_survives_the_loss_of_a_node(tmp_path):
-    """The run that was on it goes on from its checkpoint elsewhere; each cell has one result."""
+    """The run that was on it goes on from its checkpoint elsewhere; each cell has one result.
+
+    Before that, on the same cluster, an engine that is closed interrupts what runs.
+    """
     said = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path)],
         capture_output=True,
@@ -33,6 +36,7 @@ def test_a_study_survives_the_loss_of_a_node(tmp_path):
     )
     assert said.returncode == 0, said.stderr[-3000:]
     told = json.loads(said.stdout.splitlines()[-1])
+    assert told["interrupted"] == "interrupted"
     assert told["slots"] == 2
     assert told["nodes"] == 1
     assert len(told["killed"]) == 1
