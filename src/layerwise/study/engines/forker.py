@@ -1,11 +1,16 @@
 """The process that `LocalEngine` starts once: it imports what runs need, then forks for each.
 
+A child for the next run is always there, waiting for its id: a fork of a process with so much in
+memory takes a while, in which the run before is still at work.
+
 `multiprocessing`'s own server is not used, as it runs the user's main module again in every
 process, and knows nothing of whose death should end whom: here runs end when the engine's process
 does, however it does.
 
-Standard input takes ids of runs, a line each; its end interrupts every run. Standard output says
-``ready`` once, then the id of each run that ended.
+Standard input takes runs, a line each: a number that no other has, and the id. Its end interrupts
+every run. Standard output says ``ready`` once, then the number of each run that ended. A run that
+is over and holds no GPU says so itself, as taking apart so much memory takes a while too; it is
+said again when its process is gone.
 """
 
 import ctypes
@@ -48,6 +53,15 @@ def main(arguments: Sequence[str]) -> None:
     _Forker(execute, Path(arguments[1]), report, _devices()).serve()
 
 
+@dataclass(frozen=True)
+class _Child:
+    """A process at work: its run, under the number that the engine gave it, and its place."""
+
+    number: str
+    run_id: str
+    place: int
+
+
 @dataclass
 class _Forker:
     """The server.
@@ -57,15 +71,18 @@ class _Forker:
         ledger: Where the runs are.
         report: Where ends are told.
         devices: The CUDA devices to spread runs over; none where there is one or none.
-        children: The run and the place among them of each child, by process id.
+        children: Those at work, by process id.
+        rest: The begin of a line that has not come in full.
+        spare: The child for the next run, and the pipe that it waits at.
     """
 
     execute: Execute
     ledger: Path
     report: IO[str]
     devices: Sequence[str]
-    children: dict[int, tuple[str, int]] = field(default_factory=dict)
+    children: dict[int, _Child] = field(default_factory=dict)
     rest: bytes = b""
+    spare: tuple[int, int] | None = None
 
     def serve(self) -> None:
         """Fork for every line that comes, tell of every child that ends; interrupt all at last."""
@@ -76,6 +93,7 @@ class _Forker:
         stopped: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.spare = self._spare()
         while not stopped:
             readable, _, _ = select.select([0, woken], [], [])
             if woken in readable:
@@ -90,30 +108,60 @@ class _Forker:
         found = os.read(0, 65536)
         *lines, self.rest = (self.rest + found).split(b"\n")
         for line in lines:
-            self._fork(line.decode())
+            number, _, run_id = line.decode().partition(" ")
+            self._fork(number, run_id)
         return bool(found)
 
-    def _fork(self, run_id: str) -> None:
-        taken = {place for _, place in self.children.values()}
+    def _fork(self, number: str, run_id: str) -> None:
+        """Give the child that waits its run, and fork the one for the next."""
+        taken = {child.place for child in self.children.values()}
         place = next(i for i in range(len(taken) + 1) if i not in taken)
-        parent, pid = os.getpid(), os.fork()
-        if not pid:
-            self._child(run_id, place, parent)
-        self.children[pid] = (run_id, place)
+        order = f"{place} {number} {run_id}"
+        pid = self._order(order)
+        while pid is None:  # The one that waited was killed.
+            self.spare = self._spare()
+            pid = self._order(order)
+        self.children[pid] = _Child(number, run_id, place)
+        self.spare = self._spare()
 
-    def _child(self, run_id: str, place: int, parent: int) -> Never:
-        """Do the run in this process, which ends with it."""
+    def _order(self, order: str) -> int | None:
+        """The process id of the child that took `order`; None where there is none."""
+        if self.spare is None:
+            return None
+        (pid, pipe), self.spare = self.spare, None
+        try:
+            os.write(pipe, order.encode())
+        except BrokenPipeError:
+            return None
+        finally:
+            os.close(pipe)
+        return pid
+
+    def _spare(self) -> tuple[int, int]:
+        """A child that waits for an order, and the end of the pipe that takes it."""
+        parent, (order, pipe) = os.getpid(), os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(pipe)
+            self._child(order, parent)
+        os.close(order)
+        return pid, pipe
+
+    def _child(self, order: int, parent: int) -> Never:
+        """Wait for a run and do it in this process, which ends with it."""
         status = 1
         try:
             _die_with(parent)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
+            for usual in (signal.SIGCHLD, signal.SIGTERM):
+                signal.signal(usual, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.set_wakeup_fd(-1)
-            if self.devices:
-                os.environ["CUDA_VISIBLE_DEVICES"] = self.devices[place % len(self.devices)]
-            _speak_into(self.ledger / RUNS / run_id / OUTPUT)
-            self.execute(self.ledger, run_id)
+            found = os.read(order, 4096).decode().split(" ")
+            if len(found) == 3:  # Nothing comes where no run is left.
+                place, number, run_id = found
+                self._run(run_id, int(place))
+                if not _holds_gpu():
+                    self.report.write(number + "\n")
             status = 0
         except BaseException:  # noqa: BLE001  # whatever it is, this process ends here
             traceback.print_exc()
@@ -122,18 +170,30 @@ class _Forker:
             sys.stderr.flush()
             os._exit(status)
 
+    def _run(self, run_id: str, place: int) -> None:
+        if self.devices:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.devices[place % len(self.devices)]
+        _speak_into(self.ledger / RUNS / run_id / OUTPUT)
+        self.execute(self.ledger, run_id)
+
     def _reap(self) -> None:
         """Tell of each child that has ended."""
-        while self.children:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
             if not pid:
                 return
-            run_id, _ = self.children.pop(pid)
-            _drop_empty(self.ledger / RUNS / run_id / OUTPUT)
-            self.report.write(run_id + "\n")
+            child = self.children.pop(pid, None)
+            if child is not None:
+                _drop_empty(self.ledger / RUNS / child.run_id / OUTPUT)
+                self.report.write(child.number + "\n")
 
     def _end(self) -> None:
         """Interrupt every child, and kill those that do not end in time."""
+        if self.spare is not None:
+            os.close(self.spare[1])
         for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, GRACE)):
             for pid in self.children:
                 os.kill(pid, number)
@@ -156,6 +216,12 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # It was gone before.
             os._exit(1)
+
+
+def _holds_gpu() -> bool:
+    """Whether this process has memory on a GPU, which the next run may need."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _speak_into(file: Path) -> None:

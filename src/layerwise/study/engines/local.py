@@ -1,5 +1,6 @@
 """Runs as processes of this machine, each forked from one that has imported all it needs."""
 
+import itertools
 import os
 import select
 import subprocess
@@ -45,7 +46,8 @@ class LocalEngine:
         self.slots = workers
         self._ledger = ledger
         self._target = f"{execute.__module__}:{execute.__name__}"
-        self._running: set[str] = set()
+        self._running: dict[str, str] = {}
+        self._numbers = itertools.count()
         self._ready = False
         self._rest = b""
         self._process = self._start()
@@ -70,15 +72,11 @@ class LocalEngine:
 
     def submit(self, run_id: str) -> None:
         """Start the run `run_id`."""
-        self._running.add(run_id)
-        try:
-            self._write(run_id)
-        except BrokenPipeError:
-            return  # It is gone, which `ended` will find.
-
-    def _write(self, run_id: str) -> None:
+        number = str(next(self._numbers))
+        self._running[number] = run_id
         if self._process.stdin is not None:
-            self._process.stdin.write(f"{run_id}\n".encode())
+            with suppress(BrokenPipeError):  # The process is gone, which `ended` will find.
+                self._process.stdin.write(f"{number} {run_id}\n".encode())
 
     def ended(self, timeout: float) -> Sequence[str]:
         """The ids of the runs whose process ended, after at most `timeout` seconds.
@@ -97,9 +95,7 @@ class LocalEngine:
         *lines, self._rest = (self._rest + found).split(b"\n")
         told = [line.decode() for line in lines]
         self._ready = self._ready or READY in told
-        gone = [run_id for run_id in told if run_id in self._running]
-        self._running.difference_update(gone)
-        return gone
+        return [self._running.pop(number) for number in told if number in self._running]
 
     def _all_lost(self) -> Sequence[str]:
         """Every run, as the process that they were forked from is gone; another takes its place."""
@@ -112,7 +108,7 @@ class LocalEngine:
                 value=one_line(log[-1] if log else "", limit=200),
                 hint=str(self._ledger / LOG),
             )
-        gone, self._running = sorted(self._running), set()
+        gone, self._running = list(self._running.values()), {}
         self._ready, self._rest = False, b""
         self._process = self._start()
         return gone
