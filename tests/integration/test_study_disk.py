@@ -28,7 +28,8 @@ def disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.parametrize("kib", [4, 12, 24, 40])
+@pytest.mark.slow  # Three studies, each with a process that imports all that runs need.
+@pytest.mark.parametrize("kib", [4, 24])
 def test_a_full_disk_stops_the_study_and_nothing_is_lost(run, study_kit, disk, tmp_path, kib):
     folder, leave = disk
     files = study_kit.files(tmp_path, "llama")

@@ -159,6 +159,7 @@ def until_killed(pid, draw):
     kill_tree(pid)
 
 
+@pytest.mark.slow  # Two studies of 24 trainings.
 def test_two_runners_do_each_run_once(runners, undisturbed, tmp_path):
     root = tmp_path / "ledger"
     pids = [runners.start(root) for _ in range(2)]

@@ -183,7 +183,7 @@ def survey(study: Study, ledger: Ledger) -> Tally:
 
 
 def status_of(source: Path | str | Mapping[str, Any], *, out: Path | str | None = None) -> Status:
-    """How far a study is; nothing is run or written.
+    """How far a study is; nothing is run.
 
     Args:
         source: The folder of its ledger, or the study itself: a YAML file or a mapping.
