@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from layerwise.errors import BadInputError, NonFiniteError
 from layerwise.depths import RELATIVE_DEPTHS, block_at, slope
+from layerwise.errors import BadInputError, NonFiniteError
 from layerwise.profile.record import DepthChange, Readout, ReadoutProfile
 from layerwise.profile.states import States
 from layerwise.seeds import numpy_generator

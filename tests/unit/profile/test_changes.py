@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from layerwise.card.record import ModelInfo, StackInfo
+from layerwise.depths import slope
 from layerwise.errors import BadInputError, NonFiniteError
 from layerwise.profile.changes import Resampling, change_at
-from layerwise.depths import slope
 from layerwise.profile.make import make_profile
 from layerwise.profile.record import Profile
 from layerwise.profile.states import States, probes_of
