@@ -184,7 +184,7 @@ def _value_axis(data: ChartData, key: str) -> Spec:
     if log:
         domain, ticks = log
         scale = alt.Scale(type="log", domain=domain, nice=False)
-        return {"scale": scale, "axis": plain_axis(values=ticks), "title": None}
+        return {"scale": scale, "axis": plain_axis(values=ticks, format=",~r"), "title": None}
     whole = {"domain": [0, 1]} if key == "coherence" else {"zero": False, "nice": True}
     return {"scale": alt.Scale(**whole), "axis": plain_axis(), "title": None}
 

@@ -192,8 +192,9 @@ def _index_expression(places: Places) -> str:
 
 
 def plain_axis(**more: Any) -> alt.Axis:
-    """An axis of numbers without a line of its own."""
-    return alt.Axis(**({"tickCount": 5, "format": ",~r", "domain": False, "ticks": False} | more))
+    """An axis of numbers without a line of its own; one in decades wants the format ``,~r``."""
+    # Vega's ~r counts a digit too few where steps are uneven in binary: 0.001, 0.001 for 0.0012.
+    return alt.Axis(**({"tickCount": 5, "format": ",~f", "domain": False, "ticks": False} | more))
 
 
 def short(value: float) -> float:

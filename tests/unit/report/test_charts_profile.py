@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -120,3 +121,15 @@ def test_exports_are_pictures(planted_profile):
         content.startswith(b"\x89PNG" if name.endswith(".png") else b"<svg")
         for name, content in files.items()
     )
+
+
+@pytest.mark.parametrize("top", [1.13e-3, 2.7e-6, 0.038, 0.7])
+def test_ticks_of_small_changes_are_told_apart(planted_profile, top):
+    profile = planted_profile(blocks=12)
+    largest = max(block.cka for block in profile.blocks)
+    blocks = tuple(replace(b, cka=b.cka * top / largest) for b in profile.blocks)
+    drawn = export_profile_charts(replace(profile, blocks=blocks))["chart-cka.svg"].decode()
+    ticks = [float(found) for found in re.findall(r">(\d*\.?\d+)</text>", drawn)]
+    below = sorted(tick for tick in ticks if tick <= 1.3 * top)
+    assert len(below) > 3
+    assert sorted({*below}) == below[below.count(0.0) - 1 :]  # 0 stands on both axes.
