@@ -4,6 +4,7 @@ from layerwise import errors
 from layerwise.errors import (
     BadInputError,
     LayerwiseError,
+    LeaseError,
     NonFiniteError,
     UnknownNameError,
     VerificationError,
@@ -30,7 +31,7 @@ def test_a_value_that_is_false_is_still_shown():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_exit_codes(cls):
-    failed = cls in {LayerwiseError, VerificationError, NonFiniteError}
+    failed = cls in {LayerwiseError, LeaseError, VerificationError, NonFiniteError}
     assert cls.exit_code == (1 if failed else 2)
 
 
