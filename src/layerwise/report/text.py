@@ -79,10 +79,15 @@ def block_text(card: LayerCard, rows: Sequence[int]) -> str:
 
 
 def model_name(model: ModelInfo) -> str:
-    """What a model is called: a hub id whole, the last part of a path."""
+    """What a model is called: a hub id whole, the last part of a path.
+
+    With the part before it where the last says only that it is a model.
+    """
     source = model.source
     path = PurePath(source)
-    return (path.name or source) if path.is_absolute() else source
+    if not path.is_absolute():
+        return source
+    return "/".join(path.parts[-2:]) if path.name == "model" else (path.name or source)
 
 
 def headline(card: LayerCard) -> str:

@@ -23,7 +23,7 @@ def page(profile, read_page):
 
 def test_the_page_says_what_a_reader_needs(page):
     for words in (
-        "SmolLM2-135M-Instruct.Q4_K_M.gguf → model",
+        "SmolLM2-135M-Instruct.Q4_K_M.gguf → standard/model",
         "Change rises over depth: block 29 moved most.",
         "0.389 (0.359 to 0.419)",
         "100 times the noise floor of 0.00400",

@@ -27,7 +27,7 @@ def test_every_block_is_in_one_line(planted_profile, printed):
 def test_slopes_of_each_readout_and_the_words(planted_profile, printed):
     text = " ".join(printed(profile_table(planted_profile(notes=("a fallback",)))).split())
     for words in (
-        "Depth profile of SmolLM2-135M-Instruct.Q4_K_M.gguf → model",
+        "Depth profile of SmolLM2-135M-Instruct.Q4_K_M.gguf → standard/model",
         "290 probes, 3,412 tokens, readout hf",
         "hf 0.389 (0.359 to 0.419)",
         "residual 0.350 (0.320 to 0.380)",

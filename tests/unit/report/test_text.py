@@ -84,6 +84,7 @@ def test_a_placement_of_another_model_is_refused(planted_card, planted_placement
         ("org/model", "org/model"),
         ("/home/me/models/small.gguf", "small.gguf"),
         ("/home/me/models/folder/", "folder"),
+        ("/home/me/small-bert/model", "small-bert/model"),
         ("/", "/"),
         ("<b>hub</b>", "<b>hub</b>"),
     ],
