@@ -1,7 +1,9 @@
 """A small model and text on disk, the command line run in this process, and a real browser."""
 
 import json
+import os
 import shutil
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -168,3 +170,22 @@ def marks():
       Array.from(place.querySelectorAll('svg .role-mark path, svg .role-mark line'))
         .filter(mark => mark.getBoundingClientRect().height > 0).length]))"""
     return lambda page: page.eval_on_selector_all("[data-chart]", script)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, and a function that leaves it only so many KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("only root can mount a small file system")
+
+    def leave(kib):
+        room = os.statvfs(folder)
+        (folder / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - kib * 1024))
+
+    yield folder, leave
+    subprocess.run(["umount", "--lazy", folder], check=True)

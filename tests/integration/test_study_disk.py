@@ -1,31 +1,9 @@
 """A disk that fills up stops a study in one line; with room again it goes on where it was."""
 
-import os
-import subprocess
-
 import pytest
 import yaml
 
 from layerwise.study.ledger import open_ledger
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of its own, and a function that leaves it only so many KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root can mount a small file system")
-
-    def leave(kib):
-        room = os.statvfs(folder)
-        (folder / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - kib * 1024))
-
-    yield folder, leave
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.slow  # Three studies, each with a process that imports all that runs need.

@@ -1,8 +1,6 @@
 """A disk that fills up keeps what was there, and nothing is left half written."""
 
 import json
-import os
-import subprocess
 from contextlib import suppress
 
 import pytest
@@ -11,25 +9,6 @@ from layerwise.errors import OutputError
 from layerwise.tuning import results
 from layerwise.tuning.checkpoints import MANIFEST, hashes
 from layerwise.tuning.record import TuneRecord
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of its own, and a function that leaves it only so many KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root can mount a small file system")
-
-    def leave(kib):
-        room = os.statvfs(folder)
-        (folder / "filler").write_bytes(bytes(room.f_bavail * room.f_frsize - kib * 1024))
-
-    yield folder, leave
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def tree(folder):

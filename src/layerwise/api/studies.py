@@ -8,7 +8,7 @@ from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.study.expand import study_from
 from layerwise.study.ledger import Ledger, create, is_ledger, open_ledger, root_of
 from layerwise.study.record import Cell, Study
-from layerwise.study.status import Status, status_of, survey
+from layerwise.study.status import Status, status_of, survey, unheard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +27,6 @@ ENGINES: Mapping[str, frozenset[str]] = {
 }
 
 
-def _unheard(status: Status) -> None:
-    del status
-
-
 def study(
     source: Path | str | Mapping[str, Any],
     *,
@@ -38,7 +34,7 @@ def study(
     engine: str = "local",
     workers: int | None = None,
     retry_failed: bool = False,
-    on_change: Callable[[Status], None] = _unheard,
+    on_change: Callable[[Status], None] = unheard,
     **options: Any,
 ) -> Status:
     """How far a study is once every run of its matrix that can run has run.

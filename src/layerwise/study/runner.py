@@ -14,7 +14,7 @@ from layerwise.errors import OutputError
 from layerwise.study.engines import Engine
 from layerwise.study.ledger import Ledger
 from layerwise.study.record import Cell, Failure, Study
-from layerwise.study.status import Status, Tally, survey
+from layerwise.study.status import Status, Tally, survey, unheard
 
 __all__ = ["RESUBMITTED", "run"]
 
@@ -32,17 +32,13 @@ _PATIENCE = 60.0
 _NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
-def _unheard(status: Status) -> None:
-    del status
-
-
 def run(
     study: Study,
     ledger: Ledger,
     engine: Engine,
     *,
     retry_failed: bool = False,
-    on_change: Callable[[Status], None] = _unheard,
+    on_change: Callable[[Status], None] = unheard,
 ) -> Status:
     """How far `study` is once everything that can run has run.
 

@@ -11,7 +11,7 @@ from layerwise.study.expand import expand, study_from
 from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
 
-__all__ = ["FailedRun", "Status", "Tally", "status_of", "survey"]
+__all__ = ["FailedRun", "Status", "Tally", "status_of", "survey", "unheard"]
 
 SCHEMA = "layerwise/status/1"
 
@@ -198,3 +198,8 @@ def status_of(source: Path | str | Mapping[str, Any], *, out: Path | str | None 
         return survey(expand(ledger.study_plain()), ledger).status()
     found = study_from(source)
     return survey(found, open_ledger(root_of(found, out))).status()
+
+
+def unheard(status: Status) -> None:
+    """Nothing: what a study tells when nobody listens."""
+    del status
