@@ -35,6 +35,8 @@ STAGES = (
     "placement",
     "tuning",
     "profile",
+    "evidence",
+    "probing",
     "analysis",
     "report",
     "study",
@@ -46,7 +48,7 @@ STAGES = (
 NARROW = {
     "signals": {"capture.stats"},
     "analysis": set(),
-    "report": {"distance", "card", "placement", "profile", "analysis"},
+    "report": {"distance", "card", "placement", "profile", "evidence", "probing", "analysis"},
 }
 
 #: Stages that see all before them but these.
@@ -61,6 +63,10 @@ EDGES = {
     "vl_convert": {"report"},
     "scipy": {"analysis", "signals"},
     "click": {"cli"},
+    "concept_erasure": {"probing"},
+    "lm_eval": {"evidence.harness"},
+    "rouge_score": {"evidence.text_quality"},
+    "sacrebleu": {"evidence.text_quality"},
     "ray": {"study.engines"},
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},
