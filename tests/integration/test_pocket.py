@@ -67,7 +67,7 @@ def test_a_card(loaded, passages, name):
 
 
 @pytest.mark.parametrize("name", ["masked-lm", "span-denoise", "nsp"])
-def test_a_few_steps_lower_the_loss(pocket, passages, name):
+def test_it_learns_a_batch_by_heart(pocket, passages, name):
     loaded = load(str(pocket.folder), device="cpu")
     objective = OBJECTIVES[name]
     (batch, *_) = objective.batches_for(
@@ -75,10 +75,10 @@ def test_a_few_steps_lower_the_loss(pocket, passages, name):
     ).batches
     optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=1e-3)
     losses = []
-    for _ in range(8):
+    for _ in range(24):
         loss = objective.losses(loaded.model, batch).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    assert losses[-1] < 0.95 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
