@@ -2,6 +2,7 @@
 
 import gc
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ def data(examples=24):
         for i in range(examples)
     )
     return TextData("made", f"{examples:064d}", made, {"text": "text"}, examples)
+
+
+def labelled(texts, names=("neg", "pos", "odd")):
+    """The same texts with the classes `names` in turn."""
+    made = [replace(e, label=names[i % len(names)]) for i, e in enumerate(texts.examples)]
+    return replace(texts, examples=tuple(made), columns={"text": "text", "label": "label"})
 
 
 def loaded(name="llama", **config):

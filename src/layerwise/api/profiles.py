@@ -76,8 +76,10 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         seed=seed,
     )
 
-    def loaded(source: str) -> LoadedModel:
-        return load(source, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    how: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
+
+    def loaded(source: str, *, labels: Sequence[str] | None = None) -> LoadedModel:
+        return load(source, labels=labels, **how)
 
     pair = read_pair(before, after, reading=reading, load=loaded, progress=progress)
     return reading.profile(

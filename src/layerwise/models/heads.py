@@ -28,10 +28,18 @@ from layerwise.models.kind import (
     model_kind,
 )
 from layerwise.models.reading import Reading
-from layerwise.models.sources import Source
+from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = ["class_ids", "pad_with", "read_config", "read_model", "without_weights"]
+__all__ = [
+    "adapter_classes",
+    "class_ids",
+    "head_modules",
+    "pad_with",
+    "read_config",
+    "read_model",
+    "without_weights",
+]
 
 _NO_SDPA = "scaled_dot_product_attention"
 _UNNAMED = "LABEL_"
@@ -43,6 +51,49 @@ def class_ids(model: Any) -> dict[str, int]:
     if model_kind(model) != "classifier":
         return {}
     return {str(name): int(i) for i, name in model.config.id2label.items()}
+
+
+def head_modules(model: Any) -> tuple[str, ...]:
+    """The modules that make classes of the states of the last block; empty without classes.
+
+    A pooler is one of them, the final norm is not.
+    """
+    if model_kind(model) != "classifier":
+        return ()
+    body = model.base_model_prefix
+    beside = [name for name, module in model.named_children() if _has_weights(module)]
+    pooler = getattr(getattr(model, body, None), "pooler", None)
+    return (
+        *([f"{body}.pooler"] if _has_weights(pooler) else ()),
+        *(n for n in beside if n != body),
+    )
+
+
+def _has_weights(module: Any) -> bool:
+    return isinstance(module, nn.Module) and any(True for _ in module.parameters())
+
+
+def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The classes that the base of the adapter in `source` needs a head for; None for its own head.
+
+    An adapter that was trained together with a head names them in a ``config.json`` beside it.
+
+    Raises:
+        BadInputError: Others are `asked` for: the head that it brings is not for them.
+    """
+    classes = None if asked is None else tuple(asked)
+    if not (brings_modules(source) and (source.folder / "config.json").is_file()):
+        return classes
+    config = read_config(source, remote=False)
+    if kind_of(_architecture(config)) != "classifier":
+        return classes
+    own = _class_names(config)
+    if classes is not None and set(classes) != set(own):
+        message = "adapter with a head for other classes"
+        expected = ", ".join(own)
+        hint = "its base model, or data with those labels"
+        raise BadInputError(message, value=", ".join(classes), expected=expected, hint=hint)
+    return own
 
 
 def pad_with(model: Any, token: int | None) -> None:

@@ -12,7 +12,13 @@ from layerwise.errors import ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
 from layerwise.models.gguf import read_once
-from layerwise.models.heads import pad_with, read_config, read_model, without_weights
+from layerwise.models.heads import (
+    adapter_classes,
+    pad_with,
+    read_config,
+    read_model,
+    without_weights,
+)
 from layerwise.models.kind import ModelKind, model_kind
 from layerwise.models.quiet import quiet
 from layerwise.models.reading import (
@@ -202,6 +208,7 @@ def _skeleton(source: str, how: Reading) -> LoadedModel:
     else:
         found = resolve(source, weights=False)
         if found.form == "adapter":
+            how = replace(how, labels=_classes(found, how))
             base = _skeleton(adapter_base(found), how)
             return replace(base, source=found.name, base=base.source, revision=found.revision)
         described, revision = found.name, found.revision
@@ -244,7 +251,7 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
     Raises:
         ModelError: The base cannot be loaded, or the adapter is of a kind that cannot be merged.
     """
-    name = adapter_base(source)
+    name, how = adapter_base(source), replace(how, labels=_classes(source, how))
     try:
         base = _load(resolve(name), how)
     except ModelError as error:
@@ -275,6 +282,12 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
         files={**base.files, **hashes(source)},
         notes=tuple(notes),
     )
+
+
+def _classes(source: Source, how: Reading) -> tuple[str, ...] | None:
+    """The classes that the base of an adapter gets a head for."""
+    with readable(source):
+        return adapter_classes(source, how.labels)
 
 
 def _check_adapter(source: Source, report: Any, merged: int) -> None:

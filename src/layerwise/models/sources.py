@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
@@ -19,6 +19,7 @@ __all__ = [
     "DEMO_ENCODER",
     "Source",
     "adapter_base",
+    "brings_modules",
     "has_tokenizer",
     "hashes",
     "resolve",
@@ -164,19 +165,33 @@ def adapter_base(source: Source) -> str:
     Raises:
         ModelError: The adapter's configuration cannot be read or names no base.
     """
-    path = source.folder / "adapter_config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"unreadable adapter_config.json ({type(error).__name__})"
-        raise ModelError(message, value=source.name, expected="a PEFT adapter") from error
-    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    config = _adapter_config(source)
+    base = config.get("base_model_name_or_path")
     if not base:
         message = "adapter that names no base model"
         hint = "base_model_name_or_path in adapter_config.json"
         raise ModelError(message, value=source.name, expected="a base model", hint=hint)
     beside = source.folder / str(base)
     return str(beside) if not Path(base).is_absolute() and beside.exists() else str(base)
+
+
+def brings_modules(source: Source) -> bool:
+    """Whether the adapter in `source` was trained together with whole modules, such as a head.
+
+    Raises:
+        ModelError: The adapter's configuration cannot be read.
+    """
+    return bool(_adapter_config(source).get("modules_to_save"))
+
+
+def _adapter_config(source: Source) -> dict[str, Any]:
+    path = source.folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"unreadable adapter_config.json ({type(error).__name__})"
+        raise ModelError(message, value=source.name, expected="a PEFT adapter") from error
+    return config if isinstance(config, dict) else {}
 
 
 def has_tokenizer(source: Source) -> bool:
@@ -205,9 +220,9 @@ def tokenizer_hashes(source: Source) -> dict[str, str]:
 def _is_read(source: Source, name: str) -> bool:
     """Whether loading reads the file; pickled weights only count where there are no others."""
     stem = "adapter_model" if source.form == "adapter" else "model"
-    config = "adapter_config.json" if source.form == "adapter" else "config.json"
+    configs = {"config.json", *(["adapter_config.json"] if source.form == "adapter" else ())}
     safe = re.compile(rf"{stem}(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
     pickled = re.compile(r"(pytorch|adapter)_model(-\d+-of-\d+)?\.bin(\.index\.json)?")
     has_safe = any(safe.fullmatch(path.name) for path in _files(source))
     weights = safe if has_safe else pickled
-    return bool(name == config or weights.fullmatch(name) or _TOKENIZER.fullmatch(name))
+    return bool(name in configs or weights.fullmatch(name) or _TOKENIZER.fullmatch(name))

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from layerwise.errors import VerificationError
+from layerwise.models.heads import head_modules
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.placement.exports import peft_config
 from layerwise.placement.record import Coverage, PlacedBlock, Placement, Verified
@@ -39,23 +40,32 @@ def meta_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def verify(placement: Placement, model: nn.Module) -> Coverage:
+def verify(
+    placement: Placement, model: nn.Module, *, lora: Mapping[str, Any] | None = None
+) -> Coverage:
     """Which modules get an adapter when PEFT injects `placement` into `model`.
 
     The adapters stay in `model`: give a copy, such as one from `meta_copy` or a model that was
     never given weights.
 
+    Args:
+        placement: What is meant.
+        model: What it is injected into.
+        lora: The arguments of `LoraConfig` that a trainer makes of its export; those of
+            `lora_config` where None.
+
     Raises:
         VerificationError: A module is not there or cannot be adapted, another one was adapted
             too, a module lies outside the placement's blocks, a block got none, or the adapters
-            have another number of parameters than the placement says.
+            have other ranks or another number of parameters than the placement says.
         StackError: The model's blocks cannot be found.
     """
     refs = all_refs(find_stacks(model))
     _refuse_misplaced(placement, refs)
     _refuse_unknown(placement, model)
+    config = lora_config(placement) if lora is None else LoraConfig(**lora)
     with _peft_faults(placement):
-        inject_adapter_in_model(lora_config(placement), model)
+        inject_adapter_in_model(config, model)
     return _covered(placement, model, refs)
 
 
@@ -63,14 +73,18 @@ def apply(placement: Placement, model: nn.Module) -> PeftModel:
     """`model` as a PEFT model with adapters on the placement's modules, checked on a copy first.
 
     As `peft.get_peft_model` does, this changes `model` itself; a placement that fails the check
-    leaves it as it was.
+    leaves it as it was. A head for classes trains beside the adapters and is saved with them:
+    it may be new, and an adapter without it would be of no use.
 
     Raises:
-        VerificationError: As for `verify`.
+        VerificationError: As for `verify`; or PEFT would take other modules for the head.
         StackError: The model's blocks cannot be found.
     """
     verify(placement, meta_copy(model))
+    heads = head_modules(model)
+    _refuse_other_heads(heads, model)
     config = lora_config(placement)
+    config.modules_to_save = list(heads) or None
     config.base_model_name_or_path = None  # PEFT warns where it differs from the model's own name.
     with _peft_faults(placement):
         adapted = get_peft_model(model, config)
@@ -156,9 +170,27 @@ def _refuse_difference(placement: Placement, model: nn.Module) -> None:
         )
 
 
+def _refuse_other_heads(heads: Sequence[str], model: nn.Module) -> None:
+    """No other modules have names that end as the heads' do: PEFT would train them whole too."""
+    found = [name for name, _ in model.named_modules() if name.endswith(tuple(heads))]
+    if set(found) != set(heads):
+        msg = "modules that PEFT would take for the head"
+        raise VerificationError(msg, value=_shown(found), expected=_shown(heads))
+
+
+def _refuse_other_ranks(placement: Placement, model: nn.Module) -> None:
+    for name, layer in _adapted(model).items():
+        (rank,), (scale,) = layer.r.values(), layer.scaling.values()
+        expected = (placement.rank_of(name), placement.alpha / placement.rank)
+        if (rank, scale) != expected:
+            msg = f"rank and scale of the adapter on {name}"
+            raise VerificationError(msg, value=(rank, scale), expected=f"{expected}")
+
+
 def _covered(placement: Placement, model: nn.Module, refs: Sequence[BlockRef]) -> Coverage:
     """What an injected `model` says, after it is held against `placement`."""
     _refuse_difference(placement, model)
+    _refuse_other_ranks(placement, model)
     added = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if added != placement.adapter_parameters:
         msg = "parameters of the adapters"

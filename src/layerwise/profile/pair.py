@@ -9,6 +9,7 @@ from typing import Any
 from layerwise.card.record import ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.given import given
+from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import Source, adapter_base, resolve
 from layerwise.profile.reading import Reading
@@ -29,7 +30,7 @@ __all__ = ["Pair", "read_pair"]
 
 _LOG = logging.getLogger(__name__)
 
-Load = Callable[[str], LoadedModel]
+Load = Callable[..., LoadedModel]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_pair(
             an adapter.
         after: The same, never None. What `tune` returns counts as a model in hand.
         reading: How the states are read.
-        load: Loads what is named.
+        load: Loads what is named, with a head for the classes ``labels`` where they are not None.
         progress: Hears how far each reading is.
 
     Raises:
@@ -147,7 +148,7 @@ def _adapter_file(
     if why:
         found = _two(base, source.name, reading=reading, load=load, progress=progress)
         return replace(found, notes=(f"two copies of the weights were read, since {why}",))
-    loaded = load(base)
+    loaded = load(base, labels=adapter_classes(source, None))
     first = _states(loaded, "before", reading, load, progress)
     adapted = attach(loaded, source.folder)
     second = _states(replace(adapted, notes=()), "after", reading, load, progress)

@@ -326,10 +326,7 @@ class _Checker:
         settings = _refuse_unread(condition, cell.settings)
         labels = labels_for(str(cell.objective), text)
         loaded = self._skeleton(cell, labels)
-        objective = resolve(str(cell.objective), loaded=loaded, data=text)
-        if condition.adapters and objective.needs_label:
-            message = f"{objective.name} under {condition.name}: an adapter does not hold its head"
-            raise BadInputError(message, hint="a condition that trains the weights")
+        resolve(str(cell.objective), loaded=loaded, data=text)
         if condition.adapters:
             named_placement(cell.settings.get("placement"), loaded)
         else:

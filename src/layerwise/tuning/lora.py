@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from layerwise.errors import ModelError, PlacementError, SchemaError
+from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.models.targets import Target, resolve_targets
@@ -15,8 +16,17 @@ from layerwise.placement.rows import parse_rows
 from layerwise.placement.verify import apply
 from layerwise.tuning.adapters import base_of, has_adapters
 
-__all__ = ["adapted", "adapter_parameters", "named_placement", "placed_on", "prepared"]
+__all__ = [
+    "adapted",
+    "adapter_parameters",
+    "head_notes",
+    "named_placement",
+    "placed_on",
+    "prepared",
+]
 
+#: In the name of a parameter of a module that trains whole beside the adapters.
+_WHOLE = ".modules_to_save.default."
 #: The `lora` condition of arXiv 2604.17177; it names no alpha (ours).
 RANK, ALPHA, DROPOUT = 8, 16, 0.1
 
@@ -185,5 +195,17 @@ def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
 
 
 def adapter_parameters(model: nn.Module) -> tuple[str, ...]:
-    """The names of what trains in a PEFT `model`: A and B of each adapter."""
-    return tuple(name for name, _ in model.named_parameters() if ".lora_" in name)
+    """The names of what trains in a PEFT `model`: each adapter's A and B, a head beside them."""
+    kinds = (".lora_", _WHOLE)
+    return tuple(n for n, _ in model.named_parameters() if any(kind in n for kind in kinds))
+
+
+def head_notes(model: nn.Module) -> tuple[str, ...]:
+    """Whether the head of a PEFT `model` for classes trains beside its adapters; empty without."""
+    base = base_of(model)
+    heads = head_modules(base)
+    if not heads:
+        return ()
+    held = any(_WHOLE in name for name, _ in model.named_parameters())
+    told = "trains whole, beside the adapters" if held else "stays: the adapters do not hold it"
+    return (f"the head ({', '.join(heads)}) {told}",)

@@ -25,7 +25,7 @@ from layerwise.tuning.adapters import base_of, has_adapters
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.groups import layer_groups
-from layerwise.tuning.lora import adapter_parameters, prepared
+from layerwise.tuning.lora import adapter_parameters, head_notes, prepared
 from layerwise.tuning.material import gather
 from layerwise.tuning.outcome import group_records, matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
@@ -106,7 +106,7 @@ def fine_tune(
     """
     chosen, keep = CONDITIONS[condition], keep or Keep()
     settings = _completed(settings or TuneSettings(), chosen, placement)
-    _refuse_unfit(loaded, objective, chosen, settings)
+    _refuse_unfit(loaded, chosen, settings)
     material = gather(loaded, data, objective, settings)
     described = model_info(loaded)
     run: Mapping[str, Any] = {}
@@ -134,7 +134,13 @@ def fine_tune(
         provenance=collect(device=str(next(subject.model.parameters()).device)),
         tau=job.tau,
         placement=placed,
-        notes=(*loaded.notes, *data.notes, *material.batches.notes, *ended.notes),
+        notes=(
+            *loaded.notes,
+            *data.notes,
+            *material.batches.notes,
+            *(head_notes(subject.model) if chosen.adapters else ()),
+            *ended.notes,
+        ),
     )
     return Tuned(subject, record, tuple(ended.entries))
 
@@ -161,17 +167,11 @@ def _completed(
     return replace(settings, learning_rate=settings.learning_rate or condition.rate)
 
 
-def _refuse_unfit(
-    loaded: LoadedModel, objective: Objective, condition: Condition, settings: TuneSettings
-) -> None:
+def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
     """The model can be trained so, and the tracker is there."""
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
-    if condition.adapters and objective.needs_label:
-        message = f"{objective.name} under {condition.name}: an adapter does not hold its head"
-        hint = "--condition frozen-lower, or another that trains the weights"
-        raise BadInputError(message, value=loaded.source, hint=hint)
     if settings.gradient_checkpointing and not _can_checkpoint(loaded.model):
         message = "gradient checkpointing is not for this architecture"
         architecture = type(base_of(loaded.model)).__name__

@@ -1,11 +1,13 @@
 """A model or adapter, with its tokenizer, as a folder that can be loaded again."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
+from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
 from layerwise.models.quiet import quiet
-from layerwise.tuning.adapters import has_adapters
+from layerwise.tuning.adapters import base_of, has_adapters
 
 __all__ = ["write_model"]
 
@@ -23,8 +25,18 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
         loaded.model.save_pretrained(folder, **options)
         if loaded.tokenizer is not None:
             _write_tokenizer(loaded.tokenizer, folder)
+        if has_adapters(loaded.model):
+            _write_classes(base_of(loaded.model), folder)
     for card in folder.glob("README.md"):  # PEFT's template of a model card, all of it to fill in.
         card.unlink()
+
+
+def _write_classes(base: Any, folder: Path) -> None:
+    """Write what the head is for that an adapter brings: its base need not have one."""
+    if head_modules(base):
+        config = copy.deepcopy(base.config)
+        config.architectures = [type(base).__name__]
+        config.save_pretrained(folder)
 
 
 def _write_tokenizer(tokenizer: Any, folder: Path) -> None:

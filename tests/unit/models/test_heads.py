@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.heads import class_ids
+from layerwise.models.heads import class_ids, head_modules
 from layerwise.models.kind import has_next_sentence_head
 from layerwise.models.load import load, load_skeleton
 
@@ -202,6 +202,22 @@ def test_a_classifier_that_was_saved_is_the_same(saved, tmp_path):
 
 def test_the_classes_of_other_models_are_none(saved):
     assert class_ids(load(str(saved("bert")), device="cpu").model) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "heads"),
+    [
+        ("bert", ("bert.pooler", "classifier")),
+        ("roberta", ("classifier",)),
+        ("distilbert", ("pre_classifier", "classifier")),
+        ("gpt2", ("score",)),
+        ("llama", ("score",)),
+    ],
+)
+def test_the_modules_of_a_head(saved, name, heads):
+    folder = str(saved(name))
+    assert head_modules(load_skeleton(folder, labels=LABELS).model) == heads
+    assert head_modules(load_skeleton(folder).model) == ()
 
 
 @pytest.mark.filterwarnings(DEPRECATED)

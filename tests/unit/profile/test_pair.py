@@ -68,9 +68,9 @@ class Loads:
     def __init__(self):
         self.sources, self.most, self.alive = [], 0, weakref.WeakSet()
 
-    def __call__(self, source):
+    def __call__(self, source, *, labels=None):
         gc.collect()
-        loaded = load(source)
+        loaded = load(source, labels=labels)
         self.sources.append(source)
         self.alive.add(loaded.model)
         self.most = max(self.most, len(self.alive))

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 
-from layerwise.errors import PlacementError, SchemaError, UnknownNameError
+from layerwise.errors import PlacementError, SchemaError, UnknownNameError, VerificationError
 from layerwise.placement.record import PlacedBlock
-from layerwise.tuning.lora import adapted, adapter_parameters, placed_on, prepared
+from layerwise.tuning.lora import adapted, adapter_parameters, head_notes, placed_on, prepared
 
 
 def with_adapters(model):
@@ -112,3 +114,27 @@ def test_an_adapter_finds_its_base_by_its_whole_path(tuning, tmp_path, monkeypat
     assert (
         adapted(hub, placed_on(hub)).model.active_peft_config.base_model_name_or_path == "org/model"
     )
+
+
+# It reads an attribute that transformers is renaming.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_adapters_of_others_that_leave_the_head_alone_are_told(tuning):
+    loaded = tuning.loaded("bert_classifier")
+    config = LoraConfig(target_modules=["query"], r=2)
+    subject = replace(loaded, model=get_peft_model(loaded.model, config))
+    told = "the head (bert.pooler, classifier) stays: the adapters do not hold it"
+    assert head_notes(subject.model) == (told,)
+    assert all(".lora_" in name for name in adapter_parameters(subject.model))
+    assert (
+        head_notes(adapted(tuning.loaded("llama"), placed_on(tuning.loaded("llama"))).model) == ()
+    )
+
+
+def test_a_module_with_a_name_that_ends_as_the_head_s_is_no_head(tuning):
+    """PEFT looks at the ends of names, and would train the other one too."""
+    loaded = tuning.loaded("llama_classifier")
+    placed = placed_on(loaded)
+    loaded.model.model.layers[0].z_score = torch.nn.Linear(2, 2)
+    with pytest.raises(VerificationError, match=r"take for the head: .*z_score.*; expected score$"):
+        adapted(loaded, placed)
+    assert not with_adapters(loaded.model)

@@ -1,13 +1,20 @@
 """A finished run on disk can be loaded, and says what lies there."""
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
-from layerwise.errors import OutputError
+from layerwise.errors import BadInputError, OutputError
 from layerwise.models import load
+from layerwise.models.heads import class_ids
+from layerwise.models.load import load_skeleton
+from layerwise.profile.pair import read_pair
+from layerwise.profile.reading import Reading, as_probes
 from layerwise.tuning.checkpoints import hashes
 from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.results import keep_initial, save
+
+TEXTS = as_probes([f"w{i} w{(3 * i) % 50} w{(i * i) % 50}" for i in range(12)])
 
 
 def names(folder):
@@ -65,3 +72,32 @@ def test_a_file_in_the_folder_s_place_is_an_error(tuning, tmp_path):
     with pytest.raises(OutputError, match=r"cannot write the result .*File exists"):
         save(tuning.tune("llama", steps=1), tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_an_adapter_with_a_head_says_for_which_classes(tuning, tmp_path, name):
+    """Its base has no such head: whoever loads the adapter need not know the classes."""
+    base = tmp_path / "base"
+    plain = tuning.loaded(name)
+    plain.model.save_pretrained(base)
+    plain.tokenizer.save_pretrained(base)
+    data = tuning.labelled(tuning.data())
+    loaded = load(str(base), labels=("neg", "pos", "odd"), seed=3)
+    tuned = tuning.tune(loaded, data=data, condition="lora", steps=2, learning_rate=1e-2)
+    saved = save(tuned, tmp_path / "out")
+    assert {"config.json", "adapter_config.json"} <= set(saved.record.files)
+    again = load(str(tmp_path / "out"), seed=8)
+    assert class_ids(again.model) == {"neg": 0, "pos": 1, "odd": 2}
+    assert set(again.files) >= {"config.json", "adapter_model.safetensors"}
+    words = torch.arange(20, 30).reshape(2, 5)
+    with torch.no_grad():
+        merged, own = again.model(words).logits, tuned.loaded.model(words).logits
+    torch.testing.assert_close(merged, own)
+    asked = load(str(tmp_path / "out"), labels=("odd", "pos", "neg"))
+    assert class_ids(asked.model) == class_ids(again.model)
+    assert load_skeleton(str(tmp_path / "out")).kind == "classifier"
+    with pytest.raises(BadInputError, match="adapter with a head for other classes: 'a, b'; exp"):
+        load(str(tmp_path / "out"), labels=("a", "b"))
+    moved = read_pair(None, str(tmp_path / "out"), reading=Reading(TEXTS, bootstrap=20), load=load)
+    assert moved.after.model.base == str(base)
+    assert not moved.untrained_modules

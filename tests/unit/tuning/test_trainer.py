@@ -221,18 +221,14 @@ def test_an_unknown_condition_is_refused(tuning):
 # --- Objectives -------------------------------------------------------------------------------
 
 
-def labelled(data):
-    names = ("neg", "pos", "odd")
-    made = [replace(e, label=names[i % 3]) for i, e in enumerate(data.examples)]
-    return replace(data, examples=tuple(made), columns={"text": "text", "label": "label"})
-
-
-def prompted(data):
+def prompted(tuning):
+    data = tuning.data()
     made = [replace(e, prompt="w1 w2 w3") for e in data.examples]
     return replace(data, examples=tuple(made), columns={"text": "text", "prompt": "prompt"})
 
 
-def sentences(data):
+def sentences(tuning):
+    data = tuning.data()
     made = [replace(e, text=f"{e.text}. {e.text} w1. w2 {e.text}.") for e in data.examples]
     return replace(data, examples=tuple(made))
 
@@ -246,7 +242,7 @@ TRAINED = {
     "nsp": ("pretraining", sentences),
     "simcse": ("llama", None),
     "barlow-twins": ("encoder", None),
-    "classification": ("bert_classifier", labelled),
+    "classification": ("bert_classifier", lambda tuning: tuning.labelled(tuning.data())),
 }
 
 
@@ -257,7 +253,7 @@ def test_every_objective_is_trained_below():
 @pytest.mark.parametrize("name", TRAINED)
 def test_an_objective_trains_and_learns(tuning, name):
     model, change = TRAINED[name]
-    data = change(tuning.data()) if change else tuning.data()
+    data = change(tuning) if change else tuning.data()
     options = {"objective": name, "data": data, "steps": 12, "batch_size": 12, "eval_examples": 9}
     tuned = tuning.tune(model, learning_rate=1e-2, max_length=40, **options)
     outcome = tuned.record.outcome
@@ -267,7 +263,7 @@ def test_an_objective_trains_and_learns(tuning, name):
 
 
 def test_a_trained_classifier_tells_the_same_classes_after_it_was_loaded(tuning, tmp_path):
-    data = labelled(tuning.data())
+    data = tuning.labelled(tuning.data())
     tuned = tuning.tune("bert_classifier", data=data, steps=2)
     save(tuned, tmp_path)
     found = load(str(tmp_path), labels=("neg", "pos", "odd"))
@@ -275,7 +271,47 @@ def test_a_trained_classifier_tells_the_same_classes_after_it_was_loaded(tuning,
     assert not any("head" in note for note in found.notes)
 
 
-def test_a_head_does_not_fit_into_an_adapter(tuning):
-    data = labelled(tuning.data())
-    with pytest.raises(BadInputError, match=r"classification under lora: an adapter does not hold"):
-        tuning.tune("bert_classifier", data=data, condition="lora")
+HEADS = {"bert_classifier": ("bert.pooler", "classifier"), "llama_classifier": ("score",)}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_trains_beside_the_adapters(tuning, name):
+    data, before = tuning.labelled(tuning.data()), tuning.loaded(name).model.state_dict()
+    options = {"steps": 12, "batch_size": 12, "learning_rate": 1e-2, "eval_examples": 9}
+    tuned = tuning.tune(name, data=data, condition="lora", **options)
+    after = tuning.weights(tuned)
+    for part in HEADS[name]:
+        for own, module in tuned.loaded.model.get_base_model().get_submodule(part).named_children():
+            assert own in {"original_module", "modules_to_save"}, module
+    for key, value in before.items():
+        head = next((part for part in HEADS[name] if key.startswith(f"{part}.")), None)
+        if head is None:
+            kept = {k for k in after if k.replace(".base_layer", "").endswith(f".model.{key}")}
+            assert any(tuning.torch.equal(after[k], value) for k in kept), key
+        else:
+            inner = key.removeprefix(head)
+            at = f"base_model.model.{head}"
+            assert tuning.torch.equal(after[f"{at}.original_module{inner}"], value)
+            assert not tuning.torch.equal(after[f"{at}.modules_to_save.default{inner}"], value)
+    outcome, rest = tuned.record.outcome, tuned.record.groups[-1]
+    assert outcome.loss < outcome.first_loss
+    assert rest.trained == sum(
+        v.numel() for k, v in before.items() if k.startswith(tuple(f"{p}." for p in HEADS[name]))
+    )
+    assert f"the head ({', '.join(HEADS[name])}) trains whole" in " ".join(tuned.record.notes)
+
+
+def test_a_head_beside_adapters_is_taken_up_again(tuning, tmp_path):
+    data = tuning.labelled(tuning.data())
+    options = {"data": data, "condition": "lora", "steps": 4, "save_every": 2}
+    whole = tuning.tune("bert_classifier", **options)
+
+    def stop(entry):
+        if entry["step"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuning.tune("bert_classifier", folder=tmp_path, on_step=stop, **options)
+    again = tuning.tune("bert_classifier", folder=tmp_path, resume=True, **options)
+    assert again.record.outcome.resumed_from == 2
+    assert tuning.same(tuning.weights(whole), tuning.weights(again))
