@@ -10,7 +10,7 @@ from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, SchemaError
 from layerwise.signals.ranks import spearman
 
-__all__ = ["USABLE", "Comparison", "PairAgreement", "compare"]
+__all__ = ["USABLE", "Comparison", "PairAgreement", "compare", "refuse_another_model"]
 
 #: The agreement at which one card may stand for another.
 USABLE = 0.9
@@ -63,7 +63,7 @@ def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Compari
         msg = "cards to compare"
         raise BadInputError(msg, value=len(cards), expected="at least 2", hint="compare CARD CARD")
     for card in cards[1:]:
-        _refuse_another_model(cards[0].model, card.model)
+        refuse_another_model(cards[0].model, card.model)
     norms = [_residual_norms(card) for card in cards]
     pairs = []
     for i, j in combinations(range(len(cards)), 2):
@@ -81,8 +81,12 @@ def _residual_norms(card: LayerCard) -> np.ndarray:
     return norms
 
 
-def _refuse_another_model(expected: ModelInfo, found: ModelInfo) -> None:
-    """Two cards are of one model where its shape and its weights (else its source) are the same."""
+def refuse_another_model(expected: ModelInfo, found: ModelInfo) -> None:
+    """Raise unless both are one model: of one shape and the same weights (else the same source).
+
+    Raises:
+        SchemaError: They are not.
+    """
     if expected.files and found.files:
         same = sorted(expected.files.values()) == sorted(found.files.values())
     else:
