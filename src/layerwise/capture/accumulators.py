@@ -206,11 +206,24 @@ class GramRows:
 
     def result(self) -> Float64[Array, "g g"]:
         """Inner products of all rows, float64, ordered by key."""
-        if not self._parts:
-            return np.zeros((0, 0))
-        order = np.argsort(np.concatenate([key for key, _ in self._parts]), kind="stable")
-        rows = torch.cat([rows for _, rows in self._parts])[torch.from_numpy(order)].double()
+        rows = self._ordered()
         return (rows @ rows.T).numpy()
+
+    def scaled(self) -> Float64[Array, "g g"]:
+        """The same, each coordinate's products divided by its root mean square over the rows.
+
+        A coordinate that is zero in every row adds nothing.
+        """
+        rows = self._ordered()
+        size = rows.square().mean(0).sqrt()
+        halves = rows / torch.where(size > 0.0, size, 1.0).sqrt()
+        return (halves @ halves.T).numpy()
+
+    def _ordered(self) -> Float[Tensor, "g d"]:
+        if not self._parts:
+            return torch.zeros((0, 0), dtype=torch.float64)
+        order = np.argsort(np.concatenate([key for key, _ in self._parts]), kind="stable")
+        return torch.cat([rows for _, rows in self._parts])[torch.from_numpy(order)].double()
 
 
 A = TypeVar("A", bound="Accumulator[object]")

@@ -107,7 +107,10 @@ def _measured(
     if "covariance" in needs:
         found["spectra"] = tuple(sums.inputs[targets[m].name].result() for m in leaders)
     if "gram" in needs:
-        found["gram"] = _gram(sums, targets, ran, rows)
+        plain = {m: sums.kept[targets[m].name].result() for m in ran}
+        scaled = {m: sums.kept[targets[m].name].scaled() for m in ran}
+        found["gram"] = _by_block(plain, targets, rows)
+        found["adam_gram"] = _by_block(scaled, targets, rows)
     if "entropy" in needs and not np.isnan(examples["entropy"][:, rows]).all():
         found["entropy"] = examples["entropy"][:, rows]
         found["entropy_variance"] = examples["entropy_variance"][:, rows]
@@ -123,11 +126,10 @@ def _mean_energy(
     return np.stack([np.square(mean).sum(0) for mean in means])
 
 
-def _gram(
-    sums: PassSums, targets: Sequence[Target], ran: Sequence[int], rows: np.ndarray
+def _by_block(
+    parts: Mapping[int, np.ndarray], targets: Sequence[Target], rows: np.ndarray
 ) -> np.ndarray:
     """Each block's Gram matrix: its adapter gradients are its modules' side by side."""
-    parts = {m: sums.kept[targets[m].name].result() for m in ran}
     size = next(iter(parts.values())).shape[0]
     total = np.zeros((len(rows), size, size))
     for m, part in parts.items():

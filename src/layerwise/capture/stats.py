@@ -58,6 +58,8 @@ class LayerStats:
         input_tokens: Counted tokens of each input (a cross-attention's are the encoder's).
         spectra: Eigenvalues of each input's token covariance, ascending, (d,) or (tokens,).
         gram: Inner products of the examples' adapter gradients, per block.
+        adam_gram: The same, each coordinate's product divided by its root mean square over
+            examples: what an optimizer sees that scales each coordinate so.
         entropy: Sum over counted query tokens of attention entropy in nats, mean over heads.
         entropy_variance: Sampling variance of that sum; zero where every row was used.
         gradient_energy: Squared norm of the loss gradient at each block's output, per example.
@@ -91,6 +93,7 @@ class LayerStats:
     input_tokens: Float64[Array, "n s"] | None = None
     spectra: tuple[np.ndarray, ...] | None = None
     gram: Float64[Array, "l g g"] | None = None
+    adam_gram: Float64[Array, "l g g"] | None = None
     entropy: Float64[Array, "n l"] | None = None
     entropy_variance: Float64[Array, "n l"] | None = None
     gradient_energy: Float64[Array, "n l"] | None = None

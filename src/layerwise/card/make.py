@@ -171,6 +171,8 @@ def _arrays(stats: LayerStats) -> Mapping[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {"index": stats.index, "losses": stats.losses}
     if stats.gram is not None:
         arrays["gram"] = stats.gram
+    if stats.adam_gram is not None:
+        arrays["adam_gram"] = stats.adam_gram
     if stats.column_energy is not None:
         arrays["gradient_norms"] = np.sqrt(stats.column_energy.sum(-1))
     if stats.spectra is not None:

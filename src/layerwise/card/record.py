@@ -193,8 +193,9 @@ class LayerCard:
         layers: One row a block, in the order in which the blocks run (an encoder before its
             decoder); "row" elsewhere means a position in this list.
         absent: Why each signal that is missing is missing.
-        arrays: What is too large for JSON, by name: ``gram`` (l, n, n), ``residual_norms``
-            (n, l), ``spectrum_<row>`` (d,). Saved beside the card, empty where that file is gone.
+        arrays: What is too large for JSON, by name: ``gram`` and ``adam_gram`` (l, n, n),
+            ``gradient_norms`` (n, modules), ``spectrum/<module>`` (d,). Saved beside the card,
+            empty where that file is gone.
     """
 
     model: ModelInfo

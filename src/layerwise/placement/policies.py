@@ -8,10 +8,10 @@ import numpy as np
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import step_cost
+from layerwise.placement.predictors import DAMPING, PREDICTORS, PREFERRED
 from layerwise.placement.ski import around, inflection, inflection_order, suppressed
 from layerwise.registry import Registry
 from layerwise.seeds import numpy_generator
-from layerwise.signals.gain import gains_with
 
 __all__ = ["POLICIES", "Policy", "default_size"]
 
@@ -193,45 +193,28 @@ def _ski_greedy(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Ite
 
 @_policy("gain")
 def _gain(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """Greedy maximisation of the coupled gain Delta(S). Source: docs/methods.md."""
-    return _greedy(card, k, rows, "gain", price=lambda _rows: 1.0)
+    """Greedy maximisation of the preferred predictor. Source: docs/methods.md."""
+    return _greedy(card, k, rows, price=lambda _rows: 1.0)
 
 
 @_policy("gain-per-cost")
 def _gain_per_cost(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """Greedy maximisation of Delta(S) for each second that a step with S takes."""
-    return _greedy(card, k, rows, "gain-per-cost", price=step_cost(card).seconds)
+    """Greedy maximisation of what is predicted for each second that a step takes."""
+    return _greedy(card, k, rows, price=step_cost(card).seconds)
 
 
 def _greedy(
-    card: LayerCard,
-    k: int,
-    rows: Sequence[int],
-    policy: str,
-    *,
-    price: Callable[[Sequence[int]], float],
+    card: LayerCard, k: int, rows: Sequence[int], *, price: Callable[[Sequence[int]], float]
 ) -> list[int]:
-    """One row after the other, each the one that makes gain over price of the set largest."""
-    gram, chosen = _gram(card, policy), list[int]()
+    """One row after the other, each the one that makes prediction over price the largest."""
+    predict, chosen = PREDICTORS[PREFERRED], list[int]()
+    damping = card.capture.damping if DAMPING is None else DAMPING
     for _ in range(k):
-        gains = gains_with(gram, chosen, damping=card.capture.damping)
         left = [row for row in rows if row not in chosen]
-        scores = [gains[row] / price([*chosen, row]) for row in left]
+        sets = [[*chosen, row] for row in left]
+        scores = [predict(card, some, damping=damping) / price(some) for some in sets]
         chosen.append(left[int(np.argmax(scores))])
     return chosen
-
-
-def _gram(card: LayerCard, policy: str) -> np.ndarray:
-    """The card's Gram matrices (l, n, n), float64."""
-    gram = card.arrays.get("gram")
-    if gram is None:
-        msg = f"policy {policy!r} needs the Gram matrices of the card's arrays"
-        expected = card.absent.get("gain", "arrays.safetensors beside card.json, with 'gram'")
-        raise PlacementError(msg, expected=expected, hint="--policy uniform, which needs none")
-    if gram.ndim != 3 or gram.shape[0] != len(card.layers):
-        msg = "Gram matrices that are not this card's"
-        raise PlacementError(msg, value=gram.shape, expected=f"one for each of {len(card.layers)}")
-    return np.asarray(gram, dtype=np.float64)
 
 
 @_policy("all", size=lambda _card, rows: len(rows))

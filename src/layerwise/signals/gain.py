@@ -24,7 +24,6 @@ __all__ = [
     "coupled_gain",
     "coupling",
     "damping_scale",
-    "gains_with",
     "single_gains",
 ]
 
@@ -49,20 +48,6 @@ def coupled_gain(
     """
     chosen = gram[list(rows)].sum(axis=0, keepdims=True)
     return float(_gains(chosen, _lambda(gram, damping))[0])
-
-
-def gains_with(
-    gram: Float64[Array, "l n n"], rows: Sequence[int], *, damping: float = DAMPING
-) -> Float64[Array, "l"]:
-    """Delta(S with l) for every block l, S being `rows`: one step of a greedy search.
-
-    Raises:
-        BadInputError: `damping` is not positive.
-    """
-    chosen = gram[list(rows)].sum(axis=0)
-    sums = gram + chosen
-    sums[list(rows)] = chosen
-    return _gains(sums, _lambda(gram, damping))
 
 
 def single_gains(gram: Float64[Array, "l n n"], *, damping: float = DAMPING) -> Float64[Array, "l"]:

@@ -13,7 +13,6 @@ from layerwise.signals.gain import (
     coupled_gain,
     coupling,
     damping_scale,
-    gains_with,
     single_gains,
 )
 
@@ -89,12 +88,6 @@ def test_blocks_that_need_each_other_have_negative_coupling():
     hidden = np.array([[1.0 + 9.0], [1.0 - 9.0]])
     helper = np.array([[9.0], [-9.0]])
     assert coupling(gram_of(hidden, helper), (0, 1), damping=0.001) < -1.0
-
-
-def test_one_step_of_the_greedy_search_equals_the_sets_one_by_one():
-    gram = random_gram(4)
-    expected = [coupled_gain(gram, sorted({1, row})) for row in range(4)]
-    np.testing.assert_allclose(gains_with(gram, (1,)), expected, rtol=1e-12)
 
 
 def test_the_additive_gain_is_the_sum_of_single_ones():
