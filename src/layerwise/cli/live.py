@@ -88,6 +88,7 @@ def _numbers(entry: Mapping[str, Any]) -> list[str]:
     titles = {
         "loss": "loss {:.4g}",
         "eval_loss": "eval loss {:.4g}",
+        "eval_accuracy": "accuracy {:.3f}",
         "learning_rate": "learning rate {:.3g}",
         "grad_norm": "gradient norm {:.3g}",
     }

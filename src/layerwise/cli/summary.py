@@ -92,8 +92,20 @@ def _outcome(outcome: "TuneOutcome") -> list[str]:
     memory = quantity(outcome.peak_memory_bytes, "B")
     return [
         f"{loss}.",
+        *_quality(outcome),
         (
             f"{outcome.steps:,} steps{went} in {quantity(outcome.seconds, 's')}{processes}, "
             f"peak memory {memory}."
         ),
     ]
+
+
+def _quality(outcome: "TuneOutcome") -> list[str]:
+    """How well classes are told, in a line where there are any."""
+    parts = []
+    for name, value in outcome.quality.items():
+        start = outcome.first_quality.get(name)
+        told = name.replace("_", "-").replace("f1", "F1")
+        parts.append(f"{told} {'' if start is None else f'{start:.3f} → '}{value:.3f}")
+    line = ", ".join(parts)
+    return [f"{line[0].upper()}{line[1:]}, held out."] if line else []

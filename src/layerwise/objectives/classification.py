@@ -73,10 +73,15 @@ def _numbers(names: Iterable[str | None], classes: Mapping[str, int]) -> list[in
     return [classes[name] for name in found]
 
 
+def _logits(model: Any, batch: Batch) -> Tensor:
+    """The logits of each row's classes, shape (n, c)."""
+    logits: Tensor = model(**batch.inputs, **accepted(model, use_cache=False)).logits
+    return logits
+
+
 def _losses(model: Any, batch: Batch) -> Tensor:
     """Each row's cross-entropy, shape (n,)."""
-    output = model(**batch.inputs, **accepted(model, use_cache=False))
-    return class_losses(output.logits, batch)
+    return class_losses(_logits(model, batch), batch)
 
 
 CLASSIFICATION = Objective(
@@ -84,5 +89,6 @@ CLASSIFICATION = Objective(
     kinds=frozenset({"classifier"}),
     batches=_batches,
     losses=_losses,
+    class_logits=_logits,
     needs_label=True,
 )

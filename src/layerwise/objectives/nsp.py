@@ -142,11 +142,17 @@ def _row(
     )
 
 
-def _losses(model: Any, batch: Batch) -> Tensor:
-    """Each row's cross-entropy, shape (n,)."""
+def _logits(model: Any, batch: Batch) -> Tensor:
+    """The logits of both classes, shape (n, 2)."""
     output = model(**batch.inputs)
     both = "seq_relationship_logits" in output
-    return class_losses(output["seq_relationship_logits" if both else "logits"], batch)
+    logits: Tensor = output["seq_relationship_logits" if both else "logits"]
+    return logits
+
+
+def _losses(model: Any, batch: Batch) -> Tensor:
+    """Each row's cross-entropy, shape (n,)."""
+    return class_losses(_logits(model, batch), batch)
 
 
 NSP = Objective(
@@ -154,5 +160,6 @@ NSP = Objective(
     kinds=frozenset({"masked", "encoder"}),
     batches=_batches,
     losses=_losses,
+    class_logits=_logits,
     needs_next_sentence=True,
 )

@@ -60,6 +60,8 @@ class Objective:
             mean is the training loss. Each is the mean over that row's own loss tokens, so that how
             rows are batched changes nothing (except where `coupled`). Differentiable; nothing but
             the model's forward is run, once.
+        class_logits: ``class_logits(model, batch)``, shape (n, c): the logits of the classes of
+            each row, whose cross-entropy its loss is; None where rows have no classes.
         stochastic: Whether the loss needs dropout, hence differs from run to run unless seeded.
         coupled: Whether a row's loss depends on the other rows of its batch.
         needs_prompt: Whether examples must have a prompt or be chats.
@@ -73,6 +75,7 @@ class Objective:
     kinds: frozenset[ModelKind]
     batches: Callable[[BatchRequest], BatchSet]
     losses: Callable[[Any, Batch], Tensor]
+    class_logits: Callable[[Any, Batch], Tensor] | None = None
     stochastic: bool = False
     coupled: bool = False
     needs_prompt: bool = False

@@ -280,6 +280,8 @@ def _row(
         "first_loss": went.first_loss,
         "eval_loss": went.eval_loss,
         "first_eval_loss": went.first_eval_loss,
+        **went.quality,
+        **{f"first_{name}": value for name, value in went.first_quality.items()},
         "steps": settings.steps,
         "learning_rate": settings.learning_rate,
         "batch_size": settings.batch_size,

@@ -10,7 +10,7 @@ from torch import nn
 from layerwise.tuning.equal_step import StepRatio, match_tau
 from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneSettings
-from layerwise.tuning.steplog import Entry
+from layerwise.tuning.steplog import EVALUATED, Entry
 
 __all__ = ["group_records", "matched_tau", "outcome"]
 
@@ -29,7 +29,8 @@ def outcome(
 ) -> TuneOutcome:
     """The outcome of a run over `examples` training examples whose log is `entries`."""
     losses = [e["loss"] for e in entries if "loss" in e]
-    evaluated = [e["eval_loss"] for e in entries if "eval_loss" in e]
+    evaluated = [_evaluated(e) for e in entries if "eval_loss" in e] or [(None, {})]
+    (first_loss, first_quality), (last_loss, last_quality) = evaluated[0], evaluated[-1]
     seen = settings.steps * settings.batch_size * settings.accumulation * processes
     return TuneOutcome(
         steps=settings.steps,
@@ -40,10 +41,18 @@ def outcome(
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes,
         processes=processes,
-        eval_loss=evaluated[-1] if evaluated else None,
-        first_eval_loss=evaluated[0] if evaluated else None,
+        eval_loss=last_loss,
+        first_eval_loss=first_loss,
+        quality=last_quality,
+        first_quality=first_quality,
         resumed_from=resumed_from,
     )
+
+
+def _evaluated(entry: Entry) -> tuple[float | None, dict[str, float]]:
+    """The loss of an evaluation, and its other figures by name."""
+    found = {k.removeprefix(EVALUATED): v for k, v in entry.items() if k.startswith(EVALUATED)}
+    return found.pop("loss"), found
 
 
 def group_records(

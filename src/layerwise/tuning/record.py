@@ -117,6 +117,9 @@ class TuneOutcome:
         first_loss: The first step's training loss.
         eval_loss: Mean loss of the held-out examples at the end; None without any.
         first_eval_loss: The same before the first step.
+        quality: How well the classes of the held-out examples are told at the end, by name:
+            ``accuracy`` and ``macro_f1``; empty where there are no classes or examples.
+        first_quality: The same before the first step.
         seconds: Wall time of the training loop.
         peak_memory_bytes: The largest resident (CUDA: allocated) size.
         processes: How many processes trained together.
@@ -133,6 +136,8 @@ class TuneOutcome:
     processes: int = 1
     eval_loss: float | None = None
     first_eval_loss: float | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    first_quality: Mapping[str, float] = field(default_factory=dict)
     resumed_from: int | None = None
 
 

@@ -14,7 +14,10 @@ from layerwise.files import write_atomic
 from layerwise.tuning.equal_step import EqualStep, StepRatio
 from layerwise.tuning.meter import Meter
 
-__all__ = ["Entry", "StepLog", "read_log"]
+__all__ = ["EVALUATED", "Entry", "StepLog", "read_log"]
+
+EVALUATED = "eval_"
+"""What the names of figures of held-out examples start with."""
 
 Entry = dict[str, Any]
 
@@ -92,7 +95,8 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
         if "loss" in logs:
             self._write(self._of_step(state.global_step, logs))
         elif "eval_loss" in logs:
-            self._write({"step": state.global_step, "eval_loss": logs["eval_loss"]})
+            found = {name: value for name, value in logs.items() if name.startswith(EVALUATED)}
+            self._write({"step": state.global_step, **found})
 
     def _of_step(self, step: int, logs: Mapping[str, float]) -> Entry:
         entry = {

@@ -16,6 +16,8 @@ from transformers import Trainer
 
 from layerwise import distributed
 from layerwise.models.load import LoadedModel
+from layerwise.objectives.forward import class_losses
+from layerwise.objectives.quality import class_quality
 from layerwise.objectives.record import Objective
 from layerwise.seeds import derive
 from layerwise.shapes import Tensor
@@ -23,11 +25,14 @@ from layerwise.tuning.checkpoints import Checkpoints
 from layerwise.tuning.finite import first_bad, gradient_fault, group_norms, refuse
 from layerwise.tuning.groups import REST, LayerGroup
 from layerwise.tuning.order import Forward, Forwards
+from layerwise.tuning.steplog import EVALUATED
 from layerwise.tuning.writing import write_model
 
 __all__ = ["ForwardTrainer", "collate"]
 
 Inputs = dict[str, Any]
+_Row = tuple[Any, ...]
+"""Of a held-out example: its loss, and where there are classes the predicted and its own."""
 
 _GRADIENT = "gradient"
 
@@ -142,32 +147,47 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             refuse(what, group, step=step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The mean loss of the held-out examples, as ``eval_loss``.
+        """The mean loss of the held-out examples, as ``eval_loss``, and how well classes are told.
+
+        The latter where the objective has classes: ``eval_accuracy`` and ``eval_macro_f1``.
 
         Raises:
-            NonFiniteError: It is NaN or infinite.
+            NonFiniteError: The loss is NaN or infinite.
         """
         forwards: Forwards = self.eval_dataset
         mine = range(distributed.rank(), len(forwards), distributed.world_size())
         was = self.model.training
         self.model.train(self._objective.stochastic)
         with torch.no_grad():
-            losses = [self._eval_losses(forwards[i].to(self.args.device)) for i in mine]
+            judged = [self._judged(forwards[i].to(self.args.device)) for i in mine]
         self.model.train(was)
         self._stop_at_fault(self.state.global_step)
-        every = distributed.all_gather([x for part in losses for x in part.tolist()])
-        flat = [x for part in every for x in part]
-        metrics = {"eval_loss": sum(flat) / len(flat)}
+        every = distributed.all_gather([row for part in judged for row in part])
+        metrics = _metrics([row for part in every for row in part])
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _eval_losses(self, forward: Forward) -> Tensor:
+    def _judged(self, forward: Forward) -> list[_Row]:
+        """Each row's loss, and where rows have classes the one it was taken for and its own."""
+        model, batch, logits_of = (
+            self._inner(self.model),
+            forward.batch,
+            self._objective.class_logits,
+        )
         with self._drawn("evaluation", forward):
-            losses = self._objective.losses(self._inner(self.model), forward.batch)
+            logits = logits_of(model, batch) if logits_of else None
+            losses = (
+                self._objective.losses(model, batch)
+                if logits is None
+                else class_losses(logits, batch)
+            )
         if not bool(losses.isfinite().all()):
             self._fault = "evaluation loss", self._source(forward, purpose="evaluation") or REST
-        return losses.detach().float().cpu()
+        columns = [losses.float().tolist()]
+        if logits is not None and batch.classes is not None:
+            columns += [logits.argmax(-1).tolist(), batch.classes.tolist()]
+        return list(zip(*columns, strict=True))
 
     def floating_point_ops(self, inputs: Inputs) -> int:
         """Nothing: Trainer's estimate is of full fine-tuning, whatever is adapted."""
@@ -203,6 +223,15 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             resume_from_checkpoint, dtype=self.model.dtype, local_files_only=True
         )
         self.model.load_state_dict(saved.state_dict())
+
+
+def _metrics(rows: Sequence[_Row]) -> dict[str, float]:
+    """The figures of an evaluation, as Trainer names them."""
+    losses, *classes = zip(*rows, strict=True)
+    found = {"loss": sum(losses) / len(losses)}
+    if classes:
+        found |= class_quality(*classes)
+    return {f"{EVALUATED}{name}": value for name, value in found.items()}
 
 
 @contextmanager

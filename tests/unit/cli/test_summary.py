@@ -73,6 +73,15 @@ def test_what_a_run_did_not_have_is_not_told(record):
     assert "Loss 3.40 → 2.81, held out 2.91." in lines(replace(record, outcome=only))
 
 
+def test_how_well_classes_are_told(record):
+    quality = {"accuracy": 0.8125, "macro_f1": 0.75}
+    told = replace(OUTCOME, quality=quality, first_quality={"accuracy": 0.5, "macro_f1": 0.25})
+    said = lines(replace(record, outcome=told))
+    assert "Accuracy 0.500 → 0.812, macro-F1 0.250 → 0.750, held out." in said
+    alone = lines(replace(record, outcome=replace(told, first_quality={})))
+    assert "Accuracy 0.812, macro-F1 0.750, held out." in alone
+
+
 def test_processes_resumption_and_tau_are_told(record):
     outcome = replace(OUTCOME, processes=2, resumed_from=30)
     said = lines(replace(record, outcome=outcome, tau=1.25e-4))

@@ -30,6 +30,16 @@ def test_few_lines_have_a_last_one_too():
     made = outcome(TuneSettings(steps=1), entries, processes=1, **REST)
     assert (made.first_loss, made.loss) == (4.0, 4.0)
     assert (made.first_eval_loss, made.eval_loss) == (9.0, 8.0)
+    assert made.quality == made.first_quality == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_an_evaluation_found_beside_the_loss(count):
+    entries = [{"step": 1, "loss": 4.0}]
+    entries += [{"step": i, "eval_loss": i, "eval_accuracy": i / 4} for i in range(count)]
+    made = outcome(TuneSettings(steps=1), entries, processes=1, **REST)
+    assert (made.first_eval_loss, made.first_quality) == (0, {"accuracy": 0.0})
+    assert (made.eval_loss, made.quality) == (count - 1, {"accuracy": (count - 1) / 4})
 
 
 def test_groups_have_their_sizes_rates_and_steps(tuning):

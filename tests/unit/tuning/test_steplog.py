@@ -73,9 +73,11 @@ def test_the_keys_of_a_line(tmp_path):
 def test_an_evaluation_is_a_line_of_its_own(tmp_path):
     log = steplog(tmp_path / "log.jsonl")
     state = SimpleNamespace(global_step=5)
-    log.on_log(None, state, None, {"eval_loss": 1.25, "epoch": 0.5})
+    log.on_log(None, state, None, {"eval_loss": 1.25, "eval_accuracy": 0.5, "epoch": 0.5})
     log.on_log(None, state, None, {"train_loss": 3.0})
-    assert read_log(tmp_path / "log.jsonl") == [{"step": 5, "eval_loss": 1.25}]
+    assert read_log(tmp_path / "log.jsonl") == [
+        {"step": 5, "eval_loss": 1.25, "eval_accuracy": 0.5}
+    ]
 
 
 def test_steps_are_measured_where_a_line_is_written():

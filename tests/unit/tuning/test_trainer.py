@@ -9,6 +9,7 @@ import torch
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.models import load
 from layerwise.objectives import OBJECTIVES, resolve
+from layerwise.tuning.order import held_out
 from layerwise.tuning.results import save
 from layerwise.tuning.run import Keep, fine_tune
 
@@ -74,18 +75,22 @@ def test_weights_in_half_precision_say_what_was_stored(tuning):
 # --- Evaluation -------------------------------------------------------------------------------
 
 
+def by_itself(objective, loaded, data):
+    """The batches of each text by itself."""
+    made = objective.batches_for(loaded, data, batch_size=1, max_length=16, seed=0)
+    return made.batches
+
+
 def slow_loss(loaded, data):
     """The mean loss of each text by itself."""
     objective = resolve("auto", loaded=loaded, data=data)
-    batches = objective.batches_for(loaded, data, batch_size=1, max_length=16, seed=0)
     with torch.no_grad():
-        losses = [objective.losses(loaded.model.eval(), b).item() for b in batches.batches]
+        batches = by_itself(objective, loaded, data)
+        losses = [objective.losses(loaded.model.eval(), b).item() for b in batches]
     return sum(losses) / len(losses)
 
 
 def test_evaluation_is_the_mean_loss_of_what_is_held_out(tuning):
-    from layerwise.tuning.order import held_out
-
     loaded = tuning.loaded("llama")
     _, held = held_out(tuning.data(), examples=7, seed=0)
     before = slow_loss(loaded, held)
@@ -96,6 +101,31 @@ def test_evaluation_is_the_mean_loss_of_what_is_held_out(tuning):
     after = slow_loss(tuned.loaded, held)
     assert tuned.record.outcome.eval_loss == lines[-1][1] == pytest.approx(after, rel=1e-5)
     assert tuned.record.data.examples == 24
+
+
+@pytest.mark.parametrize("condition", ["standard", "lora"])
+@pytest.mark.parametrize("name", ["bert_classifier", "llama_classifier"])
+def test_classes_of_what_is_held_out_are_counted(tuning, name, condition):
+    """The share of texts whose likeliest class is their own, each text by itself."""
+    data = tuning.labelled(tuning.data())
+    tuned = tuning.tune(name, data=data, condition=condition, eval_examples=7, **RATE)
+    _, held = held_out(data, examples=7, seed=0)
+    with torch.no_grad():
+        hits = [
+            tuned.loaded.model(**b.inputs).logits.argmax() == b.classes
+            for b in by_itself(OBJECTIVES["classification"], tuned.loaded, held)
+        ]
+    outcome = tuned.record.outcome
+    assert outcome.quality["accuracy"] == pytest.approx(sum(map(bool, hits)) / 7)
+    assert set(outcome.first_quality) == {"accuracy", "macro_f1"}
+
+
+def test_next_sentences_are_classes_too_and_tokens_are_none(tuning):
+    pairs = tuning.tune(
+        "pretraining", data=sentences(tuning), objective="nsp", eval_examples=7, max_length=40
+    )
+    assert set(pairs.record.outcome.quality) == {"accuracy", "macro_f1"}
+    assert tuning.tune("llama", eval_examples=7).record.outcome.quality == {}
 
 
 @pytest.mark.parametrize("every", [0, 1])
