@@ -1,9 +1,12 @@
 """Depth profiles, from what a user names."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerwise.api.named import framed, printed
+from layerwise.card.record import LayerCard
 from layerwise.models.load import LoadedModel, load
 from layerwise.profile.record import Profile
 from layerwise.progress import Progress, silent
@@ -31,9 +34,12 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    card: LayerCard | Path | str | None = None,
     progress: Progress = silent,
 ) -> Profile:
     """What moved from `before` to `after`, at which depth, and how surely.
+
+    Where `after` is an adapter on `before`, its `audit` says what the adapter is.
 
     Args:
         before: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; a model in hand; or
@@ -54,14 +60,18 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         trust_remote_code: Whether code that a model's repository brings may run.
+        card: A Layer Card of the model before, or where it lies: what it would have placed stands
+            in the audit, beside where the adapter is.
         progress: Hears how far each forward is.
 
     Raises:
-        BadInputError: The two cannot be compared; the message says what to type.
+        BadInputError: The two cannot be compared, or there is a card and no adapter; the message
+            says what to type.
+        SchemaError: The card cannot be read, or is of another model.
         NonFiniteError: A hidden state is NaN or infinite.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.profile.pair import read_pair
+    from layerwise.profile.pair import Auditing, read_pair
     from layerwise.profile.reading import reading_of
 
     reading = reading_of(
@@ -81,14 +91,23 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
     def loaded(source: str, *, labels: Sequence[str] | None = None) -> LoadedModel:
         return load(source, labels=labels, **how)
 
-    pair = read_pair(before, after, reading=reading, load=loaded, progress=progress)
-    return reading.profile(
+    known = LayerCard.load(Path(card)) if isinstance(card, str | Path) else card
+    pair = read_pair(
+        before,
+        after,
+        reading=reading,
+        load=loaded,
+        progress=progress,
+        auditing=Auditing(known),
+    )
+    made = reading.profile(
         pair.before,
         pair.after,
         provenance=collect(device=pair.device),
         untrained_modules=pair.untrained_modules,
         notes=pair.notes,
     )
+    return replace(made, audit=pair.audit)
 
 
 def profile_table(made: Profile) -> str:

@@ -21,6 +21,7 @@ EXAMPLES = """\b
 Examples:
   layerwise profile demo runs/standard
   layerwise profile org/model ./adapter --readout residual
+  layerwise profile org/model ./adapter --card model-card
   layerwise profile org/model@main org/model-tuned --probes questions.txt --device cuda
 """
 
@@ -35,6 +36,12 @@ _looking = stacked(
     ),
     click.option(
         "--stack", metavar="NAME", help="The stack of blocks.  [default: the last that reads text]"
+    ),
+    click.option(
+        "--card",
+        type=click.Path(path_type=Path),
+        metavar="CARD",
+        help="A Layer Card of BEFORE: what it would have placed, beside where the adapter is.",
     ),
     click.option(
         "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
@@ -52,7 +59,8 @@ def profile(before: str, after: str, **options: Any) -> None:
     """Compare, at every depth, what BEFORE and AFTER make of the same inputs.
 
     Both are models as for `layerwise card`. AFTER may be a PEFT adapter folder, which then goes
-    onto BEFORE, its base: one copy of the weights is read.
+    onto BEFORE, its base: one copy of the weights is read. The adapter itself is audited too:
+    which of its modules are dead, how much of its rank is used, how large it is by depth.
 
     Writes profile.json and report.html.
     """

@@ -3,15 +3,21 @@
 import gc
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-from layerwise.card.record import ModelInfo
+from layerwise.card.describe import model_info
+from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.given import given
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import Source, adapter_base, resolve
+from layerwise.profile.audit import make_audit
+from layerwise.profile.audit_card import beside_card, refuse_foreign_card
+from layerwise.profile.audit_outputs import Outputs, heard
+from layerwise.profile.audit_record import Audit
 from layerwise.profile.reading import Reading
 from layerwise.profile.states import States
 from layerwise.progress import Progress, silent
@@ -26,7 +32,7 @@ from layerwise.tuning.adapters import (
     untrained_modules,
 )
 
-__all__ = ["Pair", "read_pair"]
+__all__ = ["Auditing", "Pair", "read_pair"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +49,7 @@ class Pair:
         device: Where the model after ran.
         untrained_modules: Modules whose adapter never trained.
         notes: What was done otherwise than asked.
+        audit: What the adapter is, where that was asked for and there is one on the model before.
     """
 
     before: States
@@ -50,10 +57,49 @@ class Pair:
     device: str
     untrained_modules: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    audit: Audit | None = None
+
+
+@dataclass(frozen=True)
+class Auditing:
+    """That an adapter shall be looked into, beside what `card` would have placed, if any."""
+
+    card: LayerCard | None = None
+
+    def refuse_card(self, why: str) -> None:
+        """Raise where there is a card, but no adapter to hold against it.
+
+        Raises:
+            BadInputError: There is.
+        """
+        if self.card is not None:
+            msg = f"card beside what cannot be audited: {why}"
+            hint = "layerwise profile BASE ADAPTER --card CARD"
+            raise BadInputError(msg, expected="an adapter on the model before", hint=hint)
+
+    def check(self, base: ModelInfo) -> None:
+        """Raise where the card is not of the model under the adapter.
+
+        Raises:
+            SchemaError: It is not.
+        """
+        if self.card is not None:
+            refuse_foreign_card(self.card, base)
+
+    def audit(self, adapted: LoadedModel, outputs: Outputs) -> Audit:
+        """What the adapter on `adapted` is."""
+        found = make_audit(adapted.model, outputs.changes)
+        return found if self.card is None else beside_card(found, self.card)
 
 
 def read_pair(
-    before: Any, after: Any, *, reading: Reading, load: Load, progress: Progress = silent
+    before: Any,
+    after: Any,
+    *,
+    reading: Reading,
+    load: Load,
+    progress: Progress = silent,
+    auditing: Auditing | None = None,
 ) -> Pair:
     """The states of two models, or of a base and an adapter on it.
 
@@ -68,6 +114,7 @@ def read_pair(
         reading: How the states are read.
         load: Loads what is named, with a head for the classes ``labels`` where they are not None.
         progress: Hears how far each reading is.
+        auditing: Whether an adapter is looked into too, and beside which card.
 
     Raises:
         BadInputError: There is no model before to be had.
@@ -77,14 +124,20 @@ def read_pair(
     if isinstance(after, str):
         source = resolve(after, weights=False)
         if source.form == "adapter" and not isinstance(before, LoadedModel | States):
-            return _adapter_file(before, source, reading=reading, load=load, progress=progress)
+            return _adapter_file(
+                before, source, reading=reading, load=load, progress=progress, auditing=auditing
+            )
     if isinstance(after, LoadedModel) and has_adapters(after.model):
-        return _adapter_in_hand(before, after, reading=reading, load=load, progress=progress)
+        return _adapter_in_hand(
+            before, after, reading=reading, load=load, progress=progress, auditing=auditing
+        )
     if before is None:
         msg = "no model to compare with"
         expected = "a model before, or an adapter, whose base it is"
         raise BadInputError(msg, expected=expected, hint="the model that was fine-tuned")
     _refuse_same(before, after)
+    if auditing is not None:
+        auditing.refuse_card("there is no adapter")
     return _two(before, after, reading=reading, load=load, progress=progress)
 
 
@@ -133,8 +186,32 @@ def _device(loaded: LoadedModel) -> str:
     return str(next(loaded.model.parameters()).device)
 
 
+def _heard(adapted: LoadedModel, auditing: Auditing | None) -> AbstractContextManager[Outputs]:
+    """Inside, what the adapters on `adapted` add is heard, where they are to be looked into."""
+    return nullcontext(Outputs()) if auditing is None else heard(adapted.model)
+
+
+def _unaudited(auditing: Auditing | None, why: str) -> tuple[str, ...]:
+    """The note that an adapter which is there is not looked into, where that was asked for.
+
+    Raises:
+        BadInputError: A card was to be held against it.
+    """
+    if auditing is None:
+        return ()
+    auditing.refuse_card(why)
+    _LOG.warning("no audit of the adapter: %s", why)
+    return (f"no audit of the adapter: {why}",)
+
+
 def _adapter_file(
-    before: str | None, source: Source, *, reading: Reading, load: Load, progress: Progress
+    before: str | None,
+    source: Source,
+    *,
+    reading: Reading,
+    load: Load,
+    progress: Progress,
+    auditing: Auditing | None,
 ) -> Pair:
     """The base, then the adapter in `source` on the same weights."""
     named = adapter_base(source)
@@ -143,16 +220,23 @@ def _adapter_file(
     base = named if before is None else before
     if not why and before is not None and not _same(before, named):
         if _there(named):
-            return _two(before, source.name, reading=reading, load=load, progress=progress)
+            notes = _unaudited(auditing, f"it was read on its own base, {named}")
+            found = _two(before, source.name, reading=reading, load=load, progress=progress)
+            return replace(found, notes=notes)
         notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
     if why:
+        notes = (f"two copies of the weights were read, since {why}", *_unaudited(auditing, why))
         found = _two(base, source.name, reading=reading, load=load, progress=progress)
-        return replace(found, notes=(f"two copies of the weights were read, since {why}",))
+        return replace(found, notes=notes)
     loaded = load(base, labels=adapter_classes(source, None))
+    if auditing is not None:
+        auditing.check(model_info(loaded))
     first = _states(loaded, "before", reading, load, progress)
     adapted = attach(loaded, source.folder)
-    second = _states(replace(adapted, notes=()), "after", reading, load, progress)
-    return _with_adapter(Pair(first, second, _device(adapted), notes=notes), adapted)
+    with _heard(adapted, auditing) as outputs:
+        second = _states(replace(adapted, notes=()), "after", reading, load, progress)
+    audit = None if auditing is None else auditing.audit(adapted, outputs)
+    return _with_adapter(Pair(first, second, _device(adapted), notes=notes, audit=audit), adapted)
 
 
 def _same(one: str, other: str) -> bool:
@@ -176,17 +260,30 @@ def _there(name: str) -> bool:
 
 
 def _adapter_in_hand(
-    before: Any, after: LoadedModel, *, reading: Reading, load: Load, progress: Progress
+    before: Any,
+    after: LoadedModel,
+    *,
+    reading: Reading,
+    load: Load,
+    progress: Progress,
+    auditing: Auditing | None,
 ) -> Pair:
     """The model with its adapters switched off, then on; or another model before."""
-    second = _states(after, "after", reading, load, progress)
-    if _is_base(before, after):
-        with disabled(after.model):
-            first = _states(after, "before", reading, load, progress)
-        first = replace(first, model=_base_info(first.model, after))
-    else:
+    if not _is_base(before, after):
+        notes = _unaudited(auditing, "the model before is not the one that it is on")
+        second = _states(after, "after", reading, load, progress)
         first = _states(before, "before", reading, load, progress)
-    return _with_adapter(Pair(first, second, _device(after)), after)
+        return _with_adapter(Pair(first, second, _device(after), notes=notes), after)
+    with _heard(after, auditing) as outputs:
+        second = _states(after, "after", reading, load, progress)
+    with disabled(after.model):
+        first = _states(after, "before", reading, load, progress)
+    first = replace(first, model=_base_info(first.model, after))
+    audit = None
+    if auditing is not None:
+        auditing.check(first.model)
+        audit = auditing.audit(after, outputs)
+    return _with_adapter(Pair(first, second, _device(after), audit=audit), after)
 
 
 def _is_base(before: Any, after: LoadedModel) -> bool:

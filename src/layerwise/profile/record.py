@@ -10,6 +10,7 @@ import pandas as pd
 from layerwise import verbs
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.files import canonical_json
+from layerwise.profile.audit_record import Audit
 from layerwise.provenance import Provenance
 from layerwise.records import read_record, to_plain
 
@@ -112,6 +113,7 @@ class Profile:
         readout: Which tensor stands for a depth in the fields above `readouts`.
         untrained_modules: Modules whose adapter is still what it was at the start (B all zero).
         notes: What was done otherwise than asked.
+        audit: What the adapter is; None where the model after is no adapter on the model before.
     """
 
     before: ModelInfo
@@ -132,6 +134,7 @@ class Profile:
     provenance: Provenance
     untrained_modules: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    audit: Audit | None = None
 
     def frame(self) -> pd.DataFrame:
         """Every block under every readout: readout, index, relative and the four changes."""

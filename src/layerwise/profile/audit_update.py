@@ -1,0 +1,219 @@
+"""The update that an adapter makes to one weight, read off PEFT's modules as factors B and A."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from layerwise.errors import NonFiniteError
+from layerwise.tuning.adapters import base_of
+
+__all__ = [
+    "Rescaled",
+    "Update",
+    "adapted_layers",
+    "adapter_kinds",
+    "rescaled",
+    "saved_modules",
+    "unread_reason",
+    "update",
+]
+
+#: Variants of LoRA whose change of the weight is scale B A; DoRA's is that and a magnitude.
+_PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
+_PLAIN |= {"ALoraLinearVariant", "MontecloraLinearVariant"}
+_DORA = "Dora"
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the adapters of one module add to its weight: scale B A, never formed.
+
+    Attributes:
+        up: B times the scale, (e, o, r) float64; several adapters side by side, experts apart.
+        down: A, (e, r, i) float64.
+        parameters: Numbers that the adapters hold.
+        base: The weight that is adapted, (e, o, i) as B A has it; None where it cannot be read.
+        magnitude: DoRA's length of each row, (o,); None elsewhere.
+    """
+
+    up: np.ndarray
+    down: np.ndarray
+    parameters: int
+    base: torch.Tensor | None = None
+    magnitude: torch.Tensor | None = None
+
+    @property
+    def rank(self) -> int:
+        """Directions that there is room for: r, times the experts."""
+        return int(self.up.shape[0] * self.up.shape[2])
+
+    @property
+    def rounding(self) -> float:
+        """Relative differences below this are the weight's own rounding."""
+        return 8.0 * float(torch.finfo(torch.float32 if self.base is None else self.base.dtype).eps)
+
+    @property
+    def base_matrices(self) -> np.ndarray | None:
+        """The weight for numpy, in float32 at least."""
+        if self.base is None:
+            return None
+        wide = self.base if self.base.dtype == torch.float64 else self.base.float()
+        return np.asarray(wide.cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """What DoRA makes of a weight: row i goes from w to (1 + c) (w + u), u that of B A.
+
+    Attributes:
+        whole_norm: The Frobenius norm of all that changes, c w + (1 + c) u.
+        moved: Whether any c is beyond the rounding of the magnitudes.
+    """
+
+    whole_norm: float
+    moved: bool
+
+
+def rescaled(found: Update) -> Rescaled | None:
+    """What DoRA's magnitudes make of the update; None where there are none, or no weight."""
+    weight, magnitude = found.base_matrices, found.magnitude
+    if weight is None or magnitude is None:
+        return None
+    up, down = found.up[0], found.down[0]
+    w = np.square(weight[0], dtype=np.float64).sum(1)
+    wu = 2.0 * ((weight[0] @ down.T.astype(weight.dtype)) * up).sum(1)
+    u = ((up @ (down @ down.T)) * up).sum(1)
+    lengths = np.sqrt(np.maximum(w + wu + u, np.finfo(np.float64).tiny))
+    c = _wide(magnitude) / lengths - 1.0
+    squares = c**2 * w + c * (1.0 + c) * wu + (1.0 + c) ** 2 * u
+    norm = float(np.sqrt(max(float(squares.sum()), 0.0)))
+    return Rescaled(norm, moved=bool(np.abs(c).max() > found.rounding))
+
+
+def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The modules of the base model that have an adapter, by their name there.
+
+    Where parameters are adapted one by one, the name is the parameter's.
+    """
+    for name, module in base_of(model).named_modules():
+        if hasattr(module, "get_base_layer") and hasattr(module, "active_adapters"):
+            own = getattr(module, "parameter_name", None)
+            plain = name.replace(".base_layer", "")
+            yield (f"{plain}.{own}" if own else plain), module
+
+
+def adapter_kinds(model: nn.Module) -> tuple[str, ...]:
+    """What PEFT calls the adapters on `model`, and which variants they are of."""
+    configs: Any = getattr(model, "peft_config", {})
+    found: dict[str, None] = {}
+    for config in configs.values() if isinstance(configs, Mapping) else ():
+        kind = config.peft_type
+        found[str(getattr(kind, "value", kind))] = None
+        found |= dict.fromkeys(
+            name
+            for flag, name in (("use_dora", "DoRA"), ("use_rslora", "rsLoRA"))
+            if getattr(config, flag, False)
+        )
+    return tuple(found)
+
+
+def saved_modules(model: nn.Module) -> tuple[str, ...]:
+    """The modules that were trained and saved whole, by their name in the base model."""
+    named = base_of(model).named_modules()
+    return tuple(name for name, module in named if hasattr(module, "modules_to_save"))
+
+
+def unread_reason(layer: Any) -> str:
+    """Why the change that `layer` makes is not the product of its factors; empty where it is."""
+    if not hasattr(layer, "lora_A"):
+        return f"{type(layer).__name__} does not change the weight by a product of two factors"
+    variants = {type(v).__name__ for v in getattr(layer, "lora_variant", {}).values() if v}
+    odd = sorted(name for name in variants - _PLAIN if not name.startswith(_DORA))
+    if odd:
+        return f"{odd[0]} does more than add a product of two factors"
+    if getattr(layer.get_base_layer(), "groups", 1) > 1:
+        return "a convolution in groups"
+    return "" if _active(layer) else "no adapter is active"
+
+
+def _active(layer: Any) -> list[str]:
+    held = [*getattr(layer, "lora_A", ()), *getattr(layer, "lora_embedding_A", ())]
+    return [name for name in layer.active_adapters if name in held]
+
+
+def update(name: str, layer: Any) -> Update:
+    """What the active adapters of `layer` add to its weight.
+
+    Raises:
+        NonFiniteError: A factor has a value that is NaN or infinite.
+    """
+    factors = [_factors(layer, adapter) for adapter in _active(layer)]
+    experts = int(getattr(layer, "num_experts", 1))
+    up = np.concatenate([_experts_last(up, experts) for up, _ in factors], axis=2)
+    down = np.concatenate([_experts_first(down, experts) for _, down in factors], axis=1)
+    if not (np.isfinite(up).all() and np.isfinite(down).all()):
+        msg = "adapter with NaN or infinite values"
+        raise NonFiniteError(msg, value=name, expected="finite factors")
+    magnitude = _magnitude(layer)
+    held = up.size + down.size + (0 if magnitude is None else magnitude.numel())
+    return Update(up, down, held, _base(layer, up.shape[1], down.shape[2]), magnitude)
+
+
+def _factors(layer: Any, adapter: str) -> tuple[np.ndarray, np.ndarray]:
+    """B with the scale, and A, as matrices: a convolution's kernels as rows."""
+    scale = float(layer.scaling[adapter])
+    if adapter in layer.lora_embedding_A:
+        down, up = layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
+    else:
+        down, up = _weight(layer.lora_A[adapter]), _weight(layer.lora_B[adapter])
+    down, up = _wide(down), _wide(up)
+    if hasattr(layer, "lora_E"):  # AdaLoRA keeps singular values apart, and scales by their count.
+        down = down * _wide(layer.lora_E[adapter])
+        scale /= float(layer.ranknum[adapter]) + 1e-5
+    return scale * up.reshape(len(up), -1), down.reshape(len(down), -1)
+
+
+def _weight(held: Any) -> torch.Tensor:
+    return held if isinstance(held, torch.Tensor) else held.weight
+
+
+def _wide(held: torch.Tensor) -> np.ndarray:
+    return np.asarray(held.detach().double().cpu().numpy())
+
+
+def _experts_last(up: np.ndarray, experts: int) -> np.ndarray:
+    """(o, r e) as (e, o, r): PEFT lets experts vary fastest in B."""
+    return up.reshape(len(up), -1, experts).transpose(2, 0, 1)
+
+
+def _experts_first(down: np.ndarray, experts: int) -> np.ndarray:
+    """(e r, i) as (e, r, i): PEFT lets experts vary slowest in A."""
+    return down.reshape(experts, -1, down.shape[1])
+
+
+def _magnitude(layer: Any) -> torch.Tensor | None:
+    """DoRA's, where one adapter of a linear module has one."""
+    held, active = getattr(layer, "lora_magnitude_vector", {}), _active(layer)
+    is_linear = getattr(getattr(layer.get_base_layer(), "weight", None), "ndim", 0) == 2
+    if len(active) != 1 or active[0] not in held or not is_linear or layer.lora_embedding_A:
+        return None
+    return _weight(held[active[0]]).detach()
+
+
+def _base(layer: Any, rows: int, columns: int) -> torch.Tensor | None:
+    """The weight that is adapted, (e, rows, columns); None where it is packed otherwise."""
+    held = layer.get_base_layer()
+    found = getattr(held, getattr(layer, "parameter_name", None) or "weight", None)
+    if not isinstance(found, torch.Tensor) or not found.is_floating_point():
+        return None
+    weight = found.detach()
+    several = weight.ndim == 3 and hasattr(layer, "num_experts")
+    matrices = weight if several else weight.flatten(1)[None]
+    both = (matrices, matrices.mT)
+    turned = bool(getattr(layer, "fan_in_fan_out", False))
+    fit = (m for m in (both[::-1] if turned else both) if m.shape[1:] == (rows, columns))
+    return next(fit, None)
