@@ -24,9 +24,11 @@ if TYPE_CHECKING:
         DepthCallback,
         Distance,
         EqualStep,
+        Erasure,
         LayerCard,
         LayerwiseError,
         Placement,
+        Probing,
         Profile,
         ShallowBackward,
         analyse,
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
         control,
         control_from_runs,
         distance,
+        erase,
         place,
+        probe,
         profile,
         study,
         study_status,
@@ -51,9 +55,11 @@ __all__ = [
     "DepthCallback",
     "Distance",
     "EqualStep",
+    "Erasure",
     "LayerCard",
     "LayerwiseError",
     "Placement",
+    "Probing",
     "Profile",
     "ShallowBackward",
     "__version__",
@@ -63,7 +69,9 @@ __all__ = [
     "control",
     "control_from_runs",
     "distance",
+    "erase",
     "place",
+    "probe",
     "profile",
     "study",
     "study_status",
@@ -106,7 +114,7 @@ def _late(name: str, *args: Any, **options: Any) -> Any:
     return getattr(import_module("layerwise.api"), name)(*args, **options)
 
 
-_VERBS = ("place", "apply", "lora_config", "distance_table")
+_VERBS = ("place", "apply", "lora_config", "distance_table", "probing_table", "erasure_table")
 _SHOWN = ("card", "profile", "control", "analysis")
 for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
     verbs.bind(_verb, partial(_late, _verb))

@@ -11,12 +11,14 @@ from layerwise.api.cards import (
     card_frame,
     card_table,
     compare,
+    export,
     lora_config,
     place,
     verify,
 )
 from layerwise.api.controls import control, control_frame, control_from_runs, control_table
 from layerwise.api.distances import distance, distance_table
+from layerwise.api.probes import erase, erasure_table, probe, probing_table
 from layerwise.api.profiles import profile, profile_frame, profile_table
 from layerwise.api.studies import study, study_status, study_tables
 from layerwise.api.tuning import tune
@@ -25,6 +27,7 @@ from layerwise.distance.record import Distance
 from layerwise.errors import LayerwiseError
 from layerwise.placement import Comparison
 from layerwise.placement.record import Placement
+from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile
 
 if TYPE_CHECKING:
@@ -39,9 +42,11 @@ __all__ = [
     "DepthCallback",
     "Distance",
     "EqualStep",
+    "Erasure",
     "LayerCard",
     "LayerwiseError",
     "Placement",
+    "Probing",
     "Profile",
     "ShallowBackward",
     "analyse",
@@ -58,8 +63,13 @@ __all__ = [
     "control_table",
     "distance",
     "distance_table",
+    "erase",
+    "erasure_table",
+    "export",
     "lora_config",
     "place",
+    "probe",
+    "probing_table",
     "profile",
     "profile_frame",
     "profile_table",

@@ -12,9 +12,11 @@ from layerwise.cli.card import card
 from layerwise.cli.compare import compare
 from layerwise.cli.control import control
 from layerwise.cli.distance import distance
+from layerwise.cli.erase import erase
 from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
+from layerwise.cli.probe import probe
 from layerwise.cli.profile import profile
 from layerwise.cli.study import study
 from layerwise.cli.tune import tune
@@ -44,7 +46,19 @@ def commands() -> None:
     """Where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (card, place, tune, profile, control, distance, study, analyse, compare):
+for _command in (
+    card,
+    place,
+    tune,
+    profile,
+    control,
+    distance,
+    probe,
+    erase,
+    study,
+    analyse,
+    compare,
+):
     commands.add_command(_command)
 
 

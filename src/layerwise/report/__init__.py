@@ -13,6 +13,7 @@ from layerwise.report.table_analysis import analysis_table
 from layerwise.report.table_card import card_table, compare_table, coverage_table
 from layerwise.report.table_control import control_table
 from layerwise.report.table_distance import distance_table
+from layerwise.report.table_probing import erasure_table, probing_table
 from layerwise.report.table_profile import profile_table
 
 __all__ = [
@@ -29,10 +30,12 @@ __all__ = [
     "control_table",
     "coverage_table",
     "distance_table",
+    "erasure_table",
     "export_analysis_charts",
     "export_charts",
     "export_control_charts",
     "export_profile_charts",
+    "probing_table",
     "profile_charts",
     "profile_html",
     "profile_table",

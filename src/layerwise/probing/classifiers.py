@@ -1,0 +1,117 @@
+"""Small classifiers on fixed features: how well a class can be read, and how surely."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from layerwise.probing.record import Accuracy, ProbeSettings
+from layerwise.seeds import derive, rng_untouched
+from layerwise.shapes import Float, Int, Tensor
+
+__all__ = ["KINDS", "Sides", "accuracy_of", "wilson"]
+
+#: The two-sided 95 % point of the normal distribution.
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Features of one depth and classes, split in two; features are standardised by `train`'s."""
+
+    train: Float[Tensor, "n p"]
+    train_classes: Int[Tensor, "n"]
+    test: Float[Tensor, "m p"]
+    test_classes: Int[Tensor, "m"]
+
+    def standardised(self) -> "Sides":
+        """Each feature minus its mean, over its standard deviation, both of the training side.
+
+        A feature that does not vary there is 0 on both sides.
+        """
+        mean, spread = self.train.mean(0), self.train.std(0, correction=0)
+        scale = torch.where(spread > 1e-6 * self.train.abs().amax(0), 1.0 / spread, 0.0)
+        return Sides(
+            (self.train - mean) * scale,
+            self.train_classes,
+            (self.test - mean) * scale,
+            self.test_classes,
+        )
+
+
+Make = Callable[[int, int, ProbeSettings], nn.Module]
+
+
+def _linear(features: int, classes: int, settings: ProbeSettings) -> nn.Module:
+    del settings
+    return nn.Linear(features, classes)
+
+
+def _mlp(features: int, classes: int, settings: ProbeSettings) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(features, settings.hidden),
+        nn.ReLU(),
+        nn.Dropout(settings.dropout),
+        nn.Linear(settings.hidden, classes),
+    )
+
+
+#: What reads a class, by the field of a record's depth.
+KINDS: Mapping[str, Make] = {"linear": _linear, "mlp": _mlp}
+
+
+def accuracy_of(kind: str, sides: Sides, *, classes: int, settings: ProbeSettings) -> Accuracy:
+    """How often a probe of `kind`, trained on one side, is right on each.
+
+    The weights at the start and the order of the examples depend on the seed and the kind alone,
+    so depths are compared under the same draws.
+
+    Args:
+        kind: One of `KINDS`.
+        sides: Standardised features.
+        classes: How many there are.
+        settings: How it is trained.
+    """
+    with torch.enable_grad(), rng_untouched(derive(settings.seed, "probe", kind)):
+        probe = KINDS[kind](sides.train.shape[1], classes, settings).to(sides.train.device)
+        _train(probe, sides, settings)
+    right, total = _right(probe, sides.test, sides.test_classes)
+    seen, of = _right(probe, sides.train, sides.train_classes)
+    return Accuracy(right / total, *wilson(right, total), seen / of)
+
+
+def _train(probe: nn.Module, sides: Sides, settings: ProbeSettings) -> None:
+    optimizer = torch.optim.AdamW(
+        probe.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    for _ in range(settings.epochs):
+        order = torch.randperm(len(sides.train)).to(sides.train.device)
+        for rows in order.split(settings.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            loss = functional.cross_entropy(probe(sides.train[rows]), sides.train_classes[rows])
+            loss.backward()
+            optimizer.step()
+    probe.eval()
+
+
+@torch.no_grad()
+def _right(probe: nn.Module, features: Tensor, classes: Tensor) -> tuple[int, int]:
+    """How many of how many are right."""
+    return int((probe(features).argmax(1) == classes).sum()), len(classes)
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `right` in `total`.
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
+
+    >>> tuple(round(end, 3) for end in wilson(9, 10))
+    (0.596, 0.982)
+    """
+    share, z2 = right / total, _Z**2
+    middle = (share + z2 / (2 * total)) / (1 + z2 / total)
+    half = _Z / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

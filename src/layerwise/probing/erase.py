@@ -1,0 +1,240 @@
+"""A model and minimal pairs in; what erasing the pairs' concept does at each depth out."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from layerwise.errors import BadInputError, DataError
+from layerwise.models.load import LoadedModel
+from layerwise.probing.leace import Fitted, eraser_name, fit, random_directions
+from layerwise.probing.pairs import FEWEST, PairSet
+from layerwise.probing.pooled import Looking, Pooled, pooled
+from layerwise.probing.record import ErasedDepth, Erasure, ErasureSettings
+from layerwise.progress import Progress, silent
+from layerwise.provenance import collect
+from layerwise.seeds import numpy_generator, torch_generator
+from layerwise.shapes import Array, Tensor
+
+__all__ = ["make_erasure"]
+
+log = logging.getLogger(__name__)
+
+
+def make_erasure(
+    loaded: LoadedModel,
+    pairs: PairSet,
+    *,
+    settings: ErasureSettings | None = None,
+    looking: Looking | None = None,
+    progress: Progress = silent,
+) -> Erasure:
+    """By how much erasing the concept of `pairs` draws their members together, at each depth.
+
+    Cross-fitted: pairs are judged under an eraser that was fitted on other pairs. No weight moves.
+
+    Args:
+        loaded: The model.
+        pairs: The minimal pairs.
+        settings: Folds, draws and the rest.
+        looking: How the texts are shown to the model.
+        progress: Hears how far the forward, then the erasure, are.
+
+    Raises:
+        BadInputError: A setting cannot be used.
+        DataError: Too few pairs have members that read otherwise.
+        NonFiniteError: A hidden state is NaN or infinite; names the block.
+    """
+    settings, looking = settings or ErasureSettings(), looking or Looking()
+    _refuse_settings(pairs, settings)
+    found = pooled(
+        loaded,
+        [pair.a for pair in pairs.pairs] + [pair.b for pair in pairs.pairs],
+        source=pairs.source,
+        sha256=pairs.sha256,
+        columns={"a": "a", "b": "b"},
+        looking=looking,
+        progress=progress,
+    )
+    kept, notes = _that_differ(found, len(pairs))
+    groups = _numbered(np.array(pairs.groups)[kept])
+    folds, weights = _folds(groups, settings), _replicates(groups, settings)
+    depths = []
+    for index, relative, states in progress(found.each(), "erasing", len(found.depths)):
+        rows = torch.from_numpy(states).to(found.device, torch.float64)
+        judged = _judged(rows[: len(pairs)][kept], rows[len(pairs) :][kept], folds, settings)
+        depths.append(_depth(index, relative, judged, weights))
+    for note in notes:
+        log.warning("%s: %s", pairs.source, note)
+    return Erasure(
+        model=found.model,
+        data=found.texts,
+        pairs=len(groups),
+        groups=int(groups.max()) + 1,
+        stack=found.stack,
+        readout=looking.readout,
+        settings=settings,
+        depths=tuple(depths),
+        eraser=eraser_name(),
+        provenance=collect(device=found.device),
+        notes=tuple(dict.fromkeys((*pairs.notes, *notes, *found.notes, _circular(settings)))),
+    )
+
+
+def _circular(settings: ErasureSettings) -> str:
+    return (
+        f"each of {settings.folds} parts of the pairs was judged under an eraser fitted on the "
+        "others; effect_in_sample alone is of the fit's own pairs"
+    )
+
+
+def _refuse_settings(pairs: PairSet, settings: ErasureSettings) -> None:
+    """Raise where pairs cannot be parted so.
+
+    Raises:
+        BadInputError: There are fewer groups than folds, or settings are out of range.
+    """
+    for name, least in (("folds", 2), ("draws", 1), ("bootstrap", 1)):
+        if getattr(settings, name) < least:
+            raise BadInputError(name, value=getattr(settings, name), expected=f"at least {least}")
+    apart = len(set(pairs.groups))
+    if settings.folds > apart:
+        msg = "more folds than pairs that share no text"
+        raise BadInputError(msg, value=settings.folds, expected=f"at most {apart}")
+
+
+def _that_differ(found: Pooled, count: int) -> tuple[list[int], list[str]]:
+    """The pairs whose members are not the same tokens, and a note on those that were left out.
+
+    Raises:
+        DataError: Too few are left.
+    """
+    ids, cut = found.token_ids, found.texts.max_length
+    kept = [i for i in range(count) if ids[i] != ids[count + i]]
+    same = count - len(kept)
+    if same and len(kept) < FEWEST:
+        msg = f"pairs whose members read the same in {cut} tokens"
+        expected = f"at least {FEWEST} of {count} that differ"
+        hint = "a larger --max-length"
+        raise DataError(msg, value=same, expected=expected, hint=hint)
+    told = f"{same} pairs whose members read the same in {cut} tokens were left out"
+    return kept, [told] if same else []
+
+
+def _numbered(groups: Array) -> Array:
+    """The groups that are left, numbered from 0."""
+    return np.asarray(np.unique(groups, return_inverse=True)[1])
+
+
+def _folds(groups: Array, settings: ErasureSettings) -> Array:
+    """The fold of each pair; pairs of one group share theirs."""
+    total = int(groups.max()) + 1
+    order = numpy_generator(settings.seed, "erase folds").permutation(total)
+    folds = np.empty(total, dtype=np.int64)
+    folds[order] = np.arange(total) % min(settings.folds, total)
+    return np.asarray(folds[groups])
+
+
+def _replicates(groups: Array, settings: ErasureSettings) -> Array:
+    """How often each pair counts in each bootstrap replicate, groups drawn whole, (b, m)."""
+    total = int(groups.max()) + 1
+    generator = numpy_generator(settings.seed, "erase bootstrap")
+    counts = generator.multinomial(total, [1.0 / total] * total, size=settings.bootstrap)
+    return np.asarray(counts[:, groups], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one fold says: `rows` of pairs, and numbers of each of them or of the fold."""
+
+    rows: Array
+    before: Array
+    after: Array
+    control: Array
+    ordered: Array
+    energy: float
+    control_energy: float
+    overlap: float
+    in_sample: float
+
+
+def _judged(a: Tensor, b: Tensor, folds: Array, settings: ErasureSettings) -> list[_Part]:
+    """Each fold under the eraser of the others."""
+    return [_part(a, b, folds, fold, settings) for fold in range(int(folds.max()) + 1)]
+
+
+def _part(a: Tensor, b: Tensor, folds: Array, fold: int, settings: ErasureSettings) -> _Part:
+    inside = torch.from_numpy(folds != fold).to(a.device)
+    x = torch.cat([a[inside], b[inside]])
+    members = torch.arange(2, device=a.device).repeat_interleave(int(inside.sum()))
+    fitted = fit(x, members)
+    generator = torch_generator(settings.seed, "erase control", fold)
+    directions = random_directions(x, fitted.energy, draws=settings.draws, generator=generator)
+    apart, known = b[~inside] - a[~inside], b[inside] - a[inside]
+    # What is left of a difference when its part along a unit direction is gone.
+    squared = apart.square().sum(1)[:, None] - (apart @ directions).square()
+    return _Part(
+        rows=np.flatnonzero(folds == fold),
+        before=apart.norm(dim=1).cpu().numpy(),
+        after=fitted.apart(apart).cpu().numpy(),
+        control=squared.clamp_min(0.0).sqrt().cpu().numpy(),
+        ordered=(apart @ fitted.reads > 0.0).double().cpu().numpy(),
+        energy=fitted.energy / fitted.variance,
+        control_energy=float(((x - fitted.mean) @ directions).square().mean()) / fitted.variance,
+        overlap=_overlap(fitted, directions),
+        in_sample=1.0 - float(fitted.apart(known).sum() / known.norm(dim=1).sum()),
+    )
+
+
+def _overlap(fitted: Fitted, directions: Tensor) -> float:
+    size = float(fitted.moves.norm())
+    return float((fitted.moves @ directions).abs().mean()) / size if size else 0.0
+
+
+def _depth(index: int, relative: float, parts: list[_Part], weights: Array) -> ErasedDepth:
+    """All folds together: shares are of the sums of distances over all pairs."""
+    before, after, control, ordered = _gathered(parts)
+    effect = 1.0 - after.sum() / before.sum()
+    draws = 1.0 - control.sum(0) / before.sum()
+    totals = weights @ before
+    effects = 1.0 - (weights @ after) / totals
+    margins = effects - (1.0 - (weights @ control.mean(1)) / totals)
+    low, high = np.percentile(effects, [2.5, 97.5])
+    least, most = np.percentile(draws, [2.5, 97.5])
+    margin_low, margin_high = np.percentile(margins, [2.5, 97.5])
+    return ErasedDepth(
+        relative=relative,
+        index=index,
+        distance=float(before.mean()),
+        effect=float(effect),
+        effect_low=float(low),
+        effect_high=float(high),
+        control=float(draws.mean()),
+        control_low=float(least),
+        control_high=float(most),
+        margin=float(effect - draws.mean()),
+        margin_low=float(margin_low),
+        margin_high=float(margin_high),
+        ordered=float(ordered.mean()),
+        **{name: float(np.mean(list(values))) for name, values in _means(parts)},
+    )
+
+
+def _means(parts: list[_Part]) -> Iterator[tuple[str, Iterator[float]]]:
+    """Numbers of a fold, which a depth has the mean of."""
+    yield "energy", (part.energy for part in parts)
+    yield "control_energy", (part.control_energy for part in parts)
+    yield "overlap", (part.overlap for part in parts)
+    yield "effect_in_sample", (part.in_sample for part in parts)
+
+
+def _gathered(parts: list[_Part]) -> tuple[Array, Array, Array, Array]:
+    """Each fold's numbers of pairs, in the order of the pairs."""
+    order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
+    columns = [
+        np.concatenate([getattr(part, name) for part in parts])[order]
+        for name in ("before", "after", "control", "ordered")
+    ]
+    return columns[0], columns[1], columns[2], columns[3]

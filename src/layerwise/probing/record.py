@@ -1,0 +1,283 @@
+"""What probes read at each depth, and what erasing a concept does: frozen records, as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from layerwise import verbs
+from layerwise.card.record import ModelInfo
+from layerwise.files import canonical_json
+from layerwise.profile.record import Readout
+from layerwise.provenance import Provenance
+from layerwise.records import read_record, to_plain
+
+__all__ = [
+    "Accuracy",
+    "ClassCount",
+    "ErasedDepth",
+    "Erasure",
+    "ErasureSettings",
+    "ProbeSettings",
+    "ProbedDepth",
+    "Probing",
+    "TextInfo",
+]
+
+PROBE_SCHEMA = "layerwise/probe/1"
+ERASE_SCHEMA = "layerwise/erase/1"
+
+
+@dataclass(frozen=True)
+class TextInfo:
+    """What the model was shown: `texts` of them, cut at `max_length` tokens each."""
+
+    source: str
+    sha256: str
+    texts: int
+    tokens: int
+    max_length: int
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """A class, with its examples on each side of the split."""
+
+    name: str
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How probes are trained; the defaults are arXiv 2511.00797's where it names one.
+
+    Attributes:
+        epochs: Passes over the training side.
+        batch_size: Examples a step.
+        learning_rate: AdamW's.
+        weight_decay: AdamW's.
+        hidden: Units of the MLP's hidden layer.
+        dropout: The MLP's, after its hidden layer.
+        test_share: Share of each class that is held out (ours).
+        seed: Fixes the split, the initial weights, the order and dropout.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-4
+    hidden: int = 768
+    dropout: float = 0.1
+    test_share: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A probe's accuracy.
+
+    Attributes:
+        accuracy: Share of held-out examples whose class it gives.
+        low: Lower end of the 95 % Wilson interval over held-out examples.
+        high: Upper end.
+        train: Share of the examples that it was trained on.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    train: float
+
+
+@dataclass(frozen=True)
+class ProbedDepth:
+    """What the two probes read at one depth.
+
+    Attributes:
+        relative: The depth as a share of the stack, in (0, 1].
+        index: The block whose output it is, from 0.
+        linear: Of one linear layer.
+        mlp: Of two layers with a nonlinearity between.
+    """
+
+    relative: float
+    index: int
+    linear: Accuracy
+    mlp: Accuracy
+
+
+@dataclass(frozen=True)
+class Probing:
+    """How well classes can be read from a model's representation at each depth.
+
+    Attributes:
+        model: The model, none of whose weights moved.
+        data: The labelled texts.
+        stack: The stack of blocks that was followed.
+        readout: Which tensor stands for a depth.
+        settings: How the probes were trained.
+        classes: The classes, in the order of their numbers.
+        majority: Accuracy on held-out examples of always naming the commonest class of training.
+        depths: Every block, from the input to the output.
+        notes: What was left out or done otherwise than asked.
+    """
+
+    model: ModelInfo
+    data: TextInfo
+    stack: str
+    readout: Readout
+    settings: ProbeSettings
+    classes: tuple[ClassCount, ...]
+    majority: float
+    depths: tuple[ProbedDepth, ...]
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """A line a depth and probe: index, relative, probe, accuracy, low, high, train."""
+        return pd.DataFrame(
+            {"index": d.index, "relative": d.relative, "probe": name, **to_plain(getattr(d, name))}
+            for d in self.depths
+            for name in ("linear", "mlp")
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {"schema": PROBE_SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of ``probe.json``; the same record is the same bytes."""
+        return canonical_json(self.to_plain())
+
+    def __str__(self) -> str:
+        """The record as a table for a terminal."""
+        return str(verbs.call("probing_table", self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Probing":
+        """The record in `path`, a ``probe.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: None is there, or it is malformed or of another schema.
+        """
+        return read_record(path, cls, name="probe.json", schema=PROBE_SCHEMA)
+
+
+@dataclass(frozen=True)
+class ErasureSettings:
+    """How a concept was erased, and how that was judged.
+
+    Attributes:
+        folds: Parts of the pairs; each is judged under the eraser fitted on all the others.
+        draws: Random directions, in each fold, that the eraser is held against.
+        bootstrap: Replicates over pairs behind the intervals.
+        seed: Fixes the folds, the directions and the bootstrap.
+    """
+
+    folds: int = 5
+    draws: int = 20
+    bootstrap: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ErasedDepth:
+    """What erasing the concept does at one depth; all but `effect_in_sample` on held-out pairs.
+
+    Attributes:
+        relative: The depth as a share of the stack, in (0, 1].
+        index: The block whose output it is, from 0.
+        distance: Mean Euclidean distance between the members of a pair, before.
+        effect: By which share erasing the concept lowers it, at most 1.
+        effect_low: Lower end of its 95 % interval over pairs.
+        effect_high: Upper end.
+        control: The same share for erasing a random direction of the same energy, mean over draws.
+        control_low: The 2.5th percentile over draws.
+        control_high: The 97.5th.
+        margin: `effect` - `control`.
+        margin_low: Lower end of its 95 % interval over pairs.
+        margin_high: Upper end.
+        ordered: Share of pairs whose members the erased direction tells apart: 1/2 is chance.
+        energy: Mean squared change of an input by the erasure, as a share of the total variance.
+        control_energy: The same of the random directions.
+        overlap: Mean |cosine| of the random directions with the direction along which LEACE moves
+            an input: near 1, the control is no other direction.
+        effect_in_sample: `effect` on the pairs of the fit, which flatters; for comparison alone.
+    """
+
+    relative: float
+    index: int
+    distance: float
+    effect: float
+    effect_low: float
+    effect_high: float
+    control: float
+    control_low: float
+    control_high: float
+    margin: float
+    margin_low: float
+    margin_high: float
+    ordered: float
+    energy: float
+    control_energy: float
+    overlap: float
+    effect_in_sample: float
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What erasing the member of a minimal pair does to the distance between both, by depth.
+
+    Attributes:
+        model: The model, none of whose weights moved.
+        data: The texts of all pairs.
+        pairs: How many pairs.
+        groups: How many sets of pairs that share no text; a set is never split over folds.
+        stack: The stack of blocks that was followed.
+        readout: Which tensor stands for a depth.
+        settings: How it was done.
+        depths: Every block, from the input to the output.
+        eraser: The package that fitted the eraser, with its version.
+        notes: What was left out or done otherwise than asked.
+    """
+
+    model: ModelInfo
+    data: TextInfo
+    pairs: int
+    groups: int
+    stack: str
+    readout: Readout
+    settings: ErasureSettings
+    depths: tuple[ErasedDepth, ...]
+    eraser: str
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """A line a depth, a column a number."""
+        return pd.DataFrame(to_plain(depth) for depth in self.depths)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {"schema": ERASE_SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of ``erase.json``; the same record is the same bytes."""
+        return canonical_json(self.to_plain())
+
+    def __str__(self) -> str:
+        """The record as a table for a terminal."""
+        return str(verbs.call("erasure_table", self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Erasure":
+        """The record in `path`, an ``erase.json`` or the folder that holds one.
+
+        Raises:
+            SchemaError: None is there, or it is malformed or of another schema.
+        """
+        return read_record(path, cls, name="erase.json", schema=ERASE_SCHEMA)
