@@ -1,6 +1,6 @@
 """Layer Cards and placements, from what a user names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from layerwise import placement
@@ -9,11 +9,11 @@ from layerwise.capture import plan
 from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard, StackInfo
 from layerwise.data import TextData
-from layerwise.errors import ModelError, SchemaError
+from layerwise.errors import ModelError, PlacementError, SchemaError, VerificationError
 from layerwise.models.kind import kind_of
 from layerwise.models.load import LoadedModel, load_skeleton
 from layerwise.objectives import labels_for, resolve
-from layerwise.placement import Comparison
+from layerwise.placement import Comparison, Export
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.progress import Progress, silent
 
@@ -26,6 +26,7 @@ __all__ = [
     "card_frame",
     "card_table",
     "compare",
+    "export",
     "lora_config",
     "place",
     "verify",
@@ -129,6 +130,7 @@ def place(  # noqa: PLR0913  # likewise
     stack: str | None = None,
     rank: int | None = None,
     alpha: int | None = None,
+    ranks: str | Mapping[int | PlacedBlock, int] | None = None,
     seed: int = 0,
 ) -> Placement:
     """Adapters on some blocks of the model of `card`.
@@ -142,7 +144,8 @@ def place(  # noqa: PLR0913  # likewise
         blocks: The blocks themselves, in place of a policy: indices, or ``"3,7,11"``.
         stack: The stack to stay in; any where None.
         rank: LoRA rank; the card's where None.
-        alpha: LoRA alpha; twice the rank where None.
+        alpha: LoRA alpha; twice the rank where None. Alpha over rank is the same in every block.
+        ranks: The ranks of blocks that have another: by index or block, or ``"3=4,7=16"``.
         seed: Fixes what is random in a policy.
 
     Raises:
@@ -158,6 +161,7 @@ def place(  # noqa: PLR0913  # likewise
         stack=stack,
         rank=rank,
         alpha=alpha,
+        ranks=ranks,
         seed=seed,
     )
 
@@ -182,8 +186,53 @@ def verify(
         SchemaError: It is another model than the card's.
         VerificationError: Other modules were adapted than those of the placement.
     """
-    from layerwise.placement.verify import verify as injected
+    return export(placed, card, model=model, trust_remote_code=trust_remote_code)[:2]
 
+
+def export(
+    placed: Placement,
+    card: LayerCard,
+    *,
+    trainer: str = "peft",
+    model: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Placement, "Coverage", Export]:
+    """`placed`, marked as verified; which modules PEFT adapted for `trainer`; and its files.
+
+    Args:
+        placed: A placement from `card`.
+        card: What it was made from.
+        trainer: Whose configuration is written: ``peft``, ``trl``, ``axolotl``, ``llamafactory``,
+            ``ms-swift``, ``unsloth``, or ``freeze`` for lists of weights to train.
+        model: Where the card's model lies now; where it lay when the card was made if None.
+        trust_remote_code: Whether code that the model's repository brings may run.
+
+    Raises:
+        UnknownNameError: There is no such trainer.
+        PlacementError: The trainer cannot express the placement; the message says what it can.
+        ModelError: The model's configuration cannot be found, read or trusted.
+        SchemaError: It is another model than the card's.
+        VerificationError: Other modules were adapted than those of the placement.
+    """
+    from layerwise.placement import verify as checks
+
+    made = placement.TRAINERS[trainer](placed, card.model)
+    skeleton = _matching_skeleton(card, model, trust_remote_code=trust_remote_code)
+    made = checks.kept_trained(made, placed, skeleton.model)
+    coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
+    try:
+        checks.verify(placed, skeleton.model, lora=made.lora)
+    except VerificationError as error:
+        msg = f"modules that {trainer} cannot tell from others ({error.what})"
+        hint = "--for peft or --for unsloth, which can name modules to leave out"
+        raise PlacementError(msg, value=error.value, hint=hint) from error
+    return placed.with_verified(coverage.verified), coverage, made
+
+
+def _matching_skeleton(
+    card: LayerCard, model: str | None, *, trust_remote_code: bool
+) -> LoadedModel:
+    """The card's model without its weights, with the blocks that the card says."""
     skeleton = _skeleton(card, model, trust_remote_code=trust_remote_code)
     found = tuple(
         StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in skeleton.stacks
@@ -192,8 +241,7 @@ def verify(
         msg = "card of another model"
         expected = _blocks(card.model.stacks)
         raise SchemaError(msg, value=f"{skeleton.source} ({_blocks(found)})", expected=expected)
-    coverage = injected(placed, skeleton.model)
-    return placed.with_verified(coverage.verified), coverage
+    return skeleton
 
 
 def _skeleton(card: LayerCard, model: str | None, *, trust_remote_code: bool) -> LoadedModel:

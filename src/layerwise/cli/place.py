@@ -12,6 +12,7 @@ from layerwise.files import prepare_output, write_files
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
+    from layerwise.placement import Export
     from layerwise.placement.record import Placement
 
 __all__ = ["place"]
@@ -21,6 +22,7 @@ Examples:
   layerwise place demo-card
   layerwise place demo-card --policy gain --layers 5 --overwrite
   layerwise place demo-card --blocks 3,7,11 --rank 16 --out by-hand
+  layerwise place demo-card --for axolotl --overwrite
 """
 
 _choosing = stacked(
@@ -52,12 +54,19 @@ _exporting = stacked(
     click.option("--rank", type=int, metavar="N", help="LoRA rank.  [default: the card's]"),
     click.option("--alpha", type=int, metavar="N", help="LoRA alpha.  [default: twice the rank]"),
     click.option(
+        "--ranks",
+        metavar="3=4,7=16",
+        help="Blocks that have another rank; STACK:3=4 where there are several stacks.",
+    ),
+    click.option(
         "--for",
         "trainer",
-        type=click.Choice(["peft"]),
+        type=click.Choice(
+            ["peft", "trl", "axolotl", "llamafactory", "ms-swift", "unsloth", "freeze"]
+        ),
         default="peft",
         show_default=True,
-        help="Whose configuration to write.",
+        help="Whose configuration to write; freeze: lists of weights, for training blocks whole.",
     ),
     click.option(
         "--model",
@@ -79,25 +88,29 @@ def place(card: Path, **options: Any) -> None:
     """Choose the blocks that get adapters by CARD, a card.json or the folder that holds one.
 
     The placement is exported for the trainer, and verified: adapters are injected into a copy of
-    the model without weights, and the modules that got one are compared with those that were meant.
+    the model without weights, as that trainer would, and the modules that got one are compared
+    with those that were meant.
 
-    Writes placement.json and lora_config.json, into the card's folder unless --out names
-    another; there it also draws the placement into report.html.
+    Writes placement.json and the trainer's file (lora_config.json for peft), into the card's
+    folder unless --out names another; there it also draws the placement into report.html.
     """
     form, overwrite, out = (options.pop(name) for name in ("form", "overwrite", "out"))
     where = {name: options.pop(name) for name in ("model", "trust_remote_code")}
-    options.pop("trainer")  # The only one there is; click has refused every other.
+    where["trainer"] = options.pop("trainer")
     with importing():
         from layerwise import api, report
         from layerwise.card.record import LayerCard
+        from layerwise.placement import placement_files
     with talk(form):
         read = LayerCard.load(card)
         folder = prepare_output(out or _folder(card), holds="placement.json", overwrite=overwrite)
-        placed, coverage = api.verify(api.place(read, **options), read, **where)
+        placed, coverage, export = api.export(api.place(read, **options), read, **where)
         beside = folder.resolve() == _folder(card).resolve()
-        paths = write_files(folder, _files(read, placed, beside=beside))
+        files = placement_files(placed, export) | _report(read, placed, beside=beside)
+        paths = write_files(folder, files)
         table = report.coverage_table(coverage)
-        say(form, human=[_summary(placed), "", table, "", listed(paths)], json=placed.to_json())
+        human = [_summary(placed), "", table, "", listed(paths), "", _usage(export, folder)]
+        say(form, human=human, json=placed.to_json())
 
 
 def _folder(card: Path) -> Path:
@@ -105,13 +118,17 @@ def _folder(card: Path) -> Path:
     return card if card.is_dir() else card.parent
 
 
-def _files(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str, bytes]:
-    """What `layerwise place` writes, by name; the report only beside the card that it is of."""
-    from layerwise.placement import placement_files
+def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str, bytes]:
+    """The report with the placement in it, where that is written beside the card that it is of."""
     from layerwise.report import card_html
 
-    report = {"report.html": card_html(card, placed)} if beside else {}
-    return placement_files(placed) | report
+    return {"report.html": card_html(card, placed)} if beside else {}
+
+
+def _usage(export: "Export", folder: Path) -> str:
+    """How to use what was written into `folder`, a line a file."""
+    notes = [f"note: {note}" for note in export.notes]
+    return "\n".join([*notes, f"to use it, in {folder}:", *export.usage.values()])
 
 
 def _summary(placed: "Placement") -> str:
@@ -121,7 +138,7 @@ def _summary(placed: "Placement") -> str:
     adapters = f"{placed.adapter_parameters:,} parameters on {len(placed.modules)} modules"
     lines = [
         f"{len(placed.blocks)} blocks by {placed.policy}: {blocks}",
-        f"rank {placed.rank}, alpha {placed.alpha}, {adapters}",
+        f"rank {_ranks(placed)}, alpha {placed.alpha}, {adapters}",
     ]
     if cost:
         lines.append(
@@ -131,3 +148,9 @@ def _summary(placed: "Placement") -> str:
     if checked:
         lines.append(f"verified: {checked.matched} of {checked.expected} modules, and no other")
     return "\n".join(lines)
+
+
+def _ranks(placed: "Placement") -> str:
+    """The rank, and what other ranks there are."""
+    others = sorted(set((placed.ranks or {}).values()))
+    return f"{placed.rank} (others: {', '.join(map(str, others))})" if others else str(placed.rank)

@@ -7,7 +7,7 @@ is not imported here: a placement is chosen and written without it.
 from layerwise.placement.advise import advise
 from layerwise.placement.compare import USABLE, Comparison, PairAgreement, compare
 from layerwise.placement.cost import missing_timings, placement_cost
-from layerwise.placement.exports import peft_config, placement_files, target_regex
+from layerwise.placement.exports import TRAINERS, Export, peft_config, placement_files, target_regex
 from layerwise.placement.place import GOALS, place
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.record import Cost, Coverage, PlacedBlock, Placement, Verified
@@ -16,10 +16,12 @@ from layerwise.placement.rows import parse_rows
 __all__ = [
     "GOALS",
     "POLICIES",
+    "TRAINERS",
     "USABLE",
     "Comparison",
     "Cost",
     "Coverage",
+    "Export",
     "PairAgreement",
     "PlacedBlock",
     "Placement",

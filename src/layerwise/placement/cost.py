@@ -73,8 +73,11 @@ def missing_timings(card: LayerCard) -> str | None:
     return f"the card does not have {', '.join(missing)} of every block"
 
 
-def step_cost(card: LayerCard, *, rank: int | None = None) -> StepCost:
-    """The parts of a step's cost with adapters of `rank` (default: the card's).
+Rank = int | Sequence[int] | None
+
+
+def step_cost(card: LayerCard, *, rank: Rank = None) -> StepCost:
+    """The parts of a step's cost with adapters of `rank` (default: the card's; or one a block).
 
     Raises:
         PlacementError: The card has no timings.
@@ -84,7 +87,7 @@ def step_cost(card: LayerCard, *, rank: int | None = None) -> StepCost:
         msg = f"no cost without timings: {reason}"
         raise PlacementError(msg, hint="make the card again with this version")
     forward = card.column("forward_seconds")
-    scale = (rank or card.capture.rank) / card.capture.rank
+    scale = np.asarray(card.capture.rank if rank is None else rank) / card.capture.rank
     adapters = card.column("adapter_parameters") * scale
     parameters = card.column("parameters")
     per_parameter = np.divide(forward, parameters, out=np.zeros_like(forward), where=parameters > 0)
@@ -97,7 +100,7 @@ def step_cost(card: LayerCard, *, rank: int | None = None) -> StepCost:
     )
 
 
-def placement_cost(card: LayerCard, rows: Sequence[int], *, rank: int | None = None) -> Cost | None:
+def placement_cost(card: LayerCard, rows: Sequence[int], *, rank: Rank = None) -> Cost | None:
     """The cost of adapters on `rows` relative to all blocks.
 
     None where the card has no timings; `missing_timings` then says which.
@@ -105,7 +108,7 @@ def placement_cost(card: LayerCard, rows: Sequence[int], *, rank: int | None = N
     return None if missing_timings(card) else step_cost(card, rank=rank).relative(rows)
 
 
-def seconds(card: LayerCard, rows: Sequence[int], *, rank: int | None = None) -> float:
+def seconds(card: LayerCard, rows: Sequence[int], *, rank: Rank = None) -> float:
     """Seconds a batch of forward and backward with adapters on `rows`.
 
     Raises:

@@ -1,7 +1,7 @@
 """A placement from a card: by a policy, by a cost that may not be exceeded, or by hand."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -11,7 +11,14 @@ from layerwise.errors import PlacementError
 from layerwise.placement.cost import StepCost, missing_timings, placement_cost, step_cost
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.record import Cost, PlacedBlock, Placement
-from layerwise.placement.rows import adaptable_rows, parse_rows, resolve_rows, resolve_stack
+from layerwise.placement.rows import (
+    Ranks,
+    adaptable_rows,
+    parse_rows,
+    resolve_ranks,
+    resolve_rows,
+    resolve_stack,
+)
 from layerwise.registry import Registry
 
 __all__ = ["ADVISED", "GOALS", "Choice", "choose", "place"]
@@ -68,6 +75,7 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
     goal: str | None = None,
     rank: int | None = None,
     alpha: int | None = None,
+    ranks: Ranks | None = None,
     seed: int = 0,
 ) -> Placement:
     """Adapters on some blocks of the model of `card`.
@@ -83,7 +91,10 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
             lowest that this allows are not offered to the policy. None is ``balanced`` for the
             advised policy and no bound for one that is named.
         rank: LoRA rank; None takes the card's.
-        alpha: LoRA alpha; None takes twice the rank.
+        alpha: LoRA alpha; None takes twice the rank. It is the alpha of adapters of `rank`: the
+            scale alpha / rank is that of all.
+        ranks: LoRA ranks of blocks that have another than `rank`, by index (in `stack`, or in the
+            only stack) or block, or text such as ``"3=4,encoder:7=16"``.
         seed: Fixes what is random in a policy.
 
     Raises:
@@ -101,7 +112,8 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
         blocks = parse_rows(rows) if isinstance(rows, str) else rows
         found = resolve_rows(card, blocks, stack=stack)
         choice = Choice(found, "manual", cost=placement_cost(card, found, rank=rank))
-    return _placement(card, choice, rank=rank, alpha=alpha)
+    by_row = {} if ranks is None else resolve_ranks(card, ranks, within=choice.rows, stack=stack)
+    return _placement(card, choice, rank=rank, alpha=alpha, ranks=by_row)
 
 
 def _positive(what: str, value: int) -> int:
@@ -118,23 +130,29 @@ def _refuse_with_rows(**options: object) -> None:
             raise PlacementError(msg, value=value, expected="one or the other")
 
 
-def _placement(card: LayerCard, choice: Choice, *, rank: int, alpha: int) -> Placement:
-    layers = [card.layers[row] for row in choice.rows]
+def _placement(
+    card: LayerCard, choice: Choice, *, rank: int, alpha: int, ranks: Mapping[int, int]
+) -> Placement:
+    layers = {row: card.layers[row] for row in choice.rows}
+    by_row = [ranks.get(row, rank) for row in range(len(card.layers))]
+    size = sum(x.adapter_parameters * by_row[row] // card.capture.rank for row, x in layers.items())
     reason = missing_timings(card)
     notes = (*choice.notes, *([f"cost unknown: {reason}"] if reason else []))
     for note in notes:
         _LOG.warning("%s", note)
+    other = {m: by_row[row] for row, x in layers.items() if by_row[row] != rank for m in x.modules}
     return Placement(
         policy=choice.policy,
-        blocks=tuple(PlacedBlock(layer.stack, layer.index) for layer in layers),
-        modules=tuple(name for layer in layers for name in layer.modules),
+        blocks=tuple(PlacedBlock(layer.stack, layer.index) for layer in layers.values()),
+        modules=tuple(name for layer in layers.values() for name in layer.modules),
         rank=rank,
         alpha=alpha,
-        adapter_parameters=sum(x.adapter_parameters for x in layers) * rank // card.capture.rank,
-        cost=choice.cost,
+        adapter_parameters=size,
+        cost=placement_cost(card, choice.rows, rank=by_row) if other else choice.cost,
         model=card.model.source,
         revision=card.model.revision,
         notes=notes,
+        ranks=other or None,
     )
 
 

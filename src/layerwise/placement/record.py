@@ -1,6 +1,6 @@
 """A placement: which blocks get adapters, on which modules, and what that costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,15 @@ class Placement:
         blocks: The blocks, in the order in which they run.
         modules: Full names of the modules that get an adapter.
         rank: LoRA rank.
-        alpha: LoRA alpha (the update is scaled by alpha / rank).
+        alpha: LoRA alpha (the update is scaled by alpha / rank, also where a module's rank is
+            another: its alpha is then in proportion).
         adapter_parameters: Trainable parameters that the adapters add.
         cost: Relative to adapters on all blocks; None without a card.
         verified: None until the placement was injected into a copy of the model and compared.
         model: The source of the model that it is for.
         revision: That model's revision.
         dropout: LoRA dropout.
+        ranks: LoRA ranks other than `rank`, by module; None where all modules have `rank`.
         notes: What was done otherwise than asked, or could not be taken into account.
     """
 
@@ -111,6 +113,11 @@ class Placement:
     cost: Cost | None = None
     verified: Verified | None = None
     notes: tuple[str, ...] = ()
+    ranks: Mapping[str, int] | None = None
+
+    def rank_of(self, module: str) -> int:
+        """The LoRA rank of the adapter on `module`."""
+        return self.rank if self.ranks is None else self.ranks.get(module, self.rank)
 
     def to_plain(self) -> dict[str, Any]:
         """The placement as JSON values."""

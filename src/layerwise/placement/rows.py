@@ -2,13 +2,24 @@
 
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement.record import PlacedBlock
 
-__all__ = ["adaptable_rows", "parse_rows", "resolve_rows", "resolve_stack"]
+__all__ = [
+    "Ranks",
+    "adaptable_rows",
+    "parse_ranks",
+    "parse_rows",
+    "resolve_ranks",
+    "resolve_rows",
+    "resolve_stack",
+]
+
+#: LoRA ranks by block, or as a user writes them.
+Ranks = str | Mapping[int | PlacedBlock, int]
 
 _SPELLING = "block indices such as 3,7,11 or STACK:3,7,11"
 
@@ -37,6 +48,59 @@ def parse_rows(text: str) -> tuple[int | PlacedBlock, ...]:
         msg = "no block in the placement"
         raise PlacementError(msg, value=text, expected=_SPELLING)
     return tuple(blocks)
+
+
+def parse_ranks(text: str) -> dict[int | PlacedBlock, int]:
+    """The ranks in `text`, by block: each an index or ``STACK:INDEX``, ``=`` and a rank.
+
+    Raises:
+        PlacementError: A part of it is none of that, or names a block again.
+
+    >>> parse_ranks("3=4,encoder:7=16")
+    {3: 4, PlacedBlock(stack='encoder', index=7): 16}
+    """
+    ranks: dict[int | PlacedBlock, int] = {}
+    for part in text.split(","):
+        name, equals, rank = part.partition("=")
+        if not equals or not re.fullmatch(r"[0-9]+", rank.strip()):
+            msg = "rank of a block"
+            raise PlacementError(msg, value=part, expected="BLOCK=RANK, such as 3=4,7=16")
+        (block,) = parse_rows(name)
+        if block in ranks:
+            msg = "block with two ranks"
+            raise PlacementError(msg, value=part, expected="each block once")
+        ranks[block] = int(rank)
+    return ranks
+
+
+def resolve_ranks(
+    card: LayerCard, ranks: Ranks, *, within: Sequence[int], stack: str | None = None
+) -> dict[int, int]:
+    """The rank of each row that `ranks` names; bare indices as in `resolve_rows`.
+
+    Raises:
+        UnknownNameError: The model has no such stack.
+        PlacementError: A block is not among `within`, is named twice or cannot be read, or a rank
+            is below 1.
+    """
+    by_block = parse_ranks(ranks) if isinstance(ranks, str) else ranks
+    by_row: dict[int, int] = {}
+    for block, rank in by_block.items():
+        (row,) = resolve_rows(card, [block], stack=stack)
+        _refuse_rank(card, row, rank, within=within)
+        _refuse_duplicates(card, [*by_row, row])
+        by_row[row] = rank
+    return by_row
+
+
+def _refuse_rank(card: LayerCard, row: int, rank: int, *, within: Sequence[int]) -> None:
+    if row not in within:
+        msg = "rank of a block that gets no adapter"
+        placed = ", ".join(card.layers[r].name for r in within)
+        raise PlacementError(msg, value=card.layers[row].name, expected=f"one of {placed}")
+    if operator.index(rank) < 1:
+        msg = f"LoRA rank of {card.layers[row].name}"
+        raise PlacementError(msg, value=rank, expected="a whole number of at least 1")
 
 
 def resolve_stack(card: LayerCard, name: str) -> str:

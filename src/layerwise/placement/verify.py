@@ -1,9 +1,11 @@
 """A placement injected into a model, and the modules that got an adapter held against its own."""
 
 import copy
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,10 +16,10 @@ from torch import nn
 from layerwise.errors import VerificationError
 from layerwise.models.heads import head_modules
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
-from layerwise.placement.exports import peft_config
+from layerwise.placement.exports import Export, peft_config
 from layerwise.placement.record import Coverage, PlacedBlock, Placement, Verified
 
-__all__ = ["Coverage", "apply", "lora_config", "meta_copy", "verify"]
+__all__ = ["Coverage", "apply", "kept_trained", "lora_config", "meta_copy", "verify"]
 
 
 def lora_config(placement: Placement) -> LoraConfig:
@@ -67,6 +69,30 @@ def verify(
     with _peft_faults(placement):
         inject_adapter_in_model(config, model)
     return _covered(placement, model, refs)
+
+
+def kept_trained(export: Export, placement: Placement, model: nn.Module) -> Export:
+    """`export` without the files whose trainer would train other weights than the blocks'.
+
+    Raises:
+        VerificationError: That is so for all of them.
+    """
+    if not export.trained:
+        return export
+    names = {name: weight.numel() for name, weight in model.named_parameters()}
+    blocks = tuple(f"{block.stack}.{block.index}." for block in placement.blocks)
+    meant = {name for name in names if name.startswith(blocks)}
+    for file, pattern in export.trained.items():
+        found = {name for name in names if re.search(pattern, name)}
+        if found != meant:
+            why = f"its trainer would also train, or miss, {_shown(sorted(found ^ meant))}"
+            export = export.without(file, why=why)
+    if not export.trained:
+        msg = "weights to train that are not those of the blocks"
+        raise VerificationError(msg, value="; ".join(export.notes), expected=", ".join(blocks))
+    size = sum(names[name] for name in meant)
+    note = f"{size:,} parameters in {len(meant)} tensors train, those of these blocks alone"
+    return replace(export, notes=(note, *export.notes))
 
 
 def apply(placement: Placement, model: nn.Module) -> PeftModel:

@@ -1,0 +1,89 @@
+r"""A placement's blocks as lists of weights to train whole, with all others frozen.
+
+Axolotl escapes each dot of a pattern by itself, so that one that is escaped already would match
+nothing; ms-swift searches for its pattern anywhere in a name; LLaMA-Factory knows only how many
+blocks at the start or the end to train, and finds them by ``.INDEX.`` anywhere in a name.
+"""
+
+from layerwise.card.record import ModelInfo
+from layerwise.files import canonical_json
+from layerwise.placement.exports.lora import lora_arguments
+from layerwise.placement.exports.patterns import target_regex
+from layerwise.placement.exports.record import Export, yaml_lines
+from layerwise.placement.record import Placement
+
+__all__ = ["FACTORY_SETTINGS", "freeze"]
+
+#: What LLaMA-Factory has to be told besides.
+FACTORY_SETTINGS = "stage=sft do_train=true template=NAME dataset=DATA output_dir=DIR"
+
+_FACTORY = "freeze-llamafactory.yaml"
+_ABOUT = "Some blocks trained whole, by layerwise place."
+_USAGE = {
+    "freeze.json": "for name, weight in model.named_parameters(): "
+    "weight.requires_grad_(re.search(TRAIN, name) is not None), TRAIN being its pattern",
+    "freeze-axolotl.yaml": "axolotl train freeze-axolotl.yaml, with your data and settings added",
+    "freeze-ms-swift.yaml": "swift sft freeze-ms-swift.yaml --dataset DATA",
+    _FACTORY: f"llamafactory-cli train {_FACTORY} {FACTORY_SETTINGS}",
+}
+
+
+def freeze(placement: Placement, model: ModelInfo) -> Export:
+    """What to train, for a loop of one's own, Axolotl, ms-swift and, where it can, LLaMA-Factory.
+
+    Raises:
+        PlacementError: The placement has no block.
+    """
+    blocks = [f"{block.stack}.{block.index}" for block in placement.blocks]
+    pattern = rf"^{target_regex(blocks)}\."
+    named = {"model": placement.model, "train": pattern, "blocks": blocks}
+    axolotl = {
+        "base_model": placement.model,
+        "revision_of_model": placement.revision,
+        "unfrozen_parameters": [pattern.replace(r"\.", ".")],
+    }
+    swift = {
+        "model": placement.model,
+        "model_revision": placement.revision,
+        "tuner_type": "full",
+        "freeze_parameters_ratio": 1.0,
+        "trainable_parameters_regex": pattern,
+    }
+    files = {
+        "freeze.json": canonical_json(named),
+        "freeze-axolotl.yaml": yaml_lines(axolotl, about=_ABOUT),
+        "freeze-ms-swift.yaml": yaml_lines(swift, about=_ABOUT),
+    }
+    count = _at_an_end(placement, model)
+    factory = {
+        "model_name_or_path": placement.model,
+        "model_revision": placement.revision,
+        "finetuning_type": "freeze",
+        "freeze_trainable_layers": count,
+    }
+    files[_FACTORY] = yaml_lines(factory, about=_ABOUT)
+    indices = "|".join(str(block.index) for block in placement.blocks)
+    trained = {**dict.fromkeys(files, pattern), _FACTORY: rf"\.(?:{indices})\."}
+    export = Export(files, lora_arguments(placement), _USAGE, trained)
+    return export if count is not None else export.without(_FACTORY, why=_nearest(placement))
+
+
+def _at_an_end(placement: Placement, model: ModelInfo) -> int | None:
+    """How many blocks at the end (below 0: at the start) of an only stack these are, if they are.
+
+    Where they are all, that is the end.
+    """
+    indices = sorted(block.index for block in placement.blocks)
+    depth = model.stacks[0].blocks
+    if len(model.stacks) > 1:
+        return None
+    if indices == list(range(depth - len(indices), depth)):
+        return len(indices)
+    return -len(indices) if indices == list(range(len(indices))) else None
+
+
+def _nearest(placement: Placement) -> str:
+    """What LLaMA-Factory can do instead."""
+    k = len(placement.blocks)
+    can = "LLaMA-Factory trains whole blocks only at the start or the end of an only stack"
+    return f"{can}; nearest: --policy last -k {k} or --policy first -k {k}"

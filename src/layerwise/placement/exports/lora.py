@@ -1,0 +1,83 @@
+r"""A placement as arguments of PEFT's `LoraConfig`; data only, PEFT is not imported.
+
+PEFT compares a string in `target_modules` with each module's whole name (`re.fullmatch`); its lists
+of endings and its `layers_to_transform` reach into a second stack, or fall back to every layer
+without a word. In models with fused experts (DeepSeek, Mixtral, Qwen-MoE, ...) it takes such a
+string apart and keeps the last parts of the names, whatever the layer. What is in `exclude_modules`
+stays out there too, so the export says both which modules and that no others.
+
+A key of `rank_pattern` is matched against the end of a module's name, as a regular expression:
+``layers.1`` is 11's too, in either stack. Ours start at the start (``^``) and are escaped.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from layerwise.errors import PlacementError
+from layerwise.placement.exports.patterns import target_regex
+from layerwise.placement.record import Placement
+
+__all__ = ["alpha_pattern", "lora_arguments", "peft_config", "rank_pattern"]
+
+
+def peft_config(placement: Placement) -> Mapping[str, Any]:
+    """The keyword arguments of PEFT's `LoraConfig` for `placement`, as JSON values.
+
+    Raises:
+        PlacementError: The placement has no module, or an alpha would not be whole.
+    """
+    revision = {} if placement.revision is None else {"revision": placement.revision}
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": placement.model,
+        **revision,
+        **lora_arguments(placement),
+        "bias": "none",
+    }
+
+
+def lora_arguments(placement: Placement) -> Mapping[str, Any]:
+    """Rank, scale and modules, as PEFT's `LoraConfig` calls them.
+
+    Raises:
+        PlacementError: The placement has no module, or an alpha would not be whole.
+    """
+    pattern = target_regex(placement.modules)
+    ranks = rank_pattern(placement)
+    patterns = {"rank_pattern": ranks, "alpha_pattern": alpha_pattern(placement)} if ranks else {}
+    return {
+        "r": placement.rank,
+        "lora_alpha": placement.alpha,
+        "lora_dropout": placement.dropout,
+        "target_modules": pattern,
+        "exclude_modules": rf"(?!{pattern}\Z).*",
+        **patterns,
+    }
+
+
+def rank_pattern(placement: Placement) -> dict[str, int]:
+    """Ranks other than the placement's own, by a pattern of just the modules that have them."""
+    groups: dict[int, list[str]] = {}
+    for module in placement.modules:
+        if placement.rank_of(module) != placement.rank:
+            groups.setdefault(placement.rank_of(module), []).append(module)
+    return {f"^{target_regex(names)}": rank for rank, names in sorted(groups.items())}
+
+
+def alpha_pattern(placement: Placement) -> dict[str, int]:
+    """The alphas that go with `rank_pattern`: alpha over rank is the same in every module.
+
+    Raises:
+        PlacementError: That is not a whole number.
+    """
+    return {key: _alpha(placement, rank) for key, rank in rank_pattern(placement).items()}
+
+
+def _alpha(placement: Placement, rank: int) -> int:
+    alpha, rest = divmod(placement.alpha * rank, placement.rank)
+    if rest:
+        msg = f"LoRA alpha {placement.alpha} at rank {placement.rank}, for a module of rank {rank}"
+        value = f"{placement.alpha * rank / placement.rank:g}"
+        hint = f"--alpha {2 * placement.rank}"
+        raise PlacementError(msg, value=value, expected="a whole number", hint=hint)
+    return alpha
