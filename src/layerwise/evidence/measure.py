@@ -1,0 +1,308 @@
+"""Rival placements in, a leaderboard out: all fine-tuned at one budget on the same batches."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from layerwise.card.describe import data_info, model_info
+from layerwise.card.record import DataInfo, LayerCard
+from layerwise.data.text import TextData
+from layerwise.errors import BadInputError, NonFiniteError, VerificationError
+from layerwise.evidence.arms import RECOMMENDED, TOLERANCE, Arm, Size, arms_of, budget_of
+from layerwise.evidence.leaderboard import compared, improvements, mean_of_random, ranked, reason
+from layerwise.evidence.record import ArmResult, Budget, Measure, RateTried
+from layerwise.evidence.scores import Seen
+from layerwise.evidence.trial import Bench, Quality, Trial, bench, trial
+from layerwise.models.load import LoadedModel
+from layerwise.objectives import Objective
+from layerwise.placement.compare import refuse_another_model
+from layerwise.placement.record import Placement
+from layerwise.progress import Progress, silent
+from layerwise.provenance import collect
+from layerwise.tuning.material import gather
+from layerwise.tuning.order import held_out
+from layerwise.tuning.record import TuneSettings
+
+__all__ = ["LADDER", "Protocol", "run_measure"]
+
+_LOG = logging.getLogger(__name__)
+
+#: Learning rates that each arm chooses from (ours).
+LADDER = (2e-4, 6e-4, 2e-3)
+#: Batches that a score may look at (as many as its source takes).
+_SCORED = 5
+_ELSEWHERE = "the card was made on other text ({})"
+
+Key = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is compared, and how often.
+
+    Attributes:
+        size: How much each arm adapts.
+        arms: The names of the arms; None takes all.
+        seeds: Of the trials that score.
+        ladder: Learning rates that each arm chooses from.
+        eval_examples: Examples that score, and as many others that the choice of rates goes by.
+        seed: Of the split of the examples.
+    """
+
+    size: Size
+    arms: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    ladder: tuple[float, ...] = LADDER
+    eval_examples: int = 64
+    seed: int = 0
+
+    @property
+    def ladder_seed(self) -> int:
+        """The seed of the trials that choose learning rates: one that scores nobody."""
+        return max(self.seeds) + 1
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """An arm's learning rate, and how it was found."""
+
+    rate: float | None
+    tried: tuple[RateTried, ...]
+
+
+def run_measure(
+    loaded: LoadedModel,
+    card: LayerCard,
+    data: TextData,
+    objective: Objective,
+    settings: TuneSettings,
+    protocol: Protocol,
+    *,
+    quality: Quality | None = None,
+    progress: Progress = silent,
+) -> Measure:
+    """What each arm of `protocol` does for `loaded`, which is after it what it was before.
+
+    Args:
+        loaded: The model.
+        card: Its card, which policies choose by.
+        data: The text: a part of it scores, another chooses learning rates, the rest trains.
+        objective: The loss.
+        settings: The rest of the budget: steps, batch, length.
+        protocol: What is compared, and how often.
+        quality: What the improvement is in; the loss where None.
+        progress: Hears how far the trials are.
+
+    Raises:
+        SchemaError: The card is of another model.
+        PlacementError: The card recommends nothing that meets the budget.
+        DataError: Too few examples.
+        NonFiniteError: The recommended arm diverged at every rate.
+        VerificationError: Arms were not given the same budget.
+    """
+    _refuse_odd(protocol)
+    refuse_another_model(card.model, model_info(loaded))
+    train, choosing, scoring = _parts(data, protocol)
+    batches = gather(loaded, train, objective, settings).batches
+    seen = Seen(loaded, card, objective, batches.batches[:_SCORED], protocol.seed)
+    arms = arms_of(seen, protocol.size, protocol.arms)
+    bench_of = partial(bench, loaded, train, objective=objective, settings=settings)
+    scores, ladder = (bench_of(text, quality=quality) for text in (scoring, choosing))
+    order = {_key(arm.placement): arm for arm in reversed(arms) if arm.placement}
+    unique = [arm for arm in arms if order.get(_key(arm.placement)) is arm]
+    rates = _rates(ladder, unique, protocol, progress)
+    trials = _trials(scores, unique, rates, protocol, progress)
+    results = ranked([_result(arm, order, rates, trials) for arm in arms])
+    _refuse_unequal(results)
+    info = data_info(train, batches, objective, max_length=settings.max_length)
+    notes = _notes(card, data, loaded, batches.notes)
+    return _measure(scores, results, protocol, card, info=info, notes=notes)
+
+
+def _refuse_odd(protocol: Protocol) -> None:
+    """There are seeds, each once, and learning rates above 0."""
+    if not protocol.seeds or len(set(protocol.seeds)) < len(protocol.seeds):
+        what = "seeds"
+        raise BadInputError(what, value=protocol.seeds, expected="at least one, each once")
+    if not protocol.ladder or min(protocol.ladder) <= 0.0:
+        what = "ladder of learning rates"
+        raise BadInputError(what, value=protocol.ladder, expected="at least one, above 0")
+    if protocol.eval_examples < 1:
+        what = "examples held out for evaluation"
+        raise BadInputError(what, value=protocol.eval_examples, expected="at least 1")
+
+
+def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, TextData]:
+    """What trains, what learning rates are chosen by, and what scores."""
+    rest, scoring = held_out(data, examples=protocol.eval_examples, seed=protocol.seed)
+    train, choosing = held_out(rest, examples=protocol.eval_examples, seed=protocol.seed)
+    return train, choosing, scoring
+
+
+def _key(placement: Placement | None) -> Key:
+    """What tells adapters from others."""
+    if placement is None:
+        return ()
+    return tuple((name, placement.rank_of(name)) for name in placement.modules)
+
+
+def _rates(
+    base: Bench, arms: Sequence[Arm], protocol: Protocol, progress: Progress
+) -> dict[Key, _Chosen]:
+    """The learning rate of each arm, by what improves most on text and a seed that score nobody."""
+    jobs = [(arm, rate) for arm in arms for rate in protocol.ladder]
+    tried: dict[Key, list[RateTried]] = {}
+    for arm, rate in progress(jobs, "choosing learning rates", len(jobs)):
+        made = _tried(base, arm, seed=protocol.ladder_seed, rate=rate)
+        improvement = made.improvement if isinstance(made, Trial) else None
+        tried.setdefault(_key(arm.placement), []).append(RateTried(rate, improvement))
+        told = "diverged" if improvement is None else f"improves by {improvement:.4g}"
+        _LOG.info("%s at %g: %s", arm.name, rate, told)
+    return {key: _chosen(rungs) for key, rungs in tried.items()}
+
+
+def _chosen(tried: Sequence[RateTried]) -> _Chosen:
+    """The rate that improves most, the smaller on ties; none where all diverged."""
+    went = [(-t.improvement, t.learning_rate) for t in tried if t.improvement is not None]
+    return _Chosen(min(went)[1] if went else None, tuple(tried))
+
+
+def _tried(base: Bench, arm: Arm, *, seed: int, rate: float) -> Trial | str:
+    """One trial of an arm, or why it came to nothing."""
+    if arm.placement is None:
+        return arm.failed or ""
+    try:
+        return trial(base, arm.placement, seed=seed, learning_rate=rate)
+    except NonFiniteError as error:
+        return error.message
+
+
+def _trials(
+    base: Bench,
+    arms: Sequence[Arm],
+    rates: Mapping[Key, _Chosen],
+    protocol: Protocol,
+    progress: Progress,
+) -> dict[Key, list[Trial | str]]:
+    """Each arm's trials, one a seed; all arms of a seed before the next, as machines drift."""
+    keys = [(arm, _key(arm.placement)) for arm in arms]
+    able = [(arm, key, rate) for arm, key in keys if (rate := rates[key].rate) is not None]
+    jobs = [(seed, *one) for seed in protocol.seeds for one in able]
+    made: dict[Key, list[Trial | str]] = {}
+    for seed, arm, key, rate in progress(jobs, "trials", len(jobs)):
+        found = _tried(base, arm, seed=seed, rate=rate)
+        made.setdefault(key, []).append(found)
+        told = f"improves by {found.improvement:.4g}" if isinstance(found, Trial) else found
+        _LOG.info("%s, seed %d: %s", arm.name, seed, told)
+    return made
+
+
+def _result(
+    arm: Arm,
+    order: Mapping[Key, Arm],
+    rates: Mapping[Key, _Chosen],
+    trials: Mapping[Key, Sequence[Trial | str]],
+) -> ArmResult:
+    """An arm with its trials, which may be those of an arm before it."""
+    key, placed = _key(arm.placement), arm.placement
+    chosen = rates.get(key, _Chosen(None, ()))
+    made = trials.get(key, ())
+    faults = [found for found in made if isinstance(found, str)]
+    if placed is not None and chosen.rate is None:
+        faults = ["it diverged at every learning rate"]
+    first = order.get(key, arm)
+    return ArmResult(
+        name=arm.name,
+        kind=arm.kind,
+        blocks=placed.blocks if placed else (),
+        rank=placed.rank if placed else 0,
+        adapter_parameters=placed.adapter_parameters if placed else 0,
+        equal=arm.equal,
+        ladder=chosen.tried,
+        trials=() if faults else tuple(t for t in made if isinstance(t, Trial)),
+        policy=arm.policy,
+        learning_rate=chosen.rate,
+        same_as=None if first is arm else first.name,
+        failed=arm.failed or (faults[0] if faults else None),
+    )
+
+
+def _refuse_unequal(arms: Sequence[ArmResult]) -> None:
+    """Every arm saw as many steps and tokens, and trained what its placement says.
+
+    A head that is trained beside the adapters is the same for every arm.
+
+    Raises:
+        VerificationError: One did not.
+    """
+    ran = [arm for arm in arms if arm.trials]
+    for arm in ran:
+        if _spent(arm) != _spent(ran[0]):
+            message = "arms of unequal budget"
+            value = f"{arm.name} and {ran[0].name}"
+            raise VerificationError(message, value=value, expected="the same steps and tokens")
+
+
+def _spent(arm: ArmResult) -> list[tuple[int, ...]]:
+    """What an arm was given, for each seed; what it trained beside its adapters too."""
+    size = arm.adapter_parameters
+    return [(t.seed, t.steps, t.tokens, t.trainable_parameters - size) for t in arm.trials]
+
+
+def _notes(
+    card: LayerCard, data: TextData, loaded: LoadedModel, batched: Sequence[str]
+) -> tuple[str, ...]:
+    """What was done otherwise than by default."""
+    other = () if card.data.sha256 == data.sha256 else (_ELSEWHERE.format(card.data.source),)
+    return tuple(dict.fromkeys((*loaded.notes, *data.notes, *batched, *other)))
+
+
+def _measure(
+    base: Bench,
+    arms: Sequence[ArmResult],
+    protocol: Protocol,
+    card: LayerCard,
+    *,
+    info: DataInfo,
+    notes: tuple[str, ...],
+) -> Measure:
+    by_name = {arm.name: arm for arm in arms}
+    recommended = by_name[RECOMMENDED]
+    if not recommended.trials:
+        message = f"recommended placement that could not be measured ({recommended.failed})"
+        raise NonFiniteError(
+            message, expected="a loss that stays finite", hint="--ladder 1e-5,1e-4"
+        )
+    drawn = mean_of_random(by_name)
+    against = None if drawn is None else compared(improvements(recommended.trials), drawn)
+    budget = Budget(
+        layers=protocol.size.layers,
+        rank=protocol.size.rank,
+        adapter_parameters=budget_of(card, protocol.size),
+        tolerance=TOLERANCE,
+        steps=base.settings.steps,
+        tokens=tuple(found.tokens for found in recommended.trials),
+    )
+    is_loss = base.quality is None or base.quality_before is None
+    return Measure(
+        model=model_info(base.loaded),
+        data=info,
+        validation=len(base.validation),
+        quality="loss" if base.quality is None else base.quality.name,
+        higher_is_better=base.quality is not None and base.quality.higher_is_better,
+        before=base.loss_before if is_loss else float(base.quality_before or 0.0),
+        settings=base.settings,
+        budget=budget,
+        seeds=protocol.seeds,
+        ladder=protocol.ladder,
+        ladder_seed=protocol.ladder_seed,
+        ladder_examples=protocol.eval_examples,
+        arms=tuple(arms),
+        recommended=RECOMMENDED,
+        verdict="no difference" if against is None else against.verdict,
+        reason=reason(recommended, arms, against),
+        provenance=collect(device=str(next(base.loaded.model.parameters()).device)),
+        against_random=against,
+        notes=notes,
+    )

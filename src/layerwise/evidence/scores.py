@@ -1,0 +1,243 @@
+"""Scores by which other tools choose where to adapt, each one number a block, larger chosen first.
+
+They are written here from their definitions. A tool that chooses single modules is given blocks
+(ours): a block's score is what its adapted modules get together, so that each tool fills the same
+budget on the same kind of place.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from layerwise.capture.undisturbed import undisturbed
+from layerwise.card.record import LayerCard
+from layerwise.data.batches import Batch
+from layerwise.errors import PlacementError
+from layerwise.models.load import LoadedModel
+from layerwise.objectives import Objective
+from layerwise.registry import Registry
+from layerwise.shapes import Tensor
+
+__all__ = ["SCORES", "Score", "Seen", "rows_by_score"]
+
+#: The interquartile range of a standard normal distribution.
+_IQR = 1.349
+#: What PEFT adds to the smallest singular value.
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a score may look at.
+
+    Attributes:
+        loaded: The model.
+        card: Its card, on the text that is trained on.
+        objective: The loss.
+        batches: A few batches of that text.
+        seed: Fixes dropout.
+    """
+
+    loaded: LoadedModel
+    card: LayerCard
+    objective: Objective
+    batches: Sequence[Batch]
+    seed: int = 0
+
+
+class Score(Protocol):
+    """A way to rank blocks."""
+
+    def __call__(self, seen: Seen) -> np.ndarray:
+        """One number a row of the card, float64 (l,); NaN for a block without adapted modules.
+
+        Raises:
+            PlacementError: The card lacks what the score goes by.
+        """
+
+
+#: Every score by name.
+SCORES = Registry[Score]("score")
+
+
+def rows_by_score(scores: np.ndarray, k: int, *, rows: Sequence[int]) -> tuple[int, ...]:
+    """The `k` of `rows` with the largest scores, ascending; the lower block on ties.
+
+    Raises:
+        PlacementError: Fewer than `k` of them have a score.
+    """
+    known = [row for row in rows if np.isfinite(scores[row])]
+    if len(known) < k:
+        message = "blocks with a score"
+        raise PlacementError(message, value=len(known), expected=f"at least {k}")
+    best = sorted(known, key=lambda row: (-scores[row], row))[:k]
+    return tuple(sorted(best))
+
+
+def _weights(seen: Seen, row: int) -> Iterator[tuple[str, Tensor]]:
+    """The last part of each adapted module's name in a block, and its weight in float32."""
+    for name in seen.card.layers[row].modules:
+        module: Any = seen.loaded.model.get_submodule(name)
+        yield name.rpartition(".")[2], module.weight.detach().float()
+
+
+@SCORES.register("eva")
+def eva(seen: Seen) -> np.ndarray:
+    """The ranks that EVA would give to a block's inputs, for each of them.
+
+    Source: Paischer et al., arXiv 2410.07170, and PEFT's ``EvaConfig``: the explained-variance
+    ratios of the principal components of every adapted module's input are sorted together, and
+    the first (rank x modules) of them each bring their module one rank, at most twice the rank
+    (PEFT's rho = 2). Modules that read the same input have the same components; here an input
+    counts once (ours). The components are those of the card's pass.
+    """
+    spectra = _spectra(seen.card)
+    rank = seen.card.capture.rank
+    ratios = [
+        (v / total, row) for row, values in spectra for v, total in _largest(values, 2 * rank)
+    ]
+    ratios.sort(key=lambda pair: -pair[0])
+    inputs, given = (np.zeros(len(seen.card.layers)) for _ in range(2))
+    for row, _ in spectra:
+        inputs[row] += 1
+    for _, row in ratios[: rank * len(spectra)]:
+        given[row] += 1
+    return np.divide(given, inputs, out=np.full_like(given, np.nan), where=inputs > 0)
+
+
+def _largest(values: np.ndarray, count: int) -> list[tuple[float, float]]:
+    """The largest eigenvalues of an input, each with the sum of all."""
+    total = float(values.sum())
+    return [(float(v), total) for v in np.sort(values)[::-1][:count]] if total > 0 else []
+
+
+def _spectra(card: LayerCard) -> list[tuple[int, np.ndarray]]:
+    """The eigenvalues of the covariance of each adapted input, with the block that reads it."""
+    names = {name: row for row, layer in enumerate(card.layers) for name in layer.modules}
+    found = [
+        (names[key.removeprefix("spectrum/")], values)
+        for key, values in card.arrays.items()
+        if key.removeprefix("spectrum/") in names
+    ]
+    if not found:
+        message = "score eva needs the spectra of the card's inputs"
+        expected = "arrays.safetensors beside card.json, of a card with all signals"
+        raise PlacementError(message, expected=expected, hint="other --arms")
+    return found
+
+
+@SCORES.register("kappa")
+def kappa(seen: Seen) -> np.ndarray:
+    """Minus the mean log10 condition number of a block's adapted weights.
+
+    Source: PEFT's ``find_kappa_target_modules``, which takes the modules of the smallest condition
+    number, the largest singular value over the smallest plus 1e-8. The mean of the logarithm over
+    a block's modules is ours.
+    """
+    return _over_blocks(seen, _log_condition)
+
+
+def _log_condition(weight: Tensor) -> float:
+    values = torch.linalg.svdvals(weight.flatten(1))
+    return -float(torch.log10(values[0] / (values[-1] + _EPSILON)))
+
+
+@SCORES.register("snr")
+def snr(seen: Seen) -> np.ndarray:
+    """How high a block's adapted weights stand, by signal to noise, among those of their name.
+
+    Source: Spectrum, arXiv 2406.06623: singular values above sigma (1 + sqrt(beta)) are signal,
+    with sigma the interquartile range of the singular values over 1.349 and beta the smaller side
+    of the weight over the larger; the ratio of their sum to the sum of the others, divided by the
+    largest singular value. Spectrum ranks the modules of one name among themselves; a block's score
+    is the mean over its modules of the share of such modules that it is at least level with (ours).
+    """
+    ratios: dict[str, dict[int, float]] = {}
+    for row, _ in enumerate(seen.card.layers):
+        for name, weight in _weights(seen, row):
+            ratios.setdefault(name, {}).setdefault(row, _signal_to_noise(weight))
+    standings = [
+        {row: _standing(r, found) for row, r in found.items()} for found in ratios.values()
+    ]
+    return np.array(
+        [_mean([s[row] for s in standings if row in s]) for row in range(len(seen.card.layers))]
+    )
+
+
+def _standing(ratio: float, found: dict[int, float]) -> float:
+    return sum(other <= ratio for other in found.values()) / len(found)
+
+
+def _signal_to_noise(weight: Tensor) -> float:
+    flat = weight.flatten(1)
+    values = torch.linalg.svdvals(flat)
+    low, high = torch.quantile(values, torch.tensor([0.25, 0.75], device=values.device))
+    beta = min(flat.shape) / max(flat.shape)
+    is_signal = values > (high - low) / _IQR * (1 + beta**0.5)
+    noise = float(values[~is_signal].sum())
+    signal = float(values[is_signal].sum())
+    return signal / max(noise, _EPSILON) / max(float(values[0]), _EPSILON)
+
+
+def _over_blocks(seen: Seen, score: Any) -> np.ndarray:
+    """The mean of `score` over each block's adapted weights."""
+    rows = range(len(seen.card.layers))
+    return np.array([_mean([score(weight) for _, weight in _weights(seen, row)]) for row in rows])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+@SCORES.register("gradient")
+def gradient(seen: Seen) -> np.ndarray:
+    """The norms of the loss gradient of a block's own weights, summed over weights and batches.
+
+    Source: the probe of PyPI's ``aletheia-lora`` 0.1, which takes the blocks where this is largest.
+    Weights are differentiated in eval mode (ours; the package leaves dropout on). A gradient is
+    freed as soon as its norm is taken.
+    """
+    model = seen.loaded.model
+    totals = np.full(len(seen.card.layers), np.nan)
+    blocks = {row: model.get_submodule(layer.name) for row, layer in enumerate(seen.card.layers)}
+    adapted = {row: block for row, block in blocks.items() if seen.card.layers[row].modules}
+    totals[list(adapted)] = 0.0
+    training = seen.objective.stochastic
+    with (
+        seen.objective.prepare(model),
+        undisturbed(model, training=training, seed=seen.seed),
+        _norms_into(totals, adapted),
+    ):
+        for batch in seen.batches:
+            device = next(model.parameters()).device
+            seen.objective.losses(model, batch.to(device)).mean().backward()
+    return totals
+
+
+@contextmanager
+def _norms_into(totals: np.ndarray, blocks: dict[int, nn.Module]) -> Iterator[None]:
+    """Inside, each gradient of a weight of `blocks` adds its norm to its block's, and goes."""
+    handles = []
+
+    def hook_for(row: int) -> Any:
+        def hear(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                totals[row] += float(parameter.grad.float().norm())
+            parameter.grad = None
+
+        return hear
+
+    try:
+        for row, block in blocks.items():
+            for parameter in block.parameters():
+                parameter.requires_grad_(True)  # noqa: FBT003  # torch's own argument
+                handles.append(parameter.register_post_accumulate_grad_hook(hook_for(row)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
