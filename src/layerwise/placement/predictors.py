@@ -38,6 +38,7 @@ class Predictor:
         score: ``score(card, rows, damping)``.
         is_damped: Whether the damping changes it.
         is_gain: Whether it is an amount of gain, so that it can be divided by a cost.
+        is_geometry: Whether it looks at depths alone: what every other one has to beat.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Predictor:
     score: Score
     is_damped: bool = False
     is_gain: bool = True
+    is_geometry: bool = False
 
     def __call__(self, card: LayerCard, rows: Sequence[int], *, damping: float) -> float:
         """The prediction for adapters on `rows` of `card`, at least one.
@@ -63,12 +65,12 @@ PREFERRED = "gain"
 DAMPING: float | None = None
 
 
-def _predictor(name: str, *, damped: bool = False, gain: bool = True) -> Callable[[Score], Score]:
+def _predictor(name: str, **traits: bool) -> Callable[[Score], Score]:
     """Register what it decorates as the predictor `name`, its docstring's first line a summary."""
 
     def add(score: Score) -> Score:
         summary = (score.__doc__ or "").partition("\n")[0].strip()
-        PREDICTORS.add(name, Predictor(name, summary, score, is_damped=damped, is_gain=gain))
+        PREDICTORS.add(name, Predictor(name, summary, score, **traits))
         return score
 
     return add
@@ -115,19 +117,19 @@ def _relative(card: LayerCard, rows: Sequence[int]) -> np.ndarray:
 # -- geometry --------------------------------------------------------------------------------------
 
 
-@_predictor("lowest", gain=False)
+@_predictor("lowest", is_gain=False, is_geometry=True)
 def _lowest(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
     """How deep under the output the lowest block is."""
     return 1.0 - float(_relative(card, rows).min())
 
 
-@_predictor("spread", gain=False)
+@_predictor("spread", is_gain=False, is_geometry=True)
 def _spread(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
     """The standard deviation of the blocks' depths."""
     return float(_relative(card, rows).std())
 
 
-@_predictor("coverage", damped=True)
+@_predictor("coverage", is_damped=True, is_geometry=True)
 def _coverage(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """How many blocks have an adapter close below them, fading over `damping` of the depth."""
     return float(_reached(card, rows, damping).sum())
@@ -166,31 +168,31 @@ def _adam_sum(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
 # -- coupled gains ---------------------------------------------------------------------------------
 
 
-@_predictor("gain", damped=True)
+@_predictor("gain", is_damped=True)
 def _gain(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The coupled gain Delta(S)."""
     return coupled_gain(_gram(card), rows, damping=damping)
 
 
-@_predictor("gain-per-trace", damped=True)
+@_predictor("gain-per-trace", is_damped=True)
 def _gain_per_trace(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The coupled gain, every block's gradients of one mean square."""
     return coupled_gain(_per_trace(_gram(card), 1.0), rows, damping=damping)
 
 
-@_predictor("gain-per-root-trace", damped=True)
+@_predictor("gain-per-root-trace", is_damped=True)
 def _gain_per_root_trace(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The coupled gain, every block's gradients divided by the root of their norm."""
     return coupled_gain(_per_trace(_gram(card), 0.5), rows, damping=damping)
 
 
-@_predictor("additive", damped=True)
+@_predictor("additive", is_damped=True)
 def _additive(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The sum of the gains of the blocks alone."""
     return additive_gain(_gram(card), rows, damping=damping)
 
 
-@_predictor("additive-per-trace", damped=True)
+@_predictor("additive-per-trace", is_damped=True)
 def _additive_per_trace(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The sum of the gains of the blocks alone, every block's gradients of one mean square."""
     return additive_gain(_per_trace(_gram(card), 1.0), rows, damping=damping)
@@ -199,25 +201,25 @@ def _additive_per_trace(card: LayerCard, rows: Sequence[int], damping: float) ->
 # -- for steps without a scale, such as Adam's -----------------------------------------------------
 
 
-@_predictor("adam-gain", damped=True)
+@_predictor("adam-gain", is_damped=True)
 def _adam_gain(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The coupled gain in Adam's coordinates."""
     return coupled_gain(_adam(card), rows, damping=damping)
 
 
-@_predictor("adam-held-out", damped=True)
+@_predictor("adam-held-out", is_damped=True)
 def _adam_held_out(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The coupled gain in Adam's coordinates on examples that the step has not seen."""
     return held_out_gain(_adam(card), rows, damping=damping)
 
 
-@_predictor("adam-line", damped=True)
+@_predictor("adam-line", is_damped=True)
 def _adam_line(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """The gain of one joint step of Adam, all blocks at one rate."""
     return line_gain(_adam(card), rows, damping=damping)
 
 
-@_predictor("adam-determinant", damped=True, gain=False)
+@_predictor("adam-determinant", is_damped=True, is_gain=False)
 def _adam_determinant(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """Adam's gains and how unlike the blocks are, as the logarithm of a determinant."""
     return determinant(_adam(card), rows, damping=damping)
@@ -229,7 +231,7 @@ def _adam_represented(card: LayerCard, rows: Sequence[int], _damping: float) -> 
     return represented(_adam(card), rows)
 
 
-@_predictor("adam-coverage", damped=True)
+@_predictor("adam-coverage", is_damped=True)
 def _adam_coverage(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """Adam's gains of all blocks, fading with the distance to the nearest adapter below."""
     gains = np.maximum(pulls(_adam(card)).mean(axis=0), 0.0)

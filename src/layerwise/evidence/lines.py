@@ -1,0 +1,138 @@
+"""Trained sets of blocks as lines of a file that grows: one JSON object a run, never a part of one.
+
+A run is known by its pair of model and text, its set and its seed. What is in the file is not run
+again, so that a study killed at any moment goes on where it was.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from layerwise.errors import OutputError, SchemaError
+from layerwise.evidence.trial import Trial
+from layerwise.records import from_plain, to_plain
+
+__all__ = ["RunKey", "SetRun", "append_run", "by_pair", "read_runs"]
+
+SCHEMA = "layerwise/set-run/1"
+
+#: Bytes that are looked through at a time for the end of a line.
+_PIECE = 4096
+
+RunKey = tuple[str, str, tuple[int, ...], int]
+
+
+@dataclass(frozen=True)
+class SetRun:
+    """Adapters on one set of blocks, trained once.
+
+    Attributes:
+        pair: The name of the model and text.
+        kind: How the set was chosen: ``random``, ``single``, ``contiguous``.
+        rows: The blocks, as rows of the pair's card.
+        seed: Of the batches, dropout and the adapters' start; the same for the sets compared.
+        rank: Of the adapters.
+        batch_size: Examples a step.
+        max_length: Tokens that an example was cut at.
+        trial: What came of it.
+        device: What it ran on.
+        created: When, in UTC.
+    """
+
+    pair: str
+    kind: str
+    rows: tuple[int, ...]
+    seed: int
+    rank: int
+    batch_size: int
+    max_length: int
+    trial: Trial
+    device: str
+    created: str
+
+    @property
+    def key(self) -> RunKey:
+        """What tells it from other runs."""
+        return self.pair, self.kind, self.rows, self.seed
+
+
+def append_run(path: Path, run: SetRun) -> None:
+    """Add `run` to the end of `path` as one line, on disk when this returns.
+
+    Several processes may add to one file. What a killed one left unfinished is cut off first.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    line = json.dumps({"schema": SCHEMA, **to_plain(run)}, allow_nan=False) + "\n"
+    with _held(path) as handle:
+        os.ftruncate(handle, _whole(handle))
+        os.lseek(handle, 0, os.SEEK_END)
+        os.write(handle, line.encode())
+        os.fsync(handle)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[int]:
+    """`path` open for this process alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield handle
+        finally:
+            os.close(handle)
+    except OSError as error:
+        msg = f"cannot write ({error.strerror})"
+        raise OutputError(msg, value=path, expected="a file that you may write") from error
+
+
+def _whole(handle: int) -> int:
+    """The number of bytes up to the end of the last whole line."""
+    end = os.fstat(handle).st_size
+    while end:
+        start = max(0, end - _PIECE)
+        found = os.pread(handle, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def read_runs(path: Path) -> tuple[SetRun, ...]:
+    """The runs in `path`, in the order in which they ended; none where there is no such file.
+
+    An unfinished last line, of a process that was killed, is left out.
+
+    Raises:
+        SchemaError: A line holds no run, or one of another schema; names the line.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    return tuple(_run(line, f"{path}, line {i}") for i, line in enumerate(lines, 1))
+
+
+def _run(line: bytes, where: str) -> SetRun:
+    try:
+        plain: Mapping[str, Any] = json.loads(line)
+    except ValueError as error:
+        msg = "unreadable run"
+        raise SchemaError(msg, value=where, expected="a JSON object a line") from error
+    if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
+        msg = "line that is no run"
+        raise SchemaError(msg, value=where, expected=SCHEMA)
+    return from_plain(plain, SetRun, source=where)
+
+
+def by_pair(runs: Sequence[SetRun]) -> dict[str, list[SetRun]]:
+    """`runs` by the name of their pair, in the order in which pairs come up."""
+    found: dict[str, list[SetRun]] = {}
+    for run in runs:
+        found.setdefault(run.pair, []).append(run)
+    return found
