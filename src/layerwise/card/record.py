@@ -21,6 +21,8 @@ __all__ = [
     "DataInfo",
     "LayerCard",
     "LayerRow",
+    "Measured",
+    "MeasuredRegime",
     "ModelInfo",
     "StackInfo",
 ]
@@ -186,6 +188,57 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class MeasuredRegime:
+    """What one way to place adapters was found to do when it was fine-tuned.
+
+    Attributes:
+        name: Of the arm: a policy, another tool's score, or ``recommended``.
+        layers: Rows of the card that were adapted.
+        improvement: Mean over seeds.
+        low: Lower end of its interval (95 %); None with one seed.
+        high: Upper end.
+        seconds_per_step: Median over seeds.
+        step_ratio: That over the seconds with adapters on all blocks; None where those were not
+            measured.
+        peak_memory_bytes: The largest of all trials.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    improvement: float
+    seconds_per_step: float
+    peak_memory_bytes: int
+    low: float | None = None
+    high: float | None = None
+    step_ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Placements of one size, fine-tuned at one budget.
+
+    Attributes:
+        quality: What the improvement is in; ``loss``: how far it fell.
+        objective: What was trained.
+        data_sha256: Hash of the text that was trained on.
+        size: Blocks a placement.
+        rank: LoRA rank on them.
+        steps: Optimizer steps.
+        seeds: Trials of each.
+        regimes: The best first.
+    """
+
+    quality: str
+    objective: str
+    data_sha256: str
+    size: int
+    rank: int
+    steps: int
+    seeds: int
+    regimes: tuple[MeasuredRegime, ...]
+
+
+@dataclass(frozen=True)
 class LayerCard:
     """Signals by blocks, with intervals, costs and provenance.
 
@@ -193,6 +246,7 @@ class LayerCard:
         layers: One row a block, in the order in which the blocks run (an encoder before its
             decoder); "row" elsewhere means a position in this list.
         absent: Why each signal that is missing is missing.
+        measured: What placements were found to do when they were fine-tuned; None if none were.
         arrays: What is too large for JSON, by name: ``gram`` and ``adam_gram`` (l, n, n),
             ``gradient_norms`` (n, modules), ``spectrum/<module>`` (d,). Saved beside the card,
             empty where that file is gone.
@@ -206,6 +260,7 @@ class LayerCard:
     provenance: Provenance
     advice: Advice | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
+    measured: tuple[Measured, ...] | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def column(self, name: str) -> np.ndarray:

@@ -1,0 +1,117 @@
+"""What was measured on one text, for a model on another: which policy did best there.
+
+Source: docs/methods.md, transfer (arXiv 2602.04019): a reference card may stand for another where
+the rankings of their blocks by residual norm agree.
+"""
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from layerwise.card.record import LayerCard, Measured, MeasuredRegime
+from layerwise.errors import BadInputError
+from layerwise.placement.compare import USABLE, compare
+from layerwise.placement.place import GOALS
+from layerwise.placement.policies import POLICIES
+
+__all__ = ["Transferred", "transferred"]
+
+#: Regimes that are no policy of choosing some blocks.
+_NO_CHOICE = {"all", "random"}
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What a reference says to do.
+
+    Attributes:
+        policy: The policy that did best on the reference, of those that the goal allows; None for
+            the advised one.
+        layers: How many blocks it was measured with.
+        spearman: How well the cards' rankings agree.
+        note: All of it in a sentence.
+    """
+
+    policy: str | None
+    layers: int
+    spearman: float
+    note: str
+
+
+def transferred(
+    card: LayerCard,
+    reference: LayerCard,
+    *,
+    layers: int | None = None,
+    goal: str | None = None,
+    threshold: float = USABLE,
+) -> Transferred:
+    """What was measured on `reference` for placements of `card`.
+
+    Of several measurements, the one with the number of blocks nearest to `layers` counts, the
+    latest on ties.
+
+    Args:
+        card: The card to place by.
+        reference: Another card of the same model, with measured performance.
+        layers: How many blocks are wanted; None leaves it to the reference.
+        goal: How long a step may take, by what was measured; None has no bound.
+        threshold: The agreement that is needed.
+
+    Raises:
+        SchemaError: The reference is of another model.
+        BadInputError: It has nothing measured that could serve, or is too different.
+        UnknownNameError: There is no such goal.
+    """
+    rho = compare([reference, card]).pairs[0].spearman
+    if rho < threshold:
+        message = "reference card too different: Spearman correlation of residual norms"
+        raise BadInputError(
+            message,
+            value=round(rho, 3),
+            expected=f"at least {threshold}",
+            hint="layerwise measure MODEL DATA --card CARD on this text",
+        )
+    found = _nearest(reference, layers)
+    best = _best(found, goal)
+    policy = None if best.name == "recommended" else best.name
+    return Transferred(policy, found.size, rho, _note(reference, found, best, rho))
+
+
+def _nearest(reference: LayerCard, layers: int | None) -> Measured:
+    """The measurement of the reference whose size is nearest to `layers`."""
+    if not reference.measured:
+        message = "reference card without measured performance"
+        hint = "layerwise measure MODEL DATA --card CARD"
+        raise BadInputError(message, value=reference.data.source, hint=hint)
+    latest = list(reversed(reference.measured))
+    if layers is None:
+        return latest[0]
+    return min(latest, key=lambda measured: abs(measured.size - layers))
+
+
+def _best(found: Measured, goal: str | None) -> MeasuredRegime:
+    """The policy that improved most, of those whose steps the goal allows."""
+    allowed = None if goal is None else GOALS[goal]
+    able = [r for r in found.regimes if _is_choice(r) and _is_allowed(r, allowed)]
+    if not able:
+        message = "reference card without a measured policy that the goal allows"
+        raise BadInputError(message, value=goal, expected="a policy among its regimes")
+    return max(able, key=lambda regime: regime.improvement)
+
+
+def _is_choice(regime: MeasuredRegime) -> bool:
+    name = regime.name
+    return name == "recommended" or (name in POLICIES and name not in _NO_CHOICE)
+
+
+def _is_allowed(regime: MeasuredRegime, allowed: float | None) -> bool:
+    return allowed is None or (regime.step_ratio is not None and regime.step_ratio <= allowed)
+
+
+def _note(reference: LayerCard, found: Measured, best: MeasuredRegime, rho: float) -> str:
+    others = [r.improvement for r in found.regimes if _is_choice(r) and r is not best]
+    beside = f", {fmean(others):.3g} the mean of {len(others)} other policies" if others else ""
+    return (
+        f"policy {best.name} by the reference on {reference.data.source} (Spearman {rho:.3f}): "
+        f"{best.improvement:.3g} better {found.quality} with {found.size} blocks{beside}"
+    )
