@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 
 from layerwise.profile.record import DepthChange, Profile, ReadoutProfile
+from layerwise.report.charts_audit import audit_charts
 from layerwise.report.drawing import (
     LIGHT,
     Places,
@@ -48,7 +49,10 @@ _DISTANCE = "Procrustes distance"
 
 
 def profile_charts(profile: Profile, *, theme: Theme = LIGHT) -> dict[str, Spec]:
-    """Vega-Lite specifications by chart name: the profile, its readouts, measures and width."""
+    """Vega-Lite specifications by chart name: the profile, its readouts, measures and width.
+
+    Where an adapter was audited, its size and use by block too.
+    """
     rows = _rows(profile)
     made = {"depth-profile": _depth_profile(profile, rows, theme)}
     found = readouts(profile)
@@ -59,7 +63,7 @@ def profile_charts(profile: Profile, *, theme: Theme = LIGHT) -> dict[str, Spec]
         made[key.replace("_", "-")] = _measure_chart(rows, key, title, theme)
     if profile.width:
         made["width"] = _width_chart(profile, theme)
-    return made
+    return made | audit_charts(profile, theme)
 
 
 def export_profile_charts(profile: Profile) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from layerwise.report.page import (
     probe_facts,
     render,
 )
+from layerwise.report.page_audit import AUDIT_CAPTIONS, audit_context
 from layerwise.report.story import (
     every_block,
     moved_most,
@@ -69,6 +70,7 @@ def profile_html(profile: Profile) -> bytes:
         "strip": heat(blocks, most=moved_most(profile).procrustes),
         "untrained": [shown(name, limit=120) for name in profile.untrained_modules],
         "facts": _facts(profile),
+        "audit": audit_context(profile),
         **_grouped(figures(specs, _captions(profile, specs))),
         "slopes": _slopes(profile),
         "blocks": _blocks(profile),
@@ -117,6 +119,7 @@ def _captions(profile: Profile, specs: Mapping[str, Spec]) -> dict[str, tuple[st
         for name, found in readouts(profile).items()
     }
     captions |= {key.replace("_", "-"): ("", told) for key, told in _READS.items()}
+    captions |= AUDIT_CAPTIONS
     return {name: captions[name] for name in specs}
 
 
@@ -129,6 +132,7 @@ def _grouped(drawn: Mapping[str, Figure]) -> dict[str, list[Figure]]:
         "readout_figures": of_readouts,
         "measure_figures": of_measures,
         "width_figures": [drawn["width"]] if "width" in drawn else [],
+        "audit_figures": [drawn[name] for name in AUDIT_CAPTIONS if name in drawn],
     }
 
 

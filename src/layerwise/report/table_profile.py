@@ -17,6 +17,7 @@ from layerwise.report.story import (
     readouts,
     slope_text,
 )
+from layerwise.report.table_audit import audit_parts
 from layerwise.report.terminal import Room, Sized, bars, sparkline, tabled
 from layerwise.report.text import shown
 
@@ -35,6 +36,8 @@ _NAMED = 8
 def profile_table(profile: Profile, *, width: int | None = None) -> RenderableType:
     """The table of `profile` for `rich`: the seven depths, every block in a line, then the words.
 
+    Where there is an adapter that was audited, what it is stands before.
+
     Args:
         profile: What is shown.
         width: Characters a line, where fewer than the console's are wanted.
@@ -47,7 +50,9 @@ def _profile(profile: Profile, room: Room) -> Iterator[RenderableType]:
     yield room.text(f"Depth profile of {profile_title(profile)}", style="bold")
     about = f"{probes.inputs:,} probes, {probes.tokens:,} tokens, readout {profile.readout}"
     yield room.text(f"on {shown(probes.source, limit=100)} ({about})", style="dim")
-    yield from (Text(""), _depths(profile, room), Text(""))
+    yield Text("")
+    yield from audit_parts(profile, room)
+    yield from (_depths(profile, room), Text(""))
     changes = [block.procrustes for block in every_block(profile)]
     yield spark("every block", changes, room, most=max(changes))
     if len(profile.readouts) > 1:
