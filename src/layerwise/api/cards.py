@@ -1,6 +1,9 @@
 """Layer Cards and placements, from what a user names."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerwise import placement
@@ -31,6 +34,9 @@ __all__ = [
     "place",
     "verify",
 ]
+
+
+_LOG = logging.getLogger(__name__)
 
 
 def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
@@ -131,6 +137,7 @@ def place(  # noqa: PLR0913  # likewise
     rank: int | None = None,
     alpha: int | None = None,
     ranks: str | Mapping[int | PlacedBlock, int] | None = None,
+    reference: LayerCard | Path | str | None = None,
     seed: int = 0,
 ) -> Placement:
     """Adapters on some blocks of the model of `card`.
@@ -146,13 +153,22 @@ def place(  # noqa: PLR0913  # likewise
         rank: LoRA rank; the card's where None.
         alpha: LoRA alpha; twice the rank where None. Alpha over rank is the same in every block.
         ranks: The ranks of blocks that have another: by index or block, or ``"3=4,7=16"``.
+        reference: Another card of the same model, or where it lies, on which `measure` compared
+            placements: the policy is the one that did best there, as many blocks as it had.
         seed: Fixes what is random in a policy.
 
     Raises:
         UnknownNameError: There is no such policy, goal or stack.
         PlacementError: The blocks cannot be had; the message says why.
+        SchemaError: The reference is of another model.
+        BadInputError: The reference is too different, or has nothing measured.
     """
-    return placement.place(
+    note = None
+    if reference is not None:
+        policy, layers, note = _by_reference(
+            card, reference, layers=layers, goal=goal, policy=policy, blocks=blocks
+        )
+    placed = placement.place(
         card,
         goal=goal,
         layers=layers,
@@ -164,6 +180,30 @@ def place(  # noqa: PLR0913  # likewise
         ranks=ranks,
         seed=seed,
     )
+    return placed if note is None else replace(placed, notes=(*placed.notes, note))
+
+
+def _by_reference(
+    card: LayerCard,
+    reference: LayerCard | Path | str,
+    *,
+    layers: int | None,
+    goal: str | None,
+    **chosen: object,
+) -> tuple[str | None, int, str]:
+    """The policy and the number of blocks that did best on the reference, and a note on it.
+
+    Raises:
+        PlacementError: A policy or the blocks are named too.
+    """
+    for name, value in chosen.items():
+        if value is not None:
+            msg = f"{name} beside a reference, which chooses them"
+            raise PlacementError(msg, value=value, expected="one or the other")
+    other = reference if isinstance(reference, LayerCard) else LayerCard.load(Path(reference))
+    found = placement.transferred(card, other, layers=layers, goal=goal)
+    _LOG.info("%s", found.note)
+    return found.policy, layers or found.layers, found.note
 
 
 def verify(

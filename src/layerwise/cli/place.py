@@ -47,6 +47,12 @@ _choosing = stacked(
         help="These blocks, in place of a policy; STACK:3,7 where there are several stacks.",
     ),
     click.option("--stack", metavar="NAME", help="Only blocks of this stack.  [default: any]"),
+    click.option(
+        "--reference",
+        type=click.Path(path_type=Path),
+        metavar="CARD",
+        help="A like card on which `layerwise measure` compared policies: take the best.",
+    ),
     click.option("--seed", type=int, default=0, show_default=True, help="Of policy random."),
 )
 

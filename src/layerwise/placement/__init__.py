@@ -11,6 +11,7 @@ from layerwise.placement.exports import TRAINERS, Export, peft_config, placement
 from layerwise.placement.place import GOALS, place
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.record import Cost, Coverage, PlacedBlock, Placement, Verified
+from layerwise.placement.reference import Transferred, transferred
 from layerwise.placement.rows import parse_rows
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PairAgreement",
     "PlacedBlock",
     "Placement",
+    "Transferred",
     "Verified",
     "advise",
     "compare",
@@ -35,4 +37,5 @@ __all__ = [
     "placement_cost",
     "placement_files",
     "target_regex",
+    "transferred",
 ]
