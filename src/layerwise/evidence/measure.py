@@ -2,14 +2,25 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from layerwise.capture import plan
 from layerwise.card.describe import data_info, model_info
+from layerwise.card.make import make_card
 from layerwise.card.record import DataInfo, LayerCard
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, NonFiniteError, VerificationError
-from layerwise.evidence.arms import RECOMMENDED, TOLERANCE, Arm, Size, arms_of, budget_of
+from layerwise.evidence.arms import (
+    DRAWS,
+    RECOMMENDED,
+    TOLERANCE,
+    Arm,
+    Size,
+    arms_of,
+    budget_of,
+    size_of,
+)
 from layerwise.evidence.leaderboard import compared, improvements, mean_of_random, ranked, reason
 from layerwise.evidence.record import ArmResult, Budget, Measure, RateTried
 from layerwise.evidence.scores import Seen
@@ -32,6 +43,8 @@ _LOG = logging.getLogger(__name__)
 LADDER = (2e-4, 6e-4, 2e-3)
 #: Batches that a score may look at (as many as its source takes).
 _SCORED = 5
+#: A card that nobody brought: examples, those in memory at a time, and adapter rank (ours).
+_CARD_EXAMPLES, _CARD_BATCH, _CARD_RANK = 64, 8, 8
 _ELSEWHERE = "the card was made on other text ({})"
 
 Key = tuple[tuple[str, int], ...]
@@ -42,15 +55,19 @@ class Protocol:
     """What is compared, and how often.
 
     Attributes:
-        size: How much each arm adapts.
+        layers: Blocks that a placement takes; a sixth of them where None.
+        rank: LoRA rank on them; the card's where None.
+        draws: Random placements.
         arms: The names of the arms; None takes all.
         seeds: Of the trials that score.
         ladder: Learning rates that each arm chooses from.
         eval_examples: Examples that score, and as many others that the choice of rates goes by.
-        seed: Of the split of the examples.
+        seed: Of the split of the examples and of the random draws.
     """
 
-    size: Size
+    layers: int | None = None
+    rank: int | None = None
+    draws: int = DRAWS
     arms: tuple[str, ...] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     ladder: tuple[float, ...] = LADDER
@@ -73,12 +90,12 @@ class _Chosen:
 
 def run_measure(
     loaded: LoadedModel,
-    card: LayerCard,
     data: TextData,
     objective: Objective,
     settings: TuneSettings,
     protocol: Protocol,
     *,
+    card: LayerCard | None = None,
     quality: Quality | None = None,
     progress: Progress = silent,
 ) -> Measure:
@@ -86,11 +103,11 @@ def run_measure(
 
     Args:
         loaded: The model.
-        card: Its card, which policies choose by.
         data: The text: a part of it scores, another chooses learning rates, the rest trains.
         objective: The loss.
         settings: The rest of the budget: steps, batch, length.
         protocol: What is compared, and how often.
+        card: The card that policies choose by; made on some of what trains where None.
         quality: What the improvement is in; the loss where None.
         progress: Hears how far the trials are.
 
@@ -102,11 +119,15 @@ def run_measure(
         VerificationError: Arms were not given the same budget.
     """
     _refuse_odd(protocol)
-    refuse_another_model(card.model, model_info(loaded))
     train, choosing, scoring = _parts(data, protocol)
+    card = card or _card(loaded, train, objective, settings, protocol)
+    refuse_another_model(card.model, model_info(loaded))
+    size = size_of(
+        card, layers=protocol.layers, rank=protocol.rank, draws=protocol.draws, seed=protocol.seed
+    )
     batches = gather(loaded, train, objective, settings).batches
     seen = Seen(loaded, card, objective, batches.batches[:_SCORED], protocol.seed)
-    arms = arms_of(seen, protocol.size, protocol.arms)
+    arms = arms_of(seen, size, protocol.arms)
     bench_of = partial(bench, loaded, train, objective=objective, settings=settings)
     scores, ladder = (bench_of(text, quality=quality) for text in (scoring, choosing))
     order = {_key(arm.placement): arm for arm in reversed(arms) if arm.placement}
@@ -117,7 +138,38 @@ def run_measure(
     _refuse_unequal(results)
     info = data_info(train, batches, objective, max_length=settings.max_length)
     notes = _notes(card, data, loaded, batches.notes)
-    return _measure(scores, results, protocol, card, info=info, notes=notes)
+    budget = _budget(card, size, results, settings)
+    return _measure(scores, results, protocol, budget, card=card.data, info=info, notes=notes)
+
+
+def _card(
+    loaded: LoadedModel,
+    train: TextData,
+    objective: Objective,
+    settings: TuneSettings,
+    protocol: Protocol,
+) -> LayerCard:
+    """A card of some of what trains: nothing that scores shall have a say in where adapters go."""
+    some = replace(train, examples=train.examples[:_CARD_EXAMPLES])
+    wanted = plan(None, rank=protocol.rank or _CARD_RANK, seed=protocol.seed)
+    _LOG.info("no card is given: one is made of %d examples", len(some))
+    return make_card(
+        loaded, some, objective, wanted, batch_size=_CARD_BATCH, max_length=settings.max_length
+    )
+
+
+def _budget(
+    card: LayerCard, size: Size, arms: Sequence[ArmResult], settings: TuneSettings
+) -> Budget:
+    spent = next((arm.trials for arm in arms if arm.trials), ())
+    return Budget(
+        layers=size.layers,
+        rank=size.rank,
+        adapter_parameters=budget_of(card, size),
+        tolerance=TOLERANCE,
+        steps=settings.steps,
+        tokens=tuple(found.tokens for found in spent),
+    )
 
 
 def _refuse_odd(protocol: Protocol) -> None:
@@ -254,7 +306,7 @@ def _notes(
     card: LayerCard, data: TextData, loaded: LoadedModel, batched: Sequence[str]
 ) -> tuple[str, ...]:
     """What was done otherwise than by default."""
-    other = () if card.data.sha256 == data.sha256 else (_ELSEWHERE.format(card.data.source),)
+    other = () if card.data.source == data.source else (_ELSEWHERE.format(card.data.source),)
     return tuple(dict.fromkeys((*loaded.notes, *data.notes, *batched, *other)))
 
 
@@ -262,8 +314,9 @@ def _measure(
     base: Bench,
     arms: Sequence[ArmResult],
     protocol: Protocol,
-    card: LayerCard,
+    budget: Budget,
     *,
+    card: DataInfo,
     info: DataInfo,
     notes: tuple[str, ...],
 ) -> Measure:
@@ -276,18 +329,11 @@ def _measure(
         )
     drawn = mean_of_random(by_name)
     against = None if drawn is None else compared(improvements(recommended.trials), drawn)
-    budget = Budget(
-        layers=protocol.size.layers,
-        rank=protocol.size.rank,
-        adapter_parameters=budget_of(card, protocol.size),
-        tolerance=TOLERANCE,
-        steps=base.settings.steps,
-        tokens=tuple(found.tokens for found in recommended.trials),
-    )
     is_loss = base.quality is None or base.quality_before is None
     return Measure(
         model=model_info(base.loaded),
         data=info,
+        card=card,
         validation=len(base.validation),
         quality="loss" if base.quality is None else base.quality.name,
         higher_is_better=base.quality is not None and base.quality.higher_is_better,

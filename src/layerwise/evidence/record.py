@@ -152,6 +152,7 @@ class Measure:
     Attributes:
         model: What was fine-tuned.
         data: What it was fine-tuned on.
+        card: What the card was made on that policies chose by.
         validation: Examples that scores are of.
         quality: What the improvement is in: ``loss`` (how far it fell), or what was named.
         higher_is_better: Whether a larger quality is a better model.
@@ -172,6 +173,7 @@ class Measure:
 
     model: ModelInfo
     data: DataInfo
+    card: DataInfo
     validation: int
     quality: str
     higher_is_better: bool
