@@ -3,16 +3,19 @@
 from layerwise.report.charts_analysis import analysis_charts, export_analysis_charts
 from layerwise.report.charts_card import charts, export_charts
 from layerwise.report.charts_control import control_charts, export_control_charts
+from layerwise.report.charts_measure import export_measure_charts, measure_charts
 from layerwise.report.charts_profile import export_profile_charts, profile_charts
 from layerwise.report.files_analysis import analysis_tables
 from layerwise.report.page_analysis import analysis_html
 from layerwise.report.page_card import card_html
 from layerwise.report.page_control import control_html
+from layerwise.report.page_measure import measure_html
 from layerwise.report.page_profile import profile_html
 from layerwise.report.table_analysis import analysis_table
 from layerwise.report.table_card import card_table, compare_table, coverage_table
 from layerwise.report.table_control import control_table
 from layerwise.report.table_distance import distance_table
+from layerwise.report.table_measure import measure_table
 from layerwise.report.table_probing import erasure_table, probing_table
 from layerwise.report.table_profile import profile_table
 
@@ -34,7 +37,11 @@ __all__ = [
     "export_analysis_charts",
     "export_charts",
     "export_control_charts",
+    "export_measure_charts",
     "export_profile_charts",
+    "measure_charts",
+    "measure_html",
+    "measure_table",
     "probing_table",
     "profile_charts",
     "profile_html",
