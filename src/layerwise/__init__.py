@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Erasure,
         LayerCard,
         LayerwiseError,
+        Measure,
         Placement,
         Probing,
         Profile,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         control_from_runs,
         distance,
         erase,
+        measure,
+        measured,
         place,
         probe,
         profile,
@@ -58,6 +61,7 @@ __all__ = [
     "Erasure",
     "LayerCard",
     "LayerwiseError",
+    "Measure",
     "Placement",
     "Probing",
     "Profile",
@@ -70,6 +74,8 @@ __all__ = [
     "control_from_runs",
     "distance",
     "erase",
+    "measure",
+    "measured",
     "place",
     "probe",
     "profile",
@@ -115,6 +121,6 @@ def _late(name: str, *args: Any, **options: Any) -> Any:
 
 
 _VERBS = ("place", "apply", "lora_config", "distance_table", "probing_table", "erasure_table")
-_SHOWN = ("card", "profile", "control", "analysis")
+_SHOWN = ("card", "profile", "control", "analysis", "measure")
 for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
     verbs.bind(_verb, partial(_late, _verb))

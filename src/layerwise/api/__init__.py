@@ -18,6 +18,7 @@ from layerwise.api.cards import (
 )
 from layerwise.api.controls import control, control_frame, control_from_runs, control_table
 from layerwise.api.distances import distance, distance_table
+from layerwise.api.measures import measure, measure_frame, measure_table, measured
 from layerwise.api.probes import erase, erasure_table, probe, probing_table
 from layerwise.api.profiles import profile, profile_frame, profile_table
 from layerwise.api.studies import study, study_status, study_tables
@@ -31,6 +32,7 @@ from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile
 
 if TYPE_CHECKING:
+    from layerwise.evidence.record import Measure
     from layerwise.profile.callback import DepthCallback
     from layerwise.tuning.equal_step import EqualStep
     from layerwise.tuning.shallow import ShallowBackward
@@ -45,6 +47,7 @@ __all__ = [
     "Erasure",
     "LayerCard",
     "LayerwiseError",
+    "Measure",
     "Placement",
     "Probing",
     "Profile",
@@ -67,6 +70,10 @@ __all__ = [
     "erasure_table",
     "export",
     "lora_config",
+    "measure",
+    "measure_frame",
+    "measure_table",
+    "measured",
     "place",
     "probe",
     "probing_table",
@@ -84,6 +91,7 @@ __all__ = [
 _LATE = {
     "DepthCallback": "layerwise.profile.callback",
     "EqualStep": "layerwise.tuning.equal_step",
+    "Measure": "layerwise.evidence.record",
     "ShallowBackward": "layerwise.tuning.shallow",
 }
 

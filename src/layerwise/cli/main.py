@@ -14,6 +14,7 @@ from layerwise.cli.control import control
 from layerwise.cli.distance import distance
 from layerwise.cli.erase import erase
 from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
+from layerwise.cli.measure import measure
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
 from layerwise.cli.probe import probe
@@ -49,6 +50,7 @@ def commands() -> None:
 for _command in (
     card,
     place,
+    measure,
     tune,
     profile,
     control,
