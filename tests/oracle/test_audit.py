@@ -93,7 +93,7 @@ def test_dora_counts_its_magnitudes_in_the_whole(tiny, name):
     model = adapted(tiny, name, **(LORA[name] | {"use_dora": True}))
     for key, parameter in model.named_parameters():
         if "magnitude" in key:
-            parameter.data.mul_(1.2)
+            parameter.data.mul_(1.5)
     layers = dict(model.get_base_model().named_modules())
     for found in make_audit(model, {}).modules:
         layer = layers[found.name]
@@ -102,7 +102,7 @@ def test_dora_counts_its_magnitudes_in_the_whole(tiny, name):
         change = layer.get_base_layer().weight.detach() - before
         share = float(change.norm() / before.norm())
         assert found.whole_relative_norm == pytest.approx(share, rel=1e-4)
-        assert found.whole_relative_norm != pytest.approx(found.relative_norm, rel=0.05)
+        assert found.whole_relative_norm > found.relative_norm
 
 
 def test_adalora_is_a_product_with_its_values(tiny):
