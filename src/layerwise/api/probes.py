@@ -92,6 +92,7 @@ def erase(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     max_length: int = 64,
     folds: int = 5,
     draws: int = 20,
+    standardise: bool = False,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
@@ -112,6 +113,8 @@ def erase(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         max_length: Tokens that a text is cut at.
         folds: Parts of the pairs; each is judged under an eraser fitted on the others.
         draws: Random directions that the eraser is held against.
+        standardise: Whether every feature counts alike, divided by its standard deviation; else
+            distances are of the representation as it is.
         seed: Fixes the pairs drawn, the folds, the directions and the intervals.
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
@@ -131,7 +134,7 @@ def erase(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     found = _pairs(pairs, examples=examples, seed=seed)
     how: dict[str, Any] = {"device": device, "dtype": dtype, "seed": seed}
     loaded = loaded_model(model, tokenizer, trust_remote_code=trust_remote_code, **how)
-    settings = ErasureSettings(folds=folds, draws=draws, seed=seed)
+    settings = ErasureSettings(folds=folds, draws=draws, standardised=standardise, seed=seed)
     with enough_memory(_SMALLER):
         return make_erasure(loaded, found, settings=settings, looking=looking, progress=progress)
 

@@ -1,7 +1,7 @@
 """A model and minimal pairs in; what erasing the pairs' concept does at each depth out."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ from layerwise.shapes import Array, Tensor
 __all__ = ["make_erasure"]
 
 log = logging.getLogger(__name__)
+
+#: Share of the variance along one direction from which on a note says so (ours).
+_ONE_SIDED = 0.8
 
 
 def make_erasure(
@@ -66,6 +69,7 @@ def make_erasure(
         rows = torch.from_numpy(states).to(found.device, torch.float64)
         judged = _judged(rows[: len(pairs)][kept], rows[len(pairs) :][kept], folds, settings)
         depths.append(_depth(index, relative, judged, weights))
+    notes += _one_sided(depths, settings)
     for note in notes:
         log.warning("%s: %s", pairs.source, note)
     return Erasure(
@@ -128,6 +132,16 @@ def _numbered(groups: Array) -> Array:
     return np.asarray(np.unique(groups, return_inverse=True)[1])
 
 
+def _one_sided(depths: Sequence[ErasedDepth], settings: ErasureSettings) -> list[str]:
+    """A note where distances are about one direction."""
+    blocks = [str(depth.index) for depth in depths if depth.top_variance > _ONE_SIDED]
+    if not blocks or settings.standardised:
+        return []
+    told = f"one direction holds over {_ONE_SIDED:.0%} of the variance at blocks"
+    hint = "distances there are about it alone; --standardise weighs all features alike"
+    return [f"{told} {', '.join(blocks)}: {hint}"]
+
+
 def _folds(groups: Array, settings: ErasureSettings) -> Array:
     """The fold of each pair; pairs of one group share theirs."""
     total = int(groups.max()) + 1
@@ -158,6 +172,7 @@ class _Part:
     control_energy: float
     overlap: float
     in_sample: float
+    top: float
 
 
 def _judged(a: Tensor, b: Tensor, folds: Array, settings: ErasureSettings) -> list[_Part]:
@@ -168,6 +183,8 @@ def _judged(a: Tensor, b: Tensor, folds: Array, settings: ErasureSettings) -> li
 def _part(a: Tensor, b: Tensor, folds: Array, fold: int, settings: ErasureSettings) -> _Part:
     inside = torch.from_numpy(folds != fold).to(a.device)
     x = torch.cat([a[inside], b[inside]])
+    scale = _scale(x) if settings.standardised else 1.0
+    a, b, x = a * scale, b * scale, x * scale
     members = torch.arange(2, device=a.device).repeat_interleave(int(inside.sum()))
     fitted = fit(x, members)
     generator = torch_generator(settings.seed, "erase control", fold)
@@ -185,7 +202,14 @@ def _part(a: Tensor, b: Tensor, folds: Array, fold: int, settings: ErasureSettin
         control_energy=float(((x - fitted.mean) @ directions).square().mean()) / fitted.variance,
         overlap=_overlap(fitted, directions),
         in_sample=1.0 - float(fitted.apart(known).sum() / known.norm(dim=1).sum()),
+        top=float(torch.linalg.matrix_norm(x - fitted.mean, 2).square()) / len(x) / fitted.variance,
     )
+
+
+def _scale(x: Tensor) -> Tensor:
+    """What makes each feature's standard deviation over the rows 1, or 0 where it does not vary."""
+    spread = x.std(0, correction=0)
+    return torch.where(spread > 1e-12 * x.abs().amax(0), 1.0 / spread, 0.0)
 
 
 def _overlap(fitted: Fitted, directions: Tensor) -> float:
@@ -209,6 +233,7 @@ def _depth(index: int, relative: float, parts: list[_Part], weights: Array) -> E
         index=index,
         distance=float(before.mean()),
         effect=float(effect),
+        effect_median=float(np.median(1.0 - after / before)),
         effect_low=float(low),
         effect_high=float(high),
         control=float(draws.mean()),
@@ -228,6 +253,7 @@ def _means(parts: list[_Part]) -> Iterator[tuple[str, Iterator[float]]]:
     yield "control_energy", (part.control_energy for part in parts)
     yield "overlap", (part.overlap for part in parts)
     yield "effect_in_sample", (part.in_sample for part in parts)
+    yield "top_variance", (part.top for part in parts)
 
 
 def _gathered(parts: list[_Part]) -> tuple[Array, Array, Array, Array]:

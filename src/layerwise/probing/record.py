@@ -174,12 +174,15 @@ class ErasureSettings:
     Attributes:
         folds: Parts of the pairs; each is judged under the eraser fitted on all the others.
         draws: Random directions, in each fold, that the eraser is held against.
+        standardised: Whether features were divided by their standard deviations in the fit's pairs
+            first; distances are then in those units.
         bootstrap: Replicates over pairs behind the intervals.
         seed: Fixes the folds, the directions and the bootstrap.
     """
 
     folds: int = 5
     draws: int = 20
+    standardised: bool = False
     bootstrap: int = 1000
     seed: int = 0
 
@@ -192,7 +195,9 @@ class ErasedDepth:
         relative: The depth as a share of the stack, in (0, 1].
         index: The block whose output it is, from 0.
         distance: Mean Euclidean distance between the members of a pair, before.
-        effect: By which share erasing the concept lowers it, at most 1.
+        effect: By which share erasing the concept lowers it, at most 1; negative where pairs are
+            driven apart.
+        effect_median: The median over pairs of each pair's own share.
         effect_low: Lower end of its 95 % interval over pairs.
         effect_high: Upper end.
         control: The same share for erasing a random direction of the same energy, mean over draws.
@@ -207,12 +212,15 @@ class ErasedDepth:
         overlap: Mean |cosine| of the random directions with the direction along which LEACE moves
             an input: near 1, the control is no other direction.
         effect_in_sample: `effect` on the pairs of the fit, which flatters; for comparison alone.
+        top_variance: Share of the total variance that lies along one direction. Near 1, distances
+            are about that direction: in many decoders a few units of single tokens.
     """
 
     relative: float
     index: int
     distance: float
     effect: float
+    effect_median: float
     effect_low: float
     effect_high: float
     control: float
@@ -226,6 +234,7 @@ class ErasedDepth:
     control_energy: float
     overlap: float
     effect_in_sample: float
+    top_variance: float
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from layerwise.probing.record import ErasedDepth, Erasure, ProbedDepth, Probing, TextInfo
-from layerwise.report.story import number, percent
+from layerwise.report.story import percent
 from layerwise.report.terminal import Room, Sized, bars, tabled
 from layerwise.report.text import model_name, shown
 
@@ -93,13 +93,13 @@ def _erasure(erasure: Erasure, room: Room) -> Iterator[RenderableType]:
 def _effects(depths: Sequence[ErasedDepth], room: Room) -> RenderableType:
     """A line a depth: effects in percent of the distance between the members of a pair."""
     kept = 7 if room.width >= 84 else 5 if room.width >= 56 else 3
-    headings = ["block", "effect", "control", "margin", "told apart", "distance", "energy"][:kept]
+    headings = ["block", "effect", "control", "margin", "median", "told apart", "energy"][:kept]
     drawn = bars([depth.effect for depth in depths], 8, room)
     rows: list[list[str | Text]] = []
     for depth, bar in zip(depths, drawn, strict=True):
         margin = f"{_share(depth.margin)} ({_share(depth.margin_low)}, {_share(depth.margin_high)})"
         cells = [str(depth.index), _share(depth.effect), _share(depth.control), margin]
-        cells += [_share(depth.ordered), number(depth.distance), _share(depth.energy)]
+        cells += [_share(depth.effect_median), _share(depth.ordered), _share(depth.energy)]
         rows.append([*cells[:kept], *([bar] if kept == 7 else [])])
     if kept == 7:
         headings.append("")

@@ -1,0 +1,246 @@
+"""Adapter placement as an intervention: do adapters do more where a model was seen to move?
+
+As in arXiv 2604.17177: adapters on the blocks that moved most, on blocks evenly spread, and on
+random ones, at ranks that give every arm about as many trainable parameters.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from layerwise.card.describe import model_info
+from layerwise.card.record import ModelInfo
+from layerwise.errors import BadInputError, SchemaError
+from layerwise.evidence.trial import Bench, Trial, trial
+from layerwise.files import canonical_json
+from layerwise.models.load import LoadedModel
+from layerwise.models.stack import all_refs
+from layerwise.models.targets import resolve_targets
+from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.profile.record import Profile
+from layerwise.progress import Progress, silent
+from layerwise.provenance import Provenance, collect
+from layerwise.records import to_plain
+from layerwise.seeds import numpy_generator
+from layerwise.tuning.lora import RANK, placed_on
+
+__all__ = [
+    "INTERVENTIONS_SCHEMA",
+    "Arm",
+    "ArmTrial",
+    "Interventions",
+    "adapter_placement",
+    "arms",
+]
+
+INTERVENTIONS_SCHEMA = "layerwise/interventions/1"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Adapters on some blocks.
+
+    Attributes:
+        name: ``plasticity``, ``uniform``, ``random-1`` and so on, or ``all``.
+        blocks: The blocks, of the profile's stack.
+        rank: LoRA's, scaled so that arms have about the same number of parameters.
+        adapter_parameters: How many numbers train.
+    """
+
+    name: str
+    blocks: tuple[int, ...]
+    rank: int
+    adapter_parameters: int
+
+
+@dataclass(frozen=True)
+class ArmTrial:
+    """One arm under one seed: the validation loss after, and by how much it fell."""
+
+    arm: str
+    seed: int
+    loss: float
+    improvement: float
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """What adapters do on the blocks that moved most, and elsewhere.
+
+    Attributes:
+        model: The model, which is as it was.
+        stack: The stack whose blocks are meant.
+        source: Where the profile was measured: the model after.
+        learning_rate: Of every trial.
+        loss_before: The untouched model's validation loss.
+        arms: Where adapters went.
+        trials: A line an arm and seed; one seed sees the same batches in every arm.
+        improvement: The mean fall of the validation loss of each arm, ``random`` over all draws.
+        notes: What was done otherwise than asked.
+    """
+
+    model: ModelInfo
+    stack: str
+    source: str
+    learning_rate: float
+    loss_before: float
+    arms: tuple[Arm, ...]
+    trials: tuple[ArmTrial, ...]
+    improvement: Mapping[str, float]
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """A line an arm and seed, with the arm's rank and parameters."""
+        known = {arm.name: arm for arm in self.arms}
+        return pd.DataFrame(
+            {
+                **to_plain(t),
+                "rank": known[t.arm].rank,
+                "adapter_parameters": known[t.arm].adapter_parameters,
+            }
+            for t in self.trials
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return {"schema": INTERVENTIONS_SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The record as JSON; the same record is the same bytes."""
+        return canonical_json(self.to_plain())
+
+
+def adapter_placement(
+    bench: Bench,
+    profile: Profile,
+    *,
+    blocks: int,
+    rank: int = RANK,
+    draws: int = 5,
+    seeds: Sequence[int] = (0,),
+    learning_rate: float = 2e-4,
+    progress: Progress = silent,
+) -> Interventions:
+    """What adapters on the `blocks` blocks that moved most do, beside spread and random ones.
+
+    Args:
+        bench: The model, texts and budget that all trials share.
+        profile: What moved when the model was fine-tuned before, on whatever task is asked about.
+        blocks: How many blocks get adapters.
+        rank: LoRA's with adapters on all blocks; those with fewer blocks have a higher one.
+        draws: Random choices of blocks.
+        seeds: One trial an arm each.
+        learning_rate: Of every trial.
+        progress: Hears how many trials are over.
+
+    Raises:
+        SchemaError: The profile is of another model.
+        BadInputError: There are not so many blocks to adapt, or a number cannot be used.
+        NonFiniteError: A trial diverged.
+    """
+    chosen = arms(bench.loaded, profile, blocks=blocks, rank=rank, draws=draws, seed=seeds[0])
+    plan = [(arm, placed, seed) for arm, placed in chosen for seed in seeds]
+    done = []
+    for arm, placed, seed in progress(plan, "training adapters", len(plan)):
+        found = trial(bench, placed, seed=seed, learning_rate=learning_rate)
+        done.append(_trial(arm, seed, found))
+    return Interventions(
+        model=model_info(bench.loaded),
+        stack=profile.stack,
+        source=profile.after.source,
+        learning_rate=learning_rate,
+        loss_before=bench.loss_before,
+        arms=tuple(arm for arm, _ in chosen),
+        trials=tuple(done),
+        improvement=_means(done),
+        provenance=collect(device=str(next(bench.loaded.model.parameters()).device)),
+        notes=tuple(bench.loaded.notes),
+    )
+
+
+def _trial(arm: Arm, seed: int, found: Trial) -> ArmTrial:
+    return ArmTrial(arm.name, seed, found.loss_after, found.loss_before - found.loss_after)
+
+
+def _means(trials: Sequence[ArmTrial]) -> dict[str, float]:
+    """The mean improvement by kind of arm."""
+    kinds: dict[str, list[float]] = {}
+    for found in trials:
+        kinds.setdefault(found.arm.partition("-")[0], []).append(found.improvement)
+    return {kind: fmean(values) for kind, values in kinds.items()}
+
+
+def arms(
+    loaded: LoadedModel,
+    profile: Profile,
+    *,
+    blocks: int,
+    rank: int = RANK,
+    draws: int = 5,
+    seed: int = 0,
+) -> list[tuple[Arm, Placement]]:
+    """The arms of the intervention, each with its placement; ``all`` blocks at `rank` come last.
+
+    Raises:
+        SchemaError: The profile is of another model.
+        BadInputError: There are not so many blocks to adapt, or a number cannot be used.
+    """
+    adaptable = _adaptable(loaded, profile)
+    for name, value, most in (
+        ("number of blocks", blocks, len(adaptable)),
+        ("LoRA rank", rank, None),
+        ("random draws", draws, None),
+    ):
+        if value < 1 or (most is not None and value > most):
+            expected = "at least 1" if most is None else f"1 to {most}"
+            raise BadInputError(name, value=value, expected=expected)
+    budget = _placed(loaded, profile.stack, adaptable, rank).adapter_parameters
+    made = []
+    for name, taken in _choices(profile, adaptable, blocks, draws, seed):
+        one = _placed(loaded, profile.stack, taken, 1).adapter_parameters
+        fitted = rank if name == "all" else max(1, round(budget / one))
+        placed = replace(_placed(loaded, profile.stack, taken, fitted), policy=name)
+        made.append((Arm(name, tuple(taken), fitted, placed.adapter_parameters), placed))
+    return made
+
+
+def _adaptable(loaded: LoadedModel, profile: Profile) -> list[int]:
+    """The blocks of the profile's stack that have modules to adapt.
+
+    Raises:
+        SchemaError: The model has no such stack, or one of another size.
+    """
+    sizes = {stack.name: len(stack.blocks) for stack in loaded.stacks}
+    if sizes.get(profile.stack) != len(profile.blocks):
+        msg = "profile of another model"
+        shown = f"{len(profile.blocks)} blocks of {profile.stack}"
+        expected = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+        raise SchemaError(msg, value=shown, expected=expected)
+    refs = all_refs(loaded.stacks)
+    found = {refs[t.row] for t in resolve_targets(loaded.model, loaded.stacks, None)}
+    return sorted(ref.index for ref in found if ref.stack == profile.stack)
+
+
+def _choices(
+    profile: Profile, adaptable: Sequence[int], blocks: int, draws: int, seed: int
+) -> Iterator[tuple[str, list[int]]]:
+    """The blocks of each arm, by its name."""
+    moved = {change.index: change.cka for change in profile.blocks}
+    yield "plasticity", sorted(sorted(adaptable, key=lambda i: -moved[i])[:blocks])
+    places = np.floor(np.linspace(0, len(adaptable) - 1, blocks) + 0.5).astype(int)
+    yield "uniform", [adaptable[place] for place in places]
+    for draw in range(1, draws + 1):
+        order = numpy_generator(seed, "adapter placement", draw).permutation(len(adaptable))
+        yield f"random-{draw}", sorted(adaptable[place] for place in order[:blocks])
+    yield "all", list(adaptable)
+
+
+def _placed(loaded: LoadedModel, stack: str, blocks: Sequence[int], rank: int) -> Placement:
+    """LoRA on blocks, its scale alpha / rank the same at every rank."""
+    places = [PlacedBlock(stack, index) for index in blocks]
+    return placed_on(loaded, places, rank=rank, alpha=2 * rank)

@@ -1,0 +1,221 @@
+"""Adaptation depth: how many of the top blocks must train before more of them stop to matter."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from layerwise.card.record import DataInfo, ModelInfo
+from layerwise.data.text import TextData
+from layerwise.errors import BadInputError
+from layerwise.files import canonical_json
+from layerwise.models.load import LoadedModel
+from layerwise.objectives import Objective
+from layerwise.progress import Progress, silent
+from layerwise.provenance import Provenance, collect
+from layerwise.records import to_plain
+from layerwise.tuning.record import TuneSettings
+from layerwise.tuning.run import Tuned, fine_tune
+from layerwise.tuning.untouched import weights_kept
+
+__all__ = ["LADDER_SCHEMA", "TOLERANCE", "Ladder", "Rung", "adaptation_depth", "default_tops"]
+
+log = logging.getLogger(__name__)
+
+LADDER_SCHEMA = "layerwise/ladder/1"
+
+#: A ladder is saturated within this share of the full run's loss. Source: arXiv 2604.17177.
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The runs with `top` blocks unfrozen.
+
+    Attributes:
+        top: How many blocks trained, counted from the output; None for all weights.
+        losses: The final loss of each seed, in the order of the ladder's seeds.
+        loss: Their mean.
+        trained: Parameters that trained.
+    """
+
+    top: int | None
+    losses: tuple[float, ...]
+    loss: float
+    trained: int
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """How the final loss falls as more of the top blocks train.
+
+    Attributes:
+        model: The model, which is as it was.
+        data: What was trained on.
+        settings: How each run was optimised; the seed is each run's own.
+        seeds: One run a rung each.
+        measured: What the losses are of: ``held-out`` examples, or ``training`` where none were.
+        rungs: Fewest blocks first.
+        full: All weights, at one learning rate.
+        tolerance: Saturated is a loss of at most 1 + this times the full one's.
+        saturation: The fewest top blocks that are saturated; None where no rung is.
+        notes: What was done otherwise than asked.
+    """
+
+    model: ModelInfo
+    data: DataInfo
+    settings: TuneSettings
+    seeds: tuple[int, ...]
+    measured: str
+    rungs: tuple[Rung, ...]
+    full: Rung
+    tolerance: float
+    saturation: int | None
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """A line a rung and seed: top (-1 for all weights), seed, loss, trained."""
+        return pd.DataFrame(
+            {
+                "top": -1 if rung.top is None else rung.top,
+                "seed": seed,
+                "loss": loss,
+                "trained": rung.trained,
+            }
+            for rung in (*self.rungs, self.full)
+            for seed, loss in zip(self.seeds, rung.losses, strict=True)
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The ladder as JSON values."""
+        return {"schema": LADDER_SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The ladder as JSON; the same ladder is the same bytes."""
+        return canonical_json(self.to_plain())
+
+
+def default_tops(blocks: int) -> tuple[int, ...]:
+    """1, 2, 4 and so on up to `blocks`, which is there too.
+
+    >>> default_tops(12)
+    (1, 2, 4, 8, 12)
+    """
+    return (*(2**i for i in range(blocks.bit_length()) if 2**i < blocks), blocks)
+
+
+def adaptation_depth(
+    loaded: LoadedModel,
+    data: TextData,
+    objective: Objective,
+    *,
+    tops: Sequence[int] | None = None,
+    settings: TuneSettings | None = None,
+    seeds: Sequence[int] = (0,),
+    tolerance: float = TOLERANCE,
+    progress: Progress = silent,
+) -> Ladder:
+    """The final loss with the top m blocks of `loaded` unfrozen, for each m, and with all weights.
+
+    Every rung starts from the same weights and sees the same batches, seed by seed; the head
+    trains on every rung, embeddings on none but the full one. The model is as it was afterwards.
+
+    Args:
+        loaded: The model.
+        data: The text.
+        objective: The loss.
+        tops: The rungs; powers of two and all blocks where None (ours).
+        settings: How each run is optimised; held-out examples, where there are any, give the loss.
+        seeds: One run a rung each.
+        tolerance: How near the full loss a rung must come.
+        progress: Hears how many runs are over.
+
+    Raises:
+        BadInputError: A rung has more blocks than the model, or stands there twice.
+        NonFiniteError: A run diverged.
+    """
+    settings = settings or TuneSettings(eval_examples=64)
+    blocks = min(len(stack.blocks) for stack in loaded.stacks)
+    chosen = _tops(default_tops(blocks) if tops is None else tops, blocks)
+    _refuse_seeds(seeds)
+    settings = replace(settings, save_every=0, eval_every=0, track=None)
+    plan = [(top, seed) for top in (*chosen, None) for seed in seeds]
+    runs: dict[int | None, list[Tuned]] = {}
+    for top, seed in progress(plan, "training the top blocks", len(plan)):
+        runs.setdefault(top, []).append(_run(loaded, data, objective, settings, top, seed))
+    rungs = [_rung(top, tuned) for top, tuned in runs.items()]
+    full, first = rungs[-1], runs[None][0].record
+    measured = "held-out" if settings.eval_examples else "training"
+    limit = full.loss + tolerance * abs(full.loss)
+    return Ladder(
+        model=first.model,
+        data=first.data,
+        settings=replace(first.settings, seed=seeds[0]),
+        seeds=tuple(seeds),
+        measured=measured,
+        rungs=tuple(rungs[:-1]),
+        full=full,
+        tolerance=tolerance,
+        saturation=next((rung.top for rung in rungs[:-1] if rung.loss <= limit), None),
+        provenance=collect(device=first.provenance.device),
+        notes=tuple(
+            dict.fromkeys(note for tuned in runs.values() for note in tuned[0].record.notes)
+        ),
+    )
+
+
+def _tops(tops: Sequence[int], blocks: int) -> tuple[int, ...]:
+    """The rungs, fewest blocks first.
+
+    Raises:
+        BadInputError: One is no number of blocks, or stands there twice, or there is none.
+    """
+    odd = [top for top in tops if not 1 <= top <= blocks]
+    if odd or not tops or len(set(tops)) < len(tops):
+        msg = "rungs of the ladder"
+        expected = f"different numbers of blocks from 1 to {blocks}"
+        raise BadInputError(msg, value=", ".join(map(str, tops)), expected=expected)
+    return tuple(sorted(tops))
+
+
+def _refuse_seeds(seeds: Sequence[int]) -> None:
+    """Raise where `seeds` are none, or not all different.
+
+    Raises:
+        BadInputError: They are.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        msg = "seeds of the runs"
+        raise BadInputError(msg, value=", ".join(map(str, seeds)), expected="different ones")
+
+
+def _run(
+    loaded: LoadedModel,
+    data: TextData,
+    objective: Objective,
+    settings: TuneSettings,
+    top: int | None,
+    seed: int,
+) -> Tuned:
+    """One run; the weights are put back."""
+    condition = "uniform" if top is None else "top-m"
+    chosen = replace(settings, seed=seed, top=top)
+    with weights_kept(loaded.model):
+        tuned = fine_tune(loaded, data, objective, condition=condition, settings=chosen)
+    log.info("top %s, seed %d: loss %.4g", top or "all", seed, _loss(tuned))
+    return tuned
+
+
+def _loss(tuned: Tuned) -> float:
+    went = tuned.record.outcome
+    return went.loss if went.eval_loss is None else went.eval_loss
+
+
+def _rung(top: int | None, runs: Sequence[Tuned]) -> Rung:
+    losses = tuple(_loss(tuned) for tuned in runs)
+    trained = sum(group.trained for group in runs[0].record.groups)
+    return Rung(top, losses, fmean(losses), trained)
