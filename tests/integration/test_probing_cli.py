@@ -1,0 +1,150 @@
+"""`layerwise probe` and `layerwise erase` from the command line, and `lw.probe` and `lw.erase`."""
+
+import json
+
+import pytest
+
+import layerwise as lw
+
+SMALL = ["--batch-size", "6", "--max-length", "12"]
+PROBE = [*SMALL, "--text-column", "text", "--label-column", "stars"]
+
+
+@pytest.fixture(scope="module")
+def pairs_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [{"a": f"w{i} w{i + 1} w40", "b": f"w{i} w{i + 1} w41"} for i in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_probe_writes_the_record_and_shows_it(run, model_folder, text_file, tmp_path):
+    out = tmp_path / "read"
+    args = ["probe", model_folder, text_file, *PROBE, "--out", out, "--epochs", "2"]
+    said = run(*args, "--test-share", "0.25", "--seed", "3")
+    assert said.code == 0
+    assert "What can be read from the depths of" in said.out
+    assert str(out / "probe.json") in said.out.replace("\n", "")
+    made = lw.Probing.load(out)
+    assert [(c.name, c.train, c.test) for c in made.classes] == [("0", 9, 3), ("1", 9, 3)]
+    assert (made.settings.epochs, made.settings.seed, made.data.max_length) == (2, 3, 12)
+    assert [path.name for path in out.iterdir()] == ["probe.json"]
+    again = run(*args)
+    assert again.code == 2
+    assert "already holds a probe.json" in again.error
+    assert run(*args, "--overwrite").code == 0
+
+
+def test_erase_writes_the_record_and_shows_it(run, model_folder, pairs_file, tmp_path):
+    out = tmp_path / "gone"
+    args = ["erase", model_folder, pairs_file, *SMALL, "--out", out, "--draws", "3"]
+    said = run(*args, "--folds", "4", "--readout", "residual", "--standardise")
+    assert said.code == 0
+    assert "Erasing a concept from the depths of" in said.out
+    made = lw.Erasure.load(out)
+    assert (made.pairs, made.groups, made.readout) == (20, 20, "residual")
+    assert (made.settings.folds, made.settings.draws, made.settings.standardised) == (4, 3, True)
+    assert made.eraser.startswith("concept-erasure ")
+    again = run(*args)
+    assert again.code == 2
+    assert "already holds a erase.json" in again.error
+
+
+def test_json_is_the_record(run, model_folder, text_file, pairs_file, tmp_path):
+    said = run("probe", model_folder, text_file, *PROBE, "--out", tmp_path, "--format", "json")
+    assert json.loads(said.out)["schema"] == "layerwise/probe/1"
+    said = run("erase", model_folder, pairs_file, *SMALL, "--out", tmp_path, "--format", "json")
+    assert json.loads(said.out)["schema"] == "layerwise/erase/1"
+
+
+def test_python_gives_what_the_command_line_writes(
+    run, model_folder, text_file, pairs_file, tmp_path
+):
+    run("probe", model_folder, text_file, *PROBE, "--out", tmp_path, "--format", "quiet")
+    made = lw.probe(
+        str(model_folder), str(text_file), batch_size=6, max_length=12, text_column="text",
+        label_column="stars",
+    )  # fmt: skip
+    assert made.depths == lw.Probing.load(tmp_path).depths
+    assert str(made).startswith("What can be read")
+    run("erase", model_folder, pairs_file, *SMALL, "--out", tmp_path, "--format", "quiet")
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    for pairs in (str(pairs_file), [(row["a"], row["b"]) for row in rows]):
+        erased = lw.erase(str(model_folder), pairs, batch_size=6, max_length=12)
+        assert erased.depths == lw.Erasure.load(tmp_path).depths
+
+
+def test_a_model_in_hand(tiny_text, pairs_file):
+    model = tiny_text.model("gpt2").train()
+    found = lw.erase(model, str(pairs_file), tokenizer=tiny_text.tokenizer(frame="causal"))
+    assert len(found.depths) == 2
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--where", "stars=1"], "needs two classes or more: '1'"),
+        (["--label-column", "label"], "unknown column: 'label'"),
+        (["--label-column", "question"], "classes with a single example"),
+        (["--test-share", "1"], "1.0 is not in the range 0.0<x<1.0"),
+        (["--epochs", "0"], "0 is not in the range x>=1"),
+        (["--stack", "encoder"], "unknown stack: 'encoder'"),
+        (["--readout", "last"], "'last' is not one of"),
+    ],
+)
+def test_what_cannot_be_probed_is_one_line(run, model_folder, text_file, tmp_path, args, message):
+    said = run("probe", model_folder, text_file, *PROBE, "--out", tmp_path / "out", *args)
+    assert said.code == 2
+    assert message in said.err
+    assert said.err.count("layerwise: error:") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": "w1 w2"}\n', "pair on line 1 without both members"),
+        ('{"a": "w1", "b": "w2"}\n\n{"a": "w1", "b": ""}\n', "pair on line 3 without both members"),
+        ('{"a": "w1", "b": "w1"}\n', "pair on line 1 whose members are the same: 'w1'"),
+        ('{"a": "w1", "b": "w2"}\n', "too few pairs: '1'"),
+        ("w1 w2\n", "line 1 of the pairs is not JSON"),
+        ("", "too few pairs: '0'"),
+    ],
+)
+def test_pairs_that_are_none_are_one_line(run, tmp_path, content, message):
+    """Said before the model is looked for."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(content)
+    said = run("erase", tmp_path / "none", file, "--out", tmp_path / "out")
+    assert said.code == 2
+    assert message in said.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_bad_input_is_one_line(run, model_folder, text_file, pairs_file, tmp_path):
+    out = ["--out", tmp_path / "out"]
+    said = run("probe", tmp_path / "none", text_file, "--where", "stars=1", *PROBE, *out)
+    assert "needs two classes or more" in said.err  # Before the model is looked for.
+    said = run("erase", model_folder, tmp_path / "none.jsonl", *out)
+    assert (said.code, "no such file of pairs" in said.error) == (2, True)
+    said = run("erase", model_folder, pairs_file, *out, "--folds", "21")
+    assert (said.code, "more folds than pairs" in said.error) == (2, True)
+    said = run("erase", model_folder, pairs_file, *out, "--max-length", "2")
+    assert (said.code, "read the same in 2 tokens" in said.error) == (2, True)
+
+
+@pytest.mark.real_model
+def test_the_demo_s_pairs_on_a_real_encoder(minilm):
+    """Favourable and unfavourable remarks lie apart along a direction that other pairs share."""
+    found = lw.erase(str(minilm), "demo")
+    assert len(found.depths) == 6
+    assert all(depth.ordered > 0.9 for depth in found.depths)
+    assert all(depth.margin_low > 0.0 for depth in found.depths)
+
+
+@pytest.mark.real_model
+def test_reviews_are_read_from_a_real_encoder(minilm):
+    found = lw.probe(str(minilm), "demo", examples=400, max_length=48)
+    assert max(depth.linear.accuracy for depth in found.depths) > 0.6
+    assert abs(found.majority - 0.5) < 0.1
