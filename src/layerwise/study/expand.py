@@ -9,13 +9,18 @@ from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.study.read import MODEL_KEYS, checked, read
-from layerwise.study.record import Cell, Study
+from layerwise.study.record import Cell, StageName, Study
 
 __all__ = ["MOST", "expand", "study_from"]
 
 MOST = 1_000_000
 """Runs of a study, counted before exclusions."""
 
+#: The stages that make what runs start from, one after the other, and a model's keys for them.
+_MAKING: tuple[tuple[StageName, str], ...] = (
+    ("pretrain", "pretrain"),
+    ("source", "source_tuning"),
+)
 #: The condition whose adapters a placement is for.
 _PLACED = "lora"
 
@@ -40,7 +45,8 @@ def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
     """The study of `plain`, which `layerwise.study.read` has checked, as cells.
 
     Pretraining comes first, then training by model, objective, condition, placement and seed as
-    they are listed, then distances. A model that is pretrained is so once a seed.
+    they are listed, then distances. A model that is pretrained, or fine-tuned on other text first,
+    is so once a seed.
 
     Raises:
         BadInputError: There are no runs or too many, or a rule selects none.
@@ -90,13 +96,13 @@ class _Matrix:
 
     Attributes:
         plain: The study.
-        made: The pretraining that was found to be needed, by model and seed.
+        made: The runs that make models, which were found to be needed: by stage, model and seed.
         used: The rules that selected a run, as (``exclude`` or ``override``, number).
         merged: Settings that many cells share, by what they follow from.
     """
 
     plain: Mapping[str, Any]
-    made: dict[tuple[str, int], Cell] = field(default_factory=dict)
+    made: dict[tuple[str, str, int], Cell] = field(default_factory=dict)
     used: set[tuple[str, int]] = field(default_factory=set)
     merged: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
 
@@ -132,11 +138,8 @@ class _Matrix:
         if "data" not in settings:
             message = f"model {name} without data"
             raise BadInputError(message, expected="defaults: {data: DATA}")
-        after: tuple[str, ...] = ()
-        if "pretrain" in model:
-            after = (self._pretrained(model, name, seed).id,)
-            settings = {"pretrained": after[0], **settings}
-        return Cell("tune", name, objective, condition, placement, seed, settings, after)
+        start, after = self._start(model, name, seed)
+        return Cell("tune", name, objective, condition, placement, seed, start | settings, after)
 
     def _settings(
         self, model: Mapping[str, Any], name: str, placement: str | None, rules: tuple[int, ...]
@@ -151,19 +154,39 @@ class _Matrix:
                 made |= given
             blocks = _axis(self.plain, model, "placements")
             made["placement"] = None if placement is None else blocks[placement]
-            if "source" in model:
-                made["source"] = model["source"]
             self.merged[key] = made
         return self.merged[key]
 
-    def _pretrained(self, model: Mapping[str, Any], name: str, seed: int) -> Cell:
-        """The run that makes the model called `name` from `seed`."""
-        key = (name, seed)
+    def _start(
+        self, model: Mapping[str, Any], name: str, seed: int
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What a run of the model called `name` starts from, as settings; and the run before it."""
+        start: dict[str, Any] = {}
+        after: tuple[str, ...] = ()
+        if "source" in model:
+            start = {"source": model["source"]}
+        for stage, key in _MAKING:
+            if key in model:
+                made = self._make(stage, name, seed, {**start, **model[key]}, after)
+                after = (made.id,)
+                start = {"pretrained": made.id}
+        return start, after
+
+    def _make(
+        self,
+        stage: StageName,
+        name: str,
+        seed: int,
+        settings: dict[str, Any],
+        after: tuple[str, ...],
+    ) -> Cell:
+        """The run that makes the model called `name` from `seed`, once."""
+        key = (stage, name, seed)
         if key not in self.made:
-            settings = dict(model["pretrain"])
             objective = settings.pop("objective", "auto")
             condition = settings.pop("condition", "uniform")
-            self.made[key] = Cell("pretrain", name, objective, condition, None, seed, settings)
+            cell = Cell(stage, name, objective, condition, None, seed, settings, after)
+            self.made[key] = cell
         return self.made[key]
 
     def distances(self, trained: Sequence[Cell]) -> Iterator[Cell]:
@@ -182,12 +205,10 @@ class _Matrix:
         base = _base(self.plain, model)
         settings = {key: base[key] for key in _READING if key in base} | dict(asked)
         own = settings.pop("seed", 0)
-        if "source" in model:
-            settings["source"] = model["source"]
-            yield Cell("distance", name, None, None, None, own, settings)
-        for made in [cell for (n, _), cell in self.made.items() if n == name]:
-            from_it = {**settings, "pretrained": made.id}
-            yield Cell("distance", name, None, None, None, made.seed, from_it, (made.id,))
+        seeds = list(dict.fromkeys(seed for _, n, seed in self.made if n == name))
+        for seed in seeds or [own]:
+            start, after = self._start(model, name, seed)
+            yield Cell("distance", name, None, None, None, seed, {**settings, **start}, after)
 
     def check_rules(self) -> None:
         """Rules name what there is.

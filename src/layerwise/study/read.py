@@ -39,6 +39,7 @@ _KEYS = (
 MODEL_KEYS = (
     "source",
     "pretrain",
+    "source_tuning",
     "objectives",
     "conditions",
     "placements",
@@ -205,6 +206,8 @@ def _model(value: Any, name: str, folder: Path) -> dict[str, Any]:
         made["source"] = _string(plain["source"], f"{where}.source")
     else:
         made["pretrain"] = _pretrain(plain["pretrain"], f"{where}.pretrain", folder)
+    if "source_tuning" in plain:
+        made["source_tuning"] = _tuning(plain["source_tuning"], f"{where}.source_tuning")
     if "profile" in plain:
         made["profile"] = _settings(plain["profile"], f"{where}.profile")
     if "distance" in plain:
@@ -229,6 +232,13 @@ def _pretrain(value: Any, where: str, folder: Path) -> dict[str, Any]:
     return {**plain, "config": config}
 
 
+def _tuning(value: Any, where: str) -> dict[str, Any]:
+    """How a model is fine-tuned before the runs of the matrix start from it."""
+    plain = _settings(_mapping(value, where), where, ("objective", "condition"))
+    _string(plain.get("data"), f"{where}.data")
+    return plain
+
+
 def _json(file: Path, where: str) -> Any:
     try:
         return _plain(json.loads(file.read_text("utf-8")), where, iter(range(_MOST_VALUES)))
@@ -249,13 +259,22 @@ def _axes(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def _placements(value: Any, where: str) -> dict[str, str | None]:
-    """The blocks of each placement as ``tune`` takes them; None for all of them."""
+def _placements(value: Any, where: str) -> dict[str, Any]:
+    """Each placement: its blocks as ``tune`` takes them, None for all, or how it is described."""
     named = _mapping({} if value is None else value, where)
     return {
-        safe_name(name, what="placement"): _blocks(blocks, f"{where}.{name}")
-        for name, blocks in named.items()
+        safe_name(name, what="placement"): _placement(found, f"{where}.{name}")
+        for name, found in named.items()
     }
+
+
+def _placement(value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        return _blocks(value, where)
+    plain = _settings(value, where)
+    if "blocks" in plain:
+        plain["blocks"] = _blocks(plain["blocks"], f"{where}.blocks")
+    return plain
 
 
 def _blocks(value: Any, where: str) -> str | None:

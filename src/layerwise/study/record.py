@@ -15,7 +15,7 @@ __all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "StageName", "Study"]
 SPEC_SCHEMA = "layerwise/run/1"
 STUDY_SCHEMA = "layerwise/study/1"
 
-StageName = Literal["pretrain", "tune", "distance"]
+StageName = Literal["pretrain", "source", "tune", "distance"]
 
 FailureKind = Literal["oom", "diverged", "interrupted", "bad-input", "error"]
 """Why a run ended without a result: memory, a loss that is not finite, a signal, what was asked
@@ -32,18 +32,19 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        stage: What is done: ``pretrain``, ``tune`` or ``distance``.
+        stage: What is done: ``pretrain``, ``source``, ``tune`` or ``distance``.
         model: The model's name in the study.
         objective: What is trained; None for ``distance``, which compares several.
         condition: How it is optimised; None for ``distance``.
         placement: The name of the blocks that LoRA goes to; None where none were chosen.
         seed: Fixes all randomness of the run.
-        settings: All else that the stage needs, as plain JSON values. Of ``tune``: ``source`` or
-            ``pretrained`` (the id of the run that makes the model), ``placement`` (the blocks, or
-            None), ``profile`` (how the profile is taken), ``data``, and settings of `tune` by name.
-            Of ``pretrain``: ``config`` (a transformers configuration), ``tokenizer``, ``data``, and
-            settings of `tune`. Of ``distance``: ``source`` or ``pretrained``, ``objectives``,
-            ``data``, and settings of `distance`.
+        settings: All else that the stage needs, as plain JSON values. Of all but ``pretrain``:
+            ``source`` or ``pretrained`` (the id of the run that makes the model); of all:
+            ``data``. Of ``tune``: ``placement`` (the blocks, a description of them, or None),
+            ``profile`` (how the profile is taken), and settings of `tune` by name. Of
+            ``pretrain``: ``config`` (a transformers configuration), ``tokenizer``, and settings of
+            `tune`. Of ``source``, which fine-tunes what others start from: settings of `tune`. Of
+            ``distance``: ``objectives``, and settings of `distance`.
         after: The ids of the runs that must be done before.
     """
 

@@ -21,6 +21,7 @@ from layerwise.files import canonical_json, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
+from layerwise.placement.record import Placement
 from layerwise.profile.pair import read_pair
 from layerwise.profile.reading import reading_of
 from layerwise.profile.record import Profile, ReadoutProfile
@@ -28,9 +29,9 @@ from layerwise.provenance import collect
 from layerwise.records import to_plain
 from layerwise.registry import Registry
 from layerwise.study.ledger import Ledger
+from layerwise.study.placing import placed
 from layerwise.study.record import Cell
 from layerwise.study.shrink import halved
-from layerwise.tuning.lora import named_placement
 from layerwise.tuning.record import TuneRecord, TuneSettings, tune_settings
 from layerwise.tuning.results import RECORD, save
 from layerwise.tuning.run import CHECKPOINTS, Keep, Tuned, fine_tune
@@ -47,6 +48,9 @@ _READING = ("text_column", "prompt_column", "label_column", "where", "examples")
 _LOADING = ("device", "dtype", "trust_remote_code")
 #: Those that are read otherwise.
 _BESIDE = ("source", "pretrained", "data", "placement", "profile", "config", "tokenizer")
+
+#: Stages whose weights stay, as other runs start from them.
+_MAKES = ("pretrain", "source")
 
 #: A run is taken up from its last checkpoint, if it is long enough to have one (ours).
 _SAVE_EVERY = 100
@@ -153,13 +157,26 @@ def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -
     fitted = halved(chosen, task.halvings, compares=objective.name if objective.coupled else None)
     if task.halvings:
         loaded = replace(loaded, notes=(*loaded.notes, _halving(chosen, fitted)))
+    settings = TuneSettings(**fitted)
+    described = cell.settings.get("placement")
+    if described:
+        task.begins("placement")
+    placement = placed(
+        described,
+        loaded,
+        text,
+        objective,
+        settings=settings,
+        folder=task.folder,
+    )
+    task.begins("training")
     tuned = fine_tune(
         loaded,
         text,
         objective,
         condition=str(cell.condition),
-        settings=TuneSettings(**fitted),
-        placement=named_placement(cell.settings.get("placement"), loaded),
+        settings=settings,
+        placement=placement,
         keep=Keep(task.folder, resume=True, on_step=lambda _: task.begins("training")),
     )
     return _kept(task, tuned)
@@ -173,7 +190,7 @@ def _halving(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 def _kept(task: Task, tuned: Tuned) -> Tuned:
     """`tuned`, with its record in the run's folder, and its weights where they are to stay."""
-    if task.ledger.keep_weights or task.cell.stage == "pretrain":
+    if task.ledger.keep_weights or task.cell.stage in _MAKES:
         task.begins("saving")
         shutil.rmtree(task.folder / MODEL, ignore_errors=True)  # A part of it, if anything.
         (task.folder / MODEL).mkdir()
@@ -196,8 +213,19 @@ def _pretrain(task: Task) -> dict[str, Any]:
         labels=_labels(task, text),
         **task.chosen("device", "dtype"),
     )
-    task.begins("training")
-    tuned = _trained(task, loaded, text, learning_rate=_PRETRAIN_RATE)
+    return _made(task, loaded, text, learning_rate=_PRETRAIN_RATE)
+
+
+def _source_tuning(task: Task) -> dict[str, Any]:
+    """A model fine-tuned on other text first; it stays for other runs, which start from it."""
+    task.begins("reading")
+    text = _text(task)
+    return _made(task, _loaded(task, _labels(task, text)), text)
+
+
+def _made(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> dict[str, Any]:
+    """What is to be told of `loaded` after it was trained for other runs."""
+    tuned = _trained(task, loaded, text, **defaults)
     shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
     return _row(task, tuned.record, loaded)
 
@@ -212,7 +240,6 @@ def _tune(task: Task) -> dict[str, Any]:
     reading = reading_of(**options)
     task.begins("profile before")
     before = reading.states(loaded)
-    task.begins("training")
     tuned = _trained(task, loaded, text)
     task.begins("profile after")
     pair = read_pair(before, tuned, reading=reading, load=load)
@@ -288,9 +315,18 @@ def _row(
         "accumulation": settings.accumulation,
         "halvings": task.halvings,
         "tau": record.tau,
+        "trained": sum(group.trained for group in record.groups),
+        "blocks": None if record.placement is None else _blocks(record.placement),
         "data_sha256": record.data.sha256,
     }
     return {"model": _facts(record.model, loaded, stack), "training": to_plain(training)}
+
+
+def _blocks(placement: Placement) -> str:
+    """The blocks that have adapters, as a study names them."""
+    stacks = {block.stack for block in placement.blocks}
+    alone = len(stacks) == 1
+    return ",".join(str(b.index) if alone else f"{b.stack}:{b.index}" for b in placement.blocks)
 
 
 def _facts(info: ModelInfo, loaded: LoadedModel, stack: str | None) -> dict[str, Any]:
@@ -320,5 +356,10 @@ def _readout(found: ReadoutProfile) -> dict[str, Any]:
     return changes | {name: to_plain(getattr(found, name)) for name in _SUMMARY}
 
 
-for _stage in (Stage("pretrain", _pretrain), Stage("tune", _tune), Stage("distance", _distance)):
+for _stage in (
+    Stage("pretrain", _pretrain),
+    Stage("source", _source_tuning),
+    Stage("tune", _tune),
+    Stage("distance", _distance),
+):
     STAGES.add(_stage.name, _stage)

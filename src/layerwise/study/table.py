@@ -23,6 +23,17 @@ DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
 
 _METRICS = ("procrustes", "cka")
 _NAMES = ("model", "objective", "condition", "placement", "seed")
+_ALIKE = ("model", "objective", "condition", "placement")
+#: What is summed up over seeds, where runs have it.
+_FIGURES = (
+    "eval_loss",
+    "accuracy",
+    "macro_f1",
+    "first_eval_loss",
+    "first_accuracy",
+    "loss",
+    "slope",
+)
 _FACTS = ("model", "family", "block", "layers")
 
 ALL = "all"
@@ -67,8 +78,10 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     """All numbers of the runs of a study that are done.
 
     ``runs`` has a row a run: what it was, its model, its training, and its profile under the
-    readout that the study asked for. ``distances``, where there are any, has a row for each
-    objective of each distance run.
+    readout that the study asked for. ``summary`` has a row for what differs in no more than the
+    seed: how many seeds, and over them the mean and the standard deviation (n - 1; absent of one
+    seed) of the losses, of how well classes are told, and of the slope. ``distances``, where there
+    are any, has a row for each objective of each distance run.
 
     Args:
         ledger: The ledger, or its folder.
@@ -80,10 +93,22 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     runs = [_run(cell, result) for cell, result in found if cell.stage != "distance"]
     frame = pd.DataFrame(runs, columns=None if runs else ["run", "stage", *_NAMES])
     made = {"runs": _sorted(frame, by=["stage", *_NAMES, "run"])}
+    made["summary"] = _summary(made["runs"])
     apart = _distances(found)
     if len(apart):
         made["distances"] = _sorted(apart, by=["model", "seed", "objective"])
     return made
+
+
+def _summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means and standard deviations over seeds of the runs of training."""
+    tuned = runs[runs["stage"] == "tune"]
+    figures = [name for name in _FIGURES if name in tuned and tuned[name].notna().any()]
+    alike = tuned.groupby(list(_ALIKE), sort=True)
+    columns: dict[str, Any] = {"seeds": alike["seed"].nunique()}
+    for name in figures:
+        columns |= {f"{name}_mean": alike[name].mean(), f"{name}_sd": alike[name].std()}
+    return pd.DataFrame(columns).reset_index()
 
 
 def table_files(ledger: Ledger | Path) -> dict[str, bytes]:

@@ -31,6 +31,10 @@ def test_what_works_has_no_fault(faults, files, study_kit):
         "llama": {"source": str(files / "llama")},
         "bert": {"source": str(files / "bert"), "objectives": ["masked-lm", "simcse"]},
         "made": {"pretrain": study_kit.neox(files)},
+        "again": {
+            "source": str(files / "llama"),
+            "source_tuning": {"data": str(files / "texts.txt")},
+        },
     }
     conditions = ["standard", "lora", "frozen-lower", "equal-step", "top-m"]
     rule = {"where": {"condition": "top-m"}, "set": {"top": 1}}
@@ -38,7 +42,7 @@ def test_what_works_has_no_fault(faults, files, study_kit):
         models=models,
         objectives=["causal-lm", "simcse"],
         conditions=conditions,
-        placements={"all": None, "low": "0"},
+        placements={"all": None, "low": "0", "band": {"policy": "ski", "layers": 1}},
         override=[rule],
         distance={"examples": 12},
     )
@@ -94,6 +98,9 @@ CASES = [
     ({"profile": {"probes": "none.txt"}}, "no such data file: 'none.txt'"),
     ({"profile": {"bootstrap": "x"}}, "value of bootstrap"),
     ({"conditions": ["lora"], "placements": {"low": "7"}}, "block.*7"),
+    ({"conditions": ["lora"], "placements": {"low": {"policy": "sky"}}}, "unknown policy: 'sky'"),
+    ({"conditions": ["lora"], "placements": {"low": {"rnak": 2}}}, r"of placement: 'rnak'.*'rank'"),
+    ({"conditions": ["lora"], "placements": {"low": {"rank": "x"}}}, "value of rank: 'x'"),
     ({"distance": {"exmaples": 3}}, r"unknown setting of distance: 'exmaples'.*'examples'\?"),
     ({"distance": {"objectives": ["masked-lm"]}}, "objectives that .* cannot do"),
     ({"distance": {"reference": "masked-lm"}}, "objectives that .* cannot do"),

@@ -9,6 +9,7 @@ import pytest
 
 from layerwise.study.check import check
 from layerwise.study.expand import study_from
+from layerwise.study.placing import wanted
 
 FOLDER = Path(__file__).parents[3] / "examples" / "studies"
 OURS = {"mlm": "masked-lm"}
@@ -27,7 +28,12 @@ def published():
 
 
 def test_every_example_is_looked_at():
-    assert {path.stem for path in FOLDER.iterdir()} == {"depth-profile", "pocket", "block-type"}
+    assert {path.stem for path in FOLDER.iterdir()} == {
+        "depth-profile",
+        "pocket",
+        "block-type",
+        "inflection",
+    }
 
 
 def test_the_published_matrix_has_240_runs(published):
@@ -78,8 +84,37 @@ def test_the_pocket_study_is_of_both_real_models():
     assert {"standard", "equal-step", "lora"} <= conditions
 
 
+def test_the_inflection_protocol_has_four_strategies_from_each_source_model():
+    cells = study("inflection").cells
+    sources = {cell.id: cell for cell in cells if cell.stage == "source"}
+    tuned = [cell for cell in cells if cell.stage == "tune"]
+    assert (len(sources), len(tuned)) == (2 * 3, 2 * 3 * 4)
+    epochs = {cell.model: cell.settings["steps"] * 16 / 800 for cell in sources.values()}
+    assert epochs == {"under": 1, "over": 8}
+    assert {cell.settings["data"] for cell in sources.values()} == {"demo-imdb"}
+    for cell in tuned:
+        start = sources[cell.settings["pretrained"]]
+        assert (start.model, start.seed) == (cell.model, cell.seed)
+        settings = cell.settings
+        assert (settings["steps"], settings["batch_size"]) == (300, 16)
+        assert settings["learning_rate"] == start.settings["learning_rate"] == 2e-5
+        adapters = settings["placement"] or {}
+        assert (cell.condition == "lora") == bool(adapters)
+        if adapters:
+            asked = wanted(adapters)
+            assert (asked.rank, asked.alpha, asked.dropout) == (4, 16, 0.05)
+            assert asked.targets == ["query", "key", "value"]
+    told = {(cell.condition, cell.placement, cell.settings.get("top")) for cell in tuned}
+    assert told == {
+        ("top-m", None, 2),
+        ("uniform", None, None),
+        ("lora", "inflection", None),
+        ("lora", "everywhere", None),
+    }
+
+
 @pytest.mark.real_model
-@pytest.mark.parametrize("name", ["pocket", "block-type"])
+@pytest.mark.parametrize("name", ["pocket", "block-type", "inflection"])
 def test_nothing_in_it_is_refused(name, minilm, smollm2):
     found = study(name)
     assert check(found, found.cells) == ()

@@ -212,3 +212,49 @@ def test_a_matrix_that_is_far_too_large_is_refused_at_once():
     models = {f"m{i}": "x" for i in range(100)}
     with pytest.raises(BadInputError, match="matrix of too many runs: '18,000,000'"):
         cells(models=models, seeds=list(range(20_000)))
+
+
+SOURCE = {
+    "data": "other",
+    "steps": 7,
+    "objective": "classification",
+    "condition": "top-m",
+    "top": 1,
+}
+
+
+def test_a_model_is_tuned_on_other_text_once_a_seed():
+    models = {"a": {"source": "x", "source_tuning": SOURCE}, "b": {"source": "y"}}
+    found = study_from(plain(models=models, distance={})).cells
+    made = [c for c in found if c.stage == "source"]
+    assert list(found[: len(made)]) == made
+    assert [(c.model, c.seed) for c in made] == [("a", seed) for seed in SEEDS]
+    for cell in made:
+        assert (cell.objective, cell.condition) == ("classification", "top-m")
+        assert cell.settings == {"source": "x", "data": "other", "steps": 7, "top": 1}
+    starts = {cell.id: cell.seed for cell in made}
+    for cell in found[len(made) :]:
+        if cell.model == "a":
+            assert "source" not in cell.settings
+            assert cell.after == (cell.settings["pretrained"],)
+            assert starts[cell.after[0]] == cell.seed
+        else:
+            assert (cell.settings["source"], cell.after) == ("y", ())
+    distances = [c for c in found if c.stage == "distance"]
+    assert [(c.model, c.seed) for c in distances] == [*(("a", seed) for seed in SEEDS), ("b", 0)]
+
+
+def test_what_is_pretrained_may_be_tuned_on_other_text_too():
+    pretrain = {"config": {"a": 1}, "tokenizer": "t", "data": "d"}
+    models = {"a": {"pretrain": pretrain, "source_tuning": SOURCE}}
+    found = study_from(plain(models=models, seeds=[5])).cells
+    first, second, *rest = found
+    assert [first.stage, second.stage] == ["pretrain", "source"]
+    assert second.after == (first.id,) == (second.settings["pretrained"],)
+    assert {cell.after for cell in rest} == {(second.id,)}
+
+
+def test_a_described_placement_stays_as_it_is():
+    described = {"policy": "ski", "rank": 4}
+    found = cells(placements={"band": described}, conditions=["lora"])
+    assert all(cell.settings["placement"] == described for cell in found)

@@ -76,6 +76,21 @@ def test_placements_are_blocks(tmp_path, blocks, kept):
     assert check(tmp_path, placements={"low": blocks})["placements"] == {"low": kept}
 
 
+def test_placements_may_be_described(tmp_path):
+    described = {"policy": "ski", "rank": 4, "alpha": 16.0, "dropout": 0.05, "targets": ["query"]}
+    placements = {"band": described, "low": {"blocks": [0, 1], "rank": 2}}
+    found = check(tmp_path, placements=placements)["placements"]
+    assert found == {"band": {**described, "alpha": 16}, "low": {"blocks": "0,1", "rank": 2}}
+    assert isinstance(found["band"]["alpha"], int)
+
+
+def test_a_model_may_be_tuned_on_other_text_first(tmp_path):
+    tuned = {"data": "other", "steps": 5, "condition": "lora", "where": "source=x"}
+    models = {"m": {"source": "a", "source_tuning": tuned}}
+    found = check(tmp_path, models=models)["models"]["m"]["source_tuning"]
+    assert found == {**tuned, "where": ["source=x"]}
+
+
 UNKNOWN = [
     ({"seed": [0]}, r"unknown key of a study: 'seed'.*did you mean 'seeds'\?"),
     ({"modles": {}}, r"unknown key of a study: 'modles'.*did you mean 'models'\?"),
@@ -101,6 +116,14 @@ REFUSED = [
     ({"models": {"m": {"source": "a", "pretrain": {}}}}, "needs one of source and pretrain"),
     ({"models": {"m": {"source": 3}}}, r"value of models\.m\.source: '3'"),
     ({"models": {"m": {"source": "a\0b"}}}, "not plain text"),
+    ({"models": {"m": {"source": "a", "source_tuning": 3}}}, r"value of models\.m\.source_tuning"),
+    ({"models": {"m": {"source": "a", "source_tuning": {}}}}, r"source_tuning\.data"),
+    (
+        {"models": {"m": {"source": "a", "source_tuning": {"data": "d", "seed": 1}}}},
+        r"source_tuning\.seed: the matrix sets it",
+    ),
+    ({"placements": {"low": {"blocks": "top"}}}, r"blocks of placements\.low\.blocks: 'top'"),
+    ({"placements": {"low": {"rank": {"a": 1}}}}, r"value of placements\.low\.rank"),
     ({"models": {"m": {"source": "a", "seed": 1}}}, r"models\.m\.seed: the matrix sets it"),
     ({"models": {"m": {"pretrain": {"config": 3}}}}, r"value of models\.m\.pretrain\.config"),
     ({"models": {"m": {"pretrain": {"config": "no.json"}}}}, r"cannot be read \(No such file"),

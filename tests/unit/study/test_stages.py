@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError, UnknownNameError
 from layerwise.models.load import load
+from layerwise.placement.place import place
 from layerwise.profile.record import Profile
 from layerwise.registry import Registry
 from layerwise.study.shrink import TooLargeError
@@ -36,7 +38,7 @@ def run(ledger, cell, **options):
 def test_stages_are_registered_by_name():
     assert isinstance(STAGES, Registry)
     assert all(stage.name == name for name, stage in STAGES.items())
-    assert set(STAGES) == {"pretrain", "tune", "distance"}
+    assert set(STAGES) == {"pretrain", "source", "tune", "distance"}
 
 
 @pytest.mark.parametrize("condition", ["standard", "lora", "equal-step"])
@@ -56,6 +58,8 @@ def test_tune_gives_what_its_records_say(opened, condition):
         "accumulation": 1,
         "halvings": 0,
         "data_sha256": tuned.data.sha256,
+        "trained": sum(group.trained for group in tuned.groups),
+        **({"blocks": "0,1"} if condition == "lora" else {}),
         **({} if tuned.tau is None else {"tau": tuned.tau}),
     }
     assert (tuned.tau is not None) == (condition == "equal-step")
@@ -218,3 +222,74 @@ def test_each_part_of_the_work_is_told(opened):
     run(ledger, cell, begins=heard.append)
     assert list(dict.fromkeys(heard)) == ["reading", "profile before", "training", "profile after"]
     assert heard.count("training") == 4  # The beginning, and each of three steps.
+
+
+def finished(ledger, cell):
+    """The numbers of a run that others start from."""
+    lease = ledger.begin(cell.id)
+    found = run(ledger, cell)
+    ledger.finish(cell.id, found, lease=lease, seconds=1.0)
+    lease.release()
+    return found
+
+
+def labelled(files):
+    rows = [{"text": f"w{i} w{(3 * i) % 50} w{i + 1}", "label": "ab"[i % 2]} for i in range(24)]
+    (files / "labelled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return {"data": str(files / "labelled.jsonl"), "label_column": "label"}
+
+
+def test_a_run_begins_from_what_was_tuned_on_other_text(opened, files):
+    """The head that the source was told apart by is kept where the classes are the same."""
+    own = {**labelled(files), "steps": 3, "batch_size": 4, "max_length": 16, "device": "cpu"}
+    models = {"bert": {"source": str(files / "bert"), "source_tuning": own}}
+    ledger, (source, *tuned) = opened(
+        models=models,
+        objectives=["classification"],
+        conditions=["lora", "uniform"],
+        defaults={**labelled(files), "eval_examples": 6},
+    )
+    found = finished(ledger, source)
+    assert found["training"]["objective"] == "classification"
+    assert "profile" not in found
+    assert not (ledger.folder(source.id) / "checkpoints").exists()
+    made = TuneRecord.load(ledger.folder(source.id) / MODEL)
+    for cell in tuned:
+        row = run(ledger, cell)
+        record = TuneRecord.load(ledger.folder(cell.id))
+        assert record.model.files["model.safetensors"] == made.files["model.safetensors"]
+        assert not any("head for" in note for note in record.notes)
+        assert row["training"]["accuracy"] == record.outcome.quality["accuracy"]
+        assert row["training"]["first_macro_f1"] == record.outcome.first_quality["macro_f1"]
+
+
+def test_a_policy_goes_by_a_card_of_the_run_s_own_model(opened):
+    described = {"policy": "ski", "layers": 1, "examples": 8, "rank": 2, "alpha": 6, "dropout": 0.0}
+    whole = {"blocks": None, "rank": 3, "targets": ["q_proj"]}
+    ledger, cells = opened(conditions=["lora"], placements={"band": described, "thin": whole})
+    band, thin = cells
+    row = run(ledger, band)
+    folder = ledger.folder(band.id)
+    placed, card = TuneRecord.load(folder).placement, LayerCard.load(folder)
+    assert (placed.policy, placed.rank, placed.alpha, placed.dropout) == ("ski", 2, 6, 0.0)
+    assert len(placed.blocks) == 1
+    assert row["training"]["blocks"] == str(placed.blocks[0].index)
+    assert (card.data.examples, card.capture.rank) == (8, 2)
+    assert place(card, policy="ski", layers=1).blocks == placed.blocks
+    run(ledger, thin)
+    placed = TuneRecord.load(ledger.folder(thin.id)).placement
+    assert [name.rpartition(".")[2] for name in placed.modules] == ["q_proj"] * 2
+    assert (placed.rank, placed.alpha, placed.dropout) == (3, 16, 0.1)
+
+
+def test_a_placement_is_made_once_for_a_run_that_is_taken_up(opened):
+    described = {"policy": "random", "layers": 1, "examples": 4}
+    ledger, (cell,) = opened(conditions=["lora"], placements={"some": described})
+    run(ledger, cell)
+    folder = ledger.folder(cell.id)
+    first = (folder / "placement.json").read_bytes()
+    other = json.loads(first)
+    other["dropout"] = 0.25
+    (folder / "placement.json").write_text(json.dumps(other))
+    run(ledger, cell)
+    assert TuneRecord.load(folder).placement.dropout == 0.25

@@ -108,6 +108,21 @@ def test_a_table_has_a_row_a_run(ledger):
     assert list(apart)[:5] == ["run", "model", "seed", "reference", "objective"]
 
 
+def test_seeds_are_summed_up(ledger):
+    made = tables(ledger.root)
+    runs, summary = made["runs"], made["summary"]
+    assert len(summary) == 24 / 2
+    assert set(summary["seeds"]) == {2}
+    for row in summary.to_dict("records"):
+        alike = runs[runs["stage"] == "tune"]
+        for name in ("model", "objective", "condition", "placement"):
+            alike = alike[alike[name] == row[name]]
+        first, second = alike["loss"]
+        assert row["loss_mean"] == pytest.approx((first + second) / 2)
+        assert row["loss_sd"] == pytest.approx(abs(first - second) / 2**0.5)
+    assert "accuracy_mean" not in summary
+
+
 def test_equal_results_give_equal_bytes(ledger, tmp_path):
     other = filled(tmp_path / "elsewhere", seconds=77.7, backwards=True)
     assert table_files(other.root) == table_files(ledger.root)
@@ -115,7 +130,8 @@ def test_equal_results_give_equal_bytes(ledger, tmp_path):
 
 def test_files_say_what_the_tables_do(ledger):
     files = table_files(ledger)
-    assert set(files) == {"runs.csv", "runs.parquet", "distances.csv", "distances.parquet"}
+    names = ("runs", "summary", "distances")
+    assert set(files) == {f"{name}.{suffix}" for name in names for suffix in ("csv", "parquet")}
     for name, frame in tables(ledger).items():
         for read, suffix in ((pd.read_csv, "csv"), (pd.read_parquet, "parquet")):
             again = read(io.BytesIO(files[f"{name}.{suffix}"]))
@@ -140,6 +156,7 @@ def test_nothing_done_gives_empty_tables(tmp_path):
     assert [len(frame) for frame in frames(ledger)] == [0, 0, 0]
     assert len(tables(ledger)["runs"]) == 0
     assert table_files(ledger)["runs.csv"].startswith(b"run,stage,model,")
+    assert table_files(ledger)["summary.csv"] == b"model,objective,condition,placement,seeds\n"
 
 
 def test_a_result_that_was_changed_is_refused(tmp_path):
