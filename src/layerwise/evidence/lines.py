@@ -1,7 +1,7 @@
 """Trained sets of blocks as lines of a file that grows: one JSON object a run, never a part of one.
 
-A run is known by its pair of model and text, its set and its seed. What is in the file is not run
-again, so that a study killed at any moment goes on where it was.
+A run is known by its pair of model and text, its set, its seed and its learning rate. What is in
+the file is not run again, so that a study killed at any moment goes on where it was.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ SCHEMA = "layerwise/set-run/1"
 #: Bytes that are looked through at a time for the end of a line.
 _PIECE = 4096
 
-RunKey = tuple[str, str, tuple[int, ...], int]
+RunKey = tuple[str, str, tuple[int, ...], int, float]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SetRun:
     @property
     def key(self) -> RunKey:
         """What tells it from other runs."""
-        return self.pair, self.kind, self.rows, self.seed
+        return self.pair, self.kind, self.rows, self.seed, self.trial.learning_rate
 
 
 def append_run(path: Path, run: SetRun) -> None:

@@ -116,12 +116,12 @@ def test_a_card_without_timings_gives_no_correlation_beside_cost(small_card):
 @pytest.mark.parametrize("noise", [0.3, 1.0])
 def test_the_ceiling_is_what_the_truth_itself_reaches(noise):
     rng = np.random.default_rng(0)
-    truth = rng.normal(size=4000)
-    improvements = truth[:, None] + noise * rng.normal(size=(4000, 3))
-    strata = Strata((np.arange(2000), np.arange(2000, 4000)))
+    truth = rng.normal(size=1000)
+    improvements = truth[:, None] + noise * rng.normal(size=(1000, 3))
+    strata = Strata((np.arange(500), np.arange(500, 1000)))
     found = ceiling(strata, improvements)
     reached = strata.agreement(truth, improvements.mean(axis=1))
-    assert found.ceiling == pytest.approx(reached, abs=0.02)
+    assert found.ceiling == pytest.approx(reached, abs=0.04)
     assert found.low < found.ceiling < found.high
 
 

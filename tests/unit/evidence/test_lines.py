@@ -52,7 +52,7 @@ def test_what_is_appended_is_read(tmp_path):
         append_run(path, run)
     assert read_runs(path) == (RUN, *others)
     assert by_pair(read_runs(path)) == {"tiny": [RUN, others[1]], "other": [others[0]]}
-    assert RUN.key == ("tiny", "random", (1, 4), 0)
+    assert RUN.key == ("tiny", "random", (1, 4), 0, 1e-3)
 
 
 def test_a_part_longer_than_a_look_is_cut_off(tmp_path):
