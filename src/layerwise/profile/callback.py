@@ -20,6 +20,7 @@ from layerwise.errors import BadInputError, LayerwiseError, ModelError
 from layerwise.models.kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
+from layerwise.profile.along import StepListener, StepSignals, Sums, over_processes
 from layerwise.profile.make import BOOTSTRAP
 from layerwise.profile.reading import Reading, as_probes, as_readout
 from layerwise.profile.record import Profile
@@ -34,10 +35,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StepProfile:
-    """What had moved after `step` optimizer steps, since training began."""
+    """What had moved after `step` optimizer steps, since training began.
+
+    Attributes:
+        step: The optimizer steps.
+        profile: The change at each depth.
+        signals: What the steps since the record before showed; None where it was not asked for.
+    """
 
     step: int
     profile: Profile
+    signals: StepSignals | None = None
 
 
 class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types
@@ -51,6 +59,10 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
     A record that fails in the middle of training (out of memory, a state that is not finite) is
     logged, noted in `notes` and left out; training goes on.
 
+    With `signals`, the training steps themselves are listened to: each block's attention entropy
+    and the norm of its output's gradient, averaged over steps. Hooks read them as they pass by, and
+    are gone when training ends (where it fails, when the next one begins).
+
     Args:
         tokenizer: The model's tokenizer or processor; the Trainer's ``processing_class`` where
             None.
@@ -58,6 +70,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         every: Optimizer steps between records. The first and the last step are always recorded.
         readout: Which tensor stands for a depth: ``hf``, ``residual`` or ``normed``.
         file: Where records go as they come, a JSON line each; memory alone where None.
+        signals: Whether training steps are listened to.
         log: Whether each record's slope goes into the Trainer's log history, as ``depth_slope``.
         stack: The stack to follow; the last that reads text where None.
         batch_size: Probes in a forward.
@@ -83,6 +96,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         every: int = 50,
         readout: str = "hf",
         file: Path | str | None = None,
+        signals: bool = False,
         log: bool = True,
         stack: str | None = None,
         batch_size: int = 32,
@@ -104,6 +118,11 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         )
         self._tokenizer, self._every, self._log = tokenizer, every, log
         self._file = None if file is None else Path(file)
+        self._wants_signals, self._seed = signals, seed
+        self._listener: StepListener | None = None
+        self._settled: StepSignals | None = None
+        self._blocks: tuple[str, ...] | None = None
+        self._recent, self._sums = Sums(), Sums()
         self._before: States | None = None
         self._loaded: LoadedModel | None = None
         self._provenance: Provenance | None = None
@@ -114,6 +133,11 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
     def profile(self) -> Profile | None:
         """The last record's profile; None before there is one."""
         return self.history[-1].profile if self.history else None
+
+    @property
+    def signals(self) -> StepSignals | None:
+        """What the steps until the last record showed, on average; None where not asked for."""
+        return None if self._blocks is None else self._sums.signals(self._blocks)
 
     def frame(self) -> pd.DataFrame:
         """Every block of every record: step, readout, index, relative and the changes."""
@@ -139,7 +163,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             StackError: No stack of blocks was found.
             BadInputError: The probes cannot be used with this model.
         """
-        self.history, self.notes = [], []
+        self.history, self.notes, self._settled = [], [], None
         self._loaded = _loaded(model, self._tokenizer or processing_class)
         self._before = self._reading.states(self._loaded)
         self._provenance = collect(device=str(args.device))
@@ -148,9 +172,36 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
                 f"training was resumed: changes count from step {state.global_step}, not from 0"
             )
         self._append(self._before, state)
+        self._listen(args)
+
+    def _listen(self, args: Any) -> None:
+        """Begin to hear training's own forwards."""
+        self._recent, self._sums = Sums(), Sums()
+        if self._listener is not None:  # Of a training that failed.
+            self._listener.detach()
+        if not self._wants_signals or self._loaded is None:
+            return
+        self._listener = StepListener(self._loaded, seed=self._seed)
+        self._blocks = self._listener.blocks
+        self._listener.attach()
+        if not self._listener.hears_attention:
+            how = self._listener.implementation
+            self._note(f"no attention entropy: attention runs in {how}; load the model in sdpa")
+        if getattr(args, "fp16", False):
+            self._note("gradient norms are those of the loss as float16 training scales it")
+
+    def _settle(self) -> None:
+        """Take the steps since the last record together, over all processes."""
+        self._settled = None
+        if self._listener is not None:
+            recent = over_processes(self._recent)
+            self._recent, self._sums = Sums(), self._sums.merge(recent)
+            self._settled = recent.signals(self._listener.blocks)
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Record, where this step's turn has come."""
+        if self._listener is not None:
+            self._recent = self._recent.merge(self._listener.take())
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
             self._record(state)
 
@@ -161,11 +212,16 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
                 self._note(f"step {state.global_step} is missing: its weights were replaced")
             else:
                 self._record(state)
-        self._loaded = self._before = None
+        if self._listener is not None:
+            if self._recent.steps:
+                self._settle()
+            self._listener.detach()
+        self._loaded = self._before = self._listener = None
 
     def _record(self, state: Any) -> None:
         if self._loaded is None:
             return
+        self._settle()
         try:
             after = self._reading.states(self._loaded)
             self._append(after, state)
@@ -177,13 +233,13 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         if self._before is None or self._provenance is None:
             return
         profile = self._reading.profile(self._before, after, provenance=self._provenance)
-        self.history.append(StepProfile(state.global_step, profile))
+        self.history.append(StepProfile(state.global_step, profile, self._settled))
         if self._log:
             found = {"step": state.global_step, "epoch": state.epoch, "depth_slope": profile.slope}
             state.log_history.append(found)
         if self._file is not None and distributed.rank() == 0:
             with self._file.open("w" if len(self.history) == 1 else "a", encoding="utf-8") as lines:
-                lines.write(json.dumps(_line(state.global_step, profile)) + "\n")
+                lines.write(json.dumps(_line(self.history[-1])) + "\n")
 
     def _note(self, text: str) -> None:
         log.warning("depth profile: %s", text)
@@ -229,12 +285,14 @@ def _refuse_sharded(model: nn.Module) -> None:
             raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
 
 
-def _line(step: int, profile: Profile) -> dict[str, Any]:
+def _line(found: StepProfile) -> dict[str, Any]:
     """A record as it goes to the file: the readout that was asked for, at the seven depths."""
+    profile = found.profile
     names = ("slope", "slope_low", "slope_high", "cka_slope", "rsa_slope", "noise_floor")
-    return {
-        "step": step,
+    line = {
+        "step": found.step,
         "readout": profile.readout,
         **{name: getattr(profile, name) for name in names},
         "depths": to_plain(profile.depths),
     }
+    return line if found.signals is None else {**line, "signals": to_plain(found.signals)}

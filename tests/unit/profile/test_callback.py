@@ -102,10 +102,13 @@ def by_hand(reading, tokenizer, model):
     ],
     ids=["plain", "lora", "bf16", "lora-checkpointing", "accumulation-checkpointing"],
 )
-def test_training_with_it_gives_the_weights_of_training_without(model, train, adapted, options):
+@pytest.mark.parametrize("signals", [False, True])
+def test_training_with_it_gives_the_weights_of_training_without(
+    model, train, adapted, options, signals
+):
     wrap = lora if adapted else lambda m: m
     without = train(wrap(model()), **options)
-    callback = DepthCallback(probes=PROBES, every=2)
+    callback = DepthCallback(probes=PROBES, every=2, signals=signals)
     watched = train(wrap(model()), callback, **options)
     first, second = weights(without.model), weights(watched.model)
     assert first.keys() == second.keys()
@@ -363,3 +366,73 @@ def test_what_autocast_is_laid_around_a_bare_encoder_does_not_reach_a_record(tin
     again = by_hand(reading, tiny_text.tokenizer(frame="bert"), encoder).pooled["residual"]
     np.testing.assert_array_equal(plain, again)
     assert encoder.forward is laid
+
+
+# --- Signals of the training steps ------------------------------------------------------------
+
+
+def test_the_steps_between_records_are_averaged(model, train, tmp_path):
+    file = tmp_path / "depth.jsonl"
+    callback = DepthCallback(probes=PROBES, every=2, signals=True, file=file)
+    train(model(), callback)
+    first, *others = [found.signals for found in callback.history]
+    assert first is None  # Before the first step.
+    assert [found.steps for found in others] == [2, 2, 1]
+    whole = callback.signals
+    assert whole.steps == 5
+    assert whole.blocks == tuple(f"model.layers.{i}" for i in range(3))
+    for name in ("attention_entropy", "activation_gradient"):
+        parts = [np.array(getattr(found, name)) * found.steps for found in others]
+        assert getattr(whole, name) == pytest.approx(sum(parts) / 5)
+        assert min(getattr(whole, name)) > 0
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert "signals" not in lines[0]
+    assert lines[1]["signals"]["attention_entropy"] == list(others[0].attention_entropy)
+    assert list(whole.frame()) == ["block", "attention_entropy", "activation_gradient"]
+
+
+def test_steps_are_not_listened_to_unless_asked(model, train):
+    callback = DepthCallback(probes=PROBES)
+    train(model(), callback)
+    assert callback.signals is None
+    assert all(found.signals is None for found in callback.history)
+
+
+@pytest.mark.parametrize("options", [{}, {"activation_checkpointing": True}])
+def test_under_lora_every_step_is_heard_once(tiny, train, options):
+    """A forward passes through the wrapper and the body; checkpointing runs blocks twice."""
+    found = []
+    for wrap, own in ((lora, options), (lambda model: model, {})):
+        callback = DepthCallback(probes=PROBES, signals=True)
+        train(wrap(tiny.build("llama").model), callback, steps=1, **own)
+        found.append(callback.signals)
+    adapted, base = found  # B is zero: the first step's numbers are the base's.
+    assert adapted.attention_entropy == pytest.approx(base.attention_entropy, rel=1e-5)
+    assert adapted.activation_gradient == pytest.approx(base.activation_gradient, rel=1e-4)
+
+
+def test_nothing_is_left_behind_also_where_training_fails(model, train):
+    class Failing(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            message = "stop"
+            raise RuntimeError(message)
+
+    subject, callback = model(), DepthCallback(probes=PROBES, signals=True)
+    train(subject, callback, steps=1)
+    hooks = [m for m in subject.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert hooks == []
+    with pytest.raises(RuntimeError, match="stop"):
+        train(subject, callback, Failing(), steps=2)
+    train(subject, callback, steps=2)
+    assert callback.signals.steps == 2
+    assert [m for m in subject.modules() if m._forward_hooks or m._forward_pre_hooks] == []
+
+
+def test_attention_that_cannot_be_heard_is_told(model, train):
+    subject = model()
+    subject.set_attn_implementation("eager")
+    callback = DepthCallback(probes=PROBES, signals=True)
+    train(subject, callback, steps=1)
+    assert callback.signals.attention_entropy == (None,) * 3
+    assert min(callback.signals.activation_gradient) > 0
+    assert "no attention entropy: attention runs in eager" in callback.notes[0]
