@@ -21,7 +21,15 @@ from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
 from layerwise.tuning.untouched import weights_kept
 
-__all__ = ["LADDER_SCHEMA", "TOLERANCE", "Ladder", "Rung", "adaptation_depth", "default_tops"]
+__all__ = [
+    "LADDER_SCHEMA",
+    "TOLERANCE",
+    "Ladder",
+    "Rung",
+    "adaptation_depth",
+    "default_tops",
+    "rungs_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -139,8 +147,7 @@ def adaptation_depth(
         NonFiniteError: A run diverged.
     """
     settings = settings or TuneSettings(eval_examples=64)
-    blocks = min(len(stack.blocks) for stack in loaded.stacks)
-    chosen = _tops(default_tops(blocks) if tops is None else tops, blocks)
+    chosen = rungs_of(tops, loaded)
     _refuse_seeds(seeds)
     settings = replace(settings, save_every=0, eval_every=0, track=None)
     plan = [(top, seed) for top in (*chosen, None) for seed in seeds]
@@ -168,12 +175,15 @@ def adaptation_depth(
     )
 
 
-def _tops(tops: Sequence[int], blocks: int) -> tuple[int, ...]:
-    """The rungs, fewest blocks first.
+def rungs_of(tops: Sequence[int] | None, loaded: LoadedModel) -> tuple[int, ...]:
+    """The rungs of `loaded`'s ladder, fewest blocks first; the default ones where None.
 
     Raises:
         BadInputError: One is no number of blocks, or stands there twice, or there is none.
     """
+    blocks = min(len(stack.blocks) for stack in loaded.stacks)
+    if tops is None:
+        return default_tops(blocks)
     odd = [top for top in tops if not 1 <= top <= blocks]
     if odd or not tops or len(set(tops)) < len(tops):
         msg = "rungs of the ladder"

@@ -19,7 +19,11 @@ from layerwise.models.blank import tokenizer_source
 from layerwise.models.load import LoadedModel, load, load_skeleton
 from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, labels_for, resolve
+from layerwise.objectives.classification import label_names
+from layerwise.probing.ladder import rungs_of
+from layerwise.probing.pairs import read_pairs
 from layerwise.profile.reading import Reading, as_readout, reading_of
+from layerwise.study.depthwise import LABELLED, SETTINGS
 from layerwise.study.placing import Wanted, check_placement
 from layerwise.study.record import Cell, Study
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
@@ -40,6 +44,10 @@ _BESIDE: Mapping[str, Mapping[str, Any]] = {
         "pretrained": str,
         "objectives": Sequence[str] | None,
         "reference": str | None,
+    },
+    **{
+        stage: {"pairs" if stage == "erase" else "data": str, "source": str, "pretrained": str}
+        for stage in SETTINGS
     },
 }
 
@@ -183,12 +191,17 @@ def settings_of(stage: str) -> dict[str, Any]:
         for name, kind in _arguments(load).items()
         if name not in {"source", "labels", "seed"}
     }
+    if stage == "erase":
+        return {**_BESIDE[stage], **SETTINGS[stage], **loading}
     shared = {**_BESIDE[stage], **_arguments(read, without=("source", "seed")), **loading}
+    if stage == "probe":
+        return {**shared, **SETTINGS[stage]}
     if stage == "distance":
         without = ("loaded", "data", "objectives", "progress", "seed")
         return {**shared, **_arguments(make_distance, without=without)}
+    shared |= SETTINGS.get(stage, {})
     training = {f.name: f.type for f in fields(TuneSettings) if f.name != "seed"}
-    profile = {"profile": Mapping} if stage == "tune" else {}
+    profile = {"profile": Mapping} if stage in {"tune", "interventions"} else {}
     return {**shared, **training, **profile}
 
 
@@ -307,6 +320,10 @@ class _Checker:
             "source": self._training,
             "tune": self._tune,
             "distance": self._distance,
+            "probe": self._probe,
+            "erase": self._erase,
+            "ladder": self._ladder,
+            "interventions": self._interventions,
         }
         try:
             _refuse_settings(cell.stage, cell.settings)
@@ -350,9 +367,40 @@ class _Checker:
         loaded = self._skeleton(cell, labels_for("auto", text))
         choose(loaded, text, objectives=asked.get("objectives"), reference=asked.get("reference"))
 
+    def _probe(self, cell: Cell) -> None:
+        as_readout(str(cell.settings.get("readout", "hf")))
+        label_names(self._text(cell))
+        self._skeleton(cell, None)
+
+    def _erase(self, cell: Cell) -> None:
+        as_readout(str(cell.settings.get("readout", "hf")))
+        source = cell.settings["pairs"]
+        self._once(("pairs", source), lambda: read_pairs(source))
+        self._skeleton(cell, None)
+
+    def _ladder(self, cell: Cell) -> None:
+        text, loss = self._text(cell), str(cell.settings.get("objective", ""))
+        loaded = self._skeleton(cell, labels_for(loss, text))
+        resolve(loss, loaded=loaded, data=text)
+        rungs_of(cell.settings.get("tops"), loaded)
+
+    def _interventions(self, cell: Cell) -> None:
+        text, loss = self._text(cell), str(cell.settings.get("objective", ""))
+        loaded = self._skeleton(cell, labels_for(loss, text))
+        resolve(loss, loaded=loaded, data=text)
+        self._reading(cell.settings.get("profile", {}))
+        most, blocks = (
+            max(len(stack.blocks) for stack in loaded.stacks),
+            cell.settings.get("blocks"),
+        )
+        if blocks is None or blocks > most:
+            message = "number of blocks of the interventions"
+            raise BadInputError(message, value=blocks, expected=f"1 to {most}", hint="blocks: K")
+
     def _text(self, cell: Cell) -> TextData:
         names = _arguments(read, without=("source", "seed"))
         options = {name: cell.settings[name] for name in names if name in cell.settings}
+        options = {**LABELLED.get(cell.stage, {}), **options}
         source = cell.settings["data"]
         found: TextData = self._once(
             ("text", source, _key(options)), lambda: read(source, **options)

@@ -3,13 +3,15 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.study.read import MODEL_KEYS, checked, read
 from layerwise.study.record import Cell, StageName, Study
+from layerwise.tuning.conditions import CONDITIONS
+from layerwise.tuning.record import TuneSettings
 
 __all__ = ["MOST", "expand", "study_from"]
 
@@ -26,6 +28,22 @@ _PLACED = "lora"
 
 #: Settings of training that say what is read and where it is worked on; `distance` takes them too.
 _READING = ("data", "where", "text_column", "max_length", "device", "dtype", "trust_remote_code")
+
+#: Settings that one condition alone reads.
+_OF_ONE = frozenset().union(*(CONDITIONS[name].reads for name in CONDITIONS))
+
+#: The settings of training that what looks at models by depth takes over, by stage.
+_TRAINING = (
+    *_READING,
+    *("prompt_column", "label_column", "examples", "profile"),
+    *(f.name for f in fields(TuneSettings) if f.name not in {"seed", "save_every", *_OF_ONE}),
+)
+_SHARED: Mapping[str, tuple[str, ...]] = {
+    "probe": (*_READING, "label_column", "examples"),
+    "erase": ("device", "dtype", "trust_remote_code"),
+    "ladder": tuple(name for name in _TRAINING if name != "profile"),
+    "interventions": _TRAINING,
+}
 
 
 def study_from(study: Path | str | Mapping[str, Any]) -> Study:
@@ -45,8 +63,8 @@ def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
     """The study of `plain`, which `layerwise.study.read` has checked, as cells.
 
     Pretraining comes first, then training by model, objective, condition, placement and seed as
-    they are listed, then distances. A model that is pretrained, or fine-tuned on other text first,
-    is so once a seed.
+    they are listed, then distances, then what looks at models by depth. A model that is pretrained,
+    or fine-tuned on other text first, is so once a seed.
 
     Raises:
         BadInputError: There are no runs or too many, or a rule selects none.
@@ -57,11 +75,12 @@ def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
     matrix.check_rules()
     trained = list(matrix.trained())
     matrix.check_use()
-    if not trained:
+    probed = list(matrix.probed())
+    if not trained and not probed:
         message = "matrix without a run"
         expected = "models, objectives, conditions and seeds, not all of them excluded"
         raise BadInputError(message, value=plain["name"], expected=expected)
-    cells = (*matrix.made.values(), *trained, *matrix.distances(trained))
+    cells = (*matrix.made.values(), *trained, *matrix.distances(trained), *probed)
     return Study(plain["name"], cells, plain["keep_weights"], plain, text)
 
 
@@ -73,8 +92,11 @@ def _check_size(plain: Mapping[str, Any]) -> None:
     """
     total = 0
     for name, model in plain["models"].items():
-        for axis in ("objectives", "conditions"):
-            if not _axis(plain, model, axis):
+        spans = [_axis(plain, model, axis) for axis in ("objectives", "conditions")]
+        if _looks(plain, model) and not any(spans):
+            continue  # It is looked at, and not trained.
+        for axis, members in zip(("objectives", "conditions"), spans, strict=True):
+            if not members:
                 message = f"model {name} without {axis}"
                 raise BadInputError(message, expected=f"{axis}: [...], of the study or the model")
         placed = max(1, len(_axis(plain, model, "placements")))
@@ -88,6 +110,11 @@ def _check_size(plain: Mapping[str, Any]) -> None:
 def _axis(plain: Mapping[str, Any], model: Mapping[str, Any], name: str) -> Any:
     """The members of an axis for a model: its own, else the study's."""
     return model[name] if name in model else plain[name]
+
+
+def _looks(plain: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
+    """The stages that look at a model by depth, with their settings; none in older studies."""
+    return model.get("probing", plain.get("probing", {}))
 
 
 @dataclass
@@ -209,6 +236,21 @@ class _Matrix:
         for seed in seeds or [own]:
             start, after = self._start(model, name, seed)
             yield Cell("distance", name, None, None, None, seed, {**settings, **start}, after)
+
+    def probed(self) -> Iterator[Cell]:
+        """The cells that look at models by depth: each stage that is asked for, a seed each."""
+        for name, model in self.plain["models"].items():
+            stages = _looks(self.plain, model)
+            for stage, seed in itertools.product(stages, _axis(self.plain, model, "seeds")):
+                start, after = self._start(model, name, seed)
+                base = {k: v for k, v in _base(self.plain, model).items() if k in _SHARED[stage]}
+                settings = {**base, **stages[stage], **start}
+                source = "pairs" if stage == "erase" else "data"
+                if source not in settings:
+                    message = f"{stage} of model {name} without {source}"
+                    expected = f"probing: {{{stage}: {{{source}: ...}}}}"
+                    raise BadInputError(message, expected=expected)
+                yield Cell(stage, name, None, None, None, seed, settings, after)
 
     def check_rules(self) -> None:
         """Rules name what there is.

@@ -12,9 +12,9 @@ import yaml
 
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 from layerwise.study.names import safe_name
-from layerwise.study.record import STUDY_SCHEMA
+from layerwise.study.record import STUDY_SCHEMA, StageName
 
-__all__ = ["DIMENSIONS", "MODEL_KEYS", "checked", "read"]
+__all__ = ["DIMENSIONS", "MODEL_KEYS", "PROBING", "checked", "read"]
 
 #: What a run is told apart by, and what rules select by.
 DIMENSIONS = ("model", "objective", "condition", "placement", "seed")
@@ -30,6 +30,7 @@ _KEYS = (
     "placements",
     "seeds",
     "distance",
+    "probing",
     "exclude",
     "override",
     "keep_weights",
@@ -46,7 +47,11 @@ MODEL_KEYS = (
     "seeds",
     "profile",
     "distance",
+    "probing",
 )
+
+#: What looks at a model by depth.
+PROBING: tuple[StageName, ...] = ("probe", "erase", "ladder", "interventions")
 
 _PRETRAIN = ("config", "tokenizer", "data")
 
@@ -105,6 +110,7 @@ def checked(study: Any, *, folder: Path) -> dict[str, Any]:
         "models": _models(plain.get("models"), folder),
         **_axes(plain, ""),
         "distance": _distance(plain, "distance"),
+        "probing": _probing(plain.get("probing"), "probing"),
         "exclude": [_rule(r, f"exclude[{i}]") for i, r in _listed(plain, "exclude")],
         "override": [_override(r, f"override[{i}]") for i, r in _listed(plain, "override")],
         "keep_weights": _bool(plain.get("keep_weights"), "keep_weights"),
@@ -212,6 +218,8 @@ def _model(value: Any, name: str, folder: Path) -> dict[str, Any]:
         made["profile"] = _settings(plain["profile"], f"{where}.profile")
     if "distance" in plain:
         made["distance"] = _distance(plain, f"{where}.distance")
+    if "probing" in plain:
+        made["probing"] = _probing(plain["probing"], f"{where}.probing")
     return made
 
 
@@ -296,6 +304,16 @@ def _distance(plain: Mapping[str, Any], where: str) -> dict[str, Any] | None:
     if settings.get("objectives") is not None:
         _names(settings["objectives"], f"{where}.objectives")
     return settings
+
+
+def _probing(value: Any, where: str) -> dict[str, dict[str, Any]]:
+    """The settings of each stage that looks at models by depth; none is asked for where empty."""
+    named = _mapping({} if value is None else value, where)
+    _known(named, PROBING, f"key in {where}")
+    return {
+        stage: _settings(found, f"{where}.{stage}", ("objective",))
+        for stage, found in named.items()
+    }
 
 
 def _override(value: Any, where: str) -> dict[str, Any]:

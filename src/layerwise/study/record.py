@@ -15,7 +15,9 @@ __all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "StageName", "Study"]
 SPEC_SCHEMA = "layerwise/run/1"
 STUDY_SCHEMA = "layerwise/study/1"
 
-StageName = Literal["pretrain", "source", "tune", "distance"]
+StageName = Literal[
+    "pretrain", "source", "tune", "distance", "probe", "erase", "ladder", "interventions"
+]
 
 FailureKind = Literal["oom", "diverged", "interrupted", "bad-input", "error"]
 """Why a run ended without a result: memory, a loss that is not finite, a signal, what was asked
@@ -32,10 +34,12 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        stage: What is done: ``pretrain``, ``source``, ``tune`` or ``distance``.
+        stage: What is done: ``pretrain``, ``source``, ``tune``, ``distance``, or one of what looks
+            at a model by depth: ``probe``, ``erase``, ``ladder`` and ``interventions``.
         model: The model's name in the study.
-        objective: What is trained; None for ``distance``, which compares several.
-        condition: How it is optimised; None for ``distance``.
+        objective: What is trained; None for ``distance``, which compares several, and for what
+            looks at a model by depth, whose settings say it.
+        condition: How it is optimised; None likewise.
         placement: The name of the blocks that LoRA goes to; None where none were chosen.
         seed: Fixes all randomness of the run.
         settings: All else that the stage needs, as plain JSON values. Of all but ``pretrain``:
@@ -44,7 +48,8 @@ class Cell:
             ``profile`` (how the profile is taken), and settings of `tune` by name. Of
             ``pretrain``: ``config`` (a transformers configuration), ``tokenizer``, and settings of
             `tune`. Of ``source``, which fine-tunes what others start from: settings of `tune`. Of
-            ``distance``: ``objectives``, and settings of `distance`.
+            ``distance``: ``objectives``, and settings of `distance`. Of ``erase``: ``pairs`` in the
+            place of ``data``.
         after: The ids of the runs that must be done before.
     """
 

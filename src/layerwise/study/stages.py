@@ -28,6 +28,8 @@ from layerwise.profile.record import Profile, ReadoutProfile
 from layerwise.provenance import collect
 from layerwise.records import to_plain
 from layerwise.registry import Registry
+from layerwise.study import depthwise
+from layerwise.study.depthwise import LABELLED, Found, Subject
 from layerwise.study.ledger import Ledger
 from layerwise.study.placing import placed
 from layerwise.study.record import Cell
@@ -121,7 +123,8 @@ STAGES = Registry[Stage]("stage")
 
 def _text(task: Task) -> TextData:
     """The text that the cell names."""
-    return read(task.cell.settings["data"], seed=task.cell.seed, **task.chosen(*_READING))
+    chosen = {**LABELLED.get(task.cell.stage, {}), **task.chosen(*_READING)}
+    return read(task.cell.settings["data"], seed=task.cell.seed, **chosen)
 
 
 def _source(task: Task) -> str:
@@ -356,10 +359,51 @@ def _readout(found: ReadoutProfile) -> dict[str, Any]:
     return changes | {name: to_plain(getattr(found, name)) for name in _SUMMARY}
 
 
+def _looked(task: Task, found: Found, loaded: LoadedModel) -> dict[str, Any]:
+    """What a stage that looks at a model by depth found, with what the model is."""
+    facts = _facts(found.model, loaded, found.stack)
+    return {"model": facts, **found.numbers, "halvings": task.halvings}
+
+
+def _subject(task: Task, loaded: LoadedModel) -> Subject:
+    task.begins(task.cell.stage)
+    return Subject(loaded, task.cell.settings, task.cell.seed, task.folder, task.halvings)
+
+
+def _probe(task: Task) -> dict[str, Any]:
+    """What probes read of labels at each depth."""
+    task.begins("reading")
+    text, loaded = _text(task), _loaded(task)
+    return _looked(task, depthwise.probe(_subject(task, loaded), text), loaded)
+
+
+def _erase(task: Task) -> dict[str, Any]:
+    """What erasing a concept does at each depth."""
+    task.begins("reading")
+    loaded = _loaded(task)
+    return _looked(task, depthwise.erase(_subject(task, loaded)), loaded)
+
+
+def _trains(look: Callable[[Subject, TextData], Found]) -> Callable[[Task], dict[str, Any]]:
+    """A stage that trains parts of the model on a text, each time from the same weights."""
+
+    def stage(task: Task) -> dict[str, Any]:
+        task.begins("reading")
+        text = _text(task)
+        loaded = _loaded(task, labels_for(task.cell.settings["objective"], text))
+        return _looked(task, look(_subject(task, loaded), text), loaded)
+
+    return stage
+
+
 for _stage in (
     Stage("pretrain", _pretrain),
     Stage("source", _source_tuning),
     Stage("tune", _tune),
     Stage("distance", _distance),
+    Stage("probe", _probe),
+    Stage("erase", _erase),
+    Stage("ladder", _trains(depthwise.climb)),
+    Stage("interventions", _trains(depthwise.intervene)),
 ):
     STAGES.add(_stage.name, _stage)

@@ -34,6 +34,15 @@ _FIGURES = (
     "loss",
     "slope",
 )
+#: Stages that train the model of the study, or what it starts from.
+_TRAINED = ("pretrain", "source", "tune")
+#: The table of each stage that looks at models by depth, and what its rows are told apart by.
+_LOOKS = {
+    "probe": ("probes", "index"),
+    "erase": ("erasures", "index"),
+    "ladder": ("ladders", "top"),
+    "interventions": ("interventions", "arm"),
+}
 _FACTS = ("model", "family", "block", "layers")
 
 ALL = "all"
@@ -81,7 +90,9 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     readout that the study asked for. ``summary`` has a row for what differs in no more than the
     seed: how many seeds, and over them the mean and the standard deviation (n - 1; absent of one
     seed) of the losses, of how well classes are told, and of the slope. ``distances``, where there
-    are any, has a row for each objective of each distance run.
+    are any, has a row for each objective of each distance run; so have ``probes`` and ``erasures``
+    for each depth, ``ladders`` for each rung (``top`` -1: all weights), ``interventions`` for each
+    arm.
 
     Args:
         ledger: The ledger, or its folder.
@@ -90,13 +101,19 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
         SchemaError: It is no ledger, or a result in it is not what was written.
     """
     found = list(_finished(ledger))
-    runs = [_run(cell, result) for cell, result in found if cell.stage != "distance"]
+    runs = [_run(cell, result) for cell, result in found if cell.stage in _TRAINED]
     frame = pd.DataFrame(runs, columns=None if runs else ["run", "stage", *_NAMES])
     made = {"runs": _sorted(frame, by=["stage", *_NAMES, "run"])}
     made["summary"] = _summary(made["runs"])
     apart = _distances(found)
     if len(apart):
         made["distances"] = _sorted(apart, by=["model", "seed", "objective"])
+    for stage, (name, key) in _LOOKS.items():
+        rows = [
+            row for cell, result in found if cell.stage == stage for row in _looked(cell, result)
+        ]
+        if rows:
+            made[name] = _sorted(pd.DataFrame(rows), by=["model", "seed", key])
     return made
 
 
@@ -201,6 +218,13 @@ def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
             row |= _depths(cell, value, f"{name}_") if spread else {name: value}
         row["untrained_modules"] = result.get("untrained_modules")
     return row
+
+
+def _looked(cell: Cell, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row for each depth, rung or arm of a run that looks at a model by depth."""
+    common = {k: v for k, v in result.items() if k not in {"model", "rows"}}
+    for row in result["rows"]:
+        yield {"run": cell.id, "model": cell.model, "seed": cell.seed, **common, **row}
 
 
 def _distances(found: Sequence[Finished]) -> pd.DataFrame:

@@ -38,7 +38,9 @@ def run(ledger, cell, **options):
 def test_stages_are_registered_by_name():
     assert isinstance(STAGES, Registry)
     assert all(stage.name == name for name, stage in STAGES.items())
-    assert set(STAGES) == {"pretrain", "source", "tune", "distance"}
+    assert set(STAGES) == {
+        "pretrain", "source", "tune", "distance", "probe", "erase", "ladder", "interventions",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("condition", ["standard", "lora", "equal-step"])
