@@ -112,5 +112,5 @@ def _difference(against: Comparison, seeds: int) -> str:
     """What a comparison says, with the figures."""
     told = f"beside the mean random draw its improvement is {against.difference:+.3g}"
     if against.low is None or against.high is None:
-        return f"{told}, from one seed, which proves nothing"
+        return f"{told}, from one seed"
     return f"{told} ({against.low:+.3g} to {against.high:+.3g}, {seeds} seeds): {against.verdict}"

@@ -17,6 +17,7 @@ from layerwise.report.story_measure import (
     memory_text,
     place_text,
     rate_text,
+    seeds_text,
     share_text,
     step_text,
     told_arms,
@@ -59,9 +60,8 @@ def measure_html(measure: Measure) -> bytes:
 
 def _lede(measure: Measure) -> str:
     data = measure.data
-    seeds = "1 seed" if len(measure.seeds) == 1 else f"{len(measure.seeds)} paired seeds"
     trained = f"trained on {data.examples:,} examples of {shown(data.source)}"
-    return f"{trained}, {shown(data.objective)} · {seeds}"
+    return f"{trained}, {shown(data.objective)} · {seeds_text(measure)}"
 
 
 def _facts(measure: Measure) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from layerwise.evidence.leaderboard import FEWEST
 from layerwise.evidence.record import ArmResult, Comparison, Measure
 from layerwise.report.columns import quantity
 from layerwise.report.story import number, percent, with_interval
@@ -19,6 +20,7 @@ __all__ = [
     "memory_text",
     "place_text",
     "rate_text",
+    "seeds_text",
     "share_text",
     "step_text",
     "told_arms",
@@ -44,6 +46,8 @@ def measure_headline(measure: Measure) -> str:
     """The verdict in a sentence."""
     if measure.against_random is None:
         return "The recommended placement was not held against random ones."
+    if len(measure.seeds) < FEWEST:
+        return "Too few seeds to tell the recommended placement from a random one."
     return _HEADLINES[measure.verdict]
 
 
@@ -63,11 +67,16 @@ def _failed(measure: Measure) -> list[ArmResult]:
 def _caution(measure: Measure) -> str:
     """What the intervals are over, and what they leave out."""
     if len(measure.seeds) < 2:
-        return "One seed has no interval: differences may be the seed's."
+        return f"One seed has no interval; {FEWEST} or more are needed to tell two arms apart."
     return (
         f"Intervals (95 %) are over {len(measure.seeds)} paired seeds, not over the "
         f"{measure.validation:,} validation examples, and each arm is judged alone."
     )
+
+
+def seeds_text(measure: Measure) -> str:
+    """How many seeds there were."""
+    return "1 seed" if len(measure.seeds) == 1 else f"{len(measure.seeds)} paired seeds"
 
 
 def gained(measure: Measure) -> str:

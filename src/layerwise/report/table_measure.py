@@ -14,6 +14,7 @@ from layerwise.report.story_measure import (
     measure_reasons,
     place_text,
     rate_text,
+    seeds_text,
     share_text,
     told_arms,
 )
@@ -40,8 +41,9 @@ def _measure(measure: Measure, room: Room) -> Iterator[RenderableType]:
     about = f"{measure.data.examples:,} examples, {shown(measure.data.objective)}"
     yield room.text(f"on {shown(measure.data.source, limit=100)} ({about})", style="dim")
     yield room.text(
-        f"{budget.layers} blocks at rank {budget.rank}: {budget.adapter_parameters:,} parameters, "
-        f"{budget.steps:,} steps, {len(measure.seeds)} seeds",
+        f"{_blocks(budget.layers)} at rank {budget.rank}: "
+        f"{budget.adapter_parameters:,} parameters, "
+        f"{budget.steps:,} steps, {seeds_text(measure)}",
         style="dim",
     )
     yield from (Text(""), _leaderboard(measure, room), Text(""))
@@ -49,6 +51,10 @@ def _measure(measure: Measure, room: Room) -> Iterator[RenderableType]:
     for reason in measure_reasons(measure):
         yield room.text(reason)
     yield from warnings((), measure.notes, room)
+
+
+def _blocks(count: int) -> str:
+    return "1 block" if count == 1 else f"{count} blocks"
 
 
 def _leaderboard(measure: Measure, room: Room) -> RenderableType:
