@@ -20,7 +20,7 @@ def names(folder):
 
 def without_measurement(card):
     """A card without what differs from run to run: times, memory, and who made it when."""
-    timed = {"forward_seconds": None, "backward_seconds": None}
+    timed = {"forward_seconds": None, "backward_seconds": None, "adapter_seconds": None}
     measured = {"seconds": 0, "peak_memory_bytes": 0, "plain_step_seconds": 0}
     outside = {"outside_forward_seconds": 0, "outside_backward_seconds": 0}
     return replace(

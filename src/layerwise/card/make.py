@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from layerwise.capture import LayerStats, Plan, capture
+from layerwise.capture.adapters import adapter_seconds
 from layerwise.card.describe import data_info, model_info
 from layerwise.card.record import Agreement, CaptureInfo, LayerCard, LayerRow
 from layerwise.data.text import TextData
@@ -126,6 +127,8 @@ def _rows(
     loaded: LoadedModel, stats: LayerStats, plan: Plan, replicates: np.ndarray | None
 ) -> tuple[LayerRow, ...]:
     measured = _columns(stats, plan, replicates)
+    if stats.modules:
+        measured["adapter_seconds"] = _adapters(loaded, stats, plan)
     columns = {name: _optional(values) for name, values in measured.items()}
     rows = []
     for i, block in enumerate(stats.blocks):
@@ -144,6 +147,19 @@ def _rows(
         )
         rows.append(row)
     return tuple(rows)
+
+
+def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray:
+    """Seconds of each block's adapters in a batch of the pass's mean size."""
+    first = next(loaded.model.parameters())
+    return adapter_seconds(
+        stats.modules,
+        blocks=len(stats.blocks),
+        tokens=max(1, round(float(stats.batch_tokens.mean()))),
+        rank=plan.rank,
+        device=first.device,
+        dtype=first.dtype,
+    )
 
 
 def _optional(values: np.ndarray) -> list[float | None]:

@@ -2,10 +2,11 @@
 
 Source: docs/methods.md. A step is the full forward, the backward from the top down to the
 lowest adapted block (blocks below it need no gradient and keep no activations), and the work of
-the adapters themselves. Adapters were not in the pass that was timed, so theirs is an estimate
-(ours): a block's forward seconds for each of its parameters, times the adapters' parameters, once
-in the forward and twice in the backward, where each product has one for the weight and one for
-the input. A block whose own parameters the card does not hold adds no adapter work.
+the adapters themselves, a third of it in the forward and two in the backward, where each product
+has one for the weight and one for the input. Theirs was timed apart from the pass (older cards do
+not have it) at the card's rank. What another rank adds or saves is an estimate (ours): a block's
+forward seconds for each of its parameters, times the adapters' parameters, three times. A block
+whose own parameters the card does not hold adds nothing so.
 """
 
 from collections.abc import Sequence
@@ -86,18 +87,24 @@ def step_cost(card: LayerCard, *, rank: Rank = None) -> StepCost:
     if reason is not None:
         msg = f"no cost without timings: {reason}"
         raise PlacementError(msg, hint="make the card again with this version")
-    forward = card.column("forward_seconds")
-    scale = np.asarray(card.capture.rank if rank is None else rank) / card.capture.rank
-    adapters = card.column("adapter_parameters") * scale
-    parameters = card.column("parameters")
-    per_parameter = np.divide(forward, parameters, out=np.zeros_like(forward), where=parameters > 0)
     return StepCost(
-        forward=card.capture.outside_forward_seconds + float(forward.sum()),
+        forward=card.capture.outside_forward_seconds + float(card.column("forward_seconds").sum()),
         outside_backward=card.capture.outside_backward_seconds,
         backward=card.column("backward_seconds"),
-        adapters=per_parameter * adapters,
+        adapters=_adapters(card, card.capture.rank if rank is None else rank),
         activations=card.column("activation_bytes"),
     )
+
+
+def _adapters(card: LayerCard, rank: int | Sequence[int]) -> np.ndarray:
+    """Seconds of the forward of each block's adapters of `rank`."""
+    forward, parameters = card.column("forward_seconds"), card.column("parameters")
+    per_parameter = np.divide(forward, parameters, out=np.zeros_like(forward), where=parameters > 0)
+    estimate = per_parameter * card.column("adapter_parameters")
+    scale = np.asarray(rank) / card.capture.rank
+    timed = card.column("adapter_seconds") / 3.0
+    known = np.where(np.isfinite(timed), timed, estimate)
+    return np.asarray(np.maximum(known + (scale - 1.0) * estimate, 0.0))
 
 
 def placement_cost(card: LayerCard, rows: Sequence[int], *, rank: Rank = None) -> Cost | None:

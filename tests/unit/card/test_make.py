@@ -38,7 +38,7 @@ def test_columns_are_the_signals_of_the_pass(tiny):
     stats = capture(
         tiny.build("llama"), ready(tiny, "llama"), [tiny.batch("llama", n=6)], plan(rank=4)
     )
-    timed = {"forward_seconds", "backward_seconds"}
+    timed = {"forward_seconds", "backward_seconds", "adapter_seconds"}
     for name in set(COLUMNS) - timed:
         np.testing.assert_allclose(card.column(name), COLUMNS[name](stats), err_msg=name)
     np.testing.assert_allclose(card.column("gain"), single_gains(stats.gram, damping=DAMPING))

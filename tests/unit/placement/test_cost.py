@@ -54,6 +54,20 @@ def test_adapter_work_grows_with_rank(small_card):
     assert seconds(card, (3,), rank=1) == pytest.approx(5.0 + 0.3 / 8.0)
 
 
+def test_timed_adapters_stand_in_for_the_estimate(small_card):
+    card = small_card(4, adapter_seconds=0.6)
+    assert seconds(card, (3,)) == pytest.approx(4.0 + 1.0 + 0.6)
+    assert step_cost(card).backward_seconds((3,)) == pytest.approx(1.4)
+    assert seconds(card, (2, 3), rank=16) == seconds(card, (2, 3))
+
+
+def test_another_rank_adds_its_products_to_what_was_timed(small_card):
+    card = small_card(4, adapter_seconds=0.6, parameters=800)
+    assert seconds(card, (3,), rank=16) == pytest.approx(5.0 + 0.6 + 0.3)
+    assert seconds(card, (3,), rank=4) == pytest.approx(5.0 + 0.6 - 0.15)
+    assert seconds(small_card(4, adapter_seconds=0.1, parameters=800), (3,), rank=1) == 5.0
+
+
 def test_an_encoders_block_costs_the_decoders_backward_too(small_card):
     card = small_card(stacks={"encoder.block": 2, "decoder.block": 3})
     assert step_cost(card).backward_seconds((1,)) == pytest.approx(4.0)
