@@ -48,6 +48,12 @@ def planted_profile():
 
 
 @pytest.fixture(scope="session")
+def planted_audit():
+    """The function that makes an audit of a planted adapter; see planted_profiles.py."""
+    return _planted("planted_audit", "planted_profiles.py")
+
+
+@pytest.fixture(scope="session")
 def still_profile():
     """The function that makes a profile of two equal models."""
     return _planted("still_profile", "planted_profiles.py")

@@ -5,6 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from layerwise.card.record import DataInfo, ModelInfo, StackInfo
+from layerwise.placement.record import PlacedBlock
+from layerwise.profile.audit_record import (
+    Audit,
+    BlockAudit,
+    CardPlacement,
+    ModuleAudit,
+    Spectrum,
+)
 from layerwise.profile.record import (
     Control,
     ControlRun,
@@ -209,3 +217,98 @@ def planted_control(
         data=DataInfo("reviews.csv", "7d" * 32, 1920, 52_130, "causal-lm"),
         notes=tuple(notes),
     )
+
+
+# --- Audits -----------------------------------------------------------------------------------
+
+
+def planted_module(index, name, *, stack, dead, rank=8):
+    """A module whose update is larger the deeper its block is."""
+    size = 0.0 if dead else 0.002 * (1 + index)
+    used = 0 if dead else min(1 + index % 5, rank)
+    update = Spectrum(size, 1.4 * size, 0.0 if dead else 1.96, float(used), used, used, used)
+    return ModuleAudit(
+        name=f"{stack}.{index}.{name}",
+        stack=stack,
+        index=index,
+        rank=rank,
+        parameters=9216,
+        dead=dead,
+        update=update,
+        base_spectral_norm=2.0,
+        base_frobenius_norm=20.0,
+        dominance=size / 2.0,
+        relative_norm=1.4 * size / 20.0,
+        output_change=2.1 * size / 20.0,
+    )
+
+
+def planted_block(index, inside, *, stack, carded):
+    """What `inside` come to."""
+    norm = float(np.linalg.norm([m.update.frobenius_norm for m in inside]))
+    return BlockAudit(
+        stack=stack,
+        index=index,
+        modules=len(inside),
+        dead=sum(m.dead for m in inside),
+        rank=sum(m.rank for m in inside),
+        parameters=sum(m.parameters for m in inside),
+        frobenius_norm=norm,
+        energy_rank_90=sum(m.update.energy_rank_90 for m in inside),
+        wasted_share=0.25,
+        relative_norm=norm / (20.0 * len(inside) ** 0.5),
+        dominance=max(m.dominance for m in inside),
+        output_change=max(m.output_change for m in inside),
+        carded=carded,
+    )
+
+
+def planted_audit(
+    *,
+    blocks=30,
+    on=None,
+    dead=(),
+    card=(),
+    names=("q_proj", "v_proj"),
+    stack="model.layers",
+    **more,
+):
+    """An audit of an adapter on the blocks `on` (all), dead in `dead`; a card took `card`."""
+    on = list(range(blocks)) if on is None else on
+    by_block = {i: [planted_module(i, n, stack=stack, dead=i in dead) for n in names] for i in on}
+    modules = tuple(m for inside in by_block.values() for m in inside)
+    placed = [PlacedBlock(stack, i) for i in card]
+    beside = CardPlacement(
+        data="reviews.csv",
+        objective="causal-lm",
+        policy="uniform",
+        blocks=tuple(placed),
+        shared=len(set(card) & set(on)),
+        missed=tuple(b for b in placed if b.index not in on),
+        elsewhere=tuple(PlacedBlock(stack, i) for i in on if i not in card),
+        norm_share=0.45,
+        spearman=0.52,
+        step_ratio=0.74,
+        adapter_step_ratio=1.0,
+    )
+    made = Audit(
+        kinds=("LORA",),
+        modules=modules,
+        blocks=tuple(
+            planted_block(i, inside, stack=stack, carded=i in card if card else None)
+            for i, inside in by_block.items()
+        ),
+        parameters=sum(m.parameters for m in modules),
+        dead=tuple(m.name for m in modules if m.dead),
+        stable_rank=1.96,
+        effective_rank=3.0,
+        energy_rank_90=3.0,
+        utilisation=0.245,
+        enough_rank=5,
+        wasted_share=0.25,
+        frobenius_norm=0.31,
+        relative_norm=0.0023,
+        depth_agreement=0.87,
+        card=beside if card else None,
+    )
+    return replace(made, **more)

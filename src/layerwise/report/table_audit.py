@@ -41,9 +41,10 @@ def _blocks(profile: Profile, audit: Audit, room: Room) -> RenderableType:
     blocks = _evenly(audit.blocks)
     several = len({b.stack for b in audit.blocks}) > 1
     numbers = _numbers(profile, blocks)
-    kept = {title: numbers[title] for title in list(numbers)[: 4 if room.width >= 72 else 2]}
+    many = 4 if room.width >= 76 else 2 if room.width >= 48 else 0
+    kept = {title: numbers[title] for title in list(numbers)[:many]}
     styles = {title: number_style(values) for title, values in kept.items()}
-    counts = _counts(audit, blocks)
+    counts = _counts(audit, blocks, brief=room.width < 60)
     rows = [
         [
             _name(block, several=several),
@@ -71,11 +72,14 @@ def _numbers(
     }
 
 
-def _counts(audit: Audit, blocks: Sequence[BlockAudit]) -> Mapping[str, Sequence[str]]:
+def _counts(
+    audit: Audit, blocks: Sequence[BlockAudit], *, brief: bool
+) -> Mapping[str, Sequence[str]]:
     """What is counted of `blocks`, by heading."""
+    whole = {} if brief else {"modules": [str(b.modules) for b in blocks]}
     dead = {"dead": [str(b.dead) for b in blocks]} if audit.dead else {}
     used = {"rank used": [f"{b.energy_rank_90} of {b.rank}" for b in blocks]}
-    return {"modules": [str(b.modules) for b in blocks], **dead, **used}
+    return {**whole, **dead, **used}
 
 
 def _hundred(share: float | None) -> float | None:

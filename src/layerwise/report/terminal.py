@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    JustifyMethod,
+    OverflowMethod,
+    RenderableType,
+    RenderResult,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -69,9 +76,10 @@ def tabled(
 ) -> Table:
     """A plain table of `rows`, numbers to the right; the column `left` is text, to the left."""
     table = plain_table(room)
+    cut: OverflowMethod = "fold" if room.ascii_only else "ellipsis"  # An ellipsis is not ASCII.
     for number, heading in enumerate(headings):
-        justify = "left" if number == left else "right"
-        table.add_column(room.text(heading), justify=justify)  # type: ignore[arg-type]
+        justify: JustifyMethod = "left" if number == left else "right"
+        table.add_column(room.text(heading), justify=justify, overflow=cut)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else room.text(cell) for cell in row))
     return table

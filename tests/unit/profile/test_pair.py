@@ -11,11 +11,13 @@ import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import layerwise as lw
-from layerwise.errors import BadInputError, ModelError
+from layerwise.data.text import Example, TextData
+from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import load
-from layerwise.profile.pair import read_pair
+from layerwise.profile.pair import Auditing, read_pair
 from layerwise.profile.reading import Reading, as_probes
 from layerwise.profile.record import Profile
 
@@ -75,6 +77,12 @@ class Loads:
         self.alive.add(loaded.model)
         self.most = max(self.most, len(self.alive))
         return loaded
+
+
+def text_data():
+    """The same texts, to make a card of."""
+    made = tuple(Example(text) for text in TEXTS)
+    return TextData("made", "0" * 64, made, {"text": "text"}, len(made))
 
 
 def distances(pair):
@@ -266,3 +274,101 @@ def test_probes_are_drawn_from_a_source(folders, tmp_path):
     assert [made.probes.inputs for made in drawn] == [20, 20, 20]
     assert drawn[0].probes.sha256 == drawn[1].probes.sha256 != drawn[2].probes.sha256
     assert drawn[0].probes.source == str(file)
+
+
+# --- The audit --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def card(folders):
+    """A card of the base."""
+    return lw.card(folders["base"], text_data(), examples=12)
+
+
+def test_an_adapter_on_its_base_is_audited(folders, tmp_path):
+    made = lw.profile(folders["base"], folders["adapter"], probes=TEXTS, bootstrap=10)
+    audit = made.audit
+    assert audit.dead == made.untrained_modules
+    assert [m.index for m in audit.modules] == [0, 0, 1, 1]
+    assert {m.output_change > 0 for m in audit.modules if not m.dead} == {True}
+    (tmp_path / "profile.json").write_bytes(made.to_json())
+    assert Profile.load(tmp_path / "profile.json") == made
+    older = {k: v for k, v in made.to_plain().items() if k != "audit"}
+    (tmp_path / "profile.json").write_text(json.dumps(older))
+    assert Profile.load(tmp_path / "profile.json") == replace(made, audit=None)
+
+
+def test_in_hand_and_on_disk_are_one_audit(folders, in_hand):
+    from_disk = lw.profile(None, folders["adapter"], probes=TEXTS, bootstrap=10).audit
+    found = lw.profile(None, in_hand, probes=TEXTS, bootstrap=10).audit
+    assert [m.name for m in found.modules] == [m.name for m in from_disk.modules]
+    for one, other in zip(found.modules, from_disk.modules, strict=True):
+        assert one.update == other.update
+        assert one.output_change == pytest.approx(other.output_change)
+
+
+def test_a_study_s_pairs_are_not_audited(folders):
+    assert read_pair(None, folders["adapter"], reading=READING, load=load).audit is None
+
+
+def test_two_models_have_no_audit(folders):
+    assert lw.profile(folders["base"], folders["tuned"], probes=TEXTS, bootstrap=10).audit is None
+
+
+def test_an_adapter_that_cannot_be_audited_is_noted(folders, in_hand, caplog):
+    asked = Auditing()
+    why = "no audit of the adapter: it was read on its own base"
+    pair = read_pair(
+        folders["tuned"], folders["adapter"], reading=READING, load=load, auditing=asked
+    )
+    assert pair.audit is None
+    assert pair.notes[0].startswith(why)
+    assert why in caplog.text
+    pair = read_pair(folders["tuned"], in_hand, reading=READING, load=load, auditing=asked)
+    assert pair.notes[0] == (
+        "no audit of the adapter: the model before is not the one that it is on"
+    )
+
+
+def test_a_card_stands_beside_the_adapter(folders, card):
+    made = lw.profile(folders["base"], folders["adapter"], probes=TEXTS, bootstrap=10, card=card)
+    assert made.audit.card.policy == "uniform"
+    assert made.audit.card.objective == "causal-lm"
+    assert {b.carded for b in made.audit.blocks} <= {True, False}
+    assert "Card: The card (uniform) would have taken block" in str(made)
+
+
+def test_a_card_of_another_model_is_refused_before_any_probe_is_read(folders, card):
+    other = replace(card, model=replace(card.model, files={"model.safetensors": "0" * 64}))
+    with pytest.raises(SchemaError, match="a card of another model"):
+        lw.profile(folders["base"], folders["adapter"], probes=TEXTS, card=other)
+
+
+@pytest.mark.parametrize("after", ["tuned", "adapter"])
+def test_a_card_without_an_adapter_to_audit_is_refused(folders, card, after):
+    before = "base" if after == "tuned" else "tuned"
+    with pytest.raises(BadInputError, match="card beside what cannot be audited"):
+        lw.profile(folders[before], folders[after], probes=TEXTS, card=card)
+
+
+def test_an_adapter_with_nan_is_refused_by_name(folders, tmp_path):
+    shutil.copytree(folders["adapter"], tmp_path / "broken")
+    file = tmp_path / "broken" / "adapter_model.safetensors"
+    weights = load_file(file)
+    name = next(n for n in weights if "layers.1" in n and "lora_B" in n)
+    weights[name][0, 0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"NaN or infinite values, first in .*layers\.1"):
+        lw.profile(folders["base"], str(tmp_path / "broken"), probes=TEXTS)
+
+
+def test_an_adapter_whose_base_is_missing_is_audited_on_the_one_named(folders, tmp_path):
+    shutil.copytree(folders["adapter"], tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "/gone/base"})
+    )
+    made = lw.profile(folders["base"], str(tmp_path / "adapter"), probes=TEXTS, bootstrap=10)
+    assert len(made.audit.modules) == 4
+    with pytest.raises(ModelError, match="/gone/base"):
+        lw.profile(None, str(tmp_path / "adapter"), probes=TEXTS)
