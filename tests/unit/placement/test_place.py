@@ -175,3 +175,12 @@ def test_unknown_names_are_refused(small_card, wish, line):
 
 def test_goals_fall():
     assert [GOALS[name] for name in GOALS] == [1.0, 0.75, 0.5]
+
+
+def test_a_blocks_rank_counts_in_its_parameters_and_its_cost(small_card):
+    card = small_card(parameters=400)
+    one, other = place(card, rows="1,4"), place(card, rows="1,4", ranks="4=2")
+    assert (one.adapter_parameters, other.adapter_parameters) == (160, 100)
+    assert other.cost.step_ratio < one.cost.step_ratio
+    whole = place(card, rows="1,4", rank=2)
+    assert place(card, rows="1,4", rank=2, ranks="4=2") == whole

@@ -49,3 +49,12 @@ def test_a_file_of_another_schema_is_refused(small_card, tmp_path):
     (tmp_path / "placement.json").write_text(json.dumps(plain))
     with pytest.raises(SchemaError, match="layerwise/card/1'; expected 'layerwise/placement/1'"):
         Placement.load(tmp_path)
+
+
+def test_ranks_of_modules_are_kept_in_the_file(small_card, tmp_path):
+    placement = place(small_card(), rows="1,4", rank=8, ranks={4: 2})
+    assert placement.ranks == {"model.layers.4.attn.q": 2, "model.layers.4.attn.v": 2}
+    assert [placement.rank_of(module) for module in placement.modules] == [8, 8, 2, 2]
+    (tmp_path / "placement.json").write_bytes(placement.to_json())
+    assert Placement.load(tmp_path) == placement
+    assert "ranks" not in place(small_card(), rows="1,4").to_plain()

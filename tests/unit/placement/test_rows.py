@@ -7,7 +7,14 @@ import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement.record import PlacedBlock
-from layerwise.placement.rows import adaptable_rows, parse_rows, resolve_rows, resolve_stack
+from layerwise.placement.rows import (
+    adaptable_rows,
+    parse_ranks,
+    parse_rows,
+    resolve_ranks,
+    resolve_rows,
+    resolve_stack,
+)
 
 TWO = {"encoder.block": 3, "decoder.block": 4}
 VISION = {"model.vision_tower.layers": 2, "model.language_model.layers": 3}
@@ -131,3 +138,37 @@ def test_blocks_without_modules_cannot_be_placed(small_card):
         adaptable_rows(small_card(modules=()))
     with pytest.raises(PlacementError, match="no block has a module to adapt: 'stack h'"):
         adaptable_rows(small_card(stacks={"h": 3}, modules=()), stack="h")
+
+
+def test_ranks_of_blocks(small_card):
+    card = small_card(stacks=TWO)
+    assert resolve_ranks(card, " encoder:1=2, decoder:3 = 16", within=(1, 6)) == {1: 2, 6: 16}
+    assert resolve_ranks(card, {0: 4}, within=(3,), stack="decoder") == {3: 4}
+    assert resolve_ranks(small_card(), {PlacedBlock("model.layers", 3): 4}, within=(3,)) == {3: 4}
+
+
+@pytest.mark.parametrize("part", ["", "3", "3=", "3=x", "3=-1", "3=4=5", "=4"])
+def test_what_is_no_rank_is_refused(part):
+    line = "(rank of a block|no block in the placement)"
+    with pytest.raises(PlacementError, match=line):
+        parse_ranks(part)
+
+
+def test_a_rank_given_twice_is_refused(small_card):
+    with pytest.raises(PlacementError, match="block with two ranks: '3=5'; expected each block"):
+        parse_ranks("3=4,3=5")
+    with pytest.raises(PlacementError, match=r"block of encoder.block named twice: '1'"):
+        resolve_ranks(small_card(stacks=TWO), "encoder:1=2,encoder.block:1=3", within=(1,))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "line"),
+    [
+        ("4=2", "rank of a block that gets no adapter: 'model.layers.4'; expected one of model"),
+        ("3=0", "LoRA rank of model.layers.3: '0'; expected a whole number of at least 1"),
+        ("12=2", "no such block in model.layers: '12'; expected 0 to 11"),
+    ],
+)
+def test_ranks_that_cannot_be_had_are_refused(small_card, ranks, line):
+    with pytest.raises(PlacementError, match=f"^{line}"):
+        resolve_ranks(small_card(), ranks, within=(3,))

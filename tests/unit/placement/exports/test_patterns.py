@@ -1,16 +1,13 @@
-"""Exports: patterns that mean just these modules, and files that stay the same."""
+"""Patterns that mean just these modules."""
 
-import json
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from layerwise.errors import PlacementError
-from layerwise.placement import place
-from layerwise.placement.exports import peft_config, placement_files, target_regex
+from layerwise.placement.exports.patterns import target_regex
 
 # A busy machine is no fault of the patterns.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -95,40 +92,3 @@ def test_a_pattern_for_many_blocks_stays_short():
 def test_no_module_is_refused():
     with pytest.raises(PlacementError, match=r"^no module to adapt; expected at least one module"):
         target_regex([])
-
-
-def test_the_configuration_is_plain_json(small_card):
-    config = peft_config(place(small_card(), rows="1,4", rank=4))
-    assert config == {
-        "peft_type": "LORA",
-        "base_model_name_or_path": "org/model",
-        "revision": "abc",
-        "r": 4,
-        "lora_alpha": 8,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": r"model\.layers\.(?:1|4)\.attn\.(?:q|v)",
-        "exclude_modules": r"(?!model\.layers\.(?:1|4)\.attn\.(?:q|v)\Z).*",
-    }
-    assert json.loads(json.dumps(config)) == config
-
-
-@UNTIMED
-@given(st.sets(MODULE_NAMES, min_size=1), MODULE_NAMES)
-def test_what_is_excluded_is_all_that_is_not_meant(small_card, wanted, other):
-    config = peft_config(replace(place(small_card(), rows="1"), modules=tuple(wanted)))
-    for name in {*wanted, other}:
-        excluded = bool(re.fullmatch(config["exclude_modules"], name))
-        assert excluded == (name not in wanted)
-        assert excluded != bool(re.fullmatch(config["target_modules"], name))
-
-
-def test_the_files_are_canonical(small_card):
-    files = placement_files(place(small_card(), rows="1,4"))
-    assert files == placement_files(place(small_card(), rows=[4, 1]))
-    assert sorted(files) == ["lora_config.json", "placement.json"]
-    plain = json.loads(files["placement.json"])
-    assert plain["schema"] == "layerwise/placement/1"
-    assert plain["blocks"][0] == {"stack": "model.layers", "index": 1}
-    assert set(plain["cost"]) == {"step_ratio", "backward_ratio", "activation_ratio"}
-    assert json.loads(files["lora_config.json"])["r"] == 8
