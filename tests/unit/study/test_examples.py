@@ -28,11 +28,12 @@ def published():
 
 
 def test_every_example_is_looked_at():
-    assert {path.stem for path in FOLDER.iterdir()} == {
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == {
         "depth-profile",
         "pocket",
         "block-type",
         "inflection",
+        "probing",
     }
 
 
@@ -113,8 +114,21 @@ def test_the_inflection_protocol_has_four_strategies_from_each_source_model():
     }
 
 
+def test_the_probing_study_looks_and_trains_nothing_of_its_own():
+    cells = study("probing").cells
+    each = Counter((cell.model, cell.stage) for cell in cells)
+    assert each == {
+        ("smollm2", "probe"): 3,
+        ("smollm2", "erase"): 3,
+        ("minilm", "probe"): 3,
+        ("minilm", "erase"): 3,
+        ("minilm", "ladder"): 3,
+        ("minilm", "interventions"): 3,
+    }
+
+
 @pytest.mark.real_model
-@pytest.mark.parametrize("name", ["pocket", "block-type", "inflection"])
+@pytest.mark.parametrize("name", ["pocket", "block-type", "inflection", "probing"])
 def test_nothing_in_it_is_refused(name, minilm, smollm2):
     found = study(name)
     assert check(found, found.cells) == ()
