@@ -142,7 +142,7 @@ def _on_inputs(audit: Audit) -> str:
     if ratios:
         told += f", {number(median(ratios))} times what the weights' norms would suggest"
     if audit.depth_agreement is not None:
-        told += f". Size and effect rank the blocks alike at {audit.depth_agreement:.2f}"
+        told += f". Size and effect rank the blocks alike at Spearman {audit.depth_agreement:.2f}"
     return f"{told}."
 
 
@@ -160,7 +160,10 @@ def _card(card: CardPlacement, adapted: int) -> str:
             f"{card.adapter_step_ratio:.2f}"
         )
     if card.spearman is not None:
-        told += f". Over {adapted} blocks, residual norm and update agree at {card.spearman:.2f}"
+        told += (
+            f". Residual norm and update rank its {adapted} blocks alike at Spearman "
+            f"{card.spearman:.2f}"
+        )
     return f"{told}."
 
 

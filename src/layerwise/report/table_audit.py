@@ -10,7 +10,7 @@ from layerwise.profile.record import Profile
 from layerwise.report.columns import number_style
 from layerwise.report.story import every_block
 from layerwise.report.story_audit import audit_headline, audit_sentences
-from layerwise.report.terminal import Room, tabled
+from layerwise.report.terminal import Room, spark, tabled
 from layerwise.report.text import shown
 
 __all__ = ["audit_parts"]
@@ -30,10 +30,24 @@ def audit_parts(profile: Profile, room: Room) -> Iterator[RenderableType]:
         line = room.text(f"{word}: ", style="bold yellow" if alarming else "bold")
         yield line.append_text(room.text(sentence))
     if audit.blocks:
+        yield Text("")
+        yield from _lines(audit, room)
         yield from (Text(""), _blocks(profile, audit, room))
     for note in audit.notes:
         yield room.text(f"- note: {shown(note, limit=600)}", style="dim")
     yield Text("")
+
+
+def _lines(audit: Audit, room: Room) -> Iterator[RenderableType]:
+    """Size and effect of every adapted block, a line each, from 0 to the largest."""
+    shares = {
+        "weights %": [b.relative_norm for b in audit.blocks],
+        "outputs %": [b.output_change for b in audit.blocks],
+    }
+    for title, found in shares.items():
+        values = [100.0 * share for share in found if share is not None]
+        if len(values) == len(found):
+            yield spark(title, values, room, most=max(values))
 
 
 def _blocks(profile: Profile, audit: Audit, room: Room) -> RenderableType:

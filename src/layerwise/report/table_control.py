@@ -18,8 +18,8 @@ from layerwise.report.story import (
     slope_text,
     with_interval,
 )
-from layerwise.report.table_profile import spark, warnings
-from layerwise.report.terminal import Room, Sized, tabled
+from layerwise.report.table_profile import warnings
+from layerwise.report.terminal import Room, Sized, spark, tabled
 from layerwise.report.text import model_name, shown
 
 __all__ = ["control_table"]

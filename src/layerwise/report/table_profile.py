@@ -1,6 +1,6 @@
 """A profile as a table for a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -18,10 +18,10 @@ from layerwise.report.story import (
     slope_text,
 )
 from layerwise.report.table_audit import audit_parts
-from layerwise.report.terminal import Room, Sized, bars, sparkline, tabled
+from layerwise.report.terminal import Room, Sized, bars, spark, tabled
 from layerwise.report.text import shown
 
-__all__ = ["profile_table", "spark", "warnings"]
+__all__ = ["profile_table", "warnings"]
 
 _CHANGES = {
     "procrustes": "Procrustes",
@@ -86,16 +86,6 @@ def _depths(profile: Profile, room: Room) -> RenderableType:
 
 def _heading(title: str, suffix: str) -> str:
     return f"{title}\n{suffix}" if suffix else title
-
-
-def spark(
-    label: str, changes: Sequence[float], room: Room, *, most: float, style: str = "cyan"
-) -> Text:
-    """A line with a level a block, from 0 to `most`, and what the least and the largest are."""
-    ends = room.text(f"{number(min(changes))} to {number(max(changes))}", style="dim")
-    name = room.text(label.ljust(11))
-    width = max(room.width - name.cell_len - ends.cell_len - 4, 8)
-    return Text("  ").join([name, sparkline(changes, width, room, most=most, style=style), ends])
 
 
 def _readouts(profile: Profile, room: Room) -> RenderableType:

@@ -19,7 +19,9 @@ from rich.console import (
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Room", "Sized", "aligned", "bars", "plain_table", "sparkline", "tabled"]
+from layerwise.report.story import number
+
+__all__ = ["Room", "Sized", "aligned", "bars", "plain_table", "spark", "sparkline", "tabled"]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -77,8 +79,8 @@ def tabled(
     """A plain table of `rows`, numbers to the right; the column `left` is text, to the left."""
     table = plain_table(room)
     cut: OverflowMethod = "fold" if room.ascii_only else "ellipsis"  # An ellipsis is not ASCII.
-    for number, heading in enumerate(headings):
-        justify: JustifyMethod = "left" if number == left else "right"
+    for place, heading in enumerate(headings):
+        justify: JustifyMethod = "left" if place == left else "right"
         table.add_column(room.text(heading), justify=justify, overflow=cut)
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else room.text(cell) for cell in row))
@@ -120,6 +122,16 @@ def sparkline(
     kept = _fewer(values, width)
     signs = (levels[min(round(max(v, 0.0) / most * 7), 7)] if most > 0 else levels[0] for v in kept)
     return Text("".join(signs), style=style)
+
+
+def spark(
+    label: str, changes: Sequence[float], room: Room, *, most: float, style: str = "cyan"
+) -> Text:
+    """A line with a level a block, from 0 to `most`, and what the least and the largest are."""
+    ends = room.text(f"{number(min(changes))} to {number(max(changes))}", style="dim")
+    name = room.text(label.ljust(11))
+    width = max(room.width - name.cell_len - ends.cell_len - 4, 8)
+    return Text("  ").join([name, sparkline(changes, width, room, most=most, style=style), ends])
 
 
 def _fewer(values: Sequence[float], most: int) -> list[float]:

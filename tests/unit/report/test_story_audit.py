@@ -70,7 +70,7 @@ def test_an_update_that_outweighs_its_weight_is_said(planted_audit):
 def test_what_weights_alone_cannot_tell(planted_audit):
     told = audit_sentences(planted_audit())["On inputs"]
     assert "in block 29, 1.50 times what the weights' norms would suggest" in told
-    assert told.endswith("Size and effect rank the blocks alike at 0.87.")
+    assert told.endswith("Size and effect rank the blocks alike at Spearman 0.87.")
     audit = planted_audit()
     silent = tuple(replace(b, output_change=None) for b in audit.blocks)
     assert "On inputs" not in audit_sentences(replace(audit, blocks=silent))
@@ -81,8 +81,8 @@ def test_the_card_s_blocks_beside_the_adapter_s(planted_audit):
     assert there == (
         "The card (uniform) would have taken blocks 2, 4, 8; the adapter is there, and on 27 more. "
         "What both have holds 45 % of the update's squared norm. A step there takes 0.74 of one "
-        "with all blocks, the adapter's 1.00. Over 30 blocks, residual norm and update agree at "
-        "0.52."
+        "with all blocks, the adapter's 1.00. Residual norm and update rank its 30 blocks alike at "
+        "Spearman 0.52."
     )
     apart = audit_sentences(planted_audit(on=[2, 3], card=(2, 4, 8)))["Card"]
     assert "the adapter is on 1 of these, not on blocks 4, 8, and on 1 more." in apart

@@ -31,6 +31,15 @@ def test_ten_blocks_from_the_first_to_the_last(planted_profile, planted_audit, p
     assert "dead" not in lines[start]
 
 
+def test_size_and_effect_of_every_block_are_a_line_each(planted_profile, planted_audit, printed):
+    made = audited(planted_profile, planted_audit(dead=(20,)))
+    lines = [x.split() for x in printed(profile_table(made)).splitlines()]
+    drawn = {x[0]: x[2] for x in lines if x[1:2] == ["%"] and x[0] in {"weights", "outputs"}}
+    assert set(drawn) == {"weights", "outputs"}
+    for levels in drawn.values():
+        assert (len(levels), levels[0], levels[20], levels[29]) == (30, "▁", "▁", "█")
+
+
 def test_dead_adapters_are_a_column_and_an_alarm(planted_profile, planted_audit, printed):
     made = audited(planted_profile, planted_audit(on=[4, 5], dead=(5,)))
     text = printed(profile_table(made), force_terminal=True)
