@@ -44,9 +44,11 @@ def test_a_study_from_its_file_to_its_tables(run, study, study_kit, files, tmp_p
     assert json.loads(again.out)["done"] == 6
     said = run("study", "table", "tiny-study")
     assert said.code == 0
-    assert said.out.startswith("4 rows of runs.csv, ")
+    assert "\n4 rows of runs.csv, 3 rows of summary.csv, " in said.out
+    assert "Mean and standard deviation over seeds." in said.out
     written = {path.name for path in (tmp_path / "tiny-study-tables").iterdir()}
-    assert written == {"runs.csv", "runs.parquet", "distances.csv", "distances.parquet"}
+    names = ("runs", "summary", "distances")
+    assert written == {f"{name}.{suffix}" for name in names for suffix in ("csv", "parquet")}
     table = json.loads(run("study", "table", "tiny-study", "--format", "json").out)
     assert table["rows"]["runs.csv"] == 4
 

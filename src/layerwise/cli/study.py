@@ -14,6 +14,7 @@ import click
 from layerwise.cli.interrupt import importing
 from layerwise.cli.options import choice, form
 from layerwise.cli.output import Format, listed, say, talk
+from layerwise.cli.study_table import summary_table
 from layerwise.errors import one_line
 from layerwise.files import canonical_json, prepare_output, write_files
 
@@ -116,19 +117,21 @@ def status(source: Path, out: Path | None, form: Format) -> None:
 )
 @form
 def table(ledger: Path, out: Path | None, form: Format) -> None:
-    """The results as CSV and Parquet.
+    """The results as CSV and Parquet, and what they come to over seeds.
 
     Equal results give equal files, however often the study was stopped.
     """
     from layerwise.study.ledger import open_ledger
-    from layerwise.study.table import table_files
+    from layerwise.study.table import as_files, tables
 
     book = open_ledger(ledger)
-    files, folder = table_files(book), out or Path(f"{ledger.resolve().name}-tables")
+    frames = tables(book)
+    files, folder = as_files(frames), out or Path(f"{ledger.resolve().name}-tables")
     written = write_files(prepare_output(folder, holds="runs.csv", overwrite=True), files)
     lines = {name: content.count(b"\n") - 1 for name, content in files.items() if ".csv" in name}
     told = ", ".join(f"{rows:,} rows of {name}" for name, rows in lines.items())
-    say(form, human=[told, listed(written)], json=canonical_json({"rows": lines}))
+    found = [summary_table(frames["summary"]), ""] if len(frames["summary"]) else []
+    say(form, human=[*found, told, listed(written)], json=canonical_json({"rows": lines}))
 
 
 def _told(status: "Status") -> Iterator[str]:

@@ -32,6 +32,7 @@ from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
 __all__ = [
+    "ADDED",
     "adapter_classes",
     "class_ids",
     "head_modules",
@@ -40,6 +41,9 @@ __all__ = [
     "read_model",
     "without_weights",
 ]
+
+ADDED = "a classification head for"
+"""What the note of a head that was added starts with."""
 
 _NO_SDPA = "scaled_dot_product_attention"
 _UNNAMED = "LABEL_"
@@ -218,7 +222,7 @@ def _classifier(source: Source, config: Any, how: Reading) -> tuple[Any, list[st
         new = missing or (set() if is_kept else _drawn_anew(model, outputs=len(labels)))
     if not new:
         return model, []
-    what = f"a classification head for {', '.join(labels)} was added"
+    what = f"{ADDED} {', '.join(labels)} was added"
     note = f"{what}, random from seed {how.seed}: {', '.join(sorted(new))}"
     replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
     return model, [note + replaced]

@@ -13,6 +13,7 @@ from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
 from layerwise.models.gguf import read_once
 from layerwise.models.heads import (
+    ADDED,
     adapter_classes,
     pad_with,
     read_config,
@@ -271,7 +272,8 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
     _check_adapter(source, report, merged)
     base.model._hf_peft_config_loaded = False
     notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
-    if brought:
+    if brought:  # What was added to the base made room for its own.
+        notes = [note for note in notes if not note.startswith(ADDED)]
         notes.append(f"the adapter brings its own {', '.join(brought)}")
     return replace(
         base,

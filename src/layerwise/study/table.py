@@ -16,7 +16,7 @@ from layerwise.study.expand import expand
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Cell
 
-__all__ = ["DEPTHS", "frames", "table_files", "tables"]
+__all__ = ["DEPTHS", "as_files", "frames", "table_files", "tables"]
 
 #: The columns of a profile.
 DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
@@ -134,8 +134,13 @@ def table_files(ledger: Ledger | Path) -> dict[str, bytes]:
     Raises:
         SchemaError: It is no ledger, or a result in it is not what was written.
     """
+    return as_files(tables(ledger))
+
+
+def as_files(found: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
+    """Tables as CSV and Parquet, by file name."""
     files = {}
-    for name, frame in tables(ledger).items():
+    for name, frame in found.items():
         files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
         files[f"{name}.parquet"] = _parquet(frame)
     return files
