@@ -15,7 +15,6 @@ from layerwise.placement.rows import adaptable_rows
 
 __all__ = [
     "ALL",
-    "ARMS",
     "DRAWS",
     "RECOMMENDED",
     "TOLERANCE",
@@ -24,6 +23,7 @@ __all__ = [
     "arms_of",
     "budget_of",
     "known_arms",
+    "refuse_unknown",
     "size_of",
 ]
 
@@ -89,10 +89,6 @@ def known_arms() -> tuple[str, ...]:
     return (RECOMMENDED, *policies, *SCORES, RANDOM, LOW_RANK, ALL)
 
 
-#: What is measured where no arm is named: every one.
-ARMS = known_arms()
-
-
 def size_of(
     card: LayerCard, *, layers: int | None, rank: int | None, draws: int = DRAWS, seed: int = 0
 ) -> Size:
@@ -137,10 +133,7 @@ def arms_of(seen: Seen, size: Size, names: Sequence[str] | None = None) -> tuple
         PlacementError: The card recommends nothing that meets the budget.
     """
     known = known_arms()
-    for name in names or ():
-        if name not in known:
-            kind = "arm"
-            raise UnknownNameError(kind, value=name, known=known)
+    refuse_unknown(names or ())
     wanted = {RECOMMENDED, *(known if names is None else names)}
     made = [arm for name in known if name in wanted for arm in _arms(name, seen, size)]
     if made[0].failed:
@@ -150,6 +143,19 @@ def arms_of(seen: Seen, size: Size, names: Sequence[str] | None = None) -> tuple
         if arm.failed:
             _LOG.warning("%s is left out: %s", arm.name, arm.failed)
     return tuple(made)
+
+
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Raise where one of `names` is no arm's.
+
+    Raises:
+        UnknownNameError: One is not.
+    """
+    known = known_arms()
+    for name in names:
+        if name not in known:
+            kind = "arm"
+            raise UnknownNameError(kind, value=name, known=known)
 
 
 def _arms(name: str, seen: Seen, size: Size) -> Iterator[Arm]:

@@ -10,7 +10,7 @@ from layerwise.card.describe import data_info, model_info
 from layerwise.card.make import make_card
 from layerwise.card.record import DataInfo, LayerCard
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError, NonFiniteError, VerificationError
+from layerwise.errors import BadInputError, DataError, NonFiniteError, VerificationError
 from layerwise.evidence.arms import (
     DRAWS,
     RECOMMENDED,
@@ -19,6 +19,7 @@ from layerwise.evidence.arms import (
     Size,
     arms_of,
     budget_of,
+    refuse_unknown,
     size_of,
 )
 from layerwise.evidence.leaderboard import compared, improvements, mean_of_random, ranked, reason
@@ -119,9 +120,10 @@ def run_measure(
         VerificationError: Arms were not given the same budget.
     """
     _refuse_odd(protocol)
+    if card is not None:
+        refuse_another_model(card.model, model_info(loaded))
     train, choosing, scoring = _parts(data, protocol)
     card = card or _card(loaded, train, objective, settings, protocol)
-    refuse_another_model(card.model, model_info(loaded))
     size = size_of(
         card, layers=protocol.layers, rank=protocol.rank, draws=protocol.draws, seed=protocol.seed
     )
@@ -173,7 +175,8 @@ def _budget(
 
 
 def _refuse_odd(protocol: Protocol) -> None:
-    """There are seeds, each once, and learning rates above 0."""
+    """There are seeds, each once, learning rates above 0, and such arms."""
+    refuse_unknown(protocol.arms or ())
     if not protocol.seeds or len(set(protocol.seeds)) < len(protocol.seeds):
         what = "seeds"
         raise BadInputError(what, value=protocol.seeds, expected="at least one, each once")
@@ -186,7 +189,19 @@ def _refuse_odd(protocol: Protocol) -> None:
 
 
 def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, TextData]:
-    """What trains, what learning rates are chosen by, and what scores."""
+    """What trains, what learning rates are chosen by, and what scores.
+
+    Raises:
+        DataError: Nothing would be left to train on.
+    """
+    if 2 * protocol.eval_examples >= len(data):
+        message = f"examples that score, and as many for the ladder, out of {len(data)}"
+        raise DataError(
+            message,
+            value=protocol.eval_examples,
+            expected=f"at most {(len(data) - 1) // 2}",
+            hint="--eval-examples N, or more --examples",
+        )
     rest, scoring = held_out(data, examples=protocol.eval_examples, seed=protocol.seed)
     train, choosing = held_out(rest, examples=protocol.eval_examples, seed=protocol.seed)
     return train, choosing, scoring
