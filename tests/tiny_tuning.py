@@ -55,9 +55,11 @@ def settings(**options):
 def tune(
     model: Any = "llama", *, folder=None, resume=False, on_step=None, objective="auto", **options
 ):
-    """A short run; `options` are for `fine_tune` or settings."""
+    """A short run; `options` are for `fine_tune` or settings, or `labels` of the texts."""
     subject = loaded(model) if isinstance(model, str) else model
     texts = options.pop("data", None) or data()
+    if "labels" in options:
+        texts = labelled(texts, options.pop("labels"))
     own = {k: options.pop(k) for k in ("condition", "placement") if k in options}
     keep = Keep(folder, resume, on_step or (lambda _: None))
     loss = resolve(objective, loaded=subject, data=texts)

@@ -17,6 +17,10 @@ RUNS = {
     "simcse": ("encoder", {}),
     "equal-step": ("llama", {"condition": "equal-step", "match_steps": 2}),
     "lora, checkpointed": ("llama", {"condition": "lora", "gradient_checkpointing": True}),
+    "lora with a head": (
+        "bert_classifier",
+        {"condition": "lora", "labels": ["neg", "pos", "odd"]},
+    ),
     "bf16": ("llama", {"bf16": True}),
 }
 
@@ -68,7 +72,7 @@ def test_two_processes_train_what_one_does(two, tuning, name):
     kinds = [sorted(entry) for entry in said["log"]]
     assert kinds == [sorted(entry) for entry in one.log]
     for ours, theirs in zip(one.log, said["log"], strict=True):
-        for key in {"loss", "eval_loss", "grad_norm"} & ours.keys():
+        for key in {"loss", "eval_loss", "eval_accuracy", "grad_norm"} & ours.keys():
             assert theirs[key] == pytest.approx(ours[key], rel=2e-2 if name == "bf16" else 1e-4)
         for group, ratio in ours.get("step_ratio", {}).items():
             assert theirs["step_ratio"][group] == pytest.approx(ratio, rel=2e-2)
