@@ -21,12 +21,13 @@ from transformers import (
     MixtralForCausalLM,
 )
 
+from layerwise import api
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import PlacementError, VerificationError
 from layerwise.models.stack import find_stacks
 from layerwise.models.targets import resolve_targets
-from layerwise.placement import place, placement_files
-from layerwise.placement.verify import apply, lora_config, meta_copy, verify
+from layerwise.placement import TRAINERS, place, placement_files
+from layerwise.placement.verify import apply, kept_trained, lora_config, meta_copy, verify
 
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -322,3 +323,86 @@ def test_the_matrix_as_text(subject):
         "model.layers.2                 x              x",
         "blocks adapted                 2              2",
     ]
+
+
+# In models with fused experts PEFT takes a pattern apart, and only what is excluded stays out.
+UNTOLD = {(name, t) for name in ("mixtral", "qwen3_moe") for t in ("trl", "axolotl", "ms-swift")}
+TOLD = [(n, t) for n in NAMES for t in TRAINERS if t != "freeze" and (n, t) not in UNTOLD]
+
+
+@pytest.mark.parametrize(("name", "trainer"), TOLD)
+def test_what_each_trainer_hands_to_peft_adapts_the_same(subject, name, trainer):
+    it = subject(name)
+    placement = place(it.card, rows=ends(it.card))
+    lora = TRAINERS[trainer](placement, it.card.model).lora
+    copy = meta_copy(it.model)
+    assert verify(placement, copy, lora=lora).verified.matched == len(placement.modules)
+    assert set(adapters(copy)) == set(placement.modules)
+
+
+@pytest.mark.parametrize(("name", "trainer"), sorted(UNTOLD))
+def test_a_trainer_that_would_adapt_more_is_refused_with_those_that_would_not(
+    subject, name, trainer, tmp_path
+):
+    it = subject(name)
+    it.model.config.architectures = [type(it.model).__name__]
+    it.model.config.save_pretrained(tmp_path)
+    card = replace(it.card, model=replace(it.card.model, source=str(tmp_path)))
+    placement = place(card, rows=ends(card))
+    line = rf"^modules that {trainer} cannot tell from others .*extra model.layers.1.self_attn"
+    with pytest.raises(PlacementError, match=f"{line}.*; try: --for peft, unsloth or llamafactory"):
+        api.export(placement, card, trainer=trainer)
+    assert api.export(placement, card, trainer="unsloth")[0].verified
+
+
+def test_ranks_and_scales_are_verified(subject):
+    it = subject("llama")
+    placement = place(it.card, rows="0,2", rank=4, ranks="2=2")
+    copy = meta_copy(it.model)
+    assert verify(placement, copy).verified
+    ranks = {name: layer.r["default"] for name, layer in adapters(copy).items()}
+    assert ranks == {m: 2 if ".2." in m else 4 for m in placement.modules}
+    assert {layer.scaling["default"] for layer in adapters(copy).values()} == {2.0}
+    swapped = {**lora_config(placement).to_dict(), "rank_pattern": {"layers.0.*": 2}}
+    with pytest.raises(VerificationError, match=r"rank and scale of the adapter on model.layers.0"):
+        verify(placement, meta_copy(it.model), lora=swapped)
+
+
+def frozen(it, rows):
+    placement = place(it.card, rows=rows)
+    return kept_trained(TRAINERS["freeze"](placement, it.card.model), placement, it.model)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_of_weights_are_those_of_the_blocks(subject, name):
+    it = subject(name)
+    made = frozen(it, ends(it.card))
+    assert {"freeze.json", "freeze-axolotl.yaml", "freeze-ms-swift.yaml"} <= made.files.keys()
+    blocks = [f"{s.name}.{i}." for s in it.stacks for i in (0, len(s.blocks) - 1)]
+    first, last = blocks[0], blocks[-1]
+    sizes = [w.numel() for n, w in it.model.named_parameters() if n.startswith((first, last))]
+    assert made.notes[0].startswith(f"{sum(sizes):,} parameters in {len(sizes)} tensors train")
+
+
+def test_a_list_that_would_train_more_is_left_out(subject):
+    it = subject("llama")
+    it.model.model.extra = nn.ModuleDict({"2": nn.Linear(2, 2)})
+    made = frozen(it, "2")
+    assert "freeze-llamafactory.yaml" not in made.files
+    why = "its trainer would also train, or miss, model.extra.2.bias, model.extra.2.weight"
+    assert made.notes[1:] == (f"no freeze-llamafactory.yaml: {why}",)
+
+
+def test_lists_for_blocks_that_are_not_there_are_refused(subject):
+    it = subject("llama")
+    placement = place(it.card, rows="2")
+    made = TRAINERS["freeze"](placement, it.card.model)
+    with pytest.raises(VerificationError, match="weights to train that are not those of the block"):
+        kept_trained(replace(made, trained={"freeze.json": "lm_head"}), placement, it.model)
+
+
+def test_an_export_of_modules_is_not_asked_about_weights(subject):
+    it = subject("llama")
+    placement = place(it.card, rows="2")
+    made = TRAINERS["peft"](placement, it.card.model)
+    assert kept_trained(made, placement, it.model) is made

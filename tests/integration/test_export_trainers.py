@@ -1,0 +1,147 @@
+"""Each export read by the trainer's own code, as released, in an environment of its own.
+
+Of a project, only what reads its configuration and puts adapters on is called, so it is installed
+without what training would need. Where the package index cannot be reached, this is skipped.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from layerwise.files import write_files
+from layerwise.placement import TRAINERS, place, placement_files
+
+BLOCKS = 16
+RELEASES = {
+    "trl": ["trl==1.16.0"],
+    "axolotl": ["axolotl==0.19.0", "addict", "bitsandbytes", "distro", "posthog"],
+    "llamafactory": ["llamafactory==0.9.5", "omegaconf", "antlr4-python3-runtime==4.9.3"],
+    "ms-swift": [
+        "ms-swift==4.6.0", "modelscope", "modelscope_hub", "einops", "json_repair", "cryptography",
+        "cffi", "pycparser", "aiohttp", "aiohappyeyeballs", "aiosignal", "attrs", "frozenlist",
+        "multidict", "propcache", "yarl",
+    ],
+    "unsloth": ["unsloth==2026.10.9", "unsloth_zoo==2026.10.9", "triton"],
+}  # fmt: skip
+# What pip says when there is no index to ask.
+UNREACHABLE = r"from versions: none|NewConnection|ConnectionError|name resolution|Network is|Proxy"
+
+ADAPTED = {f"model.layers.{i}.self_attn.{t}_proj": [4, 2.0] for i in (1, 5) for t in ("q", "v")}
+OTHER_RANKS = {name: [2, 2.0] if ".1." in name else found for name, found in ADAPTED.items()}
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """A folder with a model whose block 1 could be taken for 10 to 15."""
+    folder = tmp_path_factory.mktemp("llama")
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(num_hidden_layers=BLOCKS, vocab_size=64, **sizes)).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A function that installs a project into a folder, once, and gives the folder."""
+    done: dict[str, Path] = {}
+
+    def install(trainer):
+        if trainer not in done:
+            done[trainer] = _install(trainer, tmp_path_factory.mktemp(trainer))
+        return done[trainer]
+
+    return install
+
+
+def _install(trainer, folder):
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries=0"]
+    told = subprocess.run(
+        [*pip, "--target", str(folder), *RELEASES[trainer]],
+        capture_output=True, text=True, timeout=580, check=False,
+    )  # fmt: skip
+    if told.returncode and re.search(UNREACHABLE, told.stderr):
+        pytest.skip(f"no package index to install {trainer} from")
+    assert told.returncode == 0, told.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture
+def taken(small_card, llama, installed, tmp_path):
+    """What a trainer's own code adapts, or trains, of the model by its file."""
+
+    def run(trainer, file, *, rows="1,5", export=None, ranks=None):
+        modules = [
+            tuple(f"model.layers.{i}.self_attn.{t}_proj" for t in "qv") for i in range(BLOCKS)
+        ]
+        card = small_card(BLOCKS, modules=modules)
+        placement = place(card, rows=rows, rank=4, ranks=ranks)
+        made = TRAINERS[export or trainer](placement, card.model)
+        write_files(tmp_path, placement_files(placement, made))
+        script = Path(__file__).with_name("trainer_adapts.py")
+        entry = f"{trainer}-freeze" if export == "freeze" else trainer
+        told = subprocess.run(
+            [sys.executable, str(script), entry, str(tmp_path / file), str(llama)],
+            cwd=tmp_path, env=_environment(installed(trainer)),
+            capture_output=True, text=True, timeout=580, check=False,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr[-3000:]
+        return json.loads((tmp_path / "found.json").read_text("utf-8"))
+
+    return run
+
+
+def _environment(folder):
+    """The variables for a run with what is installed in `folder`; nothing is reported home."""
+    settings = {
+        "PYTHONPATH": str(folder),
+        "DISABLE_VERSION_CHECK": "1",
+        "AXOLOTL_DO_NOT_TRACK": "1",
+        "DO_NOT_TRACK": "1",
+        "UNSLOTH_DISABLE_STATISTICS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    return {**os.environ, **settings}
+
+
+# They install a project each, and import it.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainer", "file"),
+    [
+        ("trl", "trl.yaml"),
+        ("axolotl", "axolotl.yaml"),
+        ("llamafactory", "llamafactory.yaml"),
+        ("ms-swift", "ms-swift.yaml"),
+        ("unsloth", "unsloth.json"),
+    ],
+)
+def test_a_trainer_adapts_the_modules_that_were_meant(taken, trainer, file):
+    assert taken(trainer, file)["adapted"] == ADAPTED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainer", "file"), [("axolotl", "axolotl.yaml"), ("unsloth", "unsloth.json")]
+)
+def test_a_trainer_gives_each_module_its_rank(taken, trainer, file):
+    assert taken(trainer, file, ranks="1=2")["adapted"] == OTHER_RANKS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainer", "rows"),
+    [("axolotl", "1,5"), ("ms-swift", "1,5"), ("llamafactory", "14,15"), ("llamafactory", "0,1")],
+)
+def test_a_trainer_trains_the_blocks_that_were_meant(taken, trainer, rows):
+    file = f"freeze-{trainer}.yaml"
+    trains = taken(trainer, file, rows=rows, export="freeze")["trains"]
+    found = {re.match(r"model\.layers\.(\d+)\.", name).group(1) for name in trains}
+    assert found == set(rows.split(","))
+    assert len(trains) == 2 * 9  # Every weight of a block: four of attention, three, two norms.
