@@ -29,7 +29,12 @@ RESULT = "erase.json"
 @click.argument("model")
 @click.argument("pairs")
 @common_with(batch_size=32, max_length=64, examples=None)
-@count("--folds", default=5, least=2, told="Parts of the pairs; each is judged by the others.")
+@count(
+    "--folds",
+    default=5,
+    least=2,
+    told="Parts of the pairs; each is judged by an eraser of the others.",
+)
 @count("--draws", default=20, told="Random directions that the eraser is held against.")
 @click.option(
     "--standardise", is_flag=True, help="Divide each feature by its standard deviation first."
