@@ -47,6 +47,7 @@ from layerwise.placement.place import place
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.predictors import PREDICTORS
 from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.signals.ranks import spearman
 from layerwise.tuning.order import held_out
 from layerwise.tuning.record import TuneSettings
 
@@ -135,7 +136,8 @@ def source(name: str) -> str:
 def prepared(pair: Pair, out: Path) -> Ready:
     """The model, text and card of `pair`; the card is made where there is none."""
     count = pair.train + pair.validation
-    data = read(TEXTS[pair.text], label_column="label", examples=count, seed=0)
+    column = "label" if pair.objective == "classification" else None
+    data = read(TEXTS[pair.text], label_column=column, examples=count, seed=0)
     train, validation = held_out(data, examples=pair.validation, seed=0)
     labels = labels_for(pair.objective, data)
     loaded = load(source(pair.model), device="cpu", dtype="float32", labels=labels, seed=0)
@@ -282,15 +284,15 @@ def estimate(asked: argparse.Namespace, ready: dict[str, Ready]) -> None:
 
 
 def tables(asked: argparse.Namespace) -> None:
-    pairs = []
-    for name, runs in by_pair(read_runs(asked.lines)).items():
+    pairs, lines = [], read_runs(asked.lines)
+    for name, runs in by_pair(lines).items():
         if name in asked.pairs and any(run.kind == "random" for run in runs):
             pairs.append(measured(LayerCard.load(asked.out / "cards" / name), runs))
     found = calibrate(pairs)
     (asked.out / "calibration.json").write_bytes(found.to_json())
-    text = "\n\n".join(
-        [noise_table(found), predictor_table(found), cost_table(found), choice(found)]
-    )
+    sets = [run for run in lines if run.pair in asked.pairs and run.kind != "ladder"]
+    parts = noise_table(found), kind_table(sets), predictor_table(found), cost_table(found)
+    text = "\n\n".join([*parts, choice(found)])
     if asked.into is None:
         print(text)
         return
@@ -314,6 +316,25 @@ def noise_row(pair: PairCalibration) -> list[str]:
         return [*told, "", ""]
     ceiling = interval(noise.ceiling, noise.low, noise.high)
     return [*told, f"{noise.between_seeds:.2f}", ceiling]
+
+
+def kind_table(runs: Sequence[SetRun]) -> str:
+    """What sets of each kind and size gained, and how that goes with their lowest block."""
+    found: dict[tuple[str, str, int], list[SetRun]] = {}
+    for one in runs:
+        found.setdefault((one.pair, one.kind, len(one.rows)), []).append(one)
+    head = ["pair", "kind", "blocks", "sets", "fall of the loss", "with the lowest block's height"]
+    return markdown(head, [kind_row(*key, some) for key, some in sorted(found.items())])
+
+
+def kind_row(pair: str, kind: str, blocks: int, runs: Sequence[SetRun]) -> list[str]:
+    gained: dict[tuple[int, ...], list[float]] = {}
+    for one in runs:
+        gained.setdefault(one.rows, []).append(one.trial.improvement)
+    means = np.array([np.mean(some) for some in gained.values()])
+    heights = np.array([min(rows) for rows in gained], dtype=np.float64)
+    shown = f"{means.mean():.4f} ({means.min():.4f} to {means.max():.4f})"
+    return [pair, kind, str(blocks), str(len(means)), shown, f"{spearman(heights, means):.2f}"]
 
 
 def predictor_table(found: Calibration) -> str:

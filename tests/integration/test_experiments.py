@@ -55,6 +55,7 @@ def test_tables_are_made_of_the_lines(monkeypatch, capsys, script, out):
     lowest = next(s for s in found.pairs[0].scores if s.name == "lowest")
     assert f"{lowest.spearman:.2f} ({lowest.low:.2f} to {lowest.high:.2f})" in text
     assert f"- preferred: {found.preferred}" in text
+    assert "| minilm-imdb | random | 2 | 8 | " in text
     assert all(f"| {family.name} |" in text for family in found.families)
 
 
