@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
 
 from layerwise.placement.record import PlacedBlock
+from layerwise.records import to_plain
 
 __all__ = ["Audit", "BlockAudit", "CardPlacement", "ModuleAudit", "Spectrum"]
 
@@ -181,3 +185,13 @@ class Audit:
     saved_modules: tuple[str, ...] = ()
     card: CardPlacement | None = None
     notes: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """A line a module: its fields, and those of its update's spectrum."""
+        return pd.DataFrame(_flat(module) for module in self.modules)
+
+
+def _flat(module: ModuleAudit) -> dict[str, Any]:
+    row = to_plain(module)
+    spectrum = row.pop("update")
+    return {**row, **spectrum}

@@ -269,21 +269,22 @@ def _adapter_in_hand(
     auditing: Auditing | None,
 ) -> Pair:
     """The model with its adapters switched off, then on; or another model before."""
-    if not _is_base(before, after):
-        notes = _unaudited(auditing, "the model before is not the one that it is on")
-        second = _states(after, "after", reading, load, progress)
-        first = _states(before, "before", reading, load, progress)
-        return _with_adapter(Pair(first, second, _device(after), notes=notes), after)
     with _heard(after, auditing) as outputs:
         second = _states(after, "after", reading, load, progress)
-    with disabled(after.model):
-        first = _states(after, "before", reading, load, progress)
-    first = replace(first, model=_base_info(first.model, after))
+    notes: tuple[str, ...] = ()
+    if _is_base(before, after):
+        with disabled(after.model):
+            first = _states(after, "before", reading, load, progress)
+        first = replace(first, model=_base_info(first.model, after))
+    else:
+        first = _states(before, "before", reading, load, progress)
+        if auditing is not None and not isinstance(before, States):
+            notes = ("the audit holds the adapter against its own base, not the model before",)
     audit = None
     if auditing is not None:
-        auditing.check(first.model)
+        auditing.check(_base_only(second.model, after))
         audit = auditing.audit(after, outputs)
-    return _with_adapter(Pair(first, second, _device(after), audit=audit), after)
+    return _with_adapter(Pair(first, second, _device(after), notes=notes, audit=audit), after)
 
 
 def _is_base(before: Any, after: LoadedModel) -> bool:
@@ -300,6 +301,11 @@ def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
     """What a record says of the base: its own name, and its parameters without the adapters'."""
     name = after.base or str(base_of(after.model).name_or_path) or info.source
     return replace(info, source=name, base=None, parameters=base_parameters(after.model))
+
+
+def _base_only(info: ModelInfo, after: LoadedModel) -> ModelInfo:
+    """What is known of the base alone; its files only where they are not beside an adapter's."""
+    return replace(_base_info(info, after), files={} if after.base else info.files)
 
 
 def _with_adapter(pair: Pair, adapted: LoadedModel) -> Pair:

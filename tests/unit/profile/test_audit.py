@@ -236,3 +236,11 @@ def test_output_changes_reach_modules_and_blocks(adapted):
 def test_agreement_needs_three_pairs():
     assert agreement([(1.0, 2.0), (2.0, 3.0), (None, 1.0), (3.0, None)]) is None
     assert agreement([(1.0, 2.0), (2.0, 3.0), (3.0, 9.0)]) == 1.0
+
+
+def test_the_frame_has_a_line_a_module(adapted):
+    audit = make_audit(adapted(), {})
+    frame = audit.frame()
+    assert list(frame.name) == [m.name for m in audit.modules]
+    assert list(frame.stable_rank) == [m.update.stable_rank for m in audit.modules]
+    assert "update" not in frame

@@ -315,7 +315,7 @@ def test_two_models_have_no_audit(folders):
     assert lw.profile(folders["base"], folders["tuned"], probes=TEXTS, bootstrap=10).audit is None
 
 
-def test_an_adapter_that_cannot_be_audited_is_noted(folders, in_hand, caplog):
+def test_an_adapter_that_cannot_be_audited_is_noted(folders, caplog):
     asked = Auditing()
     why = "no audit of the adapter: it was read on its own base"
     pair = read_pair(
@@ -324,10 +324,21 @@ def test_an_adapter_that_cannot_be_audited_is_noted(folders, in_hand, caplog):
     assert pair.audit is None
     assert pair.notes[0].startswith(why)
     assert why in caplog.text
-    pair = read_pair(folders["tuned"], in_hand, reading=READING, load=load, auditing=asked)
-    assert pair.notes[0] == (
-        "no audit of the adapter: the model before is not the one that it is on"
-    )
+
+
+def test_in_hand_the_audit_is_against_its_own_base(folders, in_hand):
+    asked = {"reading": READING, "load": load, "auditing": Auditing()}
+    pair = read_pair(folders["tuned"], in_hand, **asked)
+    assert len(pair.audit.modules) == 4
+    assert pair.notes == ("the audit holds the adapter against its own base, not the model before",)
+    states = READING.states(load(folders["base"]))
+    pair = read_pair(states, in_hand, **asked)
+    assert (len(pair.audit.modules), pair.notes) == (4, ())
+
+
+def test_a_card_of_the_base_is_known_in_hand(folders, in_hand, card):
+    made = lw.profile(None, in_hand, probes=TEXTS, bootstrap=10, card=card)
+    assert made.audit.card.policy == "uniform"
 
 
 def test_a_card_stands_beside_the_adapter(folders, card):
