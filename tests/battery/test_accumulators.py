@@ -137,3 +137,19 @@ def test_a_mean_that_is_nearly_all_of_the_energy_does_not_cancel():
 def test_fewer_rows_than_features_are_decomposed_on_the_side_of_the_rows():
     assert filled((Moments, add_moments), features(5, 64)).result().shape == (5,)
     assert filled((Moments, add_moments), features(80, 64)).result().shape == (64,)
+
+
+def test_scaled_products_are_the_same_in_parts_and_in_any_order():
+    rows = features().double()
+    rows[:, 0] = 0.0
+    whole = GramRows.zero()
+    whole.update(rows, key=np.arange(N))
+    parts = [GramRows.zero(), GramRows.zero()]
+    parts[1].update(rows[10:], key=np.arange(10, N))
+    parts[0].update(rows[:10], key=np.arange(10))
+    merged = parts[1].merge(parts[0]).scaled()
+    kept = rows[:, 1:].float().double().numpy()
+    expected = kept @ (kept / np.sqrt(np.square(kept).mean(axis=0))).T
+    np.testing.assert_allclose(whole.scaled(), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(merged, whole.scaled(), rtol=1e-12)
+    assert GramRows.zero().scaled().shape == (0, 0)
