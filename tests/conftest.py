@@ -60,6 +60,12 @@ def still_profile():
 
 
 @pytest.fixture(scope="session")
+def planted_measure():
+    """The function that makes a measurement of planted improvements; see planted_measures.py."""
+    return _planted("planted_measure", "planted_measures.py")
+
+
+@pytest.fixture(scope="session")
 def planted_control():
     """The function that makes a control of planted profiles."""
     return _planted("planted_control", "planted_profiles.py")
