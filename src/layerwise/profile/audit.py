@@ -14,6 +14,7 @@ from layerwise.profile.audit_update import (
     Update,
     adapted_layers,
     adapter_kinds,
+    lost_modules,
     rescaled,
     saved_modules,
     unread_reason,
@@ -76,7 +77,7 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         depth_agreement=agreement([(b.relative_norm, b.output_change) for b in blocks]),
         unread=unread,
         saved_modules=saved_modules(model),
-        notes=_notes(layers.values(), modules),
+        notes=(*_notes(layers.values(), modules), *_lost(lost_modules(model))),
     )
 
 
@@ -207,3 +208,9 @@ def _notes(layers: Iterable[Any], modules: Sequence[ModuleAudit]) -> tuple[str, 
         f"biases of B in {biased} modules are not counted in ranks and norms": biased,
     }
     return tuple(text for text, count in told.items() if count > 0)
+
+
+def _lost(names: Sequence[str]) -> list[str]:
+    """A note on what was saved beside the adapters and is not in the model that was read."""
+    told = f"what was trained whole beside the adapters ({', '.join(names)}) has no place here"
+    return [told] if names else []

@@ -16,6 +16,7 @@ __all__ = [
     "Update",
     "adapted_layers",
     "adapter_kinds",
+    "lost_modules",
     "rescaled",
     "saved_modules",
     "unread_reason",
@@ -125,6 +126,14 @@ def saved_modules(model: nn.Module) -> tuple[str, ...]:
     """The modules that were trained and saved whole, by their name in the base model."""
     named = base_of(model).named_modules()
     return tuple(name for name, module in named if hasattr(module, "modules_to_save"))
+
+
+def lost_modules(model: nn.Module) -> tuple[str, ...]:
+    """What was trained whole beside the adapters, where `model` has no place for any of it."""
+    configs: Any = getattr(model, "peft_config", {})
+    found = configs.values() if isinstance(configs, Mapping) else ()
+    named = [name for c in found for name in getattr(c, "modules_to_save", None) or ()]
+    return () if saved_modules(model) else tuple(dict.fromkeys(named))
 
 
 def unread_reason(layer: Any) -> str:

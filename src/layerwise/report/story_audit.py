@@ -103,7 +103,15 @@ def _size(audit: Audit) -> str:
         return ""
     known = [(b, b.relative_norm) for b in audit.blocks if b.relative_norm is not None]
     told = f"The update is {part(audit.relative_norm)} of the weights that it adapts"
-    return f"{told}{_from_to(known)}{_dominant(audit.modules)}."
+    return f"{told}{_from_to(known)}{_rescaled(audit.modules)}{_dominant(audit.modules)}."
+
+
+def _rescaled(modules: Sequence[ModuleAudit]) -> str:
+    """Under DoRA, how far the weights went in all."""
+    whole = [m.whole_relative_norm for m in modules if m.whole_relative_norm is not None]
+    if not whole:
+        return ""
+    return f"; with DoRA's magnitudes the median weight changed by {part(median(whole))}"
 
 
 def _from_to(known: Sequence[tuple[BlockAudit, float]]) -> str:
@@ -132,7 +140,7 @@ def _on_inputs(audit: Audit) -> str:
     known = [(b, b.output_change) for b in audit.blocks if b.output_change is not None]
     if not known:
         return ""
-    pairs = ((m.output_change, m.relative_norm) for m in audit.modules)
+    pairs = ((m.output_change, m.whole_relative_norm or m.relative_norm) for m in audit.modules)
     ratios = [change / size for change, size in pairs if change and size]
     middle = median(change for _, change in known)
     told = (

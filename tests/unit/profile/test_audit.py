@@ -191,6 +191,16 @@ def test_modules_that_were_saved_whole_are_named(adapted):
     assert audit.saved_modules == ("lm_head",)
 
 
+def test_a_head_that_the_model_has_no_place_for_is_noted(adapted):
+    model = adapted()
+    model.peft_config["default"].modules_to_save = ["classifier", "score"]
+    audit = make_audit(model, {})
+    assert audit.saved_modules == ()
+    assert audit.notes == (
+        "what was trained whole beside the adapters (classifier, score) has no place here",
+    )
+
+
 def test_an_audit_leaves_the_model_as_it_was(adapted, tiny):
     model = adapted()
     before = copy.deepcopy(model.state_dict())

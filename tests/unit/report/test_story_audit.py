@@ -67,6 +67,14 @@ def test_an_update_that_outweighs_its_weight_is_said(planted_audit):
     assert "from" not in told
 
 
+def test_dora_s_magnitudes_are_in_the_size_and_in_what_outputs_are_held_against(planted_audit):
+    audit = planted_audit()
+    whole = tuple(replace(m, whole_relative_norm=2.0 * m.output_change) for m in audit.modules)
+    told = audit_sentences(replace(audit, modules=whole))
+    assert "; with DoRA's magnitudes the median weight changed by 0.651 %. By" in told["Size"]
+    assert "0.500 times what the weights' norms would suggest" in told["On inputs"]
+
+
 def test_what_weights_alone_cannot_tell(planted_audit):
     told = audit_sentences(planted_audit())["On inputs"]
     assert "in block 29, 1.50 times what the weights' norms would suggest" in told
