@@ -3,19 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import cattrs
 import numpy as np
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn
 
+from layerwise import verbs
 from layerwise.errors import SchemaError
-from layerwise.files import read_json
+from layerwise.files import canonical_json, read_json
 
-__all__ = ["from_plain", "read_record", "record_file", "to_plain"]
+__all__ = ["Loadable", "Saved", "Shown", "from_plain", "read_record", "record_file", "to_plain"]
 
 T = TypeVar("T")
+L = TypeVar("L", bound="Loadable")
 
 _converter = cattrs.Converter(forbid_extra_keys=False)
 # Arrays are saved beside a record, never in it; the converter must know the type all the same.
@@ -76,3 +78,60 @@ def read_record(path: Path, record_type: type[T], *, name: str, schema: str) -> 
 def record_file(path: Path, *, name: str) -> Path:
     """The file of a record that is named by itself, or by the folder that holds it."""
     return path / name if path.is_dir() else path
+
+
+class Saved:
+    """What a frozen record has that goes into a file as JSON.
+
+    Attributes:
+        SCHEMA: What the file says that it holds, with its version.
+    """
+
+    SCHEMA: ClassVar[str]
+
+    def to_plain(self) -> dict[str, Any]:
+        """The record as JSON values, its schema first."""
+        return {"schema": self.SCHEMA, **to_plain(self)}
+
+    def to_json(self) -> bytes:
+        """The content of the record's file; the same record is the same bytes."""
+        return canonical_json(self.to_plain())
+
+
+class Loadable:
+    """What a frozen record has that is read from a file of its own.
+
+    Attributes:
+        SCHEMA: What the file says that it holds, with its version.
+        FILE: The file's name in a folder.
+    """
+
+    SCHEMA: ClassVar[str]
+    FILE: ClassVar[str]
+
+    @classmethod
+    def load(cls: type[L], path: Path) -> L:
+        """The record in `path`: its file, or the folder that holds it under `FILE`.
+
+        Raises:
+            SchemaError: None is there, or it is malformed or of another schema.
+        """
+        return read_record(path, cls, name=cls.FILE, schema=cls.SCHEMA)
+
+
+class Shown:
+    """What a record has that is printed as a table and shown in a notebook as a report.
+
+    Attributes:
+        SHOWN_AS: What the verbs that do so begin with: ``card`` for `card_table` and `card_frame`.
+    """
+
+    SHOWN_AS: ClassVar[str]
+
+    def __str__(self) -> str:
+        """The record as a table for a terminal."""
+        return str(verbs.call(f"{self.SHOWN_AS}_table", self))
+
+    def _repr_html_(self) -> str:
+        """The report, for a notebook to show."""
+        return str(verbs.call(f"{self.SHOWN_AS}_frame", self))

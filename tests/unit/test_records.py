@@ -1,13 +1,27 @@
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layerwise import api, verbs
+from layerwise.analysis.record import Analysis
+from layerwise.card.record import LayerCard
+from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError
-from layerwise.records import from_plain, to_plain
+from layerwise.evidence.calibration import Calibration
+from layerwise.evidence.record import Measure
+from layerwise.placement.record import Placement
+from layerwise.probing.interventions import Interventions
+from layerwise.probing.ladder import Ladder
+from layerwise.probing.record import Erasure, Probing
+from layerwise.profile.record import Control, Profile
+from layerwise.records import Loadable, Saved, Shown, from_plain, to_plain
+from layerwise.study.status import Status
+from layerwise.tuning.record import TuneRecord
 
 
 @dataclass(frozen=True)
@@ -81,3 +95,107 @@ def test_a_malformed_record_names_the_place_and_the_file(change, fault):
 def test_what_is_no_mapping_is_malformed(plain):
     with pytest.raises(SchemaError, match="malformed record"):
         from_plain(plain, Whole, source="some.json")
+
+
+@dataclass(frozen=True)
+class Kept(Saved, Loadable, Shown):
+    SCHEMA = "layerwise/kept/1"
+    FILE = "kept.json"
+    SHOWN_AS = "kept"
+
+    name: str
+    parts: tuple[Part, ...] = ()
+    extra: str | None = None
+
+
+KEPT = Kept("a", (Part(0, None), Part(1, 5, 2.0)))
+
+
+def test_the_schema_comes_first_and_none_is_absent_in_the_file():
+    assert KEPT.to_json() == (
+        b'{\n "schema": "layerwise/kept/1",\n "name": "a",\n "parts": [\n  {\n   "index": 0\n  },\n'
+        b'  {\n   "index": 1,\n   "row": 5,\n   "value": 2.0\n  }\n ]\n}\n'
+    )
+    assert list(KEPT.to_plain()) == ["schema", "name", "parts"]
+    assert json.loads(KEPT.to_json()) == KEPT.to_plain()
+
+
+def test_what_a_record_is_saved_as_is_no_field():
+    assert [f.name for f in fields(Kept)] == ["name", "parts", "extra"]
+    assert repr(Kept("a")) == "Kept(name='a', parts=(), extra=None)"
+
+
+def test_saved_and_loaded_by_file_or_folder_is_equal(tmp_path):
+    (tmp_path / "kept.json").write_bytes(KEPT.to_json())
+    for path in (tmp_path, tmp_path / "kept.json"):
+        assert Kept.load(path) == KEPT
+        assert Kept.load(path).to_json() == KEPT.to_json()
+    (tmp_path / "kept.json").rename(tmp_path / "other.json")
+    assert Kept.load(tmp_path / "other.json") == KEPT
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"no such file.*kept\.json'; expected a layerwise/kept/1 record"),
+        ("{", r"unreadable record.*kept\.json'; expected a layerwise/kept/1 record"),
+        ('{"schema": "layerwise/card/1"}', "'layerwise/card/1'; expected 'layerwise/kept/1'"),
+        ('{"schema": "layerwise/kept/1"}', r"malformed record \(.*name.*kept\.json'.*a Kept"),
+    ],
+)
+def test_another_or_no_record_is_refused(tmp_path, content, says):
+    if content is not None:
+        (tmp_path / "kept.json").write_text(content)
+    with pytest.raises(SchemaError, match=says):
+        Kept.load(tmp_path)
+
+
+def test_a_record_is_shown_by_its_verbs(monkeypatch):
+    monkeypatch.setattr(verbs, "_bound", {})
+    verbs.bind("kept_table", lambda record: f"table of {record.name}")
+    verbs.bind("kept_frame", lambda record: f"<iframe>{record.name}")
+    assert str(KEPT) == f"{KEPT}" == "table of a"
+    assert KEPT._repr_html_() == "<iframe>a"
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (Placement, "placement"),
+        (TuneRecord, "tune"),
+        (Profile, "profile"),
+        (Control, "control"),
+        (Distance, "distance"),
+        (Analysis, "analysis"),
+        (Measure, "measure"),
+        (Calibration, "calibration"),
+        (Probing, "probe"),
+        (Erasure, "erase"),
+    ],
+)
+def test_files_are_called_and_marked_as_those_that_are_there_already(record, name):
+    assert issubclass(record, Saved)
+    assert issubclass(record, Loadable)
+    assert (record.FILE, record.SCHEMA) == (f"{name}.json", f"layerwise/{name}/1")
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [(Ladder, "ladder"), (Interventions, "interventions"), (Status, "status")],
+)
+def test_what_is_only_written_is_marked_too(record, name):
+    assert issubclass(record, Saved)
+    assert record.SCHEMA == f"layerwise/{name}/1"
+
+
+@pytest.mark.parametrize("record", [LayerCard, Profile, Control, Analysis, Measure])
+def test_what_is_shown_has_a_table_and_a_report(record):
+    assert issubclass(record, Shown)
+    for how in ("table", "frame"):
+        assert callable(getattr(api, f"{record.SHOWN_AS}_{how}"))
+        assert f"{record.SHOWN_AS}_{how}" in verbs._bound
+
+
+@pytest.mark.parametrize("record", [Placement, TuneRecord, Distance, Calibration, Probing, Erasure])
+def test_what_has_no_report_shows_none(record):
+    assert not hasattr(record, "_repr_html_")

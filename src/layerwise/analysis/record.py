@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from layerwise import verbs
 from layerwise.analysis.names import DEPTHS
-from layerwise.files import canonical_json
 from layerwise.provenance import Provenance
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved, Shown
 from layerwise.registry import Registry
 
 __all__ = [
@@ -33,8 +30,6 @@ __all__ = [
     "Width",
     "rows_of",
 ]
-
-SCHEMA = "layerwise/analysis/1"
 
 T = TypeVar("T")
 
@@ -316,7 +311,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Analysis(Saved, Loadable, Shown):
     """What many runs have in common.
 
     Attributes:
@@ -340,6 +335,10 @@ class Analysis:
         absent: Parts that could not be made, and why.
         notes: What a reader should know.
     """
+
+    SCHEMA = "layerwise/analysis/1"
+    FILE = "analysis.json"
+    SHOWN_AS = "analysis"
 
     source: str
     sha256: str
@@ -380,31 +379,6 @@ class Analysis:
         rows = [[getattr(row, name) for name in names] for row in getattr(self, part)]
         table = pd.DataFrame(rows, columns=names)
         return _spread(table) if part == "widths" else table.astype(_WHOLE.get(part, {}))
-
-    def to_plain(self) -> dict[str, Any]:
-        """The analysis as JSON values."""
-        return {"schema": SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``analysis.json``; the same analysis is the same bytes."""
-        return canonical_json(self.to_plain())
-
-    def __str__(self) -> str:
-        """The analysis as a summary for a terminal."""
-        return str(verbs.call("analysis_table", self))
-
-    def _repr_html_(self) -> str:
-        """The report, for a notebook to show."""
-        return str(verbs.call("analysis_frame", self))
-
-    @classmethod
-    def load(cls, path: Path) -> "Analysis":
-        """The analysis in `path`, an ``analysis.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: No analysis is there, or it is of another schema.
-        """
-        return read_record(path, cls, name="analysis.json", schema=SCHEMA)
 
 
 PARTS = Registry[type[Any]]("part of an analysis")

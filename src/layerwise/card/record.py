@@ -12,7 +12,7 @@ from layerwise import verbs
 from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, sha256, write_files
 from layerwise.provenance import Provenance
-from layerwise.records import from_plain, record_file, to_plain
+from layerwise.records import Shown, from_plain, record_file, to_plain
 
 __all__ = [
     "Advice",
@@ -241,7 +241,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class LayerCard:
+class LayerCard(Shown):
     """Signals by blocks, with intervals, costs and provenance.
 
     Attributes:
@@ -253,6 +253,8 @@ class LayerCard:
             ``gradient_norms`` (n, modules), ``spectrum/<module>`` (d,). Saved beside the card,
             empty where that file is gone.
     """
+
+    SHOWN_AS = "card"
 
     model: ModelInfo
     data: DataInfo
@@ -277,14 +279,6 @@ class LayerCard:
     def place(self, goal: str | None = None, *, layers: int | None = None, **options: Any) -> Any:
         """The `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
         return verbs.call("place", self, goal, layers=layers, **options)
-
-    def __str__(self) -> str:
-        """The card as a table for a terminal."""
-        return str(verbs.call("card_table", self))
-
-    def _repr_html_(self) -> str:
-        """The report, for a notebook to show."""
-        return str(verbs.call("card_frame", self))
 
     def to_plain(self) -> dict[str, Any]:
         """The card as JSON values, without the arrays."""

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from layerwise import verbs
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.errors import UnknownNameError
-from layerwise.files import canonical_json
 from layerwise.provenance import Provenance
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved
 
 __all__ = [
     "METRICS",
@@ -22,7 +19,6 @@ __all__ = [
     "ObjectiveDistance",
 ]
 
-SCHEMA = "layerwise/distance/1"
 
 #: The distances, by field.
 METRICS = ("procrustes", "cosine", "cosine_128", "cosine_32", "pearson", "fisher")
@@ -105,7 +101,7 @@ class DistanceSettings:
 
 
 @dataclass(frozen=True)
-class Distance:
+class Distance(Saved, Loadable):
     """How far each objective lies from a reference objective, with no training.
 
     Attributes:
@@ -119,6 +115,9 @@ class Distance:
             ranked.
         notes: What was left out, assumed or done otherwise than asked.
     """
+
+    SCHEMA = "layerwise/distance/1"
+    FILE = "distance.json"
 
     model: ModelInfo
     data: DataInfo
@@ -150,23 +149,6 @@ class Distance:
             for part, found in zip(("all", "first", "second"), (o, *o.halves), strict=True)
         )
 
-    def to_plain(self) -> dict[str, Any]:
-        """The distances as JSON values."""
-        return {"schema": SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``distance.json``; the same distances are the same bytes."""
-        return canonical_json(self.to_plain())
-
     def __str__(self) -> str:
         """The distances as a table for a terminal."""
         return str(verbs.call("distance_table", self))
-
-    @classmethod
-    def load(cls, path: Path) -> "Distance":
-        """The distances in `path`, a ``distance.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: None are there, or they are malformed or of another schema.
-        """
-        return read_record(path, cls, name="distance.json", schema=SCHEMA)

@@ -1,12 +1,9 @@
 """How well predictors rank measured improvements, as a frozen record: ``calibration.json``."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from layerwise.files import canonical_json
 from layerwise.provenance import Provenance
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved
 
 __all__ = [
     "Calibration",
@@ -17,8 +14,6 @@ __all__ = [
     "PairCalibration",
     "PredictorScore",
 ]
-
-SCHEMA = "layerwise/calibration/1"
 
 
 @dataclass(frozen=True)
@@ -155,7 +150,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Saved, Loadable):
     """Predictors held against measured improvements, and the one that they speak for.
 
     Attributes:
@@ -172,6 +167,9 @@ class Calibration:
         provenance: What it was computed with.
     """
 
+    SCHEMA = "layerwise/calibration/1"
+    FILE = "calibration.json"
+
     pairs: tuple[PairCalibration, ...]
     families: tuple[Family, ...]
     preferred: str
@@ -182,20 +180,3 @@ class Calibration:
     margin: float | None = None
     margin_low: float | None = None
     margin_high: float | None = None
-
-    def to_plain(self) -> dict[str, Any]:
-        """The calibration as JSON values."""
-        return {"schema": SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``calibration.json``; the same calibration is the same bytes."""
-        return canonical_json(self.to_plain())
-
-    @classmethod
-    def load(cls, path: Path) -> "Calibration":
-        """The calibration in `path`, a ``calibration.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: No calibration is there, or it is of another schema.
-        """
-        return read_record(path, cls, name="calibration.json", schema=SCHEMA)

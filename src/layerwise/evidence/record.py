@@ -1,16 +1,13 @@
 """What a measurement found: ``measure.json``, and what of it goes into the card."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from layerwise import verbs
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.evidence.trial import Trial
-from layerwise.files import canonical_json
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved, Shown
 from layerwise.tuning.record import TuneSettings
 
 __all__ = [
@@ -24,7 +21,6 @@ __all__ = [
     "Verdict",
 ]
 
-SCHEMA = "layerwise/measure/1"
 
 #: What an arm is: the card's advice, a policy, a tool's own way to choose, a random draw, or what
 #: the others are held against (adapters everywhere).
@@ -146,7 +142,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(Saved, Loadable, Shown):
     """Rival placements fine-tuned at an equal budget.
 
     Attributes:
@@ -170,6 +166,10 @@ class Measure:
         reason: The verdict in a sentence.
         notes: What was done otherwise than asked or by default.
     """
+
+    SCHEMA = "layerwise/measure/1"
+    FILE = "measure.json"
+    SHOWN_AS = "measure"
 
     model: ModelInfo
     data: DataInfo
@@ -199,28 +199,3 @@ class Measure:
             KeyError: There is none.
         """
         return {arm.name: arm for arm in self.arms}[name]
-
-    def __str__(self) -> str:
-        """The leaderboard as a table for a terminal."""
-        return str(verbs.call("measure_table", self))
-
-    def _repr_html_(self) -> str:
-        """The report, for a notebook to show."""
-        return str(verbs.call("measure_frame", self))
-
-    def to_plain(self) -> dict[str, Any]:
-        """The measurement as JSON values."""
-        return {"schema": SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``measure.json``; the same measurement is the same bytes."""
-        return canonical_json(self.to_plain())
-
-    @classmethod
-    def load(cls, path: Path) -> "Measure":
-        """The measurement in `path`, a ``measure.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: None is there, or it is of another schema.
-        """
-        return read_record(path, cls, name="measure.json", schema=SCHEMA)

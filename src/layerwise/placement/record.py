@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from layerwise import verbs
-from layerwise.files import canonical_json
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved
 
 __all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verified"]
-
-SCHEMA = "layerwise/placement/1"
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Placement(Saved, Loadable):
     """Adapters on some blocks.
 
     Attributes:
@@ -101,6 +97,9 @@ class Placement:
         notes: What was done otherwise than asked, or could not be taken into account.
     """
 
+    SCHEMA = "layerwise/placement/1"
+    FILE = "placement.json"
+
     policy: str
     blocks: tuple[PlacedBlock, ...]
     modules: tuple[str, ...]
@@ -119,14 +118,6 @@ class Placement:
         """The LoRA rank of the adapter on `module`."""
         return self.rank if self.ranks is None else self.ranks.get(module, self.rank)
 
-    def to_plain(self) -> dict[str, Any]:
-        """The placement as JSON values."""
-        return {"schema": SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``placement.json``; the same placement is the same bytes."""
-        return canonical_json(self.to_plain())
-
     def with_verified(self, verified: Verified) -> "Placement":
         """The same placement, marked as checked."""
         return replace(self, verified=verified)
@@ -142,12 +133,3 @@ class Placement:
     def lora_config(self) -> Any:
         """The `peft.LoraConfig` of this placement, for your own trainer."""
         return verbs.call("lora_config", self)
-
-    @classmethod
-    def load(cls, path: Path) -> "Placement":
-        """The placement in `path`, a ``placement.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: No placement is there, or it is of another schema.
-        """
-        return read_record(path, cls, name="placement.json", schema=SCHEMA)

@@ -7,7 +7,6 @@ random ones, at ranks that give every arm about as many trainable parameters.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
 from layerwise.errors import BadInputError, SchemaError
 from layerwise.evidence.trial import Bench, Trial, trial
-from layerwise.files import canonical_json
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import all_refs
 from layerwise.models.targets import resolve_targets
@@ -24,20 +22,17 @@ from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.profile.record import Profile
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance, collect
-from layerwise.records import to_plain
+from layerwise.records import Saved, to_plain
 from layerwise.seeds import numpy_generator
 from layerwise.tuning.lora import RANK, placed_on
 
 __all__ = [
-    "INTERVENTIONS_SCHEMA",
     "Arm",
     "ArmTrial",
     "Interventions",
     "adapter_placement",
     "arms",
 ]
-
-INTERVENTIONS_SCHEMA = "layerwise/interventions/1"
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class ArmTrial:
 
 
 @dataclass(frozen=True)
-class Interventions:
+class Interventions(Saved):
     """What adapters do on the blocks that moved most, and elsewhere.
 
     Attributes:
@@ -82,6 +77,8 @@ class Interventions:
         improvement: The mean fall of the validation loss of each arm, ``random`` over all draws.
         notes: What was done otherwise than asked.
     """
+
+    SCHEMA = "layerwise/interventions/1"
 
     model: ModelInfo
     stack: str
@@ -105,14 +102,6 @@ class Interventions:
             }
             for t in self.trials
         )
-
-    def to_plain(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        return {"schema": INTERVENTIONS_SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The record as JSON; the same record is the same bytes."""
-        return canonical_json(self.to_plain())
 
 
 def adapter_placement(

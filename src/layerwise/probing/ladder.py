@@ -4,25 +4,22 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
-from layerwise.files import canonical_json
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance, collect
-from layerwise.records import to_plain
+from layerwise.records import Saved
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
 from layerwise.tuning.untouched import weights_kept
 
 __all__ = [
-    "LADDER_SCHEMA",
     "TOLERANCE",
     "Ladder",
     "Rung",
@@ -32,8 +29,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-LADDER_SCHEMA = "layerwise/ladder/1"
 
 #: A ladder is saturated within this share of the full run's loss. Source: arXiv 2604.17177.
 TOLERANCE = 0.05
@@ -57,7 +52,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Ladder(Saved):
     """How the final loss falls as more of the top blocks train.
 
     Attributes:
@@ -72,6 +67,8 @@ class Ladder:
         saturation: The fewest top blocks that are saturated; None where no rung is.
         notes: What was done otherwise than asked.
     """
+
+    SCHEMA = "layerwise/ladder/1"
 
     model: ModelInfo
     data: DataInfo
@@ -97,14 +94,6 @@ class Ladder:
             for rung in (*self.rungs, self.full)
             for seed, loss in zip(self.seeds, rung.losses, strict=True)
         )
-
-    def to_plain(self) -> dict[str, Any]:
-        """The ladder as JSON values."""
-        return {"schema": LADDER_SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The ladder as JSON; the same ladder is the same bytes."""
-        return canonical_json(self.to_plain())
 
 
 def default_tops(blocks: int) -> tuple[int, ...]:

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from layerwise import verbs
 from layerwise.card.record import ModelInfo
-from layerwise.files import canonical_json
 from layerwise.profile.record import Readout
 from layerwise.provenance import Provenance
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved, to_plain
 
 __all__ = [
     "Accuracy",
@@ -25,9 +22,6 @@ __all__ = [
     "Probing",
     "TextInfo",
 ]
-
-PROBE_SCHEMA = "layerwise/probe/1"
-ERASE_SCHEMA = "layerwise/erase/1"
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ class ProbedDepth:
 
 
 @dataclass(frozen=True)
-class Probing:
+class Probing(Saved, Loadable):
     """How well classes can be read from a model's representation at each depth.
 
     Attributes:
@@ -125,6 +119,9 @@ class Probing:
         depths: Every block, from the input to the output.
         notes: What was left out or done otherwise than asked.
     """
+
+    SCHEMA = "layerwise/probe/1"
+    FILE = "probe.json"
 
     model: ModelInfo
     data: TextInfo
@@ -145,26 +142,9 @@ class Probing:
             for name in ("linear", "mlp")
         )
 
-    def to_plain(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        return {"schema": PROBE_SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``probe.json``; the same record is the same bytes."""
-        return canonical_json(self.to_plain())
-
     def __str__(self) -> str:
         """The record as a table for a terminal."""
         return str(verbs.call("probing_table", self))
-
-    @classmethod
-    def load(cls, path: Path) -> "Probing":
-        """The record in `path`, a ``probe.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: None is there, or it is malformed or of another schema.
-        """
-        return read_record(path, cls, name="probe.json", schema=PROBE_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -238,7 +218,7 @@ class ErasedDepth:
 
 
 @dataclass(frozen=True)
-class Erasure:
+class Erasure(Saved, Loadable):
     """What erasing the member of a minimal pair does to the distance between both, by depth.
 
     Attributes:
@@ -253,6 +233,9 @@ class Erasure:
         eraser: The package that fitted the eraser, with its version.
         notes: What was left out or done otherwise than asked.
     """
+
+    SCHEMA = "layerwise/erase/1"
+    FILE = "erase.json"
 
     model: ModelInfo
     data: TextInfo
@@ -270,23 +253,6 @@ class Erasure:
         """A line a depth, a column a number."""
         return pd.DataFrame(to_plain(depth) for depth in self.depths)
 
-    def to_plain(self) -> dict[str, Any]:
-        """The record as JSON values."""
-        return {"schema": ERASE_SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``erase.json``; the same record is the same bytes."""
-        return canonical_json(self.to_plain())
-
     def __str__(self) -> str:
         """The record as a table for a terminal."""
         return str(verbs.call("erasure_table", self))
-
-    @classmethod
-    def load(cls, path: Path) -> "Erasure":
-        """The record in `path`, an ``erase.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: None is there, or it is malformed or of another schema.
-        """
-        return read_record(path, cls, name="erase.json", schema=ERASE_SCHEMA)

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
-from layerwise import verbs
 from layerwise.card.record import DataInfo, ModelInfo
-from layerwise.files import canonical_json
 from layerwise.profile.audit_record import Audit
 from layerwise.provenance import Provenance
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved, Shown, to_plain
 
 __all__ = [
     "Control",
@@ -29,9 +26,6 @@ __all__ = [
 
 Readout = Literal["hf", "residual", "normed"]
 Verdict = Literal["intrinsic", "artefact"]
-
-PROFILE_SCHEMA = "layerwise/profile/1"
-CONTROL_SCHEMA = "layerwise/control/1"
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ class ProbeInfo:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Saved, Loadable, Shown):
     """What moved between two states of a model, at which depth.
 
     The fields from `depths` to `noise_floor` are those of the readout that was asked for; all of
@@ -115,6 +109,10 @@ class Profile:
         notes: What was done otherwise than asked.
         audit: What the adapter is; None where the model after is no adapter on the model before.
     """
+
+    SCHEMA = "layerwise/profile/1"
+    FILE = "profile.json"
+    SHOWN_AS = "profile"
 
     before: ModelInfo
     after: ModelInfo
@@ -143,31 +141,6 @@ class Profile:
             for name, readout in self.readouts.items()
             for block in readout.blocks
         )
-
-    def to_plain(self) -> dict[str, Any]:
-        """The profile as JSON values."""
-        return {"schema": PROFILE_SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``profile.json``; the same profile is the same bytes."""
-        return canonical_json(self.to_plain())
-
-    def __str__(self) -> str:
-        """The profile as a table for a terminal."""
-        return str(verbs.call("profile_table", self))
-
-    def _repr_html_(self) -> str:
-        """The report, for a notebook to show."""
-        return str(verbs.call("profile_frame", self))
-
-    @classmethod
-    def load(cls, path: Path) -> "Profile":
-        """The profile in `path`, a ``profile.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: No profile is there, or it is of another schema.
-        """
-        return read_record(path, cls, name="profile.json", schema=PROFILE_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -230,7 +203,7 @@ class Slope:
 
 
 @dataclass(frozen=True)
-class Control:
+class Control(Saved, Loadable, Shown):
     """Whether the shape of a depth profile is the model's or the optimizer's.
 
     Attributes:
@@ -248,6 +221,10 @@ class Control:
         notes: What was done otherwise than asked.
     """
 
+    SCHEMA = "layerwise/control/1"
+    FILE = "control.json"
+    SHOWN_AS = "control"
+
     standard: Profile
     equal_step: Profile
     slopes: Mapping[str, Slope]
@@ -260,28 +237,3 @@ class Control:
     provenance: Provenance
     data: DataInfo | None = None
     notes: tuple[str, ...] = field(default=())
-
-    def to_plain(self) -> dict[str, Any]:
-        """The control as JSON values."""
-        return {"schema": CONTROL_SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``control.json``; the same control is the same bytes."""
-        return canonical_json(self.to_plain())
-
-    def __str__(self) -> str:
-        """The control as a table for a terminal."""
-        return str(verbs.call("control_table", self))
-
-    def _repr_html_(self) -> str:
-        """The report, for a notebook to show."""
-        return str(verbs.call("control_frame", self))
-
-    @classmethod
-    def load(cls, path: Path) -> "Control":
-        """The control in `path`, a ``control.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: No control is there, or it is of another schema.
-        """
-        return read_record(path, cls, name="control.json", schema=CONTROL_SCHEMA)

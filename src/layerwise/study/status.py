@@ -2,18 +2,16 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerwise.files import canonical_json
+from layerwise.records import Saved
 from layerwise.study.expand import expand, study_from
 from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
 
 __all__ = ["FailedRun", "Status", "Tally", "status_of", "survey", "unheard"]
-
-SCHEMA = "layerwise/status/1"
 
 _SAMPLE = 50
 """Results of one stage and model that are read for their duration before anything runs."""
@@ -30,7 +28,7 @@ class FailedRun:
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(Saved):
     """How far a study is.
 
     Attributes:
@@ -47,6 +45,8 @@ class Status:
         failures: Every failed run.
     """
 
+    SCHEMA = "layerwise/status/1"
+
     name: str
     total: int
     done: int
@@ -57,15 +57,6 @@ class Status:
     failed: Mapping[str, int]
     seconds_left: float | None
     failures: tuple[FailedRun, ...] = ()
-
-    def to_plain(self) -> dict[str, Any]:
-        """The status as JSON values."""
-        plain = {"schema": SCHEMA, **asdict(self)}
-        return {key: value for key, value in plain.items() if value is not None}
-
-    def to_json(self) -> bytes:
-        """The status as JSON."""
-        return canonical_json(self.to_plain())
 
 
 Group = tuple[str, str]

@@ -2,19 +2,15 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.errors import UnknownNameError
-from layerwise.files import canonical_json
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
-from layerwise.records import read_record, to_plain
+from layerwise.records import Loadable, Saved
 
 __all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings", "tune_settings"]
-
-SCHEMA = "layerwise/tune/1"
 
 
 @dataclass(frozen=True)
@@ -142,7 +138,7 @@ class TuneOutcome:
 
 
 @dataclass(frozen=True)
-class TuneRecord:
+class TuneRecord(Saved, Loadable):
     """A fine-tuning run.
 
     Attributes:
@@ -159,6 +155,9 @@ class TuneRecord:
         notes: What was done otherwise than asked or by default.
     """
 
+    SCHEMA = "layerwise/tune/1"
+    FILE = "tune.json"
+
     model: ModelInfo
     data: DataInfo
     condition: str
@@ -171,20 +170,3 @@ class TuneRecord:
     placement: Placement | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-    def to_plain(self) -> dict[str, Any]:
-        """The run as JSON values."""
-        return {"schema": SCHEMA, **to_plain(self)}
-
-    def to_json(self) -> bytes:
-        """The content of ``tune.json``; the same run is the same bytes."""
-        return canonical_json(self.to_plain())
-
-    @classmethod
-    def load(cls, path: Path) -> "TuneRecord":
-        """The run in `path`, a ``tune.json`` or the folder that holds one.
-
-        Raises:
-            SchemaError: No run is there, or it is of another schema.
-        """
-        return read_record(path, cls, name="tune.json", schema=SCHEMA)

@@ -7,7 +7,7 @@ import pytest
 from layerwise.errors import BadInputError, SchemaError
 from layerwise.evidence.trial import bench
 from layerwise.objectives import resolve
-from layerwise.probing.interventions import INTERVENTIONS_SCHEMA, adapter_placement, arms
+from layerwise.probing.interventions import Interventions, adapter_placement, arms
 
 
 def moved(planted_profile, *cka, stack="model.layers"):
@@ -92,7 +92,7 @@ def test_arms_with_the_same_blocks_end_alike(found):
 
 def test_the_record(found):
     plain = found.to_plain()
-    assert plain["schema"] == INTERVENTIONS_SCHEMA
+    assert plain["schema"] == Interventions.SCHEMA
     assert found.to_json() == replace(found).to_json()
     frame = found.frame()
     assert len(frame) == 10

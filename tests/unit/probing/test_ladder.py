@@ -102,7 +102,7 @@ def test_settings_that_no_run_reads_are_refused(climb):
 
 def test_save_and_frame(climbed):
     plain = climbed.to_plain()
-    assert plain["schema"] == ladder.LADDER_SCHEMA
+    assert plain["schema"] == ladder.Ladder.SCHEMA
     assert climbed.to_json() == replace(climbed).to_json()
     frame = climbed.frame()
     assert list(frame.columns) == ["top", "seed", "loss", "trained"]

@@ -5,6 +5,8 @@ nothing; ms-swift searches for its pattern anywhere in a name; LLaMA-Factory kno
 blocks at the start or the end to train, and finds them by ``.INDEX.`` anywhere in a name.
 """
 
+from typing import Any
+
 from layerwise.card.record import ModelInfo
 from layerwise.files import canonical_json
 from layerwise.placement.exports.lora import lora_arguments
@@ -36,36 +38,41 @@ def freeze(placement: Placement, model: ModelInfo) -> Export:
     """
     blocks = [f"{block.stack}.{block.index}" for block in placement.blocks]
     pattern = rf"^{target_regex(blocks)}\."
+    count = _at_an_end(placement, model)
     named = {"model": placement.model, "train": pattern, "blocks": blocks}
-    axolotl = {
-        "base_model": placement.model,
-        "revision_of_model": placement.revision,
-        "unfrozen_parameters": [pattern.replace(r"\.", ".")],
-    }
-    swift = {
-        "model": placement.model,
-        "model_revision": placement.revision,
-        "tuner_type": "full",
-        "freeze_parameters_ratio": 1.0,
-        "trainable_parameters_regex": pattern,
-    }
+    settings = _settings(placement, pattern=pattern, count=count)
     files = {
         "freeze.json": canonical_json(named),
-        "freeze-axolotl.yaml": yaml_lines(axolotl, about=_ABOUT),
-        "freeze-ms-swift.yaml": yaml_lines(swift, about=_ABOUT),
+        **{name: yaml_lines(values, about=_ABOUT) for name, values in settings.items()},
     }
-    count = _at_an_end(placement, model)
-    factory = {
-        "model_name_or_path": placement.model,
-        "model_revision": placement.revision,
-        "finetuning_type": "freeze",
-        "freeze_trainable_layers": count,
-    }
-    files[_FACTORY] = yaml_lines(factory, about=_ABOUT)
     indices = "|".join(str(block.index) for block in placement.blocks)
     trained = {**dict.fromkeys(files, pattern), _FACTORY: rf"\.(?:{indices})\."}
     export = Export(files, lora_arguments(placement), _USAGE, trained)
     return export if count is not None else export.without(_FACTORY, why=_nearest(placement))
+
+
+def _settings(placement: Placement, *, pattern: str, count: int | None) -> dict[str, Any]:
+    """What each trainer is told, by the name of its file; `pattern` finds the weights to train."""
+    return {
+        "freeze-axolotl.yaml": {
+            "base_model": placement.model,
+            "revision_of_model": placement.revision,
+            "unfrozen_parameters": [pattern.replace(r"\.", ".")],
+        },
+        "freeze-ms-swift.yaml": {
+            "model": placement.model,
+            "model_revision": placement.revision,
+            "tuner_type": "full",
+            "freeze_parameters_ratio": 1.0,
+            "trainable_parameters_regex": pattern,
+        },
+        _FACTORY: {
+            "model_name_or_path": placement.model,
+            "model_revision": placement.revision,
+            "finetuning_type": "freeze",
+            "freeze_trainable_layers": count,
+        },
+    }
 
 
 def _at_an_end(placement: Placement, model: ModelInfo) -> int | None:
