@@ -176,7 +176,8 @@ def test_a_record_is_shown_by_its_verbs(monkeypatch):
 def test_files_are_called_and_marked_as_those_that_are_there_already(record, name):
     assert issubclass(record, Saved)
     assert issubclass(record, Loadable)
-    assert (record.FILE, record.SCHEMA) == (f"{name}.json", f"layerwise/{name}/1")
+    schema, file = record.SCHEMA, record.FILE
+    assert (schema, file) == (f"layerwise/{name}/1", f"{name}.json")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,8 @@ def test_files_are_called_and_marked_as_those_that_are_there_already(record, nam
 )
 def test_what_is_only_written_is_marked_too(record, name):
     assert issubclass(record, Saved)
-    assert record.SCHEMA == f"layerwise/{name}/1"
+    schema = record.SCHEMA
+    assert schema == f"layerwise/{name}/1"
 
 
 @pytest.mark.parametrize("record", [LayerCard, Profile, Control, Analysis, Measure])
