@@ -3,9 +3,6 @@
 import json
 from dataclasses import replace
 
-import pytest
-
-from layerwise.errors import SchemaError
 from layerwise.placement import Coverage, PlacedBlock, Placement, Verified, place
 
 
@@ -42,13 +39,6 @@ def test_what_was_checked_is_kept_in_the_file(small_card, tmp_path):
 def test_what_is_unknown_is_not_in_the_file(small_card):
     placement = replace(place(small_card(), rows="1"), cost=None, revision=None)
     assert {"cost", "revision", "verified"} & placement.to_plain().keys() == set()
-
-
-def test_a_file_of_another_schema_is_refused(small_card, tmp_path):
-    plain = place(small_card(), rows="1").to_plain() | {"schema": "layerwise/card/1"}
-    (tmp_path / "placement.json").write_text(json.dumps(plain))
-    with pytest.raises(SchemaError, match="layerwise/card/1'; expected 'layerwise/placement/1'"):
-        Placement.load(tmp_path)
 
 
 def test_ranks_of_modules_are_kept_in_the_file(small_card, tmp_path):

@@ -28,17 +28,6 @@ def test_keys_of_the_json(tuning):
     assert "placement" not in plain
 
 
-def test_another_schema_is_refused(tmp_path):
-    (tmp_path / "tune.json").write_text('{"schema": "layerwise/card/1"}')
-    with pytest.raises(SchemaError, match=r"expected 'layerwise/tune/1'"):
-        TuneRecord.load(tmp_path)
-
-
-def test_a_missing_record_is_refused(tmp_path):
-    with pytest.raises(SchemaError, match="no such file"):
-        TuneRecord.load(tmp_path)
-
-
 def test_a_record_without_a_key_is_refused(tuning, tmp_path):
     plain = json.loads(tuning.tune("llama", steps=1).record.to_json())
     del plain["outcome"]
