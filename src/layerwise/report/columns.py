@@ -142,6 +142,14 @@ COLUMNS = (
         1e3,
     ),
     Column(
+        "adapter_seconds",
+        "Adapter time",
+        "adapt.",
+        "Time a batch spends in adapters on all targets of the block, forward and backward.",
+        "ms",
+        1e3,
+    ),
+    Column(
         "activation_bytes",
         "Saved activations",
         "saved",

@@ -36,6 +36,7 @@ _KEEP = (
     "activation_gradient",
     "activation_bytes",
     "forward_seconds",
+    "adapter_seconds",
     "activation_energy",
     "adapter_parameters",
 )
