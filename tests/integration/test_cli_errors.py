@@ -51,7 +51,7 @@ def saved(tiny_text, tmp_path):
         (["card", "demo", "demo", "--out"], "Option '--out' requires an argument"),
         (["card", "demo", "demo", "more"], "Got unexpected extra argument (more)"),
         (["place"], "Missing argument 'CARD'"),
-        (["place", "x", "--for", "trl"], "'trl' is not 'peft'"),
+        (["place", "x", "--for", "nemo"], "'nemo' is not one of 'peft'"),
         (["compare"], "Missing argument 'CARDS...'"),
     ],
 )
