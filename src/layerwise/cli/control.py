@@ -12,7 +12,7 @@ import click
 from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import Listener, live
-from layerwise.cli.options import charts, common_with, reading, readout, stacked
+from layerwise.cli.options import charts, common_with, parts_of, reading, readout, stacked
 from layerwise.cli.output import Format, publish, short, talk
 from layerwise.cli.tune import training
 from layerwise.files import prepare_output
@@ -49,10 +49,8 @@ class Seeds(click.ParamType[tuple[int, ...]]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
         """`value` as a tuple of different numbers, at least one."""
-        parts = value.split(",") if isinstance(value, str) else value
-        parts = parts if isinstance(parts, list | tuple) else [parts]
         try:
-            seeds = tuple(int(str(part).strip()) for part in parts)
+            seeds = tuple(int(part) for part in parts_of(value))
         except ValueError:
             self.fail(f"{value!r} is not a list of whole numbers, such as 0,1,2", param, ctx)
         if not seeds or len(set(seeds)) < len(seeds):

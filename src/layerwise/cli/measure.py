@@ -8,7 +8,16 @@ import click
 
 from layerwise.cli.control import Seeds
 from layerwise.cli.interrupt import importing
-from layerwise.cli.options import Names, charts, common_with, count, objective, reading, stacked
+from layerwise.cli.options import (
+    Names,
+    charts,
+    common_with,
+    count,
+    objective,
+    parts_of,
+    reading,
+    stacked,
+)
 from layerwise.cli.output import listed, publish, say, short, talk
 from layerwise.errors import BadInputError
 from layerwise.files import prepare_output
@@ -39,10 +48,8 @@ class Rates(click.ParamType[tuple[float, ...]]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
         """`value` as a tuple of different numbers above 0, at least one."""
-        parts = value.split(",") if isinstance(value, str) else value
-        parts = parts if isinstance(parts, list | tuple) else [parts]
         try:
-            rates = tuple(float(str(part).strip()) for part in parts)
+            rates = tuple(float(part) for part in parts_of(value))
         except ValueError:
             self.fail(f"{value!r} is not a list of rates, such as 1e-4,1e-3", param, ctx)
         if not rates or len(set(rates)) < len(rates) or not all(0 < rate < 1e3 for rate in rates):

@@ -19,6 +19,7 @@ __all__ = [
     "form",
     "objective",
     "output",
+    "parts_of",
     "reading",
     "readout",
     "stacked",
@@ -27,6 +28,12 @@ __all__ = [
 CONFIG = "YAML lines such as 'examples: 64'"
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def parts_of(value: Any) -> list[str]:
+    """The parts of a text between commas, or of a YAML list, without blanks around them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return [str(part).strip() for part in (parts if isinstance(parts, list | tuple) else [parts])]
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -38,8 +45,7 @@ class Names(click.ParamType[tuple[str, ...]]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
         """`value` as a tuple, without blanks and empty names."""
-        parts = value.split(",") if isinstance(value, str) else value
-        names = tuple(str(part).strip() for part in parts if str(part).strip())
+        names = tuple(filter(None, parts_of(value)))
         if not names:
             self.fail("no name is given", param, ctx)
         return names

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from layerwise.errors import BadInputError, DataError
+from layerwise.evidence.agreement import percentiles
 from layerwise.models.load import LoadedModel
 from layerwise.probing.leace import Fitted, eraser_name, fit, random_directions
 from layerwise.probing.pairs import FEWEST, PairSet
@@ -225,23 +226,23 @@ def _depth(index: int, relative: float, parts: list[_Part], weights: Array) -> E
     totals = weights @ before
     effects = 1.0 - (weights @ after) / totals
     margins = effects - (1.0 - (weights @ control.mean(1)) / totals)
-    low, high = np.percentile(effects, [2.5, 97.5])
-    least, most = np.percentile(draws, [2.5, 97.5])
-    margin_low, margin_high = np.percentile(margins, [2.5, 97.5])
+    low, high = percentiles(effects)
+    least, most = percentiles(draws)
+    margin_low, margin_high = percentiles(margins)
     return ErasedDepth(
         relative=relative,
         index=index,
         distance=float(before.mean()),
         effect=float(effect),
         effect_median=float(np.median(1.0 - after / before)),
-        effect_low=float(low),
-        effect_high=float(high),
+        effect_low=low,
+        effect_high=high,
         control=float(draws.mean()),
-        control_low=float(least),
-        control_high=float(most),
+        control_low=least,
+        control_high=most,
         margin=float(effect - draws.mean()),
-        margin_low=float(margin_low),
-        margin_high=float(margin_high),
+        margin_low=margin_low,
+        margin_high=margin_high,
         ordered=float(ordered.mean()),
         **{name: float(np.mean(list(values))) for name, values in _means(parts)},
     )
