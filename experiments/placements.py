@@ -52,7 +52,7 @@ from layerwise.signals.ranks import spearman
 from layerwise.tuning.order import held_out
 from layerwise.tuning.record import TuneSettings
 
-LADDER = (5e-4, 1e-3, 2e-3, 5e-3)
+LADDER = (1e-3, 2e-3, 4e-3)
 ATTENTION = {
     "smollm2": ("q_proj", "k_proj", "v_proj", "o_proj"),
     # The attention's output is called as the other dense layers are.
@@ -294,7 +294,7 @@ def estimate(asked: argparse.Namespace, ready: dict[str, Ready]) -> None:
         left, each = len([key for key in mine if key not in done]), seconds_of_a_run(one)
         total += left * each
         say(f"{name}: {left} of {len(mine)} runs left, about {each:.0f} s each")
-    say(f"about {total / 3600:.1f} hours, and sixteen runs a pair for its ladder of rates")
+    say(f"about {total / 3600:.1f} hours, and twelve runs a pair for its ladder of rates")
 
 
 # -- tables ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
-"""Files that are whole or absent: atomic writes, hashes, and guarded output folders."""
+"""Files that are whole or absent: atomic writes, whole lines, hashes, guarded output folders."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,14 +13,19 @@ from typing import Any
 from layerwise.errors import OutputError, SchemaError
 
 __all__ = [
+    "append_line",
     "canonical_json",
     "prepare_output",
     "read_json",
     "sha256",
+    "whole_lines",
     "write_atomic",
     "write_files",
     "write_once",
 ]
+
+#: Bytes that are looked through at a time for the end of a line.
+_PIECE = 4096
 
 
 def sha256(path: Path) -> str:
@@ -131,6 +137,56 @@ def _staged(folder: Path, contents: Mapping[str, bytes]) -> Iterator[list[tuple[
     finally:
         for temporary_path, _ in staged:
             temporary_path.unlink(missing_ok=True)
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Add `record` to the end of `path` as one line of JSON, on disk when this returns.
+
+    Several processes may add to one file. What a killed one left unfinished is cut off first.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    line = json.dumps(record, allow_nan=False) + "\n"
+    with _held(path) as handle:
+        os.ftruncate(handle, _whole(handle))
+        os.lseek(handle, 0, os.SEEK_END)
+        os.write(handle, line.encode())
+        os.fsync(handle)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[int]:
+    """`path` open for this process alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield handle
+        finally:
+            os.close(handle)
+    except OSError as error:
+        msg = f"cannot write ({error.strerror})"
+        raise OutputError(msg, value=path, expected="a file that you may write") from error
+
+
+def _whole(handle: int) -> int:
+    """The number of bytes up to the end of the last whole line."""
+    end = os.fstat(handle).st_size
+    while end:
+        start = max(0, end - _PIECE)
+        found = os.pread(handle, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of `path` without an unfinished last one; none where there is no such file."""
+    content = path.read_bytes() if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1].splitlines()
 
 
 def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:

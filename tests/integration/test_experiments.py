@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import layerwise as lw
 from layerwise.evidence.calibration import Calibration
 from layerwise.evidence.lines import SetRun, append_run, read_runs
 from layerwise.evidence.trial import Trial
@@ -132,3 +133,37 @@ def test_the_lines_that_are_kept_in_the_repository_are_whole():
     file = SCRIPT.parents[1] / "docs" / "evidence" / "placements.jsonl"
     runs = read_runs(file)
     assert len({run.key for run in runs}) == len(runs)
+
+
+@pytest.fixture(scope="module")
+def standings():
+    """The names of the script that says where the recommended placement lands."""
+    path = SCRIPT.with_name("recommended.py")
+    return SimpleNamespace(**runpy.run_path(str(path), run_name="recommended"))
+
+
+def measurement(model_folder, text_file, folder, **options):
+    """A small measurement in a folder of its own, as `layerwise measure` leaves it."""
+    few = {"steps": 2, "batch_size": 4, "max_length": 16, "eval_examples": 4, "draws": 3}
+    few |= {"ladder": (1e-2,), "seeds": (0, 1), "layers": 1, "text_column": "text"}
+    made = lw.measure(str(model_folder), str(text_file), **few, **options)
+    folder.mkdir()
+    (folder / "measure.json").write_bytes(made.to_json())
+    return made
+
+
+def test_standings_are_those_of_the_trials(model_folder, text_file, tmp_path, standings):
+    made = measurement(model_folder, text_file, tmp_path / "tiny")
+    text = standings.tables(tmp_path)
+    (verdict,) = [
+        line.split(" | ") for line in text.splitlines() if line.startswith("| tiny | loss |")
+    ]
+    own, whole = made.arm("recommended").trials, made.arm("all").trials
+    gains = [np.mean([t.loss_before - t.loss_after for t in some]) for some in (own, whole)]
+    assert verdict[4:7] == [f"{gains[0]:.4f}", f"{gains[1]:.4f}", f"{gains[0] / gains[1]:.0%}"]
+    draws = [np.mean([t.improvement for t in a.trials]) for a in made.arms if a.kind == "random"]
+    assert verdict[7] == f"{np.median(draws):.4f}"
+    sets = {arm.blocks for arm in made.arms if arm.equal and arm.trials}
+    better = {a.blocks for a in made.arms if a.equal and a.outcome.improvement > gains[0] + 1e-12}
+    assert verdict[8] == f"{1 + len(better)} of {len(sets)}"
+    assert all(f"| tiny | {arm.name} | " in text for arm in made.arms)

@@ -101,3 +101,27 @@ def test_several_processes_are_refused(run, model_folder, text_file, tmp_path, m
     monkeypatch.setenv("WORLD_SIZE", "2")
     said = run("measure", model_folder, text_file, *SMALL, "--out", tmp_path / "out")
     assert "processes that were launched together: '2'; expected one" in said.error
+
+
+def test_trials_of_a_run_cut_short_are_taken_up(run, model_folder, text_file, tmp_path):
+    out = tmp_path / "out"
+    args = [model_folder, text_file, *SMALL, "--arms", "uniform", "--out", out]
+    whole = run("measure", *args, "--format", "json")
+    assert whole.code == 0, whole.err
+    (out / "measure.json").rename(tmp_path / "whole.json")
+    (out / "trials.jsonl").write_text("")
+    said = run("measure", *args)
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert "--resume" in said.err
+    assert run("measure", *args, "--resume").code == 0
+    assert {path.name for path in out.iterdir()} == {"measure.json", "report.html"}
+
+
+def test_more_blocks_than_there_are_cost_no_card(run, model_folder, text_file, tmp_path):
+    args = [*SMALL[:-1], "99", "--out", tmp_path / "out"]
+    said = run("measure", model_folder, text_file, *args)
+    assert said.code == 2
+    assert "number of layers" in said.err
+    assert "the model's blocks" in said.err
+    assert not (tmp_path / "out").exists()

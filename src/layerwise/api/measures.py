@@ -60,6 +60,7 @@ def measure(  # noqa: PLR0913  # one keyword for each thing that a user may choo
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    kept: Path | None = None,
     progress: Progress = silent,
     **settings: Any,
 ) -> "Measure":
@@ -97,6 +98,8 @@ def measure(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         device: ``auto``, ``cpu`` or ``cuda``.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         trust_remote_code: Whether code that a model's repository brings may run.
+        kept: A file that each trial goes into as it ends; those that it holds are not made again,
+            so that a measurement that was cut short goes on where it was.
         progress: Hears how far the trials are.
         settings: Fields of `TuneSettings`: ``steps``, ``batch_size``, ``max_length`` and the rest.
 
@@ -138,7 +141,15 @@ def measure(  # noqa: PLR0913  # one keyword for each thing that a user may choo
     )
     with enough_memory(SMALLER):
         return run_measure(
-            loaded, text, loss, chosen, protocol, card=known, quality=better, progress=progress
+            loaded,
+            text,
+            loss,
+            chosen,
+            protocol,
+            card=known,
+            quality=better,
+            kept=kept,
+            progress=progress,
         )
 
 

@@ -19,7 +19,7 @@ from layerwise.cli.options import (
     stacked,
 )
 from layerwise.cli.output import listed, publish, say, short, talk
-from layerwise.errors import BadInputError
+from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ Examples:
 """
 
 RESULT = "measure.json"
+#: Trials of a measurement that has not ended.
+TRIALS = "trials.jsonl"
 
 
 class Rates(click.ParamType[tuple[float, ...]]):
@@ -123,6 +125,7 @@ _training = stacked(
 @_measuring
 @_training
 @charts
+@click.option("--resume", is_flag=True, help="Take the trials that a run cut short left in --out.")
 def measure(model: str, data: str, **options: Any) -> None:
     """Fine-tune rival placements of adapters in MODEL on DATA at an equal budget.
 
@@ -131,12 +134,13 @@ def measure(model: str, data: str, **options: Any) -> None:
     `layerwise card`. The recommended placement is held against all others, with intervals over
     the seeds: better, worse, or no difference.
 
-    Writes measure.json and report.html; with --card, adds the results to that card.
+    Writes measure.json and report.html; with --card, adds the results to that card. Until then
+    trials.jsonl has every trial that has ended, for --resume.
     """
     out = options.pop("out") or Path(f"{short(model)}-measure")
     overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
     _refuse_several()
-    prepare_output(out, holds=RESULT, overwrite=overwrite)
+    kept = _kept(out, resume=options.pop("resume"), overwrite=overwrite)
     card = options["card"]
     home = None if card is None else _writable(card)
     with importing():
@@ -145,12 +149,30 @@ def measure(model: str, data: str, **options: Any) -> None:
     with talk(form) as progress:
         if card is not None:
             options["card"] = LayerCard.load(card)
-        made = api.measure(model, data, progress=progress, **options)
+        made = api.measure(model, data, kept=kept, progress=progress, **options)
         files, table = _files(made, charts=charts), report.measure_table(made)
         publish(files, record=RESULT, out=out, form=form, table=table)
+        kept.unlink(missing_ok=True)
         if home is not None:
             written = api.measured(options["card"], made).save(home)
             say(form, human=[listed(written)], json=b"")
+
+
+def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
+    """The file of trials in `out`, where nothing would be lost that was not given up.
+
+    Raises:
+        OutputError: Otherwise.
+    """
+    kept = out / TRIALS
+    prepare_output(out, holds=RESULT, overwrite=overwrite)
+    if kept.exists() and not (resume or overwrite):
+        message = "output folder holds trials of a measurement that was cut short"
+        hint = "--resume to go on, --overwrite to begin again, or another --out FOLDER"
+        raise OutputError(message, value=out, expected="an empty folder", hint=hint)
+    if not resume:
+        kept.unlink(missing_ok=True)
+    return kept
 
 
 def _writable(card: Path) -> Path:

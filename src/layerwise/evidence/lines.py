@@ -4,25 +4,20 @@ A run is known by its pair of model and text, its set, its seed and its learning
 the file is not run again, so that a study killed at any moment goes on where it was.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from layerwise.errors import OutputError, SchemaError
+from layerwise.errors import SchemaError
 from layerwise.evidence.trial import Trial
+from layerwise.files import append_line, whole_lines
 from layerwise.records import from_plain, to_plain
 
 __all__ = ["RunKey", "SetRun", "append_run", "by_pair", "read_runs"]
 
 SCHEMA = "layerwise/set-run/1"
-
-#: Bytes that are looked through at a time for the end of a line.
-_PIECE = 4096
 
 RunKey = tuple[str, str, tuple[int, ...], int, float]
 
@@ -69,40 +64,7 @@ def append_run(path: Path, run: SetRun) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    line = json.dumps({"schema": SCHEMA, **to_plain(run)}, allow_nan=False) + "\n"
-    with _held(path) as handle:
-        os.ftruncate(handle, _whole(handle))
-        os.lseek(handle, 0, os.SEEK_END)
-        os.write(handle, line.encode())
-        os.fsync(handle)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[int]:
-    """`path` open for this process alone."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield handle
-        finally:
-            os.close(handle)
-    except OSError as error:
-        msg = f"cannot write ({error.strerror})"
-        raise OutputError(msg, value=path, expected="a file that you may write") from error
-
-
-def _whole(handle: int) -> int:
-    """The number of bytes up to the end of the last whole line."""
-    end = os.fstat(handle).st_size
-    while end:
-        start = max(0, end - _PIECE)
-        found = os.pread(handle, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
+    append_line(path, {"schema": SCHEMA, **to_plain(run)})
 
 
 def read_runs(path: Path) -> tuple[SetRun, ...]:
@@ -113,9 +75,8 @@ def read_runs(path: Path) -> tuple[SetRun, ...]:
     Raises:
         SchemaError: A line holds no run, or one of another schema; names the line.
     """
-    content = path.read_bytes() if path.exists() else b""
-    lines = content[: content.rfind(b"\n") + 1].splitlines()
-    return tuple(_run(line, f"{path}, line {i}") for i, line in enumerate(lines, 1))
+    numbered = enumerate(whole_lines(path), 1)
+    return tuple(_run(line, f"{path}, line {i}") for i, line in numbered)
 
 
 def _run(line: bytes, where: str) -> SetRun:

@@ -4,13 +4,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from layerwise.capture import plan
 from layerwise.card.describe import data_info, model_info
 from layerwise.card.make import make_card
 from layerwise.card.record import DataInfo, LayerCard
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError, DataError, NonFiniteError, VerificationError
+from layerwise.errors import (
+    BadInputError,
+    DataError,
+    NonFiniteError,
+    PlacementError,
+    VerificationError,
+)
 from layerwise.evidence.arms import (
     DRAWS,
     RECOMMENDED,
@@ -22,10 +29,11 @@ from layerwise.evidence.arms import (
     refuse_unknown,
     size_of,
 )
+from layerwise.evidence.attempts import Attempts
 from layerwise.evidence.leaderboard import compared, improvements, mean_of_random, ranked, reason
 from layerwise.evidence.record import ArmResult, Budget, Measure, RateTried
 from layerwise.evidence.scores import Seen
-from layerwise.evidence.trial import Bench, Quality, Trial, bench, trial
+from layerwise.evidence.trial import Bench, Quality, Trial, bench
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.compare import refuse_another_model
@@ -89,7 +97,7 @@ class _Chosen:
     tried: tuple[RateTried, ...]
 
 
-def run_measure(
+def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the way.
     loaded: LoadedModel,
     data: TextData,
     objective: Objective,
@@ -98,6 +106,7 @@ def run_measure(
     *,
     card: LayerCard | None = None,
     quality: Quality | None = None,
+    kept: Path | None = None,
     progress: Progress = silent,
 ) -> Measure:
     """What each arm of `protocol` does for `loaded`, which is after it what it was before.
@@ -110,18 +119,21 @@ def run_measure(
         protocol: What is compared, and how often.
         card: The card that policies choose by; made on some of what trains where None.
         quality: What the improvement is in; the loss where None.
+        kept: A file that each trial goes into as it ends; those that it holds are not made again.
         progress: Hears how far the trials are.
 
     Raises:
-        SchemaError: The card is of another model.
+        SchemaError: The card is of another model, or `kept` holds something else.
+        OutputError: `kept` cannot be written.
         PlacementError: The card recommends nothing that meets the budget.
         DataError: Too few examples.
         NonFiniteError: The recommended arm diverged at every rate.
         VerificationError: Arms were not given the same budget.
     """
-    _refuse_odd(protocol)
+    _refuse_odd(protocol, blocks=sum(len(stack.blocks) for stack in loaded.stacks))
     if card is not None:
         refuse_another_model(card.model, model_info(loaded))
+    attempts = Attempts(kept)
     train, choosing, scoring = _parts(data, protocol)
     card = card or _card(loaded, train, objective, settings, protocol)
     size = size_of(
@@ -134,12 +146,12 @@ def run_measure(
     scores, ladder = (bench_of(text, quality=quality) for text in (scoring, choosing))
     order = {_key(arm.placement): arm for arm in reversed(arms) if arm.placement}
     unique = [arm for arm in arms if order.get(_key(arm.placement)) is arm]
-    rates = _rates(ladder, unique, protocol, progress)
-    trials = _trials(scores, unique, rates, protocol, progress)
+    rates = _rates(ladder, unique, protocol, attempts, progress)
+    trials = _trials(scores, unique, rates, protocol, attempts, progress)
     results = ranked([_result(arm, order, rates, trials) for arm in arms])
     _refuse_unequal(results)
     info = data_info(train, batches, objective, max_length=settings.max_length)
-    notes = _notes(card, data, loaded, batches.notes)
+    notes = _notes(card, data, loaded, (*batches.notes, *_from_before(attempts)))
     budget = _budget(card, size, results, settings)
     return _measure(scores, results, protocol, budget, card=card.data, info=info, notes=notes)
 
@@ -174,9 +186,12 @@ def _budget(
     )
 
 
-def _refuse_odd(protocol: Protocol) -> None:
-    """There are seeds, each once, learning rates above 0, and such arms."""
+def _refuse_odd(protocol: Protocol, *, blocks: int) -> None:
+    """There are seeds, each once, learning rates above 0, such arms, and so many of `blocks`."""
     refuse_unknown(protocol.arms or ())
+    if protocol.layers is not None and not 1 <= protocol.layers <= blocks:
+        what, expected = "number of layers", f"1 to {blocks}, the model's blocks"
+        raise PlacementError(what, value=protocol.layers, expected=expected, hint="-k N")
     if not protocol.seeds or len(set(protocol.seeds)) < len(protocol.seeds):
         what = "seeds"
         raise BadInputError(what, value=protocol.seeds, expected="at least one, each once")
@@ -215,13 +230,17 @@ def _key(placement: Placement | None) -> Key:
 
 
 def _rates(
-    base: Bench, arms: Sequence[Arm], protocol: Protocol, progress: Progress
+    base: Bench,
+    arms: Sequence[Arm],
+    protocol: Protocol,
+    attempts: Attempts,
+    progress: Progress,
 ) -> dict[Key, _Chosen]:
     """The learning rate of each arm, by what improves most on text and a seed that score nobody."""
     jobs = [(arm, rate) for arm in arms for rate in protocol.ladder]
     tried: dict[Key, list[RateTried]] = {}
     for arm, rate in progress(jobs, "choosing learning rates", len(jobs)):
-        made = _tried(base, arm, seed=protocol.ladder_seed, rate=rate)
+        made = _tried(base, arm, attempts, seed=protocol.ladder_seed, rate=rate)
         improvement = made.improvement if isinstance(made, Trial) else None
         tried.setdefault(_key(arm.placement), []).append(RateTried(rate, improvement))
         told = "diverged" if improvement is None else f"improves by {improvement:.4g}"
@@ -235,14 +254,11 @@ def _chosen(tried: Sequence[RateTried]) -> _Chosen:
     return _Chosen(min(went)[1] if went else None, tuple(tried))
 
 
-def _tried(base: Bench, arm: Arm, *, seed: int, rate: float) -> Trial | str:
+def _tried(base: Bench, arm: Arm, attempts: Attempts, *, seed: int, rate: float) -> Trial | str:
     """One trial of an arm, or why it came to nothing."""
     if arm.placement is None:
         return arm.failed or ""
-    try:
-        return trial(base, arm.placement, seed=seed, learning_rate=rate)
-    except NonFiniteError as error:
-        return error.message
+    return attempts.attempt(base, arm.placement, seed=seed, learning_rate=rate)
 
 
 def _trials(
@@ -250,6 +266,7 @@ def _trials(
     arms: Sequence[Arm],
     rates: Mapping[Key, _Chosen],
     protocol: Protocol,
+    attempts: Attempts,
     progress: Progress,
 ) -> dict[Key, list[Trial | str]]:
     """Each arm's trials, one a seed; all arms of a seed before the next, as machines drift."""
@@ -258,7 +275,7 @@ def _trials(
     jobs = [(seed, *one) for seed in protocol.seeds for one in able]
     made: dict[Key, list[Trial | str]] = {}
     for seed, arm, key, rate in progress(jobs, "trials", len(jobs)):
-        found = _tried(base, arm, seed=seed, rate=rate)
+        found = _tried(base, arm, attempts, seed=seed, rate=rate)
         made.setdefault(key, []).append(found)
         told = f"improves by {found.improvement:.4g}" if isinstance(found, Trial) else found
         _LOG.info("%s, seed %d: %s", arm.name, seed, told)
@@ -315,6 +332,12 @@ def _spent(arm: ArmResult) -> list[tuple[int, ...]]:
     """What an arm was given, for each seed; what it trained beside its adapters too."""
     size = arm.adapter_parameters
     return [(t.seed, t.steps, t.tokens, t.trainable_parameters - size) for t in arm.trials]
+
+
+def _from_before(attempts: Attempts) -> tuple[str, ...]:
+    """A note where trials were not made now: their seconds are those of another time."""
+    count = len(attempts.taken)
+    return (f"{count} trials were kept from a measurement that was cut short",) if count else ()
 
 
 def _notes(

@@ -15,6 +15,7 @@ from layerwise.evidence.trial import Trial
 from layerwise.models.stack import find_stacks
 from layerwise.objectives import resolve
 from layerwise.placement.record import PlacedBlock
+from layerwise.progress import silent
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +52,21 @@ def measuring(tuning, seen):
     """Runs a small measurement of a tiny model, with its card unless told otherwise."""
     from layerwise.evidence.measure import Protocol, run_measure
 
-    def run(name="llama", *, card="own", quality=None, texts=40, objective="auto", **options):
+    def run(
+        name="llama",
+        *,
+        card="own",
+        quality=None,
+        texts=40,
+        objective="auto",
+        kept=None,
+        change=None,
+        progress=silent,
+        **options,
+    ):
         subject = seen(name, objective)
+        if change is not None:
+            change(subject.loaded.model)
         steps = options.pop("steps", 2)
         protocol = {"layers": 1, "draws": 1, "seeds": (0, 1), "ladder": (1e-2,)}
         made = run_measure(
@@ -63,6 +77,8 @@ def measuring(tuning, seen):
             Protocol(**(protocol | {"eval_examples": 6} | options)),
             card=subject.card if isinstance(card, str) else card,
             quality=quality,
+            kept=kept,
+            progress=progress,
         )
         return SimpleNamespace(measure=made, subject=subject)
 

@@ -1,0 +1,137 @@
+"""Where the recommended placement lands among its rivals: tables from measurements.
+
+    python experiments/recommended.py docs/evidence/measures [--into docs/evidence.md]
+
+Each folder in the first argument holds the measure.json that one `layerwise measure` wrote. The
+tables are printed, or put between the two comments that mark their place in a document.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from layerwise.evidence.record import ArmResult, Measure
+from layerwise.evidence.trial import Trial
+
+BEGIN, END = "<!-- recommended: begin -->", "<!-- recommended: end -->"
+
+Score = Callable[[Trial], float]
+
+
+def fall(trial: Trial) -> float:
+    return trial.loss_before - trial.loss_after
+
+
+def mean(arm: ArmResult, score: Score) -> float:
+    return statistics.fmean(score(trial) for trial in arm.trials)
+
+
+def rivals(made: Measure) -> list[ArmResult]:
+    """The arms of equal size that ran, each placement once, the recommended one among them."""
+    ran = [arm for arm in made.arms if arm.equal and arm.trials]
+    first = {arm.blocks: arm for arm in reversed(ran)}
+    first[made.arm(made.recommended).blocks] = made.arm(made.recommended)
+    return list(first.values())
+
+
+def scores(made: Measure) -> dict[str, Score]:
+    """What an arm is judged by: how far the loss fell, and the named quality."""
+    found: dict[str, Score] = {"loss": fall}
+    return found if made.quality == "loss" else found | {made.quality: lambda t: t.improvement}
+
+
+def verdict_row(name: str, made: Measure, what: str, score: Score) -> list[str]:
+    """How the recommended arm did by `score`, and whether that is what is asked of it."""
+    arm, everywhere = made.arm(made.recommended), made.arm("all")
+    own, whole = mean(arm, score), mean(everywhere, score)
+    others = rivals(made)
+    place = 1 + sum(mean(other, score) > own for other in others)
+    draws = [mean(other, score) for other in made.arms if other.kind == "random" and other.trials]
+    ratio = arm.outcome.step_ratio if arm.outcome else None
+    return [
+        name,
+        what,
+        f"{len(arm.blocks)} of {len(everywhere.blocks)}",
+        "" if ratio is None else f"{ratio:.2f}",
+        f"{own:.4f}",
+        f"{whole:.4f}",
+        f"{own / whole:.0%}",
+        f"{statistics.median(draws):.4f}",
+        f"{place} of {len(others)}",
+        told(
+            step=ratio is not None and ratio <= 0.75,
+            kept=own >= 0.95 * whole,
+            draws=own >= statistics.median(draws),
+            quarter=place <= math.ceil(len(others) / 4),
+        ),
+    ]
+
+
+def told(**asked: bool) -> str:
+    """What of the four was met."""
+    met = [name for name, is_met in asked.items() if is_met]
+    return "all" if len(met) == len(asked) else ", ".join(met) or "none"
+
+
+def arm_rows(name: str, made: Measure) -> list[list[str]]:
+    """Every arm of a measurement, the best first."""
+    rows = []
+    for arm in made.arms:
+        if arm.outcome is None:
+            rows.append([name, arm.name, "", "", "", "", arm.failed or ""])
+            continue
+        spread = arm.outcome
+        between = "" if spread.low is None else f" ({spread.low:.4f} to {spread.high:.4f})"
+        rows.append(
+            [
+                name,
+                arm.name,
+                ", ".join(str(block.index) for block in arm.blocks),
+                f"{arm.learning_rate:g}",
+                f"{spread.improvement:.4f}{between}",
+                "" if spread.step_ratio is None else f"{spread.step_ratio:.2f}",
+                f"the same as {arm.same_as}" if arm.same_as else "",
+            ]
+        )
+    return rows
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def tables(folder: Path) -> str:
+    made = {path.parent.name: Measure.load(path) for path in sorted(folder.glob("*/measure.json"))}
+    head = ["pair", "by", "blocks", "step", "recommended", "all", "kept", "median draw", "place"]
+    verdicts = [
+        verdict_row(name, one, what, score)
+        for name, one in made.items()
+        for what, score in scores(one).items()
+    ]
+    arms = [row for name, one in made.items() for row in arm_rows(name, one)]
+    columns = ["pair", "arm", "blocks", "rate", "improvement", "step", ""]
+    return f"{markdown([*head, 'met'], verdicts)}\n\n{markdown(columns, arms)}"
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    made.add_argument("folder", type=Path)
+    made.add_argument("--into", type=Path, help="the document that takes the tables")
+    asked = made.parse_args()
+    text = tables(asked.folder)
+    if asked.into is None:
+        print(text)
+        return
+    before, begun, rest = asked.into.read_text(encoding="utf-8").partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not begun or not ended:
+        sys.exit(f"{asked.into}: {BEGIN} and {END} mark where the tables go; they are not there")
+    asked.into.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
