@@ -228,6 +228,7 @@ class Measured:
         steps: Optimizer steps.
         seeds: Trials of each.
         regimes: The best first.
+        data_source: Where that text came from; None where a card does not say.
     """
 
     quality: str
@@ -238,6 +239,7 @@ class Measured:
     steps: int
     seeds: int
     regimes: tuple[MeasuredRegime, ...]
+    data_source: str | None = None
 
 
 @dataclass(frozen=True)

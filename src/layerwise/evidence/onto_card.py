@@ -41,6 +41,7 @@ def _measured(card: LayerCard, measure: Measure) -> Measured:
         steps=measure.budget.steps,
         seeds=len(measure.seeds),
         regimes=tuple(_regime(card, arm, found) for arm, found in ran if found),
+        data_source=measure.data.source,
     )
 
 

@@ -5,13 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from layerwise.card.record import LayerCard
+from layerwise.card.record import LayerCard, Measured
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
 from layerwise.report.charts_card import SIGNALS, charts
 from layerwise.report.columns import COLUMNS, Column, number_style, quantity
 from layerwise.report.drawing import PAGE
-from layerwise.report.page import Cell, Made, figures, render
+from layerwise.report.page import Cell, Grid, Made, figures, render
+from layerwise.report.story_measure import gained
+from layerwise.report.story_measured import (
+    interval_text,
+    measured_text,
+    regime_cells,
+    told_measured,
+)
 from layerwise.report.text import (
     adapted_rows,
     block_text,
@@ -44,6 +51,7 @@ def card_html(card: LayerCard, placement: Placement | None = None) -> bytes:
         "placement": placement,
         "figures": list(figures(specs, _captions(card)).values()),
         "made": _made(card),
+        "measurements": _measurements(card, adapted_rows(card, placement)),
         **_story(card, placement),
         **_tables(card, placement),
     }
@@ -186,6 +194,31 @@ def _facts(card: LayerCard) -> list[tuple[str, str, str]]:
             )
         )
     return facts
+
+
+def _measurements(card: LayerCard, adapted: Sequence[int]) -> list[tuple[str, str, Grid]]:
+    """What was fine-tuned, what the intervals are over, and the regimes, for each measurement."""
+    found = []
+    for number, measured in enumerate(told_measured(card), start=1):
+        regimes = _regimes(card, measured, set(adapted), name=f"performance-{number}")
+        found.append((measured_text(card, measured), interval_text(measured), regimes))
+    return found
+
+
+def _regimes(card: LayerCard, measured: Measured, adapted: set[int], *, name: str) -> Grid:
+    """A line a regime, marked where it has just the `adapted` blocks."""
+    titles = (
+        ("Improvement", gained(measured)),
+        ("Of all blocks", "step time"),
+        ("Step", ""),
+        ("Peak memory", ""),
+        ("Blocks", ""),
+    )
+    rows = [
+        (shown(regime.name), set(regime.layers) == adapted, regime_cells(card, regime))
+        for regime in measured.regimes
+    ]
+    return Grid(name, "Regime", titles, rows)
 
 
 def _tables(card: LayerCard, placement: Placement | None) -> dict[str, Any]:

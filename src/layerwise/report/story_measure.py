@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from layerwise.card.record import Measured
 from layerwise.evidence.leaderboard import FEWEST
 from layerwise.evidence.record import ArmResult, Comparison, Measure
 from layerwise.report.columns import quantity
@@ -24,6 +25,7 @@ __all__ = [
     "share_text",
     "step_text",
     "told_arms",
+    "told_value",
 ]
 
 KINDS = {
@@ -79,7 +81,7 @@ def seeds_text(measure: Measure) -> str:
     return "1 seed" if len(measure.seeds) == 1 else f"{len(measure.seeds)} paired seeds"
 
 
-def gained(measure: Measure) -> str:
+def gained(measure: Measure | Measured) -> str:
     """What the improvement is in."""
     return "fall of loss" if measure.quality == "loss" else f"gain of {shown(measure.quality)}"
 
@@ -104,17 +106,18 @@ def _of_stack(arm: ArmResult, stack: str, *, named: bool) -> str:
 def improvement_text(arm: ArmResult) -> str:
     """An arm's improvement on its interval; empty where there is none."""
     found = arm.outcome
-    return "" if found is None else _told(found.improvement, found.low, found.high)
+    return "" if found is None else told_value(found.improvement, found.low, found.high)
 
 
 def against_text(against: Comparison | None) -> str:
     """A comparison with its verdict; empty where there is none."""
     if against is None:
         return ""
-    return f"{_told(against.difference, against.low, against.high)}, {against.verdict}"
+    return f"{told_value(against.difference, against.low, against.high)}, {against.verdict}"
 
 
-def _told(value: float, low: float | None, high: float | None) -> str:
+def told_value(value: float, low: float | None, high: float | None) -> str:
+    """`value` on its interval, where it has one."""
     if low is None or high is None:
         return number(value)
     return with_interval(value, low, high)

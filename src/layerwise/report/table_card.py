@@ -8,12 +8,19 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
-from layerwise.card.record import LayerCard
+from layerwise.card.record import LayerCard, Measured
 from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Placement
 from layerwise.placement.verify import Coverage
 from layerwise.report.columns import COLUMNS, Column, NumberStyle, number_style
-from layerwise.report.terminal import Room, Sized, aligned, bars, plain_table
+from layerwise.report.story_measure import gained
+from layerwise.report.story_measured import (
+    interval_text,
+    measured_text,
+    regime_cells,
+    told_measured,
+)
+from layerwise.report.terminal import Room, Sized, aligned, bars, plain_table, tabled
 from layerwise.report.text import (
     adapted_rows,
     block_text,
@@ -100,7 +107,32 @@ def _card(card: LayerCard, adapted: frozenset[int], room: Room) -> Iterator[Rend
     left = [column.key for column in columns if column.key not in kept]
     if left:
         yield room.text(f"Too wide for this terminal: {', '.join(left)}.", style="dim")
+    for measured in told_measured(card):
+        yield from _performance(card, measured, adapted, room)
     yield from _summary(card, room)
+
+
+def _performance(
+    card: LayerCard, measured: Measured, adapted: frozenset[int], room: Room
+) -> Iterator[RenderableType]:
+    """What placements were found to do when they were fine-tuned."""
+    yield room.text(f"Fine-tuned {measured_text(card, measured)}", style="bold")
+    yield from (Text(""), _regimes(card, measured, adapted, room), Text(""))
+    yield from (room.text(interval_text(measured), style="dim"), Text(""))
+
+
+def _regimes(
+    card: LayerCard, measured: Measured, adapted: frozenset[int], room: Room
+) -> RenderableType:
+    """A line a regime, the best first; the fewer columns the narrower the terminal."""
+    headings = ["regime", gained(measured), "of all", "step", "memory", "blocks"]
+    keep = range(6) if room.width >= 96 else range(4) if room.width >= 64 else range(2)
+    rows = []
+    for regime in measured.regimes:
+        cells = [shown(regime.name), *regime_cells(card, regime)]
+        style = "bold" if adapted == frozenset(regime.layers) else ""
+        rows.append([room.text(cells[k], style=style) for k in keep])
+    return tabled([headings[k] for k in keep], rows, room)
 
 
 def _present(column: Column, card: LayerCard) -> bool:

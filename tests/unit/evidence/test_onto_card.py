@@ -22,6 +22,7 @@ def test_every_arm_but_random_draws_is_a_regime(found):
     assert set(names) == {"recommended", "uniform", "eva", "all"}
     assert measured.size == made.budget.layers
     assert measured.seeds == 2
+    assert (measured.data_source, measured.data_sha256) == (made.data.source, made.data.sha256)
     for regime in measured.regimes:
         arm = made.arm(regime.name)
         assert regime.improvement == arm.outcome.improvement

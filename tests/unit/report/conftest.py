@@ -1,6 +1,7 @@
 """A page taken apart, and what a terminal would show."""
 
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -58,3 +59,12 @@ def printed():
         return raw.getvalue().decode(encoding)
 
     return show
+
+
+@pytest.fixture(scope="session")
+def measured_card(planted_card, planted_measure):
+    """A card to which a measurement of five regimes on blocks 3, 7, 8 and 9 was added."""
+    from layerwise.evidence.onto_card import with_measured
+
+    card = planted_card()
+    return with_measured(card, replace(planted_measure(), model=card.model))

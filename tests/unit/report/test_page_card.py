@@ -107,6 +107,43 @@ def test_an_absent_signal_is_explained_and_has_no_column(planted_card, read_page
     assert "Attention entropy" not in page.said
 
 
+def test_measured_performance_is_told_by_regime_with_its_text(measured_card, read_page):
+    (found,) = measured_card.measured
+    same = replace(found, data_sha256=measured_card.data.sha256, steps=80)
+    page = read_page(card_html(replace(measured_card, measured=(found, same))))
+    for words in (
+        "Fine-tuned placements",
+        "40 steps, 3 seeds: causal-lm on reviews.csv (SHA-256 7d7d7d7d7d7d…)",
+        "80 steps, 3 seeds: causal-lm on the examples that this card was made with",
+        "Intervals (95 %) are over 3 seeds.",
+    ):
+        assert words in page.said, words
+    for regime in found.regimes:
+        told = f"{regime.improvement:.3f} ({regime.low:.3f} to {regime.high:.3f})"
+        assert page.said.count(f"{regime.name} {told}") == 2
+    regions = [a["aria-labelledby"] for _, a in page.tags if a.get("role") == "region"]
+    assert len(set(regions)) == len(regions) == 3
+    assert set(regions) <= {a.get("id") for _, a in page.tags}
+
+
+def test_the_regimes_on_the_drawn_blocks_are_marked(measured_card, planted_placement, read_page):
+    (found,) = measured_card.measured
+    moved = replace(found.regimes[0], layers=(0, 1))
+    card = replace(measured_card, measured=(replace(found, regimes=(moved, *found.regimes[1:])),))
+    drawn = planted_placement(card, rows=found.regimes[1].layers)
+    blocks = len(drawn.blocks)
+    marked = sum(
+        t == "tr" and a.get("class") == "on" for t, a in read_page(card_html(card, drawn)).tags
+    )
+    assert marked == blocks + len(found.regimes) - 1
+
+
+def test_a_card_without_measured_performance_has_no_such_part(planted_card, read_page):
+    for measured in (None, ()):
+        page = read_page(card_html(replace(planted_card(), measured=measured)))
+        assert "Fine-tuned" not in page.said
+
+
 def test_a_flat_card_says_so_first(planted_card, read_page):
     assert "No block stands out" in read_page(card_html(planted_card(verdict="flat"))).said
 
@@ -133,9 +170,14 @@ def test_module_names_show_only_where_they_are_news(planted_card, read_page):
     assert "odd.1" in read_page(card_html(named)).said
 
 
-def test_hostile_text_neither_ends_an_element_nor_starts_one(planted_card, page, read_page):
+def test_hostile_text_neither_ends_an_element_nor_starts_one(
+    planted_card, measured_card, page, read_page
+):
     hostile = planted_card({ATTACK: 2, "d": 1}, source=ATTACK, command=ATTACK, notes=(ATTACK,))
-    hostile = replace(hostile, absent={ATTACK: ATTACK})
+    (measured,) = measured_card.measured
+    regimes = tuple(replace(r, name=ATTACK, layers=(0,)) for r in measured.regimes)
+    told = replace(measured, objective=ATTACK, quality=ATTACK, data_source=ATTACK, regimes=regimes)
+    hostile = replace(hostile, absent={ATTACK: ATTACK}, measured=(told,))
     found = read_page(card_html(hostile))
     assert len(found.text["script"]) == len(page.text["script"])
     assert ATTACK in found.said

@@ -58,6 +58,54 @@ def test_the_summary_says_advice_reason_remedies_and_what_is_missing(planted_car
     assert "entropy" not in text.split("not measured")[0]
 
 
+def regime_lines(text):
+    """The lines of the table of regimes, in words."""
+    lines = text.split("Fine-tuned")[1].split("Intervals")[0].splitlines()
+    return [line.split() for line in lines if line and "──" not in line][1:]
+
+
+def test_measured_performance_is_a_line_a_regime(measured_card, printed):
+    (found,) = measured_card.measured
+    text = printed(card_table(measured_card))
+    assert "Fine-tuned 4 blocks at rank 8, 40 steps, 3 seeds: causal-lm on reviews.csv" in text
+    assert f"SHA-256 {found.data_sha256[:12]}…" in text
+    assert "Intervals (95 %) are over 3 seeds." in text
+    heading, *lines = regime_lines(text)
+    assert heading[:4] == ["regime", "fall", "of", "loss"]
+    assert [line[0] for line in lines] == [regime.name for regime in found.regimes]
+    best = found.regimes[0]
+    assert lines[0][1:5] == [
+        f"{best.improvement:.3f}",
+        f"({best.low:.3f}",
+        "to",
+        f"{best.high:.3f})",
+    ]
+    assert lines[0][-3:] == ["blocks", "3,", "7–9"]
+
+
+@pytest.mark.parametrize("width", [30, 64, 100])
+def test_measured_performance_fits_the_terminal(measured_card, printed, width):
+    text = printed(card_table(measured_card), width=width)
+    assert max(map(len, text.splitlines())) <= width
+    names = {line[0] for line in regime_lines(text.replace("One seed", "Intervals"))}
+    assert {"top", "eva", "all"} <= names
+
+
+def test_one_seed_s_performance_has_no_interval(measured_card, printed):
+    (found,) = measured_card.measured
+    bare = tuple(replace(regime, low=None, high=None) for regime in found.regimes)
+    one = replace(found, seeds=1, regimes=bare, data_source=None)
+    text = printed(card_table(replace(measured_card, measured=(one,))))
+    assert "1 seed: causal-lm on a text (SHA-256" in text
+    assert "One seed has no interval." in text
+    assert "to" not in text.split("regime")[1].split("One seed")[0].split()
+
+
+def test_a_card_without_measured_performance_says_nothing_of_it(planted_card, printed):
+    for measured in (None, ()):
+        assert "Fine-tuned" not in printed(card_table(replace(planted_card(), measured=measured)))
+
+
 def test_two_stacks_are_two_tables(planted_card, printed):
     lines = printed(card_table(planted_card({"encoder": 2, "decoder": 2}))).splitlines()
     assert {"encoder", "decoder"} <= {line.strip() for line in lines}
