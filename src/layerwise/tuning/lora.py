@@ -1,6 +1,6 @@
 """LoRA for a run: where adapters go without a card, or where they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +161,8 @@ def _found(loaded: LoadedModel) -> Placement:
     config = model.peft_config["default"]
     refs = all_refs(find_stacks(base))
     inside = [ref for ref in refs if any(name.startswith(f"{ref.name}.") for name in layers)]
+    ranks = {n: layer.r["default"] for n, layer in layers.items() if layer.r["default"] != config.r}
+    scales = {name: layers[name].scaling["default"] for name in ranks}
     return Placement(
         policy="manual",
         blocks=tuple(PlacedBlock(ref.stack, ref.index) for ref in inside),
@@ -171,7 +173,16 @@ def _found(loaded: LoadedModel) -> Placement:
         model=loaded.source,
         revision=loaded.revision,
         dropout=config.lora_dropout,
+        notes=_scale_notes(scales, config.lora_alpha / config.r),
+        ranks=ranks or None,
     )
+
+
+def _scale_notes(scales: Mapping[str, float], usual: float) -> tuple[str, ...]:
+    """Which modules of another rank have another scale too, which a placement cannot say."""
+    odd = [f"{name} ({scale:g})" for name, scale in scales.items() if scale != usual]
+    told = f"adapters of another rank are scaled by other than alpha / rank = {usual:g}: "
+    return (told + ", ".join(odd),) if odd else ()
 
 
 def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:

@@ -10,6 +10,11 @@ from layerwise.errors import PlacementError, SchemaError, UnknownNameError, Veri
 from layerwise.placement.record import PlacedBlock
 from layerwise.tuning.lora import adapted, adapter_parameters, head_notes, placed_on, prepared
 
+# PEFT reads an attribute that transformers is renaming.
+renaming = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
+
 
 def with_adapters(model):
     return {n.removesuffix(".lora_A") for n, _ in model.named_modules() if n.endswith(".lora_A")}
@@ -96,6 +101,28 @@ def test_adapters_that_are_there_are_found(tuning):
     assert prepared(subject, placed)[1] is placed
 
 
+def test_the_ranks_of_adapters_are_found_by_module(tuning):
+    loaded = tuning.loaded("llama")
+    placed = placed_on(loaded, rank=4, alpha=8)
+    lower = {name: 2 for name in placed.modules if ".layers.0." in name}
+    size = placed.adapter_parameters * 3 // 4  # Both blocks are alike, and one has half the rank.
+    by_block = replace(placed, ranks=lower, adapter_parameters=size)
+    assert prepared(adapted(loaded, by_block), None)[1] == replace(by_block, policy="manual")
+
+
+@renaming
+def test_scales_that_a_placement_cannot_say_are_told(tuning):
+    loaded = tuning.loaded("llama")
+    config = LoraConfig(target_modules=["q_proj"], r=4, lora_alpha=8, rank_pattern={"0.*q_proj": 2})
+    subject = replace(loaded, model=get_peft_model(loaded.model, config))
+    found = prepared(subject, None)[1]
+    first, second = found.modules
+    assert (found.ranks, found.rank_of(second)) == ({first: 2}, 4)
+    assert found.notes == (
+        f"adapters of another rank are scaled by other than alpha / rank = 2: {first} (4)",
+    )
+
+
 def test_adapters_elsewhere_than_placed_are_refused(tuning):
     loaded = tuning.loaded("llama")
     lower = placed_on(loaded, [0])
@@ -116,8 +143,7 @@ def test_an_adapter_finds_its_base_by_its_whole_path(tuning, tmp_path, monkeypat
     )
 
 
-# It reads an attribute that transformers is renaming.
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@renaming
 def test_adapters_of_others_that_leave_the_head_alone_are_told(tuning):
     loaded = tuning.loaded("bert_classifier")
     config = LoraConfig(target_modules=["query"], r=2)

@@ -1,11 +1,13 @@
 """The record of a run is the same after it was saved and loaded."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from layerwise.errors import SchemaError
 from layerwise.tuning.conditions import CONDITIONS
+from layerwise.tuning.lora import adapted, placed_on
 from layerwise.tuning.record import TuneRecord
 
 
@@ -26,6 +28,26 @@ def test_keys_of_the_json(tuning):
     assert {"layerwise", "torch", "transformers", "peft", "command"} <= plain["provenance"].keys()
     assert "tau" not in plain
     assert "placement" not in plain
+
+
+def test_ranks_by_module_are_in_the_json_where_they_differ(tuning, tmp_path):
+    """Also where the run was given a model that has its adapters already."""
+    placed = placed_on(tuning.loaded("llama"), rank=4, alpha=8)
+    lower = {placed.modules[0]: 2}
+    by_module = replace(placed, ranks=lower, adapter_parameters=_size(tuning, placed, lower))
+    for placement, told in ((by_module, lower), (placed, None)):
+        record = tuning.tune(adapted(tuning.loaded("llama"), placement), condition="lora").record
+        plain = json.loads(record.to_json())["placement"]
+        assert (plain["rank"], plain.get("ranks")) == (4, told)
+        (tmp_path / "tune.json").write_bytes(record.to_json())
+        assert TuneRecord.load(tmp_path) == record
+
+
+def _size(tuning, placed, ranks):
+    """How many numbers adapters have with `ranks`."""
+    modules = dict(tuning.loaded("llama").model.named_modules())
+    sides = {n: modules[n].in_features + modules[n].out_features for n in placed.modules}
+    return sum(ranks.get(name, placed.rank) * side for name, side in sides.items())
 
 
 def test_a_record_without_a_key_is_refused(tuning, tmp_path):
