@@ -5,6 +5,7 @@ prediction needs no unit. Damping is chosen on sets or pairs that the figure bes
 from. Source: docs/methods.md.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,9 @@ __all__ = ["DAMPINGS", "Measured", "calibrate", "measured"]
 DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 #: Splits into halves over which a damping is chosen on one and judged on the other (ours).
 SPLITS = 100
+#: The share of the sets that a seed must have been trained on to count (ours): one that a study was
+#: cut short in would take most of the sets with it.
+SHARE = 0.9
 #: Sets of one size below which a rank correlation says nothing (ours).
 FEWEST = 5
 
@@ -47,7 +51,7 @@ class Measured:
         name: Of the pair.
         card: What the predictors look at.
         sets: The sets, as rows of the card.
-        seeds: The seeds.
+        seeds: The seeds; one that lacks more than a tenth of the sets is not taken.
         improvements: What each set gained, (sets, seeds).
         example: Any of the runs: they differ in set and seed alone.
         left_out: Sets that were not trained under every seed.
@@ -112,13 +116,19 @@ def measured(card: LayerCard, runs: Sequence[SetRun], *, kind: str = "random") -
     some = [run for run in runs if run.kind == kind]
     _refuse_mixed(some, kind)
     table = {(run.rows, run.seed): run.trial.improvement for run in some}
-    seeds = tuple(sorted({run.seed for run in some}))
     sets = tuple(dict.fromkeys(run.rows for run in some))
+    seeds = _seeds(table, len(sets))
     whole = tuple(rows for rows in sets if all((rows, seed) in table for seed in seeds))
     _refuse_few(whole, card)
     gained = np.array([[table[rows, seed] for seed in seeds] for rows in whole])
     left_out = len(sets) - len(whole)
     return Measured(some[0].pair, card, whole, seeds, gained, some[0], left_out)
+
+
+def _seeds(trained: Iterable[tuple[tuple[int, ...], int]], sets: int) -> tuple[int, ...]:
+    """The seeds under which nearly all of the sets were trained."""
+    counts = Counter(seed for _, seed in trained)
+    return tuple(sorted(seed for seed, count in counts.items() if count >= SHARE * sets))
 
 
 def _refuse_mixed(runs: Sequence[SetRun], kind: str) -> None:

@@ -146,6 +146,14 @@ def test_sets_that_lack_a_seed_are_left_out(small_card):
     assert (len(pair.sets), pair.left_out, pair.improvements.shape) == (23, 1, (23, 3))
 
 
+def test_a_seed_that_a_study_was_cut_short_in_takes_no_sets_with_it(small_card):
+    card = planted_card(small_card)
+    made = [run for run in runs(card, sum) if run.seed < 2 or run.rows[0] == 0]
+    assert 0 < sum(run.seed == 2 for run in made) < 20
+    pair = measured(card, made)
+    assert (pair.seeds, len(pair.sets), pair.left_out) == ((0, 1), 24, 0)
+
+
 def test_runs_of_several_ways_are_refused(small_card):
     card = planted_card(small_card)
     made = runs(card, sum)
