@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from layerwise.files import write_files
 from layerwise.placement import TRAINERS, place, placement_files
@@ -36,15 +36,29 @@ ADAPTED = {f"model.layers.{i}.self_attn.{t}_proj": [4, 2.0] for i in (1, 5) for 
 OTHER_RANKS = {name: [2, 2.0] if ".1." in name else found for name, found in ADAPTED.items()}
 
 
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_attention_heads": 2,
+    "num_hidden_layers": BLOCKS,
+    "vocab_size": 64,
+}
+EXPERTS = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 8}
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
+    "mixture": lambda: Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(**SIZES, **EXPERTS, head_dim=8, num_key_value_heads=2)
+    ),
+}
+
+
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    """A folder with a model whose block 1 could be taken for 10 to 15."""
-    folder = tmp_path_factory.mktemp("llama")
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(num_hidden_layers=BLOCKS, vocab_size=64, **sizes)).save_pretrained(
-        folder
-    )
-    return folder
+def folders(tmp_path_factory):
+    """A folder each with models whose block 1 could be taken for 10 to 15, by name."""
+    found = {name: tmp_path_factory.mktemp(name) for name in MODELS}
+    for name, build in MODELS.items():
+        build().save_pretrained(found[name])
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +87,10 @@ def _install(trainer, folder):
 
 
 @pytest.fixture
-def taken(small_card, llama, installed, tmp_path):
+def taken(small_card, folders, installed, tmp_path):
     """What a trainer's own code adapts, or trains, of the model by its file."""
 
-    def run(trainer, file, *, rows="1,5", export=None, ranks=None):
+    def run(trainer, file, *, rows="1,5", export=None, ranks=None, model="llama"):
         modules = [
             tuple(f"model.layers.{i}.self_attn.{t}_proj" for t in "qv") for i in range(BLOCKS)
         ]
@@ -87,7 +101,7 @@ def taken(small_card, llama, installed, tmp_path):
         script = Path(__file__).with_name("trainer_adapts.py")
         entry = f"{trainer}-freeze" if export == "freeze" else trainer
         told = subprocess.run(
-            [sys.executable, str(script), entry, str(tmp_path / file), str(llama)],
+            [sys.executable, str(script), entry, str(tmp_path / file), str(folders[model])],
             cwd=tmp_path, env=_environment(installed(trainer)),
             capture_output=True, text=True, timeout=580, check=False,
         )  # fmt: skip
@@ -124,6 +138,13 @@ def _environment(folder):
 )
 def test_a_trainer_adapts_the_modules_that_were_meant(taken, trainer, file):
     assert taken(trainer, file)["adapted"] == ADAPTED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["trl", "axolotl", "llamafactory", "ms-swift"])
+def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, trainer):
+    """PEFT takes a pattern apart there, and would adapt the modules of every block."""
+    assert taken(trainer, f"{trainer}.yaml", model="mixture")["adapted"] == ADAPTED
 
 
 @pytest.mark.slow

@@ -15,10 +15,13 @@ from transformers import (
     BertConfig,
     CLIPVisionConfig,
     LlamaConfig,
+    LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
     MixtralConfig,
     MixtralForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from layerwise import api
@@ -67,6 +70,16 @@ OTHERS = {
 }
 NAMES = ["llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "mamba2"]
 NAMES += ["rwkv", "bert", "modernbert", "t5", "bart", *OTHERS]
+
+OTHERS["deep llama"] = lambda: LlamaForCausalLM(
+    LlamaConfig(**SIZES | {"num_hidden_layers": 12}, **IDS)
+)
+OTHERS["part mixture"] = lambda: Qwen3MoeForCausalLM(
+    Qwen3MoeConfig(
+        **SIZES, **IDS, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=16,
+        num_key_value_heads=2, head_dim=8, mlp_only_layers=[0],
+    )
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -325,12 +338,8 @@ def test_the_matrix_as_text(subject):
     ]
 
 
-# In models with fused experts PEFT takes a pattern apart, and only what is excluded stays out.
-UNTOLD = {(name, t) for name in ("mixtral", "qwen3_moe") for t in ("trl", "axolotl", "ms-swift")}
-TOLD = [(n, t) for n in NAMES for t in TRAINERS if t != "freeze" and (n, t) not in UNTOLD]
-
-
-@pytest.mark.parametrize(("name", "trainer"), TOLD)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("trainer", [t for t in TRAINERS if t != "freeze"])
 def test_what_each_trainer_hands_to_peft_adapts_the_same(subject, name, trainer):
     it = subject(name)
     placement = place(it.card, rows=ends(it.card))
@@ -340,19 +349,41 @@ def test_what_each_trainer_hands_to_peft_adapts_the_same(subject, name, trainer)
     assert set(adapters(copy)) == set(placement.modules)
 
 
-@pytest.mark.parametrize(("name", "trainer"), sorted(UNTOLD))
-def test_a_trainer_that_would_adapt_more_is_refused_with_those_that_would_not(
-    subject, name, trainer, tmp_path
-):
-    it = subject(name)
+def test_names_that_peft_shortens_are_of_the_same_blocks(subject):
+    """From 20 names on it looks for endings that will do: 1's is the end of 11's."""
+    it = subject("deep llama", targets=["all-linear"])
+    placement = place(it.card, rows="1,5,10")
+    assert len(placement.modules) > 20
+    lora = TRAINERS["axolotl"](placement, it.card.model).lora
+    assert verify(placement, meta_copy(it.model), lora=lora).verified
+
+
+# A list of one is a pattern to TRL, and PEFT takes a pattern apart in models with fused experts.
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
+def test_what_a_trainer_cannot_tell_apart_is_refused_with_those_that_can(subject, name, tmp_path):
+    it = subject(name, targets=["q_proj"])
     it.model.config.architectures = [type(it.model).__name__]
     it.model.config.save_pretrained(tmp_path)
     card = replace(it.card, model=replace(it.card.model, source=str(tmp_path)))
-    placement = place(card, rows=ends(card))
-    line = rf"^modules that {trainer} cannot tell from others .*extra model.layers.1.self_attn"
-    with pytest.raises(PlacementError, match=f"{line}.*; try: --for peft, unsloth or llamafactory"):
-        api.export(placement, card, trainer=trainer)
-    assert api.export(placement, card, trainer="unsloth")[0].verified
+    placement = place(card, rows="0")
+    line = r"^modules that trl cannot tell from others .*extra model.layers.1.self_attn.q_proj"
+    can = ["peft", "axolotl", "llamafactory", "ms-swift", "unsloth"]
+    with pytest.raises(PlacementError, match=f"{line}.*; try: --for {', '.join(can[:-1])} or uns"):
+        api.export(placement, card, trainer="trl")
+    for trainer in can:
+        assert api.export(placement, card, trainer=trainer)[0].verified
+
+
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys did not match")
+@pytest.mark.parametrize("trainer", [t for t in TRAINERS if t != "freeze"])
+def test_dense_modules_named_as_experts_were_are_refused(subject, trainer):
+    """PEFT takes their names for those of experts before they were fused, and adapts these."""
+    it = subject("part mixture", targets=["gate_proj", "up_proj", "down_proj"])
+    placement = place(it.card, rows="0")
+    assert len(placement.modules) == 3
+    lora = TRAINERS[trainer](placement, it.card.model).lora
+    with pytest.raises(VerificationError, match=r"missing model\.layers\.0\.mlp\.gate_proj"):
+        verify(placement, meta_copy(it.model), lora=lora)
 
 
 def test_ranks_and_scales_are_verified(subject):

@@ -264,7 +264,7 @@ def export(
         checks.verify(placed, skeleton.model, lora=made.lora)
     except VerificationError as error:
         msg = f"modules that {trainer} cannot tell from others ({error.what})"
-        hint = "--for peft, unsloth or llamafactory"
+        hint = "--for peft, axolotl, llamafactory, ms-swift or unsloth"
         raise PlacementError(msg, value=error.value, hint=hint) from error
     return placed.with_verified(coverage.verified), coverage, made
 

@@ -1,8 +1,9 @@
 """A placement in the configurations of trainers; data only, none of them is imported.
 
 Each writes the keys that the trainer's own configuration has, and the arguments that the trainer
-then hands to PEFT's `LoraConfig`, which are what is verified: most have no word for modules to
-leave out, and some none for a rank a module.
+then hands to PEFT's `LoraConfig`, which are what is verified. Most have no word for modules to
+leave out, so theirs are listed by their full names: in models with fused experts PEFT takes a
+pattern apart, but keeps names. Some have none for a rank a module.
 """
 
 from collections.abc import Callable
@@ -64,7 +65,9 @@ def _peft(placement: Placement, _model: ModelInfo) -> Export:
 def _trl(placement: Placement, _model: ModelInfo) -> Export:
     """TRL: a file for its command line, and PEFT's arguments for its trainers in Python."""
     _refuse_ranks(placement, "TRL's command line")
-    pattern = target_regex(placement.modules)
+    names = _listed(placement)
+    # It hands a list of one on as its member, which PEFT takes as a pattern.
+    targets = names if len(names) > 1 else [target_regex(names)]
     values = {
         "model_name_or_path": placement.model,
         "model_revision": placement.revision,
@@ -72,12 +75,11 @@ def _trl(placement: Placement, _model: ModelInfo) -> Export:
         "lora_r": placement.rank,
         "lora_alpha": placement.alpha,
         "lora_dropout": placement.dropout,
-        # It hands a list of one on as its member, which PEFT takes as a pattern.
-        "lora_target_modules": [pattern],
+        "lora_target_modules": targets,
     }
     return Export(
         files={"trl.yaml": yaml_lines(values, about=_ABOUT), **_peft_files(placement)},
-        lora=_plain(placement),
+        lora=_plain(placement, targets if len(names) > 1 else targets[0]),
         usage={
             "trl.yaml": "trl sft --config trl.yaml --dataset_name DATA",
             "lora_config.json": f"SFTTrainer(..., peft_config={_PYTHON})",
@@ -87,7 +89,8 @@ def _trl(placement: Placement, _model: ModelInfo) -> Export:
 
 @TRAINERS.register("axolotl")
 def _axolotl(placement: Placement, _model: ModelInfo) -> Export:
-    """Axolotl: lines of its configuration; a string is handed on to PEFT as a pattern."""
+    """Axolotl: lines of its configuration, the modules by their full names."""
+    patterns = {"rank_pattern": rank_pattern(placement), "alpha_pattern": alpha_pattern(placement)}
     values = {
         "base_model": placement.model,
         "revision_of_model": placement.revision,
@@ -95,15 +98,12 @@ def _axolotl(placement: Placement, _model: ModelInfo) -> Export:
         "lora_r": placement.rank,
         "lora_alpha": placement.alpha,
         "lora_dropout": placement.dropout,
-        "lora_target_modules": target_regex(placement.modules),
-        "lora_rank_pattern": rank_pattern(placement) or None,
-        "lora_alpha_pattern": alpha_pattern(placement) or None,
+        "lora_target_modules": _listed(placement),
+        **{f"lora_{name}": pattern or None for name, pattern in patterns.items()},
     }
-    lora = dict(lora_arguments(placement))
-    lora.pop("exclude_modules")
     return Export(
         files={"axolotl.yaml": yaml_lines(values, about=_ABOUT)},
-        lora=lora,
+        lora=_plain(placement, _listed(placement)) | patterns,
         usage={"axolotl.yaml": "axolotl train axolotl.yaml, with your data and settings added"},
     )
 
@@ -119,33 +119,33 @@ def _llamafactory(placement: Placement, model: ModelInfo) -> Export:
         "lora_rank": placement.rank,
         "lora_alpha": placement.alpha,
         "lora_dropout": placement.dropout,
-        "lora_target": ",".join(placement.modules),
+        "lora_target": ",".join(_listed(placement)),
         # Otherwise it leaves out the modules of a vision tower without a word.
         "freeze_vision_tower": False if len(model.stacks) > 1 else None,
     }
     return Export(
         files={"llamafactory.yaml": yaml_lines(values, about=_ABOUT)},
-        lora={**_plain(placement), "target_modules": list(placement.modules)},
+        lora=_plain(placement, _listed(placement)),
         usage={"llamafactory.yaml": f"llamafactory-cli train llamafactory.yaml {FACTORY_SETTINGS}"},
     )
 
 
 @TRAINERS.register("ms-swift")
 def _ms_swift(placement: Placement, _model: ModelInfo) -> Export:
-    """ms-swift: `target_regex` is handed on to PEFT as a pattern."""
+    """ms-swift: what its file lists as `target_modules` is handed on to PEFT."""
     _refuse_ranks(placement, "ms-swift")
     values = {
         "model": placement.model,
         "model_revision": placement.revision,
         "tuner_type": "lora",
-        "target_regex": target_regex(placement.modules),
+        "target_modules": _listed(placement),
         "lora_rank": placement.rank,
         "lora_alpha": placement.alpha,
         "lora_dropout": placement.dropout,
     }
     return Export(
         files={"ms-swift.yaml": yaml_lines(values, about=_ABOUT)},
-        lora=_plain(placement),
+        lora=_plain(placement, _listed(placement)),
         usage={"ms-swift.yaml": "swift sft ms-swift.yaml --dataset DATA"},
     )
 
@@ -162,10 +162,20 @@ def _unsloth(placement: Placement, _model: ModelInfo) -> Export:
     )
 
 
-def _plain(placement: Placement) -> dict[str, object]:
-    """What a trainer hands to PEFT that knows one rank, and of modules only which to adapt."""
-    known = ("r", "lora_alpha", "lora_dropout", "target_modules")
-    return {name: lora_arguments(placement)[name] for name in known}
+def _listed(placement: Placement) -> list[str]:
+    """The modules by their full names."""
+    return list(placement.modules)
+
+
+def _plain(placement: Placement, targets: str | list[str]) -> dict[str, object]:
+    """What a trainer hands to PEFT that knows one rank, and of modules only which to adapt.
+
+    Raises:
+        PlacementError: The placement has no module.
+    """
+    known = ("r", "lora_alpha", "lora_dropout")
+    arguments = lora_arguments(placement)
+    return {**{name: arguments[name] for name in known}, "target_modules": targets}
 
 
 def _refuse_ranks(placement: Placement, trainer: str) -> None:

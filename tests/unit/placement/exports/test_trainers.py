@@ -11,6 +11,9 @@ from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement import TRAINERS, place, placement_files
 
 PATTERN = r"model\.layers\.(?:1|4)\.attn\.(?:q|v)"
+NAMES = [f"model.layers.{i}.attn.{t}" for i in (1, 4) for t in "qv"]
+#: Whose files list the modules by their full names.
+LISTING = {"trl", "axolotl", "llamafactory", "ms-swift"}
 ADAPTERS = [name for name in TRAINERS if name != "freeze"]
 
 
@@ -50,8 +53,7 @@ def test_each_file_has_its_usage_and_is_canonical(export, trainer):
 def test_each_hands_peft_the_rank_the_scale_and_the_modules(export, trainer):
     lora = export(trainer).lora
     assert (lora["r"], lora["lora_alpha"], lora["lora_dropout"]) == (4, 8, 0.0)
-    modules = [f"model.layers.{i}.attn.{t}" for i in (1, 4) for t in "qv"]
-    assert lora["target_modules"] == (modules if trainer == "llamafactory" else PATTERN)
+    assert lora["target_modules"] == (NAMES if trainer in LISTING else PATTERN)
 
 
 def test_trl(export):
@@ -63,9 +65,18 @@ def test_trl(export):
         "lora_r": 4,
         "lora_alpha": 8,
         "lora_dropout": 0.0,
-        "lora_target_modules": [PATTERN],
+        "lora_target_modules": NAMES,
     }
     assert made.files["lora_config.json"] == export("peft").files["lora_config.json"]
+
+
+def test_trl_gets_a_pattern_of_a_single_module(small_card):
+    """It hands a list of one on as its member, in which PEFT would take dots for any character."""
+    card = small_card(modules=[(f"model.layers.{i}.attn.q",) for i in range(12)])
+    made = TRAINERS["trl"](place(card, rows="4"), card.model)
+    pattern = r"model\.layers\.4\.attn\.q"
+    assert read(made, "trl.yaml")["lora_target_modules"] == [pattern]
+    assert made.lora["target_modules"] == pattern
 
 
 def test_axolotl_with_ranks(export):
@@ -76,7 +87,7 @@ def test_axolotl_with_ranks(export):
         "lora_r": 4,
         "lora_alpha": 8,
         "lora_dropout": 0.0,
-        "lora_target_modules": PATTERN,
+        "lora_target_modules": NAMES,
         "lora_rank_pattern": {r"^model\.layers\.4\.attn\.(?:q|v)": 2},
         "lora_alpha_pattern": {r"^model\.layers\.4\.attn\.(?:q|v)": 4},
     }
@@ -85,9 +96,7 @@ def test_axolotl_with_ranks(export):
 
 def test_llamafactory_lists_modules_by_their_full_names(export):
     values = read(export("llamafactory"), "llamafactory.yaml")
-    assert values["lora_target"].split(",") == [
-        f"model.layers.{i}.attn.{t}" for i in (1, 4) for t in "qv"
-    ]
+    assert values["lora_target"].split(",") == NAMES
     assert (values["lora_rank"], values["lora_alpha"], values["finetuning_type"]) == (4, 8, "lora")
     assert "freeze_vision_tower" not in values
 
@@ -102,7 +111,7 @@ def test_llamafactory_keeps_a_second_stack(small_card):
 
 def test_ms_swift(export):
     values = read(export("ms-swift"), "ms-swift.yaml")
-    assert values["target_regex"] == PATTERN
+    assert values["target_modules"] == NAMES
     assert (values["model"], values["tuner_type"], values["lora_rank"]) == ("org/model", "lora", 4)
 
 
