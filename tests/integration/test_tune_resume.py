@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from layerwise.errors import NonFiniteError, SchemaError
+from layerwise.tuning.lora import placed_on
 
 SCRIPT = Path(__file__).with_name("tune_once.py")
 DEATHS = {
@@ -95,13 +96,18 @@ def test_killed_and_resumed_ends_alike(started, whole, tmp_path, model, conditio
     assert "checkpoint-6" in kept
 
 
+class Enough(Exception):  # noqa: N818  # it is no error
+    """A run has gone as far as a test needs."""
+
+
 @pytest.fixture
 def unfinished(tuning, tmp_path):
     """A run that ended after its second step, with a checkpoint, and how to go on with it."""
-    options = {"steps": 4, "save_every": 2, "folder": tmp_path}
+    return cut_short(tuning, {"steps": 4, "save_every": 2, "folder": tmp_path})
 
-    class Enough(Exception):  # noqa: N818  # it is no error
-        pass
+
+def cut_short(tuning, options):
+    """End a run after its second step; how to go on with it."""
 
     def stop(entry):
         if entry["step"] == 3:
@@ -135,6 +141,17 @@ def test_another_run_is_refused(unfinished, other, named):
     with pytest.raises(SchemaError, match="checkpoint of another run") as caught:
         unfinished(**other)
     assert named in caught.value.value
+
+
+def test_other_ranks_are_refused(tuning, tmp_path):
+    placed = placed_on(tuning.loaded("llama"))
+    options = {"steps": 4, "save_every": 2, "folder": tmp_path, "condition": "lora"}
+    go_on = cut_short(tuning, options | {"placement": placed})
+    lower, upper = (name for name in placed.modules if name.endswith("q_proj"))
+    with pytest.raises(SchemaError, match="checkpoint of another run") as caught:
+        go_on(placement=replace(placed, ranks={lower: 4, upper: 12}))  # As large as before.
+    assert "ranks=" in caught.value.value
+    assert go_on().record.outcome.resumed_from == 2
 
 
 def test_other_data_is_refused(unfinished, tuning):

@@ -134,8 +134,8 @@ def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedMo
     without gets them where `placement` says, or on all blocks.
 
     Raises:
-        SchemaError: The placement is for another model, or for other modules than those that have
-            adapters.
+        SchemaError: The placement is for another model, or for other modules or ranks than those of
+            the adapters that are there.
         ModelError: There are adapters of another kind than LoRA.
         VerificationError: PEFT would adapt other modules than the placement's.
     """
@@ -143,11 +143,22 @@ def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedMo
         placed = placement or placed_on(loaded)
         return adapted(loaded, placed), placed
     found = _found(loaded)
-    if placement is not None and set(placement.modules) != set(found.modules):
-        message = "model with adapters on other modules than the placement's"
-        odd = min(set(placement.modules) ^ set(found.modules))
-        raise SchemaError(message, value=odd, expected="its own placement, or none")
+    if placement is not None:
+        _refuse_others(placement, found)
     return loaded, placement or found
+
+
+def _refuse_others(placement: Placement, found: Placement) -> None:
+    """Raise SchemaError where the adapters that are there are not the placement's."""
+    expected = "its own placement, or none"
+    odd = set(placement.modules) ^ set(found.modules)
+    if odd:
+        message = "model with adapters on other modules than the placement's"
+        raise SchemaError(message, value=min(odd), expected=expected)
+    for name in found.modules:
+        if placement.rank_of(name) != found.rank_of(name):
+            message = f"adapter on {name} of another rank than the placement's"
+            raise SchemaError(message, value=found.rank_of(name), expected=expected)
 
 
 def _found(loaded: LoadedModel) -> Placement:

@@ -211,6 +211,7 @@ def _identity(
         "processes": distributed.world_size(),
         "placement": None if placement is None else list(placement.modules),
         "rank": None if placement is None else placement.rank,
+        "ranks": None if placement is None else placement.ranks,
         "alpha": None if placement is None else placement.alpha,
         "dropout": None if placement is None else placement.dropout,
         **{k: v for k, v in to_plain(settings).items() if k not in FREE},

@@ -123,6 +123,16 @@ def test_scales_that_a_placement_cannot_say_are_told(tuning):
     )
 
 
+def test_adapters_of_other_ranks_than_placed_are_refused(tuning):
+    loaded = tuning.loaded("llama")
+    placed = placed_on(loaded, rank=4, alpha=8)
+    other = replace(placed, ranks={placed.modules[1]: 2})
+    subject = adapted(loaded, placed)
+    with pytest.raises(SchemaError, match="of another rank than the placement's: '4'"):
+        prepared(subject, other)
+    assert prepared(subject, placed)[1] == placed
+
+
 def test_adapters_elsewhere_than_placed_are_refused(tuning):
     loaded = tuning.loaded("llama")
     lower = placed_on(loaded, [0])
