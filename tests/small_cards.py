@@ -56,7 +56,7 @@ def small_card(blocks=12, *, stacks=None, gram="planted", absent=None, model=Non
         agreement=Agreement(bootstrap_spearman=0.99, rank_stability=0.99),
         provenance=Provenance("0", "0", "0", "0", "0", None, "cpu", "layerwise card", "2026"),
         absent=absent or {},
-        arrays={} if planted is None else {"gram": planted},
+        arrays={} if planted is None else {"gram": planted, "adam_gram": planted},
     )
 
 
