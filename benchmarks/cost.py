@@ -75,14 +75,14 @@ class Subject:
         self.batches: list[Batch] = [b for b in found if len(b) == len(found[0])][:3]
 
 
-def placements(blocks: int, count: int) -> list[Rows]:
-    """Random sets of one block to all, a new one each, in sizes evenly spread."""
+def placements(blocks: int, count: int, *, known: Sequence[Rows]) -> list[Rows]:
+    """Random sets of one block to all, a new one each, none of `known`, in sizes evenly spread."""
     generator, found = numpy_generator(0, "cost"), dict[Rows, None]()
     sizes = np.linspace(1, blocks - 1, count).round().astype(int)
     for size in sizes:
         for _ in range(100):
             rows = tuple(sorted(generator.permutation(blocks)[:size].tolist()))
-            if rows not in found:
+            if rows not in found and rows not in known:
                 found[rows] = None
                 break
     return list(found)
@@ -119,13 +119,14 @@ def weighed(subject: Subject, sets: Sequence[Rows], *, again: bool) -> list[Meas
 
 def steps(asked: argparse.Namespace) -> dict[str, Any]:
     subject = Subject(asked)
-    known, tried = anchors(subject.card), placements(len(subject.card.layers), asked.placements)
+    known = anchors(subject.card)
+    tried = placements(len(subject.card.layers), asked.placements, known=known)
     record: dict[str, Any] = {"what": "steps", **about(asked), "measured": []}
     for again in (False, True):
-        both = timed(subject, [*known, *(s for s in tried if s not in known)], asked, again=again)
+        both = timed(subject, [*known, *tried], asked, again=again)
         fit = fit_seconds(subject.card, both[: len(known)], checkpointing=again)
         record["measured"].append(compared(subject, fit, both, again=again, unit="seconds"))
-        both = weighed(subject, [*known, *(s for s in tried if s not in known)], again=again)
+        both = weighed(subject, [*known, *tried], again=again)
         fit = fit_bytes(subject.card, both[: len(known)], checkpointing=again)
         record["measured"].append(compared(subject, fit, both, again=again, unit="bytes"))
     return record
