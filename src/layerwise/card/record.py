@@ -178,7 +178,7 @@ class Advice:
         policy: The policy that chose them.
         reason: One sentence for people.
         remedies: What would make the advice surer, as things to do.
-        gain_layers: What the coupled gain would take at the same size, for comparison.
+        gain_layers: What the policy ``gain`` would take at the same size, for comparison.
     """
 
     verdict: Literal["place", "flat"]

@@ -22,8 +22,8 @@ def advise(card: LayerCard, *, goal: str = "balanced", layers: int | None = None
     """Evenly spread blocks from the lowest that `goal` allows, and what the evidence says.
 
     The verdict is ``flat`` where no two blocks' residual norms are told apart by their intervals
-    (or none were measured). The coupled gain's choice at the same size stands beside the advice;
-    until placements have been trained and compared, it does not overrule it.
+    (or none were measured). What the policy ``gain`` takes at the same size stands beside the
+    advice; until placements have been trained and compared, it does not overrule it.
 
     Raises:
         UnknownNameError: There is no such goal.
@@ -43,7 +43,7 @@ def advise(card: LayerCard, *, goal: str = "balanced", layers: int | None = None
 
 
 def _gain_rows(card: LayerCard, k: int) -> tuple[int, ...]:
-    """What the coupled gain takes; nothing where the card has no Gram matrices."""
+    """What the policy ``gain`` takes; nothing where the card has no Gram matrices."""
     try:
         return POLICIES["gain"](card, k, rows=adaptable_rows(card))
     except PlacementError:
@@ -106,9 +106,9 @@ def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
 
 def _beside_gain(choice: Choice, gain: Sequence[int]) -> str:
     if not gain:
-        return "the coupled gain was not measured to compare with"
+        return "what policy gain goes by was not measured"
     shared = len(set(choice.rows) & set(gain))
-    return f"the coupled gain alone would take {shared} of the same {len(gain)}"
+    return f"policy gain would take {shared} of the same {len(gain)}"
 
 
 def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:

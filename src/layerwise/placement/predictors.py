@@ -60,9 +60,10 @@ class Predictor:
 
 PREDICTORS = Registry[Predictor]("predictor")
 
-#: What the policies ``gain`` and ``gain-per-cost`` go by, and its damping (None: the card's).
-PREFERRED = "gain"
-DAMPING: float | None = None
+#: What the policies ``gain`` and ``gain-per-cost`` go by, and its damping (None: the card's): what
+#: agreed best with measured improvements on pairs that it was not chosen on (docs/evidence.md).
+PREFERRED = "adam-coverage"
+DAMPING: float | None = 0.1
 
 
 def _predictor(name: str, **traits: bool) -> Callable[[Score], Score]:

@@ -204,7 +204,7 @@ def _summary(card: LayerCard, room: Room) -> Iterator[Text]:
     if advice:
         yield room.text(shown(advice.reason, limit=800))
         if advice.gain_layers:
-            yield room.text(f"The coupled gain would take {block_text(card, advice.gain_layers)}.")
+            yield room.text(f"Policy gain would take {block_text(card, advice.gain_layers)}.")
         for remedy in advice.remedies:
             yield room.text(f"- surer: {shown(remedy, limit=400)}")
     for key, reason in card.absent.items():

@@ -55,13 +55,13 @@ def test_it_names_what_the_gain_would_take(small_card):
     advice = advise(card, layers=4)
     assert advice.gain_layers == POLICIES["gain"](card, 4, rows=range(12))
     shared = len(set(advice.layers) & set(advice.gain_layers))
-    assert f"the coupled gain alone would take {shared} of the same 4" in advice.reason
+    assert f"policy gain would take {shared} of the same 4" in advice.reason
 
 
 def test_without_gram_matrices_it_says_so(small_card):
     advice = advise(small_card(gram=None))
     assert advice.gain_layers == ()
-    assert "the coupled gain was not measured" in advice.reason
+    assert "what policy gain goes by was not measured" in advice.reason
 
 
 def test_the_reason_is_one_sentence_with_the_figures(small_card):
