@@ -70,8 +70,8 @@ def test_the_reason_is_one_sentence_with_the_figures(small_card):
         "The residual norm of model.layers.1 (at least 5) is above that of model.layers.0 (at most "
         "1); 2 of 3 blocks are spread evenly, the default as long as no placements have been "
         "trained and compared; they start at model.layers.0, the lowest that keeps the cost, and a "
-        "step takes 1.00 of one with all blocks where goal quality allows 1.00; the coupled gain "
-        "alone would take 1 of the same 2."
+        "step takes 1.00 of one with all blocks where goal quality allows 1.00; policy gain "
+        "would take 1 of the same 2."
     )
 
 
