@@ -32,6 +32,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
+from documents import markdown, show
 
 import layerwise as lw
 from layerwise.card.record import LayerCard
@@ -310,14 +311,7 @@ def tables(asked: argparse.Namespace) -> None:
     sets = [run for run in lines if run.pair in asked.pairs and run.kind != "ladder"]
     parts = noise_table(found), kind_table(sets), predictor_table(found), cost_table(found)
     text = "\n\n".join([*parts, choice(found)])
-    if asked.into is None:
-        print(text)
-        return
-    before, _, rest = asked.into.read_text(encoding="utf-8").partition(BEGIN)
-    _, marked, after = rest.partition(END)
-    if not marked:
-        sys.exit(f"{asked.into}: {BEGIN} and {END} mark where the tables go; they are not there")
-    asked.into.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    show(text, asked.into, begin=BEGIN, end=END)
 
 
 def noise_table(found: Calibration) -> str:
@@ -401,11 +395,6 @@ def choice(found: Calibration) -> str:
 
 def interval(value: float, low: float, high: float) -> str:
     return f"{value:.2f} ({low:.2f} to {high:.2f})"
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 # -- the command -----------------------------------------------------------------------------------

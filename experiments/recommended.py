@@ -9,9 +9,10 @@ tables are printed, or put between the two comments that mark their place in a d
 import argparse
 import math
 import statistics
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+
+from documents import markdown, show
 
 from layerwise.evidence.record import ArmResult, Measure
 from layerwise.evidence.trial import Trial
@@ -99,11 +100,6 @@ def arm_rows(name: str, made: Measure) -> list[list[str]]:
     return rows
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def tables(folder: Path) -> str:
     made = {path.parent.name: Measure.load(path) for path in sorted(folder.glob("*/measure.json"))}
     head = ["pair", "by", "blocks", "step", "recommended", "all", "kept", "median draw", "place"]
@@ -122,15 +118,7 @@ def main() -> None:
     made.add_argument("folder", type=Path)
     made.add_argument("--into", type=Path, help="the document that takes the tables")
     asked = made.parse_args()
-    text = tables(asked.folder)
-    if asked.into is None:
-        print(text)
-        return
-    before, begun, rest = asked.into.read_text(encoding="utf-8").partition(BEGIN)
-    _, ended, after = rest.partition(END)
-    if not begun or not ended:
-        sys.exit(f"{asked.into}: {BEGIN} and {END} mark where the tables go; they are not there")
-    asked.into.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    show(tables(asked.folder), asked.into, begin=BEGIN, end=END)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Frozen records to plain JSON values and back; an absent value is an absent key, never null."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -12,9 +13,18 @@ from cattrs.gen import make_dict_structure_fn
 
 from layerwise import verbs
 from layerwise.errors import SchemaError
-from layerwise.files import canonical_json, read_json
+from layerwise.files import canonical_json, read_json, whole_lines
 
-__all__ = ["Loadable", "Saved", "Shown", "from_plain", "read_record", "record_file", "to_plain"]
+__all__ = [
+    "Loadable",
+    "Saved",
+    "Shown",
+    "from_plain",
+    "read_lines",
+    "read_record",
+    "record_file",
+    "to_plain",
+]
 
 T = TypeVar("T")
 L = TypeVar("L", bound="Loadable")
@@ -73,6 +83,33 @@ def read_record(path: Path, record_type: type[T], *, name: str, schema: str) -> 
     """
     file = record_file(path, name=name)
     return from_plain(read_json(file, schema=schema), record_type, source=file)
+
+
+def read_lines(path: Path, record_type: type[T], *, schema: str, what: str) -> tuple[T, ...]:
+    """The records of `path`, one a line, in their order; none where there is no such file.
+
+    An unfinished last line, of a process that was killed, is left out. `what` is a record's name in
+    an error.
+
+    Raises:
+        SchemaError: A line holds no such record, or one of another schema; names the line.
+    """
+    return tuple(
+        _from_line(line, record_type, schema=schema, what=what, where=f"{path}, line {i}")
+        for i, line in enumerate(whole_lines(path), 1)
+    )
+
+
+def _from_line(line: bytes, record_type: type[T], *, schema: str, what: str, where: str) -> T:
+    try:
+        plain = json.loads(line)
+    except ValueError as error:
+        msg = f"unreadable {what}"
+        raise SchemaError(msg, value=where, expected="a JSON object a line") from error
+    if not isinstance(plain, dict) or plain.get("schema") != schema:
+        msg = f"line that is no {what}"
+        raise SchemaError(msg, value=where, expected=schema)
+    return from_plain(plain, record_type, source=where)
 
 
 def record_file(path: Path, *, name: str) -> Path:

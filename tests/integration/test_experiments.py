@@ -17,10 +17,18 @@ from layerwise.evidence.trial import Trial
 SCRIPT = Path(__file__).parents[2] / "experiments" / "placements.py"
 
 
+def names_of(name):
+    """A script's own names; as when it is run, what lies beside it can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        path = SCRIPT.with_name(f"{name}.py")
+        return SimpleNamespace(**runpy.run_path(str(path), run_name=name))
+
+
 @pytest.fixture(scope="module")
 def script():
-    """The script's own names."""
-    return SimpleNamespace(**runpy.run_path(str(SCRIPT), run_name="placements"))
+    """The names of the script that trains."""
+    return names_of("placements")
 
 
 @pytest.fixture
@@ -138,8 +146,7 @@ def test_the_lines_that_are_kept_in_the_repository_are_whole():
 @pytest.fixture(scope="module")
 def standings():
     """The names of the script that says where the recommended placement lands."""
-    path = SCRIPT.with_name("recommended.py")
-    return SimpleNamespace(**runpy.run_path(str(path), run_name="recommended"))
+    return names_of("recommended")
 
 
 def measurement(model_folder, text_file, folder, **options):

@@ -2,18 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from layerwise.card.describe import model_info
 from layerwise.data.text import TextData
-from layerwise.errors import NonFiniteError, SchemaError
+from layerwise.errors import NonFiniteError
 from layerwise.evidence.trial import Bench, Trial, trial
-from layerwise.files import append_line, canonical_json, whole_lines
+from layerwise.files import append_line, canonical_json
 from layerwise.placement.record import Placement
-from layerwise.records import from_plain, to_plain
+from layerwise.records import read_lines, to_plain
 
 __all__ = ["Attempt", "Attempts"]
 
@@ -54,8 +52,7 @@ class Attempts:
             SchemaError: A line holds no attempt; names the line.
         """
         self._path = path
-        numbered = enumerate(whole_lines(path) if path else [], 1)
-        read = [_read(line, f"{path}, line {i}") for i, line in numbered]
+        read = read_lines(path, Attempt, schema=SCHEMA, what="trial") if path else ()
         self._known = {attempt.key: attempt for attempt in read}
         self.taken = set[str]()
 
@@ -85,18 +82,6 @@ def _attempt(
         return Attempt(key, trial(bench, placement, seed=seed, learning_rate=learning_rate))
     except NonFiniteError as error:
         return Attempt(key, fault=error.message)
-
-
-def _read(line: bytes, where: str) -> Attempt:
-    try:
-        plain: Mapping[str, Any] = json.loads(line)
-    except ValueError as error:
-        msg = "unreadable trial"
-        raise SchemaError(msg, value=where, expected="a JSON object a line") from error
-    if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-        msg = "line that is no trial"
-        raise SchemaError(msg, value=where, expected=SCHEMA)
-    return from_plain(plain, Attempt, source=where)
 
 
 def _key(bench: Bench, placement: Placement, *, seed: int, learning_rate: float) -> str:

@@ -4,16 +4,13 @@ A run is known by its pair of model and text, its set, its seed and its learning
 the file is not run again, so that a study killed at any moment goes on where it was.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from layerwise.errors import SchemaError
 from layerwise.evidence.trial import Trial
-from layerwise.files import append_line, whole_lines
-from layerwise.records import from_plain, to_plain
+from layerwise.files import append_line
+from layerwise.records import read_lines, to_plain
 
 __all__ = ["RunKey", "SetRun", "append_run", "by_pair", "read_runs"]
 
@@ -75,20 +72,7 @@ def read_runs(path: Path) -> tuple[SetRun, ...]:
     Raises:
         SchemaError: A line holds no run, or one of another schema; names the line.
     """
-    numbered = enumerate(whole_lines(path), 1)
-    return tuple(_run(line, f"{path}, line {i}") for i, line in numbered)
-
-
-def _run(line: bytes, where: str) -> SetRun:
-    try:
-        plain: Mapping[str, Any] = json.loads(line)
-    except ValueError as error:
-        msg = "unreadable run"
-        raise SchemaError(msg, value=where, expected="a JSON object a line") from error
-    if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-        msg = "line that is no run"
-        raise SchemaError(msg, value=where, expected=SCHEMA)
-    return from_plain(plain, SetRun, source=where)
+    return read_lines(path, SetRun, schema=SCHEMA, what="run")
 
 
 def by_pair(runs: Sequence[SetRun]) -> dict[str, list[SetRun]]:
