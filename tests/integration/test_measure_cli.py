@@ -48,9 +48,22 @@ def test_a_leaderboard_is_written_and_added_to_the_card(
     (measured,) = LayerCard.load(card).measured
     assert {"recommended", "uniform", "eva", "all"} <= {r.name for r in measured.regimes}
     assert made.budget.rank == LayerCard.load(card).capture.rank == 2
+    assert "1 block at rank 2, 2 steps, 3 seeds" in (card / "report.html").read_text()
     assert run("place", card, "--reference", card, "--overwrite").code == 0
     best = json.loads((card / "placement.json").read_text())
     assert "by the reference on" in best["notes"][-1]
+
+
+def test_a_report_that_shows_a_placement_is_not_replaced(
+    run, model_folder, text_file, card, tmp_path
+):
+    assert run("place", card, "--overwrite").code == 0
+    before = (card / "report.html").read_bytes()
+    args = [*SMALL, "--arms", "uniform", "--card", card, "--out", tmp_path / "out"]
+    said = run("measure", model_folder, text_file, *args)
+    assert f"layerwise place {card} --overwrite draws the results" in said.err
+    assert (card / "report.html").read_bytes() == before
+    assert LayerCard.load(card).measured
 
 
 def test_json_goes_to_standard_output(run, model_folder, text_file, tmp_path):

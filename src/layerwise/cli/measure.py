@@ -1,5 +1,6 @@
 """`layerwise measure MODEL DATA`: rival placements fine-tuned at an equal budget."""
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,15 @@ from layerwise.cli.options import (
 )
 from layerwise.cli.output import listed, publish, say, short, talk
 from layerwise.errors import BadInputError, OutputError
-from layerwise.files import prepare_output
+from layerwise.files import prepare_output, write_files
 
 if TYPE_CHECKING:
+    from layerwise.card.record import LayerCard
     from layerwise.evidence.record import Measure
 
 __all__ = ["measure"]
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """\b
 Examples:
@@ -134,8 +138,8 @@ def measure(model: str, data: str, **options: Any) -> None:
     `layerwise card`. The recommended placement is held against all others, with intervals over
     the seeds: better, worse, or no difference.
 
-    Writes measure.json and report.html; with --card, adds the results to that card. Until then
-    trials.jsonl has every trial that has ended, for --resume.
+    Writes measure.json and report.html; with --card, adds the results to that card and its
+    report. Until then trials.jsonl has every trial that has ended, for --resume.
     """
     out = options.pop("out") or Path(f"{short(model)}-measure")
     overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
@@ -154,8 +158,8 @@ def measure(model: str, data: str, **options: Any) -> None:
         publish(files, record=RESULT, out=out, form=form, table=table)
         kept.unlink(missing_ok=True)
         if home is not None:
-            written = api.measured(options["card"], made).save(home)
-            say(form, human=[listed(written)], json=b"")
+            held = write_files(home, _card_files(api.measured(options["card"], made), home))
+            say(form, human=[listed(held)], json=b"")
 
 
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
@@ -195,3 +199,13 @@ def _files(made: "Measure", *, charts: bool) -> dict[str, bytes]:
 
     files = {RESULT: made.to_json(), "report.html": measure_html(made)}
     return files | (export_measure_charts(made) if charts else {})
+
+
+def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:
+    """`card` and its report as they go into `home`: the report of a placement there stays."""
+    from layerwise.report import card_html
+
+    if (home / "placement.json").exists():  # It may be of an earlier card, which none can tell.
+        log.info("layerwise place %s --overwrite draws the results into its report", home)
+        return card.files()
+    return {**card.files(), "report.html": card_html(card)}
