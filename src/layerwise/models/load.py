@@ -34,6 +34,7 @@ from layerwise.models.sources import (
     adapter_base,
     has_tokenizer,
     hashes,
+    refuse_without_weights,
     resolve,
     tokenizer_hashes,
 )
@@ -252,6 +253,7 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
     Raises:
         ModelError: The base cannot be loaded, or the adapter is of a kind that cannot be merged.
     """
+    refuse_without_weights(source)
     name, how = adapter_base(source), replace(how, labels=_classes(source, how))
     try:
         base = _load(resolve(name), how)

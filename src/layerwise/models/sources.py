@@ -22,6 +22,7 @@ __all__ = [
     "brings_modules",
     "has_tokenizer",
     "hashes",
+    "refuse_without_weights",
     "resolve",
     "tokenizer_hashes",
 ]
@@ -182,6 +183,17 @@ def brings_modules(source: Source) -> bool:
         ModelError: The adapter's configuration cannot be read.
     """
     return bool(_adapter_config(source).get("modules_to_save"))
+
+
+def refuse_without_weights(source: Source) -> None:
+    """Pass an adapter whose files hold its weights; what reads it would look for them elsewhere.
+
+    Raises:
+        ModelError: They hold none.
+    """
+    if not any(path.match("adapter_model*") for path in _files(source)):
+        message = "adapter without weights"
+        raise ModelError(message, value=source.name, expected="adapter_model.safetensors")
 
 
 def _adapter_config(source: Source) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from layerwise.errors import BadInputError, ModelError
 from layerwise.models.given import given
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel
-from layerwise.models.sources import Source, adapter_base, resolve
+from layerwise.models.sources import adapter_base, resolve
 from layerwise.profile.audit import make_audit
 from layerwise.profile.audit_card import beside_card, refuse_foreign_card
 from layerwise.profile.audit_outputs import Outputs, heard
@@ -122,10 +122,10 @@ def read_pair(
     """
     before, after = _in_hand(before), _in_hand(after)
     if isinstance(after, str):
-        source = resolve(after, weights=False)
-        if source.form == "adapter" and not isinstance(before, LoadedModel | States):
+        form = resolve(after, weights=False).form
+        if form == "adapter" and not isinstance(before, LoadedModel | States):
             return _adapter_file(
-                before, source, reading=reading, load=load, progress=progress, auditing=auditing
+                before, after, reading=reading, load=load, progress=progress, auditing=auditing
             )
     if isinstance(after, LoadedModel) and has_adapters(after.model):
         return _adapter_in_hand(
@@ -206,14 +206,15 @@ def _unaudited(auditing: Auditing | None, why: str) -> tuple[str, ...]:
 
 def _adapter_file(
     before: str | None,
-    source: Source,
+    after: str,
     *,
     reading: Reading,
     load: Load,
     progress: Progress,
     auditing: Auditing | None,
 ) -> Pair:
-    """The base, then the adapter in `source` on the same weights."""
+    """The base, then the adapter that a user names `after` on the same weights."""
+    source = resolve(after)
     named = adapter_base(source)
     why = inseparable(source.folder)
     notes: tuple[str, ...] = ()
@@ -221,18 +222,18 @@ def _adapter_file(
     if not why and before is not None and not _same(before, named):
         if _there(named):
             notes = _unaudited(auditing, f"it was read on its own base, {named}")
-            found = _two(before, source.name, reading=reading, load=load, progress=progress)
+            found = _two(before, after, reading=reading, load=load, progress=progress)
             return replace(found, notes=notes)
         notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
     if why:
         notes = (f"two copies of the weights were read, since {why}", *_unaudited(auditing, why))
-        found = _two(base, source.name, reading=reading, load=load, progress=progress)
+        found = _two(base, after, reading=reading, load=load, progress=progress)
         return replace(found, notes=notes)
     loaded = load(base, labels=adapter_classes(source, None))
     if auditing is not None:
         auditing.check(model_info(loaded))
     first = _states(loaded, "before", reading, load, progress)
-    adapted = attach(loaded, source.folder)
+    adapted = attach(loaded, source)
     with _heard(adapted, auditing) as outputs:
         second = _states(replace(adapted, notes=()), "after", reading, load, progress)
     audit = None if auditing is None else auditing.audit(adapted, outputs)

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from layerwise.errors import ModelError, one_line
 from layerwise.models.load import LoadedModel
-from layerwise.models.sources import has_tokenizer, hashes, resolve
+from layerwise.models.sources import Source, has_tokenizer, hashes, refuse_without_weights
 from layerwise.models.weights import check_finite
 
 __all__ = [
@@ -58,8 +58,8 @@ _STARTS: tuple[tuple[tuple[str, ...], float], ...] = (
 )
 
 
-def attach(loaded: LoadedModel, folder: Path) -> LoadedModel:
-    """`loaded` with the adapter in `folder` on it, not merged: `disabled` gives the base back.
+def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
+    """`loaded` with the adapter in `source` on it, not merged: `disabled` gives the base back.
 
     The adapted modules replace those of the model itself, under their names; nothing is copied.
     The tokenizer is the adapter's own where its folder holds one.
@@ -68,8 +68,8 @@ def attach(loaded: LoadedModel, folder: Path) -> LoadedModel:
         ModelError: The adapter cannot be read, does not fit, cannot be switched off, or is not one
             of modules (a soft prompt, say).
     """
-    source = resolve(str(folder))
-    _refuse_inseparable(inseparable(folder), source.name)
+    refuse_without_weights(source)
+    _refuse_inseparable(inseparable(source.folder), source.name)
     with _fitting(source.name, loaded.source):
         config = PeftConfig.from_pretrained(str(source.folder))
         config.inference_mode = True

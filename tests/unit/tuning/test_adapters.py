@@ -9,6 +9,7 @@ import torch
 
 from layerwise.errors import ModelError
 from layerwise.models.load import load
+from layerwise.models.sources import resolve
 from layerwise.tuning.adapters import (
     adapter_notes,
     attach,
@@ -87,7 +88,7 @@ def test_attached_is_as_saved_and_off_is_the_base(base, saved, kind):
     bare = logits(loaded.model)
     names = [name for name, _ in loaded.model.named_modules()]
     weights = {n: p.data_ptr() for n, p in loaded.model.named_parameters()}
-    both = attach(loaded, folder)
+    both = attach(loaded, resolve(str(folder)))
     assert torch.equal(logits(both.model), wanted)
     with disabled(both.model):
         assert torch.equal(logits(both.model), bare)
@@ -125,7 +126,7 @@ def test_modules_trained_whole_are_switched_too(base, saved):
     folder, wanted = saved(peft.LoraConfig(**PROJECTION, modules_to_save=["lm_head"]))
     loaded = load(str(base))
     bare, size = logits(loaded.model), sum(p.numel() for p in loaded.model.parameters())
-    both = attach(loaded, folder)
+    both = attach(loaded, resolve(str(folder)))
     assert torch.equal(logits(both.model), wanted)
     with disabled(both.model):
         assert torch.equal(logits(both.model), bare)
@@ -158,7 +159,7 @@ def test_an_adapter_that_changed_its_base_cannot_be_switched_off(base, saved, op
     config = peft.LoraConfig(**PROJECTION, **options)
     folder, _ = saved(config)
     with pytest.raises(ModelError, match=rf"cannot be switched off: .*{why}.*as two models"):
-        attach(load(str(base)), folder)
+        attach(load(str(base)), resolve(str(folder)))
     assert inseparable(folder) != ""
 
 
@@ -188,7 +189,7 @@ def test_an_adapter_of_another_model_is_refused(base, saved, tiny_text, tmp_path
     with pytest.raises(
         ModelError, match=r"cannot be attached \(NoMatchingPeftModuleError: Target modules"
     ):
-        attach(load(str(other)), folder)
+        attach(load(str(other)), resolve(str(folder)))
 
 
 def test_a_damaged_adapter_is_refused(base, saved):
@@ -196,10 +197,19 @@ def test_a_damaged_adapter_is_refused(base, saved):
     weights = folder / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-40])
     with pytest.raises(ModelError, match=r"cannot be attached \(SafetensorError"):
-        attach(load(str(base)), folder)
+        attach(load(str(base)), resolve(str(folder)))
     (folder / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match=r"cannot be attached \("):
-        attach(load(str(base)), folder)
+        attach(load(str(base)), resolve(str(folder)))
+
+
+def test_an_adapter_without_weights_is_refused(base, saved):
+    folder, _ = saved(peft.LoraConfig(**PROJECTION))
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"adapter without weights.*adapter_model\.safetensors"):
+        attach(load(str(base)), resolve(str(folder)))
+    with pytest.raises(ModelError, match="adapter without weights"):
+        load(str(folder))
 
 
 def test_weights_that_are_missing_are_named(base, saved):
@@ -208,13 +218,13 @@ def test_weights_that_are_missing_are_named(base, saved):
     config["target_modules"] = ["q_proj", "v_proj"]
     (folder / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"does not fit its base model.*weights for .*v_proj"):
-        attach(load(str(base)), folder)
+        attach(load(str(base)), resolve(str(folder)))
 
 
 def test_a_soft_prompt_is_refused(base, saved):
     folder, _ = saved(peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"))
     with pytest.raises(ModelError, match="adapter"):
-        attach(load(str(base)), folder)
+        attach(load(str(base)), resolve(str(folder)))
 
 
 def test_a_plain_model_has_no_adapters(base):

@@ -1,0 +1,130 @@
+"""Models by their hub ids: what is fetched from a hub, and that the revision is the one named."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import peft
+import pytest
+import torch
+
+from layerwise.models.load import load
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's interface as fetching a snapshot takes, from its server's folders."""
+
+    def do_HEAD(self):
+        self.answer(has_body=False)
+
+    def do_GET(self):
+        self.answer(has_body=True)
+
+    def answer(self, *, has_body):
+        path = self.path.partition("?")[0].strip("/")
+        if re.search("^api/models/.*/(revision|tree)/", path):
+            found = self.described(path.removeprefix("api/models/"))
+        else:
+            found = self.file(path)
+        if found is None:
+            self.send_error(404)
+            return
+        body, commit = found
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if has_body:
+            self.wfile.write(body)
+
+    def described(self, path):
+        """A repository's commit by a revision, or the files of a commit."""
+        name, what, revision = re.split("/(revision|tree)/", path)
+        for (repository, commit), folder in self.server.folders.items():
+            if repository == name and revision in (commit, folder.name):
+                described = {"id": name, "sha": commit} if what == "revision" else listed(folder)
+                return json.dumps(described).encode(), commit
+        return None
+
+    def file(self, path):
+        name, _, rest = path.partition("/resolve/")
+        commit, _, file = rest.partition("/")
+        at = self.server.folders.get((name, commit))
+        return ((at / file).read_bytes(), commit) if at and (at / file).is_file() else None
+
+    def log_message(self, *told):
+        pass
+
+
+def listed(folder):
+    """The files of a folder, as the hub lists them."""
+    files = sorted(folder.iterdir())
+    return [
+        {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name}
+        for file in files
+    ]
+
+
+def save_adapter(base, folder, *, seed):
+    """Save an adapter of someone/base with random weights."""
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"])
+    model = peft.get_peft_model(load(str(base)).model, config)
+    torch.manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    model.peft_config["default"].base_model_name_or_path = "someone/base"
+    model.save_pretrained(folder)
+
+
+BASE, OLD, NEW = ("1" * 40, "2" * 40, "3" * 40)
+
+
+@pytest.fixture
+def hub(model_folder, tmp_path):
+    """A hub with a model and two revisions of an adapter of it, v1 and main; its address."""
+    shutil.copytree(model_folder, tmp_path / "base" / "main")
+    for number, revision in enumerate(["v1", "main"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT reads what transformers is renaming.
+            save_adapter(model_folder, tmp_path / "adapter" / revision, seed=number)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        server.folders = {
+            ("someone/base", BASE): tmp_path / "base" / "main",
+            ("someone/adapter", OLD): tmp_path / "adapter" / "v1",
+            ("someone/adapter", NEW): tmp_path / "adapter" / "main",
+        }
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("adapter", "commit"), [("@v1", OLD), ("", NEW)])
+def test_an_adapter_is_audited_by_its_hub_id(hub, text_file, tmp_path, adapter, commit):
+    out = tmp_path / "out"
+    command = ["profile", "someone/base", f"someone/adapter{adapter}", "--probes", text_file]
+    more = ["--max-length", "16", "--out", out, "--format", "quiet"]
+    env = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home")}
+    env = {name: value for name, value in env.items() if name != "HF_HUB_OFFLINE"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "layerwise", *map(str, [*command, *more])],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    made = json.loads((out / "profile.json").read_text())
+    assert made["before"]["revision"] == BASE
+    assert (made["after"]["source"], made["after"]["revision"]) == ("someone/adapter", commit)
+    assert made["audit"]["modules"]
