@@ -55,7 +55,7 @@ def measure_headline(measure: Measure) -> str:
 
 def measure_reasons(measure: Measure) -> list[str]:
     """The figures behind the verdict, and what they do not cover."""
-    return [measure.reason, *_failures(measure), _caution(measure)]
+    return [measure.reason, *_failures(measure), *_ladder_ends(measure), _caution(measure)]
 
 
 def _failures(measure: Measure) -> list[str]:
@@ -64,6 +64,25 @@ def _failures(measure: Measure) -> list[str]:
 
 def _failed(measure: Measure) -> list[ArmResult]:
     return [arm for arm in measure.arms if arm.failed]
+
+
+def _ladder_ends(measure: Measure) -> list[str]:
+    """That rates beyond the ladder might have suited arms better, where that is so."""
+    rates = sorted(measure.ladder)
+    if len(rates) == 1:
+        return [f"All arms had one learning rate, {rates[0]:g}, which may suit some better."]
+    return [
+        *_at_end(measure, rates[-1], end="largest", beyond="larger"),
+        *_at_end(measure, rates[0], end="smallest", beyond="smaller"),
+    ]
+
+
+def _at_end(measure: Measure, rate: float, *, end: str, beyond: str) -> list[str]:
+    """How many arms chose `rate`, an end of the ladder; nothing where none did."""
+    ran = [arm for arm in told_arms(measure) if arm.same_as is None]
+    count = sum(arm.learning_rate == rate for arm in ran)
+    told = f"The ladder's {end} rate, {rate:g}, suited {count} of {len(ran)} arms best"
+    return [f"{told}: {beyond} ones might put them in another order."] if count else []
 
 
 def _caution(measure: Measure) -> str:

@@ -1,5 +1,7 @@
 """What a measurement says in words; see story_measure."""
 
+from dataclasses import replace
+
 import pytest
 
 from layerwise.placement.record import PlacedBlock
@@ -28,8 +30,23 @@ def test_the_headline_is_the_verdict(planted_measure):
 def test_the_reasons_name_what_failed_and_what_intervals_leave_out(planted_measure):
     told = measure_reasons(planted_measure())
     assert told[1] == "ski is left out: no <b>attention</b>."
-    assert "over 3 paired seeds, not over the 64 validation examples" in told[2]
-    assert "One seed has no interval" in measure_reasons(planted_measure(seeds=(0,)))[2]
+    assert "over 3 paired seeds, not over the 64 validation examples" in told[-1]
+    assert "One seed has no interval" in measure_reasons(planted_measure(seeds=(0,)))[-1]
+
+
+def test_rates_at_the_ends_of_the_ladder_are_told(planted_measure):
+    made = planted_measure()
+    (chosen,) = {arm.learning_rate for arm in made.arms if arm.outcome}
+    count = sum(arm.outcome is not None for arm in made.arms)
+
+    def told(*ladder):
+        return " ".join(measure_reasons(replace(made, ladder=ladder)))
+
+    suited = f"rate, {chosen:g}, suited {count} of {count} arms best: "
+    assert f"largest {suited}larger ones" in told(chosen / 10, chosen)
+    assert f"smallest {suited}smaller ones" in told(chosen, 10 * chosen)
+    assert "suited" not in told(chosen / 10, chosen, 10 * chosen)
+    assert f"All arms had one learning rate, {chosen:g}" in told(chosen)
 
 
 def test_what_it_is_in(planted_measure):
@@ -49,8 +66,6 @@ def test_an_arm_in_cells(planted_measure):
 
 
 def test_blocks_of_several_stacks_have_their_names(planted_measure):
-    from dataclasses import replace
-
     blocks = (PlacedBlock("encoder", 0), PlacedBlock("decoder", 1), PlacedBlock("decoder", 2))
     arm = replace(planted_measure().arm("top"), blocks=blocks)
     assert arm_blocks(arm) == "encoder 0; decoder 1, 2"
