@@ -1,4 +1,4 @@
-"""Where the recommended placement lands among its rivals: tables from measurements.
+"""Where the advice lands among its rivals, without a bound and within a goal: tables.
 
     python experiments/recommended.py docs/evidence/measures [--into docs/evidence.md]
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from documents import markdown, show
 
+from layerwise.evidence.arms import bounds
 from layerwise.evidence.record import ArmResult, Measure
 from layerwise.evidence.trial import Trial
 
@@ -30,12 +31,17 @@ def mean(arm: ArmResult, score: Score) -> float:
     return statistics.fmean(score(trial) for trial in arm.trials)
 
 
+def advised(made: Measure) -> list[ArmResult]:
+    """What the tool itself would place, by default and within each goal that could be met."""
+    names = (made.recommended, *bounds())
+    return [arm for name in names for arm in made.arms if arm.name == name and arm.trials]
+
+
 def rivals(made: Measure) -> list[ArmResult]:
-    """The arms of equal size that ran, each placement once, the recommended one among them."""
+    """The arms with as many blocks and parameters that ran, each placement once."""
     ran = [arm for arm in made.arms if arm.equal and arm.trials]
-    first = {arm.blocks: arm for arm in reversed(ran)}
-    first[made.arm(made.recommended).blocks] = made.arm(made.recommended)
-    return list(first.values())
+    found = {arm.blocks: arm for arm in ran if len(arm.blocks) == made.budget.layers}
+    return list(found.values())
 
 
 def scores(made: Measure) -> dict[str, Score]:
@@ -44,9 +50,9 @@ def scores(made: Measure) -> dict[str, Score]:
     return found if made.quality == "loss" else found | {made.quality: lambda t: t.improvement}
 
 
-def verdict_row(name: str, made: Measure, what: str, score: Score) -> list[str]:
-    """How the recommended arm did by `score`, and whether that is what is asked of it."""
-    arm, everywhere = made.arm(made.recommended), made.arm("all")
+def verdict_row(name: str, made: Measure, arm: ArmResult, *, what: str, score: Score) -> list[str]:
+    """How `arm` did by `score`, and whether that is what is asked of the advice."""
+    everywhere = made.arm("all")
     own, whole = mean(arm, score), mean(everywhere, score)
     others = rivals(made)
     place = 1 + sum(mean(other, score) > own for other in others)
@@ -54,6 +60,7 @@ def verdict_row(name: str, made: Measure, what: str, score: Score) -> list[str]:
     ratio = arm.outcome.step_ratio if arm.outcome else None
     return [
         name,
+        arm.name,
         what,
         f"{len(arm.blocks)} of {len(everywhere.blocks)}",
         "" if ratio is None else f"{ratio:.2f}",
@@ -102,10 +109,11 @@ def arm_rows(name: str, made: Measure) -> list[list[str]]:
 
 def tables(folder: Path) -> str:
     made = {path.parent.name: Measure.load(path) for path in sorted(folder.glob("*/measure.json"))}
-    head = ["pair", "by", "blocks", "step", "recommended", "all", "kept", "median draw", "place"]
+    head = ["pair", "advice", "by", "blocks", "step", "gain", "all", "kept", "median draw", "place"]
     verdicts = [
-        verdict_row(name, one, what, score)
+        verdict_row(name, one, arm, what=what, score=score)
         for name, one in made.items()
+        for arm in advised(one)
         for what, score in scores(one).items()
     ]
     arms = [row for name, one in made.items() for row in arm_rows(name, one)]

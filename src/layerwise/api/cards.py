@@ -144,7 +144,7 @@ def place(  # noqa: PLR0913  # likewise
 
     Args:
         card: What was measured.
-        goal: How long a step may take: ``quality``, ``balanced`` or ``cost``; None is ``balanced``
+        goal: How long a step may take: ``quality``, ``balanced`` or ``cost``; None is ``quality``
             for the advised policy and no bound for a policy that is named.
         layers: How many blocks; None leaves it to the policy.
         policy: What chooses them; None takes the advised one.
@@ -165,9 +165,10 @@ def place(  # noqa: PLR0913  # likewise
     """
     note = None
     if reference is not None:
-        policy, layers, note = _by_reference(
-            card, reference, layers=layers, goal=goal, policy=policy, blocks=blocks
-        )
+        _refuse_beside_reference(policy=policy, blocks=blocks)
+        found = _by_reference(card, reference, layers=layers, goal=goal)
+        policy, goal, note = found.policy, goal or found.goal, found.note
+        layers = layers or found.layers
     placed = placement.place(
         card,
         goal=goal,
@@ -183,15 +184,8 @@ def place(  # noqa: PLR0913  # likewise
     return placed if note is None else replace(placed, notes=(*placed.notes, note))
 
 
-def _by_reference(
-    card: LayerCard,
-    reference: LayerCard | Path | str,
-    *,
-    layers: int | None,
-    goal: str | None,
-    **chosen: object,
-) -> tuple[str | None, int, str]:
-    """The policy and the number of blocks that did best on the reference, and a note on it.
+def _refuse_beside_reference(**chosen: object) -> None:
+    """A reference leaves nothing to choose.
 
     Raises:
         PlacementError: A policy or the blocks are named too.
@@ -200,10 +194,20 @@ def _by_reference(
         if value is not None:
             msg = f"{name} beside a reference, which chooses them"
             raise PlacementError(msg, value=value, expected="one or the other")
+
+
+def _by_reference(
+    card: LayerCard,
+    reference: LayerCard | Path | str,
+    *,
+    layers: int | None,
+    goal: str | None,
+) -> placement.Transferred:
+    """What did best on the reference, which may be named by where it lies."""
     other = reference if isinstance(reference, LayerCard) else LayerCard.load(Path(reference))
     found = placement.transferred(card, other, layers=layers, goal=goal)
     _LOG.info("%s", found.note)
-    return found.policy, layers or found.layers, found.note
+    return found
 
 
 def verify(

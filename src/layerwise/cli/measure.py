@@ -86,8 +86,8 @@ _measuring = stacked(
         "--arms",
         type=Names(),
         metavar="A,B",
-        help="What is compared: recommended, a policy of `layerwise place`, eva, kappa, snr, "
-        "gradient, random, low-rank, all.  [default: every one]",
+        help="What is compared: recommended, a goal or policy of `layerwise place`, eva, kappa, "
+        "snr, gradient, random, low-rank, all.  [default: every one]",
     ),
     count("--draws", default=5, least=0, told="Random placements."),
     click.option(

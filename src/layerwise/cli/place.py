@@ -38,7 +38,7 @@ _choosing = stacked(
     click.option(
         "--goal",
         metavar="NAME",
-        help="How long a step may take: quality, balanced or cost.  [default: balanced, or any "
+        help="How long a step may take: quality, balanced or cost.  [default: quality, or any "
         "length where a policy is named]",
     ),
     click.option(

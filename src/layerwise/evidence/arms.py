@@ -8,7 +8,7 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.evidence.record import ArmKind
 from layerwise.evidence.scores import SCORES, Seen, rows_by_score
-from layerwise.placement.place import choose, place
+from layerwise.placement.place import DEFAULT_GOAL, GOALS, choose, place
 from layerwise.placement.policies import POLICIES, default_size
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import adaptable_rows
@@ -86,7 +86,12 @@ class Arm:
 def known_arms() -> tuple[str, ...]:
     """The names of all arms, in the order in which they run."""
     policies = [name for name in POLICIES if name not in {ALL, RANDOM}]
-    return (RECOMMENDED, *policies, *SCORES, RANDOM, LOW_RANK, ALL)
+    return (RECOMMENDED, *bounds(), *policies, *SCORES, RANDOM, LOW_RANK, ALL)
+
+
+def bounds() -> tuple[str, ...]:
+    """The goals that bound the advised policy more than it is by default: an arm each."""
+    return tuple(goal for goal in GOALS if goal != DEFAULT_GOAL)
 
 
 def size_of(
@@ -161,8 +166,9 @@ def refuse_unknown(names: Sequence[str]) -> None:
 def _arms(name: str, seen: Seen, size: Size) -> Iterator[Arm]:
     card, rows = seen.card, adaptable_rows(seen.card)
     if name == RECOMMENDED:
-        choice = choose(card, layers=size.layers, rank=size.rank)
-        yield _arm(name, "recommended", card, size, lambda: choice.rows, policy=choice.policy)
+        yield _advised(name, "recommended", card, size, goal=DEFAULT_GOAL)
+    elif name in bounds():
+        yield _advised(name, "policy", card, size, goal=name)
     elif name == ALL:
         placed = place(card, policy=ALL, rank=size.rank)
         yield Arm(name, "everywhere", placed, equal=False, policy=ALL)
@@ -178,6 +184,14 @@ def _arms(name: str, seen: Seen, size: Size) -> Iterator[Arm]:
         pick = POLICIES[name]
         taken = lambda: pick(card, size.layers, rows=rows, seed=size.seed)  # noqa: E731
         yield _arm(name, "policy", card, size, taken, policy=name)
+
+
+def _advised(name: str, kind: ArmKind, card: LayerCard, size: Size, *, goal: str) -> Arm:
+    """The arm that `place` gives without a policy, for `goal`; none where nothing meets it."""
+    choice = choose(card, layers=size.layers, rank=size.rank, goal=goal)
+    if goal != DEFAULT_GOAL and not choice.affordable:
+        return Arm(name, kind, policy=choice.policy, failed="; ".join(choice.notes))
+    return _arm(name, kind, card, size, lambda: choice.rows, policy=choice.policy)
 
 
 def _random(draw: int, card: LayerCard, size: Size) -> Arm:

@@ -6,7 +6,7 @@ import numpy as np
 
 from layerwise.card.record import Advice, LayerCard
 from layerwise.errors import PlacementError
-from layerwise.placement.place import ADVISED, Choice, choose
+from layerwise.placement.place import ADVISED, DEFAULT_GOAL, Choice, choose
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.rows import adaptable_rows
 
@@ -16,14 +16,20 @@ __all__ = ["ENOUGH", "WIDE", "advise"]
 ENOUGH = 0.9
 #: The width of an interval, over its value, above which it is called wide (ours).
 WIDE = 0.3
+_SECOND = "make a second card on other text and hold it against this one: layerwise compare"
+_RIVALS = (
+    "train it beside its rivals, a low rank on all blocks among them, which gained more where that "
+    "was tried (docs/evidence.md): layerwise measure with --card"
+)
 
 
-def advise(card: LayerCard, *, goal: str = "balanced", layers: int | None = None) -> Advice:
+def advise(card: LayerCard, *, goal: str = DEFAULT_GOAL, layers: int | None = None) -> Advice:
     """Evenly spread blocks from the lowest that `goal` allows, and what the evidence says.
 
     The verdict is ``flat`` where no two blocks' residual norms are told apart by their intervals
     (or none were measured). What the policy ``gain`` takes at the same size stands beside the
-    advice; until placements have been trained and compared, it does not overrule it.
+    advice; it does not overrule it, since it did not gain more where both were trained
+    (docs/evidence.md).
 
     Raises:
         UnknownNameError: There is no such goal.
@@ -65,10 +71,10 @@ def _is_flat(card: LayerCard) -> bool:
 
 def _reason(card: LayerCard, choice: Choice, *, gain: Sequence[int], goal: str, flat: bool) -> str:
     """One sentence with the figures behind the advice."""
-    spread = f"{len(choice.rows)} of {len(card.layers)} blocks are spread evenly, the default as"
+    spread = f"{len(choice.rows)} of {len(card.layers)} blocks are spread evenly, the default until"
     parts = [
         _evidence(card, flat=flat),
-        f"{spread} long as no placements have been trained and compared",
+        f"{spread} layerwise measure has compared placements of this model",
         _bound(card, choice, goal),
         _beside_gain(choice, gain),
     ]
@@ -115,8 +121,7 @@ def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:
     """What would make the advice surer, for the weakest link first."""
     links = [*_examples(card, flat=flat), *_rank(card), *_signals(card)]
     links.sort(key=lambda link: link[0])
-    second = "make a second card on other text and hold it against this one: layerwise compare"
-    return (*(text for _, text in links), second)
+    return (*(text for _, text in links), _SECOND, _RIVALS)
 
 
 Link = tuple[float, str]

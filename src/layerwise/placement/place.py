@@ -21,7 +21,7 @@ from layerwise.placement.rows import (
 )
 from layerwise.registry import Registry
 
-__all__ = ["ADVISED", "GOALS", "Choice", "choose", "place"]
+__all__ = ["ADVISED", "DEFAULT_GOAL", "GOALS", "Choice", "choose", "place"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ for _name, _ratio in (("quality", 1.0), ("balanced", 0.75), ("cost", 0.5)):
 
 #: The policy with the best evidence, until measured evidence says otherwise.
 ADVISED = "uniform"
-_DEFAULT_GOAL = "balanced"
+#: What the advised policy is bound by: a backward that ends higher up was worse than a random
+#: placement where that was measured (docs/evidence.md), so that has to be asked for.
+DEFAULT_GOAL = "quality"
 #: Sums of the same seconds in another order differ by about this.
 _ROUNDING = 1e-9
 
@@ -88,7 +90,7 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
             stack), or text such as ``"3,7,11"`` and ``"encoder:0,2,decoder:1"``.
         stack: The stack to stay in; a part of its name will do where only one stack has it.
         goal: How long a step may take, ``quality``, ``balanced`` or ``cost``: blocks below the
-            lowest that this allows are not offered to the policy. None is ``balanced`` for the
+            lowest that this allows are not offered to the policy. None is ``quality`` for the
             advised policy and no bound for one that is named.
         rank: LoRA rank; None takes the card's.
         alpha: LoRA alpha; None takes twice the rank. It is the alpha of adapters of `rank`: the
@@ -172,7 +174,7 @@ def choose(
         UnknownNameError: There is no such policy, goal or stack.
         PlacementError: There are no such rows, or the card lacks what the policy goes by.
     """
-    goal = _DEFAULT_GOAL if goal is None and policy is None else goal
+    goal = DEFAULT_GOAL if goal is None and policy is None else goal
     allowed = None if goal is None else GOALS[goal]
     name = ADVISED if policy is None else policy
     rows = adaptable_rows(card, stack=stack)
@@ -204,7 +206,8 @@ def _cheap_enough(
             return taken, []
         tried.append((ratio, taken))
     ratio, taken = min(tried, key=itemgetter(0))
-    note = f"no choice of {k} blocks takes {allowed:.2f} of a step with all blocks or less"
+    wanted = "1 block" if k == 1 else f"{k} blocks"
+    note = f"no choice of {wanted} takes {allowed:.2f} of a step with all blocks or less"
     return taken, [f"{note}; the cheapest takes {ratio:.2f}"]
 
 

@@ -26,12 +26,14 @@ class Transferred:
     Attributes:
         policy: The policy that did best on the reference, of those that the goal allows; None for
             the advised one.
+        goal: What that was bound by there; None where the policy was not.
         layers: How many blocks it was measured with.
         spearman: How well the cards' rankings agree.
         note: All of it in a sentence.
     """
 
     policy: str | None
+    goal: str | None
     layers: int
     spearman: float
     note: str
@@ -73,8 +75,9 @@ def transferred(
         )
     found = _nearest(reference, layers)
     best = _best(found, goal)
-    policy = None if best.name == "recommended" else best.name
-    return Transferred(policy, found.size, rho, _note(reference, found, best, rho))
+    policy = best.name if best.name in POLICIES else None
+    bound = best.name if best.name in GOALS else None
+    return Transferred(policy, bound, found.size, rho, _note(reference, found, best, rho))
 
 
 def _nearest(reference: LayerCard, layers: int | None) -> Measured:
@@ -101,7 +104,7 @@ def _best(found: Measured, goal: str | None) -> MeasuredRegime:
 
 def _is_choice(regime: MeasuredRegime) -> bool:
     name = regime.name
-    return name == "recommended" or (name in POLICIES and name not in _NO_CHOICE)
+    return name == "recommended" or name in GOALS or (name in POLICIES and name not in _NO_CHOICE)
 
 
 def _is_allowed(regime: MeasuredRegime, allowed: float | None) -> bool:

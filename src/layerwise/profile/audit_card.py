@@ -29,7 +29,7 @@ def beside_card(audit: Audit, card: LayerCard) -> Audit:
     """`audit` with what `card` would have placed.
 
     That is its advised choice: as many blocks as the adapter is on, or, where the adapter is on
-    all that can be adapted, as many as the card's goal of balance takes (ours).
+    all that can be adapted, as many as it takes by default (ours).
 
     Raises:
         PlacementError: The card lacks what its advice goes by.

@@ -5,8 +5,17 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.evidence.arms import ALL, arms_of, budget_of, known_arms, refuse_unknown, size_of
+from layerwise.evidence.arms import (
+    ALL,
+    arms_of,
+    bounds,
+    budget_of,
+    known_arms,
+    refuse_unknown,
+    size_of,
+)
 from layerwise.evidence.scores import SCORES
+from layerwise.placement import place
 from layerwise.placement.policies import POLICIES
 
 
@@ -35,11 +44,31 @@ def test_every_policy_every_score_and_what_they_are_held_against_are_arms():
     assert set(POLICIES) - set(known) == set()
     assert set(SCORES) <= set(known)
     assert {"low-rank", "all", "random"} <= set(known)
+    assert bounds() == ("balanced", "cost")
+    assert set(bounds()) <= set(known)
+
+
+def test_the_advice_within_a_goal_is_an_arm_where_that_can_be_met(small_card, subject):
+    card = small_card(12)
+    size = size_of(card, layers=3, rank=8, draws=0)
+    advised, balanced, cost = arms_of(on(subject, card), size, ["balanced", "cost"])
+    assert advised.placement.blocks == place(card, layers=3).blocks
+    assert balanced.placement.blocks == place(card, layers=3, goal="balanced").blocks
+    assert balanced.kind == "policy"
+    assert "no choice of 3 blocks takes 0.50 of a step" in cost.failed
+
+
+def test_without_timings_there_is_the_advice_and_no_goal(small_card, subject):
+    card = small_card(12, backward_seconds=None)
+    advised, balanced = arms_of(on(subject, card), size_of(card, layers=3, rank=8), ["balanced"])
+    assert advised.failed is None
+    assert balanced.failed == "goal balanced not applied: the cost is unknown"
 
 
 def test_all_arms_but_all_have_adapters_of_one_size(subject):
     size = size_of(subject.card, layers=1, rank=None, draws=3)
-    arms = arms_of(subject, size)
+    # Whether a model this small can meet a goal is up to the clock.
+    arms = arms_of(subject, size, [name for name in known_arms() if name not in bounds()])
     budget = budget_of(subject.card, size)
     assert [arm.failed for arm in arms] == [None] * len(arms)
     assert {arm.placement.adapter_parameters for arm in arms if arm.equal} == {budget}
@@ -88,7 +117,7 @@ def test_what_cannot_meet_the_budget_or_lacks_its_signal_is_left_out_with_the_re
 
 
 def test_a_card_that_recommends_nothing_is_refused(small_card, subject):
-    card = small_card(3, adapter_parameters=[8, 80000, 80000])
+    card = small_card(3, adapter_parameters=[80000, 8, 8])
     with pytest.raises(PlacementError, match="the card recommends nothing that can be measured"):
         arms_of(on(subject, card), size_of(card, layers=1, rank=1, draws=0), ["first"])
 

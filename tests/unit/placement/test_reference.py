@@ -67,6 +67,17 @@ def test_the_recommended_placement_may_have_been_best(card, reference):
     assert api.place(card, reference=best).policy == "uniform"
 
 
+@pytest.mark.parametrize("goal", [None, "balanced"])
+def test_the_advice_within_a_goal_may_have_been_best(card, reference, goal):
+    within = measured(regime("balanced", 0.5, 0.7), regime("top", 0.4))
+    best = replace(reference, measured=(within,))
+    found = transferred(card, best, goal=goal)
+    assert (found.policy, found.goal) == (None, "balanced")
+    placed = api.place(card, goal, reference=best)
+    assert placed.blocks == api.place(card, "balanced", layers=3).blocks
+    assert placed.blocks != api.place(card, layers=3).blocks
+
+
 def test_the_measurement_of_the_nearest_size_counts(card, reference):
     five = measured(regime("mid", 0.1), size=5)
     both = replace(reference, measured=(*reference.measured, five))
