@@ -12,11 +12,14 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from documents import markdown, show
 
+from layerwise.evidence.agreement import Strata, ceiling
 from layerwise.evidence.arms import bounds
 from layerwise.evidence.record import ArmResult, Measure
 from layerwise.evidence.trial import Trial
+from layerwise.report.story_measure import arm_blocks
 
 BEGIN, END = "<!-- recommended: begin -->", "<!-- recommended: end -->"
 
@@ -78,6 +81,15 @@ def verdict_row(name: str, made: Measure, arm: ArmResult, *, what: str, score: S
     ]
 
 
+def seeds_row(name: str, made: Measure, *, what: str, score: Score) -> list[str]:
+    """How alike the seeds rank the placements of as many blocks; empty with one seed."""
+    others = rivals(made)
+    gains = np.array([[score(trial) for trial in arm.trials] for arm in others])
+    found = ceiling(Strata.of([arm.blocks for arm in others]), gains)
+    between = "" if found is None else f"{found.between_seeds:.2f}"
+    return [name, what, str(len(others)), str(len(made.seeds)), between]
+
+
 def told(**asked: bool) -> str:
     """What of the four was met."""
     met = [name for name, is_met in asked.items() if is_met]
@@ -97,7 +109,7 @@ def arm_rows(name: str, made: Measure) -> list[list[str]]:
             [
                 name,
                 arm.name,
-                ", ".join(str(block.index) for block in arm.blocks),
+                arm_blocks(arm),
                 f"{arm.learning_rate:g}",
                 f"{spread.improvement:.4f}{between}",
                 "" if spread.step_ratio is None else f"{spread.step_ratio:.2f}",
@@ -116,9 +128,16 @@ def tables(folder: Path) -> str:
         for arm in advised(one)
         for what, score in scores(one).items()
     ]
+    seeds = [
+        seeds_row(name, one, what=what, score=score)
+        for name, one in made.items()
+        for what, score in scores(one).items()
+    ]
     arms = [row for name, one in made.items() for row in arm_rows(name, one)]
     columns = ["pair", "arm", "blocks", "rate", "improvement", "step", ""]
-    return f"{markdown([*head, 'met'], verdicts)}\n\n{markdown(columns, arms)}"
+    noise = ["pair", "by", "placements", "seeds", "between seeds"]
+    shown = ([*head, "met"], verdicts), (noise, seeds), (columns, arms)
+    return "\n\n".join(markdown(*table) for table in shown)
 
 
 def main() -> None:

@@ -173,4 +173,5 @@ def test_standings_are_those_of_the_trials(model_folder, text_file, tmp_path, st
     sets = {arm.blocks for arm in rivals}
     better = {arm.blocks for arm in rivals if arm.outcome.improvement > gains[0] + 1e-12}
     assert verdict[9] == f"{1 + len(better)} of {len(sets)}"
+    assert f"| tiny | loss | {len(sets)} | 2 | " in text
     assert all(f"| tiny | {arm.name} | " in text for arm in made.arms)
