@@ -143,6 +143,13 @@ def test_the_lines_that_are_kept_in_the_repository_are_whole():
     assert len({run.key for run in runs}) == len(runs)
 
 
+def test_the_evidence_that_is_kept_names_no_path_of_a_machine():
+    folder = SCRIPT.parents[1] / "docs" / "evidence"
+    files = [path for path in folder.rglob("*.json*") if path.is_file()]
+    assert files
+    assert [path.name for path in files if '"/' in path.read_text()] == []
+
+
 @pytest.fixture(scope="module")
 def standings():
     """The names of the script that says where the recommended placement lands."""

@@ -33,11 +33,13 @@ _ROW = 20
 
 def measure_charts(measure: Measure, *, theme: Theme = LIGHT) -> dict[str, Spec]:
     """Vega-Lite specifications by chart name: the leaderboard, and improvement by step time."""
-    rows = [_row(arm, arm.outcome) for arm in told_arms(measure) if arm.outcome]
-    seeds = _seed_rows(measure)
+    told = [(arm, arm.outcome) for arm in told_arms(measure) if arm.outcome]
+    rows, seeds = [_row(*pair) for pair in told], _seed_rows(measure)
+    # The copies of an arm would lie on it.
+    once = [row for row, (arm, _) in zip(rows, told, strict=True) if arm.same_as is None]
     return {
         "leaderboard": _leaderboard(measure, rows, seeds, theme),
-        "time": _time(measure, rows, theme),
+        "time": _time(measure, once, theme),
     }
 
 

@@ -1,6 +1,7 @@
 """Charts of a measurement."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,16 @@ def test_each_arm_is_a_row_with_its_interval(planted_measure):
         assert row["high"] == pytest.approx(found.high, rel=1e-5)
         assert row["seconds"] == pytest.approx(found.seconds_per_step)
     assert len(spec["datasets"]["seeds"]) == 3 * len(rows)
+
+
+def test_a_copy_does_not_cover_the_arm_that_it_is_of(planted_measure):
+    made = planted_measure()
+    copies = [replace(a, same_as="recommended") if a.name == "top" else a for a in made.arms]
+    charts = measure_charts(replace(made, arms=tuple(copies)))
+    names = {name: [row["arm"] for row in c["datasets"]["arms"]] for name, c in charts.items()}
+    assert "recommended" in names["time"]
+    assert "top" not in names["time"]
+    assert "top" in names["leaderboard"]
 
 
 def test_one_seed_has_neither_interval_nor_ticks(planted_measure):
