@@ -1,24 +1,31 @@
 """Where the advice lands among its rivals, without a bound and within a goal: tables.
 
-    python experiments/recommended.py docs/evidence/measures [--into docs/evidence.md]
+    python experiments/recommended.py docs/evidence/measures [--calibration docs/evidence]
+        [--into docs/evidence.md]
 
-Each folder in the first argument holds the measure.json that one `layerwise measure` wrote. The
-tables are printed, or put between the two comments that mark their place in a document.
+Each folder in the first argument holds the measure.json that one `layerwise measure` wrote. With
+the folder that `placements.py` fills, its predictors are held against the measured placements too,
+by its cards and at its dampings, which other sets chose. The tables are printed, or put between the
+two comments that mark their place in a document.
 """
 
 import argparse
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from documents import markdown, show
 
-from layerwise.evidence.agreement import Strata, ceiling
+from layerwise.card.record import LayerCard
+from layerwise.evidence.agreement import Strata, ceiling, percentiles
 from layerwise.evidence.arms import bounds
+from layerwise.evidence.calibration import Calibration
 from layerwise.evidence.record import ArmResult, Measure
 from layerwise.evidence.trial import Trial
+from layerwise.placement.predictors import PREDICTORS
+from layerwise.placement.rows import resolve_rows
 from layerwise.report.story_measure import arm_blocks
 
 BEGIN, END = "<!-- recommended: begin -->", "<!-- recommended: end -->"
@@ -90,6 +97,28 @@ def seeds_row(name: str, made: Measure, *, what: str, score: Score) -> list[str]
     return [name, what, str(len(others)), str(len(made.seeds)), between]
 
 
+def predictor_rows(made: Mapping[str, Measure], known: Path) -> list[list[str]]:
+    """How each predictor ranks the placements of as many blocks, on each pair."""
+    cards = {name: LayerCard.load(known / "cards" / name) for name in made}
+    rows = []
+    for family in Calibration.load(known).families:
+        damping = family.damping or 0.0
+        found = [ranking(made[name], cards[name], family.name, damping) for name in made]
+        rows.append([family.name, *found, "" if family.damping is None else f"{damping:g}"])
+    return rows
+
+
+def ranking(made: Measure, card: LayerCard, predictor: str, damping: float) -> str:
+    """The rank correlation of a prediction with what was measured, and its interval."""
+    others = rivals(made)
+    sets = [resolve_rows(card, arm.blocks) for arm in others]
+    foretold = np.array([PREDICTORS[predictor](card, rows, damping=damping) for rows in sets])
+    gained = np.array([mean(arm, fall) for arm in others])
+    strata = Strata.of(sets)
+    low, high = percentiles(strata.bootstrap(foretold, gained))
+    return f"{strata.agreement(foretold, gained):.2f} ({low:.2f} to {high:.2f})"
+
+
 def told(**asked: bool) -> str:
     """What of the four was met."""
     met = [name for name, is_met in asked.items() if is_met]
@@ -119,7 +148,7 @@ def arm_rows(name: str, made: Measure) -> list[list[str]]:
     return rows
 
 
-def tables(folder: Path) -> str:
+def tables(folder: Path, known: Path | None = None) -> str:
     made = {path.parent.name: Measure.load(path) for path in sorted(folder.glob("*/measure.json"))}
     head = ["pair", "advice", "by", "blocks", "step", "gain", "all", "kept", "median draw", "place"]
     verdicts = [
@@ -136,16 +165,19 @@ def tables(folder: Path) -> str:
     arms = [row for name, one in made.items() for row in arm_rows(name, one)]
     columns = ["pair", "arm", "blocks", "rate", "improvement", "step", ""]
     noise = ["pair", "by", "placements", "seeds", "between seeds"]
-    shown = ([*head, "met"], verdicts), (noise, seeds), (columns, arms)
+    shown = [([*head, "met"], verdicts), (noise, seeds), (columns, arms)]
+    if known is not None:
+        shown.append((["predictor", *made, "damping"], predictor_rows(made, known)))
     return "\n\n".join(markdown(*table) for table in shown)
 
 
 def main() -> None:
     made = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     made.add_argument("folder", type=Path)
+    made.add_argument("--calibration", type=Path, help="what placements.py wrote, with its cards")
     made.add_argument("--into", type=Path, help="the document that takes the tables")
     asked = made.parse_args()
-    show(tables(asked.folder), asked.into, begin=BEGIN, end=END)
+    show(tables(asked.folder, asked.calibration), asked.into, begin=BEGIN, end=END)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import layerwise as lw
 from layerwise.evidence.calibration import Calibration
 from layerwise.evidence.lines import SetRun, append_run, read_runs
+from layerwise.evidence.record import Measure
 from layerwise.evidence.trial import Trial
+from layerwise.placement.predictors import PREDICTORS
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "placements.py"
 
@@ -164,6 +167,25 @@ def measurement(model_folder, text_file, folder, **options):
     folder.mkdir()
     (folder / "measure.json").write_bytes(made.to_json())
     return made
+
+
+def test_predictions_are_ranked_against_the_measured_placements(standings):
+    known = SCRIPT.parents[1] / "docs" / "evidence"
+    folders = sorted((known / "measures").glob("*/measure.json"))
+    made = {path.parent.name: Measure.load(path) for path in folders}
+    rows = {row[0]: row[1:-1] for row in standings.predictor_rows(made, known)}
+    assert set(rows) == set(PREDICTORS)
+    for place, one in enumerate(made.values()):
+        gains = {
+            tuple(block.index for block in arm.blocks): np.mean(
+                [trial.loss_before - trial.loss_after for trial in arm.trials]
+            )
+            for arm in one.arms
+            if arm.equal and arm.trials and len(arm.blocks) == one.budget.layers
+        }
+        spreads = [np.std(blocks) for blocks in gains]
+        expected = spearmanr(spreads, list(gains.values())).statistic
+        assert rows["spread"][place].startswith(f"{expected:.2f} (")
 
 
 def test_standings_are_those_of_the_trials(model_folder, text_file, tmp_path, standings):
