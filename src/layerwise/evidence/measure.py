@@ -337,7 +337,10 @@ def _spent(arm: ArmResult) -> list[tuple[int, ...]]:
 def _from_before(attempts: Attempts) -> tuple[str, ...]:
     """A note where trials were not made now: their seconds are those of another time."""
     count = len(attempts.taken)
-    return (f"{count} trials were kept from a measurement that was cut short",) if count else ()
+    if not count:
+        return ()
+    kept = f"{count} trials were kept from a measurement that was cut short"
+    return (f"{kept}, so step times are of different hours, and compare them only roughly",)
 
 
 def _notes(
