@@ -104,6 +104,8 @@ def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
     if choice.cost is None:
         return f"goal {goal} could not be applied, since the card has no timings"
     step = f"a step takes {choice.cost.step_ratio:.2f} of one with all blocks"
+    if goal == DEFAULT_GOAL:
+        return step
     allowed = f"goal {goal} allows {choice.allowed:.2f}"
     if not choice.affordable:
         return f"they start at {lowest}, the cheapest there is, and {step} where {allowed}"

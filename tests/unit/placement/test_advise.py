@@ -76,10 +76,15 @@ def test_the_reason_is_one_sentence_with_the_figures(small_card):
     assert advise(card, goal="quality", layers=2).reason == (
         "The residual norm of model.layers.1 (at least 5) is above that of model.layers.0 (at most "
         "1); 2 of 3 blocks are spread evenly, the default until layerwise measure has compared "
-        "placements of this model; they start at model.layers.0, the lowest that keeps the cost, "
-        "and a step takes 1.00 of one with all blocks where goal quality allows 1.00; policy gain "
-        "would take 1 of the same 2."
+        "placements of this model; a step takes 1.00 of one with all blocks; policy gain would "
+        "take 1 of the same 2."
     )
+
+
+def test_a_goal_that_is_met_is_said(small_card):
+    reason = advise(small_card(), goal="balanced", layers=3).reason
+    assert "start at model.layers.6, the lowest that keeps the cost, and a step takes" in reason
+    assert "of one with all blocks where goal balanced allows 0.75" in reason
 
 
 def test_a_goal_that_nothing_meets_is_said(small_card):
