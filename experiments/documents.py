@@ -10,6 +10,10 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
 def show(text: str, into: Path | None, *, begin: str, end: str) -> None:
     """Print `text`, or put it between the two comments that mark its place in a document."""
     if into is None:

@@ -32,7 +32,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
-from documents import markdown, show
+from documents import interval, markdown, show
 
 import layerwise as lw
 from layerwise.card.record import LayerCard
@@ -391,10 +391,6 @@ def choice(found: Calibration) -> str:
         shown = interval(found.margin, found.margin_low, found.margin_high)
         lines.append(f"- the best signal {told} depth alone on left-out pairs: {shown}")
     return "\n".join(lines)
-
-
-def interval(value: float, low: float, high: float) -> str:
-    return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from documents import markdown, show
+from documents import interval, markdown, show
 
 from layerwise.card.record import LayerCard
 from layerwise.evidence.agreement import Strata, ceiling, percentiles
@@ -115,8 +115,8 @@ def ranking(made: Measure, card: LayerCard, predictor: str, damping: float) -> s
     foretold = np.array([PREDICTORS[predictor](card, rows, damping=damping) for rows in sets])
     gained = np.array([mean(arm, fall) for arm in others])
     strata = Strata.of(sets)
-    low, high = percentiles(strata.bootstrap(foretold, gained))
-    return f"{strata.agreement(foretold, gained):.2f} ({low:.2f} to {high:.2f})"
+    ends = percentiles(strata.bootstrap(foretold, gained))
+    return interval(strata.agreement(foretold, gained), *ends)
 
 
 def told(**asked: bool) -> str:
