@@ -182,7 +182,8 @@ def choose(
     taken = pick(layers, rows=rows)
     notes = [*_left_out(card, rows, stack), *_thinned(name, taken, rows)]
     if missing_timings(card):
-        notes += [f"goal {goal} not applied: the cost is unknown"] if goal else []
+        bounded = allowed is not None and allowed < 1.0  # No set takes longer than all blocks.
+        notes += [f"goal {goal} not applied: the cost is unknown"] if bounded else []
         return Choice(taken, name, allowed=allowed, notes=tuple(notes))
     costs = step_cost(card, rank=rank)
     if allowed is not None:

@@ -26,7 +26,7 @@ from layerwise.report.story_analysis import (
     metrics_of,
     with_ends,
 )
-from layerwise.report.text import shown
+from layerwise.report.text import counted, shown
 
 __all__ = ["MOST_ROWS", "analysis_charts", "export_analysis_charts"]
 
@@ -285,7 +285,7 @@ def _widths(analysis: Analysis, theme: Theme) -> Spec:
         base.encode(text="text:N").mark_text(color=theme.ink),
     ]
     title = "Width: share of the CKA change at each depth, in %"
-    about = f"{len(found)} models" if len(found) != 1 else "1 model"
+    about = counted(len(found), "model")
     chart = titled(layers, title, data="widths", about=about, height=30 * len(found))
     return with_data(chart, {"widths": rows})
 

@@ -19,6 +19,7 @@ from layerwise.report.drawing import (
     titled,
     with_data,
 )
+from layerwise.report.text import counted
 
 __all__ = ["SIGNALS", "charts", "export_charts"]
 
@@ -174,7 +175,7 @@ def _placement_rule(theme: Theme, placement: Placement | None) -> list[alt.Layer
 def _titled(
     layers: Sequence[alt.Chart | alt.LayerChart], title: str, data: ChartData, *, height: int
 ) -> alt.LayerChart:
-    about = f"{len(data.rows)} block{'' if len(data.rows) == 1 else 's'}"
+    about = counted(len(data.rows), "block")
     return titled(layers, title, about=about, height=height)
 
 

@@ -25,6 +25,7 @@ from layerwise.report.drawing import (
     with_data,
 )
 from layerwise.report.story import every_block, number, percent, readouts
+from layerwise.report.text import counted
 
 __all__ = [
     "MEASURES",
@@ -153,7 +154,7 @@ def _depth_profile(profile: Profile, rows: Rows, theme: Theme) -> Spec:
         *_curve(points, theme, "procrustes", count=len(rows)),
     ]
     title = f"{_DISTANCE} by block (readout {profile.readout})"
-    chart = titled(layers, title, about=_about(rows), height=260)
+    chart = titled(layers, title, about=counted(len(rows), "block"), height=260)
     data = {"blocks": rows, "line": _ols(profile)}
     return with_data(chart.resolve_axis(x="independent"), data)
 
@@ -167,10 +168,6 @@ def depth_labels(profile: Profile | ReadoutProfile) -> dict[int, str]:
 def depth_names(x: alt.X, y: Spec) -> alt.Chart:
     """A layer that draws nothing but the axis of the depths' names."""
     return alt.Chart().encode(x=x, y=alt.Y("procrustes:Q", **y)).mark_point(opacity=0, size=0)
-
-
-def _about(rows: Rows) -> str:
-    return f"{len(rows)} blocks" if len(rows) != 1 else "1 block"
 
 
 def _floor(profile: Profile, theme: Theme, y: Spec) -> list[alt.Chart]:
@@ -211,7 +208,9 @@ def _readout_chart(name: str, readout: ReadoutProfile, theme: Theme, *, top: flo
     curve = _curve(points, theme, "procrustes", count=len(rows))
     layers = [*_line(theme, x, y, data=line), *curve]
     title = f"{name}: slope {number(readout.slope)}"
-    chart = titled(layers, title, data=f"blocks-{name}", about=_about(rows), height=150)
+    chart = titled(
+        layers, title, data=f"blocks-{name}", about=counted(len(rows), "block"), height=150
+    )
     return with_data(chart, {f"blocks-{name}": rows, line: _ols(readout)})
 
 
@@ -220,7 +219,9 @@ def _measure_chart(rows: Rows, key: str, title: str, theme: Theme) -> Spec:
     x = block_axis("x", Places(tuple((row["x"], row["x"]) for row in rows)))
     points = alt.Chart().encode(x=x, y=alt.Y(f"{key}:Q", **y))
     layers = _curve(points, theme, key, count=len(rows))
-    return with_data(titled(layers, title, about=_about(rows), height=150), {"blocks": rows})
+    return with_data(
+        titled(layers, title, about=counted(len(rows), "block"), height=150), {"blocks": rows}
+    )
 
 
 def _width_chart(profile: Profile, theme: Theme) -> Spec:

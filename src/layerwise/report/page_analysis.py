@@ -24,7 +24,6 @@ from layerwise.report.story_analysis import (
     analysis_reasons,
     analysis_title,
     condition_name,
-    counted,
     fixed,
     main_metric,
     metrics_of,
@@ -34,7 +33,7 @@ from layerwise.report.story_analysis import (
     share_of,
     with_ends,
 )
-from layerwise.report.text import shown
+from layerwise.report.text import counted, shown
 
 __all__ = ["analysis_html"]
 

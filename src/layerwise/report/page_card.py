@@ -22,6 +22,7 @@ from layerwise.report.story_measured import (
 from layerwise.report.text import (
     adapted_rows,
     block_text,
+    counted,
     headline,
     model_name,
     shown,
@@ -138,8 +139,8 @@ def _stacks(card: LayerCard, adapted: set[int], gain: set[int]) -> list[_DrawnSt
     for number, stack in enumerate(card.model.stacks):
         rows = [row for row, layer in enumerate(card.layers) if layer.stack == stack.name]
         cells = tuple(Cell(card.layers[r].index, _look(r, adapted, gain)) for r in rows)
-        blocks = "block" if stack.blocks == 1 else "blocks"
-        about = f"{stack.blocks} {blocks} of {shown(stack.block_class)}, {stack.residual} residual"
+        blocks = counted(stack.blocks, "block")
+        about = f"{blocks} of {shown(stack.block_class)}, {stack.residual} residual"
         marked = [row for row in rows if row in adapted]
         summary = f"Adapted: {block_text(card, marked)}"
         drawn.append(_DrawnStack(labels[stack.name], about, summary, number % 6 + 1, cells))

@@ -34,7 +34,7 @@ from layerwise.report.story import (
     step_groups,
     with_interval,
 )
-from layerwise.report.text import model_name, shown
+from layerwise.report.text import counted, model_name, shown
 
 __all__ = ["control_html"]
 
@@ -89,8 +89,7 @@ def control_html(control: Control) -> bytes:
 
 def _lede(control: Control) -> str:
     probes, data = control.standard.probes, control.data
-    seeds = "1 seed" if len(control.seeds) == 1 else f"{len(control.seeds)} seeds"
-    told = f"{seeds} · {probes.inputs:,} probes"
+    told = f"{counted(len(control.seeds), 'seed')} · {probes.inputs:,} probes"
     if data is None:
         return told
     trained = f"{data.examples:,} examples of {shown(data.source)}, {shown(data.objective)}"

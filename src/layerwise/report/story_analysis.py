@@ -12,7 +12,7 @@ from layerwise.analysis.record import (
     SignTest,
 )
 from layerwise.report.columns import NumberStyle
-from layerwise.report.text import shown
+from layerwise.report.text import counted, shown
 
 __all__ = [
     "DISTANCE_NAMES",
@@ -23,7 +23,6 @@ __all__ = [
     "analysis_reasons",
     "analysis_title",
     "condition_name",
-    "counted",
     "fixed",
     "main_metric",
     "metrics_of",
@@ -84,11 +83,6 @@ def run_name(run: RunSlope | Disagreement, *, seeded: bool) -> str:
 def seeds_of(analysis: Analysis) -> frozenset[int]:
     """The seeds that any run has."""
     return frozenset(row.seed for row in analysis.slopes)
-
-
-def counted(count: int, noun: str) -> str:
-    """``"1 run"``, ``"2 runs"``."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def metrics_of(analysis: Analysis) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from statistics import median
 from layerwise.placement.record import PlacedBlock
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit
 from layerwise.report.story import number, percent
-from layerwise.report.text import ranges, shown
+from layerwise.report.text import counted, plural, ranges, shown
 
 __all__ = ["audit_headline", "audit_sentences", "block_names", "part", "rank_text"]
 
@@ -19,8 +19,8 @@ def audit_headline(audit: Audit) -> str:
     kinds = ", ".join(audit.kinds) or "Adapter"
     count, outside = len(audit.modules), sum(m.index is None for m in audit.modules)
     beyond = f" and {outside} outside blocks" if outside else ""
-    inside = f"{count - outside} {_plural('module', count - outside)}"
-    blocks = f"{len(audit.blocks)} {_plural('block', len(audit.blocks))}"
+    inside = f"{counted(count - outside, 'module')}"
+    blocks = f"{counted(len(audit.blocks), 'block')}"
     return (
         f"{shown(kinds, limit=60)}: {inside} in {blocks}{beyond}, {rank_text(audit)}, "
         f"{audit.parameters:,} parameters."
@@ -53,10 +53,6 @@ def part(share: float) -> str:
     return f"{number(100.0 * share)} %"
 
 
-def _plural(noun: str, count: int) -> str:
-    return noun if count == 1 else f"{noun}s"
-
-
 def _dead(audit: Audit) -> str:
     count, dead = len(audit.modules), len(audit.dead)
     if not count:
@@ -77,7 +73,7 @@ def block_names(blocks: Iterable[PlacedBlock]) -> str:
         found.setdefault(block.stack, []).append(block.index)
     several = len(found) > 1
     return " and ".join(
-        f"{_plural('block', len(set(indices)))} {ranges(indices)}"
+        f"{plural('block', len(set(indices)))} {ranges(indices)}"
         + (f" of {shown(stack, limit=40)}" if several else "")
         for stack, indices in found.items()
     )

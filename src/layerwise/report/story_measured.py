@@ -3,7 +3,7 @@
 from layerwise.card.record import LayerCard, Measured, MeasuredRegime
 from layerwise.report.columns import quantity
 from layerwise.report.story_measure import share_text, told_value
-from layerwise.report.text import block_text, shown
+from layerwise.report.text import block_text, counted, shown
 
 __all__ = ["interval_text", "measured_text", "regime_cells", "told_measured"]
 
@@ -18,13 +18,9 @@ def told_measured(card: LayerCard) -> list[Measured]:
 
 def measured_text(card: LayerCard, measured: Measured) -> str:
     """What was fine-tuned for how long, and on which text."""
-    blocks = "1 block" if measured.size == 1 else f"{measured.size} blocks"
-    tuned = f"{blocks} at rank {measured.rank}, {measured.steps:,} steps, {_seeds(measured)}"
+    blocks, seeds = counted(measured.size, "block"), counted(measured.seeds, "seed")
+    tuned = f"{blocks} at rank {measured.rank}, {measured.steps:,} steps, {seeds}"
     return f"{tuned}: {shown(measured.objective)} on {_source(card, measured)}"
-
-
-def _seeds(measured: Measured) -> str:
-    return "1 seed" if measured.seeds == 1 else f"{measured.seeds} seeds"
 
 
 def _source(card: LayerCard, measured: Measured) -> str:

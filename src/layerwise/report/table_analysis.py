@@ -16,7 +16,6 @@ from layerwise.report.story_analysis import (
     analysis_reasons,
     analysis_title,
     condition_name,
-    counted,
     fixed,
     main_metric,
     run_name,
@@ -24,7 +23,7 @@ from layerwise.report.story_analysis import (
 )
 from layerwise.report.table_profile import warnings
 from layerwise.report.terminal import Room, Sized, sparkline, tabled
-from layerwise.report.text import shown
+from layerwise.report.text import counted, shown
 
 __all__ = ["analysis_table"]
 

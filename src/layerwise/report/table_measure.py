@@ -20,7 +20,7 @@ from layerwise.report.story_measure import (
 )
 from layerwise.report.table_profile import warnings
 from layerwise.report.terminal import Room, Sized, tabled
-from layerwise.report.text import model_name, shown
+from layerwise.report.text import counted, model_name, shown
 
 __all__ = ["measure_table"]
 
@@ -41,7 +41,7 @@ def _measure(measure: Measure, room: Room) -> Iterator[RenderableType]:
     about = f"{measure.data.examples:,} examples, {shown(measure.data.objective)}"
     yield room.text(f"on {shown(measure.data.source, limit=100)} ({about})", style="dim")
     yield room.text(
-        f"{_blocks(budget.layers)} at rank {budget.rank}: "
+        f"{counted(budget.layers, 'block')} at rank {budget.rank}: "
         f"{budget.adapter_parameters:,} parameters, "
         f"{budget.steps:,} steps, {seeds_text(measure)}",
         style="dim",
@@ -51,10 +51,6 @@ def _measure(measure: Measure, room: Room) -> Iterator[RenderableType]:
     for reason in measure_reasons(measure):
         yield room.text(reason)
     yield from warnings((), measure.notes, room)
-
-
-def _blocks(count: int) -> str:
-    return "1 block" if count == 1 else f"{count} blocks"
 
 
 def _leaderboard(measure: Measure, room: Room) -> RenderableType:

@@ -19,7 +19,7 @@ from layerwise.report.story import (
 )
 from layerwise.report.table_audit import audit_parts
 from layerwise.report.terminal import Room, Sized, bars, spark, tabled
-from layerwise.report.text import shown
+from layerwise.report.text import counted, shown
 
 __all__ = ["profile_table", "warnings"]
 
@@ -107,10 +107,10 @@ def warnings(
 ) -> Iterator[RenderableType]:
     """What a reader must not miss, and what was done otherwise than asked."""
     if untrained:
-        modules = "module" if len(untrained) == 1 else "modules"
+        modules = counted(len(untrained), "module")
         names = ", ".join(shown(name, limit=80) for name in untrained[:_NAMED])
         more = f" and {len(untrained) - _NAMED} more" if len(untrained) > _NAMED else ""
-        told = f"{len(untrained)} {modules} never trained (adapter B all zero): {names}{more}"
+        told = f"{modules} never trained (adapter B all zero): {names}{more}"
         yield room.text(told, style="bold yellow")
     for note in notes:
         yield room.text(f"- note: {shown(note, limit=600)}", style="dim")

@@ -11,8 +11,10 @@ from layerwise.placement.record import Placement
 __all__ = [
     "adapted_rows",
     "block_text",
+    "counted",
     "headline",
     "model_name",
+    "plural",
     "ranges",
     "shown",
     "stack_labels",
@@ -57,6 +59,16 @@ def ranges(indices: Iterable[int]) -> str:
     return ", ".join(_run(run) for run in runs)
 
 
+def plural(noun: str, count: int) -> str:
+    """`noun` as `count` of them are called."""
+    return noun if count == 1 else f"{noun}s"
+
+
+def counted(count: int, noun: str) -> str:
+    """``"1 run"``, ``"2 runs"``."""
+    return f"{count:,} {plural(noun, count)}"
+
+
 def _run(run: Sequence[int]) -> str:
     if len(run) > 2:
         return f"{run[0]}–{run[-1]}"
@@ -72,9 +84,8 @@ def block_text(card: LayerCard, rows: Sequence[int]) -> str:
     for stack, label in labels.items():
         indices = [card.layers[r].index for r in rows if card.layers[r].stack == stack]
         if indices:
-            noun = "block" if len(indices) == 1 else "blocks"
             where = f" of {label}" if len(labels) > 1 else ""
-            parts.append(f"{noun} {ranges(indices)}{where}")
+            parts.append(f"{plural('block', len(indices))} {ranges(indices)}{where}")
     return " and ".join(parts)
 
 

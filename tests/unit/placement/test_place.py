@@ -77,16 +77,22 @@ def test_where_nothing_is_cheap_enough_the_cheapest_is_taken_and_said(small_card
 
 
 def test_without_timings_the_goal_is_not_applied_and_that_is_said(small_card):
-    placement = place(small_card(forward_seconds=None), layers=3)
+    placement = place(small_card(forward_seconds=None), layers=3, goal="balanced")
     assert indices(placement) == (0, 6, 11)
     assert placement.cost is None
     assert placement.notes == (
-        "goal quality not applied: the cost is unknown",
+        "goal balanced not applied: the cost is unknown",
         "cost unknown: the card does not have forward_seconds of every block",
     )
-    manual = place(small_card(forward_seconds=None), rows="1")
-    assert manual.cost is None
-    assert len(manual.notes) == 1
+
+
+@pytest.mark.parametrize("asked", [{"rows": "1"}, {}, {"goal": "quality"}])
+def test_without_timings_what_bounds_nothing_is_not_said_to_be_left_out(small_card, asked):
+    placement = place(small_card(forward_seconds=None), **asked)
+    assert placement.cost is None
+    assert placement.notes == (
+        "cost unknown: the card does not have forward_seconds of every block",
+    )
 
 
 def test_blocks_without_modules_are_left_out_and_that_is_said(small_card):
