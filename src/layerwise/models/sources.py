@@ -22,6 +22,7 @@ __all__ = [
     "brings_modules",
     "has_tokenizer",
     "hashes",
+    "on_disk",
     "refuse_without_weights",
     "resolve",
     "tokenizer_hashes",
@@ -47,7 +48,7 @@ class Source:
     """Where a model's files lie.
 
     Attributes:
-        name: What the user named: the path, or the hub id without its revision.
+        name: What the user named: the path, the hub id without its revision, or the demo's name.
         form: How it is stored.
         folder: Where its files are.
         file: The GGUF file's name in `folder`.
@@ -72,9 +73,9 @@ def resolve(source: str, *, weights: bool = True) -> Source:
         ModelError: Nothing is there, or what is there is not a model.
     """
     if source == DEMO:
-        return _gguf(_demo_file())
+        return replace(_gguf(_demo_file()), name=DEMO)
     if source == DEMO_ENCODER:
-        return _folder(_demo_encoder())
+        return replace(_folder(_demo_encoder()), name=DEMO_ENCODER)
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(path)
@@ -84,6 +85,15 @@ def resolve(source: str, *, weights: bool = True) -> Source:
         message = "no such model file or folder"
         raise ModelError(message, value=source, expected=_EXPECTED)
     return _hub(source, weights=weights)
+
+
+def on_disk(source: str) -> str:
+    """What another library finds the model `source` by: its whole path, or the hub id as it is."""
+    try:
+        path = {DEMO: _demo_file, DEMO_ENCODER: _demo_encoder}.get(source, lambda: Path(source))()
+    except ModelError:
+        return source
+    return str(path.resolve()) if path.exists() else source
 
 
 def _demo_file() -> Path:

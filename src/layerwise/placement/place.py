@@ -8,6 +8,7 @@ from operator import itemgetter
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
+from layerwise.models.sources import on_disk
 from layerwise.placement.cost import StepCost, missing_timings, placement_cost, step_cost
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.record import Cost, PlacedBlock, Placement
@@ -151,7 +152,7 @@ def _placement(
         alpha=alpha,
         adapter_parameters=size,
         cost=placement_cost(card, choice.rows, rank=by_row) if other else choice.cost,
-        model=card.model.source,
+        model=on_disk(card.model.source),  # For trainers, which know no demo.
         revision=card.model.revision,
         notes=notes,
         ranks=other or None,

@@ -92,10 +92,13 @@ def block_text(card: LayerCard, rows: Sequence[int]) -> str:
 def model_name(model: ModelInfo) -> str:
     """What a model is called: a hub id whole, the last part of a path.
 
-    With the part before it where the last says only that it is a model.
+    With the part before it where the last says only that it is a model. The demo is called what its
+    file is.
     """
     source = model.source
     path = PurePath(source)
+    if source == "demo":
+        return next((name for name in model.files if name.endswith(".gguf")), source)
     if not path.is_absolute():
         return source
     return "/".join(path.parts[-2:]) if path.name == "model" else (path.name or source)

@@ -9,6 +9,7 @@ from torch import nn
 from layerwise.errors import ModelError, PlacementError, SchemaError
 from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
+from layerwise.models.sources import on_disk
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.placement.record import PlacedBlock, Placement
@@ -210,9 +211,9 @@ def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
         expected = f"one for {loaded.source}, which has no {lacking}"
         raise SchemaError(message, value=placement.model, expected=expected)
     model = apply(placement, loaded.model)
-    base = Path(loaded.source)
-    if base.exists():  # The adapter shall find its base from wherever it is loaded.
-        model.active_peft_config.base_model_name_or_path = str(base.resolve())
+    base = on_disk(loaded.source)
+    if Path(base).exists():  # The adapter shall find its base from wherever it is loaded.
+        model.active_peft_config.base_model_name_or_path = base
     return replace(loaded, model=model, stacks=find_stacks(model))
 
 

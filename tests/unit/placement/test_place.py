@@ -1,6 +1,7 @@
 """Placements: what they hold, and the lines that bad wishes get."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,12 @@ def test_a_placement_holds_what_a_trainer_needs(small_card):
     assert placement.cost.backward_ratio == pytest.approx(9 / 12)
     assert placement.verified is None
     assert placement.notes == ()
+
+
+def test_a_placement_on_the_demo_names_files_that_a_trainer_finds(small_card, minilm):
+    card = small_card()
+    card = replace(card, model=replace(card.model, source="demo-encoder", revision=None))
+    assert place(card, rows="3,7").model == str(minilm.resolve())
 
 
 def test_rank_scales_parameters_and_alpha(small_card):

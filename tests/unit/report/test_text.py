@@ -87,6 +87,8 @@ def test_a_placement_of_another_model_is_refused(planted_card, planted_placement
         ("/home/me/small-bert/model", "small-bert/model"),
         ("/", "/"),
         ("<b>hub</b>", "<b>hub</b>"),
+        ("demo", "SmolLM2-135M-Instruct.Q4_K_M.gguf"),
+        ("demo-encoder", "demo-encoder"),
     ],
 )
 def test_a_model_is_called_by_its_hub_id_or_the_end_of_its_path(planted_card, source, name):
