@@ -6,8 +6,8 @@ import pytest
 from layerwise.errors import PlacementError
 from layerwise.placement import GOALS, POLICIES, place
 
-NAMES = ["top", "mid", "bottom", "uniform", "random", "first", "last", "ski", "ski-greedy"]
-NAMES += ["gain", "gain-per-cost", "all"]
+NAMES = ["top", "mid", "bottom", "uniform", "midpoints", "random", "first", "last"]
+NAMES += ["ski", "ski-greedy", "gain", "gain-per-cost", "all"]
 
 
 def test_the_policies_are_those_of_the_interface():

@@ -13,6 +13,7 @@ NEEDS |= {n: "gram" for n in PREDICTORS if n.startswith(("gain", "additive", "gr
 PLANTED = {
     "lowest": {"rows": (0, 9), "over": (1, 9)},
     "spread": {"rows": (0, 11), "over": (5, 6)},
+    "nearness": {"rows": (3, 9), "over": (0, 11)},
     "coverage": {"rows": (0, 6), "over": (5, 6)},
 }
 
@@ -43,6 +44,12 @@ def test_blocks_with_the_larger_common_gradient_and_the_lower_ones_come_first(ca
     planted = PLANTED.get(name, {"rows": (0, 1), "over": (10, 11)})
     predict = PREDICTORS[name]
     assert predict(card, planted["rows"], damping=0.1) > predict(card, planted["over"], damping=0.1)
+
+
+def test_nearness_is_the_mean_way_to_the_nearest_adapter(card):
+    rows = (2, 9)
+    ways = [min(abs(block - row) for row in rows) / 11 for block in range(12)]
+    assert PREDICTORS["nearness"](card, rows, damping=0.1) == pytest.approx(-np.mean(ways))
 
 
 @pytest.mark.parametrize("name", PREDICTORS)

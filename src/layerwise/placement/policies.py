@@ -126,6 +126,12 @@ def _uniform(_card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Itera
     return [rows[(2 * i * last + k - 1) // (2 * (k - 1)) if k > 1 else 0] for i in range(k)]
 
 
+@_policy("midpoints")
+def _midpoints(_card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
+    """The middles of `k` equal parts of depth: no mean distance to an adapter is smaller."""
+    return [rows[(2 * i + 1) * len(rows) // (2 * k)] for i in range(k)]
+
+
 @_policy("random")
 def _random(_card: LayerCard, k: int, rows: Sequence[int], seed: int) -> Iterable[int]:
     """Any, by the seed; more layers of one seed contain its fewer."""

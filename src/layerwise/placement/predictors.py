@@ -130,6 +130,13 @@ def _spread(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
     return float(_relative(card, rows).std())
 
 
+@_predictor("nearness", is_gain=False, is_geometry=True)
+def _nearness(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
+    """How near all blocks are to one with an adapter, above or below: minus the mean distance."""
+    depths = np.linspace(0.0, 1.0, len(card.layers))
+    return -float(np.abs(depths[:, None] - _relative(card, rows)[None, :]).min(axis=1).mean())
+
+
 @_predictor("coverage", is_damped=True, is_geometry=True)
 def _coverage(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """How many blocks have an adapter close below them, fading over `damping` of the depth."""

@@ -32,6 +32,9 @@ NORMS = [5.0, 1.0, 4.0, 3.0, 2.0, 6.0]
         ("uniform", 1, (0,)),
         ("uniform", 2, (0, 5)),
         ("uniform", 3, (0, 3, 5)),
+        ("midpoints", 1, (3,)),
+        ("midpoints", 2, (1, 4)),
+        ("midpoints", 6, (0, 1, 2, 3, 4, 5)),
         ("all", 6, (0, 1, 2, 3, 4, 5)),
         ("all", None, (0, 1, 2, 3, 4, 5)),
         ("all", 2, (0, 5)),
@@ -61,6 +64,16 @@ def test_uniform_steps_differ_by_at_most_one(small_card):
         assert steps.max() - steps.min() <= 1
         assert choose(card, "uniform", k)[0] == 0
         assert choose(card, "uniform", k)[-1] == 28
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 7, 10])
+def test_no_blocks_are_nearer_to_all_than_the_midpoints(small_card, blocks):
+    card = small_card(blocks)
+    for k in range(1, blocks + 1):
+        every = combinations(range(blocks), k)
+        best = max(PREDICTORS["nearness"](card, rows, damping=0.1) for rows in every)
+        taken = PREDICTORS["nearness"](card, choose(card, "midpoints", k), damping=0.1)
+        assert taken == pytest.approx(best)
 
 
 def test_random_is_the_seeds_and_grows_by_adding(small_card):
