@@ -102,7 +102,12 @@ def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
     """What the goal did to the choice."""
     lowest = card.layers[choice.rows[0]].name
     if choice.cost is None:
-        return f"goal {goal} could not be applied, since the card has no timings"
+        what = (
+            "what a step takes is unknown"
+            if goal == DEFAULT_GOAL
+            else f"goal {goal} was not applied"
+        )
+        return f"{what}, since the card has no timings"
     step = f"a step takes {choice.cost.step_ratio:.2f} of one with all blocks"
     if goal == DEFAULT_GOAL:
         return step

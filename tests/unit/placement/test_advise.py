@@ -93,10 +93,14 @@ def test_a_goal_that_nothing_meets_is_said(small_card):
     assert "takes 0.62 of one with all blocks where goal cost allows 0.50" in reason
 
 
-def test_a_goal_without_timings_is_said(small_card):
-    advice = advise(small_card(backward_seconds=None), layers=2)
+@pytest.mark.parametrize(
+    ("goal", "said"),
+    [("quality", "what a step takes is unknown"), ("balanced", "goal balanced was not applied")],
+)
+def test_without_timings_it_says_what_is_not_known(small_card, goal, said):
+    advice = advise(small_card(backward_seconds=None), goal=goal, layers=2)
     assert advice.layers == (0, 11)
-    assert "goal quality could not be applied, since the card has no timings" in advice.reason
+    assert f"{said}, since the card has no timings" in advice.reason
 
 
 def test_a_sure_card_has_what_is_always_left(small_card):
