@@ -8,7 +8,7 @@ import numpy as np
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import step_cost
-from layerwise.placement.predictors import DAMPING, PREDICTORS, PREFERRED
+from layerwise.placement.predictors import PREDICTORS, PREFERRED
 from layerwise.placement.ski import around, inflection, inflection_order, suppressed
 from layerwise.registry import Registry
 from layerwise.seeds import numpy_generator
@@ -213,8 +213,7 @@ def _greedy(
     card: LayerCard, k: int, rows: Sequence[int], *, price: Callable[[Sequence[int]], float]
 ) -> list[int]:
     """One row after the other, each the one that makes prediction over price the largest."""
-    predict, chosen = PREDICTORS[PREFERRED], list[int]()
-    damping = card.capture.damping if DAMPING is None else DAMPING
+    predict, damping, chosen = PREDICTORS[PREFERRED], card.capture.damping, list[int]()
     for _ in range(k):
         left = [row for row in rows if row not in chosen]
         sets = [[*chosen, row] for row in left]

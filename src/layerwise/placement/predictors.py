@@ -23,7 +23,7 @@ from layerwise.signals.joint import (
     represented,
 )
 
-__all__ = ["DAMPING", "PREDICTORS", "PREFERRED", "Predictor"]
+__all__ = ["PREDICTORS", "PREFERRED", "Predictor"]
 
 Score = Callable[[LayerCard, Sequence[int], float], float]
 
@@ -60,10 +60,9 @@ class Predictor:
 
 PREDICTORS = Registry[Predictor]("predictor")
 
-#: What the policies ``gain`` and ``gain-per-cost`` go by, and its damping (None: the card's): what
-#: agreed best with measured improvements on pairs that it was not chosen on (docs/evidence.md).
-PREFERRED = "adam-coverage"
-DAMPING: float | None = 0.1
+#: What the policies ``gain`` and ``gain-per-cost`` go by: of what looks at a signal, what agreed
+#: best with measured improvements (docs/evidence.md).
+PREFERRED = "adam-nearness"
 
 
 def _predictor(name: str, **traits: bool) -> Callable[[Score], Score]:
@@ -133,8 +132,13 @@ def _spread(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
 @_predictor("nearness", is_gain=False, is_geometry=True)
 def _nearness(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
     """How near all blocks are to one with an adapter, above or below: minus the mean distance."""
-    depths = np.linspace(0.0, 1.0, len(card.layers))
-    return -float(np.abs(depths[:, None] - _relative(card, rows)[None, :]).min(axis=1).mean())
+    return -float(_distances(card, rows).mean())
+
+
+def _distances(card: LayerCard, rows: Sequence[int]) -> np.ndarray:
+    """From each block to the nearest of `rows`, as a share of the depth."""
+    depths = _relative(card, range(len(card.layers)))
+    return np.asarray(np.abs(depths[:, None] - _relative(card, rows)[None, :]).min(axis=1))
 
 
 @_predictor("coverage", is_damped=True, is_geometry=True)
@@ -242,5 +246,15 @@ def _adam_represented(card: LayerCard, rows: Sequence[int], _damping: float) -> 
 @_predictor("adam-coverage", is_damped=True)
 def _adam_coverage(card: LayerCard, rows: Sequence[int], damping: float) -> float:
     """Adam's gains of all blocks, fading with the distance to the nearest adapter below."""
-    gains = np.maximum(pulls(_adam(card)).mean(axis=0), 0.0)
-    return float(_reached(card, rows, damping) @ gains)
+    return float(_reached(card, rows, damping) @ _adam_gains(card))
+
+
+@_predictor("adam-nearness")
+def _adam_nearness(card: LayerCard, rows: Sequence[int], _damping: float) -> float:
+    """Adam's gains of all blocks, each less the farther the nearest adapter, above or below."""
+    return float((1.0 - _distances(card, rows)) @ _adam_gains(card))
+
+
+def _adam_gains(card: LayerCard) -> np.ndarray:
+    """First-order gains of a step of Adam in each block; 0 where it would lose."""
+    return np.asarray(np.maximum(pulls(_adam(card)).mean(axis=0), 0.0))

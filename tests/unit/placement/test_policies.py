@@ -8,7 +8,7 @@ import pytest
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement.cost import seconds
 from layerwise.placement.policies import POLICIES, default_size
-from layerwise.placement.predictors import DAMPING, PREDICTORS, PREFERRED
+from layerwise.placement.predictors import PREDICTORS, PREFERRED
 
 
 def choose(card, name, k=None, *, rows=None, seed=0):
@@ -117,8 +117,7 @@ def test_a_peak_of_one_stack_has_no_neighbour_in_the_other(small_card):
 
 def predicted(card, rows):
     """What the predictor in use says of `rows`."""
-    damping = card.capture.damping if DAMPING is None else DAMPING
-    return PREDICTORS[PREFERRED](card, rows, damping=damping)
+    return PREDICTORS[PREFERRED](card, rows, damping=card.capture.damping)
 
 
 def greedy(card, k, value):
