@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import runpy
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 from jaxtyping import install_import_hook
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and so would every process
+# that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before the package is first imported, so that every annotated shape is checked at run time.
 install_import_hook(

@@ -266,11 +266,11 @@ def test_card_of_another_model(run, card_folder, tiny_text, tmp_path):
 
 def test_compare_cards_of_other_models(run, card_folder, tmp_path):
     plain = json.loads((card_folder / "card.json").read_text())
-    plain["model"]["files"] = {"model.safetensors": "0" * 64}
+    plain["model"]["files"] |= {"model.safetensors": "0" * 64}
     (tmp_path / "card.json").write_text(json.dumps(plain))
     said = run("compare", card_folder, tmp_path)
     assert said.code == 2
-    assert "a card of another model" in said.error
+    assert "a card of other weights of this model: 'model.safetensors 000000000000'" in said.error
 
 
 def test_compare_needs_two(run, card_folder):

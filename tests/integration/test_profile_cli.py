@@ -137,7 +137,7 @@ def test_an_adapter_is_audited_beside_a_card(
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
 @pytest.mark.parametrize(
-    ("card", "message"), [("nowhere", "no such file"), ("foreign", "a card of another model")]
+    ("card", "message"), [("nowhere", "no such file"), ("foreign", "a card of other weights")]
 )
 def test_a_card_that_is_not_there_or_another_s_is_one_line(
     run, model_folder, adapter_folder, card_folder, probes, tmp_path, card, message

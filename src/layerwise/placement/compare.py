@@ -93,14 +93,30 @@ def refuse_another_model(expected: ModelInfo, found: ModelInfo) -> None:
         same = (expected.source, expected.revision) == (found.source, found.revision)
     if same and _shape(expected) == _shape(found):
         return
-    msg = "a card of another model"
-    raise SchemaError(msg, value=_shown(found), expected=_shown(expected))
+    if _shown(found) != _shown(expected):
+        msg = "a card of another model"
+        raise SchemaError(msg, value=_shown(found), expected=_shown(expected))
+    msg = "a card of other weights of this model"
+    raise SchemaError(msg, value=_own(found, expected), expected=_own(expected, found))
 
 
 def _shape(model: ModelInfo) -> tuple[object, ...]:
     return model.architecture, model.parameters, model.stacks
 
 
+def _own(model: ModelInfo, other: ModelInfo) -> str:
+    """What tells `model` from `other`: its revision, or the contents of files that both have."""
+    if model.revision != other.revision:
+        return f"revision {model.revision}"
+    both = sorted(model.files.keys() & other.files.keys())
+    changed = [name for name in both if model.files[name] != other.files[name]]
+    return (
+        ", ".join(f"{name} {model.files[name][:12]}" for name in changed)
+        or f"{len(model.files)} files"
+    )
+
+
 def _shown(model: ModelInfo) -> str:
     blocks = " + ".join(str(stack.blocks) for stack in model.stacks)
-    return f"{model.source} ({model.architecture}, {blocks} blocks)"
+    size = f"{blocks} blocks, {model.parameters:,} parameters"
+    return f"{model.source} ({model.architecture}, {size})"

@@ -49,13 +49,14 @@ class Predictor:
     is_geometry: bool = False
 
     def __call__(self, card: LayerCard, rows: Sequence[int], *, damping: float) -> float:
-        """The prediction for adapters on `rows` of `card`, at least one.
+        """The prediction for adapters on `rows` of `card`, at least one, to twelve digits.
 
         Raises:
             PlacementError: The card lacks what the predictor goes by.
             BadInputError: `damping` is not positive.
         """
-        return self.score(card, rows, damping)
+        # The order of a sum must not rank sets that are equal by the formula.
+        return float(f"{self.score(card, rows, damping):.12g}")
 
 
 PREDICTORS = Registry[Predictor]("predictor")

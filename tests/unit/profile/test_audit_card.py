@@ -94,13 +94,17 @@ def test_an_adapter_outside_all_blocks_shares_nothing(small_card):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"revision": "other"}, {"source": "org/other"}, {"parameters": 7}],
-    ids=str,
+    ("change", "message"),
+    [
+        ({"revision": "xyz"}, "other weights of this model: 'revision abc'.* revision xyz"),
+        ({"source": "org/other"}, "another model: 'org/model .*expected org/other"),
+        ({"parameters": 7}, "another model: .*1,000 parameters.* 7 parameters"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_card_of_another_model_is_refused(small_card, change):
+def test_a_card_of_another_model_is_refused(small_card, change, message):
     stacks = (StackInfo(STACK, 12, "Block", "sequential"),)
     base = ModelInfo("org/model", "Model", 1000, stacks, revision="abc")
     refuse_foreign_card(small_card(12), base)
-    with pytest.raises(SchemaError, match="a card of another model"):
+    with pytest.raises(SchemaError, match=f"a card of {message}"):
         refuse_foreign_card(small_card(12), replace(base, **change))
