@@ -46,13 +46,20 @@ def test_one_card_is_nothing_to_compare(small_card, count):
         {"parameters": 7},
         {"stacks": (StackInfo("model.layers", 11, "Block", "sequential"),)},
         {"source": "org/other"},
-        {"revision": "def"},
     ],
 )
 def test_a_card_of_another_model_is_refused(small_card, change):
     card = small_card()
     other = replace(card, model=replace(card.model, **change))
-    line = r"a card of another model: 'org/.*blocks\)'; expected org/model \(Model, 12 blocks\)"
+    line = r"another model: 'org/.*parameters\)'; expected org/model \(Model, 12 blocks, 1,000 para"
+    with pytest.raises(SchemaError, match=line):
+        compare([card, other])
+
+
+def test_a_card_of_another_revision_is_refused(small_card):
+    card = small_card()
+    other = replace(card, model=replace(card.model, revision="def"))
+    line = "other weights of this model: 'revision def'; expected revision abc"
     with pytest.raises(SchemaError, match=line):
         compare([card, other])
 
@@ -63,7 +70,8 @@ def test_the_same_weights_are_the_same_model_wherever_they_lie(small_card):
     there = replace(card, model=replace(card.model, source="/b", files={"b/w": "1" * 64}))
     tuned = replace(card, model=replace(card.model, files={"a/w": "2" * 64}))
     assert compare([here, there]).pairs[0].spearman == pytest.approx(1.0)
-    with pytest.raises(SchemaError, match="a card of another model"):
+    line = "other weights of this model: 'a/w 222222222222'; expected a/w 111111111111"
+    with pytest.raises(SchemaError, match=line):
         compare([here, tuned])
 
 

@@ -98,7 +98,7 @@ def test_a_reference_that_is_too_different_says_its_correlation(small_card, refe
 
 def test_a_reference_of_another_model_or_without_measurements_is_refused(card, reference):
     other = replace(reference, model=replace(reference.model, revision="other"))
-    with pytest.raises(SchemaError, match="a card of another model"):
+    with pytest.raises(SchemaError, match="a card of other weights of this model"):
         transferred(card, other)
     with pytest.raises(BadInputError, match="reference card without measured performance"):
         transferred(card, card)

@@ -351,7 +351,7 @@ def test_a_card_stands_beside_the_adapter(folders, card):
 
 def test_a_card_of_another_model_is_refused_before_any_probe_is_read(folders, card):
     other = replace(card, model=replace(card.model, files={"model.safetensors": "0" * 64}))
-    with pytest.raises(SchemaError, match="a card of another model"):
+    with pytest.raises(SchemaError, match="a card of other weights"):
         lw.profile(folders["base"], folders["adapter"], probes=TEXTS, card=other)
 
 
