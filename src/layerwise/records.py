@@ -75,7 +75,7 @@ def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:
         raise SchemaError(msg, value=source, expected=f"a {record_type.__name__}") from error
 
 
-def read_record(path: Path, record_type: type[T], *, name: str, schema: str) -> T:
+def read_record(path: Path | str, record_type: type[T], *, name: str, schema: str) -> T:
     """The `record_type` in `path`: its file, or the folder that holds it under `name`.
 
     Raises:
@@ -112,8 +112,9 @@ def _from_line(line: bytes, record_type: type[T], *, schema: str, what: str, whe
     return from_plain(plain, record_type, source=where)
 
 
-def record_file(path: Path, *, name: str) -> Path:
+def record_file(path: Path | str, *, name: str) -> Path:
     """The file of a record that is named by itself, or by the folder that holds it."""
+    path = Path(path)
     return path / name if path.is_dir() else path
 
 
@@ -147,7 +148,7 @@ class Loadable:
     FILE: ClassVar[str]
 
     @classmethod
-    def load(cls: type[L], path: Path) -> L:
+    def load(cls: type[L], path: Path | str) -> L:
         """The record in `path`: its file, or the folder that holds it under `FILE`.
 
         Raises:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from layerwise import api
+from layerwise.card.record import LayerCard
 from layerwise.data import read
 from layerwise.errors import LayerwiseError, ModelError, SchemaError, UnknownNameError
 from layerwise.models.load import load
@@ -38,6 +39,13 @@ def card(model_folder, text_file):
 def test_a_card_has_advice(card):
     assert card.advice is not None
     assert card.data.examples == 6
+
+
+def test_a_card_is_kept_where_a_text_or_a_path_says(card, tmp_path):
+    written = card.save(str(tmp_path / "kept"))
+    assert card.save(tmp_path / "kept") == written
+    again = LayerCard.load(str(tmp_path / "kept"))
+    assert again.files() == card.files() == LayerCard.load(tmp_path / "kept").files()
 
 
 def test_what_was_done_otherwise_than_asked_is_in_the_card(model_folder, text_file):

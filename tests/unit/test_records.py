@@ -127,7 +127,7 @@ def test_what_a_record_is_saved_as_is_no_field():
 
 def test_saved_and_loaded_by_file_or_folder_is_equal(tmp_path):
     (tmp_path / "kept.json").write_bytes(KEPT.to_json())
-    for path in (tmp_path, tmp_path / "kept.json"):
+    for path in (tmp_path, tmp_path / "kept.json", str(tmp_path)):
         assert Kept.load(path) == KEPT
         assert Kept.load(path).to_json() == KEPT.to_json()
     (tmp_path / "kept.json").rename(tmp_path / "other.json")

@@ -60,7 +60,7 @@ def measure(  # noqa: PLR0913  # one keyword for each thing that a user may choo
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
-    kept: Path | None = None,
+    kept: Path | str | None = None,
     progress: Progress = silent,
     **settings: Any,
 ) -> "Measure":
@@ -148,7 +148,7 @@ def measure(  # noqa: PLR0913  # one keyword for each thing that a user may choo
             protocol,
             card=known,
             quality=better,
-            kept=kept,
+            kept=None if kept is None else Path(kept),
             progress=progress,
         )
 

@@ -299,12 +299,12 @@ class LayerCard(Shown):
             "card.json": canonical_json({**self.to_plain(), "arrays_sha256": digest}),
         }
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: Path | str) -> list[Path]:
         """Write ``card.json`` and ``arrays.safetensors`` into `folder`; their paths."""
-        return write_files(folder, self.files())
+        return write_files(Path(folder), self.files())
 
     @classmethod
-    def load(cls, path: Path) -> "LayerCard":
+    def load(cls, path: Path | str) -> "LayerCard":
         """The card in `path`, a ``card.json`` or the folder that holds one.
 
         Raises:
