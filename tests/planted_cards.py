@@ -67,7 +67,6 @@ def planted_card(
         for i in range(count)
     )
     chosen = tuple(range(len(rows) // 3, len(rows), 4))
-    by_gain = sorted(range(len(rows)), key=lambda row: -rows[row].gain)[: len(chosen)]
     shapes = (StackInfo(n, c, "LlamaDecoderLayer", "sequential") for n, c in stacks.items())
     absent = {} if attention else {"attention_entropy": "the blocks have no attention"}
     return LayerCard(
@@ -121,19 +120,19 @@ def planted_card(
         advice=Advice(
             verdict=verdict,
             layers=chosen,
-            policy="uniform",
+            policy="gain",
             reason=(
-                "Evenly spread blocks from the lowest that the asked cost allows: no measured "
-                "evidence says yet that another policy does better."
+                "The residual norm of model.layers.0 (at least 1.9) is above that of "
+                "model.layers.29 (at most 0.7); 5 of 30 blocks are chosen to lie near most of what "
+                "all blocks would gain."
             ),
             remedies=tuple(remedies),
-            gain_layers=tuple(sorted(by_gain)),
         ),
         absent=absent,
     )
 
 
-def planted_placement(card, rows=None, *, policy="uniform"):
+def planted_placement(card, rows=None, *, policy="gain"):
     """A verified placement of rank 8 on `rows` of `card`; by default, on those it advises."""
     rows = card.advice.layers if rows is None else rows
     chosen = [card.layers[row] for row in rows]

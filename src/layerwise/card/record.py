@@ -178,7 +178,6 @@ class Advice:
         policy: The policy that chose them.
         reason: One sentence for people.
         remedies: What would make the advice surer, as things to do.
-        gain_layers: What the policy ``gain`` would take at the same size, for comparison.
     """
 
     verdict: Literal["place", "flat"]
@@ -186,7 +185,6 @@ class Advice:
     policy: str
     reason: str
     remedies: tuple[str, ...] = ()
-    gain_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,6 +201,7 @@ class MeasuredRegime:
         step_ratio: That over the seconds with adapters on all blocks; None where those were not
             measured.
         peak_memory_bytes: The largest of all trials.
+        policy: What chose the blocks, where a policy did.
     """
 
     name: str
@@ -213,6 +212,7 @@ class MeasuredRegime:
     low: float | None = None
     high: float | None = None
     step_ratio: float | None = None
+    policy: str | None = None
 
 
 @dataclass(frozen=True)

@@ -55,4 +55,5 @@ def _regime(card: LayerCard, arm: ArmResult, outcome: Outcome) -> MeasuredRegime
         low=outcome.low,
         high=outcome.high,
         step_ratio=outcome.step_ratio,
+        policy=arm.policy,
     )

@@ -1,14 +1,9 @@
 """What to adapt, why, and what would make the answer surer."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from layerwise.card.record import Advice, LayerCard
-from layerwise.errors import PlacementError
-from layerwise.placement.place import ADVISED, DEFAULT_GOAL, Choice, choose
-from layerwise.placement.policies import POLICIES
-from layerwise.placement.rows import adaptable_rows
+from layerwise.placement.place import ADVISED, DEFAULT_GOAL, WITHOUT_GAINS, Choice, choose
 
 __all__ = ["ENOUGH", "WIDE", "advise"]
 
@@ -16,6 +11,11 @@ __all__ = ["ENOUGH", "WIDE", "advise"]
 ENOUGH = 0.9
 #: The width of an interval, over its value, above which it is called wide (ours).
 WIDE = 0.3
+#: Where the blocks of each advised policy lie.
+_WHERE = {
+    ADVISED: "chosen to lie near most of what all blocks would gain",
+    WITHOUT_GAINS: "the middles of equal parts, what each would gain being unknown",
+}
 _SECOND = "make a second card on other text and hold it against this one: layerwise compare"
 _RIVALS = (
     "train it beside its rivals, a low rank on all blocks among them, which gained more where that "
@@ -24,36 +24,24 @@ _RIVALS = (
 
 
 def advise(card: LayerCard, *, goal: str = DEFAULT_GOAL, layers: int | None = None) -> Advice:
-    """Evenly spread blocks from the lowest that `goal` allows, and what the evidence says.
+    """Blocks near which the card's gains lie, within what `goal` allows, and the figures behind it.
 
     The verdict is ``flat`` where no two blocks' residual norms are told apart by their intervals
-    (or none were measured). What the policy ``gain`` takes at the same size stands beside the
-    advice; it does not overrule it, since it did not gain more where both were trained
-    (docs/evidence.md).
+    (or none were measured).
 
     Raises:
         UnknownNameError: There is no such goal.
         PlacementError: The model does not have so many blocks that can be adapted.
     """
     choice = choose(card, layers=layers, goal=goal)
-    gain = _gain_rows(card, len(choice.rows))
     flat = _is_flat(card)
     return Advice(
         verdict="flat" if flat else "place",
         layers=choice.rows,
-        policy=ADVISED,
-        reason=_reason(card, choice, gain=gain, goal=goal, flat=flat),
+        policy=choice.policy,
+        reason=_reason(card, choice, goal=goal, flat=flat),
         remedies=_remedies(card, flat=flat),
-        gain_layers=gain,
     )
-
-
-def _gain_rows(card: LayerCard, k: int) -> tuple[int, ...]:
-    """What the policy ``gain`` takes; nothing where the card has no Gram matrices."""
-    try:
-        return POLICIES["gain"](card, k, rows=adaptable_rows(card))
-    except PlacementError:
-        return ()
 
 
 def _intervals(card: LayerCard) -> tuple[np.ndarray, np.ndarray]:
@@ -69,15 +57,11 @@ def _is_flat(card: LayerCard) -> bool:
     return low.size == 0 or bool(low.max() <= high.min())
 
 
-def _reason(card: LayerCard, choice: Choice, *, gain: Sequence[int], goal: str, flat: bool) -> str:
+def _reason(card: LayerCard, choice: Choice, *, goal: str, flat: bool) -> str:
     """One sentence with the figures behind the advice."""
-    spread = f"{len(choice.rows)} of {len(card.layers)} blocks are spread evenly, the default until"
-    parts = [
-        _evidence(card, flat=flat),
-        f"{spread} layerwise measure has compared placements of this model",
-        _bound(card, choice, goal),
-        _beside_gain(choice, gain),
-    ]
+    where = f"{len(choice.rows)} of {len(card.layers)} blocks are {_WHERE[choice.policy]}"
+    until = "the default until layerwise measure has compared placements of this model"
+    parts = [_evidence(card, flat=flat), f"{where}, {until}", _bound(card, choice, goal)]
     return "; ".join(parts) + "."
 
 
@@ -115,13 +99,6 @@ def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
     if not choice.affordable:
         return f"they start at {lowest}, the cheapest there is, and {step} where {allowed}"
     return f"they start at {lowest}, the lowest that keeps the cost, and {step} where {allowed}"
-
-
-def _beside_gain(choice: Choice, gain: Sequence[int]) -> str:
-    if not gain:
-        return "what policy gain goes by was not measured"
-    shared = len(set(choice.rows) & set(gain))
-    return f"policy gain would take {shared} of the same {len(gain)}"
 
 
 def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:

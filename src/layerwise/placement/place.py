@@ -22,7 +22,7 @@ from layerwise.placement.rows import (
 )
 from layerwise.registry import Registry
 
-__all__ = ["ADVISED", "DEFAULT_GOAL", "GOALS", "Choice", "choose", "place"]
+__all__ = ["ADVISED", "DEFAULT_GOAL", "GOALS", "WITHOUT_GAINS", "Choice", "choose", "place"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ GOALS = Registry[float]("goal")
 for _name, _ratio in (("quality", 1.0), ("balanced", 0.75), ("cost", 0.5)):
     GOALS.add(_name, _ratio)
 
-#: The policy with the best evidence, until measured evidence says otherwise.
-ADVISED = "uniform"
+#: The policy with the best evidence, until measured evidence says otherwise, and what it comes to
+#: where every block would gain alike: the advice from a card without gains.
+ADVISED, WITHOUT_GAINS = "gain", "midpoints"
 #: What the advised policy is bound by: a backward that ends higher up was worse than a random
 #: placement where that was measured (docs/evidence.md), so that has to be asked for.
 DEFAULT_GOAL = "quality"
@@ -177,11 +178,11 @@ def choose(
     """
     goal = DEFAULT_GOAL if goal is None and policy is None else goal
     allowed = None if goal is None else GOALS[goal]
-    name = ADVISED if policy is None else policy
+    name, lacking = _advised(card) if policy is None else (policy, [])
     rows = adaptable_rows(card, stack=stack)
     pick: Pick = partial(POLICIES[name], card, seed=seed)
     taken = pick(layers, rows=rows)
-    notes = [*_left_out(card, rows, stack), *_thinned(name, taken, rows)]
+    notes = [*lacking, *_left_out(card, rows, stack), *_thinned(name, taken, rows)]
     if missing_timings(card):
         bounded = allowed is not None and allowed < 1.0  # No set takes longer than all blocks.
         notes += [f"goal {goal} not applied: the cost is unknown"] if bounded else []
@@ -191,6 +192,14 @@ def choose(
         taken, excess = _cheap_enough(pick, rows, len(taken), costs=costs, allowed=allowed)
         notes += excess
     return Choice(taken, name, allowed, costs.relative(taken), tuple(notes))
+
+
+def _advised(card: LayerCard) -> tuple[str, list[str]]:
+    """The advised policy for `card`, and a note where that has to do without gains."""
+    if "adam_gram" in card.arrays:
+        return ADVISED, []
+    why = card.absent.get("gain", "the card's arrays.safetensors is not there")
+    return WITHOUT_GAINS, [f"policy {WITHOUT_GAINS} in place of {ADVISED}: {why}"]
 
 
 def _cheap_enough(

@@ -75,7 +75,7 @@ def transferred(
         )
     found = _nearest(reference, layers)
     best = _best(found, goal)
-    policy = best.name if best.name in POLICIES else None
+    policy = best.name if best.name in POLICIES else best.policy
     bound = best.name if best.name in GOALS else None
     return Transferred(policy, bound, found.size, rho, _note(reference, found, best, rho))
 

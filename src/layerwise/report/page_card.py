@@ -91,15 +91,13 @@ def _column_caption(card: LayerCard, key: str) -> tuple[str, str]:
 def _story(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
     """The opening of the page: names, advice, the stack and the key figures."""
     rows = adapted_rows(card, placement)
-    gain_rows = card.advice.gain_layers if card.advice else ()
     return {
         "title": shown(model_name(card.model), limit=160),
         "headline": headline(card),
         "advised": block_text(card, card.advice.layers) if card.advice else "",
-        "gain_text": block_text(card, gain_rows) if gain_rows else "",
         "placed": block_text(card, rows),
         "costs": _costs(card, placement, rows),
-        "stacks": _stacks(card, set(rows), set(gain_rows)),
+        "stacks": _stacks(card, set(rows)),
         "facts": _facts(card),
         "data_line": _data_line(card),
     }
@@ -133,22 +131,18 @@ class _DrawnStack:
     cells: tuple[Cell, ...]
 
 
-def _stacks(card: LayerCard, adapted: set[int], gain: set[int]) -> list[_DrawnStack]:
+def _stacks(card: LayerCard, adapted: set[int]) -> list[_DrawnStack]:
     labels = stack_labels(card.model)
     drawn = []
     for number, stack in enumerate(card.model.stacks):
         rows = [row for row, layer in enumerate(card.layers) if layer.stack == stack.name]
-        cells = tuple(Cell(card.layers[r].index, _look(r, adapted, gain)) for r in rows)
+        cells = tuple(Cell(card.layers[r].index, "on" if r in adapted else "") for r in rows)
         blocks = counted(stack.blocks, "block")
         about = f"{blocks} of {shown(stack.block_class)}, {stack.residual} residual"
         marked = [row for row in rows if row in adapted]
         summary = f"Adapted: {block_text(card, marked)}"
         drawn.append(_DrawnStack(labels[stack.name], about, summary, number % 6 + 1, cells))
     return drawn
-
-
-def _look(row: int, adapted: set[int], gain: set[int]) -> str:
-    return " ".join(name for name, rows in (("on", adapted), ("gain", gain)) if row in rows)
 
 
 def _data_line(card: LayerCard) -> str:

@@ -23,7 +23,6 @@ from layerwise.report.story_measured import (
 from layerwise.report.terminal import Room, Sized, aligned, bars, plain_table, tabled
 from layerwise.report.text import (
     adapted_rows,
-    block_text,
     headline,
     model_name,
     shown,
@@ -203,8 +202,6 @@ def _summary(card: LayerCard, room: Room) -> Iterator[Text]:
     advice = card.advice
     if advice:
         yield room.text(shown(advice.reason, limit=800))
-        if advice.gain_layers:
-            yield room.text(f"Policy gain would take {block_text(card, advice.gain_layers)}.")
         for remedy in advice.remedies:
             yield room.text(f"- surer: {shown(remedy, limit=400)}")
     for key, reason in card.absent.items():

@@ -54,30 +54,24 @@ def test_the_advice_is_what_place_does(small_card):
         advice = advise(card, goal=goal, layers=3)
         blocks = [card.layers[row].index for row in advice.layers]
         assert blocks == [block.index for block in place(card, goal=goal, layers=3).blocks]
-        assert advice.policy == "uniform"
+        assert advice.policy == "gain"
 
 
-def test_it_names_what_the_gain_would_take(small_card):
-    card = small_card()
+def test_without_gains_it_takes_the_middles_and_says_so(small_card):
+    card = small_card(gram=None)
     advice = advise(card, layers=4)
-    assert advice.gain_layers == POLICIES["gain"](card, 4, rows=range(12))
-    shared = len(set(advice.layers) & set(advice.gain_layers))
-    assert f"policy gain would take {shared} of the same 4" in advice.reason
-
-
-def test_without_gram_matrices_it_says_so(small_card):
-    advice = advise(small_card(gram=None))
-    assert advice.gain_layers == ()
-    assert "what policy gain goes by was not measured" in advice.reason
+    assert advice.policy == "midpoints"
+    assert advice.layers == POLICIES["midpoints"](card, 4, rows=range(12))
+    assert "4 of 12 blocks are the middles of equal parts, what each would gain" in advice.reason
 
 
 def test_the_reason_is_one_sentence_with_the_figures(small_card):
     card = with_intervals(small_card, [0.0, 5.0, 1.0], [1.0, 6.0, 2.0])
     assert advise(card, goal="quality", layers=2).reason == (
         "The residual norm of model.layers.1 (at least 5) is above that of model.layers.0 (at most "
-        "1); 2 of 3 blocks are spread evenly, the default until layerwise measure has compared "
-        "placements of this model; a step takes 1.00 of one with all blocks; policy gain would "
-        "take 1 of the same 2."
+        "1); 2 of 3 blocks are chosen to lie near most of what all blocks would gain, the default "
+        "until layerwise measure has compared placements of this model; a step takes 1.00 of one "
+        "with all blocks."
     )
 
 
@@ -99,7 +93,7 @@ def test_a_goal_that_nothing_meets_is_said(small_card):
 )
 def test_without_timings_it_says_what_is_not_known(small_card, goal, said):
     advice = advise(small_card(backward_seconds=None), goal=goal, layers=2)
-    assert advice.layers == (0, 11)
+    assert advice.layers == POLICIES["gain"](small_card(), 2, rows=range(12))
     assert f"{said}, since the card has no timings" in advice.reason
 
 

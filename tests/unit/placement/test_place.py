@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.placement import place
+from layerwise.placement import POLICIES, place
 from layerwise.placement.place import GOALS, choose
 from layerwise.placement.record import Placement
 
@@ -56,13 +56,27 @@ def test_manual_rows_in_any_order_are_the_same_placement(small_card):
     assert place(small_card(), rows="7,3").to_json() == place(small_card(), rows=[3, 7]).to_json()
 
 
-def test_the_advised_placement_is_spread_from_the_lowest_affordable_block(small_card):
-    placement = place(small_card(), layers=3)
-    assert placement.policy == "uniform"
-    assert indices(placement) == (0, 6, 11)
-    assert placement == place(small_card(), layers=3, goal="quality")
+def test_the_advised_placement_goes_by_gain_from_the_lowest_affordable_block(small_card):
+    card = small_card()
+    placement = place(card, layers=3)
+    assert placement.policy == "gain"
+    assert indices(placement) == POLICIES["gain"](card, 3, rows=range(12))
+    assert placement == place(card, layers=3, goal="quality")
     # Forward 12 s, backward 12 s: 0.75 of 24 s leaves 6 s of backward, blocks 6 to 11.
-    assert indices(place(small_card(), layers=3, goal="balanced")) == (6, 9, 11)
+    bounded = place(card, layers=3, goal="balanced")
+    assert indices(bounded) == POLICIES["gain"](card, 3, rows=range(6, 12))
+
+
+@pytest.mark.parametrize(
+    ("absent", "why"),
+    [({"gain": "not asked for"}, "not asked for"), (None, "arrays.safetensors is not there")],
+)
+def test_without_gains_the_advice_is_what_they_come_to_when_alike(small_card, absent, why):
+    card = small_card(gram=None, absent=absent)
+    placement = place(card, layers=3)
+    assert (placement.policy, indices(placement)) == ("midpoints", (2, 6, 10))
+    assert placement.notes[0].startswith("policy midpoints in place of gain: ")
+    assert placement.notes[0].endswith(why)
 
 
 def test_a_named_policy_is_bounded_only_on_request(small_card):
@@ -85,7 +99,7 @@ def test_where_nothing_is_cheap_enough_the_cheapest_is_taken_and_said(small_card
 
 def test_without_timings_the_goal_is_not_applied_and_that_is_said(small_card):
     placement = place(small_card(forward_seconds=None), layers=3, goal="balanced")
-    assert indices(placement) == (0, 6, 11)
+    assert placement.blocks == place(small_card(), layers=3).blocks
     assert placement.cost is None
     assert placement.notes == (
         "goal balanced not applied: the cost is unknown",

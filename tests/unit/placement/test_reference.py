@@ -64,7 +64,15 @@ def test_a_goal_keeps_to_what_was_measured_to_be_fast_enough(card, reference):
 def test_the_recommended_placement_may_have_been_best(card, reference):
     best = replace(reference, measured=(measured(regime("recommended", 0.5)),))
     assert transferred(card, best).policy is None
-    assert api.place(card, reference=best).policy == "uniform"
+    assert api.place(card, reference=best).policy == "gain"
+
+
+@pytest.mark.parametrize(("name", "goal"), [("recommended", None), ("balanced", "balanced")])
+def test_what_was_advice_when_it_was_measured_is_what_is_placed(card, reference, name, goal):
+    old = measured(replace(regime(name, 0.5), policy="uniform"))
+    placed = api.place(card, reference=replace(reference, measured=(old,)))
+    assert placed.policy == "uniform"
+    assert placed.blocks == api.place(card, goal, policy="uniform", layers=3).blocks
 
 
 @pytest.mark.parametrize("goal", [None, "balanced"])
