@@ -16,6 +16,7 @@ from layerwise.evidence.arms import (
 )
 from layerwise.evidence.scores import SCORES
 from layerwise.placement import place
+from layerwise.placement.place import choose
 from layerwise.placement.policies import POLICIES
 
 
@@ -117,7 +118,8 @@ def test_what_cannot_meet_the_budget_or_lacks_its_signal_is_left_out_with_the_re
 
 
 def test_a_card_that_recommends_nothing_is_refused(small_card, subject):
-    card = small_card(3, adapter_parameters=[80000, 8, 8])
+    (taken,) = choose(small_card(3), layers=1).rows
+    card = small_card(3, adapter_parameters=[80000 if row == taken else 8 for row in range(3)])
     with pytest.raises(PlacementError, match="the card recommends nothing that can be measured"):
         arms_of(on(subject, card), size_of(card, layers=1, rank=1, draws=0), ["first"])
 

@@ -338,15 +338,15 @@ def test_in_hand_the_audit_is_against_its_own_base(folders, in_hand):
 
 def test_a_card_of_the_base_is_known_in_hand(folders, in_hand, card):
     made = lw.profile(None, in_hand, probes=TEXTS, bootstrap=10, card=card)
-    assert made.audit.card.policy == "uniform"
+    assert made.audit.card.policy == "gain"
 
 
 def test_a_card_stands_beside_the_adapter(folders, card):
     made = lw.profile(folders["base"], folders["adapter"], probes=TEXTS, bootstrap=10, card=card)
-    assert made.audit.card.policy == "uniform"
+    assert made.audit.card.policy == "gain"
     assert made.audit.card.objective == "causal-lm"
     assert {b.carded for b in made.audit.blocks} <= {True, False}
-    assert "Card: The card (uniform) would have taken block" in str(made)
+    assert "Card: The card (gain) would have taken block" in str(made)
 
 
 def test_a_card_of_another_model_is_refused_before_any_probe_is_read(folders, card):

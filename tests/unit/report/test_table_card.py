@@ -49,7 +49,6 @@ def test_the_summary_says_advice_reason_remedies_and_what_is_missing(planted_car
     for words in (
         "Adapt blocks 10, 14, 18, 22, 26.",
         "chosen to lie near most of what all blocks would gain",
-        "Policy gain would take",
         "- surer: Measure 256 examples",
         "- not measured: attention_entropy (the blocks have no attention)",
         "- note: a fallback was taken",
