@@ -20,7 +20,7 @@ __all__ = ["place"]
 EXAMPLES = """\b
 Examples:
   layerwise place demo-card
-  layerwise place demo-card --policy gain --layers 5 --overwrite
+  layerwise place demo-card --policy uniform --layers 5 --overwrite
   layerwise place demo-card --blocks 3,7,11 --rank 16 --out by-hand
   layerwise place demo-card --for axolotl --overwrite
 """
@@ -29,8 +29,8 @@ _choosing = stacked(
     click.option(
         "--policy",
         metavar="NAME",
-        help="top, mid, bottom, uniform, random, first, last, ski, ski-greedy, gain, "
-        "gain-per-cost or all.  [default: the advised one]",
+        help="top, mid, bottom, uniform, midpoints, random, first, last, ski, ski-greedy, gain, "
+        "gain-per-cost or all.  [default: gain]",
     ),
     click.option(
         "-k", "--layers", type=int, metavar="N", help="How many.  [default: the policy's]"
