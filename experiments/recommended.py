@@ -6,7 +6,7 @@
 Each folder in the first argument holds the measure.json that one `layerwise measure` wrote. With
 the folder that `placements.py` fills, its predictors are held against the measured placements too,
 by its cards and at its dampings, which other sets chose. The tables are printed, or put between the
-two comments that mark their place in a document.
+two comments that mark their place in a document and bear the folder's name.
 """
 
 import argparse
@@ -27,8 +27,6 @@ from layerwise.evidence.trial import Trial
 from layerwise.placement.predictors import PREDICTORS
 from layerwise.placement.rows import resolve_rows
 from layerwise.report.story_measure import arm_blocks
-
-BEGIN, END = "<!-- recommended: begin -->", "<!-- recommended: end -->"
 
 Score = Callable[[Trial], float]
 
@@ -177,7 +175,8 @@ def main() -> None:
     made.add_argument("--calibration", type=Path, help="what placements.py wrote, with its cards")
     made.add_argument("--into", type=Path, help="the document that takes the tables")
     asked = made.parse_args()
-    show(tables(asked.folder, asked.calibration), asked.into, begin=BEGIN, end=END)
+    begin, end = (f"<!-- {asked.folder.name}: {edge} -->" for edge in ("begin", "end"))
+    show(tables(asked.folder, asked.calibration), asked.into, begin=begin, end=end)
 
 
 if __name__ == "__main__":
