@@ -65,6 +65,7 @@ def verdict_row(name: str, made: Measure, arm: ArmResult, *, what: str, score: S
     others = rivals(made)
     place = 1 + sum(mean(other, score) > own for other in others)
     draws = [mean(other, score) for other in made.arms if other.kind == "random" and other.trials]
+    median = statistics.median(draws) if draws else math.nan  # No draw: nothing to be above.
     ratio = arm.outcome.step_ratio if arm.outcome else None
     return [
         name,
@@ -75,12 +76,12 @@ def verdict_row(name: str, made: Measure, arm: ArmResult, *, what: str, score: S
         f"{own:.4f}",
         f"{whole:.4f}",
         f"{own / whole:.0%}",
-        f"{statistics.median(draws):.4f}",
+        f"{median:.4f}" if draws else "",
         f"{place} of {len(others)}",
         told(
             step=ratio is not None and ratio <= 0.75,
             kept=own >= 0.95 * whole,
-            draws=own >= statistics.median(draws),
+            draws=own >= median,
             quarter=place <= math.ceil(len(others) / 4),
         ),
     ]
