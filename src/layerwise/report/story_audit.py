@@ -19,8 +19,8 @@ def audit_headline(audit: Audit) -> str:
     kinds = ", ".join(audit.kinds) or "Adapter"
     count, outside = len(audit.modules), sum(m.index is None for m in audit.modules)
     beyond = f" and {outside} outside blocks" if outside else ""
-    inside = f"{counted(count - outside, 'module')}"
-    blocks = f"{counted(len(audit.blocks), 'block')}"
+    inside = counted(count - outside, "module")
+    blocks = counted(len(audit.blocks), "block")
     return (
         f"{shown(kinds, limit=60)}: {inside} in {blocks}{beyond}, {rank_text(audit)}, "
         f"{audit.parameters:,} parameters."
