@@ -9,6 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
 
 GROUND = {
+    "columns",
     "depths",
     "distributed",
     "errors",

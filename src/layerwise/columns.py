@@ -1,0 +1,60 @@
+"""A column of a table, declared once beside the signal or record that owns it.
+
+Terminal, HTML, CSV, `frame()`, comparison and docs read the same declaration.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["Column", "Form"]
+
+Form = Literal["number", "count", "percent", "quantity", "text", "flag"]
+"""How a value is written: three significant digits, a whole number, a share, with an SI prefix, as
+it stands, or as a mark."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as a reader sees it.
+
+    Attributes:
+        key: The field of the record's row, and the name in CSV and `frame()`.
+        title: Its name in running text and over a wide column.
+        short: Its name over a narrow column; the title where empty.
+        unit: Unit of the shown number; empty for a pure number.
+        form: How its values are written.
+        factor: Shown number per recorded number (1000 from seconds to milliseconds).
+        meaning: One sentence on what it says.
+        reads: One sentence on how to read a high or low value.
+        caution: One sentence on when not to trust it.
+        low: The field of the interval's lower end; empty where no interval is estimated.
+        high: The field of its upper end.
+        band: What that interval is (``"95 % bootstrap interval"``).
+        importance: Which columns stay where there is little room: the largest.
+    """
+
+    key: str
+    title: str
+    short: str = ""
+    unit: str = ""
+    form: Form = "number"
+    factor: float = 1.0
+    meaning: str = ""
+    reads: str = ""
+    caution: str = ""
+    low: str = ""
+    high: str = ""
+    band: str = ""
+    importance: int = 0
+
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def scaled(self, value: Any) -> Any:
+        """`value` as it is shown: in `unit`; None where it is missing or not finite."""
+        if value is None or not isinstance(value, int | float) or isinstance(value, bool):
+            return value
+        return value * self.factor if math.isfinite(value) else None
