@@ -15,6 +15,7 @@ GROUND = {
     "errors",
     "files",
     "interrupts",
+    "intervals",
     "progress",
     "provenance",
     "records",
@@ -137,6 +138,12 @@ def test_every_module_has_its_place():
 @pytest.mark.parametrize("name", modules())
 def test_imports_point_one_way(name):
     assert [other for other in sorted(own(name)) if not may_import(name, other)] == []
+
+
+def test_experiments_may_import_the_package_and_never_the_reverse():
+    beside = ("laboratory", "experiments", "benchmarks", "tests")
+    found = {name: i for name in modules() for i in imports(name) if i.split(".")[0] in beside}
+    assert found == {}
 
 
 @pytest.mark.parametrize(

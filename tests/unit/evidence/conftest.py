@@ -1,36 +1,17 @@
-"""Tiny models, one with its card, one of some depth; and arms made by hand."""
+"""A tiny model with its card, and arms made by hand."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from layerwise.capture import plan
 from layerwise.card.make import make_card
 from layerwise.evidence.record import ArmResult
 from layerwise.evidence.scores import Seen
 from layerwise.evidence.trial import Trial
-from layerwise.models.stack import find_stacks
 from layerwise.objectives import resolve
 from layerwise.placement.record import PlacedBlock
 from layerwise.progress import silent
-
-
-@pytest.fixture(scope="session")
-def deep(tuning):
-    """A llama of six blocks as it is loaded, with the texts and helpers of `tuning`."""
-
-    def loaded():
-        shallow = tuning.loaded("llama")
-        shape = shallow.model.config.to_dict() | {"num_hidden_layers": 6, "layer_types": None}
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = LlamaForCausalLM(LlamaConfig(**shape)).eval()
-        return replace(shallow, model=model, stacks=find_stacks(model))
-
-    return SimpleNamespace(**{**vars(tuning), "loaded": loaded})
 
 
 @pytest.fixture(scope="session")

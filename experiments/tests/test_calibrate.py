@@ -6,14 +6,15 @@ from functools import partial
 import numpy as np
 import pytest
 
+from laboratory.agreement import Strata, ceiling, row_spearman
+from laboratory.calibrate import calibrate, measured
+from laboratory.calibration import Calibration
+from laboratory.predictors import PREDICTORS
+from laboratory.run_log import SetRun
+from laboratory.sets import random_sets
 from layerwise.errors import BadInputError
-from layerwise.evidence.agreement import Strata, ceiling
-from layerwise.evidence.calibrate import calibrate, measured
-from layerwise.evidence.calibration import Calibration
-from layerwise.evidence.lines import SetRun
-from layerwise.evidence.sets import random_sets
 from layerwise.evidence.trial import Trial
-from layerwise.placement.predictors import PREDICTORS
+from layerwise.signals.ranks import spearman
 
 
 def planted_card(small_card, *, seed=0):
@@ -130,6 +131,15 @@ def test_seeds_that_do_not_agree_leave_no_ceiling():
     found = ceiling(Strata((np.arange(5),)), flat)
     assert (found.between_seeds, found.reliability, found.ceiling) == (-1.0, 0.0, 0.0)
     assert ceiling(Strata((np.arange(5),)), flat[:, :1]) is None
+
+
+def test_many_rows_at_once_are_one_by_one():
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 6, size=(2, 20, 9)).astype(np.float64)
+    first[3] = 1.0
+    one_by_one = [spearman(a, b) for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(row_spearman(first, second), one_by_one, atol=1e-12)
+    assert row_spearman(first, second)[3] == 0.0
 
 
 def test_sets_are_ranked_among_those_of_their_size():

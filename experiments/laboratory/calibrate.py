@@ -1,6 +1,6 @@
 """Predictors held against measured improvements: how well each ranks sets, and which to trust.
 
-Everything is a rank correlation over sets of blocks (`layerwise.evidence.agreement`), so that a
+Everything is a rank correlation over sets of blocks (`laboratory.agreement`), so that a
 prediction needs no unit. Damping is chosen on sets or pairs that the figure beside it does not come
 from. Source: docs/methods.md.
 """
@@ -12,10 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from layerwise.card.record import LayerCard
-from layerwise.errors import BadInputError
-from layerwise.evidence.agreement import Strata, agreements, ceiling, percentiles
-from layerwise.evidence.calibration import (
+from laboratory.agreement import Strata, agreements, ceiling
+from laboratory.calibration import (
     Calibration,
     Chosen,
     Family,
@@ -23,9 +21,12 @@ from layerwise.evidence.calibration import (
     PairCalibration,
     PredictorScore,
 )
-from layerwise.evidence.lines import SetRun
+from laboratory.predictors import PREDICTORS, Predictor
+from laboratory.run_log import SetRun
+from layerwise.card.record import LayerCard
+from layerwise.errors import BadInputError
+from layerwise.intervals import percentiles
 from layerwise.placement.cost import missing_timings, step_cost
-from layerwise.placement.predictors import PREDICTORS, Predictor
 from layerwise.provenance import collect
 
 __all__ = ["DAMPINGS", "Measured", "calibrate", "measured"]

@@ -1,8 +1,8 @@
 """The cost model held against the clock: a step's time and memory, and inference with adapters.
 
-    python benchmarks/cost.py steps [--model demo] [--placements 20] [--rounds 3] [--out FILE]
-    python benchmarks/cost.py inference [--model demo] [--rounds 5] [--out FILE]
-    python benchmarks/cost.py tables FILE
+    python experiments/cost.py steps [--model demo] [--placements 20] [--rounds 3] [--out FILE]
+    python experiments/cost.py inference [--model demo] [--rounds 5] [--out FILE]
+    python experiments/cost.py tables FILE
 
 `steps` takes real optimizer steps (forward, backward to the lowest adapter, clipping, AdamW) with
 adapters on 20 placements: random sets of one block to all, with and without gradient checkpointing.
@@ -36,10 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 import layerwise as lw
-from layerwise.card.record import LayerCard
-from layerwise.data import read
-from layerwise.data.batches import Batch
-from layerwise.evidence.clock import (
+from laboratory.clock import (
     Measurement,
     StepFit,
     anchors,
@@ -49,7 +46,10 @@ from layerwise.evidence.clock import (
     step_bytes,
     step_seconds,
 )
-from layerwise.evidence.inference import inference_cost
+from laboratory.inference import inference_cost
+from layerwise.card.record import LayerCard
+from layerwise.data import read
+from layerwise.data.batches import Batch
 from layerwise.models.load import LoadedModel, load
 from layerwise.objectives import Objective, resolve
 from layerwise.placement.cost import step_cost

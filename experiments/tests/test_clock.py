@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import layerwise as lw
-from layerwise.errors import BadInputError
-from layerwise.evidence.clock import (
+from laboratory.clock import (
     Measurement,
     anchors,
     errors,
@@ -19,6 +18,7 @@ from layerwise.evidence.clock import (
     step_bytes,
     step_seconds,
 )
+from layerwise.errors import BadInputError
 from layerwise.objectives import resolve
 
 ROWS = [(1,), (4,), (2, 3), (0, 5), (1, 2, 4), (3, 4, 5), (0, 1, 2, 4)]

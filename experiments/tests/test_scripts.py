@@ -11,13 +11,13 @@ import pytest
 from scipy.stats import spearmanr
 
 import layerwise as lw
-from layerwise.evidence.calibration import Calibration
-from layerwise.evidence.lines import SetRun, append_run, read_runs
+from laboratory.calibration import Calibration
+from laboratory.predictors import PREDICTORS
+from laboratory.run_log import SetRun, append_run, read_runs
 from layerwise.evidence.record import Measure
 from layerwise.evidence.trial import Trial
-from layerwise.placement.predictors import PREDICTORS
 
-SCRIPT = Path(__file__).parents[2] / "experiments" / "placements.py"
+SCRIPT = Path(__file__).parents[1] / "placements.py"
 
 
 def names_of(name):
@@ -159,11 +159,11 @@ def standings():
     return names_of("recommended")
 
 
-def measurement(model_folder, text_file, folder, **options):
+def measurement(tuning, folder, **options):
     """A small measurement in a folder of its own, as `layerwise measure` leaves it."""
     few = {"steps": 2, "batch_size": 4, "max_length": 16, "eval_examples": 4, "draws": 3}
-    few |= {"ladder": (1e-2,), "seeds": (0, 1), "layers": 1, "text_column": "text"}
-    made = lw.measure(str(model_folder), str(text_file), **few, **options)
+    few |= {"ladder": (1e-2,), "seeds": (0, 1), "layers": 1}
+    made = lw.measure(tuning.loaded(), tuning.data(), **few, **options)
     folder.mkdir()
     (folder / "measure.json").write_bytes(made.to_json())
     return made
@@ -189,8 +189,8 @@ def test_predictions_are_ranked_against_the_measured_placements(standings):
         assert found == pytest.approx(expected, abs=0.0051)
 
 
-def test_standings_are_those_of_the_trials(model_folder, text_file, tmp_path, standings):
-    made = measurement(model_folder, text_file, tmp_path / "tiny")
+def test_standings_are_those_of_the_trials(tuning, tmp_path, standings):
+    made = measurement(tuning, tmp_path / "tiny")
     text = standings.tables(tmp_path)
     start = "| tiny | recommended | loss |"
     (verdict,) = [line.split(" | ") for line in text.splitlines() if line.startswith(start)]

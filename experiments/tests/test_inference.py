@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import layerwise as lw
+from laboratory.inference import InferencePoint, inference_cost, line
 from layerwise.errors import BadInputError
-from layerwise.evidence.inference import InferencePoint, inference_cost, line
 from layerwise.objectives import resolve
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from scipy.stats import rankdata
 
-from layerwise.evidence.calibration import NoiseCeiling
+from laboratory.calibration import NoiseCeiling
+from layerwise.intervals import percentiles
 from layerwise.seeds import numpy_generator
-from layerwise.signals.ranks import row_spearman
+from layerwise.shapes import Array, Float64
 
-__all__ = ["RESAMPLES", "Draws", "Strata", "agreements", "ceiling", "percentiles"]
+__all__ = ["RESAMPLES", "Draws", "Strata", "agreements", "ceiling", "row_spearman"]
 
 #: Bootstrap resamples of the sets (ours).
 RESAMPLES = 1000
@@ -70,10 +72,14 @@ def agreements(first: np.ndarray, second: np.ndarray, draws: Draws) -> np.ndarra
     return np.asarray(np.average(parts, axis=0, weights=weights))
 
 
-def percentiles(figures: np.ndarray) -> tuple[float, float]:
-    """The percentile interval (95 %) of resampled figures (Efron 1979)."""
-    low, high = np.quantile(figures, [0.025, 0.975])
-    return float(low), float(high)
+def row_spearman(
+    first: Float64[Array, "k n"], second: Float64[Array, "k n"]
+) -> Float64[Array, "k"]:
+    """Return Spearman's rank correlation of each row of `first` with `second`'s; 0 where flat."""
+    x, y = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2.0 for v in (first, second))
+    scale = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
+    products = np.einsum("kn,kn->k", x, y)
+    return np.divide(products, scale, out=np.zeros(len(x)), where=scale > 0.0)
 
 
 def ceiling(strata: Strata, improvements: np.ndarray) -> NoiseCeiling | None:

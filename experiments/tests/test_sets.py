@@ -4,8 +4,8 @@ from math import comb
 
 import pytest
 
+from laboratory.sets import contiguous_sets, random_sets, single_sets
 from layerwise.errors import BadInputError
-from layerwise.evidence.sets import contiguous_sets, random_sets, single_sets
 
 
 def test_random_sets_differ_and_are_of_the_rows():

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from laboratory.clock import Clock, placed_rows
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
 from layerwise.evidence.borrowed import borrowed
-from layerwise.evidence.clock import Clock, placed_rows
 from layerwise.models.load import LoadedModel
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.rows import adaptable_rows
