@@ -43,7 +43,7 @@ from laboratory.sets import contiguous_sets, random_sets, single_sets
 from layerwise.card.record import LayerCard
 from layerwise.data import read
 from layerwise.errors import NonFiniteError
-from layerwise.evidence.trial import Bench, bench, trial
+from layerwise.measure.trial import Bench, bench, trial
 from layerwise.models.load import load
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement.place import place

@@ -22,10 +22,10 @@ from laboratory.agreement import Strata, ceiling
 from laboratory.calibration import Calibration
 from laboratory.predictors import PREDICTORS
 from layerwise.card.record import LayerCard
-from layerwise.evidence.arms import bounds
-from layerwise.evidence.record import ArmResult, Measure
-from layerwise.evidence.trial import Trial
 from layerwise.intervals import percentiles
+from layerwise.measure.arms import bounds
+from layerwise.measure.record import ArmResult, Measure
+from layerwise.measure.trial import Trial
 from layerwise.placement.rows import resolve_rows
 from layerwise.report.story_measure import arm_blocks
 

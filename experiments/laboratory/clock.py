@@ -18,7 +18,7 @@ import torch
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
-from layerwise.evidence.borrowed import borrowed
+from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.place import place

@@ -12,7 +12,7 @@ from laboratory.clock import Clock, placed_rows
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
-from layerwise.evidence.borrowed import borrowed
+from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.placement.policies import POLICIES
 from layerwise.placement.rows import adaptable_rows

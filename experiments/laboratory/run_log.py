@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from layerwise.evidence.trial import Trial
 from layerwise.files import append_line
+from layerwise.measure.trial import Trial
 from layerwise.records import read_lines, to_plain
 
 __all__ = ["RunKey", "SetRun", "append_run", "by_pair", "read_runs"]

@@ -13,7 +13,7 @@ from laboratory.predictors import PREDICTORS
 from laboratory.run_log import SetRun
 from laboratory.sets import random_sets
 from layerwise.errors import BadInputError
-from layerwise.evidence.trial import Trial
+from layerwise.measure.trial import Trial
 from layerwise.signals.ranks import spearman
 
 

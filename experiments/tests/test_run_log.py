@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from laboratory.run_log import SetRun, append_run, by_pair, read_runs
-from layerwise.evidence.trial import Trial
+from layerwise.measure.trial import Trial
 
 TRIAL = Trial(0, 1e-3, 3.0, 2.5, 0.1, 1, 10, 4, 100)
 RUN = SetRun("tiny", "random", (1, 4), 0, 8, 4, 16, TRIAL, "cpu", "2026-01-01T00:00:00+00:00")

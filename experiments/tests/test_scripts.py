@@ -14,8 +14,8 @@ import layerwise as lw
 from laboratory.calibration import Calibration
 from laboratory.predictors import PREDICTORS
 from laboratory.run_log import SetRun, append_run, read_runs
-from layerwise.evidence.record import Measure
-from layerwise.evidence.trial import Trial
+from layerwise.measure.record import Measure
+from layerwise.measure.trial import Trial
 
 SCRIPT = Path(__file__).parents[1] / "placements.py"
 

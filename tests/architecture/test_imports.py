@@ -37,7 +37,7 @@ STAGES = (
     "placement",
     "tuning",
     "profile",
-    "evidence",
+    "measure",
     "probing",
     "analysis",
     "report",
@@ -50,7 +50,7 @@ STAGES = (
 NARROW = {
     "signals": {"capture.stats"},
     "analysis": set(),
-    "report": {"distance", "card", "placement", "profile", "evidence", "probing", "analysis"},
+    "report": {"distance", "card", "placement", "profile", "measure", "probing", "analysis"},
 }
 
 #: Stages that see all before them but these.
@@ -66,9 +66,9 @@ EDGES = {
     "scipy": {"analysis", "signals"},
     "click": {"cli"},
     "concept_erasure": {"probing"},
-    "lm_eval": {"evidence.harness"},
-    "rouge_score": {"evidence.text_quality"},
-    "sacrebleu": {"evidence.text_quality"},
+    "lm_eval": {"measure.harness"},
+    "rouge_score": {"measure.text_quality"},
+    "sacrebleu": {"measure.text_quality"},
     "ray": {"study.engines"},
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},

@@ -12,7 +12,7 @@ from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError
-from layerwise.evidence.record import Measure
+from layerwise.measure.record import Measure
 from layerwise.placement.record import Placement
 from layerwise.probing.interventions import Interventions
 from layerwise.probing.ladder import Ladder

@@ -10,9 +10,9 @@ import torch
 from layerwise.data.batches import IGNORED, Batch
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.evidence.harness import harness_quality
-from layerwise.evidence.text_quality import TEXT_QUALITIES, TextQuality
-from layerwise.evidence.trial import Quality
+from layerwise.measure.harness import harness_quality
+from layerwise.measure.text_quality import TEXT_QUALITIES, TextQuality
+from layerwise.measure.trial import Quality
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import accepted, token_logits

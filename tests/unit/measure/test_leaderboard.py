@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerwise.evidence.leaderboard import (
+from layerwise.measure.leaderboard import (
     compared,
     improvements,
     mean_of_random,

@@ -6,7 +6,7 @@ from typing import Any
 
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError, one_line
-from layerwise.evidence.trial import Quality
+from layerwise.measure.trial import Quality
 from layerwise.models.load import LoadedModel
 
 __all__ = ["harness_quality"]

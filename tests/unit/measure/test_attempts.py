@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from layerwise.errors import SchemaError
-from layerwise.evidence.attempts import Attempts
 from layerwise.files import whole_lines
+from layerwise.measure.attempts import Attempts
 
 FEW = {"arms": ("uniform", "last", "all"), "ladder": (1e-3, 1e-2), "seeds": (0, 1)}
 

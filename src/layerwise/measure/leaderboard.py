@@ -6,9 +6,9 @@ from statistics import fmean, median
 
 import numpy as np
 
-from layerwise.evidence.arms import ALL, RECOMMENDED
-from layerwise.evidence.record import ArmResult, Comparison, Outcome, Verdict
-from layerwise.evidence.trial import Trial
+from layerwise.measure.arms import ALL, RECOMMENDED
+from layerwise.measure.record import ArmResult, Comparison, Outcome, Verdict
+from layerwise.measure.trial import Trial
 from layerwise.signals.paired import seed_interval
 
 __all__ = ["FEWEST", "compared", "improvements", "mean_of_random", "ranked", "reason", "verdict_of"]

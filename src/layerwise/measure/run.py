@@ -18,7 +18,7 @@ from layerwise.errors import (
     PlacementError,
     VerificationError,
 )
-from layerwise.evidence.arms import (
+from layerwise.measure.arms import (
     DRAWS,
     RECOMMENDED,
     TOLERANCE,
@@ -29,11 +29,11 @@ from layerwise.evidence.arms import (
     refuse_unknown,
     size_of,
 )
-from layerwise.evidence.attempts import Attempts
-from layerwise.evidence.leaderboard import compared, improvements, mean_of_random, ranked, reason
-from layerwise.evidence.record import ArmResult, Budget, Measure, RateTried
-from layerwise.evidence.scores import Seen
-from layerwise.evidence.trial import Bench, Quality, Trial, bench
+from layerwise.measure.attempts import Attempts
+from layerwise.measure.leaderboard import compared, improvements, mean_of_random, ranked, reason
+from layerwise.measure.record import ArmResult, Budget, Measure, RateTried
+from layerwise.measure.scores import Seen
+from layerwise.measure.trial import Bench, Quality, Trial, bench
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.compare import refuse_another_model

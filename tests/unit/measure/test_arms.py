@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.evidence.arms import (
+from layerwise.measure.arms import (
     ALL,
     arms_of,
     bounds,
@@ -14,7 +14,7 @@ from layerwise.evidence.arms import (
     refuse_unknown,
     size_of,
 )
-from layerwise.evidence.scores import SCORES
+from layerwise.measure.scores import SCORES
 from layerwise.placement import place
 from layerwise.placement.place import choose
 from layerwise.placement.policies import POLICIES

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from layerwise.errors import BadInputError
-from layerwise.evidence.text_quality import TEXT_QUALITIES
+from layerwise.measure.text_quality import TEXT_QUALITIES
 
 SAME = ["the cat sat on the mat", "a dog barked at night"]
 OTHER = ["nothing like it whatsoever here", "quite another thing said"]

@@ -6,9 +6,9 @@ import pytest
 
 from layerwise.capture import plan
 from layerwise.card.make import make_card
-from layerwise.evidence.record import ArmResult
-from layerwise.evidence.scores import Seen
-from layerwise.evidence.trial import Trial
+from layerwise.measure.record import ArmResult
+from layerwise.measure.scores import Seen
+from layerwise.measure.trial import Trial
 from layerwise.objectives import resolve
 from layerwise.placement.record import PlacedBlock
 from layerwise.progress import silent
@@ -31,7 +31,7 @@ def seen(tuning):
 @pytest.fixture(scope="session")
 def measuring(tuning, seen):
     """Runs a small measurement of a tiny model, with its card unless told otherwise."""
-    from layerwise.evidence.measure import Protocol, run_measure
+    from layerwise.measure.run import Protocol, run_measure
 
     def run(
         name="llama",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from layerwise.card.record import DataInfo, ModelInfo
-from layerwise.evidence.trial import Trial
+from layerwise.measure.trial import Trial
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
 from layerwise.records import Loadable, Saved, Shown

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.evidence.harness import harness_quality
+from layerwise.measure.harness import harness_quality
 
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
 TASK = """

@@ -8,8 +8,8 @@ from pathlib import Path
 from layerwise.card.describe import model_info
 from layerwise.data.text import TextData
 from layerwise.errors import NonFiniteError
-from layerwise.evidence.trial import Bench, Trial, trial
 from layerwise.files import append_line, canonical_json
+from layerwise.measure.trial import Bench, Trial, trial
 from layerwise.placement.record import Placement
 from layerwise.records import read_lines, to_plain
 

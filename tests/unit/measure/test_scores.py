@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from layerwise.errors import PlacementError
-from layerwise.evidence.scores import SCORES, rows_by_score
+from layerwise.measure.scores import SCORES, rows_by_score
 
 
 @pytest.fixture(scope="module")

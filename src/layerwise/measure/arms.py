@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.evidence.record import ArmKind
-from layerwise.evidence.scores import SCORES, Seen, rows_by_score
+from layerwise.measure.record import ArmKind
+from layerwise.measure.scores import SCORES, Seen, rows_by_score
 from layerwise.placement.place import DEFAULT_GOAL, GOALS, choose, place
 from layerwise.placement.policies import POLICIES, default_size
 from layerwise.placement.record import PlacedBlock, Placement

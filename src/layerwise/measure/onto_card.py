@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from layerwise.card.record import LayerCard, Measured, MeasuredRegime
-from layerwise.evidence.record import ArmResult, Measure, Outcome
+from layerwise.measure.record import ArmResult, Measure, Outcome
 from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.rows import resolve_rows
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from layerwise.errors import DataError, NonFiniteError, SchemaError
-from layerwise.evidence.trial import Quality, bench, trial
+from layerwise.measure.trial import Quality, bench, trial
 from layerwise.objectives import resolve
 from layerwise.tuning.lora import placed_on
 

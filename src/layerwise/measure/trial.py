@@ -16,7 +16,7 @@ import torch
 
 from layerwise.data.text import TextData
 from layerwise.errors import NonFiniteError
-from layerwise.evidence.borrowed import borrowed
+from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.record import Placement

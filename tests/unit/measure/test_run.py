@@ -12,9 +12,9 @@ from layerwise.errors import (
     UnknownNameError,
     VerificationError,
 )
-from layerwise.evidence.arms import bounds
-from layerwise.evidence.measure import _refuse_unequal
-from layerwise.evidence.record import Measure
+from layerwise.measure.arms import bounds
+from layerwise.measure.record import Measure
+from layerwise.measure.run import _refuse_unequal
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.evidence.quality import known_qualities, named_quality
+from layerwise.measure.quality import known_qualities, named_quality
 from layerwise.objectives import resolve
 
 
@@ -63,7 +63,7 @@ def test_accuracy_has_no_meaning_for_a_loss_without_predictions(tuning):
 
 
 def test_generated_answers_are_those_of_greedy_decoding(tuning, asked, monkeypatch):
-    from layerwise.evidence import quality
+    from layerwise.measure import quality
 
     heard = {}
     monkeypatch.setitem(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerwise.evidence.borrowed import borrowed
+from layerwise.measure.borrowed import borrowed
 from layerwise.tuning.lora import placed_on
 
 
