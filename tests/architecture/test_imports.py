@@ -15,6 +15,7 @@ GROUND = {
     "errors",
     "files",
     "interrupts",
+    "intervals",
     "progress",
     "provenance",
     "records",
@@ -36,7 +37,7 @@ STAGES = (
     "placement",
     "tuning",
     "profile",
-    "evidence",
+    "measure",
     "probing",
     "analysis",
     "report",
@@ -49,7 +50,7 @@ STAGES = (
 NARROW = {
     "signals": {"capture.stats"},
     "analysis": set(),
-    "report": {"distance", "card", "placement", "profile", "evidence", "probing", "analysis"},
+    "report": {"distance", "card", "placement", "profile", "measure", "probing", "analysis"},
 }
 
 #: Stages that see all before them but these.
@@ -65,9 +66,9 @@ EDGES = {
     "scipy": {"analysis", "signals"},
     "click": {"cli"},
     "concept_erasure": {"probing"},
-    "lm_eval": {"evidence.harness"},
-    "rouge_score": {"evidence.text_quality"},
-    "sacrebleu": {"evidence.text_quality"},
+    "lm_eval": {"measure.harness"},
+    "rouge_score": {"measure.text_quality"},
+    "sacrebleu": {"measure.text_quality"},
     "ray": {"study.engines"},
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},
@@ -137,6 +138,12 @@ def test_every_module_has_its_place():
 @pytest.mark.parametrize("name", modules())
 def test_imports_point_one_way(name):
     assert [other for other in sorted(own(name)) if not may_import(name, other)] == []
+
+
+def test_experiments_may_import_the_package_and_never_the_reverse():
+    beside = ("laboratory", "experiments", "benchmarks", "tests")
+    found = {name: i for name in modules() for i in imports(name) if i.split(".")[0] in beside}
+    assert found == {}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from layerwise.files import prepare_output, write_files
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-    from layerwise.evidence.record import Measure
+    from layerwise.measure.record import Measure
 
 __all__ = ["measure"]
 

@@ -1,6 +1,6 @@
 """A measurement's page."""
 
-from layerwise.evidence.record import ArmResult, Measure
+from layerwise.measure.record import ArmResult, Measure
 from layerwise.report.charts_measure import measure_charts
 from layerwise.report.drawing import PAGE
 from layerwise.report.page import Grid, Made, figures, model_pairs, render
