@@ -6,7 +6,6 @@ also where it was killed and taken up again. The records beside it (``tune.json`
 """
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from layerwise.data.text import TextData, read
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.distance.record import Distance
-from layerwise.files import canonical_json, write_atomic
+from layerwise.files import canonical_json, remove, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
@@ -195,7 +194,7 @@ def _kept(task: Task, tuned: Tuned) -> Tuned:
     """`tuned`, with its record in the run's folder, and its weights where they are to stay."""
     if task.ledger.keep_weights or task.cell.stage in _MAKES:
         task.begins("saving")
-        shutil.rmtree(task.folder / MODEL, ignore_errors=True)  # A part of it, if anything.
+        remove(task.folder / MODEL, inside=task.folder)  # A part of it, if anything.
         (task.folder / MODEL).mkdir()
         tuned = save(tuned, task.folder / MODEL)
     write_atomic(task.folder / RECORD, tuned.record.to_json())
@@ -229,7 +228,7 @@ def _source_tuning(task: Task) -> dict[str, Any]:
 def _made(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> dict[str, Any]:
     """What is to be told of `loaded` after it was trained for other runs."""
     tuned = _trained(task, loaded, text, **defaults)
-    shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
+    remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded)
 
 
@@ -254,7 +253,7 @@ def _tune(task: Task) -> dict[str, Any]:
         notes=pair.notes,
     )
     write_atomic(task.folder / "profile.json", profile.to_json())
-    shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
+    remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded, stack=profile.stack) | _profiled(profile)
 
 

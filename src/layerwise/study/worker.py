@@ -1,7 +1,6 @@
 """One run of a study in this process: claimed, done, and its result or failure written."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from layerwise.errors import (
     SchemaError,
     one_line,
 )
+from layerwise.files import remove
 from layerwise.interrupts import INTERRUPTED, interruptible
 from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
@@ -90,7 +90,7 @@ def _found(book: Ledger, run_id: str, begins: Callable[[str], None]) -> Mapping[
             if not has_checkpoint(task.folder):
                 raise
             log.warning("the run begins anew: %s", error)
-        shutil.rmtree(task.folder / CHECKPOINTS)
+        remove(task.folder / CHECKPOINTS, inside=task.folder)
         return run(replace(task, halvings=halvings))
 
     return within_memory(work, task.folder)
