@@ -46,7 +46,7 @@ MODEL = "model"
 
 #: Settings of a run that say what is read, and where the model is worked on.
 _READING = ("text_column", "prompt_column", "label_column", "where", "examples")
-_LOADING = ("device", "dtype", "trust_remote_code")
+_LOADING = ("device", "dtype")
 #: Those that are read otherwise.
 _BESIDE = ("source", "pretrained", "data", "placement", "profile", "config", "tokenizer")
 
@@ -84,6 +84,7 @@ class Task:
         cell: What is to be done.
         ledger: Where it belongs.
         halvings: How often the micro-batch is to be halved, as memory ran out before.
+        trusts: Whether code that a model's repository brings may run.
         begins: Called with the name of each part of the work as it begins, and at each step that is
             logged; raises where the run is no longer this process's.
     """
@@ -91,6 +92,7 @@ class Task:
     cell: Cell
     ledger: Ledger
     halvings: int = 0
+    trusts: bool = False
     begins: Callable[[str], None] = _unheard
 
     @property
@@ -146,7 +148,8 @@ def _labels(task: Task, text: TextData) -> tuple[str, ...] | None:
 
 def _loaded(task: Task, labels: tuple[str, ...] | None = None) -> LoadedModel:
     how = task.chosen(*_LOADING)
-    return load(_source(task), labels=labels, seed=task.cell.seed, **how)
+    how |= {"seed": task.cell.seed, "trust_remote_code": task.trusts}
+    return load(_source(task), labels=labels, **how)
 
 
 def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> Tuned:
