@@ -39,7 +39,7 @@ from layerwise.models.sources import (
     tokenizer_hashes,
 )
 from layerwise.models.stack import Stack, find_stacks
-from layerwise.models.weights import check_finite, merge_adapter, take_saved_modules
+from layerwise.models.weights import check_finite, merge_adapter
 from layerwise.seeds import derive, rng_untouched
 
 __all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton"]
@@ -264,15 +264,13 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
             message, value=source.name, expected="its base model", hint=hint
         ) from error
     with readable(source):
-        report = base.model.load_adapter(str(source.folder))
-        merged, brought = merge_adapter(base.model), take_saved_modules(base.model)
+        report, merged, brought = merge_adapter(base.model, source.folder)
         tokenizer, padding = (
             read_tokenizer(source, remote=how.remote)
             if has_tokenizer(source)
             else (base.tokenizer, [])
         )
     _check_adapter(source, report, merged)
-    base.model._hf_peft_config_loaded = False
     notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
     if brought:  # What was added to the base made room for its own.
         notes = [note for note in notes if not note.startswith(ADDED)]
