@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
 
 GROUND = {
     "columns",
+    "compat",
     "depths",
     "distributed",
     "errors",

@@ -11,7 +11,6 @@ import torch
 from layerwise.errors import ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
-from layerwise.models.gguf import read_once
 from layerwise.models.heads import (
     ADDED,
     adapter_classes,
@@ -105,7 +104,7 @@ def load(
     where = named_device(device)
     classes = None if labels is None else tuple(labels)
     how = Reading(named_dtype(dtype, where), trust_remote_code, classes, seed)
-    with quiet(), read_once():
+    with quiet():
         loaded = _load(resolve(source), how)
     loaded.model.to(where).eval()
     check_finite(loaded.model, source=source)
@@ -143,7 +142,7 @@ def from_config(
     path, where = Path(file), named_device(device)
     kept = torch.float32 if dtype == "auto" else named_dtype(dtype, where)
     classes = None if labels is None else tuple(labels)
-    with quiet(), read_once():
+    with quiet():
         loaded = _blank(path, Reading(torch.float32, labels=classes, seed=seed), tokenizer)
     loaded.model.to(where, kept).eval()
     _tell(loaded)
@@ -199,7 +198,7 @@ def load_skeleton(
     """
     classes = None if labels is None else tuple(labels)
     how = Reading(torch.float32, trust_remote_code, classes)
-    with quiet(), read_once():
+    with quiet():
         return _skeleton(source, how)
 
 

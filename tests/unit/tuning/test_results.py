@@ -50,6 +50,22 @@ def test_an_adapter_s_folder_has_no_copy_of_its_base(tuning, tmp_path):
     assert merged.base == str(base)
 
 
+def test_what_was_trained_on_from_an_adapter_can_be_read(tuning, tmp_path):
+    """The adapter is merged for that; resuming and reading need names that are the base's."""
+    base, adapter, out = (tmp_path / name for name in ("base", "adapter", "out"))
+    loaded = tuning.loaded("llama")
+    loaded.model.save_pretrained(base)
+    loaded.tokenizer.save_pretrained(base)
+    save(tuning.tune(load(str(base)), condition="lora", steps=2, learning_rate=1e-2), adapter)
+    merged = load(str(adapter))
+    assert not hasattr(merged.model, "peft_config")
+    tuned = tuning.tune(merged, steps=2, folder=out, save_every=1, learning_rate=1e-2)
+    kept = AutoModelForCausalLM.from_pretrained(out / "checkpoints" / "checkpoint-2")
+    saved = save(tuned, out)
+    for again in (kept, load(str(out)).model, AutoModelForCausalLM.from_pretrained(out)):
+        assert tuning.same(tuning.weights(saved), again.state_dict())
+
+
 def test_one_result_replaces_another_and_leaves_nothing_of_it(tuning, tmp_path):
     save(tuning.tune("llama", condition="lora", steps=1), tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
