@@ -1,6 +1,7 @@
 """What may import what: the way of the data, one direction only."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
 
 GROUND = {
     "columns",
+    "compat",
     "depths",
     "distributed",
     "errors",
@@ -182,6 +184,14 @@ def test_no_import_cycle():
 def test_heavy_packages_are_imported_at_their_edges(name):
     heavy = {i.split(".")[0] for i in imports(name)} & EDGES.keys()
     assert [package for package in sorted(heavy) if not within(name, EDGES[package])] == []
+
+
+def test_one_function_removes_what_earlier_runs_left():
+    """`files.remove`, which touches nothing outside the folder that it is told."""
+    own_temporary = {"study.lease"}
+    removing = re.compile(r"\.(unlink|rmtree|rmdir)\(")
+    removers = {name for name, path in modules().items() if removing.search(path.read_text())}
+    assert removers == {"files"} | own_temporary
 
 
 def test_hugging_face_module_names_stay_in_models():
