@@ -9,46 +9,48 @@
 Nothing heavy is imported until one of these names is used.
 """
 
-import sys
 from functools import partial
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from layerwise import verbs
+from layerwise.errors import LayerwiseError
 
 if TYPE_CHECKING:
-    from layerwise.api import (
-        Analysis,
-        Control,
-        DepthCallback,
-        Distance,
-        EqualStep,
-        Erasure,
-        LayerCard,
-        LayerwiseError,
-        Measure,
-        Placement,
-        Probing,
-        Profile,
-        ShallowBackward,
-        analyse,
-        card,
-        compare,
-        control,
-        control_from_runs,
-        distance,
-        erase,
-        measure,
-        measured,
-        place,
-        probe,
-        profile,
-        study,
-        study_status,
-        study_tables,
-        tune,
-    )
+    from layerwise.analysis.record import Analysis
+    from layerwise.card.record import LayerCard
+    from layerwise.distance.record import Distance
+    from layerwise.measure.record import Measure
+    from layerwise.placement.record import Placement
+    from layerwise.probing.record import Erasure, Probing
+    from layerwise.profile.callback import DepthCallback
+    from layerwise.profile.record import Control, Profile
+    from layerwise.tuning.equal_step import EqualStep
+    from layerwise.tuning.shallow import ShallowBackward
+
+# Packages that bear the name of a public function are imported before it is bound, so that no later
+# import of theirs takes the name from it.
+for _name in ("card", "distance", "measure", "profile", "study"):
+    import_module(f"layerwise.{_name}")
+
+from layerwise.api import (  # noqa: E402  # the packages come first
+    analyse,
+    card,
+    compare,
+    control,
+    control_from_runs,
+    distance,
+    erase,
+    measure,
+    measured,
+    place,
+    probe,
+    profile,
+    study,
+    study_status,
+    study_tables,
+    tune,
+)
 
 __version__ = "0.1.0"
 
@@ -86,33 +88,34 @@ __all__ = [
 ]
 
 
+#: Classes, imported when they are first named: they bring NumPy with them, some the trainer too.
+_LATE = {
+    "Analysis": "analysis.record",
+    "Control": "profile.record",
+    "DepthCallback": "profile.callback",
+    "Distance": "distance.record",
+    "EqualStep": "tuning.equal_step",
+    "Erasure": "probing.record",
+    "LayerCard": "card.record",
+    "Measure": "measure.record",
+    "Placement": "placement.record",
+    "Probing": "probing.record",
+    "Profile": "profile.record",
+    "ShallowBackward": "tuning.shallow",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _LATE:
         message = f"module 'layerwise' has no attribute {name!r}"
         raise AttributeError(message)
-    found = getattr(import_module("layerwise.api"), name)
+    found = getattr(import_module(f"layerwise.{_LATE[name]}"), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Front(ModuleType):
-    """This package, on which a function keeps its name although a stage is called the same.
-
-    Importing the stage `layerwise.card` would set the attribute `card` to that module, and
-    `lw.card(...)` would work or fail by what was imported before. Stages are reached by import
-    statements, which do not need the attribute.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Front
 
 
 def _late(name: str, *args: Any, **options: Any) -> Any:

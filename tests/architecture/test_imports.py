@@ -18,6 +18,7 @@ GROUND = {
     "files",
     "interrupts",
     "intervals",
+    "options",
     "progress",
     "provenance",
     "records",
@@ -74,7 +75,8 @@ EDGES = {
     "ray": {"study.engines"},
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},
-    "yaml": {"cli", "study.read"},
+    "yaml": {"options.config", "study.read"},
+    "pydantic": {"options.check", "records"},
 }
 
 
@@ -92,7 +94,10 @@ def modules() -> dict[str, Path]:
 def imports(name: str) -> frozenset[str]:
     """Every module that `name` imports anywhere in its text, function bodies included."""
     found = set()
-    for node in ast.walk(ast.parse(modules()[name].read_text())):
+    tree = ast.parse(modules()[name].read_text())
+    if name.startswith("options."):  # They name, for type checkers, what Python takes too.
+        tree.body = [n for n in tree.body if not is_for_types(n)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -101,6 +106,10 @@ def imports(name: str) -> frozenset[str]:
             known = {i for i in inner if i.removeprefix("layerwise.") in modules()}
             found |= known or {str(node.module)}
     return frozenset(found)
+
+
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def own(name: str) -> set[str]:

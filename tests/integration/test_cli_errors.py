@@ -44,14 +44,26 @@ def saved(tiny_text, tmp_path):
         (["card"], "Missing argument 'MODEL'; try: layerwise card --help"),
         (["card", "demo"], "Missing argument 'DATA'"),
         (["card", "demo", "demo", "--exmaples", "3"], "Did you mean '--examples'?"),
-        (["card", "demo", "demo", "--examples", "0"], "0 is not in the range x>=1"),
-        (["card", "demo", "demo", "--rank", "-1"], "-1 is not in the range x>=1"),
-        (["card", "demo", "demo", "--readout", "last"], "'last' is not one of 'hf', 'residual'"),
-        (["card", "demo", "demo", "--format", "xml"], "'xml' is not one of 'human', 'json'"),
+        (
+            ["card", "demo", "demo", "--examples", "0"],
+            "--examples: '0'; expected a whole number, 1 or more; try: layerwise card --help",
+        ),
+        (
+            ["card", "demo", "demo", "--rank", "-1"],
+            "value of --rank: '-1'; expected a whole number, 1 or more",
+        ),
+        (
+            ["card", "demo", "demo", "--readout", "last"],
+            "value of --readout: 'last'; expected one of hf, residual, normed",
+        ),
+        (
+            ["card", "demo", "demo", "--format", "xml"],
+            "value of --format: 'xml'; expected one of human, json, quiet",
+        ),
         (["card", "demo", "demo", "--out"], "Option '--out' requires an argument"),
         (["card", "demo", "demo", "more"], "Got unexpected extra argument (more)"),
         (["place"], "Missing argument 'CARD'"),
-        (["place", "x", "--for", "nemo"], "'nemo' is not one of 'peft'"),
+        (["place", "x", "--for", "nemo"], "value of --for: 'nemo'; expected one of peft, trl"),
         (["compare"], "Missing argument 'CARDS...'"),
     ],
 )

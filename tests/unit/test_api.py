@@ -1,5 +1,6 @@
 """What joins the stages: each given as named by the user, or as a record made before."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -73,7 +74,7 @@ def test_out_of_memory_says_what_to_make_smaller(monkeypatch, model_folder, text
     def full(*_args, **_options):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(api.cards, "make_card", full)
+    monkeypatch.setattr(sys.modules["layerwise.card.make"], "make_card", full)
     with pytest.raises(LayerwiseError, match="out of memory; try: a smaller --batch-size"):
         api.card(str(model_folder), str(text_file), examples=None)
 

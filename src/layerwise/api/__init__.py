@@ -1,9 +1,5 @@
 """What `import layerwise` offers: one function a command, from what a user names to a record."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from layerwise.analysis.record import Analysis
 from layerwise.api.analyses import analyse, analysis_frame, analysis_table
 from layerwise.api.cards import (
     apply,
@@ -23,35 +19,8 @@ from layerwise.api.probes import erase, erasure_table, probe, probing_table
 from layerwise.api.profiles import profile, profile_frame, profile_table
 from layerwise.api.studies import study, study_status, study_tables
 from layerwise.api.tuning import tune
-from layerwise.card.record import LayerCard
-from layerwise.distance.record import Distance
-from layerwise.errors import LayerwiseError
-from layerwise.placement import Comparison
-from layerwise.placement.record import Placement
-from layerwise.probing.record import Erasure, Probing
-from layerwise.profile.record import Control, Profile
-
-if TYPE_CHECKING:
-    from layerwise.measure.record import Measure
-    from layerwise.profile.callback import DepthCallback
-    from layerwise.tuning.equal_step import EqualStep
-    from layerwise.tuning.shallow import ShallowBackward
 
 __all__ = [
-    "Analysis",
-    "Comparison",
-    "Control",
-    "DepthCallback",
-    "Distance",
-    "EqualStep",
-    "Erasure",
-    "LayerCard",
-    "LayerwiseError",
-    "Measure",
-    "Placement",
-    "Probing",
-    "Profile",
-    "ShallowBackward",
     "analyse",
     "analysis_frame",
     "analysis_table",
@@ -86,20 +55,3 @@ __all__ = [
     "tune",
     "verify",
 ]
-
-#: Classes that bring the trainer with them, imported when they are first named.
-_LATE = {
-    "DepthCallback": "layerwise.profile.callback",
-    "EqualStep": "layerwise.tuning.equal_step",
-    "Measure": "layerwise.measure.record",
-    "ShallowBackward": "layerwise.tuning.shallow",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATE:
-        message = f"module 'layerwise.api' has no attribute {name!r}"
-        raise AttributeError(message)
-    found = getattr(import_module(_LATE[name]), name)
-    globals()[name] = found
-    return found

@@ -1,11 +1,12 @@
 """What many runs have in common, from what a user names."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from layerwise.api.named import framed, printed
 from layerwise.errors import BadInputError
-from layerwise.provenance import collect
+from layerwise.options.commands import AnalyseOptions
+from layerwise.options.signature import takes_options
 
 if TYPE_CHECKING:
     from layerwise.analysis.record import Analysis
@@ -14,42 +15,27 @@ if TYPE_CHECKING:
 __all__ = ["analyse", "analysis_frame", "analysis_table"]
 
 
-def analyse(
-    source: "str | Path | Runs",
-    *,
-    placement: str = "all",
-    threshold: float = 1.5,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> "Analysis":
-    """What the runs of a study have in common: slopes, equal steps, widths, distances.
+@takes_options
+def analyse(source: "str | Path | Runs", **options: Unpack[AnalyseOptions]) -> "Analysis":
+    """Return what the runs of a study have in common: slopes, equal steps, widths, distances.
 
     Args:
         source: The ledger of a study; ``atlas`` for the published runs of arXiv 2604.17177, which
             ship with the package; or tables, from `layerwise.analysis.runs.checked`.
-        placement: Which runs are compared with each other; ``all`` are those on all blocks.
-        threshold: Residual standard deviations beyond which a slope is called an anomaly.
-        bootstrap: Resamples of the seeds behind the intervals.
-        seed: Of the resamples.
+        options: Those of `layerwise.options.commands.AnalyseOptions`.
 
     Raises:
         BadInputError: There is no such ledger or no finished run in it, or an option is wrong.
         SchemaError: It is no ledger, or its runs do not hold what they should.
     """
     from layerwise.analysis.make import analysis_of
+    from layerwise.provenance import collect
 
-    return analysis_of(
-        _runs(source),
-        provenance=collect(device="cpu"),
-        placement=placement,
-        threshold=threshold,
-        bootstrap=bootstrap,
-        seed=seed,
-    )
+    return analysis_of(_runs(source), provenance=collect(device="cpu"), **options)
 
 
 def _runs(source: "str | Path | Runs") -> "Runs":
-    """The runs that `source` names; or itself."""
+    """Return the runs that `source` names; or itself."""
     from layerwise.analysis.atlas import ATLAS, atlas
     from layerwise.analysis.runs import checked
 
@@ -68,14 +54,14 @@ def _runs(source: "str | Path | Runs") -> "Runs":
 
 
 def analysis_table(made: "Analysis") -> str:
-    """What `print(analysis)` prints."""
+    """Return what `print(analysis)` prints."""
     from layerwise.report import analysis_table as table
 
     return printed(table(made))
 
 
 def analysis_frame(made: "Analysis") -> str:
-    """What a notebook shows of it: its report in a frame that can reach nothing around it."""
+    """Return what a notebook shows of it: its report in a frame of its own."""
     from layerwise.report import analysis_html
 
     return framed(analysis_html(made))

@@ -1,27 +1,32 @@
 """Layer Cards and placements, from what a user names."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from layerwise import placement
-from layerwise.api.named import enough_memory, framed, loaded_model, printed, text_data
-from layerwise.capture import plan
-from layerwise.card.make import make_card
-from layerwise.card.record import LayerCard, StackInfo
-from layerwise.data import TextData
+from layerwise.api.named import (
+    SMALLER_BATCH,
+    enough_memory,
+    framed,
+    loaded_model,
+    printed,
+    text_data,
+)
 from layerwise.errors import ModelError, PlacementError, SchemaError, VerificationError
-from layerwise.models.kind import kind_of
-from layerwise.models.load import LoadedModel, load_skeleton
-from layerwise.objectives import labels_for, resolve
-from layerwise.placement import Comparison, Export
-from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.options.commands import CardOptions, CompareOptions, ExportOptions, PlaceOptions
+from layerwise.options.declaration import pick
+from layerwise.options.groups import Trust
+from layerwise.options.signature import takes_options
 from layerwise.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from layerwise.placement.verify import Coverage
+    from layerwise.card.record import LayerCard, StackInfo
+    from layerwise.data.text import TextData
+    from layerwise.models.load import LoadedModel
+    from layerwise.placement import Comparison, Export, Transferred
+    from layerwise.placement.record import Coverage, Placement
 
 __all__ = [
     "apply",
@@ -39,123 +44,68 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 
 
-def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
-    model: str | LoadedModel,
-    data: str | TextData,
+@takes_options
+def card(
+    model: "str | LoadedModel",
+    data: "str | TextData",
     *,
-    examples: int | None = 64,
-    objective: str = "auto",
-    signals: Sequence[str] | None = None,
-    rank: int = 8,
-    targets: Sequence[str] | None = None,
-    readout: str = "residual",
-    exact_entropy: bool = False,
-    batch_size: int = 8,
-    max_length: int = 128,
-    seed: int = 0,
-    text_column: str | None = None,
-    prompt_column: str | None = None,
-    label_column: str | None = None,
-    where: Sequence[str] = (),
-    device: str = "auto",
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
     progress: Progress = silent,
-) -> LayerCard:
-    """The Layer Card of `model` on `data`, with advice on where to place adapters.
+    **options: Unpack[CardOptions],
+) -> "LayerCard":
+    """Return the Layer Card of `model` on `data`, with advice on where to place adapters.
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or one loaded before.
         data: A file, folder, hub data set or ``demo``; or text read before.
-        examples: How many examples to draw from `data`; None takes all.
-        objective: The loss; ``auto`` takes the one that the model's head and the columns call for.
-        signals: The columns to measure; all where None.
-        rank: Rank of the simulated adapters.
-        targets: Module names to adapt in each block; None for the architecture's usual ones.
-        readout: Which tensor stands for a block's output: ``hf``, ``residual`` or ``normed``.
-        exact_entropy: Take attention entropy from every query row, not from a sample.
-        batch_size: Examples a batch; changes time and memory, not the numbers.
-        max_length: Tokens that an example is cut at.
-        seed: Fixes the examples, what an objective hides or pairs, a head that is added, the
-            adapters' A, the sampled query rows and the bootstrap.
-        text_column: The column that holds the text; found by its name where None.
-        prompt_column: The column of what precedes the text, outside the loss.
-        label_column: The column of the class.
-        where: ``COLUMN=VALUE`` conditions on the rows that are read.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        trust_remote_code: Whether code that a model's repository brings may run.
         progress: Hears how far the pass is.
+        options: Those of `layerwise.options.commands.CardOptions`.
 
     Raises:
         BadInputError: Something named cannot be used; the message says what to type.
         NonFiniteError: A loss, activation or gradient is NaN or infinite.
         LayerwiseError: The device ran out of memory.
     """
+    from layerwise.capture import plan
+    from layerwise.card.make import make_card
+    from layerwise.objectives import labels_for, resolve
+    from layerwise.placement.advise import advise
+
     wanted = plan(
-        signals, rank=rank, targets=targets, exact_entropy=exact_entropy, readout=readout, seed=seed
+        options["signals"],
+        rank=options["rank"],
+        targets=options["targets"],
+        exact_entropy=options["exact_entropy"],
+        readout=options["readout"],
+        seed=options["seed"],
     )
-    text = text_data(
-        data,
-        text_column=text_column,
-        prompt_column=prompt_column,
-        label_column=label_column,
-        where=where,
-        examples=examples,
-        seed=seed,
-    )
-    loaded = loaded_model(
-        model,
-        device=device,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        labels=labels_for(objective, text) if isinstance(model, str) else None,
-        seed=seed,
-    )
-    loss = resolve(objective, loaded=loaded, data=text)
-    with enough_memory("a smaller --batch-size or --max-length"):
+    text = text_data(data, options)
+    labels = labels_for(options["objective"], text) if isinstance(model, str) else None
+    loaded = loaded_model(model, None, options, labels=labels)
+    loss = resolve(options["objective"], loaded=loaded, data=text)
+    with enough_memory(SMALLER_BATCH):
         made = make_card(
             loaded,
             text,
             loss,
             wanted,
-            batch_size=batch_size,
-            max_length=max_length,
+            batch_size=options["batch_size"],
+            max_length=options["max_length"],
             progress=progress,
         )
-    return made.with_advice(placement.advise(made))
+    return made.with_advice(advise(made))
 
 
-def place(  # noqa: PLR0913  # likewise
-    card: LayerCard,
-    goal: str | None = None,
-    *,
-    layers: int | None = None,
-    policy: str | None = None,
-    blocks: str | Sequence[int | PlacedBlock] | None = None,
-    stack: str | None = None,
-    rank: int | None = None,
-    alpha: int | None = None,
-    ranks: str | Mapping[int | PlacedBlock, int] | None = None,
-    reference: LayerCard | Path | str | None = None,
-    seed: int = 0,
-) -> Placement:
-    """Adapters on some blocks of the model of `card`.
+@takes_options
+def place(
+    card: "LayerCard", goal: str | None = None, **options: Unpack[PlaceOptions]
+) -> "Placement":
+    """Return adapters on some blocks of the model of `card`.
 
     Args:
         card: What was measured.
         goal: How long a step may take: ``quality``, ``balanced`` or ``cost``; None is ``quality``
             for the advised policy and no bound for a policy that is named.
-        layers: How many blocks; None leaves it to the policy.
-        policy: What chooses them; None takes the advised one.
-        blocks: The blocks themselves, in place of a policy: indices, or ``"3,7,11"``.
-        stack: The stack to stay in; any where None.
-        rank: LoRA rank; the card's where None.
-        alpha: LoRA alpha; twice the rank where None. Alpha over rank is the same in every block.
-        ranks: The ranks of blocks that have another: by index or block, or ``"3=4,7=16"``.
-        reference: Another card of the same model, or where it lies, on which `measure` compared
-            placements: the policy is the one that did best there, as many blocks as it had.
-        seed: Fixes what is random in a policy.
+        options: Those of `layerwise.options.commands.PlaceOptions`.
 
     Raises:
         UnknownNameError: There is no such policy, goal or stack.
@@ -163,29 +113,22 @@ def place(  # noqa: PLR0913  # likewise
         SchemaError: The reference is of another model.
         BadInputError: The reference is too different, or has nothing measured.
     """
+    from layerwise.placement.place import place as placed_by
+
+    reference = options.pop("reference")
     note = None
     if reference is not None:
-        _refuse_beside_reference(policy=policy, blocks=blocks)
-        found = _by_reference(card, reference, layers=layers, goal=goal)
-        policy, goal, note = found.policy, goal or found.goal, found.note
-        layers = layers or found.layers
-    placed = placement.place(
-        card,
-        goal=goal,
-        layers=layers,
-        policy=policy,
-        rows=blocks,
-        stack=stack,
-        rank=rank,
-        alpha=alpha,
-        ranks=ranks,
-        seed=seed,
-    )
+        _refuse_beside_reference(policy=options["policy"], blocks=options["blocks"])
+        found = _by_reference(card, reference, layers=options["layers"], goal=goal)
+        goal, note = goal or found.goal, found.note
+        options |= {"policy": found.policy, "layers": options["layers"] or found.layers}
+    given: dict[str, Any] = {**options}
+    placed = placed_by(card, goal=goal, rows=given.pop("blocks"), **given)
     return placed if note is None else replace(placed, notes=(*placed.notes, note))
 
 
 def _refuse_beside_reference(**chosen: object) -> None:
-    """A reference leaves nothing to choose.
+    """Leave nothing to choose beside a reference.
 
     Raises:
         PlacementError: A policy or the blocks are named too.
@@ -197,71 +140,64 @@ def _refuse_beside_reference(**chosen: object) -> None:
 
 
 def _by_reference(
-    card: LayerCard,
-    reference: LayerCard | Path | str,
+    card: "LayerCard",
+    reference: "LayerCard | Path | str",
     *,
     layers: int | None,
     goal: str | None,
-) -> placement.Transferred:
-    """What did best on the reference, which may be named by where it lies."""
+) -> "Transferred":
+    """Return what did best on the reference, which may be named by where it lies."""
+    from layerwise.card.record import LayerCard
+    from layerwise.placement.reference import transferred
+
     other = reference if isinstance(reference, LayerCard) else LayerCard.load(Path(reference))
-    found = placement.transferred(card, other, layers=layers, goal=goal)
+    found = transferred(card, other, layers=layers, goal=goal)
     _LOG.info("%s", found.note)
     return found
 
 
+@takes_options
 def verify(
-    placed: Placement,
-    card: LayerCard,
-    *,
-    model: str | None = None,
-    trust_remote_code: bool = False,
-) -> tuple[Placement, "Coverage"]:
-    """`placed`, marked as verified, and which modules PEFT adapted in a copy without weights.
+    placed: "Placement", card: "LayerCard", **options: Unpack[ExportOptions]
+) -> "tuple[Placement, Coverage]":
+    """Return `placed`, marked as verified, and which modules PEFT adapted in a weightless copy.
 
     Args:
         placed: A placement from `card`.
         card: What it was made from.
-        model: Where the card's model lies now; where it lay when the card was made if None.
-        trust_remote_code: Whether code that the model's repository brings may run.
+        options: Those of `layerwise.options.commands.ExportOptions`.
 
     Raises:
         ModelError: The model's configuration cannot be found, read or trusted.
         SchemaError: It is another model than the card's.
         VerificationError: Other modules were adapted than those of the placement.
     """
-    return export(placed, card, model=model, trust_remote_code=trust_remote_code)[:2]
+    return export(placed, card, **options)[:2]
 
 
+@takes_options
 def export(
-    placed: Placement,
-    card: LayerCard,
-    *,
-    trainer: str = "peft",
-    model: str | None = None,
-    trust_remote_code: bool = False,
-) -> tuple[Placement, "Coverage", Export]:
-    """`placed`, marked as verified; which modules PEFT adapted for `trainer`; and its files.
+    placed: "Placement", card: "LayerCard", **options: Unpack[ExportOptions]
+) -> "tuple[Placement, Coverage, Export]":
+    """Return `placed`, marked as verified; which modules PEFT adapted; and the trainer's files.
 
     Args:
         placed: A placement from `card`.
         card: What it was made from.
-        trainer: Whose configuration is written: ``peft``, ``trl``, ``axolotl``, ``llamafactory``,
-            ``ms-swift``, ``unsloth``, or ``freeze`` for lists of weights to train.
-        model: Where the card's model lies now; where it lay when the card was made if None.
-        trust_remote_code: Whether code that the model's repository brings may run.
+        options: Those of `layerwise.options.commands.ExportOptions`.
 
     Raises:
-        UnknownNameError: There is no such trainer.
         PlacementError: The trainer cannot express the placement; the message says what it can.
         ModelError: The model's configuration cannot be found, read or trusted.
         SchemaError: It is another model than the card's.
         VerificationError: Other modules were adapted than those of the placement.
     """
     from layerwise.placement import verify as checks
+    from layerwise.placement.exports import TRAINERS
 
-    made = placement.TRAINERS[trainer](placed, card.model)
-    skeleton = _matching_skeleton(card, model, trust_remote_code=trust_remote_code)
+    trainer = options["trainer"]
+    made = TRAINERS[trainer](placed, card.model)
+    skeleton = _matching_skeleton(card, options["model"], **pick(Trust, options))
     made = checks.kept_trained(made, placed, skeleton.model)
     coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
     try:
@@ -273,11 +209,11 @@ def export(
     return placed.with_verified(coverage.verified), coverage, made
 
 
-def _matching_skeleton(
-    card: LayerCard, model: str | None, *, trust_remote_code: bool
-) -> LoadedModel:
-    """The card's model without its weights, with the blocks that the card says."""
-    skeleton = _skeleton(card, model, trust_remote_code=trust_remote_code)
+def _matching_skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
+    """Return the card's model without its weights, with the blocks that the card says."""
+    from layerwise.card.record import StackInfo
+
+    skeleton = _skeleton(card, model, **trust)
     found = tuple(
         StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in skeleton.stacks
     )
@@ -288,13 +224,16 @@ def _matching_skeleton(
     return skeleton
 
 
-def _skeleton(card: LayerCard, model: str | None, *, trust_remote_code: bool) -> LoadedModel:
-    """The card's model without its weights; which classes its head is for does not matter."""
+def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
+    """Return the card's model without weights; which classes its head is for does not matter."""
+    from layerwise.models.kind import kind_of
+    from layerwise.models.load import load_skeleton
+
     labels = ("one", "other") if kind_of(card.model.architecture) == "classifier" else None
     revision = f"@{card.model.revision}" if card.model.revision else ""
     source = model or f"{card.model.source}{revision}"
     try:
-        return load_skeleton(source, trust_remote_code=trust_remote_code, labels=labels)
+        return load_skeleton(source, labels=labels, **trust)
     except ModelError as error:
         if model is not None or error.hint:
             raise
@@ -302,48 +241,51 @@ def _skeleton(card: LayerCard, model: str | None, *, trust_remote_code: bool) ->
         raise ModelError(error.what, value=source, expected=error.expected, hint=hint) from error
 
 
-def _blocks(stacks: Sequence[StackInfo]) -> str:
-    """A model's shape in words."""
+def _blocks(stacks: "Sequence[StackInfo]") -> str:
+    """Return a model's shape in words."""
     return ", ".join(f"{s.blocks} blocks {s.block_class} in {s.name}" for s in stacks)
 
 
-def compare(*cards: LayerCard, threshold: float = placement.USABLE) -> Comparison:
-    """The rank agreement of the residual norms of each pair of `cards`.
+@takes_options
+def compare(*cards: "LayerCard", **options: Unpack[CompareOptions]) -> "Comparison":
+    """Return the rank agreement of the residual norms of each pair of `cards`.
 
     Args:
         cards: Two or more cards of one model.
-        threshold: The agreement from which on one card may stand for the other.
+        options: Those of `layerwise.options.commands.CompareOptions`.
 
     Raises:
         BadInputError: There are fewer than two cards, or one has no residual norms.
         SchemaError: A card is of another model than the first.
     """
-    return placement.compare(cards, threshold=threshold)
+    from layerwise.placement.compare import compare as compared
+
+    return compared(cards, threshold=options["threshold"])
 
 
-def card_table(card: LayerCard) -> str:
-    """What `print(card)` prints."""
+def card_table(card: "LayerCard") -> str:
+    """Return what `print(card)` prints."""
     from layerwise.report import card_table as table
 
     return printed(table(card))
 
 
-def card_frame(card: LayerCard) -> str:
-    """What a notebook shows of `card`: its report in a frame that can reach nothing around it."""
+def card_frame(card: "LayerCard") -> str:
+    """Return what a notebook shows of `card`: its report in a frame of its own."""
     from layerwise.report import card_html
 
     return framed(card_html(card))
 
 
-def apply(placed: Placement, model: Any) -> Any:
-    """What `placed.apply(model)` gives: a `PeftModel` with adapters on just these modules."""
+def apply(placed: "Placement", model: Any) -> Any:
+    """Return what `placed.apply(model)` gives: a `PeftModel` with adapters on these modules."""
     from layerwise.placement.verify import apply as applied
 
     return applied(placed, model)
 
 
-def lora_config(placed: Placement) -> Any:
-    """What `placed.lora_config()` gives: a `peft.LoraConfig`."""
+def lora_config(placed: "Placement") -> Any:
+    """Return what `placed.lora_config()` gives: a `peft.LoraConfig`."""
     from layerwise.placement.verify import lora_config as config
 
     return config(placed)

@@ -1,19 +1,21 @@
 """What a user names or has in hand, as what the stages take; and how a record is shown."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from layerwise.data import TextData, read
 from layerwise.errors import LayerwiseError
-from layerwise.models.given import given
-from layerwise.models.load import LoadedModel, load
+from layerwise.options.declaration import pick
+from layerwise.options.groups import Loading, TextOptions
+
+if TYPE_CHECKING:
+    from layerwise.data.text import TextData
+    from layerwise.models.load import LoadedModel
 
 __all__ = [
     "SMALLER",
+    "SMALLER_BATCH",
     "enough_memory",
     "framed",
     "loaded_model",
@@ -21,29 +23,43 @@ __all__ = [
     "text_data",
 ]
 
-#: What to type where a training does not fit.
+#: What to type where a pass or a training does not fit.
+SMALLER_BATCH = "a smaller --batch-size or --max-length"
 SMALLER = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
 
 
-def text_data(data: str | TextData, **reading: Any) -> TextData:
-    """The text that `data` names, read with the options `reading`; or itself."""
-    return read(data, **reading) if isinstance(data, str) else data
+def text_data(data: "str | TextData", options: Mapping[str, Any]) -> "TextData":
+    """Return the text that `data` names, read as `options` say; or itself."""
+    from layerwise.data.text import read
+
+    return read(data, **pick(TextOptions, options)) if isinstance(data, str) else data
 
 
-def loaded_model(model: Any, tokenizer: Any = None, **loading: Any) -> LoadedModel:
-    """The model that `model` names, loaded with the options `loading`; or the one in hand.
+def loaded_model(
+    model: Any,
+    tokenizer: Any,
+    options: Mapping[str, Any],
+    *,
+    labels: Sequence[str] | None = None,
+) -> "LoadedModel":
+    """Return the model that `model` names, loaded as `options` say; or the one in hand.
 
     Raises:
         BadInputError: It is neither a name nor a model.
     """
+    from layerwise.models.given import given
+    from layerwise.models.load import LoadedModel, load
+
     if isinstance(model, str):
-        return load(model, **loading)
+        return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))
     return model if isinstance(model, LoadedModel) else given(model, tokenizer)
 
 
 @contextmanager
 def enough_memory(hint: str) -> Iterator[None]:
-    """Inside, running out of the device's memory is a one-line error that says what to type."""
+    """Make running out of the device's memory, inside, a one-line error that says what to type."""
+    import torch
+
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -52,13 +68,13 @@ def enough_memory(hint: str) -> Iterator[None]:
 
 
 def printed(table: Any) -> str:
-    """What `print` shows of a record: its table, a renderable of rich, as text."""
+    """Return what `print` shows of a record: its table, a renderable of rich, as text."""
     from layerwise.report.plain import as_text
 
     return as_text(table)
 
 
 def framed(report: bytes) -> str:
-    """What a notebook shows of a record: its report, in a frame that reaches nothing around it."""
+    """Return a report in a frame that reaches nothing around it, for a notebook."""
     page = html.escape(report.decode())
     return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'

@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.study.expand import study_from
-from layerwise.study.ledger import Ledger, create, is_ledger, open_ledger, root_of
-from layerwise.study.record import Cell, Study
-from layerwise.study.status import Status, status_of, survey, unheard
+from layerwise.errors import BadInputError
+from layerwise.options.commands import StatusOptions, StudyOptions
+from layerwise.options.declaration import pick
+from layerwise.options.groups import Trust
+from layerwise.options.signature import takes_options
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from layerwise.study.engines import Engine
+    from layerwise.study.ledger import Ledger
+    from layerwise.study.record import Cell, Study
+    from layerwise.study.status import Status
 
 __all__ = ["ENGINES", "study", "study_status", "study_tables"]
-
-study_status = status_of
 
 #: The engines, each with the options that it takes.
 ENGINES: Mapping[str, frozenset[str]] = {
@@ -27,34 +28,22 @@ ENGINES: Mapping[str, frozenset[str]] = {
 }
 
 
+@takes_options
 def study(
     source: Path | str | Mapping[str, Any],
     *,
-    out: Path | str | None = None,
-    engine: str = "local",
-    workers: int | None = None,
-    retry_failed: bool = False,
-    trust_remote_code: bool = False,
-    on_change: Callable[[Status], None] = unheard,
-    **options: Any,
-) -> Status:
-    """How far a study is once every run of its matrix that can run has run.
+    on_change: "Callable[[Status], None] | None" = None,
+    **options: Unpack[StudyOptions],
+) -> "Status":
+    """Return how far a study is once every run of its matrix that can run has run.
 
     Runs that have a result in the ledger are left alone, so that a study that was stopped goes on
     where it was. Before anything runs, all that cannot work is refused together.
 
     Args:
         source: The study: a YAML file, or a mapping with its keys.
-        out: The folder of its ledger; ``NAME-study`` where None.
-        engine: Where runs happen: ``local``, ``ray`` or ``slurm``.
-        workers: How many runs at once. None is one; with ``ray``, as many as the cluster has room
-            for.
-        retry_failed: Whether runs that failed before are run again.
-        trust_remote_code: Whether code that a model's repository brings may run. It is said here
-            alone: a study that says it is refused, and no run's id depends on it.
         on_change: Hears how far the study is whenever that changes.
-        options: What each run asks of a cluster: ``cpus`` and ``gpus``; with ``slurm`` also
-            ``partition``, ``minutes`` and ``memory_gb``; with ``ray`` the cluster's ``address``.
+        options: Those of `layerwise.options.commands.StudyOptions`.
 
     Raises:
         BadInputError: Something in the study cannot be used, or runs of it cannot work.
@@ -62,25 +51,49 @@ def study(
         OutputError: The ledger cannot be written.
     """
     from layerwise.study.check import refuse_faults
+    from layerwise.study.expand import study_from
+    from layerwise.study.ledger import create, root_of
     from layerwise.study.runner import run
+    from layerwise.study.status import survey, unheard
     from layerwise.study.worker import execute, execute_trusting
 
-    given = _given(engine, options)
+    trusts = any(pick(Trust, options).values())
+    given = _given(options)
     found = study_from(source)
-    folder = root_of(found, out)
+    folder = root_of(found, options["out"])
     left = _left(found, folder)
     if left:
-        refuse_faults(found, left, trust_remote_code=trust_remote_code)
+        refuse_faults(found, left, trusts=trusts)
     ledger = create(folder, found)
     if not left:
         return survey(found, ledger).status()
-    work = execute_trusting if trust_remote_code else execute
-    made = _engine(engine, ledger, workers, work, given)
-    return run(found, ledger, made, retry_failed=retry_failed, on_change=on_change)
+    work = execute_trusting if trusts else execute
+    engine = _engine(options["engine"], ledger, options["workers"], work, given)
+    retry, hears = options["retry_failed"], on_change or unheard
+    return run(found, ledger, engine, retry_failed=retry, on_change=hears)
+
+
+@takes_options
+def study_status(
+    source: Path | str | Mapping[str, Any], **options: Unpack[StatusOptions]
+) -> "Status":
+    """Return how far a study is; nothing runs.
+
+    Args:
+        source: The folder of its ledger; or the study, a YAML file or a mapping.
+        options: Those of `layerwise.options.commands.StatusOptions`.
+
+    Raises:
+        SchemaError: There is no ledger, or it is of another schema.
+        BadInputError: Something in the study cannot be used.
+    """
+    from layerwise.study.status import status_of
+
+    return status_of(source, out=options["out"])
 
 
 def study_tables(ledger: Path | str) -> "dict[str, pd.DataFrame]":
-    """The results of a study as tables: ``runs``, ``summary`` and, where it has any, ``distances``.
+    """Return the results of a study as tables: ``runs``, ``summary`` and others where it has any.
 
     ``summary`` has the mean and standard deviation over seeds of what ``runs`` has for each.
 
@@ -95,30 +108,27 @@ def study_tables(ledger: Path | str) -> "dict[str, pd.DataFrame]":
     return tables(Path(ledger))
 
 
-def _left(study: Study, folder: Path) -> list[Cell]:
-    """The cells that have no result yet."""
+def _left(study: "Study", folder: Path) -> "list[Cell]":
+    """Return the cells that have no result yet."""
+    from layerwise.study.ledger import is_ledger, open_ledger
+    from layerwise.study.status import survey
+
     if not is_ledger(folder):
         return list(study.cells)
     states = survey(study, open_ledger(folder)).states
     return [cell for cell in study.cells if states[cell.id] != "done"]
 
 
-def _given(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `engine` that have a value.
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the engine that have a value.
 
     Raises:
-        UnknownNameError: There is no such engine or option.
         BadInputError: An option is another engine's.
     """
-    if engine not in ENGINES:
-        what = "engine"
-        raise UnknownNameError(what, value=engine, known=ENGINES)
-    given = {name: value for name, value in options.items() if value is not None}
+    engine, every = options["engine"], frozenset().union(*ENGINES.values())
+    given = {name: options[name] for name in options if name in every and options[name] is not None}
     for name, value in given.items():
         takers = [each for each in ENGINES if name in ENGINES[each]]
-        if not takers:
-            what = "option of a study"
-            raise UnknownNameError(what, value=name, known=sorted(set().union(*ENGINES.values())))
         if engine not in takers:
             message = f"{name} has no meaning for the engine {engine}"
             raise BadInputError(message, value=value, hint=f"--engine {takers[0]}")
@@ -127,12 +137,12 @@ def _given(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _engine(
     name: str,
-    ledger: Ledger,
+    ledger: "Ledger",
     workers: int | None,
     execute: Callable[[Path, str], None],
     given: Mapping[str, Any],
 ) -> "Engine":
-    """The engine called `name`.
+    """Return the engine called `name`.
 
     Raises:
         BadInputError: What it needs is not there.

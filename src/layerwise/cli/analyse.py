@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from layerwise.cli.interrupt import importing
-from layerwise.cli.options import charts, count, output, stacked
-from layerwise.cli.output import publish, short, talk
-from layerwise.files import prepare_output
+from layerwise import api
+from layerwise.cli.derive import command
+from layerwise.cli.output import short
+from layerwise.cli.produce import Charts, Results, produce
+from layerwise.options.commands import AnalyseOptions
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from layerwise.analysis.record import Analysis
 
 __all__ = ["analyse"]
@@ -22,33 +23,13 @@ Examples:
   layerwise analyse ledger --placement low --threshold 2 --charts
 """
 
-RESULT = "analysis.json"
 
-_choosing = stacked(
-    click.option(
-        "--placement",
-        metavar="NAME",
-        default="all",
-        show_default=True,
-        help="Which runs are compared with each other; all are those on all blocks.",
-    ),
-    click.option(
-        "--threshold",
-        type=float,
-        default=1.5,
-        show_default=True,
-        help="Residual standard deviations beyond which a slope is an anomaly.",
-    ),
-    count("--bootstrap", default=1000, told="Resamples of the seeds behind the intervals."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the resamples."),
+@command(
+    *(Results, AnalyseOptions, Charts),
+    arguments={"source": "LEDGER|atlas"},
+    short_help="What the runs of a study have in common.",
+    epilog=EXAMPLES,
 )
-
-
-@click.command("analyse", short_help="What the runs of a study have in common.", epilog=EXAMPLES)
-@click.argument("source", metavar="LEDGER|atlas")
-@output
-@_choosing
-@charts
 def analyse(source: str, **options: Any) -> None:
     """Compare the finished runs of a study: slopes, equal steps, widths, objective distances.
 
@@ -57,21 +38,29 @@ def analyse(source: str, **options: Any) -> None:
 
     Writes analysis.json, report.html, and each table as CSV and as LaTeX.
     """
-    out = options.pop("out") or Path(f"{short(source)}-analysis")
-    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
-    with importing():
-        from layerwise import api, report
-    with talk(form):
-        made = api.analyse(source, **options)
-        prepare_output(out, holds=RESULT, overwrite=overwrite)
-        files, table = _files(made, charts=charts), report.analysis_table(made)
-        publish(files, record=RESULT, out=out, form=form, table=table)
+    out = Path(f"{short(source)}-analysis")
+
+    def make(*, device: str, progress: object, **chosen: Any) -> "Analysis":
+        del device, progress  # It is over at once, and on the CPU.
+        return api.analyse(source, **chosen)
+
+    produce(
+        make,
+        _drawn,
+        options,
+        record="analysis.json",
+        out=out,
+        needs=("layerwise.analysis.make",),
+        several=False,
+    )
 
 
-def _files(made: "Analysis", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise analyse` writes, by name."""
+def _drawn(made: "Analysis", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
+    """Return what is written, and shown, of the result."""
     from layerwise import report
 
-    files = {RESULT: made.to_json(), "report.html": report.analysis_html(made)}
+    files = {"analysis.json": made.to_json(), "report.html": report.analysis_html(made)}
     files |= report.analysis_tables(made)
-    return files | (report.export_analysis_charts(made) if charts else {})
+    return files | (report.export_analysis_charts(made) if charts else {}), report.analysis_table(
+        made
+    )

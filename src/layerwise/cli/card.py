@@ -1,18 +1,19 @@
 """`layerwise card MODEL DATA`: one pass, the Layer Card."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from layerwise.cli.interrupt import importing
-from layerwise.cli.launch import is_first, together
-from layerwise.cli.options import Names, charts, common, count, objective, reading, readout, stacked
-from layerwise.cli.output import publish, short, talk
-from layerwise.files import prepare_output
+from layerwise import api
+from layerwise.cli.derive import command
+from layerwise.cli.output import short
+from layerwise.cli.produce import Charts, Results, produce
+from layerwise.options.commands import CardOptions
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from layerwise.card.record import LayerCard
 
 __all__ = ["card"]
@@ -26,34 +27,13 @@ Examples:
   layerwise card ./adapter chats.jsonl --examples 256 --device cuda --out cards/adapter
 """
 
-_measuring = stacked(
-    objective,
-    click.option(
-        "--signals", type=Names(), metavar="A,B", help="Only these columns.  [default: all]"
-    ),
-    count("--rank", default=8, told="Adapter rank that is simulated."),
-    click.option(
-        "--targets",
-        type=Names(),
-        metavar="A,B",
-        help="Modules adapted in each block, such as q_proj,v_proj.  [default: the model's usual]",
-    ),
-    readout(default="residual", told="Which tensor stands for a block's output."),
-    click.option(
-        "--exact-entropy",
-        is_flag=True,
-        help="Attention entropy from every query row, not from a sample.",
-    ),
+
+@command(
+    *(Results, CardOptions, Charts),
+    arguments={"model": "MODEL", "data": "DATA"},
+    short_help="Measure a model on some text, block by block.",
+    epilog=EXAMPLES,
 )
-
-
-@click.command("card", short_help="Measure a model on some text, block by block.", epilog=EXAMPLES)
-@click.argument("model")
-@click.argument("data")
-@common
-@reading
-@_measuring
-@charts
 def card(model: str, data: str, **options: Any) -> None:
     """Measure, per block of MODEL on DATA, what adapting it would correct and what it would cost.
 
@@ -63,29 +43,19 @@ def card(model: str, data: str, **options: Any) -> None:
 
     Writes card.json, report.html and arrays.safetensors.
     """
-    out = options.pop("out") or Path(f"{short(model)}-card")
-    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
-    if is_first():
-        prepare_output(out, holds="card.json", overwrite=overwrite)
-    with importing():
-        from layerwise import api, report
-    with talk(form) as progress, together(options.pop("device")) as device:
-        made = api.card(model, data, device=device, progress=progress, **options)
-        if is_first():
-            files, table = _files(made, charts=charts), report.card_table(made)
-            publish(files, record="card.json", out=out, form=form, table=table)
-            _tell_of_older(out)
+    out = options["out"] or Path(f"{short(model)}-card")
+    needs = ("layerwise.card.make", "layerwise.models.load")
+    make = partial(api.card, model, data)
+    produce(make, partial(_drawn, out), options, record="card.json", out=out, needs=needs)
 
 
-def _tell_of_older(out: Path) -> None:
-    """Say so where a placement from the card that was replaced still lies there."""
+def _drawn(
+    out: Path, made: "LayerCard", *, charts: bool
+) -> tuple[dict[str, bytes], "RenderableType"]:
+    """Return what is written, and shown, of a card."""
+    from layerwise import report
+
     if (out / "placement.json").exists():
         log.info("placement.json is of an earlier card; layerwise place %s --overwrite", out)
-
-
-def _files(made: "LayerCard", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise card` writes, by name."""
-    from layerwise.report import card_html, export_charts
-
-    files = {**made.files(), "report.html": card_html(made)}
-    return files | (export_charts(made) if charts else {})
+    files = {**made.files(), "report.html": report.card_html(made)}
+    return files | (report.export_charts(made) if charts else {}), report.card_table(made)

@@ -1,7 +1,7 @@
 """`layerwise control MODEL DATA`: standard against equal-step, intrinsic or gradient artefact."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerwise.cli.interrupt import importing
-from layerwise.cli.launch import is_first, together
+from layerwise import api
+from layerwise.cli.derive import command
 from layerwise.cli.live import Listener, live
-from layerwise.cli.options import charts, common_with, parts_of, reading, readout, stacked
-from layerwise.cli.output import Format, publish, short, talk
-from layerwise.cli.tune import training
-from layerwise.files import prepare_output
+from layerwise.cli.output import Format, short
+from layerwise.cli.produce import Charts, Shown, produce
+from layerwise.options.commands import ControlOptions, FinishedOptions
+from layerwise.options.declaration import pick
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from layerwise.profile.record import Control
 
 __all__ = ["control"]
@@ -34,69 +36,26 @@ Examples:
 
 RESULT = "control.json"
 
-#: What finished runs leave to choose.
-_READING = (
-    "probes", "readout", "stack", "seed", "device", "dtype", "trust_remote_code", "progress",
-)  # fmt: skip
-
-
-class Seeds(click.ParamType[tuple[int, ...]]):
-    """Whole numbers separated by commas, or a YAML list of them."""
-
-    name = "seeds"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """`value` as a tuple of different numbers, at least one."""
-        try:
-            seeds = tuple(int(part) for part in parts_of(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers, such as 0,1,2", param, ctx)
-        if not seeds or len(set(seeds)) < len(seeds):
-            self.fail(f"{value!r}: each seed is wanted once", param, ctx)
-        return seeds
-
-
-_judging = stacked(
-    click.option(
-        "--runs",
-        nargs=2,
-        multiple=True,
-        type=click.Path(path_type=Path),
-        metavar="STANDARD EQUAL_STEP",
-        help="Finished runs in place of MODEL and DATA; may be repeated, a pair a seed.",
-    ),
-    click.option(
-        "--seeds",
-        type=Seeds(),
-        default="0",
-        show_default=True,
-        metavar="0,1,2",
-        help="Of the runs: data order, masks, dropout. A pair of runs each.",
-    ),
-    readout(default="hf", told="Which tensor stands for a depth."),
-    click.option(
-        "--probes",
-        metavar="FILE",
-        help="Text that the models are shown.  [default: the package's own]",
-    ),
-    click.option(
-        "--stack", metavar="NAME", help="The stack of blocks.  [default: the last that reads text]"
-    ),
-    click.option("--keep-weights", is_flag=True, help="Keep the fine-tuned models too."),
+_RUNS = click.Option(
+    ["--runs"],
+    nargs=2,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="STANDARD EQUAL_STEP",
+    help="Finished runs in place of MODEL and DATA; may be repeated, a pair a seed.",
 )
 
 
-@click.command("control", short_help="Intrinsic, or an artefact of step sizes?", epilog=EXAMPLES)
-@click.argument("model", required=False)
-@click.argument("data", required=False)
-@common_with(batch_size=32, examples=None)
-@reading
-@_judging
-@training
-@charts
-def control(model: str | None, data: str | None, **options: Any) -> None:
+@command(
+    *(Shown, ControlOptions, Charts),
+    arguments={"model": "[MODEL]", "data": "[DATA]"},
+    beside=(_RUNS,),
+    short_help="Intrinsic, or an artefact of step sizes?",
+    epilog=EXAMPLES,
+)
+def control(
+    model: str | None, data: str | None, runs: tuple[tuple[Path, Path], ...], **options: Any
+) -> None:
     """Fine-tune MODEL on DATA twice: as usual, and with equal relative steps in every block.
 
     A depth profile that keeps its slope under equal steps is the model's; one that loses it was
@@ -105,24 +64,21 @@ def control(model: str | None, data: str | None, **options: Any) -> None:
 
     Writes control.json, report.html, and the log and record of each run.
     """
-    runs = options.pop("runs")
     _refuse_mixture(model, data, runs)
-    form, charts, overwrite = (options.pop(name) for name in ("form", "charts", "overwrite"))
-    out = options.pop("out") or Path(f"{short(model or str(runs[0][0]))}-control")
-    if is_first():
-        prepare_output(out, holds=RESULT, overwrite=overwrite)
-    with importing():
-        from layerwise import api
-    with talk(form) as progress, together(options.pop("device")) as device:
-        options |= {"device": device, "progress": progress}
-        if runs or model is None or data is None:
-            made = api.control_from_runs(*runs, **{name: options[name] for name in _READING})
-        else:
-            watch = partial(_watched, form, options["steps"], 2 * len(options["seeds"]), [0])
-            options |= {"out": out, "overwrite": overwrite, "on_run": watch}
-            made = api.control(model, data, **options)
-        if is_first():
-            _end(made, out, form, charts=charts)
+    out = options["out"] or Path(f"{short(model or str(runs[0][0]))}-control")
+
+    def make(**chosen: Any) -> "Control":
+        if model is None or data is None:
+            return api.control_from_runs(
+                *runs, progress=chosen["progress"], **pick(FinishedOptions, chosen)
+            )
+        total = 2 * len(chosen["seeds"])
+        watch = partial(_watched, options["format"], chosen["steps"], total, [0])
+        chosen |= {"out": out, "overwrite": options["overwrite"], "on_run": watch}
+        return api.control(model, data, **chosen)
+
+    needs = ("layerwise.profile.control", "layerwise.profile.finished")
+    produce(make, _drawn, dict(options), record=RESULT, out=out, needs=needs)
 
 
 def _refuse_mixture(model: str | None, data: str | None, runs: tuple[Any, ...]) -> None:
@@ -147,11 +103,10 @@ def _watched(
         yield listener
 
 
-def _end(made: "Control", out: Path, form: Format, *, charts: bool) -> None:
-    """Write the result and say it."""
+def _drawn(made: "Control", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
+    """Return what is written, and shown, of a control."""
     from layerwise import report
 
-    files: dict[str, bytes] = {RESULT: made.to_json(), "report.html": report.control_html(made)}
-    export: Callable[[Any], dict[str, bytes]] = report.export_control_charts
-    files |= export(made) if charts else {}
-    publish(files, record=RESULT, out=out, form=form, table=report.control_table(made))
+    files = {RESULT: made.to_json(), "report.html": report.control_html(made)}
+    files |= report.export_control_charts(made) if charts else {}
+    return files, report.control_table(made)

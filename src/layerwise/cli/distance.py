@@ -1,15 +1,19 @@
 """`layerwise distance MODEL DATA`: how far apart objectives are, with no training."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
+from layerwise import api
+from layerwise.cli.derive import command
+from layerwise.cli.output import short
+from layerwise.cli.produce import Results, produce
+from layerwise.options.commands import DistanceOptions
 
-from layerwise.cli.interrupt import importing
-from layerwise.cli.launch import is_first, together
-from layerwise.cli.options import Names, common_with, stacked
-from layerwise.cli.output import publish, short, talk
-from layerwise.files import prepare_output
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from layerwise.distance.record import Distance
 
 __all__ = ["distance"]
 
@@ -20,35 +24,13 @@ Examples:
   layerwise distance org/encoder texts.txt --reference simcse --device cuda
 """
 
-RESULT = "distance.json"
 
-_comparing = stacked(
-    click.option(
-        "--objectives",
-        type=Names(),
-        metavar="A,B",
-        help="What is compared.  [default: all that the model can do]",
-    ),
-    click.option(
-        "--reference",
-        metavar="NAME",
-        help="The objective they are compared with.  [default: masked-lm or causal-lm]",
-    ),
-    click.option("--text-column", metavar="NAME", help="The text.  [default: found by its name]"),
-    click.option(
-        "--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; may be repeated."
-    ),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
-    ),
+@command(
+    *(Results, DistanceOptions),
+    arguments={"model": "MODEL", "data": "DATA"},
+    short_help="How far apart objectives are at a model.",
+    epilog=EXAMPLES,
 )
-
-
-@click.command("distance", short_help="How far apart objectives are at a model.", epilog=EXAMPLES)
-@click.argument("model")
-@click.argument("data")
-@common_with(batch_size=32, examples=1000)
-@_comparing
 def distance(model: str, data: str, **options: Any) -> None:
     """Compare the gradients of objectives at MODEL on DATA with those of a reference objective.
 
@@ -57,14 +39,16 @@ def distance(model: str, data: str, **options: Any) -> None:
 
     Writes distance.json.
     """
-    out = options.pop("out") or Path(f"{short(model)}-distance")
-    overwrite, form = (options.pop(name) for name in ("overwrite", "form"))
-    if is_first():
-        prepare_output(out, holds=RESULT, overwrite=overwrite)
-    with importing():
-        from layerwise import api, report
-    with talk(form) as progress, together(options.pop("device")) as device:
-        made = api.distance(model, data, device=device, progress=progress, **options)
-        if is_first():
-            files, table = {RESULT: made.to_json()}, report.distance_table(made)
-            publish(files, record=RESULT, out=out, form=form, table=table)
+    out = Path(f"{short(model)}-distance")
+    make = partial(api.distance, model, data)
+    produce(
+        make, _drawn, options, record="distance.json", out=out, needs=("layerwise.distance.make",)
+    )
+
+
+def _drawn(made: "Distance", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
+    """Return what is written, and shown, of the result."""
+    from layerwise import report
+
+    del charts  # There are none of it.
+    return {"distance.json": made.to_json()}, report.distance_table(made)

@@ -1,15 +1,19 @@
 """`layerwise erase MODEL PAIRS`: LEACE at each depth, against a random control."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
+from layerwise import api
+from layerwise.cli.derive import command
+from layerwise.cli.output import short
+from layerwise.cli.produce import Results, produce
+from layerwise.options.commands import EraseOptions
 
-from layerwise.cli.interrupt import importing
-from layerwise.cli.options import common_with, count
-from layerwise.cli.output import publish, short, talk
-from layerwise.cli.probe import depthwise
-from layerwise.files import prepare_output
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from layerwise.probing.record import Erasure
 
 __all__ = ["erase"]
 
@@ -22,24 +26,13 @@ Examples:
 A line of PAIRS: {"a": "The plot is dull.", "b": "The plot is gripping."}
 """
 
-RESULT = "erase.json"
 
-
-@click.command("erase", short_help="What erasing a concept does at each depth.", epilog=EXAMPLES)
-@click.argument("model")
-@click.argument("pairs")
-@common_with(batch_size=32, max_length=64, examples=None)
-@count(
-    "--folds",
-    default=5,
-    least=2,
-    told="Parts of the pairs; each is judged by an eraser of the others.",
+@command(
+    *(Results, EraseOptions),
+    arguments={"model": "MODEL", "pairs": "PAIRS"},
+    short_help="What erasing a concept does at each depth.",
+    epilog=EXAMPLES,
 )
-@count("--draws", default=20, told="Random directions that the eraser is held against.")
-@click.option(
-    "--standardise", is_flag=True, help="Divide each feature by its standard deviation first."
-)
-@depthwise
 def erase(model: str, pairs: str, **options: Any) -> None:
     """Erase from each depth of MODEL what tells the members of minimal pairs apart.
 
@@ -49,12 +42,22 @@ def erase(model: str, pairs: str, **options: Any) -> None:
 
     Writes erase.json.
     """
-    out = options.pop("out") or Path(f"{short(model)}-erase")
-    form = options.pop("form")
-    prepare_output(out, holds=RESULT, overwrite=options.pop("overwrite"))
-    with importing():
-        from layerwise import api, report
-    with talk(form) as progress:
-        made = api.erase(model, pairs, progress=progress, **options)
-    files, table = {RESULT: made.to_json()}, report.erasure_table(made)
-    publish(files, record=RESULT, out=out, form=form, table=table)
+    out = Path(f"{short(model)}-erase")
+    make = partial(api.erase, model, pairs)
+    produce(
+        make,
+        _drawn,
+        options,
+        record="erase.json",
+        out=out,
+        needs=("layerwise.probing.erase",),
+        several=False,
+    )
+
+
+def _drawn(made: "Erasure", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
+    """Return what is written, and shown, of the result."""
+    from layerwise import report
+
+    del charts  # There are none of it.
+    return {"erase.json": made.to_json()}, report.erasure_table(made)

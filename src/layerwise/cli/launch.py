@@ -18,13 +18,14 @@ def is_first() -> bool:
 
 
 @contextmanager
-def together(device: str) -> Iterator[str]:
+def together(device: str, *, several: bool = True) -> Iterator[str]:
     """Inside, the processes that were launched are one group; this one's device.
 
     Args:
         device: As the user named it; ``cuda`` becomes this process's own card.
+        several: Whether the work is one that processes share.
     """
-    if _launched() == 1:
+    if _launched() == 1 or not several:
         yield device
         return
     import torch

@@ -3,29 +3,20 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
-
-from layerwise.cli.control import Seeds
+from layerwise import api
+from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
-from layerwise.cli.options import (
-    Names,
-    charts,
-    common_with,
-    count,
-    objective,
-    parts_of,
-    reading,
-    stacked,
-)
 from layerwise.cli.output import listed, publish, say, short, talk
+from layerwise.cli.produce import Charts, Results
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output, remove, write_files
+from layerwise.options.commands import MeasureOptions
+from layerwise.options.declaration import Option, defaults
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-    from layerwise.measure.record import Measure
 
 __all__ = ["measure"]
 
@@ -45,91 +36,21 @@ RESULT = "measure.json"
 TRIALS = "trials.jsonl"
 
 
-class Rates(click.ParamType[tuple[float, ...]]):
-    """Learning rates separated by commas, or a YAML list of them."""
+@defaults(batch_size=8, examples=None)
+class Resumed(MeasureOptions, total=False):
+    """A measurement on the command line: in smaller batches, and taken up again."""
 
-    name = "rates"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """`value` as a tuple of different numbers above 0, at least one."""
-        try:
-            rates = tuple(float(part) for part in parts_of(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of rates, such as 1e-4,1e-3", param, ctx)
-        if not rates or len(set(rates)) < len(rates) or not all(0 < rate < 1e3 for rate in rates):
-            self.fail(f"{value!r}: each rate is wanted once, and above 0", param, ctx)
-        return rates
+    resume: Annotated[
+        bool, Option("Take the trials that a run cut short left in --out.", default=False)
+    ]
 
 
-_measuring = stacked(
-    click.option(
-        "--card",
-        type=click.Path(path_type=Path),
-        metavar="CARD",
-        help="The model's card, which gets the results.  [default: one is made for the purpose]",
-    ),
-    click.option(
-        "--quality",
-        default="loss",
-        show_default=True,
-        metavar="NAME",
-        help="What is to get better: loss, accuracy, exact-match, bleu, chrf, rouge or "
-        "harness:TASK of lm-evaluation-harness.",
-    ),
-    click.option(
-        "-k", "--layers", type=int, metavar="N", help="Blocks a placement.  [default: a sixth]"
-    ),
-    click.option("--rank", type=int, metavar="N", help="LoRA rank.  [default: the card's]"),
-    click.option(
-        "--arms",
-        type=Names(),
-        metavar="A,B",
-        help="What is compared: recommended, a goal or policy of `layerwise place`, eva, kappa, "
-        "snr, gradient, random, low-rank, all.  [default: every one]",
-    ),
-    count("--draws", default=5, least=0, told="Random placements."),
-    click.option(
-        "--seeds",
-        type=Seeds(),
-        default="0,1,2",
-        show_default=True,
-        metavar="0,1,2",
-        help="Of the trials: the same batches for every arm.",
-    ),
-    click.option(
-        "--ladder",
-        type=Rates(),
-        default="2e-4,6e-4,2e-3",
-        show_default=True,
-        metavar="A,B",
-        help="Learning rates that each arm chooses from.",
-    ),
-    count("--eval-examples", default=64, told="Examples that score, and as many for the ladder."),
-    count("--limit", default=None, told="Examples of a harness task that are asked."),
+@command(
+    *(Results, Resumed, Charts),
+    arguments={"model": "MODEL", "data": "DATA"},
+    short_help="Fine-tune rival placements, compare.",
+    epilog=EXAMPLES,
 )
-
-_training = stacked(
-    objective,
-    count("--steps", default=100, told="Optimizer steps."),
-    count("--accumulation", default=1, told="Batches that one step sums up."),
-    click.option("--bf16", is_flag=True, help="Forward and backward under bfloat16 autocast."),
-    click.option(
-        "--gradient-checkpointing", is_flag=True, help="Recompute activations in the backward."
-    ),
-)
-
-
-@click.command("measure", short_help="Fine-tune rival placements, compare.", epilog=EXAMPLES)
-@click.argument("model")
-@click.argument("data")
-@common_with(batch_size=8, examples=None)
-@reading
-@_measuring
-@_training
-@charts
-@click.option("--resume", is_flag=True, help="Take the trials that a run cut short left in --out.")
 def measure(model: str, data: str, **options: Any) -> None:
     """Fine-tune rival placements of adapters in MODEL on DATA at an equal budget.
 
@@ -142,20 +63,21 @@ def measure(model: str, data: str, **options: Any) -> None:
     report. Until then trials.jsonl has every trial that has ended, for --resume.
     """
     out = options.pop("out") or Path(f"{short(model)}-measure")
-    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
+    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "format", "charts"))
     _refuse_several()
     kept = _kept(out, resume=options.pop("resume"), overwrite=overwrite)
     card = options["card"]
     home = None if card is None else _writable(card)
     with importing():
-        from layerwise import api, report
+        from layerwise import report
         from layerwise.card.record import LayerCard
     with talk(form) as progress:
         if card is not None:
             options["card"] = LayerCard.load(card)
         made = api.measure(model, data, kept=kept, progress=progress, **options)
-        files, table = _files(made, charts=charts), report.measure_table(made)
-        publish(files, record=RESULT, out=out, form=form, table=table)
+        files = {RESULT: made.to_json(), "report.html": report.measure_html(made)}
+        files |= report.export_measure_charts(made) if charts else {}
+        publish(files, record=RESULT, out=out, form=form, table=report.measure_table(made))
         remove(kept, inside=out)
         if home is not None:
             held = write_files(home, _card_files(api.measured(options["card"], made), home))
@@ -191,14 +113,6 @@ def _refuse_several() -> None:
         message = "processes that were launched together"
         value = os.environ["WORLD_SIZE"]
         raise BadInputError(message, value=value, expected="one", hint="layerwise measure ...")
-
-
-def _files(made: "Measure", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise measure` writes, by name."""
-    from layerwise.report import export_measure_charts, measure_html
-
-    files = {RESULT: made.to_json(), "report.html": measure_html(made)}
-    return files | (export_measure_charts(made) if charts else {})
 
 
 def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:

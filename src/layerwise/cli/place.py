@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from layerwise import api
+from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
-from layerwise.cli.options import output, stacked
 from layerwise.cli.output import listed, say, talk
+from layerwise.cli.produce import Results
 from layerwise.files import prepare_output, write_files
+from layerwise.options.commands import ExportOptions, GoalOptions, PlaceOptions
+from layerwise.options.declaration import pick
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
@@ -25,72 +27,14 @@ Examples:
   layerwise place demo-card --for axolotl --overwrite
 """
 
-_choosing = stacked(
-    click.option(
-        "--policy",
-        metavar="NAME",
-        help="top, mid, bottom, uniform, midpoints, random, first, last, ski, ski-greedy, gain, "
-        "gain-per-cost or all.  [default: gain]",
-    ),
-    click.option(
-        "-k", "--layers", type=int, metavar="N", help="How many.  [default: the policy's]"
-    ),
-    click.option(
-        "--goal",
-        metavar="NAME",
-        help="How long a step may take: quality, balanced or cost.  [default: quality, or any "
-        "length where a policy is named]",
-    ),
-    click.option(
-        "--blocks",
-        metavar="3,7,11",
-        help="These blocks, in place of a policy; STACK:3,7 where there are several stacks.",
-    ),
-    click.option("--stack", metavar="NAME", help="Only blocks of this stack.  [default: any]"),
-    click.option(
-        "--reference",
-        type=click.Path(path_type=Path),
-        metavar="CARD",
-        help="A like card on which `layerwise measure` compared policies: take the best.",
-    ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of policy random."),
+
+@command(
+    *(Results, GoalOptions, PlaceOptions, ExportOptions),
+    arguments={"card": "CARD"},
+    short_help="Place adapters by a card; export, verified.",
+    epilog=EXAMPLES,
 )
-
-_exporting = stacked(
-    click.option("--rank", type=int, metavar="N", help="LoRA rank.  [default: the card's]"),
-    click.option("--alpha", type=int, metavar="N", help="LoRA alpha.  [default: twice the rank]"),
-    click.option(
-        "--ranks",
-        metavar="3=4,7=16",
-        help="Blocks that have another rank; STACK:3=4 where there are several stacks.",
-    ),
-    click.option(
-        "--for",
-        "trainer",
-        type=click.Choice(
-            ["peft", "trl", "axolotl", "llamafactory", "ms-swift", "unsloth", "freeze"]
-        ),
-        default="peft",
-        show_default=True,
-        help="Whose configuration to write; freeze: lists of weights, for training blocks whole.",
-    ),
-    click.option(
-        "--model",
-        metavar="MODEL",
-        help="Where the card's model lies now.  [default: as in the card]",
-    ),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
-    ),
-)
-
-
-@click.command("place", short_help="Place adapters by a card; export, verified.", epilog=EXAMPLES)
-@click.argument("card", type=click.Path(path_type=Path))
-@output
-@_choosing
-@_exporting
-def place(card: Path, **options: Any) -> None:
+def place(card: str, **options: Any) -> None:
     """Choose the blocks that get adapters by CARD, a card.json or the folder that holds one.
 
     The placement is exported for the trainer, and verified: adapters are injected into a copy of
@@ -100,18 +44,18 @@ def place(card: Path, **options: Any) -> None:
     Writes placement.json and the trainer's file (lora_config.json for peft), into the card's
     folder unless --out names another; there it also draws the placement into report.html.
     """
-    form, overwrite, out = (options.pop(name) for name in ("form", "overwrite", "out"))
-    where = {name: options.pop(name) for name in ("model", "trust_remote_code")}
-    where["trainer"] = options.pop("trainer")
+    form, home = options["format"], _folder(Path(card))
     with importing():
-        from layerwise import api, report
+        from layerwise import report
         from layerwise.card.record import LayerCard
         from layerwise.placement import placement_files
     with talk(form):
-        read = LayerCard.load(card)
-        folder = prepare_output(out or _folder(card), holds="placement.json", overwrite=overwrite)
-        placed, coverage, export = api.export(api.place(read, **options), read, **where)
-        beside = folder.resolve() == _folder(card).resolve()
+        read = LayerCard.load(Path(card))
+        out, overwrite = options["out"] or home, options["overwrite"]
+        folder = prepare_output(out, holds="placement.json", overwrite=overwrite)
+        chosen = api.place(read, options["goal"], **pick(PlaceOptions, options))
+        placed, coverage, export = api.export(chosen, read, **pick(ExportOptions, options))
+        beside = folder.resolve() == home.resolve()
         files = placement_files(placed, export) | _report(read, placed, beside=beside)
         paths = write_files(folder, files)
         table = report.coverage_table(coverage)

@@ -1,16 +1,21 @@
 """`layerwise probe MODEL DATA`: what linear and MLP probes read at each depth."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
+from layerwise import api
+from layerwise.cli.derive import command
+from layerwise.cli.output import short
+from layerwise.cli.produce import Results, produce
+from layerwise.options.commands import ProbeOptions
 
-from layerwise.cli.interrupt import importing
-from layerwise.cli.options import common_with, count, readout, stacked
-from layerwise.cli.output import publish, short, talk
-from layerwise.files import prepare_output
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
-__all__ = ["depthwise", "probe"]
+    from layerwise.probing.record import Probing
+
+__all__ = ["probe"]
 
 EXAMPLES = """\b
 Examples:
@@ -19,41 +24,13 @@ Examples:
   layerwise probe ./adapter reviews.csv --readout residual --device cuda
 """
 
-RESULT = "probe.json"
 
-#: How a model is looked at, as `erase` takes it too.
-depthwise = stacked(
-    readout(default="hf", told="Which tensor stands for a depth."),
-    click.option(
-        "--stack", metavar="NAME", help="The stack of blocks.  [default: the last that reads text]"
-    ),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
-    ),
+@command(
+    *(Results, ProbeOptions),
+    arguments={"model": "MODEL", "data": "DATA"},
+    short_help="What can be read from each depth.",
+    epilog=EXAMPLES,
 )
-
-
-@click.command("probe", short_help="What can be read from each depth.", epilog=EXAMPLES)
-@click.argument("model")
-@click.argument("data")
-@common_with(batch_size=32, examples=1000)
-@click.option("--text-column", metavar="NAME", help="The text.  [default: found by its name]")
-@click.option(
-    "--label-column", default="label", show_default=True, metavar="NAME", help="The class."
-)
-@click.option(
-    "--where", multiple=True, metavar="COLUMN=VALUE", help="Only such rows; may be repeated."
-)
-@count("--epochs", default=20, told="Passes of a probe over its examples.")
-@click.option(
-    "--test-share",
-    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
-    default=0.2,
-    show_default=True,
-    metavar="X",
-    help="Share of each class that probes are judged on.",
-)
-@depthwise
 def probe(model: str, data: str, **options: Any) -> None:
     """Train small classifiers of DATA's labels on each depth's representation in MODEL.
 
@@ -62,12 +39,22 @@ def probe(model: str, data: str, **options: Any) -> None:
 
     Writes probe.json.
     """
-    out = options.pop("out") or Path(f"{short(model)}-probe")
-    form = options.pop("form")
-    prepare_output(out, holds=RESULT, overwrite=options.pop("overwrite"))
-    with importing():
-        from layerwise import api, report
-    with talk(form) as progress:
-        made = api.probe(model, data, progress=progress, **options)
-    files, table = {RESULT: made.to_json()}, report.probing_table(made)
-    publish(files, record=RESULT, out=out, form=form, table=table)
+    out = Path(f"{short(model)}-probe")
+    make = partial(api.probe, model, data)
+    produce(
+        make,
+        _drawn,
+        options,
+        record="probe.json",
+        out=out,
+        needs=("layerwise.probing.probe",),
+        several=False,
+    )
+
+
+def _drawn(made: "Probing", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
+    """Return what is written, and shown, of the result."""
+    from layerwise import report
+
+    del charts  # There are none of it.
+    return {"probe.json": made.to_json()}, report.probing_table(made)

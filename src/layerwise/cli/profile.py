@@ -1,18 +1,18 @@
 """`layerwise profile BEFORE AFTER`: what moved, at which depth."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from layerwise.cli.interrupt import importing
-from layerwise.cli.launch import is_first, together
-from layerwise.cli.options import charts, common_with, readout, stacked
-from layerwise.cli.output import publish, short, talk
-from layerwise.files import prepare_output
+from layerwise import api
+from layerwise.cli.derive import command
+from layerwise.cli.output import short
+from layerwise.cli.produce import Charts, Results, produce
+from layerwise.options.commands import ProfileOptions
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from layerwise.profile.record import Profile
 
 __all__ = ["profile"]
@@ -25,36 +25,13 @@ Examples:
   layerwise profile org/model@main org/model-tuned --probes questions.txt --device cuda
 """
 
-RESULT = "profile.json"
 
-_looking = stacked(
-    readout(default="hf", told="Which tensor stands for a depth; the record has all three."),
-    click.option(
-        "--probes",
-        metavar="DATA",
-        help="Text that both are shown.  [default: 290 short statements of the package's own]",
-    ),
-    click.option(
-        "--stack", metavar="NAME", help="The stack of blocks.  [default: the last that reads text]"
-    ),
-    click.option(
-        "--card",
-        type=click.Path(path_type=Path),
-        metavar="CARD",
-        help="A Layer Card of BEFORE: what it would have placed, beside where the adapter is.",
-    ),
-    click.option(
-        "--trust-remote-code", is_flag=True, help="Run code that the model's repository brings."
-    ),
+@command(
+    *(Results, ProfileOptions, Charts),
+    arguments={"before": "BEFORE", "after": "AFTER"},
+    short_help="What moved between two models, by depth.",
+    epilog=EXAMPLES,
 )
-
-
-@click.command("profile", short_help="What moved between two models, by depth.", epilog=EXAMPLES)
-@click.argument("before")
-@click.argument("after")
-@common_with(batch_size=32, max_length=64, examples=290)
-@_looking
-@charts
 def profile(before: str, after: str, **options: Any) -> None:
     """Compare, at every depth, what BEFORE and AFTER make of the same inputs.
 
@@ -64,23 +41,17 @@ def profile(before: str, after: str, **options: Any) -> None:
 
     Writes profile.json and report.html.
     """
-    out = options.pop("out") or Path(f"{short(after)}-profile")
-    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "form", "charts"))
-    if is_first():
-        prepare_output(out, holds=RESULT, overwrite=overwrite)
-    with importing():
-        from layerwise import api, report
-    with talk(form) as progress, together(options.pop("device")) as device:
-        made = api.profile(before, after, device=device, progress=progress, **options)
-        if is_first():
-            files, table = _files(made, charts=charts), report.profile_table(made)
-            publish(files, record=RESULT, out=out, form=form, table=table)
+    out = Path(f"{short(after)}-profile")
+    make = partial(api.profile, before, after)
+    produce(
+        make, _drawn, options, record="profile.json", out=out, needs=("layerwise.profile.pair",)
+    )
 
 
-def _files(made: "Profile", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise profile` writes, by name."""
+def _drawn(made: "Profile", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
+    """Return what is written, and shown, of the result."""
     from layerwise import report
 
-    export: Callable[[Any], dict[str, bytes]] = report.export_profile_charts
-    files = {RESULT: made.to_json(), "report.html": report.profile_html(made)}
-    return files | (export(made) if charts else {})
+    files = {"profile.json": made.to_json(), "report.html": report.profile_html(made)}
+    files |= report.export_profile_charts(made) if charts else {}
+    return files, report.profile_table(made)

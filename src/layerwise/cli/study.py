@@ -7,16 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import click
 
+from layerwise import api
+from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
-from layerwise.cli.options import choice, form
 from layerwise.cli.output import Format, listed, say, talk
+from layerwise.cli.produce import Shown
 from layerwise.cli.study_table import summary_table
 from layerwise.errors import one_line
 from layerwise.files import canonical_json, prepare_output, write_files
+from layerwise.options.commands import StatusOptions, StudyOptions
+from layerwise.options.declaration import Option
 
 if TYPE_CHECKING:
     from layerwise.study.status import Status
@@ -53,39 +57,21 @@ def study() -> None:
     """
 
 
-@study.command("run", epilog=EXAMPLES)
-@click.argument("source", metavar="STUDY.yaml", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="LEDGER",
-    help="The ledger's folder.  [default: NAME-study]",
-)
-@choice("--engine", of=("local", "ray", "slurm"), default="local", told="Where runs happen.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Runs at once.  [default: 1; with ray, as many as fit]",
-)
-@click.option("--address", metavar="ADDRESS", help="Of a Ray cluster.  [default: a local one]")
-@click.option("--cpus", type=click.IntRange(min=1), metavar="N", help="Cores of a run; ray, slurm.")
-@click.option("--gpus", type=click.IntRange(min=0), metavar="N", help="GPUs of a run; ray, slurm.")
-@click.option("--partition", metavar="NAME", help="Where slurm sends runs.")
-@click.option("--minutes", type=click.IntRange(min=1), metavar="N", help="A run's time; slurm.")
-@click.option("--memory-gb", type=click.IntRange(min=1), metavar="N", help="Its memory; slurm.")
-@click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Run code that the models' repositories bring."
-)
-@form
-def run(source: Path, form: Format, **options: Any) -> None:
+class Tables(TypedDict, total=False):
+    """Where the tables of a study go."""
+
+    out: Annotated[Path | None, Option("Where tables go.", unset="LEDGER-tables", metavar="DIR")]
+
+
+@command(*(StudyOptions, Shown), arguments={"source": "STUDY.yaml"}, within=study, epilog=EXAMPLES)
+def run(source: str, **options: Any) -> None:
     """Run what STUDY.yaml has and its ledger has not.
 
     Before anything runs, all runs that cannot work are refused together.
     """
+    form = options.pop("format")
     with importing():
-        from layerwise import api
+        pass
     with talk(form), _live(form) as on_change:
         status = api.study(source, on_change=on_change, **options)
     say(form, human=list(_told(status)), json=status.to_json())
@@ -93,33 +79,15 @@ def run(source: Path, form: Format, **options: Any) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-@study.command("status")
-@click.argument("source", metavar="LEDGER|STUDY.yaml", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="LEDGER",
-    help="The ledger of STUDY.yaml.  [default: NAME-study]",
-)
-@form
-def status(source: Path, out: Path | None, form: Format) -> None:
+@command(*(StatusOptions, Shown), arguments={"source": "LEDGER|STUDY.yaml"}, within=study)
+def status(source: str, **options: Any) -> None:
     """What is done, running, waiting and failed, and the time left."""
-    from layerwise.study.status import status_of
-
-    found = status_of(source, out=out)
-    say(form, human=list(_told(found)), json=found.to_json())
+    found = api.study_status(source, out=options["out"])
+    say(options["format"], human=list(_told(found)), json=found.to_json())
 
 
-@study.command("table")
-@click.argument("ledger", metavar="LEDGER", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where tables go.  [default: LEDGER-tables]",
-)
-@form
-def table(ledger: Path, out: Path | None, form: Format) -> None:
+@command(*(Tables, Shown), arguments={"ledger": "LEDGER"}, within=study)
+def table(ledger: str, **options: Any) -> None:
     """The results as CSV and Parquet, and what they come to over seeds.
 
     Equal results give equal files, however often the study was stopped.
@@ -127,14 +95,18 @@ def table(ledger: Path, out: Path | None, form: Format) -> None:
     from layerwise.study.ledger import open_ledger
     from layerwise.study.table import as_files, tables
 
-    book = open_ledger(ledger)
-    frames = tables(book)
-    files, folder = as_files(frames), out or Path(f"{ledger.resolve().name}-tables")
+    where = Path(ledger)
+    frames = tables(open_ledger(where))
+    files, folder = as_files(frames), options["out"] or Path(f"{where.resolve().name}-tables")
     written = write_files(prepare_output(folder, holds="runs.csv", overwrite=True), files)
     lines = {name: content.count(b"\n") - 1 for name, content in files.items() if ".csv" in name}
     told = ", ".join(f"{rows:,} rows of {name}" for name, rows in lines.items())
     found = [summary_table(frames["summary"]), ""] if len(frames["summary"]) else []
-    say(form, human=[*found, told, listed(written)], json=canonical_json({"rows": lines}))
+    say(
+        options["format"],
+        human=[*found, told, listed(written)],
+        json=canonical_json({"rows": lines}),
+    )
 
 
 def _told(status: "Status") -> Iterator[str]:

@@ -21,28 +21,10 @@ from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.results import INITIAL, RECORD
 from layerwise.tuning.run import FREE
 
-__all__ = ["Loading", "control_from_runs"]
+__all__ = ["control_from_runs"]
 
 #: Settings that two runs of a pair may differ in: one condition's own, and what changes no weight.
 _OWN = FREE | CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How models are loaded; see `layerwise.models.load.load`."""
-
-    device: str = "auto"
-    dtype: str = "auto"
-    trust_remote_code: bool = False
-
-    def load(self, source: str) -> LoadedModel:
-        """The model that `source` names."""
-        return load(
-            source,
-            device=self.device,
-            dtype=self.dtype,
-            trust_remote_code=self.trust_remote_code,
-        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +50,7 @@ def control_from_runs(
     pairs: Sequence[tuple[Path, Path]],
     *,
     reading: Reading,
-    loading: Loading | None = None,
+    loading: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Control:
     """The control of finished runs, each pair a standard and an equal-step run of one seed.
@@ -79,7 +61,7 @@ def control_from_runs(
     Args:
         pairs: Folders that `layerwise tune` wrote.
         reading: How profiles are taken.
-        loading: How models are loaded.
+        loading: Options of `layerwise.models.load.load`.
         progress: Hears how far each reading of the probes is.
 
     Raises:
@@ -91,7 +73,7 @@ def control_from_runs(
     found = [_pair(*folders) for folders in pairs]
     _check_pairs(found)
     bases: dict[str, States] = {}
-    loading, runs = loading or Loading(), []
+    loading, runs = loading or {}, []
     for standard, equal_step in found:
         if standard.base not in bases:
             loaded = _base(standard, loading)
@@ -102,14 +84,14 @@ def control_from_runs(
         )
     return judged(
         runs,
-        provenance=collect(device=loading.device),
+        provenance=collect(device=loading.get("device", "auto")),
         data=found[0][0].record.data,
         notes=tuple(note for each in found for run in each for note in run.record.notes),
     )
 
 
 def _profiled(
-    runs: Pair, before: States, reading: Reading, loading: Loading, progress: Progress
+    runs: Pair, before: States, reading: Reading, loading: Mapping[str, Any], progress: Progress
 ) -> ControlRun:
     profiles = []
     for run in runs:
@@ -216,7 +198,7 @@ def _shared(run: _Run) -> Iterator[tuple[str, Any]]:
     return ((k, v) for k, v in _experiment(run).items() if not (drawn and k == "model"))
 
 
-def _base(run: _Run, loading: Loading) -> LoadedModel:
+def _base(run: _Run, loading: Mapping[str, Any]) -> LoadedModel:
     """The model that `run` started from.
 
     Raises:
@@ -225,7 +207,7 @@ def _base(run: _Run, loading: Loading) -> LoadedModel:
     """
     model = run.record.model
     try:
-        loaded = loading.load(run.base)
+        loaded = load(run.base, **loading)
     except ModelError as error:
         message = f"model that {run.folder / RECORD} started from ({error.what})"
         hint = error.hint or "put it back, or run the control anew"
@@ -235,7 +217,7 @@ def _base(run: _Run, loading: Loading) -> LoadedModel:
     return loaded
 
 
-def _checked(run: _Run, loading: Loading) -> LoadedModel:
+def _checked(run: _Run, loading: Mapping[str, Any]) -> LoadedModel:
     """The model that `run` ended with.
 
     Raises:
@@ -245,7 +227,7 @@ def _checked(run: _Run, loading: Loading) -> LoadedModel:
         message = "run whose weights were not kept"
         hint = "layerwise tune, or layerwise control --keep-weights"
         raise SchemaError(message, value=run.folder, expected="a folder with weights", hint=hint)
-    loaded = loading.load(str(run.folder))
+    loaded = load(str(run.folder), **loading)
     _refuse_other(loaded, run.record.files, what="run whose files are not those of its record")
     return replace(loaded, notes=tuple(n for n in loaded.notes if n not in run.record.notes))
 

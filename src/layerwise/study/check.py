@@ -78,7 +78,7 @@ class Fault:
         return f"{where} ({self.runs} {'run' if self.runs == 1 else 'runs'}): {self.message}"
 
 
-def refuse_faults(study: Study, cells: Iterable[Cell], *, trust_remote_code: bool = False) -> None:
+def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> None:
     """Every one of `cells`, runs of `study`, can work, as far as that shows without weights.
 
     Raises:
@@ -90,7 +90,7 @@ def refuse_faults(study: Study, cells: Iterable[Cell], *, trust_remote_code: boo
         _refuse_unknown(stage, names)
     for names in dict.fromkeys(tuple(cell.settings.get("profile", ())) for cell in cells):
         _refuse_unknown("profile", names)
-    faults = check(study, cells, trust_remote_code=trust_remote_code)
+    faults = check(study, cells, trusts=trusts)
     if not faults:
         return
     for fault in faults:
@@ -103,7 +103,7 @@ def refuse_faults(study: Study, cells: Iterable[Cell], *, trust_remote_code: boo
 
 
 def check(
-    study: Study, cells: Iterable[Cell], *, trust_remote_code: bool = False
+    study: Study, cells: Iterable[Cell], *, trusts: bool = False
 ) -> tuple[Fault, ...]:
     """Why which of `cells` cannot work; empty where all can.
 
@@ -113,14 +113,14 @@ def check(
     Args:
         study: The study.
         cells: Those of its runs that are looked at.
-        trust_remote_code: Whether code that a model's repository brings may run.
+        trusts: Whether code that a model's repository brings may run.
     """
     alike: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         alike.setdefault(_likeness(cell), []).append(cell)
     found: dict[tuple[str, str | None, str | None, str], int] = {}
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        checker = _Checker(_configurations(study, Path(folder)), trust_remote_code)
+        checker = _Checker(_configurations(study, Path(folder)), trusts)
         for same in alike.values():
             first = same[0]
             message = checker.fault(first)

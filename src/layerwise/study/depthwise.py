@@ -24,7 +24,7 @@ from layerwise.provenance import collect
 from layerwise.records import to_plain
 from layerwise.study.shrink import halved
 from layerwise.tuning.order import held_out
-from layerwise.tuning.record import TuneSettings, tune_settings
+from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import fine_tune
 from layerwise.tuning.untouched import weights_kept
 
@@ -98,7 +98,7 @@ class Subject:
         }
         given = {"eval_examples": _HELD_OUT, **known, "save_every": 0, "seed": self.seed}
         return TuneSettings(
-            **halved(asdict(tune_settings(given)), self.halvings, compares=compares)
+            **halved(asdict(TuneSettings(**given)), self.halvings, compares=compares)
         )
 
 

@@ -33,7 +33,7 @@ from layerwise.study.ledger import Ledger
 from layerwise.study.placing import placed
 from layerwise.study.record import Cell
 from layerwise.study.shrink import halved
-from layerwise.tuning.record import TuneRecord, TuneSettings, tune_settings
+from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, save
 from layerwise.tuning.run import CHECKPOINTS, Keep, Tuned, fine_tune
 
@@ -158,7 +158,7 @@ def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -
     objective = resolve(str(cell.objective), loaded=loaded, data=text)
     beside = {*_READING, *_LOADING, *_BESIDE}
     given = defaults | {k: v for k, v in cell.settings.items() if k not in beside}
-    chosen = asdict(tune_settings({"save_every": _SAVE_EVERY, **given, "seed": cell.seed}))
+    chosen = asdict(TuneSettings(**{"save_every": _SAVE_EVERY, **given, "seed": cell.seed}))
     fitted = halved(chosen, task.halvings, compares=objective.name if objective.coupled else None)
     if task.halvings:
         loaded = replace(loaded, notes=(*loaded.notes, _halving(chosen, fitted)))

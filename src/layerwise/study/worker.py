@@ -36,10 +36,10 @@ def execute_trusting(ledger: Path, run_id: str) -> None:
 
     Whoever started the study said so: it is in no file, so no file can make a run trust.
     """
-    execute(ledger, run_id, trust_remote_code=True)
+    execute(ledger, run_id, trusts=True)
 
 
-def execute(ledger: Path, run_id: str, *, trust_remote_code: bool = False) -> None:
+def execute(ledger: Path, run_id: str, *, trusts: bool = False) -> None:
     """Do a run, if it is to be done and no other process does it.
 
     Its folder tells how it ended: with a result, with a failure, or with neither where the process
@@ -48,7 +48,7 @@ def execute(ledger: Path, run_id: str, *, trust_remote_code: bool = False) -> No
     Args:
         ledger: The ledger's folder.
         run_id: The run.
-        trust_remote_code: Whether code that a model's repository brings may run.
+        trusts: Whether code that a model's repository brings may run.
 
     Raises:
         SchemaError: There is no ledger.
@@ -61,7 +61,7 @@ def execute(ledger: Path, run_id: str, *, trust_remote_code: bool = False) -> No
             log.info("%s is done, or another process does it", run_id)
             return
         with lease.kept():
-            _do(book, run_id, lease, came, trusts=trust_remote_code)
+            _do(book, run_id, lease, came, trusts=trusts)
 
 
 def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool], *, trusts: bool) -> None:

@@ -1,79 +1,46 @@
 """What a fine-tuning run was and how it went: ``tune.json``."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from layerwise.card.record import DataInfo, ModelInfo
-from layerwise.errors import UnknownNameError
+from layerwise.options.declaration import declared
+from layerwise.options.groups import Settings
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
 from layerwise.records import Loadable, Saved
 
-__all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings", "tune_settings"]
+__all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings"]
+
+
+_DEFAULT: Mapping[str, Any] = {name: o.default for name, o in declared(Settings).items()}
 
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """How a run is optimised; the defaults are arXiv 2604.17177's where it names one.
+    """How a run is optimised: each field is the option of that name in `options.groups`."""
 
-    Attributes:
-        steps: Optimizer steps.
-        learning_rate: The top rate; None takes 2e-5, and 2e-4 under ``lora``.
-        batch_size: Examples that one forward takes, in each process.
-        accumulation: Forwards that one optimizer step sums up.
-        max_length: Tokens that an example is cut at.
-        seed: Fixes the data order, dropout, masks, adapters' A and a new head.
-        weight_decay: AdamW's, on every parameter.
-        max_grad_norm: Gradients are clipped at this norm, all parameters together.
-        decay: Learning rate factor per block from the top down, under ``standard``.
-        top: Blocks that train under ``top-m``, counted from the output.
-        tau: Relative step under ``equal-step``; None matches it to the standard condition.
-        match_steps: Steps of the standard condition that the match looks at.
-        equal_step: How the step is measured: ``exact``, ``sampled`` or ``copy``.
-        bf16: Whether forward and backward run under bfloat16 autocast.
-        gradient_checkpointing: Whether activations are recomputed in the backward.
-        log_every: Steps between lines of ``log.jsonl``.
-        save_every: Steps between checkpoints; 0 keeps none but the result.
-        eval_every: Steps between evaluations; 0 evaluates at the end alone.
-        eval_examples: Examples held out for evaluation; 0 evaluates nothing.
-        track: An experiment tracker: ``trackio``, ``wandb`` or ``tensorboard``.
-    """
-
-    steps: int = 100
-    learning_rate: float | None = None
-    batch_size: int = 32
-    accumulation: int = 1
-    max_length: int = 128
-    seed: int = 0
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    decay: float = 0.95
-    top: int | None = None
-    tau: float | None = None
-    match_steps: int = 50
-    equal_step: str = "exact"
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    log_every: int = 1
-    save_every: int = 0
-    eval_every: int = 0
-    eval_examples: int = 0
-    track: str | None = None
-
-
-def tune_settings(chosen: Mapping[str, Any], *, without: Collection[str] = ()) -> TuneSettings:
-    """The settings that `chosen` gives values to, the others at their defaults.
-
-    Raises:
-        UnknownNameError: There is no such setting, or it is among those `without`.
-    """
-    known = [f.name for f in fields(TuneSettings) if f.name not in without]
-    for name in chosen:
-        if name not in known:
-            kind = "setting"
-            raise UnknownNameError(kind, value=name, known=known)
-    return TuneSettings(**chosen)
+    steps: int = _DEFAULT["steps"]
+    learning_rate: float | None = _DEFAULT["learning_rate"]
+    batch_size: int = _DEFAULT["batch_size"]
+    accumulation: int = _DEFAULT["accumulation"]
+    max_length: int = _DEFAULT["max_length"]
+    seed: int = _DEFAULT["seed"]
+    weight_decay: float = _DEFAULT["weight_decay"]
+    max_grad_norm: float = _DEFAULT["max_grad_norm"]
+    decay: float = _DEFAULT["decay"]
+    top: int | None = _DEFAULT["top"]
+    tau: float | None = _DEFAULT["tau"]
+    match_steps: int = _DEFAULT["match_steps"]
+    equal_step: str = _DEFAULT["equal_step"]
+    bf16: bool = _DEFAULT["bf16"]
+    gradient_checkpointing: bool = _DEFAULT["gradient_checkpointing"]
+    log_every: int = _DEFAULT["log_every"]
+    save_every: int = _DEFAULT["save_every"]
+    eval_every: int = _DEFAULT["eval_every"]
+    eval_examples: int = _DEFAULT["eval_examples"]
+    track: str | None = _DEFAULT["track"]
 
 
 @dataclass(frozen=True)

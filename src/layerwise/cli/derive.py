@@ -1,0 +1,130 @@
+"""A command from the declaration of its options: parameters, help, and a file in their place."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from layerwise.errors import BadInputError
+from layerwise.options.check import alternatives, bounds, value_of
+from layerwise.options.config import read_options
+from layerwise.options.declaration import Declared, declared
+from layerwise.options.signature import shown_default
+
+__all__ = ["command"]
+
+_METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
+
+
+class _Value(click.ParamType[Any]):
+    """The value of an option, checked as its declaration says."""
+
+    name = "value"
+
+    def __init__(self, option: Declared) -> None:
+        self.option = option
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002  # as in click
+        """Return `value` as the option takes it.
+
+        Raises:
+            BadInputError: It cannot be used.
+        """
+        try:
+            return value_of(self.option, value, label=self.option.flags[-1])
+        except BadInputError as error:
+            hint = f"{ctx.command_path} --help" if ctx else ""
+            raise BadInputError(
+                error.what, value=error.value, expected=error.expected, hint=hint
+            ) from error
+
+
+def command(
+    *groups: type,
+    arguments: Mapping[str, str] | None = None,
+    within: click.Group | None = None,
+    name: str | None = None,
+    beside: tuple[click.Parameter, ...] = (),
+    **texts: Any,
+) -> Callable[[Callable[..., None]], click.Command]:
+    """Return a decorator that makes a function, called with all options by name, a command.
+
+    Args:
+        groups: The groups of its options, in the order of help.
+        arguments: Its arguments, the shown name by Python's; ``[NAME]`` may be left
+            out, ``NAME...`` may be repeated.
+        within: The group that it belongs to.
+        name: What it is called; as the function, where None.
+        beside: Parameters that are no options of a library function.
+        texts: ``short_help`` and ``epilog``.
+    """
+    options = {o.name: o for group in groups for o in declared(group).values()}
+    given = [_argument(name, shown) for name, shown in (arguments or {}).items()]
+    config = click.Option(
+        ["--config"],
+        type=click.Path(path_type=Path),
+        metavar="FILE.yaml",
+        is_eager=True,
+        expose_value=False,
+        callback=_reader(options, [*(arguments or {}), *(str(p.name) for p in beside)]),
+        help="Options from a file, such as 'examples: 64'; those given here override it.",
+    )
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        parameters = [*given, *map(_parameter, options.values()), *beside, config]
+        make = within.command if within is not None else click.command
+        called: click.Command = make(name or function.__name__, **texts)(function)
+        called.params = parameters
+        return called
+
+    return decorate
+
+
+def _argument(name: str, shown: str) -> click.Argument:
+    several, optional = shown.endswith("..."), shown.startswith("[")
+    return click.Argument([name], nargs=-1 if several else 1, required=not optional, metavar=shown)
+
+
+def _reader(
+    options: Mapping[str, Declared], arguments: Iterable[str]
+) -> Callable[[click.Context, click.Parameter, Path | None], None]:
+    """Return what lets the values in a file stand where an option is not given."""
+    names = {name.replace("_", "-"): name for name in arguments}
+
+    def read(context: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
+        if file is not None:
+            context.default_map = read_options(file, options, arguments=names)
+
+    return read
+
+
+def _parameter(option: Declared) -> click.Option:
+    """Return the parameter of an option."""
+    said, is_flag = option.option, option.kind is bool
+    told = "; ".join(
+        filter(
+            None,
+            (
+                f"default: {d}" if (d := shown_default(option)) else "",
+                "" if said.once else bounds(option),
+            ),
+        )
+    )
+    return click.Option(
+        [*option.flags, option.name],
+        type=click.BOOL if is_flag else click.STRING if said.repeat else _Value(option),
+        is_flag=is_flag,
+        default=None if said.repeat else option.default,
+        multiple=said.repeat,
+        metavar=None if is_flag else _metavar(option),
+        help=f"{said.help}  [{told}]" if told else said.help,
+    )
+
+
+def _metavar(option: Declared) -> str:
+    """Return what stands for a value in help."""
+    kind = next(each for each in alternatives(option.kind) if each is not type(None))
+    if get_origin(kind) is Literal:
+        return f"[{'|'.join(get_args(kind))}]"
+    return option.option.metavar or _METAVARS[kind]

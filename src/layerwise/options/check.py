@@ -1,0 +1,189 @@
+"""Values of options, checked against their declaration, whoever gave them."""
+
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, reduce
+from operator import or_
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.options.declaration import Declared, declared
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+__all__ = [
+    "alternatives",
+    "bounds",
+    "complete",
+    "expected",
+    "is_list",
+    "known",
+    "nullable",
+    "schema",
+    "value_of",
+]
+
+
+def complete(group: type, given: Mapping[str, Any], *, command: str) -> dict[str, Any]:
+    """Return every option of `group`: as `given`, else its default.
+
+    Raises:
+        UnknownNameError: An option does not exist.
+        BadInputError: A value cannot be used.
+    """
+    options = declared(group)
+    for name in given:
+        known(name, options, what=f"option of {command}")
+    return {
+        name: value_of(option, given[name], label=name) if name in given else option.default
+        for name, option in options.items()
+    }
+
+
+def known(name: str, options: Mapping[str, Declared], *, what: str) -> Declared:
+    """Return the option called `name`.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    if name not in options:
+        raise UnknownNameError(what, value=name, known=options)
+    return options[name]
+
+
+def value_of(option: Declared, value: Any, *, label: str, texts: bool = True) -> Any:
+    """Return `value` as the option takes it.
+
+    Args:
+        option: The option.
+        value: A Python object, or a text as the command line has it.
+        label: What the option is called in an error.
+        texts: Whether a number or a list may be given as text.
+
+    Raises:
+        BadInputError: It is of another type, or out of bounds.
+    """
+    from pydantic import ValidationError
+
+    if value is None:
+        return None if nullable(option.kind) else option.default
+    if option.option.text is not None and not isinstance(value, str | bool | int | float):
+        return value  # An object that Python alone can give.
+    is_text = texts and isinstance(value, str)
+    try:
+        found = _adapter(option).validate_python(_plain(option, value), strict=not is_text)
+    except ValidationError:
+        raise _refusal(option, value, label) from None
+    if is_list(option.kind):
+        twice = option.option.once and len(set(found)) < len(found)
+        if twice or not (found or option.option.repeat):
+            raise _refusal(option, value, label)
+    return found
+
+
+def _refusal(option: Declared, value: Any, label: str) -> BadInputError:
+    return BadInputError(f"value of {label}", value=value, expected=expected(option))
+
+
+def _plain(option: Declared, value: Any) -> Any:
+    """Return `value` with Python's own numbers for NumPy's, and a tuple for what has members."""
+    if not is_list(option.kind):
+        is_number = hasattr(value, "item") and getattr(value, "ndim", None) == 0
+        return value.item() if is_number else value
+    if isinstance(value, str):
+        parts = [value] if option.option.repeat else value.split(",")
+        return tuple(filter(None, (part.strip() for part in parts)))
+    return (
+        tuple(getattr(value, "tolist", lambda: value)()) if isinstance(value, Iterable) else value
+    )
+
+
+# --- Types ------------------------------------------------------------------------------------
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """Return the types that are united in `kind`."""
+    return get_args(kind) if get_origin(kind) in {Union, types.UnionType} else (kind,)
+
+
+def nullable(kind: Any) -> bool:
+    """Return whether None is a value of its own."""
+    return type(None) in alternatives(kind)
+
+
+def is_list(kind: Any) -> bool:
+    """Return whether a value has members."""
+    return any(get_origin(each) is Sequence for each in alternatives(kind))
+
+
+def expected(option: Declared) -> str:
+    """Return what is expected of a value, in words."""
+    kinds = [each for each in alternatives(option.kind) if each is not type(None)]
+    words = " or ".join(dict.fromkeys(map(_words, kinds)))
+    once = "each once" if option.option.once else ""
+    return ", ".join(filter(None, (words, bounds(option), once)))
+
+
+def bounds(option: Declared) -> str:
+    """Return the bounds of a number, in words."""
+    said = option.option
+    told = {
+        "{:g} or more": said.least,
+        "above {:g}": said.above,
+        "at most {:g}": said.most,
+        "below {:g}": said.below,
+    }
+    return " and ".join(form.format(v) for form, v in told.items() if v is not None)
+
+
+def _words(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(get_args(kind))
+    if get_origin(kind) is Sequence:
+        lists = {int: "whole numbers, such as 0,1,2", float: "numbers, such as 1e-4,1e-3"}
+        return lists.get(get_args(kind)[0], "a list of text, such as a,b")
+    return names.get(kind, "a mapping" if kind is Mapping else "text")
+
+
+@cache
+def _adapter(option: Declared) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_checked(option.kind, option))
+
+
+def _checked(kind: Any, option: Declared) -> Any:
+    """Return `kind` with the option's bounds on its numbers, as pydantic understands it."""
+    from pydantic import Field
+
+    if get_origin(kind) in {Union, types.UnionType}:
+        return reduce(or_, (_checked(each, option) for each in get_args(kind)))
+    if get_origin(kind) is Sequence:
+        return tuple[_checked(get_args(kind)[0], option), ...]  # type: ignore[misc]
+    if kind not in {int, float}:
+        return Annotated[kind, Field(strict=False)] if kind is Path else kind
+    said = option.option
+    limits: dict[str, Any] = {"ge": said.least, "gt": said.above, "le": said.most, "lt": said.below}
+    if kind is float:
+        limits["allow_inf_nan"] = False
+    return Annotated[kind, Field(**limits)]
+
+
+def schema(group: type) -> dict[str, Any]:
+    """Return the JSON Schema of a mapping with options of `group`, without what no file may say."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            option.name: {
+                "description": option.option.help,
+                **_adapter(option).json_schema(),
+                **({} if option.default is None else {"default": option.default}),
+            }
+            for option in declared(group).values()
+            if not option.option.call_only
+        },
+    }
