@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
+
+from layerwise.records import ABSENT
 
 __all__ = ["Provenance", "collect"]
 
@@ -21,7 +24,7 @@ class Provenance:
     transformers: str
     peft: str
     python: str
-    git: str | None
+    git: Annotated[str | None, ABSENT]
     device: str
     command: str
     created: str

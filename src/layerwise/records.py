@@ -1,21 +1,20 @@
 """Frozen records to plain JSON values and back; an absent value is an absent key, never null."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar
 
-import cattrs
-import numpy as np
-from cattrs.errors import BaseValidationError
-from cattrs.gen import make_dict_structure_fn
+from pydantic import Field, TypeAdapter, ValidationError
 
 from layerwise import verbs
 from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, whole_lines
 
 __all__ = [
+    "ABSENT",
     "Loadable",
     "Saved",
     "Shown",
@@ -26,53 +25,44 @@ __all__ = [
     "to_plain",
 ]
 
+#: Marks a field that may be None and has no default: as what is None is left out, it is read so.
+ABSENT: Any = Field(default=None)
+
 T = TypeVar("T")
 L = TypeVar("L", bound="Loadable")
 
-_converter = cattrs.Converter(forbid_extra_keys=False)
-# Arrays are saved beside a record, never in it; the converter must know the type all the same.
-_converter.register_structure_hook(np.ndarray, lambda value, _type: np.asarray(value))
-
-
-@_converter.register_structure_hook_factory(is_dataclass)
-def _reader(record_type: type[Any]) -> Callable[[Any, Any], Any]:
-    """Reads a record; a key that is absent is None where the field may be that."""
-    read = make_dict_structure_fn(record_type, _converter)
-    absent = dict.fromkeys(
-        f.name
-        for f in fields(record_type)
-        if f.default is MISSING and type(None) in get_args(f.type)
-    )
-    return lambda plain, _: read({**absent, **plain}, record_type)
-
 
 def to_plain(record: object) -> Any:
-    """`record` as dicts, lists, strings, numbers, booleans; fields that are None are left out."""
-    return _without_none(_converter.unstructure(record))
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list | tuple):
-        return [_without_none(v) for v in value]
-    return value
+    """Return `record` as dicts, lists, strings, numbers, booleans, without fields that are None."""
+    if is_dataclass(record):
+        named = ((f.name, getattr(record, f.name)) for f in fields(record))
+    elif isinstance(record, Mapping):
+        named = ((str(key), value) for key, value in record.items())
+    elif isinstance(record, list | tuple):
+        return [to_plain(value) for value in record]
+    else:
+        return record
+    return {name: to_plain(value) for name, value in named if value is not None}
 
 
 def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:
-    """A `record_type` from the values that `to_plain` gave.
+    """Return a `record_type` from the values that `to_plain` gave.
 
     Raises:
         SchemaError: A key is missing or a value is of another type; `source` names the file.
     """
     try:
-        return _converter.structure(plain, record_type)
-    except (BaseValidationError, KeyError, TypeError, ValueError) as error:
-        faults = (
-            cattrs.transform_error(error) if isinstance(error, BaseValidationError) else [error]
-        )
-        msg = f"malformed record ({faults[0]})"
+        return _reader(record_type).validate_python(plain)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "the whole"
+        msg = f"malformed record ({where}: {fault['msg']})"
         raise SchemaError(msg, value=source, expected=f"a {record_type.__name__}") from error
+
+
+@cache
+def _reader(record_type: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(record_type)
 
 
 def read_record(path: Path | str, record_type: type[T], *, name: str, schema: str) -> T:

@@ -76,7 +76,7 @@ EDGES = {
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},
     "yaml": {"options.config", "study.read"},
-    "pydantic": {"options.check", "records"},
+    "pydantic": {"options.check", "records", "card.record"},
 }
 
 

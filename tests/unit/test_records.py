@@ -1,7 +1,7 @@
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Literal
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ from layerwise.probing.interventions import Interventions
 from layerwise.probing.ladder import Ladder
 from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile
-from layerwise.records import Loadable, Saved, Shown, from_plain, to_plain
+from layerwise.records import ABSENT, Loadable, Saved, Shown, from_plain, to_plain
 from layerwise.study.status import Status
 from layerwise.tuning.record import TuneRecord
 
@@ -26,7 +26,7 @@ from layerwise.tuning.record import TuneRecord
 @dataclass(frozen=True)
 class Part:
     index: int
-    row: int | None
+    row: Annotated[int | None, ABSENT]
     value: float | None = None
 
 
@@ -94,6 +94,27 @@ def test_a_malformed_record_names_the_place_and_the_file(change, fault):
 def test_what_is_no_mapping_is_malformed(plain):
     with pytest.raises(SchemaError, match="malformed record"):
         from_plain(plain, Whole, source="some.json")
+
+
+def parts_of(kind):
+    if is_dataclass(kind):
+        yield kind
+        for hint in get_type_hints(kind).values():
+            yield from parts_of(hint)
+    for each in get_args(kind):
+        yield from parts_of(each)
+
+
+def test_what_is_left_out_of_a_file_is_read_again():
+    """As None is an absent key, a field that may be None has a default or is marked."""
+    records = {part for kind in (*Loadable.__subclasses__(), LayerCard) for part in parts_of(kind)}
+    loose = [
+        (kind.__name__, f.name)
+        for kind in records - {Part, Whole, Kept}
+        for f in fields(kind)
+        if f.default is MISSING and type(None) in get_args(f.type)
+    ]
+    assert loose == []
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ConfigDict
 
 from layerwise import verbs
 from layerwise.errors import SchemaError
@@ -257,6 +258,7 @@ class LayerCard(Shown):
     """
 
     SHOWN_AS = "card"
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)  # Arrays lie beside the record.
 
     model: ModelInfo
     data: DataInfo

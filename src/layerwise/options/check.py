@@ -95,9 +95,9 @@ def _plain(option: Declared, value: Any) -> Any:
     if isinstance(value, str):
         parts = [value] if option.option.repeat else value.split(",")
         return tuple(filter(None, (part.strip() for part in parts)))
-    return (
-        tuple(getattr(value, "tolist", lambda: value)()) if isinstance(value, Iterable) else value
-    )
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        return value
+    return tuple(getattr(value, "tolist", lambda: value)())
 
 
 # --- Types ------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
 from layerwise.placement.record import PlacedBlock
-from layerwise.records import to_plain
+from layerwise.records import ABSENT, to_plain
 
 __all__ = ["Audit", "BlockAudit", "CardPlacement", "ModuleAudit", "Spectrum"]
 
@@ -58,8 +58,8 @@ class ModuleAudit:
     """
 
     name: str
-    stack: str | None
-    index: int | None
+    stack: Annotated[str | None, ABSENT]
+    index: Annotated[int | None, ABSENT]
     rank: int
     parameters: int
     dead: bool

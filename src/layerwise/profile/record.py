@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.profile.audit_record import Audit
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved, Shown, to_plain
+from layerwise.records import ABSENT, Loadable, Saved, Shown, to_plain
 
 __all__ = [
     "Control",
@@ -157,8 +157,8 @@ class StepSizes:
     """
 
     group: str
-    row: int | None
-    asked: float | None
+    row: Annotated[int | None, ABSENT]
+    asked: Annotated[float | None, ABSENT]
     median: float
     low: float
     high: float
@@ -184,7 +184,7 @@ class ControlRun:
     seed: int
     standard: Profile
     equal_step: Profile
-    ratio: float | None
+    ratio: Annotated[float | None, ABSENT]
     verdict: Verdict
     tau: float
     standard_steps: tuple[StepSizes, ...] = ()
@@ -228,7 +228,7 @@ class Control(Saved, Loadable, Shown):
     standard: Profile
     equal_step: Profile
     slopes: Mapping[str, Slope]
-    ratio: float | None
+    ratio: Annotated[float | None, ABSENT]
     verdict: Verdict
     reason: str
     tau: float

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.options.declaration import declared
 from layerwise.options.groups import Settings
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved
+from layerwise.records import ABSENT, Loadable, Saved
 
 __all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings"]
 
@@ -59,7 +59,7 @@ class GroupRecord:
     """
 
     name: str
-    row: int | None
+    row: Annotated[int | None, ABSENT]
     parameters: int
     trained: int
     learning_rate: float | None = None
