@@ -51,17 +51,19 @@ def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:
     Raises:
         SchemaError: A key is missing or a value is of another type; `source` names the file.
     """
+    kind: Any = record_type  # To mypy, a type variable's type is no key of a cache.
     try:
-        return _reader(record_type).validate_python(plain)
+        found: T = _reader(kind).validate_python(plain)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, fault["loc"])) or "the whole"
         msg = f"malformed record ({where}: {fault['msg']})"
         raise SchemaError(msg, value=source, expected=f"a {record_type.__name__}") from error
+    return found
 
 
 @cache
-def _reader(record_type: type[T]) -> TypeAdapter[T]:
+def _reader(record_type: Any) -> TypeAdapter[Any]:
     return TypeAdapter(record_type)
 
 

@@ -27,7 +27,7 @@ from layerwise.models.kind import (
     kind_of,
     model_kind,
 )
-from layerwise.models.reading import Reading
+from layerwise.models.reading import REMOTE, Reading
 from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
@@ -109,7 +109,7 @@ def pad_with(model: Any, token: int | None) -> None:
 def read_config(source: Source, *, remote: bool) -> Any:
     """The configuration of the model in `source`."""
     options = {"gguf_file": source.file} if source.file else {}
-    config = AutoConfig.from_pretrained(source.folder, trust_remote_code=remote, **options)
+    config = AutoConfig.from_pretrained(source.folder, **{REMOTE: remote}, **options)
     if source.file:
         # Adapters name their base by this; the folder alone would not lead back to the file.
         config.name_or_path = str(source.folder / source.file)
@@ -128,7 +128,7 @@ def without_weights(config: Any, how: Reading) -> Any:
     if how.labels is not None:
         _named_classes(config, how.labels)
     auto = _auto_classes(config)[0] if how.labels is None else AutoModelForSequenceClassification
-    options = {"dtype": how.dtype, "trust_remote_code": how.remote}
+    options = {"dtype": how.dtype, REMOTE: how.remote}
     return _with_sdpa(auto.from_config, config, **options)
 
 
@@ -295,7 +295,7 @@ def _pretrained(
         source.folder,
         config=config,
         dtype=how.dtype,
-        trust_remote_code=how.remote,
+        **{REMOTE: how.remote},
         output_loading_info=True,
         **options,
     )

@@ -17,10 +17,10 @@ from layerwise.errors import ModelError, UnknownNameError, one_line
 from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
 
-__all__ = ["Reading", "named_device", "named_dtype", "read_tokenizer", "readable"]
+__all__ = ["REMOTE", "Reading", "named_device", "named_dtype", "read_tokenizer", "readable"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_REMOTE = "trust_remote_code"
+REMOTE = "trust_remote_code"
 # What transformers, safetensors, gguf and the unpickler raise on files that are not what they say.
 _UNREADABLE = (
     AssertionError,
@@ -103,7 +103,7 @@ def readable(source: Source) -> Iterator[None]:
     except (ModelError, torch.OutOfMemoryError):
         raise
     except _UNREADABLE as error:
-        if _REMOTE in str(error):
+        if REMOTE in str(error):
             message = "model that brings its own code, which was not run"
             hint = "--trust-remote-code, once you have read that code"
             raise ModelError(message, value=source.name, hint=hint) from error
@@ -125,7 +125,7 @@ def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
         hint = "save its tokenizer into the same folder"
         raise ModelError(message, value=source.name, expected="tokenizer.json", hint=hint)
     options = {"gguf_file": source.file} if source.file else {}
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=remote, **options)
+    tokenizer = AutoTokenizer.from_pretrained(source.folder, **{REMOTE: remote}, **options)
     if tokenizer.pad_token is not None:
         return tokenizer, []
     for token in (tokenizer.eos_token, tokenizer.unk_token):

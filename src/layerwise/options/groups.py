@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
-from layerwise.options.declaration import Option, defaults
+from layerwise.options.declaration import Option, declared, defaults
 
 if TYPE_CHECKING:
     from layerwise.data.text import TextData
@@ -18,6 +18,9 @@ class Trust(TypedDict, total=False):
     trust_remote_code: Annotated[
         bool, Option("Run code that the model's repository brings.", default=False, call_only=True)
     ]
+
+
+(CALL_ONLY,) = declared(Trust)
 
 
 class Device(TypedDict, total=False):

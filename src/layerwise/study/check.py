@@ -20,12 +20,13 @@ from layerwise.models.load import LoadedModel, load, load_skeleton
 from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, labels_for, resolve
 from layerwise.objectives.classification import label_names
+from layerwise.options.groups import CALL_ONLY
 from layerwise.probing.ladder import rungs_of
 from layerwise.probing.pairs import read_pairs
 from layerwise.profile.reading import Reading, as_readout, reading_of
 from layerwise.study.depthwise import LABELLED, SETTINGS
 from layerwise.study.placing import Wanted, check_placement
-from layerwise.study.record import CALL_ONLY, Cell, Study
+from layerwise.study.record import Cell, Study
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.record import TuneSettings
 
@@ -102,9 +103,7 @@ def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) 
     raise BadInputError(message, value=told, hint=hint)
 
 
-def check(
-    study: Study, cells: Iterable[Cell], *, trusts: bool = False
-) -> tuple[Fault, ...]:
+def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple[Fault, ...]:
     """Why which of `cells` cannot work; empty where all can.
 
     Looked at are settings (names, types, ranges), models and data (that they are there, and what
@@ -417,7 +416,7 @@ class _Checker:
         source = cell.settings.get("source", self.made.get(cell.model))
         found: LoadedModel = self._once(
             ("model", source, labels),
-            lambda: load_skeleton(source, trust_remote_code=self.trusts, labels=labels),
+            lambda: load_skeleton(source, labels=labels, **{CALL_ONLY: self.trusts}),
         )
         return found
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.options.groups import CALL_ONLY
 from layerwise.study.read import MODEL_KEYS, checked, read
-from layerwise.study.record import CALL_ONLY, Cell, StageName, Study
+from layerwise.study.record import Cell, StageName, Study
 from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.record import TuneSettings
 

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError
+from layerwise.options.groups import CALL_ONLY
 from layerwise.study.names import safe_name
-from layerwise.study.record import CALL_ONLY, STUDY_SCHEMA, StageName
+from layerwise.study.record import STUDY_SCHEMA, StageName
 
 __all__ = ["DIMENSIONS", "MODEL_KEYS", "PROBING", "checked", "read"]
 

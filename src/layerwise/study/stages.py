@@ -20,6 +20,7 @@ from layerwise.files import canonical_json, remove, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
+from layerwise.options.groups import CALL_ONLY
 from layerwise.placement.record import Placement
 from layerwise.profile.pair import read_pair
 from layerwise.profile.reading import reading_of
@@ -148,7 +149,7 @@ def _labels(task: Task, text: TextData) -> tuple[str, ...] | None:
 
 def _loaded(task: Task, labels: tuple[str, ...] | None = None) -> LoadedModel:
     how = task.chosen(*_LOADING)
-    how |= {"seed": task.cell.seed, "trust_remote_code": task.trusts}
+    how |= {"seed": task.cell.seed, CALL_ONLY: task.trusts}
     return load(_source(task), labels=labels, **how)
 
 

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 from layerwise.errors import ModelError, one_line
 from layerwise.models.load import LoadedModel
+from layerwise.models.reading import REMOTE
 from layerwise.models.sources import Source, has_tokenizer, hashes, refuse_without_weights
 from layerwise.models.weights import check_finite
 
@@ -84,7 +85,7 @@ def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
     check_finite(loaded.model, source=source.name)
     tokenizer = loaded.tokenizer
     if has_tokenizer(source):
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, **{REMOTE: False})
     return replace(
         loaded,
         tokenizer=tokenizer,

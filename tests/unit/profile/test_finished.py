@@ -10,13 +10,13 @@ from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import from_config, load
 from layerwise.objectives import OBJECTIVES
 from layerwise.profile.control import KeepRuns, run_control
-from layerwise.profile.finished import Loading, control_from_runs
+from layerwise.profile.finished import control_from_runs
 from layerwise.profile.reading import Reading, as_probes
 from layerwise.tuning.results import keep_initial, save
 
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 READING = Reading(as_probes(PROBES), bootstrap=50)
-CPU = Loading(device="cpu")
+CPU = {"device": "cpu"}
 
 
 @pytest.fixture(scope="module")
