@@ -66,6 +66,27 @@ def test_what_was_trained_on_from_an_adapter_can_be_read(tuning, tmp_path):
         assert tuning.same(tuning.weights(saved), again.state_dict())
 
 
+def test_adapters_on_a_merged_adapter_are_kept_as_a_whole_model(tuning, tmp_path):
+    """PEFT would put them on the first adapter's base, in that adapter's place."""
+    base, first, out = (tmp_path / name for name in ("base", "first", "out"))
+    loaded = tuning.loaded("llama")
+    loaded.model.save_pretrained(base)
+    loaded.tokenizer.save_pretrained(base)
+    how = {"condition": "lora", "steps": 2, "learning_rate": 1e-2}
+    save(tuning.tune(load(str(base)), **how), first)
+    tuned = tuning.tune(load(str(first)), folder=out, save_every=1, **how)
+    before = tuning.weights(tuned)
+    saved = save(tuned, out)
+    assert tuning.same(before, tuning.weights(saved))
+    assert saved.record.form == "model"
+    assert any("itself an adapter" in note for note in saved.record.notes)
+    assert not {n for n in names(out) if n.startswith("adapter")}
+    words = torch.arange(20, 30).reshape(2, 5)
+    for again in (load(str(out)).model, AutoModelForCausalLM.from_pretrained(out)):
+        with torch.no_grad():
+            torch.testing.assert_close(again(words).logits, tuned.loaded.model(words).logits)
+
+
 def test_one_result_replaces_another_and_leaves_nothing_of_it(tuning, tmp_path):
     save(tuning.tune("llama", condition="lora", steps=1), tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
