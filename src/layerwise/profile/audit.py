@@ -14,8 +14,8 @@ from layerwise.profile.audit_update import (
     Update,
     adapted_layers,
     adapter_kinds,
+    dora_change,
     lost_modules,
-    rescaled,
     saved_modules,
     unread_reason,
     update,
@@ -90,7 +90,7 @@ def _module(
     name: str, found: Update, place: BlockRef | None, output_change: float | None
 ) -> ModuleAudit:
     spread = spectrum(product_singular_values(found.up, found.down))
-    whole = rescaled(found)
+    whole = dora_change(found)
     weight = found.base_matrices
     largest = None if weight is None else spectral_norm(weight)
     length = None if weight is None else sqrt(float(np.square(weight, dtype=np.float64).sum()))

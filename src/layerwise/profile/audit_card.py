@@ -13,7 +13,7 @@ from layerwise.placement.rows import adaptable_rows
 from layerwise.profile.audit import agreement
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement
 
-__all__ = ["beside_card", "refuse_foreign_card"]
+__all__ = ["compare_with_card", "refuse_foreign_card"]
 
 
 def refuse_foreign_card(card: LayerCard, base: ModelInfo) -> None:
@@ -25,7 +25,7 @@ def refuse_foreign_card(card: LayerCard, base: ModelInfo) -> None:
     refuse_another_model(base, card.model)
 
 
-def beside_card(audit: Audit, card: LayerCard) -> Audit:
+def compare_with_card(audit: Audit, card: LayerCard) -> Audit:
     """`audit` with what `card` would have placed.
 
     That is its advised choice: as many blocks as the adapter is on, or, where the adapter is on

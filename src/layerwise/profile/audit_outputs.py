@@ -12,11 +12,11 @@ from layerwise.objectives.forward import body
 from layerwise.profile.audit_update import adapted_layers
 from layerwise.shapes import Tensor
 
-__all__ = ["Outputs", "heard"]
+__all__ = ["OutputChanges", "record_outputs"]
 
 
 @dataclass
-class Outputs:
+class OutputChanges:
     """Sums of squares over tokens, by module: of what the adapter adds, and of what was there."""
 
     added: dict[str, Tensor] = field(default_factory=dict)
@@ -61,13 +61,13 @@ class Outputs:
 
 
 @contextmanager
-def heard(model: nn.Module) -> Iterator[Outputs]:
+def record_outputs(model: nn.Module) -> Iterator[OutputChanges]:
     """Inside, each forward of `model` adds to what is given; after, no hook is left.
 
     Adapters that are merged, that act on a parameter or otherwise than by adding to an output are
     not heard.
     """
-    found = Outputs()
+    found = OutputChanges()
     with ExitStack() as handles:
         hook = body(model).register_forward_pre_hook(found.start, with_kwargs=True)
         handles.callback(hook.remove)

@@ -12,12 +12,12 @@ from layerwise.errors import NonFiniteError
 from layerwise.tuning.adapters import base_of
 
 __all__ = [
-    "Rescaled",
+    "DoraChange",
     "Update",
     "adapted_layers",
     "adapter_kinds",
+    "dora_change",
     "lost_modules",
-    "rescaled",
     "saved_modules",
     "unread_reason",
     "update",
@@ -67,7 +67,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Rescaled:
+class DoraChange:
     """What DoRA makes of a weight: row i goes from w to (1 + c) (w + u), u that of B A.
 
     Attributes:
@@ -79,7 +79,7 @@ class Rescaled:
     moved: bool
 
 
-def rescaled(found: Update) -> Rescaled | None:
+def dora_change(found: Update) -> DoraChange | None:
     """What DoRA's magnitudes make of the update; None where there are none, or no weight."""
     weight, magnitude = found.base_matrices, found.magnitude
     if weight is None or magnitude is None:
@@ -92,7 +92,7 @@ def rescaled(found: Update) -> Rescaled | None:
     c = _wide(magnitude) / lengths - 1.0
     squares = c**2 * w + c * (1.0 + c) * wu + (1.0 + c) ** 2 * u
     norm = float(np.sqrt(max(float(squares.sum()), 0.0)))
-    return Rescaled(norm, moved=bool(np.abs(c).max() > found.rounding))
+    return DoraChange(norm, moved=bool(np.abs(c).max() > found.rounding))
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

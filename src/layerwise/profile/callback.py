@@ -20,11 +20,11 @@ from layerwise.errors import BadInputError, LayerwiseError, ModelError
 from layerwise.models.kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
-from layerwise.profile.along import StepListener, StepSignals, Sums, over_processes
 from layerwise.profile.make import BOOTSTRAP
-from layerwise.profile.reading import Reading, as_probes, as_readout
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set, as_readout
 from layerwise.profile.record import Profile
 from layerwise.profile.states import MAX_LENGTH, States
+from layerwise.profile.step_signals import SignalSums, StepListener, StepSignals, sum_over_processes
 from layerwise.provenance import Provenance, collect
 from layerwise.records import to_plain
 
@@ -107,8 +107,8 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         if every < 1:
             msg = "steps between records"
             raise BadInputError(msg, value=every, expected="at least 1", hint="every=50")
-        self._reading = Reading(
-            probes=as_probes(probes),
+        self._reading = ProbeReading(
+            probes=as_probe_set(probes),
             readout=as_readout(readout),
             stack=stack,
             batch_size=batch_size,
@@ -122,7 +122,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._listener: StepListener | None = None
         self._settled: StepSignals | None = None
         self._blocks: tuple[str, ...] | None = None
-        self._recent, self._sums = Sums(), Sums()
+        self._recent, self._sums = SignalSums(), SignalSums()
         self._before: States | None = None
         self._loaded: LoadedModel | None = None
         self._provenance: Provenance | None = None
@@ -176,7 +176,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
     def _listen(self, args: Any) -> None:
         """Begin to hear training's own forwards."""
-        self._recent, self._sums = Sums(), Sums()
+        self._recent, self._sums = SignalSums(), SignalSums()
         if self._listener is not None:  # Of a training that failed.
             self._listener.detach()
         if not self._wants_signals or self._loaded is None:
@@ -194,8 +194,8 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         """Take the steps since the last record together, over all processes."""
         self._settled = None
         if self._listener is not None:
-            recent = over_processes(self._recent)
-            self._recent, self._sums = Sums(), self._sums.merge(recent)
+            recent = sum_over_processes(self._recent)
+            self._recent, self._sums = SignalSums(), self._sums.merge(recent)
             self._settled = recent.signals(self._listener.blocks)
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:

@@ -17,7 +17,14 @@ from layerwise.profile.states import States
 from layerwise.seeds import numpy_generator
 from layerwise.signals.similarity import align, cka_of, represent, rsa_of, shared_pca_of
 
-__all__ = ["READOUTS", "Change", "Resampling", "change_at", "changes", "readout_profile"]
+__all__ = [
+    "READOUTS",
+    "Change",
+    "Resampling",
+    "measure_change",
+    "measure_changes",
+    "readout_profile",
+]
 
 READOUTS: tuple[Readout, ...] = ("hf", "residual", "normed")
 
@@ -74,7 +81,7 @@ class Change:
     replicates: np.ndarray
 
 
-def change_at(
+def measure_change(
     before: np.ndarray,
     after: np.ndarray,
     resampling: Resampling,
@@ -108,7 +115,7 @@ def change_at(
     )
 
 
-def changes(
+def measure_changes(
     before: States, after: States, resampling: Resampling, *, components: int
 ) -> dict[Key, Change]:
     """The change under every key of every readout, each computed once."""
@@ -119,7 +126,7 @@ def changes(
 
     def one(key: Key) -> Change:
         with _named(key, before.stack):
-            return change_at(
+            return measure_change(
                 before.at(key),
                 after.at(key),
                 resampling,

@@ -13,10 +13,10 @@ from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output, remove, write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
-from layerwise.profile.reading import Reading
+from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judged, pair
+from layerwise.profile.verdict import judge, pair_profiles
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.conditions import CONDITIONS
@@ -31,11 +31,11 @@ __all__ = [
     "EQUAL_STEP",
     "RUNS",
     "STANDARD",
-    "KeepRuns",
+    "RunStorage",
     "Watch",
-    "paired",
+    "no_watch",
+    "pair_runs",
     "run_control",
-    "unwatched",
 ]
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,14 @@ RUNS = "runs"
 Watch = Callable[[str, int], AbstractContextManager[Callable[[Entry], None]]]
 
 
-def unwatched(condition: str, seed: int) -> AbstractContextManager[Callable[[Entry], None]]:
+def no_watch(condition: str, seed: int) -> AbstractContextManager[Callable[[Entry], None]]:
     """What hears of a run and says nothing."""
     del condition, seed
     return nullcontext(lambda _: None)
 
 
 @dataclass(frozen=True)
-class KeepRuns:
+class RunStorage:
     """What becomes of the runs of a control.
 
     Attributes:
@@ -68,7 +68,7 @@ class KeepRuns:
     folder: Path | None = None
     weights: bool = False
     overwrite: bool = False
-    watch: Watch = unwatched
+    watch: Watch = no_watch
 
     def of(self, condition: str, seed: int) -> Path | None:
         """The folder of one run."""
@@ -81,7 +81,7 @@ class KeepRuns:
 
 
 @dataclass(frozen=True)
-class _Bench:
+class _ControlSetup:
     """What all runs of a control share.
 
     Attributes:
@@ -91,9 +91,9 @@ class _Bench:
     loaded: LoadedModel
     data: TextData
     objective: Objective
-    reading: Reading
+    reading: ProbeReading
     settings: TuneSettings
-    keep: KeepRuns
+    keep: RunStorage
     before: States
     progress: Progress = field(default=silent)
 
@@ -103,10 +103,10 @@ def run_control(
     data: TextData,
     objective: Objective,
     *,
-    reading: Reading,
+    reading: ProbeReading,
     settings: TuneSettings | None = None,
     seeds: Sequence[int] = (0,),
-    keep: KeepRuns | None = None,
+    keep: RunStorage | None = None,
     progress: Progress = silent,
 ) -> Control:
     """Both conditions for each seed, profiled against one and the same start, and the verdict.
@@ -135,14 +135,14 @@ def run_control(
     """
     _refuse_seeds(seeds)
     _refuse_tau(settings.tau if settings else None)
-    settings, keep = replace(settings or TuneSettings(), log_every=1), keep or KeepRuns()
+    settings, keep = replace(settings or TuneSettings(), log_every=1), keep or RunStorage()
     _refuse_taken(keep, seeds)
     before = reading.states(loaded, title="probes before", progress=progress)
     _make(keep, seeds)
-    bench = _Bench(loaded, data, objective, reading, settings, keep, before, progress)
+    bench = _ControlSetup(loaded, data, objective, reading, settings, keep, before, progress)
     found = [_both(bench, seed) for seed in seeds]
     notes = dict.fromkeys(note for _, _, told in found for note in told)
-    return judged(
+    return judge(
         [run for run, _, _ in found],
         provenance=collect(device=str(next(loaded.model.parameters()).device)),
         data=found[0][1],
@@ -166,7 +166,7 @@ def _refuse_tau(tau: float | None) -> None:
         raise BadInputError(message, value=tau, expected="a positive number", hint=hint)
 
 
-def _refuse_taken(keep: KeepRuns, seeds: Sequence[int]) -> None:
+def _refuse_taken(keep: RunStorage, seeds: Sequence[int]) -> None:
     """Raise, before any work is done, where a run would be lost or written somewhere else."""
     for folder in () if keep.overwrite else keep.every(seeds):
         link = next((path for path in (folder.parent, folder) if path.is_symlink()), None)
@@ -180,7 +180,7 @@ def _refuse_taken(keep: KeepRuns, seeds: Sequence[int]) -> None:
             raise OutputError(message, value=link or folder, expected="an empty folder", hint=hint)
 
 
-def _make(keep: KeepRuns, seeds: Sequence[int]) -> None:
+def _make(keep: RunStorage, seeds: Sequence[int]) -> None:
     """Make the runs' folders, and clear them of runs and links that are replaced."""
     if keep.folder is None or distributed.rank() != 0:
         return
@@ -191,7 +191,7 @@ def _make(keep: KeepRuns, seeds: Sequence[int]) -> None:
         drop_former(prepare_output(folder, holds=RECORD, overwrite=True), inside=keep.folder)
 
 
-def _both(bench: _Bench, seed: int) -> tuple[ControlRun, DataInfo, tuple[str, ...]]:
+def _both(bench: _ControlSetup, seed: int) -> tuple[ControlRun, DataInfo, tuple[str, ...]]:
     """The pair of one seed, what it was trained on, and what there is to note."""
     standard, first = _one(bench, STANDARD, seed, tau=None)
     asked = bench.settings.tau
@@ -200,16 +200,18 @@ def _both(bench: _Bench, seed: int) -> tuple[ControlRun, DataInfo, tuple[str, ..
     equal_step, second = _one(bench, EQUAL_STEP, seed, tau=tau)
     notes = (*standard.record.notes, *equal_step.record.notes)
     records = standard.record, equal_step.record
-    return paired(records, (first, second)), standard.record.data, notes
+    return pair_runs(records, (first, second)), standard.record.data, notes
 
 
-def paired(records: tuple[TuneRecord, TuneRecord], profiles: tuple[Profile, Profile]) -> ControlRun:
+def pair_runs(
+    records: tuple[TuneRecord, TuneRecord], profiles: tuple[Profile, Profile]
+) -> ControlRun:
     """The pair of a standard and an equal-step run, with what their records say of them."""
     standard, equal_step = records
     if equal_step.tau is None:
         message = "equal-step run without a tau"
         raise BadInputError(message, value=equal_step.condition, expected="a run of equal-step")
-    return pair(
+    return pair_profiles(
         standard.settings.seed,
         *profiles,
         tau=equal_step.tau,
@@ -229,7 +231,9 @@ def _steps(record: TuneRecord) -> tuple[StepSizes, ...]:
     )
 
 
-def _one(bench: _Bench, condition: str, seed: int, *, tau: float | None) -> tuple[Tuned, Profile]:
+def _one(
+    bench: _ControlSetup, condition: str, seed: int, *, tau: float | None
+) -> tuple[Tuned, Profile]:
     """One run and what it moved; the model has its first weights again after."""
     folder = bench.keep.of(condition, seed)
     settings = _read_by(condition, replace(bench.settings, seed=seed, tau=tau))

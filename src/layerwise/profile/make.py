@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from layerwise.errors import BadInputError
-from layerwise.profile.changes import READOUTS, Resampling, changes, readout_profile
+from layerwise.profile.changes import READOUTS, Resampling, measure_changes, readout_profile
 from layerwise.profile.record import ProbeInfo, Profile, Readout, ReadoutProfile
-from layerwise.profile.states import Probes, States
+from layerwise.profile.states import ProbeSet, States
 from layerwise.provenance import Provenance
 from layerwise.signals.similarity import COMPONENTS
 
@@ -18,7 +18,7 @@ BOOTSTRAP = 1000
 def make_profile(  # noqa: PLR0913  # one keyword for each thing that the record says
     before: States,
     after: States,
-    probes: Probes,
+    probes: ProbeSet,
     *,
     provenance: Provenance,
     readout: Readout = "hf",
@@ -50,7 +50,7 @@ def make_profile(  # noqa: PLR0913  # one keyword for each thing that the record
     """
     _refuse_different(before, after, probes)
     resampling = Resampling.draw(len(probes.texts), bootstrap=bootstrap, seed=seed)
-    found = changes(before, after, resampling, components=pca_components)
+    found = measure_changes(before, after, resampling, components=pca_components)
     readouts: dict[str, ReadoutProfile] = {
         name: readout_profile(name, before, found) for name in READOUTS
     }
@@ -86,7 +86,7 @@ def make_profile(  # noqa: PLR0913  # one keyword for each thing that the record
     )
 
 
-def _refuse_different(before: States, after: States, probes: Probes) -> None:
+def _refuse_different(before: States, after: States, probes: ProbeSet) -> None:
     """Raise where the two are not states of one architecture on the same tokens.
 
     Raises:

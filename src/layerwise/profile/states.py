@@ -26,7 +26,7 @@ from layerwise.profile.record import Readout
 from layerwise.progress import Progress, silent
 from layerwise.shapes import Tensor
 
-__all__ = ["MAX_LENGTH", "Probes", "States", "observe", "probes_of"]
+__all__ = ["MAX_LENGTH", "ProbeSet", "States", "make_probe_set", "observe"]
 
 #: Tokens of a probe that are kept.
 MAX_LENGTH = 64
@@ -35,7 +35,7 @@ FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Probes:
+class ProbeSet:
     """The inputs that both models are shown."""
 
     source: str
@@ -44,7 +44,7 @@ class Probes:
     notes: tuple[str, ...] = ()
 
 
-def probes_of(texts: Sequence[str], *, source: str, notes: Sequence[str] = ()) -> Probes:
+def make_probe_set(texts: Sequence[str], *, source: str, notes: Sequence[str] = ()) -> ProbeSet:
     """`texts` as probes, with their hash.
 
     Raises:
@@ -54,7 +54,7 @@ def probes_of(texts: Sequence[str], *, source: str, notes: Sequence[str] = ()) -
         msg = "too few probes"
         raise DataError(msg, value=len(texts), expected=f"at least {FEWEST} texts")
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    return Probes(source, digest, tuple(texts), tuple(notes))
+    return ProbeSet(source, digest, tuple(texts), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class States:
 
 
 @dataclass
-class _Pool:
+class _TokenMeans:
     """Takes each block's output as it comes and keeps its mean over the tokens that count."""
 
     norm: nn.Module | None
@@ -150,7 +150,7 @@ def _hidden(output: Any) -> Tensor:
 
 def observe(
     loaded: LoadedModel,
-    probes: Probes,
+    probes: ProbeSet,
     *,
     stack: str | None = None,
     batch_size: int = 32,
@@ -182,7 +182,7 @@ def observe(
     loaded = _unwrapped(loaded)
     followed = _followed(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
-    pool = _Pool(final_norm(loaded.model, followed))
+    pool = _TokenMeans(final_norm(loaded.model, followed))
     pooled: dict[str, np.ndarray] = {}
     groups = by_length(rows, batch_size=batch_size)
     try:
@@ -236,7 +236,7 @@ def _reads_text(model: nn.Module, stack: Stack) -> bool:
         return False
 
 
-def _rows(loaded: LoadedModel, probes: Probes, max_length: int) -> tuple[list[Row], list[str]]:
+def _rows(loaded: LoadedModel, probes: ProbeSet, max_length: int) -> tuple[list[Row], list[str]]:
     """The probes as tokens, in their order, and a note where some were cut."""
     examples = tuple(Example(text) for text in probes.texts)
     data = TextData(probes.source, probes.sha256, examples, {}, len(examples))
@@ -257,7 +257,7 @@ def _rows(loaded: LoadedModel, probes: Probes, max_length: int) -> tuple[list[Ro
 
 
 @contextmanager
-def _heard(loaded: LoadedModel, stack: Stack, pool: _Pool) -> Iterator[None]:
+def _heard(loaded: LoadedModel, stack: Stack, pool: _TokenMeans) -> Iterator[None]:
     """The model in eval mode with `pool` at every block of `stack`; as it was after."""
     with undisturbed(loaded.model, training=False, seed=0), ExitStack() as handles:
         for block, name in enumerate(stack.blocks):
@@ -267,7 +267,7 @@ def _heard(loaded: LoadedModel, stack: Stack, pool: _Pool) -> Iterator[None]:
         yield
 
 
-def _forward(loaded: LoadedModel, group: Sequence[Row], pool: _Pool, stack: Stack) -> None:
+def _forward(loaded: LoadedModel, group: Sequence[Row], pool: _TokenMeans, stack: Stack) -> None:
     """One batch through the model without its head.
 
     Raises:

@@ -8,10 +8,10 @@ from layerwise.profile.record import Control, ControlRun, Profile, Slope, StepSi
 from layerwise.provenance import Provenance
 from layerwise.signals.pooling import pooled
 
-__all__ = ["judged", "pair"]
+__all__ = ["judge", "pair_profiles"]
 
 
-def pair(
+def pair_profiles(
     seed: int,
     standard: Profile,
     equal_step: Profile,
@@ -44,7 +44,7 @@ def pair(
     )
 
 
-def judged(
+def judge(
     runs: Sequence[ControlRun],
     *,
     provenance: Provenance,

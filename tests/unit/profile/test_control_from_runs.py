@@ -9,14 +9,14 @@ import pytest
 from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import from_config, load
 from layerwise.objectives import OBJECTIVES
-from layerwise.profile.control import KeepRuns, run_control
-from layerwise.profile.finished import Loading, control_from_runs
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.control import RunStorage, run_control
+from layerwise.profile.control_from_runs import ModelLoader, control_from_runs
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.results import keep_initial, save
 
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
-READING = Reading(as_probes(PROBES), bootstrap=50)
-CPU = Loading(device="cpu")
+READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
+CPU = ModelLoader(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def study(tuning, tiny_text, tmp_path_factory):
         reading=READING,
         settings=tuning.settings(learning_rate=1e-3),
         seeds=(0, 1),
-        keep=KeepRuns(folder, weights=True),
+        keep=RunStorage(folder, weights=True),
     )
     return control, folder
 

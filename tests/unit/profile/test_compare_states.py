@@ -17,12 +17,12 @@ import layerwise as lw
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import load
-from layerwise.profile.pair import Auditing, read_pair
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.compare_states import AuditRequest, read_pair
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.profile.record import Profile
 
 TEXTS = [" ".join(f"w{(i * j + 3 * i + j) % 50}" for j in range(2 + i % 6)) for i in range(12)]
-READING = Reading(as_probes(TEXTS), bootstrap=20, batch_size=4)
+READING = ProbeReading(as_probe_set(TEXTS), bootstrap=20, batch_size=4)
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
 
@@ -256,7 +256,7 @@ def test_a_profile_is_the_same_each_time_and_on_disk(folders, tmp_path):
     one, two = (lw.profile(folders["base"], folders["tuned"], **options) for _ in range(2))
     assert one.readouts == two.readouts
     assert one.readout == "residual"
-    assert one.probes.sha256 == as_probes(TEXTS).sha256
+    assert one.probes.sha256 == as_probe_set(TEXTS).sha256
     assert (one.probes.source, one.probes.inputs) == ("given", 12)
     (tmp_path / "profile.json").write_bytes(one.to_json())
     assert Profile.load(tmp_path / "profile.json") == one
@@ -316,7 +316,7 @@ def test_two_models_have_no_audit(folders):
 
 
 def test_an_adapter_that_cannot_be_audited_is_noted(folders, caplog):
-    asked = Auditing()
+    asked = AuditRequest()
     why = "no audit of the adapter: it was read on its own base"
     pair = read_pair(
         folders["tuned"], folders["adapter"], reading=READING, load=load, auditing=asked
@@ -327,7 +327,7 @@ def test_an_adapter_that_cannot_be_audited_is_noted(folders, caplog):
 
 
 def test_in_hand_the_audit_is_against_its_own_base(folders, in_hand):
-    asked = {"reading": READING, "load": load, "auditing": Auditing()}
+    asked = {"reading": READING, "load": load, "auditing": AuditRequest()}
     pair = read_pair(folders["tuned"], in_hand, **asked)
     assert len(pair.audit.modules) == 4
     assert pair.notes == ("the audit holds the adapter against its own base, not the model before",)

@@ -22,7 +22,7 @@ from layerwise.objectives.forward import body
 from layerwise.seeds import derive
 from layerwise.shapes import Tensor
 
-__all__ = ["StepListener", "StepSignals", "Sums", "over_processes"]
+__all__ = ["SignalSums", "StepListener", "StepSignals", "sum_over_processes"]
 
 #: Query positions of each example whose entropy is taken, as for a card (ours).
 ROWS = 16
@@ -61,19 +61,19 @@ class StepSignals:
 
 
 @dataclass(frozen=True)
-class Sums:
+class SignalSums:
     """Sums over steps of each block's signals; how many steps is counted for each by itself."""
 
     steps: int = 0
     totals: Mapping[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
 
-    def merge(self, other: "Sums") -> "Sums":
+    def merge(self, other: "SignalSums") -> "SignalSums":
         """The sums over the steps of both."""
         both = dict(self.totals)
         for key, (total, count) in other.totals.items():
             before, times = both.get(key, (0.0, 0))
             both[key] = (before + total, times + count)
-        return Sums(self.steps + other.steps, both)
+        return SignalSums(self.steps + other.steps, both)
 
     def signals(self, blocks: Sequence[str]) -> StepSignals:
         """The means."""
@@ -86,7 +86,7 @@ class Sums:
 
 
 @dataclass
-class _Step:
+class _StepSums:
     """What the forwards of one step showed: sums over tokens, by block.
 
     Attributes:
@@ -97,11 +97,11 @@ class _Step:
     entropy: dict[int, tuple[float, float]] = field(default_factory=dict)
     energy: dict[int, float] = field(default_factory=dict)
 
-    def sums(self) -> Sums:
+    def sums(self) -> SignalSums:
         """The step as a sum of one; what is not finite is left out."""
         found = {("entropy", row): total / n for row, (total, n) in self.entropy.items() if n}
         found |= {("gradient", row): energy**0.5 for row, energy in self.energy.items()}
-        return Sums(1, {key: (x, 1) for key, x in found.items() if np.isfinite(x)})
+        return SignalSums(1, {key: (x, 1) for key, x in found.items() if np.isfinite(x)})
 
 
 class StepListener:
@@ -118,7 +118,7 @@ class StepListener:
         self._is_pair = len(set(self._sides)) > 1
         self.blocks = tuple(name for stack in loaded.stacks for name in stack.blocks)
         self.implementation = getattr(loaded.model.config, "_attn_implementation", None)
-        self._step, self._steps, self._forwards = _Step(), 0, 0
+        self._step, self._steps, self._forwards = _StepSums(), 0, 0
         self._row: int | None = None
         self._masks: Mapping[str, Tensor] = {}
         self._rows: dict[tuple[int, ...], QueryRows] = {}
@@ -151,9 +151,9 @@ class StepListener:
             self._inside = None
         self._hooks.close()
 
-    def take(self) -> Sums:
+    def take(self) -> SignalSums:
         """What the forwards since the last call showed, as one step."""
-        step, self._step = self._step, _Step()
+        step, self._step = self._step, _StepSums()
         self._steps += 1
         return step.sums()
 
@@ -263,10 +263,10 @@ def _floating(value: Any) -> Iterator[Tensor]:
             yield from _floating(item)
 
 
-def over_processes(sums: Sums) -> Sums:
+def sum_over_processes(sums: SignalSums) -> SignalSums:
     """The sums over the steps of all processes; each process's share of a step counts as one."""
     parts = distributed.all_gather(sums)
-    whole = Sums()
+    whole = SignalSums()
     for part in parts:
         whole = whole.merge(part)
-    return Sums(sums.steps, whole.totals)
+    return SignalSums(sums.steps, whole.totals)

@@ -15,10 +15,10 @@ from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import adapter_base, resolve
 from layerwise.profile.audit import make_audit
-from layerwise.profile.audit_card import beside_card, refuse_foreign_card
-from layerwise.profile.audit_outputs import Outputs, heard
+from layerwise.profile.audit_card import compare_with_card, refuse_foreign_card
+from layerwise.profile.audit_outputs import OutputChanges, record_outputs
 from layerwise.profile.audit_record import Audit
-from layerwise.profile.reading import Reading
+from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.states import States
 from layerwise.progress import Progress, silent
 from layerwise.tuning.adapters import (
@@ -32,7 +32,7 @@ from layerwise.tuning.adapters import (
     untrained_modules,
 )
 
-__all__ = ["Auditing", "Pair", "read_pair"]
+__all__ = ["AuditRequest", "StatePair", "read_pair"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ Load = Callable[..., LoadedModel]
 
 
 @dataclass(frozen=True)
-class Pair:
+class StatePair:
     """Both states of a profile.
 
     Attributes:
@@ -61,7 +61,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Auditing:
+class AuditRequest:
     """That an adapter shall be looked into, beside what `card` would have placed, if any."""
 
     card: LayerCard | None = None
@@ -86,21 +86,21 @@ class Auditing:
         if self.card is not None:
             refuse_foreign_card(self.card, base)
 
-    def audit(self, adapted: LoadedModel, outputs: Outputs) -> Audit:
+    def audit(self, adapted: LoadedModel, outputs: OutputChanges) -> Audit:
         """What the adapter on `adapted` is."""
         found = make_audit(adapted.model, outputs.changes)
-        return found if self.card is None else beside_card(found, self.card)
+        return found if self.card is None else compare_with_card(found, self.card)
 
 
 def read_pair(
     before: Any,
     after: Any,
     *,
-    reading: Reading,
+    reading: ProbeReading,
     load: Load,
     progress: Progress = silent,
-    auditing: Auditing | None = None,
-) -> Pair:
+    auditing: AuditRequest | None = None,
+) -> StatePair:
     """The states of two models, or of a base and an adapter on it.
 
     A model that is named is loaded, shown the probes and let go before the other is loaded. An
@@ -162,7 +162,7 @@ def _refuse_same(before: Any, after: Any) -> None:
         raise BadInputError(msg, expected=expected, hint=hint)
 
 
-def _states(model: Any, when: str, reading: Reading, load: Load, progress: Progress) -> States:
+def _states(model: Any, when: str, reading: ProbeReading, load: Load, progress: Progress) -> States:
     """The states of what a user gave; a model that is loaded here is gone on return."""
     if isinstance(model, States):
         return model
@@ -174,24 +174,28 @@ def _states(model: Any, when: str, reading: Reading, load: Load, progress: Progr
     return found
 
 
-def _two(before: Any, after: Any, *, reading: Reading, load: Load, progress: Progress) -> Pair:
+def _two(
+    before: Any, after: Any, *, reading: ProbeReading, load: Load, progress: Progress
+) -> StatePair:
     first = _states(before, "before", reading, load, progress)
     loaded = load(after) if isinstance(after, str) else after
     second = _states(loaded, "after", reading, load, progress)
     device = "" if isinstance(loaded, States) else _device(loaded)
-    return Pair(first, second, device)
+    return StatePair(first, second, device)
 
 
 def _device(loaded: LoadedModel) -> str:
     return str(next(loaded.model.parameters()).device)
 
 
-def _heard(adapted: LoadedModel, auditing: Auditing | None) -> AbstractContextManager[Outputs]:
+def _heard(
+    adapted: LoadedModel, auditing: AuditRequest | None
+) -> AbstractContextManager[OutputChanges]:
     """Inside, what the adapters on `adapted` add is heard, where they are to be looked into."""
-    return nullcontext(Outputs()) if auditing is None else heard(adapted.model)
+    return nullcontext(OutputChanges()) if auditing is None else record_outputs(adapted.model)
 
 
-def _unaudited(auditing: Auditing | None, why: str) -> tuple[str, ...]:
+def _unaudited(auditing: AuditRequest | None, why: str) -> tuple[str, ...]:
     """The note that an adapter which is there is not looked into, where that was asked for.
 
     Raises:
@@ -208,11 +212,11 @@ def _adapter_file(
     before: str | None,
     after: str,
     *,
-    reading: Reading,
+    reading: ProbeReading,
     load: Load,
     progress: Progress,
-    auditing: Auditing | None,
-) -> Pair:
+    auditing: AuditRequest | None,
+) -> StatePair:
     """The base, then the adapter that a user names `after` on the same weights."""
     source = resolve(after)
     named = adapter_base(source)
@@ -237,7 +241,9 @@ def _adapter_file(
     with _heard(adapted, auditing) as outputs:
         second = _states(replace(adapted, notes=()), "after", reading, load, progress)
     audit = None if auditing is None else auditing.audit(adapted, outputs)
-    return _with_adapter(Pair(first, second, _device(adapted), notes=notes, audit=audit), adapted)
+    return _with_adapter(
+        StatePair(first, second, _device(adapted), notes=notes, audit=audit), adapted
+    )
 
 
 def _same(one: str, other: str) -> bool:
@@ -264,11 +270,11 @@ def _adapter_in_hand(
     before: Any,
     after: LoadedModel,
     *,
-    reading: Reading,
+    reading: ProbeReading,
     load: Load,
     progress: Progress,
-    auditing: Auditing | None,
-) -> Pair:
+    auditing: AuditRequest | None,
+) -> StatePair:
     """The model with its adapters switched off, then on; or another model before."""
     with _heard(after, auditing) as outputs:
         second = _states(after, "after", reading, load, progress)
@@ -285,7 +291,7 @@ def _adapter_in_hand(
     if auditing is not None:
         auditing.check(_base_only(second.model, after))
         audit = auditing.audit(after, outputs)
-    return _with_adapter(Pair(first, second, _device(after), notes=notes, audit=audit), after)
+    return _with_adapter(StatePair(first, second, _device(after), notes=notes, audit=audit), after)
 
 
 def _is_base(before: Any, after: LoadedModel) -> bool:
@@ -309,7 +315,7 @@ def _base_only(info: ModelInfo, after: LoadedModel) -> ModelInfo:
     return replace(_base_info(info, after), files={} if after.base else info.files)
 
 
-def _with_adapter(pair: Pair, adapted: LoadedModel) -> Pair:
+def _with_adapter(pair: StatePair, adapted: LoadedModel) -> StatePair:
     """`pair` with what the adapters of the model after say about themselves."""
     untrained, notes = untrained_modules(adapted.model), adapter_notes(adapted.model)
     if untrained:

@@ -14,16 +14,16 @@ from layerwise.models.load import LoadedModel
 from layerwise.profile.changes import READOUTS
 from layerwise.profile.make import BOOTSTRAP, make_profile
 from layerwise.profile.record import Profile, Readout
-from layerwise.profile.states import MAX_LENGTH, Probes, States, observe, probes_of
+from layerwise.profile.states import MAX_LENGTH, ProbeSet, States, make_probe_set, observe
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance
 from layerwise.signals.similarity import COMPONENTS
 
-__all__ = ["Reading", "as_probes", "as_readout", "reading_of"]
+__all__ = ["ProbeReading", "as_probe_set", "as_readout", "make_reading"]
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProbeReading:
     """How both states of a profile are taken, so that all profiles of a study can be compared.
 
     Attributes:
@@ -37,7 +37,7 @@ class Reading:
         seed: Fixes the bootstrap and the halves; the same for all, so that they see one sample.
     """
 
-    probes: Probes
+    probes: ProbeSet
     readout: Readout = "hf"
     stack: str | None = None
     batch_size: int = 32
@@ -87,38 +87,38 @@ class Reading:
         )
 
 
-def reading_of(
+def make_reading(
     *,
     probes: str | TextData | Sequence[str] | None = None,
     readout: str = "hf",
     examples: int | None = None,
     seed: int = 0,
     **options: Any,
-) -> Reading:
+) -> ProbeReading:
     """The reading that a user means.
 
     Args:
-        probes: What the models are shown; see `as_probes`.
+        probes: What the models are shown; see `as_probe_set`.
         readout: Which tensor stands for a depth, by name.
         examples: The most probes to draw from a source that is named; None takes all.
         seed: Fixes that draw, the bootstrap and the halves.
-        options: The other fields of `Reading`.
+        options: The other fields of `ProbeReading`.
 
     Raises:
         DataError: The probes cannot be read, or are too few.
         UnknownNameError: There is no such readout.
     """
-    return Reading(
-        as_probes(probes, examples=examples, seed=seed),
+    return ProbeReading(
+        as_probe_set(probes, examples=examples, seed=seed),
         readout=as_readout(readout),
         seed=seed,
         **options,
     )
 
 
-def as_probes(
+def as_probe_set(
     given: str | TextData | Sequence[str] | None, *, examples: int | None = None, seed: int = 0
-) -> Probes:
+) -> ProbeSet:
     """The probes that a user means: the package's own, a source of text, or texts in hand.
 
     Args:
@@ -130,14 +130,14 @@ def as_probes(
         DataError: The source cannot be read, or there are too few.
     """
     if given is None:
-        return probes_of(shipped(), source="probes")
+        return make_probe_set(shipped(), source="probes")
     found = read(given) if isinstance(given, str) else given
     if isinstance(given, str) and examples is not None and len(found) > examples:
         found = read(given, examples=examples, seed=seed)
     if isinstance(found, TextData):
         texts = [example.text for example in found.examples]
-        return probes_of(texts, source=found.source, notes=found.notes)
-    return probes_of(found, source="given")
+        return make_probe_set(texts, source=found.source, notes=found.notes)
+    return make_probe_set(found, source="given")
 
 
 def as_readout(name: str) -> Readout:

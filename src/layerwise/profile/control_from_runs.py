@@ -8,11 +8,11 @@ from typing import Any
 from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.files import sha256
 from layerwise.models.load import LoadedModel, load
-from layerwise.profile.control import EQUAL_STEP, STANDARD, paired
-from layerwise.profile.reading import Reading
+from layerwise.profile.control import EQUAL_STEP, STANDARD, pair_runs
+from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control, ControlRun
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judged
+from layerwise.profile.verdict import judge
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -21,14 +21,14 @@ from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.results import INITIAL, RECORD
 from layerwise.tuning.run import FREE
 
-__all__ = ["Loading", "control_from_runs"]
+__all__ = ["ModelLoader", "control_from_runs"]
 
 #: Settings that two runs of a pair may differ in: one condition's own, and what changes no weight.
 _OWN = FREE | CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
 
 
 @dataclass(frozen=True)
-class Loading:
+class ModelLoader:
     """How models are loaded; see `layerwise.models.load.load`."""
 
     device: str = "auto"
@@ -46,7 +46,7 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _FinishedRun:
     """A finished run."""
 
     folder: Path
@@ -61,14 +61,14 @@ class _Run:
         return f"{model.source}@{model.revision}" if model.revision else model.source
 
 
-Pair = tuple[_Run, _Run]
+_RunPair = tuple[_FinishedRun, _FinishedRun]
 
 
 def control_from_runs(
     pairs: Sequence[tuple[Path, Path]],
     *,
-    reading: Reading,
-    loading: Loading | None = None,
+    reading: ProbeReading,
+    loading: ModelLoader | None = None,
     progress: Progress = silent,
 ) -> Control:
     """The control of finished runs, each pair a standard and an equal-step run of one seed.
@@ -91,7 +91,7 @@ def control_from_runs(
     found = [_pair(*folders) for folders in pairs]
     _check_pairs(found)
     bases: dict[str, States] = {}
-    loading, runs = loading or Loading(), []
+    loading, runs = loading or ModelLoader(), []
     for standard, equal_step in found:
         if standard.base not in bases:
             loaded = _base(standard, loading)
@@ -100,7 +100,7 @@ def control_from_runs(
         runs.append(
             _profiled((standard, equal_step), bases[standard.base], reading, loading, progress)
         )
-    return judged(
+    return judge(
         runs,
         provenance=collect(device=loading.device),
         data=found[0][0].record.data,
@@ -109,7 +109,7 @@ def control_from_runs(
 
 
 def _profiled(
-    runs: Pair, before: States, reading: Reading, loading: Loading, progress: Progress
+    runs: _RunPair, before: States, reading: ProbeReading, loading: ModelLoader, progress: Progress
 ) -> ControlRun:
     profiles = []
     for run in runs:
@@ -119,10 +119,10 @@ def _profiled(
         provenance = collect(device=str(next(loaded.model.parameters()).device))
         profiles.append(reading.profile(before, after, provenance=provenance))
         del loaded
-    return paired((runs[0].record, runs[1].record), (profiles[0], profiles[1]))
+    return pair_runs((runs[0].record, runs[1].record), (profiles[0], profiles[1]))
 
 
-def _pair(standard: Path, equal_step: Path) -> Pair:
+def _pair(standard: Path, equal_step: Path) -> _RunPair:
     """The two runs, in their places.
 
     Raises:
@@ -136,13 +136,13 @@ def _pair(standard: Path, equal_step: Path) -> Pair:
             message = f"{condition} run of another condition: {folder}"
             hint = "--runs STANDARD EQUAL_STEP, in this order"
             raise BadInputError(message, value=record.condition, expected=condition, hint=hint)
-        runs.append(_Run(folder if folder.is_dir() else folder.parent, record))
+        runs.append(_FinishedRun(folder if folder.is_dir() else folder.parent, record))
     pair = (runs[0], runs[1])
     _refuse_difference(pair[0], pair[1], _identity(pair[0]), _identity(pair[1]))
     return pair
 
 
-def _identity(run: _Run) -> dict[str, Any]:
+def _identity(run: _FinishedRun) -> dict[str, Any]:
     """What both runs of a pair must have in common."""
     record, settings = run.record, to_plain(run.record.settings)
     return {
@@ -153,7 +153,7 @@ def _identity(run: _Run) -> dict[str, Any]:
     }
 
 
-def _experiment(run: _Run) -> dict[str, Any]:
+def _experiment(run: _FinishedRun) -> dict[str, Any]:
     """What all runs of a control must have in common."""
     record = run.record
     initial = _hashes(run.folder / INITIAL)
@@ -173,7 +173,7 @@ def _hashes(folder: Path) -> Mapping[str, str]:
 
 
 def _refuse_difference(
-    first: _Run, second: _Run, one: Mapping[str, Any], other: Mapping[str, Any]
+    first: _FinishedRun, second: _FinishedRun, one: Mapping[str, Any], other: Mapping[str, Any]
 ) -> None:
     differ = [key for key in one if one[key] != other.get(key)]
     if differ:
@@ -186,13 +186,13 @@ def _refuse_difference(
         )
 
 
-def _shown(run: _Run, key: str, identity: Mapping[str, Any]) -> str:
+def _shown(run: _FinishedRun, key: str, identity: Mapping[str, Any]) -> str:
     """A value that differs, by its name where it is a hash."""
     names = {"model": run.record.model.source, "data": run.record.data.source}
     return str(names.get(key, identity.get(key)))
 
 
-def _check_pairs(pairs: Sequence[Pair]) -> None:
+def _check_pairs(pairs: Sequence[_RunPair]) -> None:
     """Pairs are of one experiment, each of another seed.
 
     Raises:
@@ -210,13 +210,13 @@ def _check_pairs(pairs: Sequence[Pair]) -> None:
         _refuse_difference(first, other, dict(_shared(first)), dict(_shared(other)))
 
 
-def _shared(run: _Run) -> Iterator[tuple[str, Any]]:
+def _shared(run: _FinishedRun) -> Iterator[tuple[str, Any]]:
     """What pairs have in common: all but the start, where each seed drew its own."""
     drawn = (run.folder / INITIAL).is_dir()
     return ((k, v) for k, v in _experiment(run).items() if not (drawn and k == "model"))
 
 
-def _base(run: _Run, loading: Loading) -> LoadedModel:
+def _base(run: _FinishedRun, loading: ModelLoader) -> LoadedModel:
     """The model that `run` started from.
 
     Raises:
@@ -235,7 +235,7 @@ def _base(run: _Run, loading: Loading) -> LoadedModel:
     return loaded
 
 
-def _checked(run: _Run, loading: Loading) -> LoadedModel:
+def _checked(run: _FinishedRun, loading: ModelLoader) -> LoadedModel:
     """The model that `run` ended with.
 
     Raises:
