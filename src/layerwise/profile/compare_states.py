@@ -14,8 +14,9 @@ from layerwise.models.given import given
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import adapter_base, resolve
+from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import make_audit
-from layerwise.profile.audit_card import compare_with_card, refuse_foreign_card
+from layerwise.profile.audit_card import compare_with_card
 from layerwise.profile.audit_outputs import OutputChanges, record_outputs
 from layerwise.profile.audit_record import Audit
 from layerwise.profile.probe_reading import ProbeReading
@@ -62,7 +63,7 @@ class StatePair:
 
 @dataclass(frozen=True)
 class AuditRequest:
-    """That an adapter shall be looked into, beside what `card` would have placed, if any."""
+    """The wish for an audit of the adapter, held against a card of the base if there is one."""
 
     card: LayerCard | None = None
 
@@ -77,19 +78,64 @@ class AuditRequest:
             hint = "layerwise profile BASE ADAPTER --card CARD"
             raise BadInputError(msg, expected="an adapter on the model before", hint=hint)
 
-    def check(self, base: ModelInfo) -> None:
+    def check_base(self, base: ModelInfo) -> None:
         """Raise where the card is not of the model under the adapter.
 
         Raises:
             SchemaError: It is not.
         """
         if self.card is not None:
-            refuse_foreign_card(self.card, base)
+            refuse_another_model(base, self.card.model)
 
     def audit(self, adapted: LoadedModel, outputs: OutputChanges) -> Audit:
-        """What the adapter on `adapted` is."""
+        """Return the audit of the adapter on `adapted`."""
         found = make_audit(adapted.model, outputs.changes)
         return found if self.card is None else compare_with_card(found, self.card)
+
+
+@dataclass(frozen=True)
+class _StateReader:
+    """Reads states one model at a time, and looks into adapters if that is asked for."""
+
+    reading: ProbeReading
+    load: Load
+    progress: Progress
+    auditing: AuditRequest | None
+
+    def states(self, model: Any, when: str) -> States:
+        """Return the states of a model, named or in hand; one that is loaded here is let go."""
+        if isinstance(model, States):
+            return model
+        loaded = self.load(model) if isinstance(model, str) else model
+        found = self.reading.states(loaded, title=f"probes {when}", progress=self.progress)
+        if isinstance(model, str):
+            del loaded
+            gc.collect()  # Some models hold themselves in a cycle; the next one needs the room.
+        return found
+
+    def two(self, before: Any, after: Any, notes: tuple[str, ...] = ()) -> StatePair:
+        """Read two models one after the other."""
+        first = self.states(before, "before")
+        loaded = self.load(after) if isinstance(after, str) else after
+        second = self.states(loaded, "after")
+        device = "" if isinstance(loaded, States) else _device(loaded)
+        return StatePair(first, second, device, notes=notes)
+
+    def outputs(self, adapted: LoadedModel) -> AbstractContextManager[OutputChanges]:
+        """Record inside what the adapters on `adapted` add, where they are to be audited."""
+        return record_outputs(adapted.model) if self.auditing else nullcontext(OutputChanges())
+
+    def unaudited(self, why: str) -> tuple[str, ...]:
+        """Return the note that an adapter is not audited, where that was asked for.
+
+        Raises:
+            BadInputError: A card was to be held against it.
+        """
+        if self.auditing is None:
+            return ()
+        self.auditing.refuse_card(why)
+        _LOG.warning("no audit of the adapter: %s", why)
+        return (f"no audit of the adapter: {why}",)
 
 
 def read_pair(
@@ -101,7 +147,7 @@ def read_pair(
     progress: Progress = silent,
     auditing: AuditRequest | None = None,
 ) -> StatePair:
-    """The states of two models, or of a base and an adapter on it.
+    """Read the states of two models, or of a base and an adapter on it.
 
     A model that is named is loaded, shown the probes and let go before the other is loaded. An
     adapter that is named is put onto the base in memory once that has been read, unmerged; one
@@ -114,23 +160,19 @@ def read_pair(
         reading: How the states are read.
         load: Loads what is named, with a head for the classes ``labels`` where they are not None.
         progress: Hears how far each reading is.
-        auditing: Whether an adapter is looked into too, and beside which card.
+        auditing: Whether an adapter is audited too, and beside which card.
 
     Raises:
         BadInputError: There is no model before to be had.
         ModelError: A model cannot be loaded, or the adapter does not fit.
     """
+    reader = _StateReader(reading, load, progress, auditing)
     before, after = _in_hand(before), _in_hand(after)
-    if isinstance(after, str):
-        form = resolve(after, weights=False).form
-        if form == "adapter" and not isinstance(before, LoadedModel | States):
-            return _adapter_file(
-                before, after, reading=reading, load=load, progress=progress, auditing=auditing
-            )
+    form = resolve(after, weights=False).form if isinstance(after, str) else ""
+    if form == "adapter" and not isinstance(before, LoadedModel | States):
+        return _adapter_file(reader, before, after)
     if isinstance(after, LoadedModel) and has_adapters(after.model):
-        return _adapter_in_hand(
-            before, after, reading=reading, load=load, progress=progress, auditing=auditing
-        )
+        return _adapter_in_hand(reader, before, after)
     if before is None:
         msg = "no model to compare with"
         expected = "a model before, or an adapter, whose base it is"
@@ -138,22 +180,18 @@ def read_pair(
     _refuse_same(before, after)
     if auditing is not None:
         auditing.refuse_card("there is no adapter")
-    return _two(before, after, reading=reading, load=load, progress=progress)
+    return reader.two(before, after)
 
 
 def _in_hand(model: Any) -> Any:
-    """What `tune` returned as its model, a transformers model as loaded, the rest as it is."""
+    """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
     is_known = model is None or isinstance(model, str | LoadedModel | States)
     return model if is_known else given(model)
 
 
 def _refuse_same(before: Any, after: Any) -> None:
-    """Raise where both are one model in hand: it was trained in place, and what it was is gone.
-
-    Raises:
-        BadInputError: They are.
-    """
+    """Raise where both are one model in hand: it was trained in place, and what it was is gone."""
     both = (before, after)
     if all(isinstance(m, LoadedModel) for m in both) and before.model is after.model:
         msg = "the models before and after are one object: training changed it in place"
@@ -162,103 +200,48 @@ def _refuse_same(before: Any, after: Any) -> None:
         raise BadInputError(msg, expected=expected, hint=hint)
 
 
-def _states(model: Any, when: str, reading: ProbeReading, load: Load, progress: Progress) -> States:
-    """The states of what a user gave; a model that is loaded here is gone on return."""
-    if isinstance(model, States):
-        return model
-    loaded = load(model) if isinstance(model, str) else model
-    found = reading.states(loaded, title=f"probes {when}", progress=progress)
-    if isinstance(model, str):
-        del loaded
-        gc.collect()  # Some models hold themselves in a cycle; the next one needs the room.
-    return found
-
-
-def _two(
-    before: Any, after: Any, *, reading: ProbeReading, load: Load, progress: Progress
-) -> StatePair:
-    first = _states(before, "before", reading, load, progress)
-    loaded = load(after) if isinstance(after, str) else after
-    second = _states(loaded, "after", reading, load, progress)
-    device = "" if isinstance(loaded, States) else _device(loaded)
-    return StatePair(first, second, device)
-
-
 def _device(loaded: LoadedModel) -> str:
     return str(next(loaded.model.parameters()).device)
 
 
-def _heard(
-    adapted: LoadedModel, auditing: AuditRequest | None
-) -> AbstractContextManager[OutputChanges]:
-    """Inside, what the adapters on `adapted` add is heard, where they are to be looked into."""
-    return nullcontext(OutputChanges()) if auditing is None else record_outputs(adapted.model)
-
-
-def _unaudited(auditing: AuditRequest | None, why: str) -> tuple[str, ...]:
-    """The note that an adapter which is there is not looked into, where that was asked for.
-
-    Raises:
-        BadInputError: A card was to be held against it.
-    """
-    if auditing is None:
-        return ()
-    auditing.refuse_card(why)
-    _LOG.warning("no audit of the adapter: %s", why)
-    return (f"no audit of the adapter: {why}",)
-
-
-def _adapter_file(
-    before: str | None,
-    after: str,
-    *,
-    reading: ProbeReading,
-    load: Load,
-    progress: Progress,
-    auditing: AuditRequest | None,
-) -> StatePair:
-    """The base, then the adapter that a user names `after` on the same weights."""
+def _adapter_file(reader: _StateReader, before: str | None, after: str) -> StatePair:
+    """Read the base, then the adapter that a user names `after` on the same weights."""
     source = resolve(after)
     named = adapter_base(source)
     why = inseparable(source.folder)
-    notes: tuple[str, ...] = ()
     base = named if before is None else before
-    if not why and before is not None and not _same(before, named):
-        if _there(named):
-            notes = _unaudited(auditing, f"it was read on its own base, {named}")
-            found = _two(before, after, reading=reading, load=load, progress=progress)
-            return replace(found, notes=notes)
-        notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
     if why:
-        notes = (f"two copies of the weights were read, since {why}", *_unaudited(auditing, why))
-        found = _two(base, after, reading=reading, load=load, progress=progress)
-        return replace(found, notes=notes)
-    loaded = load(base, labels=adapter_classes(source, None))
-    if auditing is not None:
-        auditing.check(model_info(loaded))
-    first = _states(loaded, "before", reading, load, progress)
+        note = f"two copies of the weights were read, since {why}"
+        return reader.two(base, after, notes=(note, *reader.unaudited(why)))
+    notes: tuple[str, ...] = ()
+    if before is not None and not _same(before, named):
+        if _is_there(named):
+            notes = reader.unaudited(f"it was read on its own base, {named}")
+            return reader.two(before, after, notes=notes)
+        notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
+    loaded = reader.load(base, labels=adapter_classes(source, None))
+    if reader.auditing is not None:
+        reader.auditing.check_base(model_info(loaded))
+    first = reader.states(loaded, "before")
     adapted = attach(loaded, source)
-    with _heard(adapted, auditing) as outputs:
-        second = _states(replace(adapted, notes=()), "after", reading, load, progress)
-    audit = None if auditing is None else auditing.audit(adapted, outputs)
-    return _with_adapter(
-        StatePair(first, second, _device(adapted), notes=notes, audit=audit), adapted
-    )
+    with reader.outputs(adapted) as outputs:
+        second = reader.states(replace(adapted, notes=()), "after")
+    audit = None if reader.auditing is None else reader.auditing.audit(adapted, outputs)
+    return _with_adapter(StatePair(first, second, _device(adapted), (), notes, audit), adapted)
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names lead to the same model files."""
+    """Return whether two names lead to the same model files."""
     if one == other:
         return True
     try:
-        found = [resolve(name, weights=False) for name in (one, other)]
+        first, second = (resolve(name, weights=False) for name in (one, other))
     except ModelError:
         return False
-    places = [(source.folder.resolve(), source.file) for source in found]
-    return places[0] == places[1]
+    return (first.folder.resolve(), first.file) == (second.folder.resolve(), second.file)
 
 
-def _there(name: str) -> bool:
+def _is_there(name: str) -> bool:
     try:
         resolve(name, weights=False)
     except ModelError:
@@ -266,36 +249,30 @@ def _there(name: str) -> bool:
     return True
 
 
-def _adapter_in_hand(
-    before: Any,
-    after: LoadedModel,
-    *,
-    reading: ProbeReading,
-    load: Load,
-    progress: Progress,
-    auditing: AuditRequest | None,
-) -> StatePair:
-    """The model with its adapters switched off, then on; or another model before."""
-    with _heard(after, auditing) as outputs:
-        second = _states(after, "after", reading, load, progress)
+def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> StatePair:
+    """Read the model with its adapters on, then switched off; or another model before."""
+    with reader.outputs(after) as outputs:
+        second = reader.states(after, "after")
     notes: tuple[str, ...] = ()
     if _is_base(before, after):
         with disabled(after.model):
-            first = _states(after, "before", reading, load, progress)
+            first = reader.states(after, "before")
         first = replace(first, model=_base_info(first.model, after))
     else:
-        first = _states(before, "before", reading, load, progress)
-        if auditing is not None and not isinstance(before, States):
+        first = reader.states(before, "before")
+        if reader.auditing is not None and not isinstance(before, States):
             notes = ("the audit holds the adapter against its own base, not the model before",)
     audit = None
-    if auditing is not None:
-        auditing.check(_base_only(second.model, after))
-        audit = auditing.audit(after, outputs)
-    return _with_adapter(StatePair(first, second, _device(after), notes=notes, audit=audit), after)
+    if reader.auditing is not None:
+        base = _base_info(second.model, after)
+        # A base's files are known only where they are not beside an adapter's.
+        reader.auditing.check_base(replace(base, files={} if after.base else base.files))
+        audit = reader.auditing.audit(after, outputs)
+    return _with_adapter(StatePair(first, second, _device(after), (), notes, audit), after)
 
 
 def _is_base(before: Any, after: LoadedModel) -> bool:
-    """Whether the model before is the one under the adapters of `after`."""
+    """Return whether the model before is the one under the adapters of `after`."""
     if isinstance(before, LoadedModel):
         return base_of(before.model) is base_of(after.model)
     names = {after.base, after.source, str(base_of(after.model).name_or_path)} - {None, ""}
@@ -305,18 +282,13 @@ def _is_base(before: Any, after: LoadedModel) -> bool:
 
 
 def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
-    """What a record says of the base: its own name, and its parameters without the adapters'."""
+    """Return the base's own name, and its parameters without the adapters'."""
     name = after.base or str(base_of(after.model).name_or_path) or info.source
     return replace(info, source=name, base=None, parameters=base_parameters(after.model))
 
 
-def _base_only(info: ModelInfo, after: LoadedModel) -> ModelInfo:
-    """What is known of the base alone; its files only where they are not beside an adapter's."""
-    return replace(_base_info(info, after), files={} if after.base else info.files)
-
-
 def _with_adapter(pair: StatePair, adapted: LoadedModel) -> StatePair:
-    """`pair` with what the adapters of the model after say about themselves."""
+    """Return `pair` with what the adapters of the model after say about themselves."""
     untrained, notes = untrained_modules(adapted.model), adapter_notes(adapted.model)
     if untrained:
         _LOG.warning("%d adapted modules never trained, first %s", len(untrained), untrained[0])

@@ -6,10 +6,11 @@ import pytest
 
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import SchemaError
+from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
 from layerwise.placement.record import PlacedBlock
-from layerwise.profile.audit_card import compare_with_card, refuse_foreign_card
+from layerwise.profile.audit_card import compare_with_card
 from layerwise.profile.audit_record import Audit, BlockAudit, ModuleAudit, Spectrum
 
 STACK = "model.layers"
@@ -108,6 +109,6 @@ def test_an_adapter_outside_all_blocks_shares_nothing(small_card):
 def test_a_card_of_another_model_is_refused(small_card, change, message):
     stacks = (StackInfo(STACK, 12, "Block", "sequential"),)
     base = ModelInfo("org/model", "Model", 1000, stacks, revision="abc")
-    refuse_foreign_card(small_card(12), base)
+    refuse_another_model(base, small_card(12).model)
     with pytest.raises(SchemaError, match=f"a card of {message}"):
-        refuse_foreign_card(small_card(12), replace(base, **change))
+        refuse_another_model(replace(base, **change), small_card(12).model)

@@ -10,7 +10,7 @@ from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.depths import slope
 from layerwise.errors import BadInputError, NonFiniteError
 from layerwise.profile.changes import Resampling, measure_change
-from layerwise.profile.make import make_profile
+from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Profile
 from layerwise.profile.states import States, make_probe_set
 from layerwise.provenance import collect
@@ -48,8 +48,10 @@ def states(*, moved=None, share=0.3, normed=True, seed=0):
 
 
 def profile(before, after, **options):
-    options = {"provenance": collect(device="cpu"), "bootstrap": 200} | options
-    return make_profile(before, after, TEXTS, **options)
+    named = ("notes", "untrained_modules", "provenance")
+    record = {name: options.pop(name) for name in named if name in options}
+    reading = ProbeReading(TEXTS, **({"bootstrap": 200} | options))
+    return reading.profile(before, after, **({"provenance": collect(device="cpu")} | record))
 
 
 def test_a_change_is_the_four_measures():
