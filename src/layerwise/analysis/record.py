@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AnalysisSettings:
-    """What an analysis was asked for.
+    """The options of an analysis.
 
     Attributes:
         placement: Which runs the parts after the single slopes are made from.
@@ -85,7 +85,7 @@ class RunSlope:
 
 @dataclass(frozen=True)
 class Share:
-    """How many runs have a positive slope.
+    """The share of runs with a positive slope.
 
     Attributes:
         conditions: ``five-standard`` for the five of the paper, or one condition's name.
@@ -289,7 +289,7 @@ class Analysis(Saved, Loadable, Shown):
     Attributes:
         source: Where the runs are from.
         sha256: Of their tables.
-        settings: What was asked for.
+        settings: The options.
         models: A row a model.
         slopes: A row a run and metric.
         shares: Signs of the slopes by metric and conditions.

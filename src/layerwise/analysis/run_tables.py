@@ -37,7 +37,7 @@ class RunTables:
         distances: A row a model and objective: cosine and procrustes, NaN where not measured; the
             reference objective has 0.
         models: A row a model: family, block (``sequential``, ``parallel``, ``none`` or
-            ``unknown``) and layers, NA where not told.
+            ``unknown``) and layers, NA where unknown.
         source: Where the runs are from.
         notes: What was assumed where the tables say less than they could.
     """

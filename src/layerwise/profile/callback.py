@@ -48,7 +48,7 @@ class StepProfile:
 
 
 class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types
-    """Records how far each depth has moved since training began, every so many steps.
+    """A record of how far each depth has moved since training began, every so many steps.
 
     The model is shown the probes when training begins, and again at each record; under LoRA it
     begins as its base. Between records nothing is done, and a record leaves nothing behind: the

@@ -67,35 +67,10 @@ class AuditRequest:
 
     card: LayerCard | None = None
 
-    def refuse_card(self, why: str) -> None:
-        """Raise where there is a card, but no adapter to hold against it.
-
-        Raises:
-            BadInputError: There is.
-        """
-        if self.card is not None:
-            msg = f"card beside what cannot be audited: {why}"
-            hint = "layerwise profile BASE ADAPTER --card CARD"
-            raise BadInputError(msg, expected="an adapter on the model before", hint=hint)
-
-    def check_base(self, base: ModelInfo) -> None:
-        """Raise where the card is not of the model under the adapter.
-
-        Raises:
-            SchemaError: It is not.
-        """
-        if self.card is not None:
-            refuse_another_model(base, self.card.model)
-
-    def audit(self, adapted: LoadedModel, outputs: OutputChanges) -> Audit:
-        """Return the audit of the adapter on `adapted`."""
-        found = make_audit(adapted.model, outputs.changes)
-        return found if self.card is None else compare_with_card(found, self.card)
-
 
 @dataclass(frozen=True)
 class _StateReader:
-    """Reads states one model at a time, and looks into adapters if that is asked for."""
+    """A reader of states, one model at a time, that audits adapters if that is asked for."""
 
     reading: ProbeReading
     load: Load
@@ -121,19 +96,34 @@ class _StateReader:
         device = "" if isinstance(loaded, States) else _device(loaded)
         return StatePair(first, second, device, notes=notes)
 
+    @property
+    def card(self) -> LayerCard | None:
+        """Return the card to hold the adapter against."""
+        return None if self.auditing is None else self.auditing.card
+
     def outputs(self, adapted: LoadedModel) -> AbstractContextManager[OutputChanges]:
         """Record inside what the adapters on `adapted` add, where they are to be audited."""
         return record_outputs(adapted.model) if self.auditing else nullcontext(OutputChanges())
 
-    def unaudited(self, why: str) -> tuple[str, ...]:
-        """Return the note that an adapter is not audited, where that was asked for.
+    def audit(self, adapted: LoadedModel, outputs: OutputChanges) -> Audit | None:
+        """Return the audit of the adapter on `adapted`, where that was asked for."""
+        if self.auditing is None:
+            return None
+        audit = make_audit(adapted.model, outputs.changes)
+        return audit if self.card is None else compare_with_card(audit, self.card)
 
-        Raises:
-            BadInputError: A card was to be held against it.
-        """
+    def refuse_card(self, why: str) -> None:
+        """Raise where there is a card, but no adapter to hold against it."""
+        if self.card is not None:
+            msg = f"card beside what cannot be audited: {why}"
+            hint = "layerwise profile BASE ADAPTER --card CARD"
+            raise BadInputError(msg, expected="an adapter on the model before", hint=hint)
+
+    def unaudited(self, why: str) -> tuple[str, ...]:
+        """Return the note that an adapter is not audited, where that was asked for."""
+        self.refuse_card(why)
         if self.auditing is None:
             return ()
-        self.auditing.refuse_card(why)
         _LOG.warning("no audit of the adapter: %s", why)
         return (f"no audit of the adapter: {why}",)
 
@@ -178,8 +168,7 @@ def read_pair(
         expected = "a model before, or an adapter, whose base it is"
         raise BadInputError(msg, expected=expected, hint="the model that was fine-tuned")
     _refuse_same(before, after)
-    if auditing is not None:
-        auditing.refuse_card("there is no adapter")
+    reader.refuse_card("there is no adapter")
     return reader.two(before, after)
 
 
@@ -220,13 +209,13 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
             return reader.two(before, after, notes=notes)
         notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
     loaded = reader.load(base, labels=adapter_classes(source, None))
-    if reader.auditing is not None:
-        reader.auditing.check_base(model_info(loaded))
+    if reader.card is not None:
+        refuse_another_model(model_info(loaded), reader.card.model)
     first = reader.states(loaded, "before")
     adapted = attach(loaded, source)
     with reader.outputs(adapted) as outputs:
         second = reader.states(replace(adapted, notes=()), "after")
-    audit = None if reader.auditing is None else reader.auditing.audit(adapted, outputs)
+    audit = reader.audit(adapted, outputs)
     return _with_adapter(StatePair(first, second, _device(adapted), (), notes, audit), adapted)
 
 
@@ -262,12 +251,12 @@ def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> S
         first = reader.states(before, "before")
         if reader.auditing is not None and not isinstance(before, States):
             notes = ("the audit holds the adapter against its own base, not the model before",)
-    audit = None
-    if reader.auditing is not None:
+    if reader.card is not None:
         base = _base_info(second.model, after)
         # A base's files are known only where they are not beside an adapter's.
-        reader.auditing.check_base(replace(base, files={} if after.base else base.files))
-        audit = reader.auditing.audit(after, outputs)
+        base = replace(base, files={} if after.base else base.files)
+        refuse_another_model(base, reader.card.model)
+    audit = reader.audit(after, outputs)
     return _with_adapter(StatePair(first, second, _device(after), (), notes, audit), after)
 
 

@@ -26,7 +26,7 @@ BOOTSTRAP = 1000
 
 @dataclass(frozen=True)
 class ProbeReading:
-    """How both states of a profile are taken, so that all profiles of a study can be compared.
+    """The way both states of a profile are taken, so that all profiles of a study can be compared.
 
     Attributes:
         probes: The inputs that the model is shown.
