@@ -10,13 +10,13 @@ from layerwise.errors import BadInputError, OutputError
 from layerwise.models import load
 from layerwise.models.heads import class_ids
 from layerwise.models.load import load_skeleton
-from layerwise.profile.pair import read_pair
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.compare_states import read_pair
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.checkpoints import hashes
 from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.results import keep_initial, save
 
-TEXTS = as_probes([f"w{i} w{(3 * i) % 50} w{(i * i) % 50}" for i in range(12)])
+TEXTS = as_probe_set([f"w{i} w{(3 * i) % 50} w{(i * i) % 50}" for i in range(12)])
 
 
 def names(folder):
@@ -175,6 +175,8 @@ def test_an_adapter_with_a_head_says_for_which_classes(tuning, tmp_path, name):
     assert load_skeleton(str(tmp_path / "out")).kind == "classifier"
     with pytest.raises(BadInputError, match="adapter with a head for other classes: 'a, b'; exp"):
         load(str(tmp_path / "out"), labels=("a", "b"))
-    moved = read_pair(None, str(tmp_path / "out"), reading=Reading(TEXTS, bootstrap=20), load=load)
+    moved = read_pair(
+        None, str(tmp_path / "out"), reading=ProbeReading(TEXTS, bootstrap=20), load=load
+    )
     assert moved.after.model.base == str(base)
     assert not moved.untrained_modules

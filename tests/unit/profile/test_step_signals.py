@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
-from layerwise.profile.along import StepListener, Sums, over_processes
+from layerwise.profile.step_signals import SignalSums, StepListener, sum_over_processes
 from layerwise.tuning.lora import adapted, placed_on
 
 IDS = torch.arange(11, 35).reshape(2, 12)
@@ -108,7 +108,7 @@ def test_forwards_without_a_gradient_are_none_of_training_s(heard):
     loaded, listener = heard()
     with torch.no_grad():
         loaded.model(input_ids=IDS)
-    assert listener.take() == Sums(1)
+    assert listener.take() == SignalSums(1)
 
 
 def test_both_sides_of_an_encoder_decoder_are_heard(heard):
@@ -137,13 +137,13 @@ def test_what_is_not_finite_is_left_out(heard):
     loaded, listener = heard()
     hidden = loaded.model(input_ids=IDS).logits
     (hidden.sum() * float("inf")).backward()
-    found = listener.take().merge(Sums(1, {("gradient", 0): (3.0, 1)}))
+    found = listener.take().merge(SignalSums(1, {("gradient", 0): (3.0, 1)}))
     assert found.signals(listener.blocks).activation_gradient == (3.0, None)
 
 
 def test_means_are_over_the_steps_that_had_the_number():
-    first = Sums(2, {("entropy", 0): (4.0, 2)})
-    second = Sums(1, {("entropy", 0): (1.0, 1), ("gradient", 1): (5.0, 1)})
+    first = SignalSums(2, {("entropy", 0): (4.0, 2)})
+    second = SignalSums(1, {("entropy", 0): (1.0, 1), ("gradient", 1): (5.0, 1)})
     found = first.merge(second).signals(["a", "b"])
     assert (found.steps, found.attention_entropy) == (3, (5 / 3, None))
     assert found.activation_gradient == (None, 5.0)
@@ -151,5 +151,5 @@ def test_means_are_over_the_steps_that_had_the_number():
 
 
 def test_one_process_is_all_there_is():
-    sums = Sums(2, {("entropy", 0): (4.0, 2)})
-    assert over_processes(sums) == sums
+    sums = SignalSums(2, {("entropy", 0): (4.0, 2)})
+    assert sum_over_processes(sums) == sums

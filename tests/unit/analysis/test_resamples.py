@@ -2,8 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerwise.analysis.cells import averaged, cells_of, mean_slopes
-from layerwise.analysis.intervals import interval, over_seeds
+from layerwise.analysis.resamples import (
+    average_conditions,
+    interval,
+    mean_slopes,
+    resample_slopes,
+)
 
 
 def table(by_cell):
@@ -17,28 +21,29 @@ def table(by_cell):
     )
 
 
+def figures(by_cell, *, bootstrap, seed=0):
+    """The mean and the resamples of each cell, a column each."""
+    found = resample_slopes(table(by_cell), bootstrap=bootstrap, seed=seed)
+    return found, np.stack([slope.figures for slope in found.values()], axis=1)
+
+
 def test_the_first_row_is_the_mean_over_the_seeds_that_there_are():
-    cells, means = over_seeds(
-        table({("p", "lora"): {0: 0.1, 1: 0.3}, ("q", "lora"): {1: 0.5}}), bootstrap=50, seed=0
-    )
-    assert list(cells["objective"]) == ["p", "q"]
-    assert cells["seeds"].tolist() == [2, 1]
+    found, means = figures({("p", "lora"): {0: 0.1, 1: 0.3}, ("q", "lora"): {1: 0.5}}, bootstrap=50)
+    assert [key[1] for key in found] == ["p", "q"]
+    assert [slope.seeds for slope in found.values()] == [2, 1]
     assert means[0] == pytest.approx([0.2, 0.5])
     assert means.shape == (51, 2)
 
 
 def test_seeds_are_drawn_together():
-    _, means = over_seeds(
-        table({("p", "lora"): {0: 0.1, 1: 0.3}, ("q", "lora"): {0: 0.2, 1: 0.6}}),
-        bootstrap=200,
-        seed=0,
-    )
+    cells = {("p", "lora"): {0: 0.1, 1: 0.3}, ("q", "lora"): {0: 0.2, 1: 0.6}}
+    _, means = figures(cells, bootstrap=200)
     assert means[:, 1] == pytest.approx(2 * means[:, 0])
     assert {round(v, 6) for v in means[1:, 0]} == {0.1, 0.2, 0.3}
 
 
 def test_a_resample_without_runs_of_a_cell_is_left_out():
-    cells = cells_of(
+    cells = resample_slopes(
         table({("p", "lora"): {0: 0.1, 1: 0.3, 2: 0.2}, ("q", "lora"): {0: 0.5, 1: 0.7}}),
         bootstrap=500,
         seed=1,
@@ -50,7 +55,7 @@ def test_a_resample_without_runs_of_a_cell_is_left_out():
 
 
 def test_one_seed_has_one_row_and_no_interval():
-    (row,) = mean_slopes(cells_of(table({("p", "lora"): {3: 0.4}}), bootstrap=100, seed=0))
+    (row,) = mean_slopes(resample_slopes(table({("p", "lora"): {3: 0.4}}), bootstrap=100, seed=0))
     assert (row.slope, row.seeds, row.low, row.high) == (0.4, 1, None, None)
 
 
@@ -62,14 +67,14 @@ def test_the_interval_covers_the_middle_95_percent():
 
 
 def test_the_same_seed_gives_the_same_resamples():
-    slopes = table({("p", "lora"): {s: 0.1 * s for s in range(5)}})
-    first, same, other = (over_seeds(slopes, bootstrap=9, seed=n)[1] for n in (0, 0, 1))
+    cells = {("p", "lora"): {s: 0.1 * s for s in range(5)}}
+    first, same, other = (figures(cells, bootstrap=9, seed=n)[1] for n in (0, 0, 1))
     assert (first == same).all()
     assert (first != other).any()
 
 
 def test_means_over_conditions_are_of_those_that_an_objective_has():
-    cells = cells_of(
+    cells = resample_slopes(
         table(
             {
                 ("p", "lora"): {0: 0.1},
@@ -81,8 +86,8 @@ def test_means_over_conditions_are_of_those_that_an_objective_has():
         bootstrap=1,
         seed=0,
     )
-    found = averaged(cells, model="a", metric="cka", objectives=["p", "q", "r"])
+    found = average_conditions(cells, model="a", metric="cka", objectives=["p", "q", "r"])
     assert found.objectives == ("p", "q")
     assert found.conditions == (2, 1)
     assert found.figures[0] == pytest.approx([0.2, 0.5])
-    assert averaged(cells, model="b", metric="cka", objectives=["p"]).objectives == ()
+    assert average_conditions(cells, model="b", metric="cka", objectives=["p"]).objectives == ()

@@ -9,14 +9,14 @@ import pytest
 from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import from_config, load
 from layerwise.objectives import OBJECTIVES
-from layerwise.profile.control import KeepRuns, run_control
-from layerwise.profile.finished import Loading, control_from_runs
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.control import RunStorage, run_control
+from layerwise.profile.control_from_runs import ModelLoader, control_from_runs
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.results import keep_initial, save
 
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
-READING = Reading(as_probes(PROBES), bootstrap=50)
-CPU = Loading(device="cpu")
+READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
+CPU = ModelLoader(device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,13 @@ def study(tuning, tiny_text, tmp_path_factory):
         reading=READING,
         settings=tuning.settings(learning_rate=1e-3),
         seeds=(0, 1),
-        keep=KeepRuns(folder, weights=True),
+        keep=RunStorage(folder, weights=True),
     )
     return control, folder
+
+
+def judged(runs, reading=READING):
+    return control_from_runs(runs, reading=reading, loading=CPU)
 
 
 def pairs(folder, *seeds):
@@ -69,7 +73,7 @@ def edited(copied):
 
 def test_finished_runs_give_the_control_that_was_made_in_place(study):
     made, folder = study
-    found = control_from_runs(pairs(folder, 0, 1), reading=READING, loading=CPU)
+    found = judged(pairs(folder, 0, 1))
     assert found.seeds == made.seeds
     for again, run in zip(found.runs, made.runs, strict=True):
         for condition in ("standard", "equal_step"):
@@ -89,7 +93,7 @@ def test_finished_runs_give_the_control_that_was_made_in_place(study):
 
 def test_one_pair_of_several_may_be_judged_alone(study):
     made, folder = study
-    found = control_from_runs(pairs(folder, 1), reading=READING, loading=CPU)
+    found = judged(pairs(folder, 1))
     assert found.seeds == (1,)
     assert found.slopes["standard"].slope == made.runs[1].standard.slope
 
@@ -98,11 +102,11 @@ def test_a_run_may_be_named_by_its_record(study):
     _, folder = study
     ((standard, equal_step),) = pairs(folder, 0)
     files = [(standard / "tune.json", equal_step / "tune.json")]
-    assert control_from_runs(files, reading=READING, loading=CPU).seeds == (0,)
+    assert judged(files).seeds == (0,)
 
 
 def refused(folder, *seeds):
-    control_from_runs(pairs(folder, *seeds), reading=READING, loading=CPU)
+    judged(pairs(folder, *seeds))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,7 @@ def test_every_key_that_differs_is_named(edited):
 def test_runs_the_wrong_way_round_are_refused(study):
     swapped = [(b, a) for a, b in pairs(study[1], 0)]
     with pytest.raises(BadInputError, match=r"standard run of another condition.*in this order"):
-        control_from_runs(swapped, reading=READING, loading=CPU)
+        judged(swapped)
 
 
 def test_pairs_of_two_experiments_are_refused(edited):
@@ -166,7 +170,7 @@ def test_pairs_are_of_different_seeds(study, seeds):
 def test_a_folder_without_a_run_is_refused(study, tmp_path):
     ((standard, _),) = pairs(study[1], 0)
     with pytest.raises(SchemaError, match=r"no such file: .*tune\.json"):
-        control_from_runs([(standard, tmp_path)], reading=READING, loading=CPU)
+        judged([(standard, tmp_path)])
 
 
 def test_a_run_without_weights_is_refused(edited):
@@ -228,7 +232,7 @@ def from_random(tuning, tiny_text, tmp_path):
 
 def test_runs_from_random_weights_are_held_against_the_weights_beside_them(from_random):
     runs = [[from_random(c, seed=seed) for c in ("standard", "equal-step")] for seed in (0, 1)]
-    found = control_from_runs(runs, reading=READING, loading=CPU)
+    found = judged(runs)
     starts = [run.standard.before for run in found.runs]
     assert [start.source for start in starts] == [str(s / "initial") for s, _ in runs]
     assert starts[0].files != starts[1].files
@@ -238,12 +242,12 @@ def test_runs_from_random_weights_are_held_against_the_weights_beside_them(from_
 def test_runs_from_other_random_weights_are_refused(from_random):
     runs = [from_random("standard", seed=0), from_random("equal-step", seed=0, drawn=1)]
     with pytest.raises(BadInputError, match="differ in model"):
-        control_from_runs([runs], reading=READING, loading=CPU)
+        judged([runs])
 
 
 def test_the_reading_is_the_one_that_is_asked_for(study):
     made, folder = study
     other = replace(READING, readout="residual")
-    found = control_from_runs(pairs(folder, 0), reading=other, loading=CPU)
+    found = judged(pairs(folder, 0), other)
     assert found.standard.readout == "residual"
     assert found.slopes["standard"].slope == made.runs[0].standard.readouts["residual"].slope

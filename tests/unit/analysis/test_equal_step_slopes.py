@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
 
-from layerwise.analysis.cells import cells_of
-from layerwise.analysis.equal_step import equal_step, same_seeds, sign_counts
-from layerwise.analysis.runs import checked
+from layerwise.analysis.equal_step_slopes import equal_step, same_seeds, sign_counts
+from layerwise.analysis.resamples import resample_slopes
+from layerwise.analysis.run_tables import check_runs
 from layerwise.analysis.slopes import slope_table
 
 KEY = ("a", "simcse")
@@ -22,9 +22,9 @@ def rows(planted_runs):
             )
         ]
         kinds = pd.DataFrame([{"model": "a", "block": block}])
-        runs = checked(pd.DataFrame(table), models=kinds, source="planted")
+        runs = check_runs(pd.DataFrame(table), models=kinds, source="planted")
         pairs = same_seeds(slope_table(runs))
-        return equal_step(cells_of(pairs, bootstrap=bootstrap, seed=0), runs.models)
+        return equal_step(resample_slopes(pairs, bootstrap=bootstrap, seed=0), runs.models)
 
     return made
 
@@ -85,8 +85,8 @@ def test_signs_by_block_and_family(planted_runs):
         {(*key, "equal-step", "cka"): slope for key, slope in slopes.items()}
     )
     kinds = pd.DataFrame({"model": ["seq", "par"], "block": ["sequential", "parallel"]})
-    runs = checked(pd.DataFrame(rows), models=kinds, source="planted")
-    cells = cells_of(same_seeds(slope_table(runs)), bootstrap=1, seed=0)
+    runs = check_runs(pd.DataFrame(rows), models=kinds, source="planted")
+    cells = resample_slopes(same_seeds(slope_table(runs)), bootstrap=1, seed=0)
     found = {
         (c.block, c.family): (c.pairs, c.positive, c.negative, c.zero)
         for c in sign_counts(equal_step(cells, runs.models))

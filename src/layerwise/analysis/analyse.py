@@ -6,24 +6,29 @@ from dataclasses import replace
 
 import pandas as pd
 
-from layerwise.analysis.anomalies import fits, standardised
-from layerwise.analysis.cells import Cells, cells_of, mean_slopes
-from layerwise.analysis.concordance import concordance, distance_points, pooled, sign_tests
-from layerwise.analysis.equal_step import equal_step, same_seeds, sign_counts
-from layerwise.analysis.intervals import LEVEL
+from layerwise.analysis.anomalies import fit_lines, standardise
+from layerwise.analysis.concordance import (
+    NO_OBJECTIVE,
+    concordance,
+    distance_points,
+    pooled,
+    sign_tests,
+)
+from layerwise.analysis.equal_step_slopes import equal_step, same_seeds, sign_counts
 from layerwise.analysis.names import ALL, EQUAL_STEP, FIVE, KEYS, METRICS
-from layerwise.analysis.record import Analysis, ModelRow, Settings, rows_of
-from layerwise.analysis.runs import Runs
+from layerwise.analysis.record import Analysis, AnalysisSettings, ModelRow, rows_of
+from layerwise.analysis.resamples import LEVEL, ResampledSlopes, mean_slopes, resample_slopes
+from layerwise.analysis.run_tables import RunTables
 from layerwise.analysis.slopes import disagreements, negative, run_slopes, shares, slope_table
 from layerwise.analysis.widths import widths
 from layerwise.errors import BadInputError
 from layerwise.provenance import Provenance
 
-__all__ = ["analysis_of"]
+__all__ = ["analyse_runs"]
 
 
-def analysis_of(
-    runs: Runs,
+def analyse_runs(
+    runs: RunTables,
     *,
     provenance: Provenance,
     placement: str = ALL,
@@ -31,7 +36,7 @@ def analysis_of(
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Analysis:
-    """What `runs` have in common, after arXiv 2604.17177.
+    """Analyse `runs` after arXiv 2604.17177.
 
     Slopes, their signs and where metrics disagree are of every run; all else is made from the runs
     of one placement.
@@ -51,12 +56,12 @@ def analysis_of(
     settings = _settings(placement, threshold, bootstrap, seed)
     slopes = slope_table(runs)
     chosen = slopes[slopes["placement"] == placement]
-    placed = _placed(runs, placement)
-    cells = cells_of(chosen, bootstrap=bootstrap, seed=seed)
-    pairs = cells_of(same_seeds(chosen), bootstrap=bootstrap, seed=seed)
-    equal, rows = equal_step(pairs, runs.models), concordance(cells, runs.distances)
-    points = distance_points(cells, runs.distances)
-    lines = fits(points)
+    profiles = runs.profiles[runs.profiles["placement"] == placement]
+    means = resample_slopes(chosen, bootstrap=bootstrap, seed=seed)
+    pairs = resample_slopes(same_seeds(chosen), bootstrap=bootstrap, seed=seed)
+    equal, rows = equal_step(pairs, runs.models), concordance(means, runs.distances)
+    points = distance_points(means, runs.distances)
+    lines = fit_lines(points)
     return Analysis(
         source=runs.source,
         sha256=runs.sha256,
@@ -66,22 +71,22 @@ def analysis_of(
         shares=shares(slopes),
         negative=negative(slopes),
         disagreements=disagreements(slopes),
-        mean_slopes=mean_slopes(cells),
+        mean_slopes=mean_slopes(means),
         equal_step=equal,
         sign_counts=sign_counts(equal),
-        widths=widths(placed),
+        widths=widths(replace(runs, profiles=profiles)),
         concordance=rows if points else (),
         sign_tests=sign_tests(rows),
         pooled=pooled(points),
         fits=lines,
-        points=standardised(points, lines, threshold=threshold),
+        points=standardise(points, lines, threshold=threshold),
         provenance=provenance,
         absent=dict(_absent(runs, chosen, has_points=bool(points), placement=placement)),
-        notes=tuple(_notes(runs, slopes, chosen, cells)),
+        notes=tuple(_notes(runs, slopes, chosen, means)),
     )
 
 
-def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> Settings:
+def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> AnalysisSettings:
     if not (math.isfinite(threshold) and threshold > 0):
         msg = "threshold of anomalies"
         raise BadInputError(msg, value=threshold, expected="a number above 0", hint="1.5")
@@ -91,24 +96,19 @@ def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> Se
     if seed < 0:
         msg = "seed of the resamples"
         raise BadInputError(msg, value=seed, expected="0 or more", hint="0")
-    return Settings(placement, float(threshold), bootstrap, LEVEL, seed)
+    return AnalysisSettings(placement, float(threshold), bootstrap, LEVEL, seed)
 
 
-def _placed(runs: Runs, placement: str) -> Runs:
-    """The runs of one placement."""
-    return replace(runs, profiles=runs.profiles[runs.profiles["placement"] == placement])
-
-
-def _models(runs: Runs) -> tuple[ModelRow, ...]:
+def _models(runs: RunTables) -> tuple[ModelRow, ...]:
     table = runs.profiles.drop_duplicates(list(KEYS))
     counts = table.groupby("model").agg(runs=("seed", "size"), objectives=("objective", "nunique"))
     return rows_of(runs.models.merge(counts.reset_index(), on="model", how="left"), ModelRow)
 
 
 def _absent(
-    runs: Runs, chosen: pd.DataFrame, *, has_points: bool, placement: str
+    runs: RunTables, chosen: pd.DataFrame, *, has_points: bool, placement: str
 ) -> Iterator[tuple[str, str]]:
-    """The parts that could not be made, each with its reason."""
+    """Yield each part that could not be made, with its reason."""
     if chosen.empty:
         found = ", ".join(map(repr, runs.profiles["placement"].unique()))
         reason = f"no run has the placement {placement!r}; there is {found}"
@@ -120,21 +120,21 @@ def _absent(
     if "cka" not in set(five["metric"]):
         yield "widths", "no run under the five standard conditions has a CKA profile"
     if not has_points:
-        yield "concordance", _no_points(runs, five)
+        if runs.distances.empty:
+            reason = "the distances of objectives were not measured"
+        elif five.empty:
+            reason = "no run is under the five standard conditions"
+        else:
+            reason = NO_OBJECTIVE
+        yield "concordance", reason
     if chosen["seed"].nunique() < 2:
         yield "intervals", "there is one seed"
 
 
-def _no_points(runs: Runs, five: pd.DataFrame) -> str:
-    if runs.distances.empty:
-        return "the distances of objectives were not measured"
-    if five.empty:
-        return "no run is under the five standard conditions"
-    return "no objective has both a distance and a slope under the five standard conditions"
-
-
-def _notes(runs: Runs, slopes: pd.DataFrame, chosen: pd.DataFrame, cells: Cells) -> Iterator[str]:
-    """What a reader should know of the runs."""
+def _notes(
+    runs: RunTables, slopes: pd.DataFrame, chosen: pd.DataFrame, means: ResampledSlopes
+) -> Iterator[str]:
+    """Yield what a reader should know of the runs."""
     yield from runs.notes
     for metric in METRICS:
         if metric not in set(slopes["metric"]):
@@ -143,17 +143,11 @@ def _notes(runs: Runs, slopes: pd.DataFrame, chosen: pd.DataFrame, cells: Cells)
         others = slopes.loc[~slopes.index.isin(chosen.index)].drop_duplicates(list(KEYS))
         count = f"{len(others)} runs" if len(others) > 1 else "1 run"
         yield f"of other placements: {count}, among the slopes and their signs and in no other part"
-    yield from _uneven(cells)
-
-
-def _uneven(cells: Cells) -> Iterator[str]:
-    """Models whose objectives are averaged over different conditions."""
-    found: dict[str, dict[str, frozenset[str]]] = {}
-    for model, objective, condition, _ in cells:
-        own = found.setdefault(model, {})
-        one = {condition} & set(FIVE)
-        own[objective] = own.get(objective, frozenset()) | one
-    uneven = [m for m, own in found.items() if len({c for c in own.values() if c}) > 1]
+    conditions: dict[str, dict[str, set[str]]] = {}
+    for model, objective, condition, _ in means:
+        if condition in FIVE:
+            conditions.setdefault(model, {}).setdefault(objective, set()).add(condition)
+    uneven = [m for m, own in conditions.items() if len(set(map(frozenset, own.values()))) > 1]
     if uneven:
         yield (
             "the slopes of objectives are averaged over different conditions in: "

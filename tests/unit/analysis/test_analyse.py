@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from layerwise.analysis.names import DEPTHS, FIVE
 from layerwise.analysis.record import Analysis
-from layerwise.analysis.runs import checked
+from layerwise.analysis.run_tables import check_runs
 from layerwise.errors import BadInputError
 from layerwise.records import from_plain
 
@@ -77,7 +77,7 @@ def test_one_metric_is_noted(planted_runs, metric, other):
 def test_distances_of_other_objectives_are_no_points(planted_runs):
     runs = planted_runs.study()
     far = runs.distances.assign(objective="elsewhere").drop_duplicates(["model"])
-    made = planted_runs.analysed(checked(runs.profiles, far, runs.models, source="s"))
+    made = planted_runs.analysed(check_runs(runs.profiles, far, runs.models, source="s"))
     assert made.absent["concordance"].startswith("no objective has both a distance and a slope")
 
 
@@ -86,7 +86,7 @@ def placed(planted_runs):
     runs = planted_runs.study(conditions=("standard", "lora"))
     key = ("alpha", "simcse", "lora", "procrustes")
     low = planted_runs.profile_rows({key: -0.4}, placement="low")
-    return checked(
+    return check_runs(
         pd.concat([runs.profiles, pd.DataFrame(low)]), runs.distances, runs.models, source="s"
     )
 
@@ -118,7 +118,7 @@ def test_conditions_that_differ_between_objectives_are_noted(planted_runs):
     gone = (runs.profiles["objective"] == "simcse") & (runs.profiles["condition"] == "lora")
     gone &= runs.profiles["model"] == "beta"
     made = planted_runs.analysed(
-        checked(runs.profiles[~gone], runs.distances, runs.models, source="s")
+        check_runs(runs.profiles[~gone], runs.distances, runs.models, source="s")
     )
     assert made.notes == (
         "the slopes of objectives are averaged over different conditions in: beta",
@@ -136,7 +136,7 @@ def test_nothing_changed_anywhere(planted_runs):
         }
     )
     far = pd.DataFrame({"model": "a", "objective": ["p", "q", "r"], "cosine": [0, 0.5, 1.0]})
-    made = planted_runs.analysed(checked(pd.DataFrame(rows), far, source="s"))
+    made = planted_runs.analysed(check_runs(pd.DataFrame(rows), far, source="s"))
     assert {share.zero for share in made.shares} == {15, 3}
     assert {row.shares for row in made.widths} == {()}
     assert {row.ratio for row in made.equal_step} == {None}
@@ -189,7 +189,7 @@ def test_any_table_is_analysed_into_a_record_without_nan(planted_runs, runs, far
     profiles = pd.DataFrame([[*key, *p] for key, p in runs.items()], columns=[*names, *DEPTHS])
     columns = ["model", "objective", "cosine", "procrustes"]
     distances = pd.DataFrame([[*key, *d] for key, d in far.items()], columns=columns)
-    made = planted_runs.analysed(checked(profiles, distances, source="any"), bootstrap=10)
+    made = planted_runs.analysed(check_runs(profiles, distances, source="any"), bootstrap=10)
     plain = made.to_plain()
     made.to_json()  # Raises where a number is not finite.
     assert from_plain(plain, Analysis, source="any") == made

@@ -18,7 +18,7 @@ from layerwise.analysis.names import (
 )
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 
-__all__ = ["Runs", "checked"]
+__all__ = ["RunTables", "check_runs"]
 
 #: A change this little below 0 is rounding, and taken for 0.
 _ROUNDING = 1e-6
@@ -28,8 +28,8 @@ _MOST = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
-    """What an analysis is made from; made by `checked`.
+class RunTables:
+    """The three tables that an analysis is made from, as `check_runs` returns them.
 
     Attributes:
         profiles: A row a run and metric: model, objective, condition, placement, seed, metric, and
@@ -37,9 +37,9 @@ class Runs:
         distances: A row a model and objective: cosine and procrustes, NaN where not measured; the
             reference objective has 0.
         models: A row a model: family, block (``sequential``, ``parallel``, ``none`` or
-            ``unknown``) and layers, NA where not told.
+            ``unknown``) and layers, NA where unknown.
         source: Where the runs are from.
-        notes: What was made of tables that say less than they could.
+        notes: What was assumed where the tables say less than they could.
     """
 
     profiles: pd.DataFrame
@@ -50,25 +50,25 @@ class Runs:
 
     @property
     def sha256(self) -> str:
-        """Hash of all three tables, as 64 hex digits."""
+        """Return the hash of all three tables, as 64 hex digits."""
         tables = (self.profiles, self.distances, self.models)
         content = "\n".join(table.to_csv(index=False, lineterminator="\n") for table in tables)
         return sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def checked(
+def check_runs(
     profiles: pd.DataFrame,
     distances: pd.DataFrame | None = None,
     models: pd.DataFrame | None = None,
     *,
     source: str,
-) -> Runs:
-    """The tables as `Runs`, with one name an objective and nothing in them that is not a number.
+) -> RunTables:
+    """Return the tables with one name an objective, and nothing in them that is not a number.
 
     Args:
-        profiles: As in `Runs`; ``placement`` and ``seed`` may be absent (``all`` and 0).
-        distances: As in `Runs`; with a ``seed`` column, the mean over seeds is taken.
-        models: As in `Runs`; models that it lacks are of an ``unknown`` kind.
+        profiles: As in `RunTables`; ``placement`` and ``seed`` may be absent (``all`` and 0).
+        distances: As in `RunTables`; with a ``seed`` column, the mean over seeds is taken.
+        models: As in `RunTables`; models that it lacks are of an ``unknown`` kind.
         source: Where they are from, for people.
 
     Raises:
@@ -80,7 +80,7 @@ def checked(
     kinds, notes = _models(models, list(dict.fromkeys(runs["model"])))
     place = {name: number for number, name in enumerate(kinds["model"])}
     ordered = runs.sort_values("model", key=lambda names: names.map(place), kind="stable")
-    return Runs(ordered.reset_index(drop=True), _distances(distances), kinds, source, notes)
+    return RunTables(ordered.reset_index(drop=True), _distances(distances), kinds, source, notes)
 
 
 def _profiles(given: pd.DataFrame) -> pd.DataFrame:
@@ -88,114 +88,112 @@ def _profiles(given: pd.DataFrame) -> pd.DataFrame:
     for column, default in (("placement", ALL), ("seed", 0)):
         if column not in table:
             table[column] = default
-    _need(table, (*KEYS, "metric", *DEPTHS), "profiles")
+    _require_columns(table, (*KEYS, "metric", *DEPTHS), "profiles")
     if table.empty:
         msg = "no finished run to analyse"
         raise BadInputError(msg, expected="a profile of at least one run")
     table = table[[*KEYS, "metric", *DEPTHS]].copy()
-    _name(table, ("model", "objective", "condition", "placement", "metric"), "profiles")
+    _clean_names(table, ("model", "objective", "condition", "placement", "metric"), "profiles")
     for metric in table["metric"].unique():
         if metric not in METRICS:
             kind = "metric of a profile"
             raise UnknownNameError(kind, value=metric, known=METRICS)
-    table["seed"] = _whole(table, "seed", may_lack=False)
-    _measure(table, DEPTHS, "profiles", may_lack=False)
-    _once(table, [*KEYS, "metric"], "profiles")
+    table["seed"] = _whole_numbers(table, "seed", optional=False)
+    _clean_numbers(table, DEPTHS, "profiles", optional=False)
+    _refuse_duplicates(table, [*KEYS, "metric"], "profiles")
     return table
 
 
 def _distances(given: pd.DataFrame | None) -> pd.DataFrame:
-    columns = ["model", "objective", *DISTANCES]
+    by = ["model", "objective"]
     if given is None or given.empty:
-        return pd.DataFrame({name: pd.Series(dtype=_kind(name)) for name in columns})
+        types = dict.fromkeys(by, "object") | dict.fromkeys(DISTANCES, "float64")
+        return pd.DataFrame(columns=[*by, *DISTANCES]).astype(types)
     table = given.reset_index(drop=True)
-    _need(table, ("model", "objective"), "distances")
+    _require_columns(table, by, "distances")
     for column in DISTANCES:
         if column not in table:
             table[column] = np.nan
-    _name(table, ("model", "objective"), "distances")
-    _measure(table, DISTANCES, "distances", may_lack=True)
-    by = ["model", "objective"]
-    _once(table, [*by, "seed"] if "seed" in table else by, "distances")
-    return table.groupby(by, sort=False)[list(DISTANCES)].mean().reset_index()[columns]
-
-
-def _kind(column: str) -> str:
-    return "float64" if column in DISTANCES else "object"
+    _clean_names(table, by, "distances")
+    _clean_numbers(table, DISTANCES, "distances", optional=True)
+    _refuse_duplicates(table, [*by, "seed"] if "seed" in table else by, "distances")
+    return table.groupby(by, sort=False)[list(DISTANCES)].mean().reset_index()
 
 
 def _models(
     given: pd.DataFrame | None, used: Sequence[str]
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """A row for each model that has runs, in the order of the table of models."""
+    """Return a row for each model that has runs, in the order of the table, and notes."""
     table = pd.DataFrame(columns=["model"]) if given is None else given.reset_index(drop=True)
-    _need(table, ("model",), "models")
-    _name(table, ("model",), "models")
-    _once(table, ["model"], "models")
+    _require_columns(table, ("model",), "models")
+    _clean_names(table, ("model",), "models")
+    _refuse_duplicates(table, ["model"], "models")
     known = [name for name in table["model"] if name in used]
-    told = table.set_index("model").reindex([*known, *(name for name in used if name not in known)])
-    told = told.reindex(columns=["family", "block", "layers"])
+    order = [*known, *(name for name in used if name not in known)]
+    kinds = table.set_index("model").reindex(order).reindex(columns=["family", "block", "layers"])
     for column in ("family", "block"):
-        told[column] = told[column].astype("object").where(told[column].notna(), UNKNOWN).map(str)
-    told["layers"] = _whole(told, "layers", may_lack=True)
-    unknown = [str(name) for name in told.index[told["block"] == UNKNOWN]]
+        values = kinds[column].astype("object")
+        kinds[column] = values.where(values.notna(), UNKNOWN).map(str)
+    kinds["layers"] = _whole_numbers(kinds, "layers", optional=True)
+    unknown = [str(name) for name in kinds.index[kinds["block"] == UNKNOWN]]
     note = f"the kind of block is not told of: {', '.join(unknown)}"
-    return told.rename_axis("model").reset_index(), (note,) if unknown else ()
+    return kinds.rename_axis("model").reset_index(), (note,) if unknown else ()
 
 
-def _need(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+def _require_columns(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
     lacking = [name for name in columns if name not in table]
     if lacking:
         msg = f"table of {what} without a column"
         raise SchemaError(msg, value=lacking[0], expected=", ".join(columns))
 
 
-def _name(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+def _clean_names(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
     """Make the columns text, and objectives go by one name."""
     for column in columns:
         lacking = table[column].isna() | (table[column].map(str) == "")
         if lacking.any():
             msg = f"table of {what} with an empty {column}"
-            raise SchemaError(msg, value=_row(table, lacking), expected="a name in every row")
+            raise SchemaError(msg, value=_first_row(table, lacking), expected="a name in every row")
         table[column] = table[column].map(str).astype("object")
     if "objective" in columns:
         table["objective"] = table["objective"].map(objective_name)
 
 
-def _whole(table: pd.DataFrame, column: str, *, may_lack: bool) -> pd.Series:
-    """The column as whole numbers."""
+def _whole_numbers(table: pd.DataFrame, column: str, *, optional: bool) -> pd.Series:
+    """Return the column as whole numbers."""
     numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
-    lacks = table[column].isna() if may_lack else pd.Series(data=False, index=table.index)
-    wrong = ~(((numbers == numbers.round()) & (numbers.abs() < np.inf)) | lacks)
+    wrong = ~((numbers == numbers.round()) & (numbers.abs() < np.inf))
+    wrong &= ~(table[column].isna() & optional)
     if wrong.any():
         msg = f"{column} that is no whole number"
         raise SchemaError(msg, value=table.loc[wrong, column].iloc[0], expected="0, 1, 2, ...")
-    return numbers.astype("Int64" if may_lack else "int64")
+    return numbers.astype("Int64" if optional else "int64")
 
 
-def _measure(table: pd.DataFrame, columns: Sequence[str], what: str, *, may_lack: bool) -> None:
+def _clean_numbers(
+    table: pd.DataFrame, columns: Sequence[str], what: str, *, optional: bool
+) -> None:
     """Make the columns numbers that a change or a distance can be."""
     for column in columns:
         numbers = pd.to_numeric(table[column], errors="coerce").astype("float64")
-        lacks = table[column].isna() if may_lack else pd.Series(data=False, index=table.index)
-        wrong = ~(((numbers >= -_ROUNDING) & (numbers <= _MOST)) | lacks)
+        wrong = ~((numbers >= -_ROUNDING) & (numbers <= _MOST))
+        wrong &= ~(table[column].isna() & optional)
         if wrong.any():
             msg = f"{column} in the table of {what} is {table.loc[wrong, column].iloc[0]}"
             expected = f"a number from 0 to {_MOST:g}"
-            raise SchemaError(msg, value=_row(table, wrong), expected=expected)
+            raise SchemaError(msg, value=_first_row(table, wrong), expected=expected)
         table[column] = numbers.clip(lower=0.0)
 
 
-def _once(table: pd.DataFrame, columns: list[str], what: str) -> None:
+def _refuse_duplicates(table: pd.DataFrame, columns: list[str], what: str) -> None:
     twice = table.duplicated(columns)
     if twice.any():
         msg = f"table of {what} with a row that stands twice"
         expected = f"each {', '.join(columns)} once"
-        raise SchemaError(msg, value=_row(table, twice), expected=expected)
+        raise SchemaError(msg, value=_first_row(table, twice), expected=expected)
 
 
-def _row(table: pd.DataFrame, where: pd.Series) -> str:
-    """What names the first row of those that `where` marks."""
+def _first_row(table: pd.DataFrame, where: pd.Series) -> str:
+    """Return the names of the first row that `where` marks."""
     first = table.loc[where].iloc[0]
-    told = (first[name] for name in (*KEYS, "metric") if name in table)
-    return " ".join(str(value) for value in told)
+    return " ".join(str(first[name]) for name in (*KEYS, "metric") if name in table)

@@ -1,4 +1,4 @@
-"""What training steps show of each block as they run: attention entropy and gradient.
+"""Signals of each block from training steps as they run: attention entropy and gradient.
 
 Nothing is run for it. Hooks on the blocks and beside the attention function read what passes by, in
 the forwards that the loss is taken from, dropout and all, and change nothing.
@@ -22,12 +22,12 @@ from layerwise.objectives.forward import body
 from layerwise.seeds import derive
 from layerwise.shapes import Tensor
 
-__all__ = ["StepListener", "StepSignals", "Sums", "over_processes"]
+__all__ = ["SignalSums", "StepListener", "StepSignals", "sum_over_processes"]
 
 #: Query positions of each example whose entropy is taken, as for a card (ours).
 ROWS = 16
-#: The one attention function beside which entropy can be heard.
-_HEARD = "sdpa"
+#: The one attention function beside which entropy can be taken.
+_ATTENTION = "sdpa"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StepSignals:
         blocks: The blocks' names, in the order in which they run.
         steps: Over how many steps.
         attention_entropy: Of a step: in nats, the mean over its heads and a seeded sample of its
-            query tokens. None where no attention was heard.
+            query tokens. None where no attention was recorded.
         activation_gradient: Of a step: the norm of the gradient of its loss with respect to the
             block's output, all tokens together. None where no gradient came by: below the lowest
             block that trains.
@@ -50,7 +50,7 @@ class StepSignals:
     activation_gradient: tuple[float | None, ...]
 
     def frame(self) -> pd.DataFrame:
-        """A row a block: ``block``, ``attention_entropy`` and ``activation_gradient``."""
+        """Return a row a block: ``block``, ``attention_entropy`` and ``activation_gradient``."""
         return pd.DataFrame(
             {
                 "block": self.blocks,
@@ -61,22 +61,22 @@ class StepSignals:
 
 
 @dataclass(frozen=True)
-class Sums:
+class SignalSums:
     """Sums over steps of each block's signals; how many steps is counted for each by itself."""
 
     steps: int = 0
     totals: Mapping[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
 
-    def merge(self, other: "Sums") -> "Sums":
-        """The sums over the steps of both."""
+    def merge(self, other: "SignalSums") -> "SignalSums":
+        """Return the sums over the steps of both."""
         both = dict(self.totals)
         for key, (total, count) in other.totals.items():
             before, times = both.get(key, (0.0, 0))
             both[key] = (before + total, times + count)
-        return Sums(self.steps + other.steps, both)
+        return SignalSums(self.steps + other.steps, both)
 
     def signals(self, blocks: Sequence[str]) -> StepSignals:
-        """The means."""
+        """Return the means, with None for what no step had."""
         means = {key: total / count for key, (total, count) in self.totals.items()}
         entropy, gradient = (
             tuple(means.get((name, row)) for row in range(len(blocks)))
@@ -86,8 +86,8 @@ class Sums:
 
 
 @dataclass
-class _Step:
-    """What the forwards of one step showed: sums over tokens, by block.
+class _StepSums:
+    """The signals of one step's forwards: sums over tokens, by block.
 
     Attributes:
         entropy: Of entropies, and how many tokens they stand for.
@@ -97,15 +97,15 @@ class _Step:
     entropy: dict[int, tuple[float, float]] = field(default_factory=dict)
     energy: dict[int, float] = field(default_factory=dict)
 
-    def sums(self) -> Sums:
-        """The step as a sum of one; what is not finite is left out."""
-        found = {("entropy", row): total / n for row, (total, n) in self.entropy.items() if n}
-        found |= {("gradient", row): energy**0.5 for row, energy in self.energy.items()}
-        return Sums(1, {key: (x, 1) for key, x in found.items() if np.isfinite(x)})
+    def sums(self) -> SignalSums:
+        """Return the step as a sum of one; what is not finite is left out."""
+        values = {("entropy", row): total / n for row, (total, n) in self.entropy.items() if n}
+        values |= {("gradient", row): energy**0.5 for row, energy in self.energy.items()}
+        return SignalSums(1, {key: (x, 1) for key, x in values.items() if np.isfinite(x)})
 
 
 class StepListener:
-    """Hears the training steps of one model.
+    """A listener to the training steps of one model.
 
     Args:
         loaded: The model; nothing of it is changed.
@@ -118,17 +118,17 @@ class StepListener:
         self._is_pair = len(set(self._sides)) > 1
         self.blocks = tuple(name for stack in loaded.stacks for name in stack.blocks)
         self.implementation = getattr(loaded.model.config, "_attn_implementation", None)
-        self._step, self._steps, self._forwards = _Step(), 0, 0
+        self._step, self._forwards = _StepSums(), 0
         self._row: int | None = None
         self._masks: Mapping[str, Tensor] = {}
         self._rows: dict[tuple[int, ...], QueryRows] = {}
-        self._inside: tuple[nn.Module, ExitStack] | None = None
+        self._running: tuple[nn.Module, ExitStack] | None = None
         self._hooks = ExitStack()
 
     @property
-    def hears_attention(self) -> bool:
-        """Whether attention runs where its entropy can be heard."""
-        return bool(self.implementation == _HEARD)
+    def reads_attention(self) -> bool:
+        """Return whether attention runs where its entropy can be taken."""
+        return bool(self.implementation == _ATTENTION)
 
     def attach(self) -> None:
         """Begin to listen."""
@@ -146,53 +146,52 @@ class StepListener:
 
     def detach(self) -> None:
         """Leave the model as it was."""
-        if self._inside is not None:
-            self._inside[1].close()
-            self._inside = None
+        if self._running is not None:
+            self._running[1].close()
+            self._running = None
         self._hooks.close()
 
-    def take(self) -> Sums:
-        """What the forwards since the last call showed, as one step."""
-        step, self._step = self._step, _Step()
-        self._steps += 1
+    def take(self) -> SignalSums:
+        """Return the signals of the forwards since the last call, as one step."""
+        step, self._step = self._step, _StepSums()
         return step.sums()
 
     # --- Forwards ---------------------------------------------------------------------------
 
     def _enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """A forward begins; one without gradients is none of training's."""
-        if self._inside is not None or not torch.is_grad_enabled() or not (args or kwargs):
+        """Begin a forward; one without gradients is none of training's."""
+        if self._running is not None or not torch.is_grad_enabled() or not (args or kwargs):
             return
         self._forwards += 1
         self._masks, self._rows = _masks(kwargs), {}
-        heard = ExitStack()
-        if self.hears_attention:
-            heard.enter_context(intercepted(self.implementation, self._hear_attention))
-        self._inside = (module, heard)
+        interception = ExitStack()
+        if self.reads_attention:
+            interception.enter_context(intercepted(self.implementation, self._record_attention))
+        self._running = (module, interception)
 
     def _leave(self, module: nn.Module, _args: Any, _output: Any) -> None:
-        if self._inside is not None and self._inside[0] is module:
-            self._inside[1].close()
-            self._inside, self._row, self._masks, self._rows = None, None, {}, {}
+        if self._running is not None and self._running[0] is module:
+            self._running[1].close()
+            self._running, self._row, self._masks, self._rows = None, None, {}, {}
 
     def _enter_block(self, row: int, _module: nn.Module, _args: Any) -> None:
-        self._row = row if self._inside is not None else None
+        self._row = row if self._running is not None else None
 
     def _leave_block(self, row: int, _module: nn.Module, _args: Any, output: Any) -> None:
         self._row = None
         hidden = next(_floating(output), None)
-        if self._inside is not None and hidden is not None and hidden.requires_grad:
-            hidden.register_hook(partial(self._hear_gradient, row))
+        if self._running is not None and hidden is not None and hidden.requires_grad:
+            hidden.register_hook(partial(self._record_gradient, row))
 
-    def _hear_gradient(self, row: int, gradient: Tensor) -> None:
-        """Padding adds nothing: no loss depends on it."""
-        with _own(gradient):
+    def _record_gradient(self, row: int, gradient: Tensor) -> None:
+        """Add the gradient's energy; padding adds nothing, as no loss depends on it."""
+        with _unrecorded(gradient):
             energy = float(gradient.float().square().sum())
         self._step.energy[row] = self._step.energy.get(row, 0.0) + energy
 
     # --- Attention --------------------------------------------------------------------------
 
-    def _hear_attention(
+    def _record_attention(
         self,
         module: nn.Module,
         query: Tensor,
@@ -205,12 +204,12 @@ class StepListener:
         position_bias: Tensor | None = None,
         **_rest: Any,
     ) -> None:
-        """A block's first call is its self-attention."""
+        """Add the entropy of a block's first call, which is its self-attention."""
         row, self._row = self._row, None
         if row is None or query.shape[2] != key.shape[2]:
             return
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-        with _own(query):
+        with _unrecorded(query):
             rows = self._sampled(self._sides[row], query)
             entropies = entropy_of_rows(
                 query,
@@ -226,7 +225,7 @@ class StepListener:
             self._step.entropy[row] = total + added, count + float(rows.counts.sum())
 
     def _sampled(self, side: str, query: Tensor) -> QueryRows:
-        """The query tokens of this forward that are looked at."""
+        """Return the query tokens of this forward whose entropy is taken."""
         n, t = query.shape[0], query.shape[2]
         is_second = self._is_pair and side == "decoder"
         known = self._masks.get("decoder_attention_mask" if is_second else "attention_mask")
@@ -240,21 +239,24 @@ class StepListener:
         return self._rows[key]
 
 
-def _masks(given: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Those of the arguments of a forward that say which tokens count."""
-    named = {name: value for name, value in given.items() if name.endswith("attention_mask")}
-    return {n: value for n, value in named.items() if isinstance(value, Tensor) and value.ndim == 2}
+def _masks(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the arguments of a forward that say which tokens count."""
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name.endswith("attention_mask") and isinstance(value, Tensor) and value.ndim == 2
+    }
 
 
 @contextmanager
-def _own(tensor: Tensor) -> Iterator[None]:
-    """Inside, nothing is recorded for a backward, nor rounded by autocast."""
+def _unrecorded(tensor: Tensor) -> Iterator[None]:
+    """Compute inside without a record for a backward, and without autocast's rounding."""
     with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
         yield
 
 
 def _floating(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a module's output, in order."""
+    """Yield the floating-point tensors in a module's output, in order."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
             yield value
@@ -263,10 +265,9 @@ def _floating(value: Any) -> Iterator[Tensor]:
             yield from _floating(item)
 
 
-def over_processes(sums: Sums) -> Sums:
-    """The sums over the steps of all processes; each process's share of a step counts as one."""
-    parts = distributed.all_gather(sums)
-    whole = Sums()
-    for part in parts:
+def sum_over_processes(sums: SignalSums) -> SignalSums:
+    """Return the sums of all processes; each one's share of a step counts as a step."""
+    whole = SignalSums()
+    for part in distributed.all_gather(sums):
         whole = whole.merge(part)
-    return Sums(sums.steps, whole.totals)
+    return SignalSums(sums.steps, whole.totals)

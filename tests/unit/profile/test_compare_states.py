@@ -17,12 +17,12 @@ import layerwise as lw
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import load
-from layerwise.profile.pair import Auditing, read_pair
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.compare_states import AuditRequest, read_pair
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.profile.record import Profile
 
 TEXTS = [" ".join(f"w{(i * j + 3 * i + j) % 50}" for j in range(2 + i % 6)) for i in range(12)]
-READING = Reading(as_probes(TEXTS), bootstrap=20, batch_size=4)
+READING = ProbeReading(as_probe_set(TEXTS), bootstrap=20, batch_size=4)
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
 
@@ -85,6 +85,10 @@ def text_data():
     return TextData("made", "0" * 64, made, {"text": "text"}, len(made))
 
 
+def read(before, after, *, load=load, **options):
+    return read_pair(before, after, reading=READING, load=load, **options)
+
+
 def distances(pair):
     before, after = pair.before, pair.after
     made = READING.profile(
@@ -95,7 +99,7 @@ def distances(pair):
 
 def test_two_checkpoints_one_at_a_time(folders):
     loads = Loads()
-    pair = read_pair(folders["base"], folders["tuned"], reading=READING, load=loads)
+    pair = read(folders["base"], folders["tuned"], load=loads)
     assert loads.sources == [folders["base"], folders["tuned"]]
     assert loads.most == 1
     assert pair.before.model.source == folders["base"]
@@ -110,7 +114,7 @@ def test_two_checkpoints_one_at_a_time(folders):
 def test_an_adapter_goes_onto_its_base_once(folders, before):
     loads = Loads()
     named = folders[before] if before else None
-    pair = read_pair(named, folders["adapter"], reading=READING, load=loads)
+    pair = read(named, folders["adapter"], load=loads)
     assert loads.sources == [folders["base"]]
     assert pair.after.model.base == pair.before.model.source == folders["base"]
     assert pair.after.model.parameters > pair.before.model.parameters
@@ -125,7 +129,7 @@ def test_an_adapter_goes_onto_its_base_once(folders, before):
 
 
 def test_an_adapter_that_never_trained_moves_nothing(folders, caplog):
-    pair = read_pair(folders["base"], folders["fresh"], reading=READING, load=load)
+    pair = read(folders["base"], folders["fresh"])
     assert distances(pair) == [0.0, 0.0]
     assert len(pair.untrained_modules) == 4
     assert "4 adapted modules never trained, first model.layers.0.self_attn.q_proj" in caplog.text
@@ -133,23 +137,28 @@ def test_an_adapter_that_never_trained_moves_nothing(folders, caplog):
 
 def test_an_adapter_against_another_model_is_read_with_its_own_base(folders):
     loads = Loads()
-    pair = read_pair(folders["tuned"], folders["adapter"], reading=READING, load=loads)
+    pair = read(folders["tuned"], folders["adapter"], load=loads)
     assert loads.sources == [folders["tuned"], folders["adapter"]]
     assert pair.after.model.base == folders["base"]
 
 
-def test_an_adapter_whose_base_has_moved_goes_onto_the_one_named(folders, tmp_path):
-    elsewhere = tmp_path / "adapter"
-    shutil.copytree(folders["adapter"], elsewhere)
-    file = elsewhere / "adapter_config.json"
+def without_base(folders, tmp_path):
+    """A copy of the adapter that names a base which is not there."""
+    shutil.copytree(folders["adapter"], tmp_path / "adapter")
+    file = tmp_path / "adapter" / "adapter_config.json"
     config = json.loads(file.read_text()) | {"base_model_name_or_path": "/gone/base"}
     file.write_text(json.dumps(config))
-    pair = read_pair(folders["base"], str(elsewhere), reading=READING, load=load)
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_whose_base_has_moved_goes_onto_the_one_named(folders, tmp_path):
+    elsewhere = without_base(folders, tmp_path)
+    pair = read(folders["base"], str(elsewhere))
     assert pair.notes == (
         f"the adapter names a base that is not there (/gone/base); it was put on {folders['base']}",
     )
     with pytest.raises(ModelError, match="/gone/base"):
-        read_pair(None, str(elsewhere), reading=READING, load=load)
+        read(None, str(elsewhere))
 
 
 def test_an_adapter_that_changed_its_base_is_two_models(folders, tmp_path):
@@ -157,7 +166,7 @@ def test_an_adapter_that_changed_its_base_is_two_models(folders, tmp_path):
     model = peft.get_peft_model(load(folders["base"]).model, config)
     model.save_pretrained(tmp_path / "biased")
     loads = Loads()
-    pair = read_pair(None, str(tmp_path / "biased"), reading=READING, load=loads)
+    pair = read(None, str(tmp_path / "biased"), load=loads)
     assert loads.sources == [folders["base"], str(tmp_path / "biased")]
     assert pair.notes == (
         "two copies of the weights were read, since it trained its base's biases in place",
@@ -181,7 +190,7 @@ def test_adapters_in_hand_are_switched_off_for_the_base(folders, in_hand, before
         "name": folders["base"],
         "object": replace(base, model=in_hand.model.get_base_model()),
     }[before]
-    pair = read_pair(given, in_hand, reading=READING, load=loads)
+    pair = read(given, in_hand, load=loads)
     assert loads.sources == []
     plain = READING.states(base)
     assert np.array_equal(pair.before.pooled["residual"], plain.pooled["residual"])
@@ -194,13 +203,13 @@ def test_adapters_in_hand_are_switched_off_for_the_base(folders, in_hand, before
 
 def test_adapters_in_hand_against_another_model(folders, in_hand):
     loads = Loads()
-    read_pair(folders["tuned"], in_hand, reading=READING, load=loads)
+    read(folders["tuned"], in_hand, load=loads)
     assert loads.sources == [folders["tuned"]]
 
 
 def test_a_transformers_model_will_do(folders):
     model = load(folders["tuned"]).model
-    pair = read_pair(folders["base"], model, reading=READING, load=load)
+    pair = read(folders["base"], model)
     assert distances(pair)[1] > 0.01
 
 
@@ -208,7 +217,7 @@ def test_states_read_before_training_stand_for_the_model(folders):
     loaded = load(folders["base"])
     before = READING.states(loaded)
     moved(loaded.model, 0.5, "layers.1.")
-    first, last = distances(read_pair(before, loaded, reading=READING, load=load))
+    first, last = distances(read(before, loaded))
     assert first == 0.0
     assert last > 0.01
 
@@ -228,13 +237,13 @@ def test_what_tune_returns_is_a_model_in_hand(folders, tmp_path):
 
 def test_a_model_before_is_needed(folders):
     with pytest.raises(BadInputError, match=r"no model to compare with; .*an adapter"):
-        read_pair(None, folders["tuned"], reading=READING, load=load)
+        read(None, folders["tuned"])
 
 
 def test_a_model_trained_in_place_is_gone(folders):
     loaded = load(folders["base"])
     with pytest.raises(BadInputError, match="one object: training changed it in place"):
-        read_pair(loaded, loaded, reading=READING, load=load)
+        read(loaded, loaded)
 
 
 def test_another_tokenizer_is_refused(folders, tiny_text, tmp_path):
@@ -256,7 +265,7 @@ def test_a_profile_is_the_same_each_time_and_on_disk(folders, tmp_path):
     one, two = (lw.profile(folders["base"], folders["tuned"], **options) for _ in range(2))
     assert one.readouts == two.readouts
     assert one.readout == "residual"
-    assert one.probes.sha256 == as_probes(TEXTS).sha256
+    assert one.probes.sha256 == as_probe_set(TEXTS).sha256
     assert (one.probes.source, one.probes.inputs) == ("given", 12)
     (tmp_path / "profile.json").write_bytes(one.to_json())
     assert Profile.load(tmp_path / "profile.json") == one
@@ -308,7 +317,7 @@ def test_in_hand_and_on_disk_are_one_audit(folders, in_hand):
 
 
 def test_a_study_s_pairs_are_not_audited(folders):
-    assert read_pair(None, folders["adapter"], reading=READING, load=load).audit is None
+    assert read(None, folders["adapter"]).audit is None
 
 
 def test_two_models_have_no_audit(folders):
@@ -316,23 +325,20 @@ def test_two_models_have_no_audit(folders):
 
 
 def test_an_adapter_that_cannot_be_audited_is_noted(folders, caplog):
-    asked = Auditing()
+    asked = AuditRequest()
     why = "no audit of the adapter: it was read on its own base"
-    pair = read_pair(
-        folders["tuned"], folders["adapter"], reading=READING, load=load, auditing=asked
-    )
+    pair = read(folders["tuned"], folders["adapter"], auditing=asked)
     assert pair.audit is None
     assert pair.notes[0].startswith(why)
     assert why in caplog.text
 
 
 def test_in_hand_the_audit_is_against_its_own_base(folders, in_hand):
-    asked = {"reading": READING, "load": load, "auditing": Auditing()}
-    pair = read_pair(folders["tuned"], in_hand, **asked)
+    pair = read(folders["tuned"], in_hand, auditing=AuditRequest())
     assert len(pair.audit.modules) == 4
     assert pair.notes == ("the audit holds the adapter against its own base, not the model before",)
     states = READING.states(load(folders["base"]))
-    pair = read_pair(states, in_hand, **asked)
+    pair = read(states, in_hand, auditing=AuditRequest())
     assert (len(pair.audit.modules), pair.notes) == (4, ())
 
 
@@ -374,12 +380,8 @@ def test_an_adapter_with_nan_is_refused_by_name(folders, tmp_path):
 
 
 def test_an_adapter_whose_base_is_missing_is_audited_on_the_one_named(folders, tmp_path):
-    shutil.copytree(folders["adapter"], tmp_path / "adapter")
-    file = tmp_path / "adapter" / "adapter_config.json"
-    file.write_text(
-        json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "/gone/base"})
-    )
-    made = lw.profile(folders["base"], str(tmp_path / "adapter"), probes=TEXTS, bootstrap=10)
+    elsewhere = without_base(folders, tmp_path)
+    made = lw.profile(folders["base"], str(elsewhere), probes=TEXTS, bootstrap=10)
     assert len(made.audit.modules) == 4
     with pytest.raises(ModelError, match="/gone/base"):
-        lw.profile(None, str(tmp_path / "adapter"), probes=TEXTS)
+        lw.profile(None, str(elsewhere), probes=TEXTS)
