@@ -401,7 +401,7 @@ for _name, _kind in (
     ("points", Point),
     ("anomalies", Point),
 ):
-    PARTS.add(_name, _kind)
+    PARTS.add(_kind, name=_name)
 
 
 #: Whole numbers that may be absent.

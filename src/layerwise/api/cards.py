@@ -19,6 +19,7 @@ from layerwise.objectives import labels_for, resolve
 from layerwise.placement import Comparison, Export
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.progress import Progress, silent
+from layerwise.signals import select
 
 if TYPE_CHECKING:
     from layerwise.placement.verify import Coverage
@@ -92,8 +93,9 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         NonFiniteError: A loss, activation or gradient is NaN or infinite.
         LayerwiseError: The device ran out of memory.
     """
-    wanted = plan(
-        signals, rank=rank, targets=targets, exact_entropy=exact_entropy, readout=readout, seed=seed
+    wanted = select(signals)
+    measured = plan(
+        rank=rank, targets=targets, exact_entropy=exact_entropy, readout=readout, seed=seed
     )
     text = text_data(
         data,
@@ -118,7 +120,8 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
             loaded,
             text,
             loss,
-            wanted,
+            measured,
+            signals=wanted,
             batch_size=batch_size,
             max_length=max_length,
             progress=progress,

@@ -31,7 +31,7 @@ for _objective in (
     BARLOW_TWINS,
     CLASSIFICATION,
 ):
-    OBJECTIVES.add(_objective.name, _objective)
+    OBJECTIVES.add(_objective)
 
 
 def labels_for(name: str, data: TextData) -> tuple[str, ...] | None:

@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 #: The largest step time that each goal allows, relative to adapters on all blocks (ours).
 GOALS = Registry[float]("goal")
 for _name, _ratio in (("quality", 1.0), ("balanced", 0.75), ("cost", 0.5)):
-    GOALS.add(_name, _ratio)
+    GOALS.add(_ratio, name=_name)
 
 #: The policy with the best evidence, until measured evidence says otherwise, and what it comes to
 #: where every block would gain alike: the advice from a card without gains.

@@ -62,7 +62,7 @@ def _policy(name: str, *, size: Size = _sixth) -> Callable[[Choose], Choose]:
             taken = size(card, rows) if k is None else k
             return tuple(sorted(int(row) for row in choose(card, taken, rows, seed)))
 
-        POLICIES.add(name, policy)
+        POLICIES.add(policy, name=name)
         return choose
 
     return add

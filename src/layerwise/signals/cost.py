@@ -7,6 +7,7 @@ from layerwise.shapes import Array, Float64
 
 __all__ = [
     "activation_bytes",
+    "adapter_seconds",
     "backward_seconds",
     "forward_seconds",
     "outside_seconds",
@@ -22,6 +23,12 @@ def forward_seconds(stats: LayerStats) -> Float64[Array, "l"]:
 def backward_seconds(stats: LayerStats) -> Float64[Array, "l"]:
     """Seconds of each block's backward with frozen weights: what adapters below it have to pay."""
     return _for_mean_batch(stats, stats.backward_seconds)
+
+
+def adapter_seconds(stats: LayerStats) -> Float64[Array, "l"]:
+    """Return the seconds of each block's adapters; NaN where none were timed."""
+    unknown = np.full(len(stats.blocks), np.nan)
+    return unknown if stats.adapter_seconds is None else stats.adapter_seconds
 
 
 def activation_bytes(stats: LayerStats) -> Float64[Array, "l"]:

@@ -11,7 +11,18 @@ from layerwise.capture.stats import LayerStats
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float64
 
-__all__ = ["bootstrap", "coherence", "interval", "residual_norm", "spearman_to"]
+__all__ = [
+    "REPLICATES",
+    "bootstrap",
+    "coherence",
+    "interval",
+    "residual_norm",
+    "residual_norm_interval",
+    "spearman_to",
+]
+
+#: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
+REPLICATES = 1000
 
 
 def residual_norm(stats: LayerStats, *, rank: int | None = None) -> Float64[Array, "l"]:
@@ -23,6 +34,13 @@ def residual_norm(stats: LayerStats, *, rank: int | None = None) -> Float64[Arra
     """
     weights = np.full((1, len(stats.index)), 1 / len(stats.index))
     return _weighted(stats, weights, rank=rank)[0]
+
+
+def residual_norm_interval(
+    stats: LayerStats,
+) -> tuple[Float64[Array, "l"], Float64[Array, "l"], Float64[Array, "l"]]:
+    """Return the residual norms with the lower and upper ends of their 95 % intervals."""
+    return residual_norm(stats), *interval(bootstrap(stats))
 
 
 def coherence(stats: LayerStats) -> Float64[Array, "l"]:
@@ -39,10 +57,10 @@ def coherence(stats: LayerStats) -> Float64[Array, "l"]:
     return np.divide(mean_norm, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-def bootstrap(stats: LayerStats, *, replicates: int, seed: int) -> Float64[Array, "k l"]:
-    """Residual norms over `replicates` resamplings of the examples, with replacement."""
-    n = len(stats.index)
-    draws = numpy_generator(seed, "bootstrap").multinomial(n, np.full(n, 1 / n), size=replicates)
+def bootstrap(stats: LayerStats, *, replicates: int = REPLICATES) -> Float64[Array, "k l"]:
+    """Return residual norms over resamplings of the examples, drawn by the seed of the pass."""
+    n, random = len(stats.index), numpy_generator(stats.seed, "bootstrap")
+    draws = random.multinomial(n, np.full(n, 1 / n), size=replicates)
     return _weighted(stats, draws / n)
 
 

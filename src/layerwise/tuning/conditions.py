@@ -170,4 +170,4 @@ for _condition in (
         reads=frozenset({"top"}),
     ),
 ):
-    CONDITIONS.add(_condition.name, _condition)
+    CONDITIONS.add(_condition)

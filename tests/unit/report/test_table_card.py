@@ -33,7 +33,7 @@ def test_no_line_is_longer_than_the_terminal(planted_card, width, printed):
 def test_columns_that_do_not_fit_are_named(planted_card, printed):
     narrow, wide = (printed(card_table(planted_card()), width=w) for w in (60, 200))
     assert "Too wide for this terminal" in narrow
-    assert "activation_energy" in narrow
+    assert "coherence" in narrow
     assert "resid." in narrow
     assert "Too wide" not in wide
 

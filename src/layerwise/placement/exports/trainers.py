@@ -186,4 +186,4 @@ def _refuse_ranks(placement: Placement, trainer: str) -> None:
         raise PlacementError(msg, value=shown, expected="one rank", hint=hint)
 
 
-TRAINERS.add("freeze", freeze)
+TRAINERS.add(freeze, name="freeze")
