@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.placement.compare import Comparison, PairAgreement
-from layerwise.placement.record import PlacedBlock, Verified
+from layerwise.placement.record import PlacedBlock, Verification
 from layerwise.placement.verify import Coverage
 from layerwise.report import card_table, compare_table, coverage_table
 
@@ -147,7 +147,7 @@ COVERAGE = Coverage(
     targets=("attn.q", "mlp.up"),
     matrix=(*((i in {3, 11}, i == 3) for i in range(12)), (False, True)),
     adapter_parameters=4096,
-    verified=Verified(4, 4),
+    verified=Verification(4, 4),
 )
 
 
