@@ -1,6 +1,7 @@
 """Every signal: its invariances hold, and a planted change is seen where it was planted."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from layerwise.signals.residual import (
 from layerwise.signals.saturation import attention_entropy
 
 N, BLOCKS, RANK, WIDTH, BATCHES = 12, 4, 3, 5, 6
+METHODS = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
 ROWS = {row.name: row for row in (*SIGNALS.values(), *COSTS.values())}
 
 
@@ -107,6 +109,7 @@ def test_every_column_is_explained(name):
     assert column.title
     assert column.short
     assert column.meaning.endswith(".")
+    assert all(f"`{key}`" in METHODS for key in (column.key, column.error) if key)
     assert bool(column.low or column.error) == bool(column.band)
 
 
