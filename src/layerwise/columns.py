@@ -14,7 +14,7 @@ Form = Literal["number", "count", "percent", "quantity", "text", "flag"]
 it stands, or as a mark."""
 
 
-class Row(Protocol):
+class RowValues(Protocol):
     """What has a value by the key of a column; None where it has none."""
 
     def get(self, key: str, /) -> Any:
@@ -67,11 +67,11 @@ class Column:
         """Return the fields of a row that the column is made of, its value first."""
         return tuple(key for key in (self.key, self.low, self.high, self.error) if key)
 
-    def value(self, row: Row) -> Any:
+    def value(self, row: RowValues) -> Any:
         """Return the value of `row` as it is shown; None where it has none."""
         return self.scaled(row.get(self.key))
 
-    def interval(self, row: Row) -> tuple[float, float] | None:
+    def interval(self, row: RowValues) -> tuple[float, float] | None:
         """Return both ends of the interval of `row` as shown; None where none was estimated."""
         if self.error:
             centre, half = row.get(self.key), row.get(self.error)

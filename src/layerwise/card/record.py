@@ -293,21 +293,21 @@ class LayerCard(Shown):
         return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
     def with_advice(self, advice: Advice) -> "LayerCard":
-        """The same card with `advice`."""
+        """Return the same card with `advice`."""
         return replace(self, advice=advice)
 
     def place(self, goal: str | None = None, *, layers: int | None = None, **options: Any) -> Any:
-        """The `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
+        """Return the `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
         return verbs.call("place", self, goal, layers=layers, **options)
 
     def to_plain(self) -> dict[str, Any]:
-        """The card as JSON values, without the arrays."""
+        """Return the card as JSON values, without the arrays."""
         plain = to_plain(replace(self, arrays={}))
         plain.pop("arrays")
         return {"schema": SCHEMA, **plain}
 
     def files(self) -> dict[str, bytes]:
-        """``card.json`` and ``arrays.safetensors`` as bytes."""
+        """Return ``card.json`` and ``arrays.safetensors`` as bytes."""
         from safetensors.numpy import save
 
         arrays = save({k: np.ascontiguousarray(v) for k, v in self.arrays.items()})
@@ -318,12 +318,12 @@ class LayerCard(Shown):
         }
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write ``card.json`` and ``arrays.safetensors`` into `folder`; their paths."""
+        """Write ``card.json`` and ``arrays.safetensors`` into `folder`; return their paths."""
         return write_files(Path(folder), self.files())
 
     @classmethod
     def load(cls, path: Path | str) -> "LayerCard":
-        """The card in `path`, a ``card.json`` or the folder that holds one.
+        """Return the card in `path`, a ``card.json`` or the folder that holds one.
 
         Raises:
             SchemaError: No card is there, it is of another schema, or its arrays are damaged.
@@ -336,7 +336,7 @@ class LayerCard(Shown):
 
 
 def _load_arrays(path: Path, *, digest: str | None) -> dict[str, np.ndarray]:
-    """The arrays in `path`, which a flipped bit or another card's file must not replace."""
+    """Return the arrays in `path`, which a flipped bit or another card's file must not replace."""
     from safetensors.numpy import load_file
 
     if not path.exists():

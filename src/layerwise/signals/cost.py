@@ -16,7 +16,7 @@ __all__ = [
 
 
 def forward_seconds(stats: LayerStats) -> Float64[Array, "l"]:
-    """Seconds of each block's forward."""
+    """Return the seconds of each block's forward."""
     return _for_mean_batch(stats, stats.forward_seconds)
 
 
@@ -32,12 +32,12 @@ def adapter_seconds(stats: LayerStats) -> Float64[Array, "l"]:
 
 
 def activation_bytes(stats: LayerStats) -> Float64[Array, "l"]:
-    """Bytes that autograd keeps of each block between forward and backward."""
+    """Return bytes that autograd keeps of each block between forward and backward."""
     return _for_mean_batch(stats, stats.activation_bytes)
 
 
 def outside_seconds(stats: LayerStats) -> Float64[Array, "2"]:
-    """Forward and backward seconds of what is in no block: embeddings, head and loss."""
+    """Return forward and backward seconds of what is in no block: embeddings, head and loss."""
     return _for_mean_batch(stats, stats.outside_seconds)
 
 
@@ -48,7 +48,7 @@ def plain_step_seconds(stats: LayerStats) -> float:
 
 
 def _for_mean_batch(stats: LayerStats, values: Float64[Array, "b k"]) -> Float64[Array, "k"]:
-    """Median over batches of a value per token, for a batch of the mean size.
+    """Return the median over batches of a value per token, for a batch of the mean size.
 
     The median, since the first batch pays for warming up and any may meet a busy machine.
     """

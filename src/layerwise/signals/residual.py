@@ -44,7 +44,7 @@ def residual_norm_interval(
 
 
 def coherence(stats: LayerStats) -> Float64[Array, "l"]:
-    """Norm of the mean gradient over the mean norm, both relative to sigma, in [0, 1].
+    """Return the norm of the mean gradient over the mean norm, both relative to sigma, in [0, 1].
 
     1 where every example pulls the same way, about 1/sqrt(n) where each pulls its own. A block
     without any gradient has 0.
@@ -67,7 +67,7 @@ def bootstrap(stats: LayerStats, *, replicates: int = REPLICATES) -> Float64[Arr
 def interval(
     replicates: Float64[Array, "k l"], *, level: float = 0.95
 ) -> tuple[Float64[Array, "l"], Float64[Array, "l"]]:
-    """The percentile interval of each block (Efron 1979), as lower and upper ends."""
+    """Return the percentile interval of each block (Efron 1979), as lower and upper ends."""
     tail = (1 - level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
     return low, high
@@ -76,7 +76,7 @@ def interval(
 def spearman_to(
     reference: Float64[Array, "l"], replicates: Float64[Array, "k l"]
 ) -> Float64[Array, "k"]:
-    """Spearman correlation of each replicate with the reference; 0 where one is flat."""
+    """Return Spearman correlation of each replicate with the reference; 0 where one is flat."""
     ranks = rankdata(replicates, axis=1)
     ranks = ranks - ranks.mean(1, keepdims=True)
     fixed = rankdata(reference) - (len(reference) + 1) / 2
@@ -87,7 +87,7 @@ def spearman_to(
 def _weighted(
     stats: LayerStats, weights: Float64[Array, "k n"], *, rank: int | None = None
 ) -> Float64[Array, "k l"]:
-    """The residual norm under each row of example weights, which add up to one."""
+    """Return the residual norm under each row of example weights, which add up to one."""
     assert stats.column_energy is not None  # noqa: S101  # the plan measured gradients
     norms = np.sqrt(stats.column_energy[:, :, :rank].sum(-1))
     expected = weights @ norms
