@@ -358,8 +358,8 @@ PARTS = Registry[type[Any]]("part of an analysis")
 
 for _field in fields(Analysis):
     if get_origin(_field.type) is tuple and _field.name != "notes":
-        PARTS.add(_field.name, get_args(_field.type)[0])
-PARTS.add("anomalies", Point)
+        PARTS.add(get_args(_field.type)[0], name=_field.name)
+PARTS.add(Point, name="anomalies")
 
 #: Whole numbers that may be absent.
 _WHOLE = {"models": {"layers": "Int64"}}

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from layerwise.card.columns import signal_columns
 from layerwise.card.record import LayerCard
 from layerwise.placement.record import Placement
-from layerwise.report.charts_card_data import DRAWN, ChartData, chart_data
+from layerwise.report.charts_card_data import ChartData, chart_data, drawn_columns
 from layerwise.report.columns import Column, column_named
 from layerwise.report.drawing import (
     LIGHT,
@@ -21,17 +22,7 @@ from layerwise.report.drawing import (
 )
 from layerwise.report.text import counted
 
-__all__ = ["SIGNALS", "charts", "export_charts"]
-
-SIGNALS = (
-    "residual_norm",
-    "coherence",
-    "activation_energy",
-    "effective_rank",
-    "attention_entropy",
-    "activation_gradient",
-    "gain",
-)
+__all__ = ["charts", "export_charts"]
 
 
 def charts(
@@ -47,9 +38,9 @@ def charts(
     """
     data = chart_data(card, placement)
     made = {
-        key.replace("_", "-"): _signal_chart(data, theme, column_named(key))
-        for key in SIGNALS
-        if data.has(key)
+        column.key.replace("_", "-"): _signal_chart(data, theme, column)
+        for column in signal_columns()
+        if data.has(column.key)
     }
     if data.has("time_both"):
         made["time"] = _time_chart(data, theme)
@@ -91,7 +82,9 @@ def _dots(data: ChartData, theme: Theme, points: alt.Chart, *keys: str) -> alt.C
 
 def _tip(*keys: str) -> list[alt.Tooltip]:
     """The block, and what `keys` are there; the page's own tooltip writes them as plain text."""
-    titles = {column.key: column.title for column in DRAWN} | {"step": "Step from here up"}
+    titles = {column.key: column.title for column in drawn_columns()} | {
+        "step": "Step from here up"
+    }
     told = [alt.Tooltip(f"{key}_tip:N", title=titles[key]) for key in keys]
     return [alt.Tooltip("head:N", title="Block"), *told]
 

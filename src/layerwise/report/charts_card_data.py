@@ -7,17 +7,21 @@ from typing import Any
 from layerwise.card.record import LayerCard, LayerRow
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
-from layerwise.report.columns import COLUMNS, Column, NumberStyle, column_named, number_style
+from layerwise.report.columns import Column, NumberStyle, card_columns, column_named, number_style
 from layerwise.report.drawing import Places, Rows, log_axis, short
 from layerwise.report.text import adapted_rows, stack_labels
 
-__all__ = ["DRAWN", "ChartData", "chart_data"]
+__all__ = ["ChartData", "chart_data", "drawn_columns"]
 
 # These span orders of magnitude by nature; the others are read on a linear scale only.
 _MAY_BE_LOG = {"residual_norm", "activation_energy", "activation_gradient", "gain"}
 _LOG_ABOVE = 20.0
-DRAWN = tuple(column for column in COLUMNS if column.key != "adapter_parameters")
 _TIME = ("forward_seconds", "backward_seconds")
+
+
+def drawn_columns() -> tuple[Column, ...]:
+    """Return the columns that charts and their tips are made of."""
+    return tuple(column for column in card_columns() if column.key != "adapter_parameters")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def chart_data(card: LayerCard, placement: Placement | None) -> ChartData:
         PlacementError: The placement names a block that the card does not have.
     """
     labels, adapted = stack_labels(card.model), set(adapted_rows(card, placement))
-    styles = {c.key: number_style(c.value(layer) for layer in card.layers) for c in COLUMNS}
+    styles = {c.key: number_style(c.value(layer) for layer in card.layers) for c in card_columns()}
     stacks = list(labels)
     rows = []
     for number, layer in enumerate(card.layers):
@@ -90,7 +94,7 @@ def _head(layer: LayerRow, labels: Mapping[str, str], *, marked: bool) -> str:
 
 def _numbers(layer: LayerRow, styles: Mapping[str, NumberStyle]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    for column in DRAWN:
+    for column in drawn_columns():
         style, value, ends = styles[column.key], column.value(layer), column.interval(layer)
         if value is None:
             continue

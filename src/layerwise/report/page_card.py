@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from layerwise.card.columns import signal_columns
 from layerwise.card.record import LayerCard, Measured
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
-from layerwise.report.charts_card import SIGNALS, charts
-from layerwise.report.columns import COLUMNS, Column, number_style, quantity
+from layerwise.report.charts_card import charts
+from layerwise.report.columns import Column, card_columns, column_named, number_style, quantity
 from layerwise.report.drawing import PAGE
 from layerwise.report.page import Cell, Grid, Made, figures, render
 from layerwise.report.story_measure import gained
@@ -61,7 +62,8 @@ def card_html(card: LayerCard, placement: Placement | None = None) -> bytes:
 
 def _captions(card: LayerCard) -> dict[str, tuple[str, str]]:
     """For each chart a spoken summary, where there is one, and how to read it."""
-    captions = {key.replace("_", "-"): _column_caption(card, key) for key in SIGNALS}
+    keys = (column.key for column in signal_columns())
+    captions = {key.replace("_", "-"): _column_caption(card, key) for key in keys}
     captions["time"] = ("", "What a batch takes in each block.")
     captions["memory"] = ("", "Memory that a batch keeps for the backward pass.")
     captions["cost-gain"] = ("", _COST_GAIN)
@@ -76,7 +78,7 @@ _COST_GAIN = (
 
 def _column_caption(card: LayerCard, key: str) -> tuple[str, str]:
     """A spoken summary of a column's values, and how to read them."""
-    column = next(c for c in COLUMNS if c.key == key)
+    column = column_named(key)
     values = {row: v for row, r in enumerate(card.layers) if (v := column.value(r)) is not None}
     if not values:
         return "", column.reads
@@ -218,7 +220,7 @@ def _regimes(card: LayerCard, measured: Measured, adapted: set[int], *, name: st
 
 def _tables(card: LayerCard, placement: Placement | None) -> dict[str, Any]:
     rows = set(adapted_rows(card, placement))
-    columns = [c for c in COLUMNS if any(c.value(row) is not None for row in card.layers)]
+    columns = [c for c in card_columns() if any(c.value(row) is not None for row in card.layers)]
     styles = [number_style([c.value(row) for row in card.layers]) for c in columns]
     labels = stack_labels(card.model)
     body = []

@@ -12,7 +12,7 @@ from layerwise.card.record import LayerCard, Measured
 from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Placement
 from layerwise.placement.verify import Coverage
-from layerwise.report.columns import COLUMNS, Column, NumberStyle, number_style
+from layerwise.report.columns import Column, NumberStyle, card_columns, number_style
 from layerwise.report.story_measure import gained
 from layerwise.report.story_measured import (
     interval_text,
@@ -31,21 +31,6 @@ from layerwise.report.text import (
 
 __all__ = ["card_table", "compare_table", "coverage_table"]
 
-# Which columns give way first on a narrow terminal: the last of these.
-_KEEP = (
-    "residual_norm",
-    "gain",
-    "attention_entropy",
-    "backward_seconds",
-    "coherence",
-    "effective_rank",
-    "activation_gradient",
-    "activation_bytes",
-    "forward_seconds",
-    "adapter_seconds",
-    "activation_energy",
-    "adapter_parameters",
-)
 _BAR_WIDTHS = {"residual_norm": 8, "gain": 5}
 
 
@@ -100,7 +85,7 @@ def _card(card: LayerCard, adapted: frozenset[int], room: Room) -> Iterator[Rend
     about = f"{shown(data.objective)}, {data.examples:,} examples, {data.tokens:,} tokens"
     yield room.text(f"on {shown(data.source, limit=100)} ({about})", style="dim")
     block = _block_column(card, adapted, room)
-    columns = [_written(c, card, room) for c in COLUMNS if _present(c, card)]
+    columns = [_written(c, card, room) for c in card_columns() if _present(c, card)]
     kept = _fitting(columns, room.width - block.width)
     yield from _tables(card, [block, *(c for c in columns if c.key in kept)], adapted, room)
     left = [column.key for column in columns if column.key not in kept]
@@ -168,8 +153,9 @@ def _ends(ends: tuple[float, float] | None, style: NumberStyle) -> str:
 def _fitting(columns: Sequence[_Shown], room: int) -> set[str]:
     """The keys that fit into `room` characters, the most telling first; at least one."""
     widths = {column.key: column.width for column in columns}
+    ranked = sorted(card_columns(), key=lambda column: -column.importance)
     kept: set[str] = set()
-    for key in (key for key in _KEEP if key in widths):
+    for key in (column.key for column in ranked if column.key in widths):
         if kept and room < widths[key]:
             break
         kept.add(key)

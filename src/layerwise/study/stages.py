@@ -408,4 +408,4 @@ for _stage in (
     Stage("ladder", _trains(depthwise.climb)),
     Stage("interventions", _trains(depthwise.intervene)),
 ):
-    STAGES.add(_stage.name, _stage)
+    STAGES.add(_stage)

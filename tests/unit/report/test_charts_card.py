@@ -7,8 +7,9 @@ import pytest
 
 from layerwise.errors import PlacementError
 from layerwise.placement.record import PlacedBlock
-from layerwise.report.charts_card import SIGNALS, charts, export_charts
+from layerwise.report.charts_card import charts, export_charts
 from layerwise.report.drawing import LIGHT, chart_config
+from layerwise.signals import SIGNALS
 
 NAMES = {key.replace("_", "-") for key in SIGNALS} | {"time", "memory", "cost-gain"}
 HOSTILE = 'datum["x"] + ${alert(1)} </script>'

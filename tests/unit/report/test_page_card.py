@@ -156,7 +156,7 @@ def test_a_bare_card_still_makes_a_page(planted_card, read_page):
 
 def test_without_any_number_there_are_no_charts(planted_card, read_page):
     card = planted_card({"h": 2})
-    keep = {"stack", "index", "name", "adapter_parameters", "modules", "parameters"}
+    keep = {"stack", "index", "name", "adapter_parameters", "modules", "parameters", "further"}
     gone = dict.fromkeys(set(card.layers[0].__dataclass_fields__) - keep)
     card = replace(card, layers=tuple(replace(row, **gone) for row in card.layers))
     assert not any("data-chart" in a for _, a in read_page(card_html(card)).tags)

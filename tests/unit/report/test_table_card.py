@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.placement.compare import Comparison, PairAgreement
-from layerwise.placement.record import PlacedBlock, Verified
+from layerwise.placement.record import PlacedBlock, Verification
 from layerwise.placement.verify import Coverage
 from layerwise.report import card_table, compare_table, coverage_table
 
@@ -33,7 +33,7 @@ def test_no_line_is_longer_than_the_terminal(planted_card, width, printed):
 def test_columns_that_do_not_fit_are_named(planted_card, printed):
     narrow, wide = (printed(card_table(planted_card()), width=w) for w in (60, 200))
     assert "Too wide for this terminal" in narrow
-    assert "activation_energy" in narrow
+    assert "coherence" in narrow
     assert "resid." in narrow
     assert "Too wide" not in wide
 
@@ -147,7 +147,7 @@ COVERAGE = Coverage(
     targets=("attn.q", "mlp.up"),
     matrix=(*((i in {3, 11}, i == 3) for i in range(12)), (False, True)),
     adapter_parameters=4096,
-    verified=Verified(4, 4),
+    verified=Verification(4, 4),
 )
 
 
