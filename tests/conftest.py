@@ -34,6 +34,27 @@ install_import_hook(
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick", action="store_true", help="what is not slow, each with its first parameters"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """With --quick, keep the first case of every test that needs no model, browser or minute."""
+    if not config.getoption("--quick"):
+        return
+    slow = ("slow", "sweep", "real_model", "browser")
+    first, kept, left = set(), [], []
+    for item in items:
+        place = item.nodeid.partition("[")[0]
+        is_kept = place not in first and not any(map(item.get_closest_marker, slow))
+        (kept if is_kept else left).append(item)
+        first.add(place)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
+
+
 # Whatever is imported of `support` imports the package: only a fixture may ask for it.
 
 
