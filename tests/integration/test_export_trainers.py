@@ -100,10 +100,10 @@ def taken(small_card, folders, installed, tmp_path):
         placement = place(card, rows=rows, rank=4, ranks=ranks)
         made = TRAINERS[export or trainer].export(placement, card.model)
         write_files(tmp_path, placement_files(placement, made))
-        script = Path(__file__).with_name("trainer_adapts.py")
         entry = f"{trainer}-freeze" if export == "freeze" else trainer
         told = subprocess.run(
-            [sys.executable, str(script), entry, str(tmp_path / file), str(folders[model])],
+            [sys.executable, "-m", "support.processes.trainer_adapts", entry, str(tmp_path / file),
+             str(folders[model])],
             cwd=tmp_path, env=_environment(installed(trainer)),
             capture_output=True, text=True, timeout=580, check=False,
         )  # fmt: skip
@@ -116,7 +116,7 @@ def taken(small_card, folders, installed, tmp_path):
 def _environment(folder):
     """The variables for a run with what is installed in `folder`; nothing is reported home."""
     settings = {
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}",
         "DISABLE_VERSION_CHECK": "1",
         "AXOLOTL_DO_NOT_TRACK": "1",
         "DO_NOT_TRACK": "1",

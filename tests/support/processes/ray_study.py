@@ -6,7 +6,6 @@ that node is killed. Prints, as JSON, what the ledger says at the end.
 
 import json
 import os
-import runpy
 import sys
 import threading
 from pathlib import Path
@@ -18,6 +17,8 @@ from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
 from layerwise.study.runner import run
 from layerwise.study.worker import execute
+from support import studies
+from support.processes.jobs import wait_for_ever
 
 RUNS = 4
 
@@ -60,10 +61,9 @@ def kill(cluster, node, ledger, cells, killed, ended):
 
 def interrupted(cluster, folder, study):
     """The kind of failure of a run whose engine is closed."""
-    waits = runpy.run_path(str(Path(__file__).with_name("slurm_runs.py")))["wait_for_ever"]
     ledger, cell = create(folder / "interrupted", study), study.cells[0]
     run_folder = ledger.prepare(cell)
-    engine = RayEngine(ledger.root, execute=waits, address=cluster.address)
+    engine = RayEngine(ledger.root, execute=wait_for_ever, address=cluster.address)
     engine.submit(cell.id)
     begun = threading.Event()
     while not (run_folder / "lease.1.json").exists():
@@ -73,9 +73,8 @@ def interrupted(cluster, folder, study):
 
 
 def main(folder):
-    kit = runpy.run_path(str(Path(__file__).parents[1] / "tiny_study.py"))
-    kit["files"](folder, "llama")
-    plain = kit["plain"](folder, seeds=list(range(RUNS)), defaults={"steps": 60, "save_every": 10})
+    studies.files(folder, "llama")
+    plain = studies.plain(folder, seeds=list(range(RUNS)), defaults={"steps": 60, "save_every": 10})
     study = study_from(plain)
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": WATCHFUL}
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -106,7 +105,7 @@ def main(folder):
         "failed": dict(status.failed),
         "killed": killed,
         "generations": [len(range(_generation(ledger, run_id))) for run_id in killed],
-        "equal": kit["result"](alone, cell) == kit["result"](ledger, cell),
+        "equal": studies.result(alone, cell) == studies.result(ledger, cell),
         "results": [len(list(ledger.folder(c.id).glob("result.json"))) for c in study.cells],
     }
     sys.stdout.write(json.dumps(told) + "\n")

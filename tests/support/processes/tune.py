@@ -7,7 +7,6 @@ kills itself as `kill -9` would.
 
 import json
 import os
-import runpy
 import shutil
 import signal
 import sys
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from layerwise import distributed
 from layerwise.tuning import checkpoints
 from layerwise.tuning.trainer import ForwardTrainer
+from support import tuning
 
 
 def kill_in(owner, name, *, at, after=False):
@@ -71,10 +71,9 @@ def one_run(model, out, weights, options, die=None, drop=None):
         if distributed.rank() == 0:
             shutil.rmtree(Path(out) / "checkpoints" / drop)
         distributed.all_gather(None)
-    tuning = runpy.run_path(str(Path(__file__).parents[1] / "tiny_tuning.py"))
     if die:
         DEATHS[die]()
-    made = tuning["tune"](model, folder=Path(out), **options)
+    made = tuning.tune(model, folder=Path(out), **options)
     if distributed.rank() == 0:
         own = {n: p.detach().contiguous() for n, p in made.loaded.model.named_parameters()}
         save_file(own, weights)
@@ -95,4 +94,4 @@ def main(runs):
 
 
 if __name__ == "__main__":
-    main(json.loads(globals().get("asked") or sys.argv[1]))
+    main(json.loads(sys.argv[1]))

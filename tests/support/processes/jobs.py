@@ -1,4 +1,4 @@
-"""What jobs do in tests in a run's place; loaded by runpy, so that it travels with the job."""
+"""What jobs do in tests in a run's place."""
 
 
 def finish(ledger, run_id):

@@ -1,7 +1,6 @@
 """Run by torchrun: a watched and an unwatched training, and a control, in a group of processes."""
 
 import json
-import runpy
 import sys
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from layerwise.objectives import OBJECTIVES
 from layerwise.profile.callback import DepthCallback
 from layerwise.profile.control import RunStorage, run_control
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
+from support import tuning
 
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 
 
-def trained(tuning, out, *callbacks):
+def trained(out, *callbacks):
     """The weights of a model after some steps on the processes' shares of the data."""
-    loaded = tuning["loaded"]("llama")
+    loaded = tuning.loaded("llama")
     ids = torch.randint(11, 60, (16, 9), generator=torch.Generator().manual_seed(3))
     trainer = Trainer(
         model=loaded.model,
@@ -37,14 +37,14 @@ def trained(tuning, out, *callbacks):
     return {name: value.clone() for name, value in loaded.model.state_dict().items()}
 
 
-def controlled(tuning, out, accumulation):
+def controlled(out, accumulation):
     """The slopes and tau of a control whose steps see the same batches on any number."""
     found = run_control(
-        tuning["loaded"]("llama"),
-        tuning["data"](),
+        tuning.loaded("llama"),
+        tuning.data(),
         OBJECTIVES["causal-lm"],
         reading=ProbeReading(as_probe_set(PROBES), bootstrap=50),
-        settings=tuning["settings"](learning_rate=1e-3, accumulation=accumulation),
+        settings=tuning.settings(learning_rate=1e-3, accumulation=accumulation),
         keep=RunStorage(out),
     )
     slopes = {name: [s.slope, s.low, s.high] for name, s in found.slopes.items()}
@@ -53,16 +53,15 @@ def controlled(tuning, out, accumulation):
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
-    tuning = runpy.run_path(str(Path(__file__).parents[1] / "tiny_tuning.py"))
     world, out = int(sys.argv[1]), Path(sys.argv[2])
     assert distributed.world_size() == world
     callback = DepthCallback(probes=PROBES, every=2, file=out / "depths.jsonl")
-    first, second = trained(tuning, out, callback), trained(tuning, out)
+    first, second = trained(out, callback), trained(out)
     result = {
         "same": all(torch.equal(first[name], second[name]) for name in first),
         "steps": [found.step for found in callback.history],
         "history": [found.profile.slope for found in callback.history],
-        "control": controlled(tuning, out, 2 // world),
+        "control": controlled(out, 2 // world),
     }
     (out / f"rank{distributed.rank()}.json").write_text(json.dumps(result))
     dist.destroy_process_group()

@@ -1,13 +1,10 @@
-"""Studies of runs that take a blink, on hand-made models; loaded by a fixture, not imported."""
+"""Studies of runs that take a blink, on tiny models."""
 
 import json
-import runpy
-from pathlib import Path
 
 from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
-
-_text = runpy.run_path(str(Path(__file__).with_name("tiny_text.py")))
+from support import text
 
 PROBES = [f"w{i} w{(3 * i) % 50} w{(7 * i + 1) % 50} w{(i * i) % 50}" for i in range(12)]
 
@@ -15,9 +12,7 @@ PROBES = [f"w{i} w{(3 * i) % 50} w{(7 * i + 1) % 50} w{(i * i) % 50}" for i in r
 def files(folder, *names):
     """A folder with the models called `names`, texts to train on, and probes."""
     for name in names:
-        kind = _text["kind"](name)
-        _text["model"](name).save_pretrained(folder / name)
-        _text["tokenizer"](frame=_text["USUAL_FRAME"][kind]).save_pretrained(folder / name)
+        text.save(folder / name, name)
     texts = [" ".join(f"w{(7 * i + 3 * j) % 50}" for j in range(5 + i % 8)) for i in range(24)]
     (folder / "texts.txt").write_text("\n".join(texts))
     (folder / "probes.txt").write_text("\n".join(PROBES))
@@ -57,12 +52,12 @@ def neox(folder, **options):
         "num_hidden_layers": 2,
         "num_attention_heads": 2,
         "intermediate_size": 24,
-        "vocab_size": len(_text["VOCABULARY"]),
+        "vocab_size": len(text.VOCABULARY),
         "max_position_embeddings": 64,
         **options,
     }
     words = folder / "words"
-    _text["tokenizer"](frame="causal").save_pretrained(words)
+    text.tokenizer(frame="causal").save_pretrained(words)
     return {
         "config": config,
         "tokenizer": str(words),

@@ -1,9 +1,7 @@
-"""Runs of a few steps on hand-made models; loaded by a fixture, not imported."""
+"""Runs of a few steps on tiny models."""
 
 import gc
-import runpy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +12,11 @@ from layerwise.models.stack import find_stacks
 from layerwise.objectives import resolve
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Keep, fine_tune
+from support import text
 
 # Trainer collects garbage before each run: most of a short one's time, were all modules looked at.
 gc.collect()
 gc.freeze()
-
-_text = runpy.run_path(str(Path(__file__).with_name("tiny_text.py")))
 
 
 def data(examples=24):
@@ -39,11 +36,11 @@ def labelled(texts, names=("neg", "pos", "odd")):
 
 def loaded(name="llama", **config):
     """The seeded model called `name`, as it is loaded."""
-    model = _text["model"](name)
+    model = text.model(name)
     for key, value in config.items():
         setattr(model.config, key, value)
-    kind = _text["kind"](name)
-    tokenizer = _text["tokenizer"](frame=_text["USUAL_FRAME"][kind])
+    kind = text.kind(name)
+    tokenizer = text.tokenizer(frame=text.USUAL_FRAME[kind])
     return LoadedModel(model, tokenizer, name, kind, find_stacks(model))
 
 

@@ -47,7 +47,6 @@ class Server:
                 os.dup2(end, number)
             os.closerange(3, 256)
             os.dup2(os.open(f"{ledger}.said", os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
-            sys.modules["study_process"] = sys.modules["__main__"]
             try:
                 forker.main([target, str(ledger)])
             finally:
@@ -64,7 +63,7 @@ class ForkedEngine(LocalEngine):
     """Its server is a fork of this process, which has all imports."""
 
     def _start(self):
-        return Server("study_process:execute", self._ledger)
+        return Server(f"{__name__}:execute", self._ledger)
 
 
 def runner(study, root):
@@ -72,7 +71,6 @@ def runner(study, root):
     status = 1
     try:
         ledger = create(root, study)
-        execute.__module__ = "study_process"
         ended = run(study, ledger, ForkedEngine(ledger.root, workers=2, execute=execute))
         status = 0 if ended.done == ended.total else 3
     except BaseException:  # noqa: BLE001  # This process ends here, whatever it is.
@@ -101,7 +99,3 @@ def main():
             runner(study, Path(word))
         say(pid)
     os._exit(0)  # All is said; what was imported need not be taken apart.
-
-
-if __name__ == "__main__":
-    main()
