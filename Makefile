@@ -61,7 +61,7 @@ test-all: $(STAMP)
 
 # How the tables of docs/evidence.md are remade stands beside them.
 experiments: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) experiments/tests
+	$(PYTEST) experiments/tests
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
