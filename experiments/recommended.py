@@ -26,7 +26,7 @@ from layerwise.evidence.record import ArmResult, Measure
 from layerwise.evidence.trial import Trial
 from layerwise.placement.predictors import PREDICTORS
 from layerwise.placement.rows import resolve_rows
-from layerwise.report.story_measure import arm_blocks
+from layerwise.report.old.story_measure import arm_blocks
 
 Score = Callable[[Trial], float]
 

@@ -32,6 +32,7 @@ class Column:
         high: The field of its upper end.
         band: What that interval is (``"95 % bootstrap interval"``).
         importance: Which columns stay where there is little room: the largest.
+        digits: Decimals of its numbers; None where three significant digits decide.
     """
 
     key: str
@@ -47,11 +48,17 @@ class Column:
     high: str = ""
     band: str = ""
     importance: int = 0
+    digits: int | None = None
 
     @property
     def heading(self) -> str:
         """Title and unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def explained(self) -> str:
+        """What it says, how to read it, and when not to trust it."""
+        return " ".join(filter(None, (self.meaning, self.reads, self.caution)))
 
     def scaled(self, value: Any) -> Any:
         """`value` as it is shown: in `unit`; None where it is missing or not finite."""

@@ -6,7 +6,7 @@ import pytest
 import vl_convert
 
 from layerwise.card.record import StackInfo
-from layerwise.report.charts_profile import profile_charts
+from layerwise.report.old.charts_profile import profile_charts
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 
 from layerwise.errors import PlacementError
 from layerwise.placement.record import PlacedBlock
-from layerwise.report.charts_card import SIGNALS, charts, export_charts
-from layerwise.report.drawing import LIGHT, chart_config
+from layerwise.report.old.charts_card import SIGNALS, charts, export_charts
+from layerwise.report.old.drawing import LIGHT, chart_config
 
 NAMES = {key.replace("_", "-") for key in SIGNALS} | {"time", "memory", "cost-gain"}
 HOSTILE = 'datum["x"] + ${alert(1)} </script>'

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from layerwise.placement.cost import placement_cost
-from layerwise.report.charts_card_data import chart_data
-from layerwise.report.columns import column_named
+from layerwise.report.old.charts_card_data import chart_data
+from layerwise.report.old.columns import column_named
 
 
 def without(card, *fields):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.card.record import StackInfo
-from layerwise.report.charts_control import control_charts, export_control_charts
+from layerwise.report.old.charts_control import control_charts, export_control_charts
 
 NAMES = {
     "both-profiles",

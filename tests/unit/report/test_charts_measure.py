@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report.charts_measure import export_measure_charts, measure_charts
+from layerwise.report.old.charts_measure import export_measure_charts, measure_charts
 
 
 def test_each_arm_is_a_row_with_its_interval(planted_measure):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from layerwise.report.charts_profile import (
+from layerwise.report.old.charts_profile import (
     depth_labels,
     export_profile_charts,
     ols_rows,

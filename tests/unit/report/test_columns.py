@@ -1,7 +1,7 @@
 import pytest
 
 from layerwise.card.record import LayerRow
-from layerwise.report.columns import COLUMNS, column_named, number_style, quantity
+from layerwise.report.old.columns import COLUMNS, column_named, number_style, quantity
 
 
 def test_every_signal_and_cost_of_a_row_has_a_column():

@@ -1,6 +1,6 @@
 import pytest
 
-from layerwise.report.drawing import Places, block_axis, depth_axis, log_axis, short, unlabelled
+from layerwise.report.old.drawing import Places, block_axis, depth_axis, log_axis, short, unlabelled
 
 
 def axis(x):

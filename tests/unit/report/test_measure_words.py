@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.placement.record import PlacedBlock
-from layerwise.report.story_measure import (
+from layerwise.report.old.story_measure import (
     against_text,
     arm_blocks,
     gained,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report.page_audit import audit_context
-from layerwise.report.page_profile import profile_html
+from layerwise.report.old.page_audit import audit_context
+from layerwise.report.old.page_profile import profile_html
 
 ATTACK = '</script><img src=x onerror="alert(1)">{{ 7 * 7 }}'
 

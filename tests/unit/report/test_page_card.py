@@ -10,8 +10,8 @@ from layerwise.card.record import Agreement
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import PlacedBlock
-from layerwise.report.charts_card import charts
-from layerwise.report.page_card import card_html
+from layerwise.report.old.charts_card import charts
+from layerwise.report.old.page_card import card_html
 
 LIMIT = 1_200_000
 ATTACK = "</script><script>window.pwned=1</script>"

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.card.record import StackInfo
-from layerwise.report.page_control import control_html
+from layerwise.report.old.page_control import control_html
 
 ATTACK = "</script><script>window.pwned=1</script>"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from layerwise.report.page_measure import measure_html
+from layerwise.report.old.page_measure import measure_html
 
 ATTACK = "</script><script>window.pwned=1</script>"
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report.page_profile import profile_html
+from layerwise.report.old.page_profile import profile_html
 
 ATTACK = "</script><script>window.pwned=1</script>"
 

@@ -1,7 +1,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from layerwise.report.plain import as_text
+from layerwise.report.old.plain import as_text
 
 
 def test_text_without_colours_or_blanks_at_the_ends():

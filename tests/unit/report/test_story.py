@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layerwise.profile.record import Slope
-from layerwise.report.story import (
+from layerwise.report.old.story import (
     condition_profiles,
     control_headline,
     control_reasons,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.placement.record import PlacedBlock
-from layerwise.report.story_audit import audit_headline, audit_sentences, block_names, rank_text
+from layerwise.report.old.story_audit import audit_headline, audit_sentences, block_names, rank_text
 
 
 def test_the_headline_counts(planted_audit):

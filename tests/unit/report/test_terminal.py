@@ -1,6 +1,6 @@
 import pytest
 
-from layerwise.report.terminal import Room, bars, sparkline, tabled
+from layerwise.report.old.terminal import Room, bars, sparkline, tabled
 
 WIDE, PLAIN = Room(80, ascii_only=False), Room(80, ascii_only=True)
 

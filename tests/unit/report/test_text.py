@@ -4,7 +4,7 @@ import pytest
 
 from layerwise.errors import PlacementError
 from layerwise.placement.record import PlacedBlock
-from layerwise.report.text import (
+from layerwise.report.old.text import (
     adapted_rows,
     block_text,
     headline,
