@@ -52,10 +52,11 @@ def written(column: Column, rows: Rows) -> Written:
     if column.form in {"text", "flag", "quantity"}:
         cells = [_alone(column, value) for value in values]
         return Written(column, "", values, cells, [""] * len(values))
-    style = number_style(values, column)
+    ends = [column.scaled(row.get(key)) for key in (column.low, column.high) for row in rows]
+    style = number_style([*values, *ends], column)
     unit = " ".join(filter(None, (style.suffix, column.unit)))
-    ends = [_ends(column, row, style) for row in rows]
-    return Written(column, unit, values, [style.text(value) for value in values], ends)
+    cells = [style.text(value) for value in values]
+    return Written(column, unit, values, cells, [_ends(column, row, style) for row in rows])
 
 
 def _alone(column: Column, value: Any) -> str:

@@ -187,7 +187,11 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     if chart.kind == "scatter" and axis is chart.x:
         looks |= {"grid": False, "tickCount": 8, "labelOverlap": "greedy"}
         scale |= {"padding": 14}
-    return {"scale": alt.Scale(**scale), "axis": alt.Axis(**looks), "title": axis.title or None}
+    return {
+        "scale": alt.Scale(**scale),
+        "axis": alt.Axis(**looks),
+        "title": visible(axis.title) or None,
+    }
 
 
 @dataclass(frozen=True)
@@ -288,7 +292,7 @@ def _points(base: alt.Chart, chart: Chart, theme: Theme, *, many: bool = False) 
 
 def _tip(chart: Chart) -> list[alt.Tooltip]:
     """Return what a row is, and its numbers; the page's own tooltip writes them as plain text."""
-    told = [alt.Tooltip(f"{key}:N", title=title) for key, title in chart.tips.items()]
+    told = [alt.Tooltip(f"{key}:N", title=visible(title)) for key, title in chart.tips.items()]
     return [alt.Tooltip("head:N", title="Block"), *told]
 
 
@@ -296,7 +300,9 @@ def _rules(chart: Chart, theme: Theme, axes: Mapping[str, Any]) -> Layers:
     """Return dashed lines across, with their names, and bands from 0."""
     made: Layers = []
     for rule in chart.rules:
-        base = alt.Chart(alt.InlineData(values=[{"at": rounded(rule.at), "text": rule.text}]))
+        base = alt.Chart(
+            alt.InlineData(values=[{"at": rounded(rule.at), "text": visible(rule.text)}])
+        )
         channel = {"x": alt.X, "y": alt.Y}[rule.of]
         base = base.encode(**{rule.of: channel("at:Q", **axes[rule.of])})
         if rule.band:
@@ -330,7 +336,10 @@ def _blocks(chart: Chart, theme: Theme) -> Layers:
     layers += _rules(chart, theme, {"y": y})
     if chart.faint:
         pale = alt.Chart(alt.NamedData(name="faint")).encode(
-            x=inner, y=alt.Y(f"{chart.y.field}:Q", **y), color=colour, detail=f"{chart.join}:N"
+            x=inner,
+            y=alt.Y(f"{chart.y.field}:Q", **y),
+            color=colour,
+            detail=f"{chart.join or chart.series}:N",
         )
         layers.append(pale.mark_line(strokeWidth=1, opacity=0.3))
     layers += _fitted(chart, theme, x, y)
@@ -367,7 +376,7 @@ def _bars(chart: Chart, theme: Theme) -> Layers:
         y=alt.Y(f"{chart.y.field}:Q", **y), color=_colour(chart, theme), tooltip=_tip(chart)
     )
     if "index" not in chart.rows[0]:
-        names = alt.Axis(labelAngle=0, grid=False, title=chart.x.title or None)
+        names = alt.Axis(labelAngle=0, grid=False, title=visible(chart.x.title) or None)
         x = alt.X(f"{chart.x.field}:N", sort=None, axis=names)
         return [base.encode(x=x).mark_bar(opacity=0.9), *_rules(chart, theme, {"y": y})]
     places = _places(chart.rows)
@@ -476,7 +485,9 @@ def _ends(values: Iterable[float]) -> tuple[float, float]:
 
 def _heat(chart: Chart, theme: Theme) -> Layers:
     """Draw shares as shades, with their text."""
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, title=chart.x.title, orient="top")
+    axis = alt.Axis(
+        labelAngle=0, domain=False, ticks=False, title=visible(chart.x.title), orient="top"
+    )
     base = alt.Chart().encode(
         x=alt.X(f"{chart.x.field}:N", sort=None, axis=axis),
         y=_line_axis(chart),

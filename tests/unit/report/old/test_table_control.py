@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report import control_table
+from layerwise.report.old import control_table
 
 
 def test_verdict_profiles_and_seeds(planted_control, printed):

@@ -15,7 +15,7 @@ from layerwise.probing.record import (
     Probing,
     TextInfo,
 )
-from layerwise.report import erasure_table, probing_table
+from layerwise.report.old import erasure_table, probing_table
 
 MOST = (
     "Erasing the concept tells most at block 1: pairs move together by 40.0 %, by 1.0 % under a "

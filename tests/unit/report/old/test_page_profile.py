@@ -43,12 +43,6 @@ def test_the_page_says_what_a_reader_needs(page):
         assert words in page.said, words
 
 
-def test_the_policy_is_that_of_every_page(page, planted_card, read_page):
-    from layerwise.report import card_html
-
-    assert page.policy == read_page(card_html(planted_card({"h": 2}))).policy
-
-
 def test_every_block_is_in_the_table_with_its_numbers(page, profile):
     for block in profile.blocks:
         depth = {d.index: f"{d.relative:.0%}".replace("%", " %") for d in profile.depths}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report import profile_table
+from layerwise.report.old import profile_table
 
 
 def audited(planted_profile, audit, **options):

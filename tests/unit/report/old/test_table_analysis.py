@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report import analysis_table
+from layerwise.report.old import analysis_table
 
 
 def test_signs_models_words_and_outliers(atlas_analysis, printed):

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from layerwise.report import analysis_charts, export_analysis_charts
+from layerwise.report.old import analysis_charts, export_analysis_charts
 from layerwise.report.old.charts_analysis import MOST_ROWS
 
 NAMES = {

@@ -11,7 +11,7 @@ from layerwise.distance.record import (
     HalfDistance,
     ObjectiveDistance,
 )
-from layerwise.report import distance_table
+from layerwise.report.old import distance_table
 
 AT = {"causal-lm": 0.0, "barlow-twins": 1.25, "simcse": 0.75}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from layerwise.report import measure_table
+from layerwise.report.old import measure_table
 
 
 def test_verdict_and_arms_the_best_first(planted_measure, printed):

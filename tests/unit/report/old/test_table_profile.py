@@ -1,6 +1,6 @@
 import pytest
 
-from layerwise.report import profile_table
+from layerwise.report.old import profile_table
 
 
 def test_the_seven_depths_are_lines_with_their_numbers(planted_profile, printed):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report import analysis_charts, analysis_html
+from layerwise.report.old import analysis_charts, analysis_html
 
 ATTACK = "</script><script>window.pwned=1</script>"
 
@@ -35,12 +35,6 @@ def test_the_page_says_what_a_reader_needs(page, atlas_analysis):
         "layerwise analyse ledger",
     ):
         assert words in page.said, words
-
-
-def test_the_policy_is_that_of_every_page(page, planted_card, read_page):
-    from layerwise.report import card_html
-
-    assert page.policy == read_page(card_html(planted_card({"h": 2}))).policy
 
 
 def test_every_disagreement_and_anomaly_is_in_a_table(page, atlas_analysis):
