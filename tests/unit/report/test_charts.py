@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from layerwise.report.blocks import Axis, Chart
-from layerwise.report.renderers.charts import LIGHT, chart_config, exported, heading, specification
+from layerwise.report.renderers.charts import exported, heading, specification
+from layerwise.report.renderers.theme import LIGHT, chart_config
 
 HOSTILE = 'datum["x"] + ${alert(1)} </script>'
 KINDS = ("blocks", "bars", "named", "intervals", "scatter", "heat")

@@ -21,7 +21,8 @@ from markupsafe import Markup
 
 from layerwise.report.blocks import Block, Chart, Document, Facts, Heading, Links, Strip, Table
 from layerwise.report.renderers.cells import drawn_columns, written
-from layerwise.report.renderers.charts import PAGE, Spec, chart_config, heading, specification
+from layerwise.report.renderers.charts import heading, specification
+from layerwise.report.renderers.theme import PAGE, Spec, chart_config
 from layerwise.report.words import shown, visible
 
 __all__ = ["framed", "html"]
