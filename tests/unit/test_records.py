@@ -13,8 +13,7 @@ from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError
-from layerwise.evidence.calibration import Calibration
-from layerwise.evidence.record import Measure
+from layerwise.measure.record import Measure
 from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Coverage, Placement
 from layerwise.probing.interventions import Interventions
@@ -170,7 +169,6 @@ def test_a_record_is_shown_by_its_verbs(monkeypatch):
         (Distance, "distance"),
         (Analysis, "analysis"),
         (Measure, "measure"),
-        (Calibration, "calibration"),
         (Probing, "probe"),
         (Erasure, "erase"),
     ],

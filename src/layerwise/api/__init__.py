@@ -24,13 +24,13 @@ from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import LayerwiseError
-from layerwise.placement import Comparison
+from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Placement
 from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile
 
 if TYPE_CHECKING:
-    from layerwise.evidence.record import Measure
+    from layerwise.measure.record import Measure
     from layerwise.profile.callback import DepthCallback
     from layerwise.tuning.equal_step import EqualStep
     from layerwise.tuning.shallow import ShallowBackward
@@ -87,7 +87,7 @@ __all__ = [
 _LATE = {
     "DepthCallback": "layerwise.profile.callback",
     "EqualStep": "layerwise.tuning.equal_step",
-    "Measure": "layerwise.evidence.record",
+    "Measure": "layerwise.measure.record",
     "ShallowBackward": "layerwise.tuning.shallow",
 }
 

@@ -22,10 +22,10 @@ from layerwise.objectives import OBJECTIVES, labels_for, resolve
 from layerwise.objectives.classification import label_names
 from layerwise.probing.ladder import rungs_of
 from layerwise.probing.pairs import read_pairs
-from layerwise.profile.reading import Reading, as_readout, reading_of
+from layerwise.profile.probe_reading import ProbeReading, as_readout, make_reading
 from layerwise.study.depthwise import LABELLED, SETTINGS
 from layerwise.study.placing import Wanted, check_placement
-from layerwise.study.record import Cell, Study
+from layerwise.study.record import CALL_ONLY, Cell, Study
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.record import TuneSettings
 
@@ -78,7 +78,7 @@ class Fault:
         return f"{where} ({self.runs} {'run' if self.runs == 1 else 'runs'}): {self.message}"
 
 
-def refuse_faults(study: Study, cells: Iterable[Cell]) -> None:
+def refuse_faults(study: Study, cells: Iterable[Cell], *, trust_remote_code: bool = False) -> None:
     """Every one of `cells`, runs of `study`, can work, as far as that shows without weights.
 
     Raises:
@@ -90,7 +90,7 @@ def refuse_faults(study: Study, cells: Iterable[Cell]) -> None:
         _refuse_unknown(stage, names)
     for names in dict.fromkeys(tuple(cell.settings.get("profile", ())) for cell in cells):
         _refuse_unknown("profile", names)
-    faults = check(study, cells)
+    faults = check(study, cells, trust_remote_code=trust_remote_code)
     if not faults:
         return
     for fault in faults:
@@ -102,7 +102,9 @@ def refuse_faults(study: Study, cells: Iterable[Cell]) -> None:
     raise BadInputError(message, value=told, hint=hint)
 
 
-def check(study: Study, cells: Iterable[Cell]) -> tuple[Fault, ...]:
+def check(
+    study: Study, cells: Iterable[Cell], *, trust_remote_code: bool = False
+) -> tuple[Fault, ...]:
     """Why which of `cells` cannot work; empty where all can.
 
     Looked at are settings (names, types, ranges), models and data (that they are there, and what
@@ -111,13 +113,14 @@ def check(study: Study, cells: Iterable[Cell]) -> tuple[Fault, ...]:
     Args:
         study: The study.
         cells: Those of its runs that are looked at.
+        trust_remote_code: Whether code that a model's repository brings may run.
     """
     alike: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         alike.setdefault(_likeness(cell), []).append(cell)
     found: dict[tuple[str, str | None, str | None, str], int] = {}
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        checker = _Checker(_configurations(study, Path(folder)))
+        checker = _Checker(_configurations(study, Path(folder)), trust_remote_code)
         for same in alike.values():
             first = same[0]
             message = checker.fault(first)
@@ -183,13 +186,13 @@ def _quiet() -> Iterator[None]:
 def settings_of(stage: str) -> dict[str, Any]:
     """The types of the settings that a stage knows, by name; ``profile`` and ``placement`` too."""
     if stage == "profile":
-        return {f.name: f.type for f in fields(Reading)} | _arguments(reading_of)
+        return {f.name: f.type for f in fields(ProbeReading)} | _arguments(make_reading)
     if stage == "placement":
         return {f.name: f.type for f in fields(Wanted)}
     loading = {
         name: kind
         for name, kind in _arguments(load).items()
-        if name not in {"source", "labels", "seed"}
+        if name not in {"source", "labels", "seed", CALL_ONLY}
     }
     if stage == "erase":
         return {**_BESIDE[stage], **SETTINGS[stage], **loading}
@@ -248,7 +251,7 @@ def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
 
 def _leasts() -> Iterator[tuple[str, int]]:
     """Whole numbers that are positive by default count something that there must be."""
-    for known in (*fields(TuneSettings), *fields(Reading)):
+    for known in (*fields(TuneSettings), *fields(ProbeReading)):
         if isinstance(known.default, int) and not isinstance(known.default, bool):
             yield known.name, min(known.default, 1)
 
@@ -307,10 +310,12 @@ class _Checker:
 
     Attributes:
         made: The configuration files of models that the study makes itself.
+        trusts: Whether code that a model's repository brings may run.
         known: What was read, or why it could not be, by what was asked for.
     """
 
     made: Mapping[str, str]
+    trusts: bool
     known: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def fault(self, cell: Cell) -> str | None:
@@ -346,7 +351,7 @@ class _Checker:
     def _reading(self, options: Mapping[str, Any]) -> None:
         as_readout(str(options.get("readout", "hf")))
         if options.get("probes") is not None:
-            self._once(("probes", _key(options)), lambda: reading_of(**options))
+            self._once(("probes", _key(options)), lambda: make_reading(**options))
 
     def _training(self, cell: Cell) -> None:
         condition, text = CONDITIONS[str(cell.condition)], self._text(cell)
@@ -410,10 +415,9 @@ class _Checker:
     def _skeleton(self, cell: Cell, labels: tuple[str, ...] | None) -> LoadedModel:
         """The cell's model without its weights, with a head for `labels`."""
         source = cell.settings.get("source", self.made.get(cell.model))
-        trust = cell.settings.get("trust_remote_code", False)
         found: LoadedModel = self._once(
-            ("model", source, trust, labels),
-            lambda: load_skeleton(source, trust_remote_code=trust, labels=labels),
+            ("model", source, labels),
+            lambda: load_skeleton(source, trust_remote_code=self.trusts, labels=labels),
         )
         return found
 

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 
 from layerwise.analysis.names import DEPTHS, DISTANCES, FIVE
-from layerwise.analysis.record import Analysis, EqualStep, Fit, MeanSlope, Point
+from layerwise.analysis.record import Analysis, EqualStepSlope, Fit, MeanSlope, Point
 from layerwise.report.old.drawing import (
     LIGHT,
     Rows,
@@ -203,7 +203,7 @@ def _block_name(kind: str) -> str:
     )
 
 
-def _equal_step(pairs: list[EqualStep], metric: str, theme: Theme) -> Spec:
+def _equal_step(pairs: list[EqualStepSlope], metric: str, theme: Theme) -> Spec:
     """For each model and objective the slope under standard, and what equal-step makes of it."""
     ordered = sorted(pairs, key=lambda row: (_KINDS.index(_kind(row.block)), row.model))
     labels = _labels((row.model, row.objective) for row in ordered)
@@ -248,7 +248,7 @@ def _standard(base: alt.Chart, rows: Rows, theme: Theme, x: Spec) -> list[alt.Ch
     ]
 
 
-def _pair_row(row: EqualStep, label: str) -> dict[str, Any]:
+def _pair_row(row: EqualStepSlope, label: str) -> dict[str, Any]:
     told = {
         "head": f"{label} · {_block_name(_kind(row.block))}",
         "standard_tip": fixed(row.standard),

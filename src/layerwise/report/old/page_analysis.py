@@ -7,9 +7,9 @@ from layerwise.analysis.names import DEPTHS, DISTANCES
 from layerwise.analysis.record import (
     Analysis,
     Concordance,
-    EqualStep,
+    EqualStepSlope,
     Point,
-    Pooled,
+    PooledCorrelation,
     SignCount,
 )
 from layerwise.report.old.charts_analysis import MOST_ROWS, analysis_charts
@@ -198,7 +198,7 @@ def _other_tables(analysis: Analysis) -> dict[str, Grid]:
     }
 
 
-def _equal_step(rows: Sequence[EqualStep]) -> Grid:
+def _equal_step(rows: Sequence[EqualStepSlope]) -> Grid:
     """Every pair, both metrics beside each other."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
     by_key = {(row.model, row.objective, row.metric): row for row in rows}
@@ -217,7 +217,7 @@ def _equal_step(rows: Sequence[EqualStep]) -> Grid:
     return Grid("equal-rows", "Model, objective", columns, lines)
 
 
-def _pair(row: EqualStep | None) -> list[str]:
+def _pair(row: EqualStepSlope | None) -> list[str]:
     if row is None:
         return ["–"] * 3
     equal = with_ends(row.equal_step, row.low, row.high)
@@ -289,7 +289,7 @@ def _rho(row: Concordance | None) -> str:
     return with_ends(row.rho, row.low, row.high) if row.rho is not None else str(row.reason)
 
 
-def _pooled(rows: Sequence[Pooled]) -> Grid:
+def _pooled(rows: Sequence[PooledCorrelation]) -> Grid:
     titles = ("Distance", "Slope of", "References", "Points", "Spearman", "p")
     lines = [
         (

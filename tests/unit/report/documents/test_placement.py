@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from layerwise.placement.compare import Comparison, PairAgreement
-from layerwise.placement.record import Coverage, PlacedBlock, Verified
+from layerwise.placement.record import Coverage, PlacedBlock, Verification
 from layerwise.report import document, frames, html, markdown, text
 from layerwise.report.blocks import Strip
 
@@ -10,7 +10,7 @@ COVERAGE = Coverage(
     targets=("attn.q", "mlp.up"),
     matrix=(*((i in {3, 11}, i == 3) for i in range(12)), (False, True)),
     adapter_parameters=4096,
-    verified=Verified(4, 4),
+    verified=Verification(4, 4),
 )
 PAIRS = (PairAgreement(0, 1, 0.934, usable=True), PairAgreement(0, 2, 0.41, usable=False))
 COMPARISON = Comparison("[i]m", ("a", "b", "c"), PAIRS, 0.9)
@@ -59,7 +59,7 @@ def test_coverage_is_a_sign_a_block_and_a_line_a_target():
 
 
 def test_modules_that_got_no_adapter_are_a_warning():
-    wrong = replace(COVERAGE, verified=Verified(4, 3))
+    wrong = replace(COVERAGE, verified=Verification(4, 3))
     assert document(wrong).blocks[0].tone == "warning"
 
 
