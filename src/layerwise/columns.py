@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-__all__ = ["Column", "Form"]
+__all__ = ["Column", "Form", "RowValues"]
 
 Form = Literal["number", "count", "percent", "quantity", "text", "flag"]
 """How a value is written: three significant digits, a whole number, a share, with an SI prefix, as
@@ -40,6 +40,7 @@ class Column:
         error: The field of its half-width, where that stands in place of both ends.
         band: What that interval is (``"95 % bootstrap interval"``).
         importance: Which columns stay where there is little room: the largest.
+        digits: Decimals of its numbers; None where three significant digits decide.
     """
 
     key: str
@@ -56,11 +57,17 @@ class Column:
     error: str = ""
     band: str = ""
     importance: int = 0
+    digits: int | None = None
 
     @property
     def heading(self) -> str:
         """Return title and unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def explained(self) -> str:
+        """Return what it says, how to read it, and when not to trust it."""
+        return " ".join(filter(None, (self.meaning, self.reads, self.caution)))
 
     @property
     def fields(self) -> tuple[str, ...]:

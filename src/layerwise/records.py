@@ -200,18 +200,23 @@ class Loadable:
 
 
 class Shown:
-    """What a record has that is printed as a table and shown in a notebook as a report.
+    """What a record has that says what it holds: `print` shows it, a notebook draws it.
 
     Attributes:
-        SHOWN_AS: What the verbs that do so begin with: ``card`` for `card_table` and `card_frame`.
+        DOCUMENT: The module of `layerwise.report.documents` that says so.
     """
 
-    SHOWN_AS: ClassVar[str]
+    DOCUMENT: ClassVar[str] = ""
+    SHOWN_AS: ClassVar[str] = ""  # Of the first edition's drawings, until each has its document.
 
     def __str__(self) -> str:
-        """The record as a table for a terminal."""
-        return str(verbs.call(f"{self.SHOWN_AS}_table", self))
+        """The record as a terminal shows it."""
+        if not self.DOCUMENT:
+            return str(verbs.call(f"{self.SHOWN_AS}_table", self))
+        return str(verbs.call("text", self))
 
     def _repr_html_(self) -> str:
-        """The report, for a notebook to show."""
-        return str(verbs.call(f"{self.SHOWN_AS}_frame", self))
+        """The record's report, for a notebook to show."""
+        if not self.DOCUMENT:
+            return str(verbs.call(f"{self.SHOWN_AS}_frame", self))
+        return str(verbs.call("notebook", self))

@@ -69,13 +69,13 @@ def _runs(source: "str | Path | RunTables") -> "RunTables":
 
 def analysis_table(made: "Analysis") -> str:
     """What `print(analysis)` prints."""
-    from layerwise.report import analysis_table as table
+    from layerwise.report.old import analysis_table as table
 
     return printed(table(made))
 
 
 def analysis_frame(made: "Analysis") -> str:
     """What a notebook shows of it: its report in a frame that can reach nothing around it."""
-    from layerwise.report import analysis_html
+    from layerwise.report.old import analysis_html
 
     return framed(analysis_html(made))

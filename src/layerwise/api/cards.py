@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise.api.named import enough_memory, framed, loaded_model, printed, text_data
+from layerwise.api.named import enough_memory, loaded_model, text_data
 from layerwise.capture import plan
 from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard, StackInfo
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = [
     "apply",
     "card",
-    "card_frame",
-    "card_table",
     "compare",
     "export",
     "lora_config",
@@ -327,20 +325,6 @@ def compare(*cards: LayerCard, threshold: float = USABLE) -> Comparison:
         SchemaError: A card is of another model than the first.
     """
     return compare_cards(cards, threshold=threshold)
-
-
-def card_table(card: LayerCard) -> str:
-    """What `print(card)` prints."""
-    from layerwise.report import card_table as table
-
-    return printed(table(card))
-
-
-def card_frame(card: LayerCard) -> str:
-    """What a notebook shows of `card`: its report in a frame that can reach nothing around it."""
-    from layerwise.report import card_html
-
-    return framed(card_html(card))
 
 
 def apply(placed: Placement, model: Any) -> Any:

@@ -197,13 +197,13 @@ def _reading(
 
 def control_table(control: Control) -> str:
     """What `print(control)` prints."""
-    from layerwise.report import control_table as table
+    from layerwise.report.old import control_table as table
 
     return printed(table(control))
 
 
 def control_frame(control: Control) -> str:
     """What a notebook shows of `control`: its report, in a frame that reaches nothing around it."""
-    from layerwise.report import control_html
+    from layerwise.report.old import control_html
 
     return framed(control_html(control))

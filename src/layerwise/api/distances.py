@@ -76,6 +76,6 @@ def distance(  # noqa: PLR0913  # one keyword for each thing that a user may cho
 
 def distance_table(made: Distance) -> str:
     """What `print(distance)` prints."""
-    from layerwise.report import distance_table as table
+    from layerwise.report.old import distance_table as table
 
     return printed(table(made))

@@ -152,13 +152,13 @@ def _pairs(
 
 def probing_table(made: Probing) -> str:
     """What `print(probing)` prints."""
-    from layerwise.report import probing_table as table
+    from layerwise.report.old import probing_table as table
 
     return printed(table(made))
 
 
 def erasure_table(made: Erasure) -> str:
     """What `print(erasure)` prints."""
-    from layerwise.report import erasure_table as table
+    from layerwise.report.old import erasure_table as table
 
     return printed(table(made))

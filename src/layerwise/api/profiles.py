@@ -112,13 +112,13 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
 
 def profile_table(made: Profile) -> str:
     """What `print(profile)` prints."""
-    from layerwise.report import profile_table as table
+    from layerwise.report.old import profile_table as table
 
     return printed(table(made))
 
 
 def profile_frame(made: Profile) -> str:
     """What a notebook shows of it: its report in a frame that can reach nothing around it."""
-    from layerwise.report import profile_html
+    from layerwise.report.old import profile_html
 
     return framed(profile_html(made))

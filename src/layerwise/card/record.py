@@ -263,7 +263,7 @@ class LayerCard(Shown):
             empty where that file is gone.
     """
 
-    SHOWN_AS = "card"
+    DOCUMENT = "card"
 
     model: ModelInfo
     data: DataInfo

@@ -76,7 +76,7 @@ def card(model: str, data: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.card(model, data, device=device, progress=progress, **options)
         if is_first():
-            files, table = _files(made, charts=charts), report.card_table(made)
+            files, table = _files(made, charts=charts), report.terminal(made)
             publish(files, record="card.json", out=out, form=form, table=table)
             _tell_of_older(out)
 
@@ -89,7 +89,7 @@ def _tell_of_older(out: Path) -> None:
 
 def _files(made: "LayerCard", *, charts: bool) -> dict[str, bytes]:
     """What `layerwise card` writes, by name."""
-    from layerwise.report import card_html, export_charts
+    from layerwise import report
 
-    files = {**made.files(), "report.html": card_html(made)}
-    return files | (export_charts(made) if charts else {})
+    files = {**made.files(), "report.html": report.html(made)}
+    return files | (report.charts(made) if charts else {})

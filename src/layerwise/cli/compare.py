@@ -41,4 +41,4 @@ def compare(cards: tuple[Path, ...], *, form: Format, threshold: float) -> None:
     with talk(form):
         found = api.compare(*(LayerCard.load(path) for path in cards), threshold=threshold)
         plain = {"schema": "layerwise/comparison/1", **to_plain(found)}
-        say(form, human=[report.compare_table(found)], json=canonical_json(plain))
+        say(form, human=[report.terminal(found)], json=canonical_json(plain))

@@ -151,7 +151,7 @@ def _end(made: "Control", out: Path, form: Format, *, charts: bool) -> None:
     """Write the result and say it."""
     from layerwise import report
 
-    files: dict[str, bytes] = {RESULT: made.to_json(), "report.html": report.control_html(made)}
-    export: Callable[[Any], dict[str, bytes]] = report.export_control_charts
+    files: dict[str, bytes] = {RESULT: made.to_json(), "report.html": report.old.control_html(made)}
+    export: Callable[[Any], dict[str, bytes]] = report.old.export_control_charts
     files |= export(made) if charts else {}
-    publish(files, record=RESULT, out=out, form=form, table=report.control_table(made))
+    publish(files, record=RESULT, out=out, form=form, table=report.old.control_table(made))

@@ -154,7 +154,7 @@ def measure(model: str, data: str, **options: Any) -> None:
         if card is not None:
             options["card"] = LayerCard.load(card)
         made = api.measure(model, data, kept=kept, progress=progress, **options)
-        files, table = _files(made, charts=charts), report.measure_table(made)
+        files, table = _files(made, charts=charts), report.old.measure_table(made)
         publish(files, record=RESULT, out=out, form=form, table=table)
         remove(kept, inside=out)
         if home is not None:
@@ -195,7 +195,7 @@ def _refuse_several() -> None:
 
 def _files(made: "Measure", *, charts: bool) -> dict[str, bytes]:
     """What `layerwise measure` writes, by name."""
-    from layerwise.report import export_measure_charts, measure_html
+    from layerwise.report.old import export_measure_charts, measure_html
 
     files = {RESULT: made.to_json(), "report.html": measure_html(made)}
     return files | (export_measure_charts(made) if charts else {})
@@ -203,9 +203,9 @@ def _files(made: "Measure", *, charts: bool) -> dict[str, bytes]:
 
 def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:
     """`card` and its report as they go into `home`: the report of a placement there stays."""
-    from layerwise.report import card_html
+    from layerwise import report
 
     if (home / "placement.json").exists():  # It may be of an earlier card, which none can tell.
         log.info("layerwise place %s --overwrite draws the results into its report", home)
         return card.files()
-    return {**card.files(), "report.html": card_html(card)}
+    return {**card.files(), "report.html": report.html(card)}

@@ -112,7 +112,7 @@ def place(card: Path, **options: Any) -> None:
         beside = folder.resolve() == _folder(card).resolve()
         files = placement_files(placed, export) | _report(read, placed, beside=beside)
         paths = write_files(folder, files)
-        table = report.coverage_table(coverage)
+        table = report.terminal(coverage)
         human = [_summary(placed), "", table, "", listed(paths), "", _usage(export, folder)]
         say(form, human=human, json=placed.to_json())
 
@@ -124,9 +124,9 @@ def _folder(card: Path) -> Path:
 
 def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str, bytes]:
     """The report with the placement in it, where that is written beside the card that it is of."""
-    from layerwise.report import card_html
+    from layerwise import report
 
-    return {"report.html": card_html(card, placed)} if beside else {}
+    return {"report.html": report.html(card, placement=placed)} if beside else {}
 
 
 def _usage(export: "Export", folder: Path) -> str:

@@ -73,7 +73,7 @@ def profile(before: str, after: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.profile(before, after, device=device, progress=progress, **options)
         if is_first():
-            files, table = _files(made, charts=charts), report.profile_table(made)
+            files, table = _files(made, charts=charts), report.old.profile_table(made)
             publish(files, record=RESULT, out=out, form=form, table=table)
 
 
@@ -81,6 +81,6 @@ def _files(made: "Profile", *, charts: bool) -> dict[str, bytes]:
     """What `layerwise profile` writes, by name."""
     from layerwise import report
 
-    export: Callable[[Any], dict[str, bytes]] = report.export_profile_charts
-    files = {RESULT: made.to_json(), "report.html": report.profile_html(made)}
+    export: Callable[[Any], dict[str, bytes]] = report.old.export_profile_charts
+    files = {RESULT: made.to_json(), "report.html": report.old.profile_html(made)}
     return files | (export(made) if charts else {})

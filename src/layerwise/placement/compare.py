@@ -8,6 +8,7 @@ import numpy as np
 
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, SchemaError
+from layerwise.records import Shown
 from layerwise.signals.ranks import spearman
 
 __all__ = ["USABLE", "Comparison", "PairAgreement", "compare", "refuse_another_model"]
@@ -34,7 +35,7 @@ class PairAgreement:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """The agreement of every pair of some cards.
 
     Attributes:
@@ -43,6 +44,8 @@ class Comparison:
         pairs: Every pair once, the lower position first.
         threshold: The agreement from which on a pair is usable.
     """
+
+    DOCUMENT = "comparison"
 
     model: str
     data: tuple[str, ...]

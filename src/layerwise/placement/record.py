@@ -1,11 +1,11 @@
 """A placement: which blocks get adapters, on which modules, and what that costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from layerwise import verbs
-from layerwise.records import Loadable, Saved
+from layerwise.records import Loadable, Saved, Shown
 
 __all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verification"]
 
@@ -36,7 +36,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class Coverage(Shown):
     """Which modules of which blocks got an adapter.
 
     Attributes:
@@ -46,6 +46,8 @@ class Coverage:
         adapter_parameters: Trainable parameters that were added.
         verified: How many modules were meant, and how many of just those were adapted.
     """
+
+    DOCUMENT = "coverage"
 
     blocks: tuple[PlacedBlock, ...]
     targets: tuple[str, ...]
@@ -58,26 +60,9 @@ class Coverage:
         """Return how many blocks have an adapter on each target."""
         return tuple(sum(column) for column in zip(*self.matrix, strict=True))
 
-    def __str__(self) -> str:
-        """Return the matrix as text: a line a block that has an adapter, then the counts."""
-        names = [f"{block.stack}.{block.index}" for block in self.blocks]
-        width = max(len("blocks adapted"), *map(len, names))
-        marks = {
-            name: ["x" if has else "." for has in row]
-            for name, row in zip(names, self.matrix, strict=True)
-            if any(row)
-        }
-        lines = {"": self.targets, **marks, "blocks adapted": [str(n) for n in self.counts]}
-        return "\n".join(f"{name:{width}}  {self._cells(v)}" for name, v in lines.items())
-
-    def _cells(self, values: Sequence[str]) -> str:
-        """Return `values` in columns as wide as the targets' names."""
-        pairs = zip(values, self.targets, strict=True)
-        return "  ".join(f"{value:>{len(target)}}" for value, target in pairs)
-
 
 @dataclass(frozen=True)
-class Placement(Saved, Loadable):
+class Placement(Saved, Loadable, Shown):
     """Adapters on some blocks.
 
     Attributes:
@@ -99,6 +84,7 @@ class Placement(Saved, Loadable):
 
     SCHEMA = "layerwise/placement/1"
     FILE = "placement.json"
+    DOCUMENT = "placement"
 
     policy: str
     blocks: tuple[PlacedBlock, ...]

@@ -21,15 +21,6 @@ def test_coverage_counts_blocks_for_each_target():
     assert coverage((True, False), (False, False), (True, True)).counts == (2, 1)
 
 
-def test_coverage_as_text_leaves_out_blocks_without_adapters():
-    assert str(coverage((True, False), (False, False), (True, True))).splitlines() == [
-        "                attn.q  mlp.a_long_name",
-        "h.0                  x                .",
-        "h.2                  x                x",
-        "blocks adapted       2                1",
-    ]
-
-
 def test_what_was_checked_is_kept_in_the_file(small_card, tmp_path):
     placement = place(small_card(), rows="1").with_verified(Verification(expected=2, matched=2))
     (tmp_path / "placement.json").write_bytes(placement.to_json())
