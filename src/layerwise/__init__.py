@@ -118,12 +118,14 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _late(name: str, *args: Any, **options: Any) -> Any:
-    """What the function `name` of `layerwise.api` returns."""
-    return getattr(import_module("layerwise.api"), name)(*args, **options)
+def _late(module: str, name: str, *args: Any, **options: Any) -> Any:
+    """Return what the function `name` of `module` returns."""
+    return getattr(import_module(f"layerwise.{module}"), name)(*args, **options)
 
 
 _VERBS = ("place", "apply", "lora_config", "distance_table", "probing_table", "erasure_table")
-_SHOWN = ("card", "profile", "control", "analysis", "measure")
+_SHOWN = ("profile", "control", "analysis", "measure")
 for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
-    verbs.bind(_verb, partial(_late, _verb))
+    verbs.bind(_verb, partial(_late, "api", _verb))
+for _verb in ("text", "notebook"):
+    verbs.bind(_verb, partial(_late, "report", _verb))

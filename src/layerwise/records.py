@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -19,30 +19,59 @@ __all__ = [
     "Saved",
     "Shown",
     "from_plain",
+    "gather_numbers",
+    "other_numbers",
     "read_lines",
     "read_record",
     "record_file",
     "to_plain",
 ]
 
+T = TypeVar("T")
+L = TypeVar("L", bound="Loadable")
+
 #: Marks a field that may be None and has no default: as what is None is left out, it is read so.
 ABSENT: Any = Field(default=None)
 
-T = TypeVar("T")
-L = TypeVar("L", bound="Loadable")
+_OTHER = "other numbers"
+
+
+def other_numbers() -> Any:
+    """Return the field of a record that holds the numbers that no field is named after.
+
+    In a file they stand beside the fields, each under its own key; the record's class reads them
+    by ``model_validator(mode="before")(gather_numbers)``.
+    """
+    return field(default_factory=dict, metadata={_OTHER: True})
+
+
+def gather_numbers(record_type: type[Any], plain: Any) -> Any:
+    """Return `plain` with the numbers of which no field is named in their own field."""
+    if not isinstance(plain, Mapping):
+        return plain
+    known = {f.name for f in fields(record_type)}
+    (other,) = (f.name for f in fields(record_type) if _OTHER in f.metadata)
+    found = {k: v for k, v in plain.items() if k not in known and _is_number(v)}
+    return {**plain, other: found}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def to_plain(record: object) -> Any:
     """Return `record` as dicts, lists, strings, numbers, booleans, without fields that are None."""
-    if is_dataclass(record):
-        named = ((f.name, getattr(record, f.name)) for f in fields(record))
-    elif isinstance(record, Mapping):
-        named = ((str(key), value) for key, value in record.items())
-    elif isinstance(record, list | tuple):
+    if isinstance(record, Mapping):
+        return {str(k): to_plain(v) for k, v in record.items() if v is not None}
+    if isinstance(record, list | tuple):
         return [to_plain(value) for value in record]
-    else:
+    if not is_dataclass(record):
         return record
-    return {name: to_plain(value) for name, value in named if value is not None}
+    named: dict[str, Any] = {}
+    for each in fields(record):
+        value = getattr(record, each.name)
+        named = {**value, **named} if _OTHER in each.metadata else {**named, each.name: value}
+    return to_plain(named)
 
 
 def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:
@@ -150,18 +179,23 @@ class Loadable:
 
 
 class Shown:
-    """What a record has that is printed as a table and shown in a notebook as a report.
+    """What a record has that says what it holds: `print` shows it, a notebook draws it.
 
     Attributes:
-        SHOWN_AS: What the verbs that do so begin with: ``card`` for `card_table` and `card_frame`.
+        DOCUMENT: The module of `layerwise.report.documents` that says so.
     """
 
-    SHOWN_AS: ClassVar[str]
+    DOCUMENT: ClassVar[str] = ""
+    SHOWN_AS: ClassVar[str] = ""  # Of the first edition's drawings, until each has its document.
 
     def __str__(self) -> str:
-        """The record as a table for a terminal."""
-        return str(verbs.call(f"{self.SHOWN_AS}_table", self))
+        """The record as a terminal shows it."""
+        if not self.DOCUMENT:
+            return str(verbs.call(f"{self.SHOWN_AS}_table", self))
+        return str(verbs.call("text", self))
 
     def _repr_html_(self) -> str:
-        """The report, for a notebook to show."""
-        return str(verbs.call(f"{self.SHOWN_AS}_frame", self))
+        """The record's report, for a notebook to show."""
+        if not self.DOCUMENT:
+            return str(verbs.call(f"{self.SHOWN_AS}_frame", self))
+        return str(verbs.call("notebook", self))

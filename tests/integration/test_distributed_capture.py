@@ -1,31 +1,30 @@
 """Two processes under torchrun measure what one does."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
+from support.launch import torchrun
+from support.processes.capture import measured
+
 MEASURED = {"forward_seconds", "backward_seconds", "outside_seconds", "activation_bytes"}
 
 
-def launch(name, world, out):
-    out.mkdir()
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone",
-         f"--nproc-per-node={world}", str(SCRIPT), name, str(world), str(out)],
-        check=True, capture_output=True, timeout=240, text=True,
-    )  # fmt: skip
-    return [dict(np.load(out / f"rank{r}.npz")) for r in range(world)]
+NAMES = ["llama", "bert"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A folder with what both processes measured of every model."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun("capture", 2, folder, *NAMES)
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["llama", "bert"])
-def test_two_processes_equal_one(tmp_path, name):
-    (one,) = launch(name, 1, tmp_path / "one")
-    first, second = launch(name, 2, tmp_path / "two")
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_equal_one(two, name):
+    one = measured(name)
+    first, second = (dict(np.load(two / f"{name}{rank}.npz")) for rank in range(2))
     assert one.keys() == first.keys() == second.keys()
     for array in one.keys() - MEASURED:
         scale = np.abs(np.nan_to_num(one[array])).max()

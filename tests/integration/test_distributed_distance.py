@@ -1,25 +1,16 @@
 """Two processes under torchrun find the distances that one finds."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.distance.record import Distance
-
-SCRIPT = Path(__file__).with_name("distance_processes.py")
+from support.launch import torchrun
 
 
 @pytest.mark.slow  # Two processes, each of which imports torch and transformers.
 def test_two_processes_equal_one(tuning, tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(SCRIPT), "2", str(tmp_path)],
-        check=True, capture_output=True, timeout=240, text=True,
-    )  # fmt: skip
+    torchrun("distance", 2, tmp_path)
     first, second = (Distance.load(tmp_path / f"rank{rank}.json") for rank in range(2))
     loaded, data = tuning.loaded("pretraining"), tuning.data(27)
     one = make_distance(loaded, data, choose(loaded, data), batch_size=5, max_length=16)

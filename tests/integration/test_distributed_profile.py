@@ -1,36 +1,25 @@
 """Two processes under torchrun: records that disturb nothing, and the control of one process."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("profile_processes.py")
+from support.launch import torchrun
+from support.processes.profile import controlled
 
 
-def launch(world, out):
-    out.mkdir()
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone",
-         f"--nproc-per-node={world}", str(SCRIPT), str(world), str(out)],
-        check=True, capture_output=True, timeout=240, text=True,
-    )  # fmt: skip
-    return [json.loads((out / f"rank{rank}.json").read_text()) for rank in range(world)]
-
-
-@pytest.mark.slow  # Three processes, each of which imports torch and transformers.
+@pytest.mark.slow  # Two processes, each of which imports torch and transformers.
 def test_two_processes(tmp_path):
-    first, second = launch(2, tmp_path / "two")
-    (one,) = launch(1, tmp_path / "one")
+    torchrun("profile", 2, tmp_path)
+    first, second = (json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2))
+    one = controlled(tmp_path / "one", accumulation=2)
     assert first == second
     assert first["same"]
     assert first["steps"] == [0, 2, 3]
-    lines = (tmp_path / "two" / "depths.jsonl").read_text().splitlines()
+    lines = (tmp_path / "depths.jsonl").read_text().splitlines()
     assert [json.loads(line)["slope"] for line in lines] == first["history"]
-    assert first["control"]["tau"] == pytest.approx(one["control"]["tau"], rel=1e-4)
-    assert first["control"]["losses"] == pytest.approx(one["control"]["losses"], rel=1e-5)
-    for name, slope in one["control"]["slopes"].items():
+    assert first["control"]["tau"] == pytest.approx(one["tau"], rel=1e-4)
+    assert first["control"]["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    for name, slope in one["slopes"].items():
         assert first["control"]["slopes"][name] == pytest.approx(slope, rel=1e-3)
-    assert (tmp_path / "two" / "runs" / "equal-step-0" / "tune.json").exists()
+    assert (tmp_path / "runs" / "equal-step-0" / "tune.json").exists()

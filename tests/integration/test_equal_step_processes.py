@@ -1,30 +1,22 @@
 """Equal steps in processes that work together end with the weights of one alone."""
 
-import runpy
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-SCRIPT = Path(__file__).with_name("equal_step_processes.py")
+from support.launch import torchrun
+from support.processes.equal_step import train
+
 TAU = 1e-2
 
 
 def launch(how, world, out):
     out.mkdir()
-    subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone",
-         f"--nproc-per-node={world}", str(SCRIPT), how, str(world), str(out)],
-        check=True, capture_output=True, timeout=240, text=True,
-    )  # fmt: skip
+    torchrun("equal_step", how, world, out, world=world)
     return [torch.load(out / f"rank{r}.pt") for r in range(world)]
 
 
 @pytest.fixture(scope="module")
 def alone():
-    train = runpy.run_path(str(SCRIPT))["train"]
     return {method: train("plain", method) for method in ("copy", "exact", "sampled")}
 
 

@@ -15,7 +15,9 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from layerwise.files import write_files
-from layerwise.placement import TRAINERS, place, placement_files
+from layerwise.placement import TRAINERS
+from layerwise.placement.exports.lora import placement_files
+from layerwise.placement.place import place
 
 BLOCKS = 16
 RELEASES = {
@@ -96,12 +98,12 @@ def taken(small_card, folders, installed, tmp_path):
         ]
         card = small_card(BLOCKS, modules=modules)
         placement = place(card, rows=rows, rank=4, ranks=ranks)
-        made = TRAINERS[export or trainer](placement, card.model)
+        made = TRAINERS[export or trainer].export(placement, card.model)
         write_files(tmp_path, placement_files(placement, made))
-        script = Path(__file__).with_name("trainer_adapts.py")
         entry = f"{trainer}-freeze" if export == "freeze" else trainer
         told = subprocess.run(
-            [sys.executable, str(script), entry, str(tmp_path / file), str(folders[model])],
+            [sys.executable, "-m", "support.processes.trainer_adapts", entry, str(tmp_path / file),
+             str(folders[model])],
             cwd=tmp_path, env=_environment(installed(trainer)),
             capture_output=True, text=True, timeout=580, check=False,
         )  # fmt: skip
@@ -114,7 +116,7 @@ def taken(small_card, folders, installed, tmp_path):
 def _environment(folder):
     """The variables for a run with what is installed in `folder`; nothing is reported home."""
     settings = {
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}",
         "DISABLE_VERSION_CHECK": "1",
         "AXOLOTL_DO_NOT_TRACK": "1",
         "DO_NOT_TRACK": "1",

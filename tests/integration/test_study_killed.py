@@ -19,12 +19,12 @@ from layerwise.study.ledger import open_ledger
 from layerwise.study.table import table_files
 
 KILLS = 50
-SCRIPT = Path(__file__).with_name("study_process.py")
+START = "from support.processes.runners import main; main()"
 
 
 @dataclass
 class Runners:
-    """The process that forks runners; see study_process.py."""
+    """The process that forks runners; see support/processes/runners.py."""
 
     process: subprocess.Popen
 
@@ -62,7 +62,7 @@ def study(study_kit, tmp_path_factory):
 def runners(study):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(study)],
+        [sys.executable, "-c", START, str(study)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

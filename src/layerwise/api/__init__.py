@@ -4,8 +4,6 @@ from layerwise.api.analyses import analyse, analysis_frame, analysis_table
 from layerwise.api.cards import (
     apply,
     card,
-    card_frame,
-    card_table,
     compare,
     export,
     lora_config,
@@ -26,8 +24,6 @@ __all__ = [
     "analysis_table",
     "apply",
     "card",
-    "card_frame",
-    "card_table",
     "compare",
     "control",
     "control_frame",

@@ -10,34 +10,34 @@ from layerwise.options.signature import takes_options
 
 if TYPE_CHECKING:
     from layerwise.analysis.record import Analysis
-    from layerwise.analysis.runs import Runs
+    from layerwise.analysis.run_tables import RunTables
 
 __all__ = ["analyse", "analysis_frame", "analysis_table"]
 
 
 @takes_options
-def analyse(source: "str | Path | Runs", **options: Unpack[AnalyseOptions]) -> "Analysis":
+def analyse(source: "str | Path | RunTables", **options: Unpack[AnalyseOptions]) -> "Analysis":
     """Return what the runs of a study have in common: slopes, equal steps, widths, distances.
 
     Args:
         source: The ledger of a study; ``atlas`` for the published runs of arXiv 2604.17177, which
-            ship with the package; or tables, from `layerwise.analysis.runs.checked`.
+            ship with the package; or tables, from `layerwise.analysis.run_tables.check_runs`.
         options: Those of `layerwise.options.commands.AnalyseOptions`.
 
     Raises:
         BadInputError: There is no such ledger or no finished run in it, or an option is wrong.
         SchemaError: It is no ledger, or its runs do not hold what they should.
     """
-    from layerwise.analysis.make import analysis_of
+    from layerwise.analysis.analyse import analyse_runs
     from layerwise.provenance import collect
 
-    return analysis_of(_runs(source), provenance=collect(device="cpu"), **options)
+    return analyse_runs(_runs(source), provenance=collect(device="cpu"), **options)
 
 
-def _runs(source: "str | Path | Runs") -> "Runs":
+def _runs(source: "str | Path | RunTables") -> "RunTables":
     """Return the runs that `source` names; or itself."""
     from layerwise.analysis.atlas import ATLAS, atlas
-    from layerwise.analysis.runs import checked
+    from layerwise.analysis.run_tables import check_runs
 
     if source == ATLAS:
         return atlas()
@@ -50,18 +50,18 @@ def _runs(source: "str | Path | Runs") -> "Runs":
         raise BadInputError(msg, value=str(source), expected=expected)
     from layerwise.study.table import frames
 
-    return checked(*frames(folder), source=str(source))
+    return check_runs(*frames(folder), source=str(source))
 
 
 def analysis_table(made: "Analysis") -> str:
     """Return what `print(analysis)` prints."""
-    from layerwise.report import analysis_table as table
+    from layerwise.report.old import analysis_table as table
 
     return printed(table(made))
 
 
 def analysis_frame(made: "Analysis") -> str:
     """Return what a notebook shows of it: its report in a frame of its own."""
-    from layerwise.report import analysis_html
+    from layerwise.report.old import analysis_html
 
     return framed(analysis_html(made))

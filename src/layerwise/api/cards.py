@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from layerwise.api.named import (
     SMALLER_BATCH,
     enough_memory,
-    framed,
     loaded_model,
-    printed,
     text_data,
 )
 from layerwise.errors import ModelError, PlacementError, SchemaError, VerificationError
@@ -25,14 +23,14 @@ if TYPE_CHECKING:
     from layerwise.card.record import LayerCard, StackInfo
     from layerwise.data.text import TextData
     from layerwise.models.load import LoadedModel
-    from layerwise.placement import Comparison, Export, Transferred
+    from layerwise.placement.compare import Comparison
+    from layerwise.placement.exports.record import Export
     from layerwise.placement.record import Coverage, Placement
+    from layerwise.placement.reference import Transfer
 
 __all__ = [
     "apply",
     "card",
-    "card_frame",
-    "card_table",
     "compare",
     "export",
     "lora_config",
@@ -69,9 +67,10 @@ def card(
     from layerwise.card.make import make_card
     from layerwise.objectives import labels_for, resolve
     from layerwise.placement.advise import advise
+    from layerwise.signals import select
 
-    wanted = plan(
-        options["signals"],
+    wanted = select(options["signals"])
+    measured = plan(
         rank=options["rank"],
         targets=options["targets"],
         exact_entropy=options["exact_entropy"],
@@ -87,7 +86,8 @@ def card(
             loaded,
             text,
             loss,
-            wanted,
+            measured,
+            signals=wanted,
             batch_size=options["batch_size"],
             max_length=options["max_length"],
             progress=progress,
@@ -145,7 +145,7 @@ def _by_reference(
     *,
     layers: int | None,
     goal: str | None,
-) -> "Transferred":
+) -> "Transfer":
     """Return what did best on the reference, which may be named by where it lies."""
     from layerwise.card.record import LayerCard
     from layerwise.placement.reference import transferred
@@ -192,11 +192,11 @@ def export(
         SchemaError: It is another model than the card's.
         VerificationError: Other modules were adapted than those of the placement.
     """
+    from layerwise.placement import TRAINERS
     from layerwise.placement import verify as checks
-    from layerwise.placement.exports import TRAINERS
 
     trainer = options["trainer"]
-    made = TRAINERS[trainer](placed, card.model)
+    made = TRAINERS[trainer].export(placed, card.model)
     skeleton = _matching_skeleton(card, options["model"], **pick(Trust, options))
     made = checks.kept_trained(made, placed, skeleton.model)
     coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
@@ -261,20 +261,6 @@ def compare(*cards: "LayerCard", **options: Unpack[CompareOptions]) -> "Comparis
     from layerwise.placement.compare import compare as compared
 
     return compared(cards, threshold=options["threshold"])
-
-
-def card_table(card: "LayerCard") -> str:
-    """Return what `print(card)` prints."""
-    from layerwise.report import card_table as table
-
-    return printed(table(card))
-
-
-def card_frame(card: "LayerCard") -> str:
-    """Return what a notebook shows of `card`: its report in a frame of its own."""
-    from layerwise.report import card_html
-
-    return framed(card_html(card))
 
 
 def apply(placed: "Placement", model: Any) -> Any:

@@ -21,7 +21,7 @@ from layerwise.progress import Progress, silent
 
 if TYPE_CHECKING:
     from layerwise.data.text import TextData
-    from layerwise.profile.reading import Reading
+    from layerwise.profile.probe_reading import ProbeReading
     from layerwise.profile.record import Control
     from layerwise.tuning.record import TuneSettings
 
@@ -65,16 +65,16 @@ def control(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.objectives import labels_for, resolve
-    from layerwise.profile.control import KeepRuns, run_control, unwatched
+    from layerwise.profile.control import RunStorage, no_watch, run_control
 
     reading, text = _reading(options), text_data(data, options)
     labels = labels_for(options["objective"], text)
     loaded = loaded_model(model, tokenizer, options, labels=labels)
-    keep = KeepRuns(
+    keep = RunStorage(
         folder=None if options["out"] is None else Path(options["out"]),
         weights=options["keep_weights"],
         overwrite=options["overwrite"],
-        watch=on_run or unwatched,
+        watch=on_run or no_watch,
     )
     with enough_memory(SMALLER):
         return run_control(
@@ -116,7 +116,7 @@ def control_from_runs(
         ModelError: A model cannot be loaded.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.profile.finished import control_from_runs as judge
+    from layerwise.profile.control_from_runs import control_from_runs as judge
 
     with enough_memory(SMALLER):
         return judge(
@@ -127,26 +127,26 @@ def control_from_runs(
         )
 
 
-def _reading(options: Mapping[str, Any]) -> "Reading":
+def _reading(options: Mapping[str, Any]) -> "ProbeReading":
     """Return how the profiles are taken.
 
     Raises:
         DataError: The probes cannot be read, or are too few.
     """
-    from layerwise.profile.reading import reading_of
+    from layerwise.profile.probe_reading import make_reading
 
-    return reading_of(**{k: options[k] for k in ("probes", "readout", "stack", "seed")})
+    return make_reading(**{k: options[k] for k in ("probes", "readout", "stack", "seed")})
 
 
 def control_table(control: "Control") -> str:
     """Return what `print(control)` prints."""
-    from layerwise.report import control_table as table
+    from layerwise.report.old import control_table as table
 
     return printed(table(control))
 
 
 def control_frame(control: "Control") -> str:
     """Return what a notebook shows of `control`: its report in a frame of its own."""
-    from layerwise.report import control_html
+    from layerwise.report.old import control_html
 
     return framed(control_html(control))

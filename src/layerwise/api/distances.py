@@ -64,6 +64,6 @@ def distance(
 
 def distance_table(made: "Distance") -> str:
     """Return what `print(distance)` prints."""
-    from layerwise.report import distance_table as table
+    from layerwise.report.old import distance_table as table
 
     return printed(table(made))

@@ -112,13 +112,13 @@ def measured(card: "LayerCard", made: "Measure") -> "LayerCard":
 
 def measure_table(made: "Measure") -> str:
     """Return what `print(made)` prints."""
-    from layerwise.report import measure_table as table
+    from layerwise.report.old import measure_table as table
 
     return printed(table(made))
 
 
 def measure_frame(made: "Measure") -> str:
     """Return what a notebook shows of `made`: its report in a frame of its own."""
-    from layerwise.report import measure_html
+    from layerwise.report.old import measure_html
 
     return framed(measure_html(made))

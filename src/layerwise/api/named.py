@@ -69,7 +69,7 @@ def enough_memory(hint: str) -> Iterator[None]:
 
 def printed(table: Any) -> str:
     """Return what `print` shows of a record: its table, a renderable of rich, as text."""
-    from layerwise.report.plain import as_text
+    from layerwise.report.old.plain import as_text
 
     return as_text(table)
 

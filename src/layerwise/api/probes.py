@@ -111,13 +111,13 @@ def _looking(options: Mapping[str, Any]) -> "Looking":
 
 def probing_table(made: "Probing") -> str:
     """Return what `print(probing)` prints."""
-    from layerwise.report import probing_table as table
+    from layerwise.report.old import probing_table as table
 
     return printed(table(made))
 
 
 def erasure_table(made: "Erasure") -> str:
     """Return what `print(erasure)` prints."""
-    from layerwise.report import erasure_table as table
+    from layerwise.report.old import erasure_table as table
 
     return printed(table(made))

@@ -45,8 +45,8 @@ def profile(
     """
     from layerwise.card.record import LayerCard
     from layerwise.models.load import load
-    from layerwise.profile.pair import Auditing, read_pair
-    from layerwise.profile.reading import reading_of
+    from layerwise.profile.compare_states import AuditRequest, read_pair
+    from layerwise.profile.probe_reading import make_reading
     from layerwise.provenance import collect
 
     how, card = pick(Loading, options), options["card"]
@@ -54,7 +54,7 @@ def profile(
     def loaded(source: str, *, labels: Sequence[str] | None = None) -> "LoadedModel":
         return load(source, labels=labels, **how)
 
-    reading = reading_of(**pick(ProfileSettings, options))
+    reading = make_reading(**pick(ProfileSettings, options))
     known = LayerCard.load(Path(card)) if isinstance(card, str | Path) else card
     pair = read_pair(
         before,
@@ -62,7 +62,7 @@ def profile(
         reading=reading,
         load=loaded,
         progress=progress,
-        auditing=Auditing(known),
+        auditing=AuditRequest(known),
     )
     made = reading.profile(
         pair.before,
@@ -76,13 +76,13 @@ def profile(
 
 def profile_table(made: "Profile") -> str:
     """Return what `print(profile)` prints."""
-    from layerwise.report import profile_table as table
+    from layerwise.report.old import profile_table as table
 
     return printed(table(made))
 
 
 def profile_frame(made: "Profile") -> str:
     """Return what a notebook shows of it: its report in a frame of its own."""
-    from layerwise.report import profile_html
+    from layerwise.report.old import profile_html
 
     return framed(profile_html(made))

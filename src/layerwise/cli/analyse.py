@@ -50,7 +50,7 @@ def analyse(source: str, **options: Any) -> None:
         options,
         record="analysis.json",
         out=out,
-        needs=("layerwise.analysis.make",),
+        needs=("layerwise.analysis.analyse",),
         several=False,
     )
 
@@ -59,8 +59,8 @@ def _drawn(made: "Analysis", *, charts: bool) -> tuple[dict[str, bytes], "Render
     """Return what is written, and shown, of the result."""
     from layerwise import report
 
-    files = {"analysis.json": made.to_json(), "report.html": report.analysis_html(made)}
-    files |= report.analysis_tables(made)
-    return files | (report.export_analysis_charts(made) if charts else {}), report.analysis_table(
-        made
-    )
+    files = {"analysis.json": made.to_json(), "report.html": report.old.analysis_html(made)}
+    files |= report.old.analysis_tables(made)
+    return files | (
+        report.old.export_analysis_charts(made) if charts else {}
+    ), report.old.analysis_table(made)

@@ -10,6 +10,7 @@ from layerwise.cli.derive import command
 from layerwise.cli.output import short
 from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import CardOptions
+from layerwise.signals import SIGNALS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,6 +32,7 @@ Examples:
 @command(
     *(Results, CardOptions, Charts),
     arguments={"model": "MODEL", "data": "DATA"},
+    names={"signals": SIGNALS},
     short_help="Measure a model on some text, block by block.",
     epilog=EXAMPLES,
 )
@@ -57,5 +59,5 @@ def _drawn(
 
     if (out / "placement.json").exists():
         log.info("placement.json is of an earlier card; layerwise place %s --overwrite", out)
-    files = {**made.files(), "report.html": report.card_html(made)}
-    return files | (report.export_charts(made) if charts else {}), report.card_table(made)
+    files = {**made.files(), "report.html": report.html(made)}
+    return files | (report.charts(made) if charts else {}), report.terminal(made)

@@ -40,4 +40,4 @@ def compare(cards: tuple[str, ...], **options: Any) -> None:
     with talk(form):
         found = api.compare(*(LayerCard.load(Path(path)) for path in cards), **options)
         plain = {"schema": "layerwise/comparison/1", **to_plain(found)}
-        say(form, human=[report.compare_table(found)], json=canonical_json(plain))
+        say(form, human=[report.terminal(found)], json=canonical_json(plain))

@@ -77,7 +77,7 @@ def control(
         chosen |= {"out": out, "overwrite": options["overwrite"], "on_run": watch}
         return api.control(model, data, **chosen)
 
-    needs = ("layerwise.profile.control", "layerwise.profile.finished")
+    needs = ("layerwise.profile.control", "layerwise.profile.control_from_runs")
     produce(make, _drawn, dict(options), record=RESULT, out=out, needs=needs)
 
 
@@ -107,6 +107,6 @@ def _drawn(made: "Control", *, charts: bool) -> tuple[dict[str, bytes], "Rendera
     """Return what is written, and shown, of a control."""
     from layerwise import report
 
-    files = {RESULT: made.to_json(), "report.html": report.control_html(made)}
-    files |= report.export_control_charts(made) if charts else {}
-    return files, report.control_table(made)
+    files = {RESULT: made.to_json(), "report.html": report.old.control_html(made)}
+    files |= report.old.export_control_charts(made) if charts else {}
+    return files, report.old.control_table(made)

@@ -46,6 +46,7 @@ def command(
     within: click.Group | None = None,
     name: str | None = None,
     beside: tuple[click.Parameter, ...] = (),
+    names: Mapping[str, Iterable[str]] | None = None,
     **texts: Any,
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Return a decorator that makes a function, called with all options by name, a command.
@@ -57,6 +58,7 @@ def command(
         within: The group that it belongs to.
         name: What it is called; as the function, where None.
         beside: Parameters that are no options of a library function.
+        names: The members of the registry that an option names one of, by the option.
         texts: ``short_help`` and ``epilog``.
     """
     options = {o.name: o for group in groups for o in declared(group).values()}
@@ -72,7 +74,9 @@ def command(
     )
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        parameters = [*given, *map(_parameter, options.values()), *beside, config]
+        known = names or {}
+        made = [_parameter(o, known.get(o.name, ())) for o in options.values()]
+        parameters = [*given, *made, *beside, config]
         make = within.command if within is not None else click.command
         called: click.Command = make(name or function.__name__, **texts)(function)
         called.params = parameters
@@ -99,7 +103,7 @@ def _reader(
     return read
 
 
-def _parameter(option: Declared) -> click.Option:
+def _parameter(option: Declared, names: Iterable[str]) -> click.Option:
     """Return the parameter of an option."""
     said, is_flag = option.option, option.kind is bool
     told = "; ".join(
@@ -118,7 +122,7 @@ def _parameter(option: Declared) -> click.Option:
         default=None if said.repeat else option.default,
         multiple=said.repeat,
         metavar=None if is_flag else _metavar(option),
-        help=f"{said.help}  [{told}]" if told else said.help,
+        help=f"{option.help(names)}  [{told}]" if told else option.help(names),
     )
 
 

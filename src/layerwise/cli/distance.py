@@ -51,4 +51,4 @@ def _drawn(made: "Distance", *, charts: bool) -> tuple[dict[str, bytes], "Render
     from layerwise import report
 
     del charts  # There are none of it.
-    return {"distance.json": made.to_json()}, report.distance_table(made)
+    return {"distance.json": made.to_json()}, report.old.distance_table(made)

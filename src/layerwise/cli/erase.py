@@ -60,4 +60,4 @@ def _drawn(made: "Erasure", *, charts: bool) -> tuple[dict[str, bytes], "Rendera
     from layerwise import report
 
     del charts  # There are none of it.
-    return {"erase.json": made.to_json()}, report.erasure_table(made)
+    return {"erase.json": made.to_json()}, report.old.erasure_table(made)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from layerwise.report.terminal import Room
+    from layerwise.report.renderers.terminal import Room
 
 __all__ = ["Listener", "live"]
 
@@ -121,7 +121,7 @@ def _display(total: int) -> Iterator[Listener]:
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from layerwise.report.terminal import Sized
+    from layerwise.report.renderers.terminal import Sized
 
     bar = Progress("tuning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     task, run = bar.add_task("tuning", total=total), _Run()
@@ -154,7 +154,7 @@ def _join(room: "Room", drawn: "Text", told: str) -> "Text":
 
 def _course(losses: Sequence[float], room: "Room") -> "Text":
     """The loss from the first step to the last, between its own ends."""
-    from layerwise.report.terminal import sparkline
+    from layerwise.report.renderers.terminal import sparkline
 
     low, high = min(losses, default=0.0), max(losses, default=0.0)
     return sparkline([loss - low for loss in losses], _LOSSES, room, most=high - low)
@@ -162,7 +162,7 @@ def _course(losses: Sequence[float], room: "Room") -> "Text":
 
 def _steps(ratios: Mapping[str, float], room: "Room") -> "Text":
     """The step of each group from the input to the output, between its ends on a log scale."""
-    from layerwise.report.terminal import sparkline
+    from layerwise.report.renderers.terminal import sparkline
 
     known = [ratio for ratio in _known(ratios.values()) if ratio > 0]
     if not known:

@@ -75,9 +75,9 @@ def measure(model: str, data: str, **options: Any) -> None:
         if card is not None:
             options["card"] = LayerCard.load(card)
         made = api.measure(model, data, kept=kept, progress=progress, **options)
-        files = {RESULT: made.to_json(), "report.html": report.measure_html(made)}
-        files |= report.export_measure_charts(made) if charts else {}
-        publish(files, record=RESULT, out=out, form=form, table=report.measure_table(made))
+        files = {RESULT: made.to_json(), "report.html": report.old.measure_html(made)}
+        files |= report.old.export_measure_charts(made) if charts else {}
+        publish(files, record=RESULT, out=out, form=form, table=report.old.measure_table(made))
         remove(kept, inside=out)
         if home is not None:
             held = write_files(home, _card_files(api.measured(options["card"], made), home))
@@ -117,9 +117,9 @@ def _refuse_several() -> None:
 
 def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:
     """`card` and its report as they go into `home`: the report of a placement there stays."""
-    from layerwise.report import card_html
+    from layerwise import report
 
     if (home / "placement.json").exists():  # It may be of an earlier card, which none can tell.
         log.info("layerwise place %s --overwrite draws the results into its report", home)
         return card.files()
-    return {**card.files(), "report.html": card_html(card)}
+    return {**card.files(), "report.html": report.html(card)}

@@ -11,10 +11,11 @@ from layerwise.cli.produce import Results
 from layerwise.files import prepare_output, write_files
 from layerwise.options.commands import ExportOptions, GoalOptions, PlaceOptions
 from layerwise.options.declaration import pick
+from layerwise.placement import GOALS, POLICIES, TRAINERS
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-    from layerwise.placement import Export
+    from layerwise.placement.exports.record import Export
     from layerwise.placement.record import Placement
 
 __all__ = ["place"]
@@ -31,6 +32,7 @@ Examples:
 @command(
     *(Results, GoalOptions, PlaceOptions, ExportOptions),
     arguments={"card": "CARD"},
+    names={"policy": POLICIES, "goal": GOALS, "trainer": TRAINERS},
     short_help="Place adapters by a card; export, verified.",
     epilog=EXAMPLES,
 )
@@ -48,7 +50,7 @@ def place(card: str, **options: Any) -> None:
     with importing():
         from layerwise import report
         from layerwise.card.record import LayerCard
-        from layerwise.placement import placement_files
+        from layerwise.placement.exports.lora import placement_files
     with talk(form):
         read = LayerCard.load(Path(card))
         out, overwrite = options["out"] or home, options["overwrite"]
@@ -58,7 +60,7 @@ def place(card: str, **options: Any) -> None:
         beside = folder.resolve() == home.resolve()
         files = placement_files(placed, export) | _report(read, placed, beside=beside)
         paths = write_files(folder, files)
-        table = report.coverage_table(coverage)
+        table = report.terminal(coverage)
         human = [_summary(placed), "", table, "", listed(paths), "", _usage(export, folder)]
         say(form, human=human, json=placed.to_json())
 
@@ -70,9 +72,9 @@ def _folder(card: Path) -> Path:
 
 def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str, bytes]:
     """The report with the placement in it, where that is written beside the card that it is of."""
-    from layerwise.report import card_html
+    from layerwise import report
 
-    return {"report.html": card_html(card, placed)} if beside else {}
+    return {"report.html": report.html(card, placement=placed)} if beside else {}
 
 
 def _usage(export: "Export", folder: Path) -> str:

@@ -57,4 +57,4 @@ def _drawn(made: "Probing", *, charts: bool) -> tuple[dict[str, bytes], "Rendera
     from layerwise import report
 
     del charts  # There are none of it.
-    return {"probe.json": made.to_json()}, report.probing_table(made)
+    return {"probe.json": made.to_json()}, report.old.probing_table(made)

@@ -44,7 +44,12 @@ def profile(before: str, after: str, **options: Any) -> None:
     out = Path(f"{short(after)}-profile")
     make = partial(api.profile, before, after)
     produce(
-        make, _drawn, options, record="profile.json", out=out, needs=("layerwise.profile.pair",)
+        make,
+        _drawn,
+        options,
+        record="profile.json",
+        out=out,
+        needs=("layerwise.profile.compare_states",),
     )
 
 
@@ -52,6 +57,6 @@ def _drawn(made: "Profile", *, charts: bool) -> tuple[dict[str, bytes], "Rendera
     """Return what is written, and shown, of the result."""
     from layerwise import report
 
-    files = {"profile.json": made.to_json(), "report.html": report.profile_html(made)}
-    files |= report.export_profile_charts(made) if charts else {}
-    return files, report.profile_table(made)
+    files = {"profile.json": made.to_json(), "report.html": report.old.profile_html(made)}
+    files |= report.old.export_profile_charts(made) if charts else {}
+    return files, report.old.profile_table(made)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
-    from layerwise.report.terminal import Room
+    from layerwise.report.old.terminal import Room
 
 __all__ = ["MOST", "summary_table"]
 
@@ -33,14 +33,14 @@ def summary_table(summary: "pd.DataFrame", *, width: int | None = None) -> "Rend
         summary: The study's table of that name.
         width: Characters a line, where fewer than the console's are wanted.
     """
-    from layerwise.report.terminal import Sized
+    from layerwise.report.old.terminal import Sized
 
     return Sized(lambda room: _lines(summary, room), width)
 
 
 def _lines(summary: "pd.DataFrame", room: "Room") -> Iterator["RenderableType"]:
-    from layerwise.report.terminal import tabled
-    from layerwise.report.text import shown
+    from layerwise.report.old.terminal import tabled
+    from layerwise.report.old.text import shown
 
     told = [name for name in _NAMES if len(set(summary[name])) > 1] or ["model"]
     figures = {name: title for name, title in _FIGURES.items() if f"{name}_mean" in summary}
@@ -60,7 +60,7 @@ def _lines(summary: "pd.DataFrame", room: "Room") -> Iterator["RenderableType"]:
 
 def _spread(row: Mapping[Any, Any], name: str) -> str:
     """A mean with the standard deviation after it; the mean alone of one seed."""
-    from layerwise.report.story import number
+    from layerwise.report.old.story import number
 
     mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
     if math.isnan(mean):  # What is compared has no such figure.

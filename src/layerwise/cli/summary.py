@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from layerwise.report.terminal import Room
+    from layerwise.report.old.terminal import Room
     from layerwise.tuning.record import TuneOutcome, TuneRecord
 
 __all__ = ["tune_table"]
@@ -20,14 +20,14 @@ def tune_table(record: "TuneRecord", *, width: int | None = None) -> "Renderable
         record: What is shown.
         width: Characters a line, where fewer than the console's are wanted.
     """
-    from layerwise.report.terminal import Sized
+    from layerwise.report.old.terminal import Sized
 
     return Sized(lambda room: _tune(record, room), width)
 
 
 def _tune(record: "TuneRecord", room: "Room") -> Iterator["RenderableType"]:
-    from layerwise.report.story import number
-    from layerwise.report.text import model_name, shown
+    from layerwise.report.old.story import number
+    from layerwise.report.old.text import model_name, shown
 
     name, data = shown(model_name(record.model), limit=100), record.data
     yield room.text(f"{name} under {shown(record.condition)}", style="bold")
@@ -46,10 +46,10 @@ def _tune(record: "TuneRecord", room: "Room") -> Iterator["RenderableType"]:
 
 def _groups(record: "TuneRecord", room: "Room") -> "RenderableType":
     """A line a group; the fewer columns the narrower the terminal."""
-    from layerwise.report.columns import number_style
-    from layerwise.report.story import number
-    from layerwise.report.terminal import bars, tabled
-    from layerwise.report.text import shown
+    from layerwise.report.old.columns import number_style
+    from layerwise.report.old.story import number
+    from layerwise.report.old.terminal import bars, tabled
+    from layerwise.report.old.text import shown
 
     groups = record.groups
     ratios = [group.step_ratio for group in groups]
@@ -79,8 +79,8 @@ def _ends(names: list[str]) -> list[str]:
 
 def _outcome(outcome: "TuneOutcome") -> list[str]:
     """How the run went, in lines."""
-    from layerwise.report.columns import quantity
-    from layerwise.report.story import number
+    from layerwise.report.old.columns import quantity
+    from layerwise.report.old.story import number
 
     loss = f"Loss {number(outcome.first_loss)} → {number(outcome.loss)}"
     if outcome.eval_loss is not None:

@@ -13,6 +13,7 @@ from layerwise.cli.produce import Shown
 from layerwise.cli.summary import tune_table
 from layerwise.options.commands import TuneOptions
 from layerwise.options.declaration import defaults
+from layerwise.tuning.conditions import CONDITIONS
 
 __all__ = ["tune"]
 
@@ -34,6 +35,7 @@ class Kept(TuneOptions, total=False):
 @command(
     *(Shown, Kept),
     arguments={"model": "MODEL", "data": "DATA"},
+    names={"condition": CONDITIONS},
     short_help="Fine-tune a model under a condition.",
     epilog=EXAMPLES,
 )

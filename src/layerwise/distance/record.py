@@ -129,7 +129,7 @@ class Distance(Saved, Loadable):
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> ObjectiveDistance:
-        """The objective called `name`.
+        """Return the objective called `name`.
 
         Raises:
             UnknownNameError: It was not compared.
@@ -150,5 +150,5 @@ class Distance(Saved, Loadable):
         )
 
     def __str__(self) -> str:
-        """The distances as a table for a terminal."""
+        """Return the distances as a table for a terminal."""
         return str(verbs.call("distance_table", self))

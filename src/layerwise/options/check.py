@@ -179,7 +179,7 @@ def schema(group: type) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             option.name: {
-                "description": option.option.help,
+                "description": option.help(),
                 **_adapter(option).json_schema(),
                 **({} if option.default is None else {"default": option.default}),
             }

@@ -33,7 +33,7 @@ class CardOptions(TextOptions, Batches, Loading, Loss, total=False):
     """`layerwise card`."""
 
     signals: Annotated[
-        Sequence[str] | None, Option("Only these columns.", unset="all", metavar="A,B")
+        Sequence[str] | None, Option("Only these columns{names}.", unset="all", metavar="A,B")
     ]
     rank: Annotated[int, Option("Adapter rank that is simulated.", 8, least=1)]
     targets: Annotated[
@@ -56,7 +56,7 @@ class GoalOptions(TypedDict, total=False):
     goal: Annotated[
         str | None,
         Option(
-            "How long a step may take: quality, balanced or cost.",
+            "How long a step may take{names}.",
             unset="quality, or any length where a policy is named",
         ),
     ]
@@ -68,8 +68,7 @@ class PlaceOptions(TypedDict, total=False):
     policy: Annotated[
         str | None,
         Option(
-            "top, mid, bottom, uniform, midpoints, random, first, last, ski, ski-greedy, gain, "
-            "gain-per-cost or all.",
+            "What chooses the blocks{names}.",
             unset="gain",
         ),
     ]
@@ -110,9 +109,10 @@ class ExportOptions(Trust, total=False):
     """`layerwise place`: what is written."""
 
     trainer: Annotated[
-        Literal["peft", "trl", "axolotl", "llamafactory", "ms-swift", "unsloth", "freeze"],
+        str,
         Option(
-            "Whose configuration to write; freeze: lists of weights, for training blocks whole.",
+            "Whose configuration to write{names}; freeze: lists of weights, for training "
+            "blocks whole.",
             "peft",
             flags=("--for",),
         ),
@@ -130,7 +130,7 @@ class TuneOptions(TextOptions, Loading, Loss, Training, Writing, total=False):
     condition: Annotated[
         str | None,
         Option(
-            "standard, uniform, lora, frozen-norm, frozen-lower, equal-step or top-m.",
+            "What is frozen, what moves, at which rate{names}.",
             unset="standard; lora with a placement",
         ),
     ]

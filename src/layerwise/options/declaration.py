@@ -7,7 +7,7 @@ A group of options is such a class, groups are composed by inheritance, and the 
 is what its function takes as ``**options: Unpack[Tune]`` (PEP 692). All else is read off it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from typing import Any, ForwardRef, TypeVar, get_args
@@ -22,7 +22,7 @@ class Option:
     """All that is to be said of an option beside its name and type.
 
     Attributes:
-        help: What it is for, in a sentence.
+        help: What it is for, in a sentence; ``{names}`` in it stands for the members of a registry.
         default: Its value where none is given.
         unset: What is done where it is None, as help shows it.
         least: The smallest number allowed.
@@ -73,6 +73,11 @@ class Declared:
     def kind(self) -> Any:
         """Its type in a file and on the command line."""
         return self.option.text or self.hint
+
+    def help(self, names: Iterable[str] = ()) -> str:
+        """Return what it is for, with the `names` that it may take."""
+        told = ", ".join(names)
+        return self.option.help.replace("{names}", f": {told}" if told else "")
 
     @property
     def flags(self) -> tuple[str, ...]:

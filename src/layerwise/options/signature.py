@@ -73,7 +73,7 @@ def _documented(text: str, options: Mapping[str, Declared]) -> str:
     if at is None:
         return text
     told = [
-        f"    {o.name}: {o.option.help}" + (f"  [default: {d}]" if (d := shown_default(o)) else "")
+        f"    {o.name}: {o.help()}" + (f"  [default: {d}]" if (d := shown_default(o)) else "")
         for o in options.values()
     ]
     return "\n".join([*lines[:at], *told, *lines[at + 1 :]])

@@ -8,6 +8,7 @@ import numpy as np
 
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, SchemaError
+from layerwise.records import Shown
 from layerwise.signals.ranks import spearman
 
 __all__ = ["USABLE", "Comparison", "PairAgreement", "compare", "refuse_another_model"]
@@ -34,7 +35,7 @@ class PairAgreement:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """The agreement of every pair of some cards.
 
     Attributes:
@@ -44,6 +45,8 @@ class Comparison:
         threshold: The agreement from which on a pair is usable.
     """
 
+    DOCUMENT = "comparison"
+
     model: str
     data: tuple[str, ...]
     pairs: tuple[PairAgreement, ...]
@@ -51,7 +54,7 @@ class Comparison:
 
 
 def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Comparison:
-    """The rank agreement of the residual norms of each pair of `cards`.
+    """Return the rank agreement of the residual norms of each pair of `cards`.
 
     Source: docs/methods.md, transfer (arXiv 2602.04019).
 
@@ -105,7 +108,7 @@ def _shape(model: ModelInfo) -> tuple[object, ...]:
 
 
 def _own(model: ModelInfo, other: ModelInfo) -> str:
-    """What tells `model` from `other`: its revision, or the contents of files that both have."""
+    """Return what tells `model` from `other`: its revision, or what files hold that both have."""
     if model.revision != other.revision:
         return f"revision {model.revision}"
     both = sorted(model.files.keys() & other.files.keys())

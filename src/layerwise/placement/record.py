@@ -1,13 +1,13 @@
 """A placement: which blocks get adapters, on which modules, and what that costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from layerwise import verbs
-from layerwise.records import Loadable, Saved
+from layerwise.records import Loadable, Saved, Shown
 
-__all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verified"]
+__all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verification"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Verified:
+class Verification:
     """How many modules were meant to be adapted, and how many of just those were."""
 
     expected: int
@@ -36,7 +36,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class Coverage(Shown):
     """Which modules of which blocks got an adapter.
 
     Attributes:
@@ -47,37 +47,22 @@ class Coverage:
         verified: How many modules were meant, and how many of just those were adapted.
     """
 
+    DOCUMENT = "coverage"
+
     blocks: tuple[PlacedBlock, ...]
     targets: tuple[str, ...]
     matrix: tuple[tuple[bool, ...], ...]
     adapter_parameters: int
-    verified: Verified
+    verified: Verification
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many blocks have an adapter on each target."""
+        """Return how many blocks have an adapter on each target."""
         return tuple(sum(column) for column in zip(*self.matrix, strict=True))
-
-    def __str__(self) -> str:
-        """The matrix as text: a line a block that has an adapter, then the counts."""
-        names = [f"{block.stack}.{block.index}" for block in self.blocks]
-        width = max(len("blocks adapted"), *map(len, names))
-        marks = {
-            name: ["x" if has else "." for has in row]
-            for name, row in zip(names, self.matrix, strict=True)
-            if any(row)
-        }
-        lines = {"": self.targets, **marks, "blocks adapted": [str(n) for n in self.counts]}
-        return "\n".join(f"{name:{width}}  {self._cells(v)}" for name, v in lines.items())
-
-    def _cells(self, values: Sequence[str]) -> str:
-        """`values` in columns as wide as the targets' names."""
-        pairs = zip(values, self.targets, strict=True)
-        return "  ".join(f"{value:>{len(target)}}" for value, target in pairs)
 
 
 @dataclass(frozen=True)
-class Placement(Saved, Loadable):
+class Placement(Saved, Loadable, Shown):
     """Adapters on some blocks.
 
     Attributes:
@@ -99,6 +84,7 @@ class Placement(Saved, Loadable):
 
     SCHEMA = "layerwise/placement/1"
     FILE = "placement.json"
+    DOCUMENT = "placement"
 
     policy: str
     blocks: tuple[PlacedBlock, ...]
@@ -110,20 +96,20 @@ class Placement(Saved, Loadable):
     revision: str | None = None
     dropout: float = 0.0
     cost: Cost | None = None
-    verified: Verified | None = None
+    verified: Verification | None = None
     notes: tuple[str, ...] = ()
     ranks: Mapping[str, int] | None = None
 
     def rank_of(self, module: str) -> int:
-        """The LoRA rank of the adapter on `module`."""
+        """Return the LoRA rank of the adapter on `module`."""
         return self.rank if self.ranks is None else self.ranks.get(module, self.rank)
 
-    def with_verified(self, verified: Verified) -> "Placement":
-        """The same placement, marked as checked."""
+    def with_verified(self, verified: Verification) -> "Placement":
+        """Return the same placement, marked as checked."""
         return replace(self, verified=verified)
 
     def apply(self, model: Any) -> Any:
-        """`model` as a PEFT model with adapters on just these modules, checked.
+        """Return `model` as a PEFT model with adapters on just these modules, checked.
 
         Raises:
             VerificationError: PEFT adapted other modules than those of this placement.
@@ -131,5 +117,5 @@ class Placement(Saved, Loadable):
         return verbs.call("apply", self, model)
 
     def lora_config(self) -> Any:
-        """The `peft.LoraConfig` of this placement, for your own trainer."""
+        """Return the `peft.LoraConfig` of this placement, for your own trainer."""
         return verbs.call("lora_config", self)

@@ -1,49 +1,87 @@
-"""Records as tables, charts and one self-contained HTML file."""
+"""Records as documents, and documents as pages, tables, text and charts.
 
-from layerwise.report.charts_analysis import analysis_charts, export_analysis_charts
-from layerwise.report.charts_card import charts, export_charts
-from layerwise.report.charts_control import control_charts, export_control_charts
-from layerwise.report.charts_measure import export_measure_charts, measure_charts
-from layerwise.report.charts_profile import export_profile_charts, profile_charts
-from layerwise.report.files_analysis import analysis_tables
-from layerwise.report.page_analysis import analysis_html
-from layerwise.report.page_card import card_html
-from layerwise.report.page_control import control_html
-from layerwise.report.page_measure import measure_html
-from layerwise.report.page_profile import profile_html
-from layerwise.report.table_analysis import analysis_table
-from layerwise.report.table_card import card_table, compare_table, coverage_table
-from layerwise.report.table_control import control_table
-from layerwise.report.table_distance import distance_table
-from layerwise.report.table_measure import measure_table
-from layerwise.report.table_probing import erasure_table, probing_table
-from layerwise.report.table_profile import profile_table
+`document` says what a record has to say, as blocks; each other function draws that. All of them
+take a record, or a document made before.
+"""
 
-__all__ = [
-    "analysis_charts",
-    "analysis_html",
-    "analysis_table",
-    "analysis_tables",
-    "card_html",
-    "card_table",
-    "charts",
-    "compare_table",
-    "control_charts",
-    "control_html",
-    "control_table",
-    "coverage_table",
-    "distance_table",
-    "erasure_table",
-    "export_analysis_charts",
-    "export_charts",
-    "export_control_charts",
-    "export_measure_charts",
-    "export_profile_charts",
-    "measure_charts",
-    "measure_html",
-    "measure_table",
-    "probing_table",
-    "profile_charts",
-    "profile_html",
-    "profile_table",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from layerwise.records import Shown
+from layerwise.report.blocks import Document
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+__all__ = ["charts", "document", "frames", "html", "markdown", "notebook", "terminal", "text"]
+
+
+def document(record: Shown | Document, **beside: Any) -> Document:
+    """Return what `record` has to say: the blocks that `layerwise.report.documents` gives of it.
+
+    Args:
+        record: What is drawn; a document is itself.
+        beside: What it is drawn with: ``placement`` of a card.
+    """
+    if isinstance(record, Document):
+        return record
+    module = import_module(f"layerwise.report.documents.{record.DOCUMENT}")
+    drawn: Document = module.document(record, **beside)
+    return drawn
+
+
+def terminal(
+    record: Shown | Document, *, width: int | None = None, **beside: Any
+) -> "RenderableType":
+    """Return `record` for `rich`, `width` characters a line (default: the console's)."""
+    from layerwise.report.renderers.terminal import terminal as drawn
+
+    return drawn(document(record, **beside), width=width)
+
+
+def text(record: Shown | Document, *, width: int | None = None, **beside: Any) -> str:
+    """Return what a terminal of `width` characters shows of `record`, without colours."""
+    from layerwise.report.renderers.terminal import printed
+
+    return printed(document(record, **beside), width=width)
+
+
+def html(record: Shown | Document, **beside: Any) -> bytes:
+    """Return the report of `record` as one UTF-8 HTML file that needs nothing else.
+
+    It works offline under a Content-Security-Policy that allows its own scripts and style sheet by
+    their hashes and nothing else. All text from the record is escaped.
+    """
+    from layerwise.report.renderers.html import html as drawn
+
+    return drawn(document(record, **beside))
+
+
+def notebook(record: Shown | Document, **beside: Any) -> str:
+    """Return the report of `record` for a notebook, in a frame that reaches nothing around it."""
+    from layerwise.report.renderers.html import framed
+
+    return framed(html(record, **beside))
+
+
+def markdown(record: Shown | Document, **beside: Any) -> str:
+    """Return `record` as Markdown: its words and tables, and what its charts show."""
+    from layerwise.report.renderers.markdown import markdown as drawn
+
+    return drawn(document(record, **beside))
+
+
+def frames(record: Shown | Document, **beside: Any) -> "dict[str, pd.DataFrame]":
+    """Return the tables of `record` by name, their columns as declared."""
+    from layerwise.report.renderers.frames import frame
+
+    tables = document(record, **beside).tables()
+    return {name: frame(table) for name, table in tables.items()}
+
+
+def charts(record: Shown | Document, **beside: Any) -> dict[str, bytes]:
+    """Return ``chart-<name>.png`` and ``.svg`` of each chart, drawn without any network."""
+    from layerwise.report.renderers.charts import exported
+
+    return exported(document(record, **beside))

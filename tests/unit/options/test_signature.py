@@ -135,7 +135,7 @@ def test_public_functions_declare_their_options(name):
     function = getattr(lw, name)
     options = declared(group_of(function))
     assert set(options) < set(inspect.signature(function).parameters)
-    assert all(f"    {name}: {o.option.help}" in function.__doc__ for name, o in options.items())
+    assert all(f"    {name}: {o.help()}" in function.__doc__ for name, o in options.items())
     assert not any("**" in str(p) for p in inspect.signature(function).parameters.values())
     for option in options.values():
         assert option.option.help.endswith(".")

@@ -1,0 +1,29 @@
+"""The columns of a card for people: its signals, what each block costs, and its adapters' size."""
+
+from layerwise.columns import Column
+from layerwise.signals import COSTS, SIGNALS
+
+__all__ = ["card_columns", "cost_columns", "signal_columns"]
+
+ADAPTER_PARAMETERS = Column(
+    "adapter_parameters",
+    "Adapter parameters",
+    short="params",
+    form="count",
+    meaning="Trainable parameters of adapters on all targets of the block.",
+)
+
+
+def signal_columns() -> tuple[Column, ...]:
+    """Return the column of each signal that is registered, in that order."""
+    return tuple(signal.column for signal in SIGNALS.values())
+
+
+def cost_columns() -> tuple[Column, ...]:
+    """Return the columns of what a block costs."""
+    return (*(cost.column for cost in COSTS.values()), ADAPTER_PARAMETERS)
+
+
+def card_columns() -> tuple[Column, ...]:
+    """Return every column of a card; `column.value(row)` and `.interval(row)` read a `LayerRow`."""
+    return (*signal_columns(), *cost_columns())

@@ -1,0 +1,156 @@
+"""How numbers are written: one way for a column, one for a number alone, one for an interval."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from layerwise.columns import Column
+
+__all__ = [
+    "NONE",
+    "NumberStyle",
+    "counted",
+    "ends",
+    "interval",
+    "number",
+    "number_style",
+    "percent",
+    "plural",
+    "quantity",
+    "rounded",
+]
+
+NONE = "–"
+"""Stands where there is no number."""
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"))
+
+
+@dataclass(frozen=True)
+class NumberStyle:
+    """How all the numbers of one column are written, so that they can be compared at a glance.
+
+    Attributes:
+        exponent: A power of ten taken out of every number and put into the heading.
+        decimals: Digits after the point.
+        percent: Whether they are shares of a hundred.
+    """
+
+    exponent: int
+    decimals: int
+    percent: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """What the heading adds (``"×10⁻⁶"``), empty for plain numbers."""
+        return f"×10{str(self.exponent).translate(_SUPERSCRIPTS)}" if self.exponent else ""
+
+    def text(self, value: float | None) -> str:
+        """`value` in this style; an en dash where there is none."""
+        if value is None or math.isnan(value):
+            return NONE
+        scaled = self.scaled(value)
+        text = f"{scaled:,.{self.decimals}f}"
+        if scaled and not any(digit in text for digit in "123456789"):
+            text = f"{scaled:.1g}"
+        return f"{text} %" if self.percent else text
+
+    def scaled(self, value: float) -> float:
+        """`value` without the power of ten that the heading has."""
+        return float(value * 100.0 if self.percent else value / 10.0**self.exponent)
+
+    def alone(self, value: float | None) -> str:
+        """`value` in this style outside a column: with the power of ten beside it."""
+        return self.text(value) + (f" {self.suffix}" if value is not None and self.exponent else "")
+
+
+def number_style(values: Iterable[float | None], column: Column | None = None) -> NumberStyle:
+    """Return the style in which the typical one of `values` has three significant digits.
+
+    A `column` may say itself how many decimals its numbers have, and whether they are counts or
+    shares.
+    """
+    if column is not None and column.form == "percent":
+        return NumberStyle(0, column.digits or 0, percent=True)
+    if column is not None and (column.digits is not None or column.form == "count"):
+        return NumberStyle(0, column.digits or 0)
+    sizes = sorted(abs(v) for v in values if v)
+    if not sizes:
+        return NumberStyle(0, 0)
+    largest, typical = _decade(sizes[-1]), _decade(sizes[len(sizes) // 2])
+    whole = all(size == int(size) for size in sizes)
+    exponent = 3 * (largest // 3) if largest < -2 or largest > 8 else 0
+    return NumberStyle(exponent, 0 if whole and not exponent else _decimals(typical - exponent))
+
+
+def _few(values: Sequence[float | None]) -> NumberStyle:
+    """Return one style for numbers outside a column: no power of ten down to 0.0001."""
+    most = max((abs(value) for value in values if value), default=0.0)
+    if 1e-4 <= most < 1e-2:
+        return NumberStyle(0, 2 - math.floor(math.log10(most)))
+    return number_style(values)
+
+
+def _decade(size: float) -> int:
+    return math.floor(math.log10(size))
+
+
+def _decimals(decade: int) -> int:
+    return min(max(2 - decade, 0), 5)
+
+
+def number(value: float | None, *, digits: int | None = None) -> str:
+    """Return `value` with three significant digits, or with so many decimals."""
+    return (_few([value]) if digits is None else NumberStyle(0, digits)).alone(value)
+
+
+def interval(
+    value: float | None, low: float | None, high: float | None, *, digits: int | None = None
+) -> str:
+    """Return `value` with both ends of its interval beside it, where it has one, in one style."""
+    if value is None or low is None or high is None:
+        return number(value, digits=digits)
+    style = _few([value, low, high]) if digits is None else NumberStyle(0, digits)
+    text = f"{style.text(value)} ({style.text(low)} to {style.text(high)})"
+    return f"{text} {style.suffix}".rstrip()
+
+
+def ends(low: float, high: float) -> str:
+    """Return both ends of an interval in one style."""
+    style = _few([low, high])
+    return f"{style.text(low)} to {style.alone(high)}"
+
+
+def percent(share: float | None, *, digits: int = 0) -> str:
+    """Return a share as a percentage."""
+    known = share is not None and math.isfinite(share)
+    return NumberStyle(0, digits, percent=True).text(share if known else None)
+
+
+def quantity(value: float | None, unit: str = "") -> str:
+    """Return `value` with an SI prefix and three significant digits: ``"1.23 GB"``."""
+    if value is None:
+        return NONE
+    size, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s), (1e-6, "µ"))
+    if value == 0 or (unit == "s" and size > 1):
+        size, prefix = 1.0, ""
+    scaled = value / size
+    digits = 0 if abs(scaled) >= 100 or scaled == 0 else _decimals(_decade(abs(scaled)))
+    return f"{scaled:,.{digits}f} {prefix}{unit}".rstrip()
+
+
+def plural(noun: str, count: int) -> str:
+    """Return `noun` as `count` of them are called."""
+    return noun if count == 1 else f"{noun}s"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``"1 run"``, ``"2 runs"``."""
+    return f"{count:,} {plural(noun, count)}"
+
+
+def rounded(value: Any) -> Any:
+    """Return a number with six significant digits: finer than a pixel, and half the bytes."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""How blocks are drawn: a module a form. None knows a record."""
