@@ -60,16 +60,18 @@ def value_of(option: Declared, value: Any, *, label: str, texts: bool = True) ->
         option: The option.
         value: A Python object, or a text as the command line has it.
         label: What the option is called in an error.
-        texts: Whether a number or a list may be given as text.
+        texts: Whether it is a caller's, who may give a number as text, nothing for the default,
+            and an object where the option takes one; in a study it is JSON of the very type.
 
     Raises:
         BadInputError: It is of another type, or out of bounds.
     """
     from pydantic import ValidationError
 
-    if value is None:
+    if value is None and (texts or nullable(option.kind)):
         return None if nullable(option.kind) else option.default
-    if option.option.text is not None and not isinstance(value, str | bool | int | float):
+    is_object = option.option.text is not None and not isinstance(value, str | bool | int | float)
+    if is_object and texts:
         return value  # An object that Python alone can give.
     is_text = texts and isinstance(value, str)
     try:
@@ -145,7 +147,8 @@ def _words(kind: Any) -> str:
     if get_origin(kind) is Sequence:
         lists = {int: "whole numbers, such as 0,1,2", float: "numbers, such as 1e-4,1e-3"}
         return lists.get(get_args(kind)[0], "a list of text, such as a,b")
-    return names.get(kind, "a mapping" if kind is Mapping else "text")
+    is_mapping = Mapping in (kind, get_origin(kind))
+    return "a mapping" if is_mapping else names.get(kind, "text")
 
 
 @cache

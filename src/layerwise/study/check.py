@@ -1,56 +1,38 @@
 """What cannot work, found before anything runs: for all runs at once, and without weights."""
 
-import inspect
 import json
 import logging
 import tempfile
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 from layerwise.data.text import TextData, read
 from layerwise.distance.choose import choose
-from layerwise.distance.make import make_distance
-from layerwise.errors import BadInputError, LayerwiseError, UnknownNameError
+from layerwise.errors import BadInputError, LayerwiseError
 from layerwise.models.blank import tokenizer_source
-from layerwise.models.load import LoadedModel, load, load_skeleton
+from layerwise.models.load import LoadedModel, load_skeleton
 from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, labels_for, resolve
 from layerwise.objectives.classification import label_names
-from layerwise.options.groups import CALL_ONLY
+from layerwise.options.check import known, value_of
+from layerwise.options.declaration import declared, pick
+from layerwise.options.groups import CALL_ONLY, TextOptions
+from layerwise.options.stages import STAGES
 from layerwise.probing.ladder import rungs_of
 from layerwise.probing.pairs import read_pairs
-from layerwise.profile.probe_reading import ProbeReading, as_readout, make_reading
-from layerwise.study.depthwise import LABELLED, SETTINGS
-from layerwise.study.placing import Wanted, check_placement
+from layerwise.profile.probe_reading import as_readout, make_reading
+from layerwise.study.depthwise import LABELLED
+from layerwise.study.placing import check_placement
 from layerwise.study.record import Cell, Study
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.record import TuneSettings
 
-__all__ = ["Fault", "check", "refuse_faults", "settings_of"]
+__all__ = ["Fault", "check", "refuse_faults"]
 
 log = logging.getLogger(__name__)
-
-#: Settings that the stages' functions have no argument for, or not one that users give.
-_BESIDE: Mapping[str, Mapping[str, Any]] = {
-    "pretrain": {"data": str, "config": Mapping, "tokenizer": str},
-    "source": {"data": str, "source": str, "pretrained": str},
-    "tune": {"data": str, "source": str, "pretrained": str, "placement": str | Mapping | None},
-    "distance": {
-        "data": str,
-        "source": str,
-        "pretrained": str,
-        "objectives": Sequence[str] | None,
-        "reference": str | None,
-    },
-    **{
-        stage: {"pairs" if stage == "erase" else "data": str, "source": str, "pretrained": str}
-        for stage in SETTINGS
-    },
-}
 
 _SHOWN = 3
 
@@ -182,51 +164,15 @@ def _quiet() -> Iterator[None]:
 # --- Settings ---------------------------------------------------------------------------------
 
 
-def settings_of(stage: str) -> dict[str, Any]:
-    """The types of the settings that a stage knows, by name; ``profile`` and ``placement`` too."""
-    if stage == "profile":
-        return {f.name: f.type for f in fields(ProbeReading)} | _arguments(make_reading)
-    if stage == "placement":
-        return {f.name: f.type for f in fields(Wanted)}
-    loading = {
-        name: kind
-        for name, kind in _arguments(load).items()
-        if name not in {"source", "labels", "seed", CALL_ONLY}
-    }
-    if stage == "erase":
-        return {**_BESIDE[stage], **SETTINGS[stage], **loading}
-    shared = {**_BESIDE[stage], **_arguments(read, without=("source", "seed")), **loading}
-    if stage == "probe":
-        return {**shared, **SETTINGS[stage]}
-    if stage == "distance":
-        without = ("loaded", "data", "objectives", "progress", "seed")
-        return {**shared, **_arguments(make_distance, without=without)}
-    shared |= SETTINGS.get(stage, {})
-    training = {f.name: f.type for f in fields(TuneSettings) if f.name != "seed"}
-    profile = {"profile": Mapping} if stage in {"tune", "interventions"} else {}
-    return {**shared, **training, **profile}
-
-
-def _arguments(function: Callable[..., Any], *, without: Sequence[str] = ()) -> dict[str, Any]:
-    """The types of the named arguments of `function`."""
-    return {
-        name: parameter.annotation
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD and name not in without
-    }
-
-
 def _refuse_unknown(stage: str, names: Iterable[str]) -> None:
     """Settings of these names are known to the stage.
 
     Raises:
         UnknownNameError: One is not.
     """
-    known = settings_of(stage)
+    options = declared(STAGES[stage])
     for name in names:
-        if name not in known:
-            what = f"setting of {stage}"
-            raise UnknownNameError(what, value=name, known=sorted(known))
+        known(name, options, what=f"setting of {stage}")
 
 
 def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
@@ -236,68 +182,10 @@ def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
         UnknownNameError: One is not known.
         BadInputError: A value cannot be used.
     """
-    known = settings_of(stage)
-    _refuse_unknown(stage, settings)
+    options = declared(STAGES[stage])
     for name, value in settings.items():
-        if not _is_a(value, known[name]):
-            message = f"value of {name}"
-            raise BadInputError(message, value=value, expected=_type_name(known[name]))
-        least = _LEAST.get(name, 0)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value < least:
-            message = f"value of {name}"
-            raise BadInputError(message, value=value, expected=f"{least} or more")
-
-
-def _leasts() -> Iterator[tuple[str, int]]:
-    """Whole numbers that are positive by default count something that there must be."""
-    for known in (*fields(TuneSettings), *fields(ProbeReading)):
-        if isinstance(known.default, int) and not isinstance(known.default, bool):
-            yield known.name, min(known.default, 1)
-
-
-_LEAST = {**dict(_leasts()), "examples": 1}
-
-
-_JSON: Mapping[Any, tuple[type, ...]] = {
-    float: (int, float),
-    int: (int,),
-    str: (str,),
-    Mapping: (dict,),
-}
-
-
-def _is_a(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of the annotated type; types that JSON has not are not looked at."""
-    origin = get_origin(kind)
-    if origin in {Union, types.UnionType}:
-        return any(_is_a(value, each) for each in get_args(kind))
-    if origin is not None:
-        return _is_generic(value, origin, get_args(kind))
-    if kind in {None, type(None), Any}:
-        return kind is Any or value is None
-    if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, _JSON.get(kind, ()))
-
-
-def _is_generic(value: Any, origin: Any, arguments: tuple[Any, ...]) -> bool:
-    """Whether `value` is a list of the members' type, or one of the literals."""
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return isinstance(value, list) and all(_is_a(each, arguments[0]) for each in value)
-    return value in arguments
-
-
-def _type_name(kind: Any) -> str:
-    """An annotated type in words that users know."""
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    if get_origin(kind) in {Union, types.UnionType}:
-        told = [_type_name(each) for each in get_args(kind) if each is not type(None)]
-        return " or ".join(dict.fromkeys(told))
-    if isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Sequence):
-        return "a list of text"
-    if get_args(kind):
-        return "one of " + ", ".join(map(str, get_args(kind)))
-    return names.get(kind, "a mapping" if kind is Mapping else str(kind))
+        option = known(name, options, what=f"setting of {stage}")
+        value_of(option, value, label=name, texts=False)
 
 
 # --- Models, data, objectives -----------------------------------------------------------------
@@ -402,8 +290,7 @@ class _Checker:
             raise BadInputError(message, value=blocks, expected=f"1 to {most}", hint="blocks: K")
 
     def _text(self, cell: Cell) -> TextData:
-        names = _arguments(read, without=("source", "seed"))
-        options = {name: cell.settings[name] for name in names if name in cell.settings}
+        options = pick(TextOptions, cell.settings)
         options = {**LABELLED.get(cell.stage, {}), **options}
         source = cell.settings["data"]
         found: TextData = self._once(

@@ -28,28 +28,10 @@ from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import fine_tune
 from layerwise.tuning.untouched import weights_kept
 
-__all__ = ["LABELLED", "SETTINGS", "Found", "Subject", "climb", "erase", "intervene", "probe"]
+__all__ = ["LABELLED", "Found", "Subject", "climb", "erase", "intervene", "probe"]
 
-#: How texts are shown to the model.
-_LOOKING = {"readout": str, "stack": str | None, "batch_size": int, "max_length": int}
 #: Held-out examples of a training where no number is given (ours).
 _HELD_OUT = 64
-
-#: The settings that each stage has beside those of reading, loading and training, and their types.
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "probe": {**_LOOKING, "epochs": int, "test_share": float},
-    "erase": {
-        **_LOOKING,
-        "pairs": str,
-        "examples": int | None,
-        "folds": int,
-        "draws": int,
-        "standardise": bool,
-    },
-    "ladder": {"objective": str, "tops": list[int] | None, "tolerance": float},
-    "interventions": {"objective": str, "blocks": int, "rank": int, "draws": int},
-}
-
 
 #: What is read where a stage's settings do not say it.
 LABELLED: Mapping[str, Mapping[str, Any]] = {"probe": {"label_column": "label", "examples": 1000}}
