@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from layerwise.card.columns import signal_columns
-from layerwise.card.record import LayerCard, Measured
+from layerwise.card.record import LayerCard, Measurement
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
 from layerwise.report.charts_card import charts
@@ -202,7 +202,7 @@ def _measurements(card: LayerCard, adapted: Sequence[int]) -> list[tuple[str, st
     return found
 
 
-def _regimes(card: LayerCard, measured: Measured, adapted: set[int], *, name: str) -> Grid:
+def _regimes(card: LayerCard, measured: Measurement, adapted: set[int], *, name: str) -> Grid:
     """A line a regime, marked where it has just the `adapted` blocks."""
     titles = (
         ("Improvement", gained(measured)),

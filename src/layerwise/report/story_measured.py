@@ -1,6 +1,6 @@
 """What a card's measured performance says, in words: the same on a page and on a terminal."""
 
-from layerwise.card.record import LayerCard, Measured, MeasuredRegime
+from layerwise.card.record import LayerCard, MeasuredRegime, Measurement
 from layerwise.report.columns import quantity
 from layerwise.report.story_measure import share_text, told_value
 from layerwise.report.text import block_text, counted, shown
@@ -11,19 +11,19 @@ __all__ = ["interval_text", "measured_text", "regime_cells", "told_measured"]
 _HASH = 12
 
 
-def told_measured(card: LayerCard) -> list[Measured]:
+def told_measured(card: LayerCard) -> list[Measurement]:
     """The measurements of `card` that hold anything."""
     return [measured for measured in card.measured or () if measured.regimes]
 
 
-def measured_text(card: LayerCard, measured: Measured) -> str:
+def measured_text(card: LayerCard, measured: Measurement) -> str:
     """What was fine-tuned for how long, and on which text."""
     blocks, seeds = counted(measured.size, "block"), counted(measured.seeds, "seed")
     tuned = f"{blocks} at rank {measured.rank}, {measured.steps:,} steps, {seeds}"
     return f"{tuned}: {shown(measured.objective)} on {_source(card, measured)}"
 
 
-def _source(card: LayerCard, measured: Measured) -> str:
+def _source(card: LayerCard, measured: Measurement) -> str:
     """The text by its name and the start of its hash: another part of a file is another text."""
     if measured.data_sha256 == card.data.sha256:
         return "the examples that this card was made with"
@@ -31,7 +31,7 @@ def _source(card: LayerCard, measured: Measured) -> str:
     return f"{name} (SHA-256 {shown(measured.data_sha256)[:_HASH]}…)"
 
 
-def interval_text(measured: Measured) -> str:
+def interval_text(measured: Measurement) -> str:
     """What the intervals are over."""
     if measured.seeds < 2:
         return "One seed has no interval."

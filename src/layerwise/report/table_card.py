@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
-from layerwise.card.record import LayerCard, Measured
+from layerwise.card.record import LayerCard, Measurement
 from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Placement
 from layerwise.placement.verify import Coverage
@@ -97,7 +97,7 @@ def _card(card: LayerCard, adapted: frozenset[int], room: Room) -> Iterator[Rend
 
 
 def _performance(
-    card: LayerCard, measured: Measured, adapted: frozenset[int], room: Room
+    card: LayerCard, measured: Measurement, adapted: frozenset[int], room: Room
 ) -> Iterator[RenderableType]:
     """What placements were found to do when they were fine-tuned."""
     yield room.text(f"Fine-tuned {measured_text(card, measured)}", style="bold")
@@ -106,7 +106,7 @@ def _performance(
 
 
 def _regimes(
-    card: LayerCard, measured: Measured, adapted: frozenset[int], room: Room
+    card: LayerCard, measured: Measurement, adapted: frozenset[int], room: Room
 ) -> RenderableType:
     """A line a regime, the best first; the fewer columns the narrower the terminal."""
     headings = ["regime", gained(measured), "of all", "step", "memory", "blocks"]
