@@ -101,6 +101,8 @@ def test_card_is_the_function_whatever_was_imported_before(first):
         "from layerwise.cli import main; main(['distance', '--help'])",
         "from layerwise.cli import main; main(['probe', '--help'])",
         "from layerwise.cli import main; main(['erase', '--help'])",
+        "from layerwise.cli import main; main(['tune', '--help'])",
+        "import layerwise.signals, layerwise.placement, layerwise.tuning.conditions",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):

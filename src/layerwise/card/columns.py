@@ -1,9 +1,12 @@
 """The columns of a card for people: its signals, what each block costs, and its adapters' size."""
 
+from typing import Any
+
+from layerwise.card.record import LayerRow
 from layerwise.columns import Column
 from layerwise.signals import COSTS, SIGNALS
 
-__all__ = ["card_columns", "cost_columns", "signal_columns"]
+__all__ = ["card_columns", "cost_columns", "row_values", "signal_columns"]
 
 ADAPTER_PARAMETERS = Column(
     "adapter_parameters",
@@ -11,6 +14,7 @@ ADAPTER_PARAMETERS = Column(
     short="params",
     form="count",
     meaning="Trainable parameters of adapters on all targets of the block.",
+    importance=10,
 )
 
 
@@ -27,3 +31,12 @@ def cost_columns() -> tuple[Column, ...]:
 def card_columns() -> tuple[Column, ...]:
     """Return every column of a card; `column.value(row)` and `.interval(row)` read a `LayerRow`."""
     return (*signal_columns(), *cost_columns())
+
+
+def row_values(row: LayerRow) -> dict[str, Any]:
+    """Return what `row` holds by key, with both ends of every interval that was estimated."""
+    values: dict[str, Any] = {**vars(row), **row.further}
+    for column in card_columns():
+        if column.low:
+            values[column.low], values[column.high] = column.ends(row)
+    return values

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from layerwise.card.record import Measured
+from layerwise.card.record import Measurement
 from layerwise.measure.leaderboard import FEWEST
 from layerwise.measure.record import ArmResult, Comparison, Measure
 from layerwise.report.old.columns import quantity
@@ -100,7 +100,7 @@ def seeds_text(measure: Measure) -> str:
     return "1 seed" if len(measure.seeds) == 1 else f"{len(measure.seeds)} paired seeds"
 
 
-def gained(measure: Measure | Measured) -> str:
+def gained(measure: Measure | Measurement) -> str:
     """What the improvement is in."""
     return "fall of loss" if measure.quality == "loss" else f"gain of {shown(measure.quality)}"
 
