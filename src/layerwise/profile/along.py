@@ -17,6 +17,7 @@ from torch import nn
 
 from layerwise import distributed
 from layerwise.capture.attention import QueryRows, entropy_of_rows, intercepted, sample_rows
+from layerwise.capture.hooks import floating
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.forward import body
 from layerwise.seeds import derive
@@ -180,7 +181,7 @@ class StepListener:
 
     def _leave_block(self, row: int, _module: nn.Module, _args: Any, output: Any) -> None:
         self._row = None
-        hidden = next(_floating(output), None)
+        hidden = next(floating(output), None)
         if self._inside is not None and hidden is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._hear_gradient, row))
 
@@ -251,16 +252,6 @@ def _own(tensor: Tensor) -> Iterator[None]:
     """Inside, nothing is recorded for a backward, nor rounded by autocast."""
     with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
         yield
-
-
-def _floating(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a module's output, in order."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping | tuple | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _floating(item)
 
 
 def over_processes(sums: Sums) -> Sums:
