@@ -21,6 +21,7 @@ GROUND = {
     "provenance",
     "records",
     "registry",
+    "resources",
     "seeds",
     "shapes",
     "verbs",
@@ -177,6 +178,12 @@ def test_no_import_cycle():
 def test_heavy_packages_are_imported_at_their_edges(name):
     heavy = {i.split(".")[0] for i in imports(name)} & EDGES.keys()
     assert [package for package in sorted(heavy) if not within(name, EDGES[package])] == []
+
+
+def test_no_module_needs_what_only_unix_has():
+    """To be imported: the package is of use on Windows too."""
+    unix = re.compile(r"^(import|from) (fcntl|grp|posix|pwd|resource|termios)\b", re.MULTILINE)
+    assert [name for name, path in modules().items() if unix.search(path.read_text())] == []
 
 
 def test_one_function_removes_what_earlier_runs_left():
