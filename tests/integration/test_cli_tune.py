@@ -198,9 +198,9 @@ REFUSED = {
     ),
     "block": (
         ["--placement", "99"],
-        "block that is not there: '99'; expected model.layers:0 to model.layers:1",
+        "no such block in model.layers: '99'; expected 0 to 1",
     ),
-    "blocks": (["--placement", "1,1"], "block named twice: '1'"),
+    "blocks": (["--placement", "1,1"], "block of model.layers named twice: '1'"),
     "no block": (["--placement", "x"], "block: 'x'; expected block indices"),
     "file": (
         ["--placement", "absent.json"],

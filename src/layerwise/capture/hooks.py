@@ -21,7 +21,7 @@ from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["Heard", "Listener", "Site", "attached"]
+__all__ = ["Heard", "Listener", "Site", "attached", "floating"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Listener:
         """The block's forward begins; its input's gradient will end its backward."""
         if self._heard is None:
             return
-        given = [t for t in _tensors((args, kwargs)) if t.ndim == 3]
+        given = [t for t in floating((args, kwargs)) if t.ndim == 3]
         hidden = kwargs.get("hidden_states", given[0] if given else None)
         if hidden is not None and hidden.requires_grad:
             hidden.register_hook(lambda _: self.mark("backward end", row))
@@ -139,7 +139,7 @@ class Listener:
             return
         self.mark("forward end", row)
         self._row, self._inputs, self._crossed = None, [], []
-        hidden = next(_tensors(output), None)
+        hidden = next(floating(output), None)
         if hidden is None:
             return
         with self.own_work() as heard:
@@ -149,7 +149,7 @@ class Listener:
 
     def hear_output(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
         """The tensor that stands for the block's output under the readout."""
-        hidden = next(_tensors(output), None)
+        hidden = next(floating(output), None)
         if self._heard is not None and hidden is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._output_gradient, row))
 
@@ -164,7 +164,7 @@ class Listener:
 
     def hear_site(self, m: int, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """An adapted module ran: its input is projected, its output's gradient awaited."""
-        given = next(_tensors((args, kwargs)), None)
+        given = next(floating((args, kwargs)), None)
         if self._heard is None or given is None:
             return
         site = self.sites[m]
@@ -300,14 +300,14 @@ def _is_attention(x: Tensor, *, n: int, t: int) -> bool:
     return bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a module's arguments or output, in order."""
+def floating(value: Any) -> Iterator[Tensor]:
+    """Yield the floating-point tensors in a module's arguments or output, in order."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
             yield value
     elif isinstance(value, Mapping | tuple | list):
         for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(item)
+            yield from floating(item)
 
 
 def _refuse_second_call(m: int, site: Site, heard: Heard) -> None:
@@ -381,6 +381,6 @@ def _register(listener: Listener, wiring: Wiring) -> Iterator[RemovableHandle]:
 
 def _require_grad(_: nn.Module, __: Any, output: Any) -> None:
     """With every weight frozen, gradients start to flow at the embeddings' output."""
-    hidden = next(_tensors(output), None)
+    hidden = next(floating(output), None)
     if hidden is not None and hidden.is_leaf:
         hidden.requires_grad_()

@@ -32,7 +32,7 @@ from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
 __all__ = [
-    "ADDED",
+    "AddedHead",
     "adapter_classes",
     "class_ids",
     "head_modules",
@@ -42,12 +42,15 @@ __all__ = [
     "without_weights",
 ]
 
-ADDED = "a classification head for"
-"""What the note of a head that was added starts with."""
-
 _NO_SDPA = "scaled_dot_product_attention"
 _UNNAMED = "LABEL_"
 """How transformers calls classes that nobody named, followed by their number."""
+
+
+class AddedHead(str):
+    """The note of a head that was added, which no longer holds where an adapter brings its own."""
+
+    __slots__ = ()
 
 
 def class_ids(model: Any) -> dict[str, int]:
@@ -153,8 +156,16 @@ def _attention(model: Any) -> str | None:
 
 
 def _architecture(config: Any) -> str:
-    """The name of the model class that `config` names, or an empty one."""
-    return (getattr(config, "architectures", None) or [""])[0]
+    """Return the name of the model class that `config` names, or an empty one.
+
+    Raises:
+        ModelError: What stands there is no list of names.
+    """
+    named = getattr(config, "architectures", None) or [""]
+    if isinstance(named, list | tuple) and isinstance(named[0], str):
+        return named[0]
+    message = "configuration whose architectures are no list of names"
+    raise ModelError(message, value=named, expected='"architectures": ["LlamaForCausalLM"]')
 
 
 def _auto_classes(config: Any) -> tuple[Any, ...]:
@@ -222,10 +233,10 @@ def _classifier(source: Source, config: Any, how: Reading) -> tuple[Any, list[st
         new = missing or (set() if is_kept else _drawn_anew(model, outputs=len(labels)))
     if not new:
         return model, []
-    what = f"{ADDED} {', '.join(labels)} was added"
+    what = f"a classification head for {', '.join(labels)} was added"
     note = f"{what}, random from seed {how.seed}: {', '.join(sorted(new))}"
     replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
-    return model, [note + replaced]
+    return model, [AddedHead(note + replaced)]
 
 
 def _class_names(config: Any) -> tuple[str, ...]:

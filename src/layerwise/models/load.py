@@ -12,7 +12,7 @@ from layerwise.errors import ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
 from layerwise.models.heads import (
-    ADDED,
+    AddedHead,
     adapter_classes,
     pad_with,
     read_config,
@@ -272,7 +272,7 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
     _check_adapter(source, report, merged)
     notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
     if brought:  # What was added to the base made room for its own.
-        notes = [note for note in notes if not note.startswith(ADDED)]
+        notes = [note for note in notes if not isinstance(note, AddedHead)]
         notes.append(f"the adapter brings its own {', '.join(brought)}")
     return replace(
         base,
