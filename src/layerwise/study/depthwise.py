@@ -8,11 +8,11 @@ from typing import Any
 from layerwise.card.record import ModelInfo
 from layerwise.data.text import TextData
 from layerwise.files import write_atomic
+from layerwise.measure.interventions import adapter_placement
 from layerwise.measure.trial import bench
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import resolve
 from layerwise.probing.erase import make_erasure
-from layerwise.probing.interventions import adapter_placement
 from layerwise.probing.ladder import adaptation_depth
 from layerwise.probing.pairs import read_pairs
 from layerwise.probing.pooled import Looking

@@ -8,7 +8,7 @@ import torch
 
 from layerwise.errors import SchemaError
 from layerwise.files import whole_lines
-from layerwise.measure.attempts import Attempts
+from layerwise.measure.trial_log import TrialLog
 
 FEW = {"arms": ("uniform", "last", "all"), "ladder": (1e-3, 1e-2), "seeds": (0, 1)}
 
@@ -118,4 +118,4 @@ def test_a_file_of_something_else_is_refused_with_its_line(tmp_path, line):
     kept = tmp_path / "trials.jsonl"
     kept.write_text(line + "\n")
     with pytest.raises(SchemaError, match="line 1"):
-        Attempts(kept)
+        TrialLog(kept)
