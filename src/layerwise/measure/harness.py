@@ -13,7 +13,7 @@ __all__ = ["harness_quality"]
 
 
 def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any = None) -> Quality:
-    """A task's figure as a quality, by lm-evaluation-harness on the model in hand.
+    """Return A task's figure as a quality, by lm-evaluation-harness on the model in hand.
 
     Args:
         task: The harness's name for it; ``TASK/METRIC`` names one of its figures, of which the
@@ -47,7 +47,7 @@ def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any
 
 
 def _directions(manager: Any, name: str) -> dict[str, bool]:
-    """Whether larger is better, for each figure of a task or of the first task of a group.
+    """Return whether larger is better, for each figure of a task or of the first task of a group.
 
     Raises:
         BadInputError: The task's examples cannot be had.
@@ -62,7 +62,7 @@ def _directions(manager: Any, name: str) -> dict[str, bool]:
 
 
 def _near(name: str, known: Any) -> list[str]:
-    """A few tasks whose names have something of `name`; there are thousands."""
+    """Return A few tasks whose names have something of `name`; there are thousands."""
     start = name.partition("_")[0]
     return [other for other in known if start in other][:20]
 
@@ -85,13 +85,13 @@ def _results(
 
 
 def _figure(result: Mapping[str, Any], metric: str) -> float:
-    """The figure called `metric`; its key has the filter that was applied behind a comma."""
+    """Return the figure called `metric`; its key has the filter that was applied behind a comma."""
     keys = [key for key in result if key.partition(",")[0] == metric]
     return float(result[keys[0]])
 
 
 def _installed(module: str) -> Any:
-    """The module, which only these qualities need.
+    """Return import `module`, which only these qualities need.
 
     Raises:
         BadInputError: It is not installed.

@@ -83,7 +83,7 @@ class Ladder(Saved):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """A line a rung and seed: top (-1 for all weights), seed, loss, trained."""
+        """Return A line a rung and seed: top (-1 for all weights), seed, loss, trained."""
         return pd.DataFrame(
             {
                 "top": -1 if rung.top is None else rung.top,
@@ -97,7 +97,7 @@ class Ladder(Saved):
 
 
 def default_tops(blocks: int) -> tuple[int, ...]:
-    """1, 2, 4 and so on up to `blocks`, which is there too.
+    """Return 1, 2, 4 and so on up to `blocks`, which is there too.
 
     >>> default_tops(12)
     (1, 2, 4, 8, 12)
@@ -116,7 +116,7 @@ def adaptation_depth(
     tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> Ladder:
-    """The final loss with the top m blocks of `loaded` unfrozen, for each m, and with all weights.
+    """Return the final loss with the top m blocks of `loaded` unfrozen, and with all weights.
 
     Every rung starts from the same weights and sees the same batches, seed by seed; the head
     trains on every rung, embeddings on none but the full one. The model is as it was afterwards.
@@ -165,7 +165,7 @@ def adaptation_depth(
 
 
 def rungs_of(tops: Sequence[int] | None, loaded: LoadedModel) -> tuple[int, ...]:
-    """The rungs of `loaded`'s ladder, fewest blocks first; the default ones where None.
+    """Return the rungs of `loaded`'s ladder, fewest blocks first; the default ones where None.
 
     Raises:
         BadInputError: One is no number of blocks, or stands there twice, or there is none.
@@ -200,7 +200,7 @@ def _run(
     top: int | None,
     seed: int,
 ) -> Tuned:
-    """One run; the weights are put back."""
+    """Run one rung under one seed; the weights are put back."""
     condition = "uniform" if top is None else "top-m"
     chosen = replace(settings, seed=seed, top=top)
     with weights_kept(loaded.model):
