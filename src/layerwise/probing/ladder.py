@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
+from layerwise.measure.rivals import train_rivals
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
@@ -139,12 +141,11 @@ def adaptation_depth(
     chosen = rungs_of(tops, loaded)
     _refuse_seeds(seeds)
     settings = replace(settings, save_every=0, eval_every=0, track=None)
-    plan = [(top, seed) for top in (*chosen, None) for seed in seeds]
-    runs: dict[int | None, list[Tuned]] = {}
-    for top, seed in progress(plan, "training the top blocks", len(plan)):
-        runs.setdefault(top, []).append(_run(loaded, data, objective, settings, top, seed))
-    rungs = [_rung(top, tuned) for top, tuned in runs.items()]
-    full, first = rungs[-1], runs[None][0].record
+    run = partial(_run, loaded, data, objective, settings)
+    title = "training the top blocks"
+    runs = train_rivals((*chosen, None), seeds, run, title=title, progress=progress)
+    rungs = [_rung(top, tuple(by_seed.values())) for top, by_seed in runs.items()]
+    full, first = rungs[-1], runs[None][seeds[0]].record
     measured = "held-out" if settings.eval_examples else "training"
     limit = full.loss + tolerance * abs(full.loss)
     return Ladder(
@@ -159,7 +160,7 @@ def adaptation_depth(
         saturation=next((rung.top for rung in rungs[:-1] if rung.loss <= limit), None),
         provenance=collect(device=first.provenance.device),
         notes=tuple(
-            dict.fromkeys(note for tuned in runs.values() for note in tuned[0].record.notes)
+            dict.fromkeys(note for tuned in runs.values() for note in tuned[seeds[0]].record.notes)
         ),
     )
 
