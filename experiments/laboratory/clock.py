@@ -99,7 +99,7 @@ def anchors(card: LayerCard) -> tuple[tuple[int, ...], ...]:
 def fit_seconds(
     card: LayerCard, timed: Sequence[Measurement], *, checkpointing: bool = False
 ) -> StepFit:
-    """Return A step's seconds on the machine and in the loop that took the `timed` ones.
+    """Return a step's seconds on the machine and in the loop that took the `timed` ones.
 
     A block's weight is its backward's seconds in the card's pass; with gradient checkpointing the
     forward's, too, which the backward repeats.

@@ -141,9 +141,10 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
     arms = arms_of(inputs, size, protocol.arms)
     bench_of = partial(bench, loaded, train, objective=objective, settings=settings)
     scored, chosen = (bench_of(text, quality=quality) for text in (scoring, choosing))
-    ladders = _ladders(chosen, arms, protocol, log, progress)
-    trials = _trials(scored, arms, ladders, protocol, log, progress)
-    results = rank_arms(_results(arms, ladders, trials))
+    first = _first_arms(arms)
+    ladders = _ladders(chosen, first, protocol, log, progress)
+    trials = _trials(scored, first, ladders, protocol, log, progress)
+    results = rank_arms([_result(arm, first, ladders, trials) for arm in arms])
     _refuse_unequal(results)
     info = data_info(train, batches, objective, max_length=settings.max_length)
     notes = _notes(card, data, loaded, (*batches.notes, *_from_before(log)))
@@ -227,10 +228,13 @@ def _first_arms(arms: Sequence[Arm]) -> dict[Adapters, Arm]:
 
 
 def _ladders(
-    base: Bench, arms: Sequence[Arm], protocol: Protocol, log: TrialLog, progress: Progress
+    base: Bench,
+    first: Mapping[Adapters, Arm],
+    protocol: Protocol,
+    log: TrialLog,
+    progress: Progress,
 ) -> dict[Adapters, tuple[RateRung, ...]]:
     """Return how far each rate improves each arm, on text and a seed that score nobody."""
-    first = _first_arms(arms)
 
     def climb(adapters: Adapters, rate: float) -> RateRung:
         arm = first[adapters]
@@ -253,14 +257,13 @@ def _best_rate(ladder: Sequence[RateRung]) -> float | None:
 
 def _trials(
     base: Bench,
-    arms: Sequence[Arm],
+    first: Mapping[Adapters, Arm],
     ladders: Mapping[Adapters, Sequence[RateRung]],
     protocol: Protocol,
     log: TrialLog,
     progress: Progress,
 ) -> dict[Adapters, tuple[Trial | str, ...]]:
     """Return each arm's trials at its best rate, one a seed."""
-    first = _first_arms(arms)
     rates = {a: rate for a in first if (rate := _best_rate(ladders[a])) is not None}
 
     def score(adapters: Adapters, seed: int) -> Trial | str:
@@ -281,27 +284,16 @@ def _trial(base: Bench, arm: Arm, log: TrialLog, *, seed: int, rate: float) -> T
     return log.attempt(base, arm.placement, seed=seed, learning_rate=rate)
 
 
-def _results(
-    arms: Sequence[Arm],
-    ladders: Mapping[Adapters, Sequence[RateRung]],
-    trials: Mapping[Adapters, Sequence[Trial | str]],
-) -> list[ArmResult]:
-    """Return each arm with its trials, which may be those of an arm before it."""
-    first = _first_arms(arms)
-    return [
-        _result(arm, first, ladders.get(arm.adapters, ()), trials.get(arm.adapters, ()))
-        for arm in arms
-    ]
-
-
 def _result(
     arm: Arm,
     first: Mapping[Adapters, Arm],
-    ladder: Sequence[RateRung],
-    trials: Sequence[Trial | str],
+    ladders: Mapping[Adapters, tuple[RateRung, ...]],
+    trials: Mapping[Adapters, Sequence[Trial | str]],
 ) -> ArmResult:
+    """Return an arm with its trials, which may be those of an arm before it."""
+    ladder, made = ladders.get(arm.adapters, ()), trials.get(arm.adapters, ())
     placed, rate = arm.placement, _best_rate(ladder)
-    faults = [found for found in trials if isinstance(found, str)]
+    faults = [found for found in made if isinstance(found, str)]
     if placed is not None and rate is None:
         faults = ["it diverged at every learning rate"]
     trained = first.get(arm.adapters, arm)
@@ -312,8 +304,8 @@ def _result(
         rank=placed.rank if placed else 0,
         adapter_parameters=placed.adapter_parameters if placed else 0,
         equal=arm.equal,
-        ladder=tuple(ladder),
-        trials=() if faults else tuple(t for t in trials if isinstance(t, Trial)),
+        ladder=ladder,
+        trials=() if faults else tuple(t for t in made if isinstance(t, Trial)),
         policy=arm.policy,
         learning_rate=rate,
         same_as=None if trained is arm else trained.name,

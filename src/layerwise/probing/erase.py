@@ -134,7 +134,7 @@ def _numbered(groups: Array) -> Array:
 
 
 def _one_sided(depths: Sequence[ErasedDepth], settings: ErasureSettings) -> list[str]:
-    """Return A note where distances are about one direction."""
+    """Return a note where distances are about one direction."""
     blocks = [str(depth.index) for depth in depths if depth.top_variance > _ONE_SIDED]
     if not blocks or settings.standardised:
         return []

@@ -85,7 +85,7 @@ class Ladder(Saved):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """Return A line a rung and seed: top (-1 for all weights), seed, loss, trained."""
+        """Return a line a rung and seed: top (-1 for all weights), seed, loss, trained."""
         return pd.DataFrame(
             {
                 "top": -1 if rung.top is None else rung.top,

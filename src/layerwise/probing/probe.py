@@ -133,7 +133,7 @@ class _Split:
 
 
 def _split(examples: Sequence[Example], names: Sequence[str], settings: ProbeSettings) -> _Split:
-    """Return A share of each class held out, at least one example and never all.
+    """Return a share of each class held out, at least one example and never all.
 
     Raises:
         DataError: A class has a single example.

@@ -135,7 +135,7 @@ class Probing(Saved, Loadable):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """Return A line a depth and probe: index, relative, probe, accuracy, low, high, train."""
+        """Return a line a depth and probe: index, relative, probe, accuracy, low, high, train."""
         return pd.DataFrame(
             {"index": d.index, "relative": d.relative, "probe": name, **to_plain(getattr(d, name))}
             for d in self.depths
@@ -250,7 +250,7 @@ class Erasure(Saved, Loadable):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """Return A line a depth, a column a number."""
+        """Return a line a depth, a column a number."""
         return pd.DataFrame(to_plain(depth) for depth in self.depths)
 
     def __str__(self) -> str:
