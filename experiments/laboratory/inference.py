@@ -62,7 +62,7 @@ def inference_cost(
     rounds: int = 5,
     clock: Clock = time.perf_counter,
 ) -> InferenceCost:
-    """The time of a forward of `batch` with adapters on each number of `blocks`, evenly spread.
+    """Return a forward's time with adapters on each number of `blocks`, evenly spread.
 
     Every round takes each number once, so that a machine that slows down slows all of them; a
     point is the median over rounds. The model is after what it was before.
@@ -86,7 +86,7 @@ def inference_cost(
 
 
 def line(points: Sequence[InferencePoint]) -> InferenceCost:
-    """The least-squares line through `points`.
+    """Return the least-squares line through `points`.
 
     Raises:
         BadInputError: There are fewer than two different numbers of modules.
@@ -106,7 +106,7 @@ def line(points: Sequence[InferencePoint]) -> InferenceCost:
 def _forward_seconds(
     loaded: LoadedModel, card: LayerCard, batch: Batch, rows: Sequence[int], clock: Clock
 ) -> float:
-    """Seconds of the second of two forwards with adapters on `rows`; the first one warms up."""
+    """Return the seconds of the second of two forwards with adapters; the first warms up."""
     with borrowed(loaded.model), torch.inference_mode():
         model = adapted(loaded, placed_rows(card, rows)).model if rows else loaded.model
         model.eval()

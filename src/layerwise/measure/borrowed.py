@@ -11,7 +11,7 @@ __all__ = ["borrowed"]
 
 @contextmanager
 def borrowed(model: nn.Module) -> Iterator[None]:
-    """Inside, adapters may take the place of modules of `model`; after, all is as it was.
+    """Return let adapters take the place of modules of `model` inside; after, all is as it was.
 
     Put back on any exit: which modules, parameters and hooks each module has, its attributes, the
     configuration's, and requires_grad; there is no gradient. Values of weights are not copied:
@@ -35,7 +35,7 @@ def borrowed(model: nn.Module) -> Iterator[None]:
 
 
 def _state(module: nn.Module) -> dict[str, tuple[Any, dict[Any, Any] | None]]:
-    """Each attribute, and what it holds where it is a mapping that is changed in place."""
+    """Return each attribute, and its content where it is a mapping that is changed in place."""
     return {k: (v, dict(v) if isinstance(v, dict) else None) for k, v in vars(module).items()}
 
 

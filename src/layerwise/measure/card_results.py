@@ -11,7 +11,7 @@ __all__ = ["with_measured"]
 
 
 def with_measured(card: LayerCard, measure: Measure) -> LayerCard:
-    """`card` with what `measure` found, in place of what it had of the same budget and text.
+    """Return `card` with what `measure` found, in place of what it had of the same budget and text.
 
     Random draws are left out: there is nothing to learn from where they fell.
 
@@ -25,7 +25,7 @@ def with_measured(card: LayerCard, measure: Measure) -> LayerCard:
 
 
 def _budget(measured: Measurement) -> tuple[object, ...]:
-    """What two measurements must share for one to stand in the other's place."""
+    """Return what two measurements must share for one to stand in the other's place."""
     text = measured.quality, measured.objective, measured.data_sha256
     return (*text, measured.size, measured.rank, measured.steps)
 
