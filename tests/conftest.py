@@ -45,12 +45,14 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--quick"):
         return
     slow = ("slow", "sweep", "real_model", "browser")
-    first, kept, left = set(), [], []
+    seen, kept, left = set(), [], []
     for item in items:
-        place = item.nodeid.partition("[")[0]
-        is_kept = place not in first and not any(map(item.get_closest_marker, slow))
-        (kept if is_kept else left).append(item)
-        first.add(place)
+        test = item.nodeid.partition("[")[0]
+        if test in seen or any(map(item.get_closest_marker, slow)):
+            left.append(item)
+        else:
+            seen.add(test)
+            kept.append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 
