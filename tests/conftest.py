@@ -14,8 +14,14 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
 )
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
+
+# `make test-all` asks for `many`. A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("few", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("many", max_examples=200, deadline=None)
+hypothesis.settings.load_profile("few")
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and so would every process
 # that a test interrupts.

@@ -11,7 +11,7 @@ README = Path(__file__).parents[2] / "README.md"
 @pytest.mark.slow
 @pytest.mark.real_model
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_the_readmes_python_runs_as_it_stands(smollm2, capsys):
+def test_the_readmes_python_runs_as_it_stands(smollm2, minilm, capsys):
     (block,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
     names = {}
     exec(block, names)  # noqa: S102  # It is ours.

@@ -9,6 +9,8 @@ from layerwise.measure.trial import bench
 from layerwise.objectives import resolve
 from layerwise.probing.interventions import Interventions, adapter_placement, arms
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 
 def moved(planted_profile, *cka, stack="model.layers"):
     """A profile whose CKA change at each block is one of `cka`."""
