@@ -74,6 +74,7 @@ def test_version_is_the_package_s():
     assert layerwise.__version__ == version("layerwise")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     ["", "from layerwise.card.record import LayerCard", "import layerwise.card.record"],
@@ -116,6 +117,7 @@ def seconds(*command):
     return time.perf_counter() - began
 
 
+@pytest.mark.slow
 def test_help_answers_within_half_a_second_of_a_bare_interpreter():
     """The fastest of several alternating runs: a busy machine slows both, never one alone."""
     runs = [

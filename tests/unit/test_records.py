@@ -57,6 +57,7 @@ WHOLES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(WHOLES)
 def test_there_and_back(whole):
     assert from_plain(to_plain(whole), Whole, source="test") == whole

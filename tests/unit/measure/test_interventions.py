@@ -13,6 +13,8 @@ from layerwise.measure.interventions import (
 from layerwise.measure.trial import bench
 from layerwise.objectives import resolve
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 
 def moved(planted_profile, *cka, stack="model.layers"):
     """A profile whose CKA change at each block is one of `cka`."""

@@ -121,6 +121,7 @@ def test_a_folder_anywhere(written, tiny_text, tmp_path_factory):
     assert from_config(written(words=None), tokenizer=str(folder), device="cpu").tokenizer
 
 
+@pytest.mark.real_model
 def test_a_gguf_model_s(written, smollm2):
     folder, name = smollm2
     file = written(words=None, tokenizer=str(folder / name), vocab_size=49152)

@@ -91,6 +91,7 @@ def by_hand(reading, tokenizer, model):
     return reading.states(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("adapted", "options"),
     [

@@ -10,6 +10,7 @@ import torch
 from layerwise.tuning import norms
 
 
+@pytest.mark.slow
 def test_the_norm_of_an_embedding_of_38_million_numbers():
     tensor = torch.rand(50257, 768, generator=torch.Generator().manual_seed(0)).add_(1.0)
     true = np.sqrt(np.square(tensor.numpy(), dtype=np.float64).sum())

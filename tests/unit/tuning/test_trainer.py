@@ -120,6 +120,7 @@ def test_classes_of_what_is_held_out_are_counted(tuning, name, condition):
     assert set(outcome.first_quality) == {"accuracy", "macro_f1"}
 
 
+@pytest.mark.slow
 def test_next_sentences_are_classes_too_and_tokens_are_none(tuning):
     pairs = tuning.tune(
         "pretraining", data=sentences(tuning), objective="nsp", eval_examples=7, max_length=40
@@ -331,6 +332,7 @@ def test_a_head_trains_beside_the_adapters(tuning, name):
     assert f"the head ({', '.join(HEADS[name])}) trains whole" in " ".join(tuned.record.notes)
 
 
+@pytest.mark.slow
 def test_a_head_beside_adapters_is_taken_up_again(tuning, tmp_path):
     data = tuning.labelled(tuning.data())
     options = {"data": data, "condition": "lora", "steps": 4, "save_every": 2}
