@@ -37,7 +37,7 @@ class Column:
         caution: One sentence on when not to trust it.
         low: The field of the interval's lower end; empty where no interval is estimated.
         high: The field of its upper end.
-        error: The field of its half-width, where a row holds that instead of both ends.
+        error: The field of its half-width, where a row holds that in place of both ends.
         band: What that interval is (``"95 % bootstrap interval"``).
         importance: Which columns stay where there is little room: the largest.
         digits: Decimals of its numbers; None where three significant digits decide.
@@ -72,23 +72,20 @@ class Column:
     @property
     def fields(self) -> tuple[str, ...]:
         """Return the fields of a row that the column is made of, its value first."""
-        ends = (self.error,) if self.error else (self.low, self.high)
-        return tuple(key for key in (self.key, *ends) if key)
+        return tuple(key for key in (self.key, self.low, self.high, self.error) if key)
 
     def value(self, row: RowValues) -> Any:
         """Return the value of `row` as it is shown; None where it has none."""
         return self.scaled(row.get(self.key))
 
-    def ends(self, row: RowValues) -> tuple[Any, Any]:
-        """Return both ends of the interval of `row` as recorded; None where none was estimated."""
-        if not self.error:
-            return (row.get(self.low), row.get(self.high)) if self.low else (None, None)
-        centre, half = row.get(self.key), row.get(self.error)
-        return (None, None) if centre is None or half is None else (centre - half, centre + half)
-
     def interval(self, row: RowValues) -> tuple[float, float] | None:
         """Return both ends of the interval of `row` as shown; None where none was estimated."""
-        low, high = map(self.scaled, self.ends(row))
+        ends: tuple[Any, Any] = (row.get(self.low), row.get(self.high))
+        if self.error:
+            centre, half = row.get(self.key), row.get(self.error)
+            known = centre is not None and half is not None
+            ends = (centre - half, centre + half) if known else (None, None)
+        low, high = map(self.scaled, ends)
         return None if low is None or high is None else (low, high)
 
     def scaled(self, value: Any) -> Any:

@@ -1,12 +1,9 @@
 """The columns of a card for people: its signals, what each block costs, and its adapters' size."""
 
-from typing import Any
-
-from layerwise.card.record import LayerRow
 from layerwise.columns import Column
 from layerwise.signals import COSTS, SIGNALS
 
-__all__ = ["card_columns", "cost_columns", "row_values", "signal_columns"]
+__all__ = ["card_columns", "cost_columns", "signal_columns"]
 
 ADAPTER_PARAMETERS = Column(
     "adapter_parameters",
@@ -31,12 +28,3 @@ def cost_columns() -> tuple[Column, ...]:
 def card_columns() -> tuple[Column, ...]:
     """Return every column of a card; `column.value(row)` and `.interval(row)` read a `LayerRow`."""
     return (*signal_columns(), *cost_columns())
-
-
-def row_values(row: LayerRow) -> dict[str, Any]:
-    """Return what `row` holds by key, with both ends of every interval that was estimated."""
-    values: dict[str, Any] = {**vars(row), **row.further}
-    for column in card_columns():
-        if column.low:
-            values[column.low], values[column.high] = column.ends(row)
-    return values

@@ -118,8 +118,6 @@ SIGNALS.add(
             "99 % interval.",
             reads="Low: attention is saturated on few tokens.",
             caution="It grows with the length of the text: compare cards of one length.",
-            low="attention_entropy_low",
-            high="attention_entropy_high",
             error="attention_entropy_error",
             band="99 % interval of the sampled rows",
             importance=75,
