@@ -17,10 +17,10 @@ from layerwise.capture.clock import clock_for
 from layerwise.capture.hooks import Heard, Listener, Site, Wiring, attached
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.plan import Plan
+from layerwise.capture.restore import frozen
 from layerwise.capture.result import to_stats
 from layerwise.capture.stats import BlockName, LayerStats
 from layerwise.capture.sums import PassSums, Timing, batch_columns
-from layerwise.capture.undisturbed import undisturbed
 from layerwise.data.batches import Batch
 from layerwise.errors import NonFiniteError
 from layerwise.models.load import LoadedModel
@@ -109,7 +109,7 @@ def _borrowed(
     """The model frozen, prepared and heard; on any exit it is what it was."""
     device = next(loaded.model.parameters()).device
     with (
-        undisturbed(loaded.model, training=objective.stochastic, seed=plan.seed),
+        frozen(loaded.model, training=objective.stochastic, seed=plan.seed),
         objective.prepare(loaded.model) as changed,
     ):
         subject = _subject(loaded, objective, plan)

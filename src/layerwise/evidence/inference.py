@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from layerwise.capture.restore import modules_kept
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
-from layerwise.evidence.borrowed import borrowed
 from layerwise.evidence.clock import Clock, placed_rows
 from layerwise.models.load import LoadedModel
 from layerwise.placement.policies import POLICIES
@@ -107,7 +107,7 @@ def _forward_seconds(
     loaded: LoadedModel, card: LayerCard, batch: Batch, rows: Sequence[int], clock: Clock
 ) -> float:
     """Seconds of the second of two forwards with adapters on `rows`; the first one warms up."""
-    with borrowed(loaded.model), torch.inference_mode():
+    with modules_kept(loaded.model), torch.inference_mode():
         model = adapted(loaded, placed_rows(card, rows)).model if rows else loaded.model
         model.eval()
         _forward(model, batch)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import PlacementError
@@ -210,7 +210,7 @@ def gradient(seen: Seen) -> np.ndarray:
     training = seen.objective.stochastic
     with (
         seen.objective.prepare(model),
-        undisturbed(model, training=training, seed=seen.seed),
+        frozen(model, training=training, seed=seen.seed),
         _norms_into(totals, adapted),
     ):
         for batch in seen.batches:

@@ -20,7 +20,7 @@ from transformers import (
 
 from layerwise.compat import dequantized
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.kind import (
+from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
     is_vision_text,

@@ -11,6 +11,7 @@ import torch
 from layerwise.errors import ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
+from layerwise.models.head_kind import ModelKind, model_kind
 from layerwise.models.heads import (
     AddedHead,
     adapter_classes,
@@ -19,8 +20,7 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
-from layerwise.models.kind import ModelKind, model_kind
-from layerwise.models.quiet import quiet
+from layerwise.models.hf_logging import quiet
 from layerwise.models.reading import (
     Reading,
     named_device,

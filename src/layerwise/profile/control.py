@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from layerwise import distributed
+from layerwise.capture.restore import weights_kept
 from layerwise.card.record import DataInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, OutputError
@@ -25,7 +26,6 @@ from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, drop_former, save
 from layerwise.tuning.run import Keep, Tuned, fine_tune
 from layerwise.tuning.steplog import Entry
-from layerwise.tuning.untouched import weights_kept
 
 __all__ = [
     "EQUAL_STEP",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
@@ -260,7 +260,7 @@ def _rows(loaded: LoadedModel, probes: Probes, max_length: int) -> tuple[list[Ro
 @contextmanager
 def _heard(loaded: LoadedModel, stack: Stack, pool: _Pool) -> Iterator[None]:
     """The model in eval mode with `pool` at every block of `stack`; as it was after."""
-    with undisturbed(loaded.model, training=False, seed=0), ExitStack() as handles:
+    with frozen(loaded.model, training=False, seed=0), ExitStack() as handles:
         for block, name in enumerate(stack.blocks):
             module = loaded.model.get_submodule(name)
             handle = module.register_forward_hook(partial(pool.hear, block))

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from layerwise import distributed
+from layerwise.capture.restore import drawn_by, weights_kept
 from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError
@@ -31,7 +32,6 @@ from layerwise.tuning.outcome import group_records, matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.steplog import Entry
 from layerwise.tuning.steps import Job, Track, run_steps
-from layerwise.tuning.untouched import drawn_by, weights_kept
 
 __all__ = ["CHECKPOINTS", "FREE", "LOG", "Keep", "Tuned", "fine_tune", "has_checkpoint"]
 

@@ -15,9 +15,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
+from layerwise.capture.restore import trainable
 from layerwise.errors import SchemaError
+from layerwise.models.hf_logging import quiet
 from layerwise.models.load import LoadedModel
-from layerwise.models.quiet import quiet
 from layerwise.objectives import Objective
 from layerwise.seeds import derive
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
@@ -31,7 +32,6 @@ from layerwise.tuning.record import TuneOutcome, TuneSettings
 from layerwise.tuning.shallow import ShallowBackward
 from layerwise.tuning.steplog import Entry, StepLog, read_log
 from layerwise.tuning.trainer import ForwardTrainer
-from layerwise.tuning.untouched import lent
 
 __all__ = ["Ended", "Job", "Track", "run_steps"]
 
@@ -101,7 +101,7 @@ def run_steps(job: Job, track: Track) -> Ended:
         quiet(),
         _output(track) as output,
         job.objective.prepare(model) as changed,
-        lent(model, job.factors),
+        trainable(model, job.factors),
     ):
         trainer = _trainer(job, track, output)
         steplog = _steplog(job, track, trainer)
