@@ -24,7 +24,7 @@ from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.outcome import matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, drop_former, save
-from layerwise.tuning.run import Keep, Tuned, fine_tune
+from layerwise.tuning.run import Persistence, Tuned, fine_tune
 from layerwise.tuning.steplog import Entry
 
 __all__ = [
@@ -240,7 +240,7 @@ def _one(bench: _Bench, condition: str, seed: int, *, tau: float | None) -> tupl
             bench.objective,
             condition=condition,
             settings=settings,
-            keep=Keep(folder, on_step=on_step),
+            keep=Persistence(folder, on_step=on_step),
         )
         tuned = _kept(tuned, folder, weights=bench.keep.weights)
         named = _named(tuned, folder, condition, seed)

@@ -33,7 +33,7 @@ from layerwise.tuning.shallow import ShallowBackward
 from layerwise.tuning.steplog import Entry, StepLog, read_log
 from layerwise.tuning.trainer import ForwardTrainer
 
-__all__ = ["Ended", "Job", "Track", "run_steps"]
+__all__ = ["Job", "LoopResult", "Track", "run_steps"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Ended:
+class LoopResult:
     """How a run of steps went: its log, a summary, and what the objective changed meanwhile."""
 
     entries: list[Entry]
@@ -87,7 +87,7 @@ class Ended:
     notes: tuple[str, ...]
 
 
-def run_steps(job: Job, track: Track) -> Ended:
+def run_steps(job: Job, track: Track) -> LoopResult:
     """Train `job`'s model in place.
 
     Raises:
@@ -121,7 +121,7 @@ def run_steps(job: Job, track: Track) -> Ended:
         processes=distributed.world_size(),
         resumed_from=track.last.step if track.last else None,
     )
-    return Ended(steplog.entries, made, tuple(changed))
+    return LoopResult(steplog.entries, made, tuple(changed))
 
 
 @contextmanager
