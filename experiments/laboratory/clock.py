@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from layerwise.capture.restore import drawn_by, modules_kept
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
-from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.place import place
@@ -26,7 +26,6 @@ from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import adaptable_rows
 from layerwise.tuning.lora import adapted
 from layerwise.tuning.shallow import stop_at_lowest
-from layerwise.tuning.untouched import drawn_by
 
 __all__ = [
     "Clock",
@@ -216,7 +215,7 @@ def _training(
     checkpointing: bool,
 ) -> Iterator[Callable[[Batch], None]]:
     """Yield a function that makes one optimizer step of adapters on `rows`."""
-    with borrowed(loaded.model), drawn_by(0, "clock"), objective.prepare(loaded.model):
+    with modules_kept(loaded.model), drawn_by(0, "clock"), objective.prepare(loaded.model):
         if checkpointing:
             options = {"use_reentrant": False}
             loaded.model.activation_checkpointing_enable(options)

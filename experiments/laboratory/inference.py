@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from laboratory.clock import Clock, placed_rows
+from layerwise.capture.restore import modules_kept
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
-from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.placement import POLICIES
 from layerwise.placement.rows import adaptable_rows
@@ -107,7 +107,7 @@ def _forward_seconds(
     loaded: LoadedModel, card: LayerCard, batch: Batch, rows: Sequence[int], clock: Clock
 ) -> float:
     """Return the seconds of the second of two forwards with adapters; the first warms up."""
-    with borrowed(loaded.model), torch.inference_mode():
+    with modules_kept(loaded.model), torch.inference_mode():
         model = adapted(loaded, placed_rows(card, rows)).model if rows else loaded.model
         model.eval()
         _forward(model, batch)

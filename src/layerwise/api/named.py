@@ -4,8 +4,8 @@ import html
 from typing import Any
 
 from layerwise.data import TextData, read
-from layerwise.models.given import given
 from layerwise.models.load import LoadedModel, load
+from layerwise.models.wrap_model import wrap_model
 from layerwise.resources import enough_memory
 
 __all__ = [
@@ -34,7 +34,7 @@ def loaded_model(model: Any, tokenizer: Any = None, **loading: Any) -> LoadedMod
     """
     if isinstance(model, str):
         return load(model, **loading)
-    return model if isinstance(model, LoadedModel) else given(model, tokenizer)
+    return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
 
 
 def printed(table: Any) -> str:

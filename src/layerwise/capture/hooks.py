@@ -1,8 +1,8 @@
 """What is heard while one batch runs: hooks on blocks, adapted modules and attention.
 
 The hooks return None and change nothing. Each marks the time of its own work, so that a block's
-time is the model's alone. What they compute of a batch stays in a `Heard`, additive over tokens,
-and becomes rows of the accumulators once the batch has passed.
+time is the model's alone. What they compute of a batch stays in a `BatchRecord`, additive over
+tokens, and becomes rows of the accumulators once the batch has passed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from layerwise.capture.accumulators import Moments
+from layerwise.capture.accumulators import FeatureMoments
 from layerwise.capture.attention import QueryRows, entropy_of_rows, entropy_of_weights
 from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["Heard", "Listener", "Site", "attached", "floating"]
+__all__ = ["BatchRecord", "Listener", "Site", "attached", "floating"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Site:
 
 
 @dataclass
-class Heard:
+class BatchRecord:
     """What one batch said so far. Rows are the batch's examples, e of them.
 
     Attributes:
@@ -90,13 +90,13 @@ class Listener:
         #: The first site that reads the same input as each site, as the first batch shows it;
         #: and the moments of each such distinct input.
         self.leaders: dict[int, int] = {}
-        self.moments: dict[int, Moments] = {}
-        self._heard: Heard | None = None
+        self.moments: dict[int, FeatureMoments] = {}
+        self._heard: BatchRecord | None = None
         self._row: int | None = None
         self._inputs: list[tuple[int, Tensor]] = []
         self._crossed: list[Tensor] = []
 
-    def start(self, heard: Heard) -> None:
+    def start(self, heard: BatchRecord) -> None:
         """Write to `heard` from now on."""
         self.stop()
         self._heard = heard
@@ -106,7 +106,7 @@ class Listener:
         self._heard, self._row, self._inputs, self._crossed = None, None, [], []
 
     @contextmanager
-    def own_work(self) -> Iterator[Heard]:
+    def own_work(self) -> Iterator[BatchRecord]:
         """Marks what runs inside as the listener's own, not the model's."""
         assert self._heard is not None, "a hook fired outside a batch"  # noqa: S101
         start = self.clock.mark()
@@ -178,7 +178,7 @@ class Listener:
             projected = rows @ site.projection.to(rows.dtype).T
         output.register_hook(partial(self._site_gradient, m, mask, projected))
 
-    def _mask_of(self, given: Tensor, site: Site, heard: Heard) -> Bool[Tensor, "n t"]:
+    def _mask_of(self, given: Tensor, site: Site, heard: BatchRecord) -> Bool[Tensor, "n t"]:
         """The tokens that count among `given`'s: the encoder's where cross-attention reads them."""
         crosses = heard.crossed is not None and any(given is t for t in self._crossed)
         return heard.crossed if crosses and heard.crossed is not None else heard.masks[site.row]
@@ -199,7 +199,7 @@ class Listener:
         if m not in self.leaders:
             self.leaders[m] = next((lead for lead, t in self._inputs if t is given), m)
             if self.leaders[m] == m:
-                self.moments[m] = Moments.zero()
+                self.moments[m] = FeatureMoments.zero()
         return self.leaders[m]
 
     def _site_gradient(self, m: int, mask: Tensor, projected: Tensor, gradient: Tensor) -> None:
@@ -276,7 +276,7 @@ class Listener:
 
 
 def _entropy_sums(
-    entropies: Float[Tensor, "n q"], rows: QueryRows, heard: Heard
+    entropies: Float[Tensor, "n q"], rows: QueryRows, heard: BatchRecord
 ) -> tuple[Float[Tensor, "e"], Float[Tensor, "e"]]:
     """Estimated sum over counted tokens, and its sampling variance, for each example.
 
@@ -310,7 +310,7 @@ def floating(value: Any) -> Iterator[Tensor]:
             yield from floating(item)
 
 
-def _refuse_second_call(m: int, site: Site, heard: Heard) -> None:
+def _refuse_second_call(m: int, site: Site, heard: BatchRecord) -> None:
     """Note that the module ran in this batch.
 
     Raises:

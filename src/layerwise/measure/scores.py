@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import PlacementError
@@ -210,7 +210,7 @@ def gradient(inputs: ScoreInputs) -> np.ndarray:
     training = inputs.objective.stochastic
     with (
         inputs.objective.prepare(model),
-        undisturbed(model, training=training, seed=inputs.seed),
+        frozen(model, training=training, seed=inputs.seed),
         _norms_into(totals, adapted),
     ):
         for batch in inputs.batches:

@@ -14,10 +14,10 @@ from typing import cast
 
 import torch
 
+from layerwise.capture.restore import drawn_by, modules_kept
 from layerwise.data.batches import Batch
 from layerwise.data.text import TextData
 from layerwise.errors import NonFiniteError
-from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.record import Placement
@@ -26,7 +26,6 @@ from layerwise.tuning.material import gather
 from layerwise.tuning.order import Forwards
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
-from layerwise.tuning.untouched import drawn_by
 
 __all__ = ["Bench", "Quality", "Trial", "bench", "trial", "validation_batches"]
 
@@ -158,7 +157,7 @@ def trial(bench: Bench, placement: Placement, *, seed: int, learning_rate: float
         learning_rate=learning_rate,
         log_every=bench.settings.steps,  # Measuring each step would be timed with it.
     )
-    with borrowed(bench.loaded.model):
+    with modules_kept(bench.loaded.model):
         tuned = fine_tune(
             bench.loaded,
             bench.train,

@@ -20,14 +20,14 @@ from transformers import (
 
 from layerwise.compat import dequantized
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.kind import (
+from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
     is_vision_text,
     kind_of,
     model_kind,
 )
-from layerwise.models.reading import Reading
+from layerwise.models.reading import LoadOptions
 from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
@@ -119,7 +119,7 @@ def read_config(source: Source, *, remote: bool) -> Any:
     return config
 
 
-def without_weights(config: Any, how: Reading) -> Any:
+def without_weights(config: Any, how: LoadOptions) -> Any:
     """The model of `config`, with a head for ``how.labels`` where there are any, as it is built.
 
     Its weights are whatever the default device and torch's generators make of them.
@@ -135,7 +135,7 @@ def without_weights(config: Any, how: Reading) -> Any:
     return _with_sdpa(auto.from_config, config, **options)
 
 
-def read_model(source: Source, how: Reading) -> tuple[Any, list[str]]:
+def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
     """The model with the head whose weights are really there, and what was left out or added.
 
     Raises:
@@ -191,7 +191,7 @@ def _auto_classes(config: Any) -> tuple[Any, ...]:
     return classes.get(kind_of(name), (AutoModel,))
 
 
-def _pretrained_head(source: Source, config: Any, how: Reading) -> tuple[Any, list[str]]:
+def _pretrained_head(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
     """The model with the most complete head that the files hold whole."""
     notes: list[str] = []
     for auto in _auto_classes(config):
@@ -217,7 +217,7 @@ def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
         raise ModelError(message, value=source.name, expected=f"a whole {type(model).__name__}")
 
 
-def _classifier(source: Source, config: Any, how: Reading) -> tuple[Any, list[str]]:
+def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
     """The model with a head for ``how.labels``: the checkpoint's if it is for them, else a new one.
 
     A new head's weights are drawn by ``how.seed`` alone.
@@ -296,7 +296,7 @@ def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
 
 
 def _pretrained(
-    auto: Any, source: Source, config: Any, how: Reading, **options: Any
+    auto: Any, source: Source, config: Any, how: LoadOptions, **options: Any
 ) -> tuple[Any, set[str]]:
     """A model of `auto`'s family, and the names of its weights that the files do not hold."""
     if source.file:

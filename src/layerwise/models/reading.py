@@ -18,7 +18,7 @@ from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
 from layerwise.resources import out_of_memory
 
-__all__ = ["Reading", "named_device", "named_dtype", "read_tokenizer", "readable"]
+__all__ = ["LoadOptions", "named_device", "named_dtype", "read_tokenizer", "readable"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _REMOTE = "trust_remote_code"
@@ -43,7 +43,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoadOptions:
     """What is asked of a model that is read.
 
     Attributes:

@@ -10,7 +10,7 @@ from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement.record import PlacedBlock
 
 __all__ = [
-    "Place",
+    "BlockPlace",
     "Ranks",
     "adaptable_rows",
     "locate",
@@ -27,7 +27,7 @@ Ranks = str | Mapping[int | PlacedBlock, int]
 _SPELLING = "block indices such as 3,7,11 or STACK:3,7,11"
 
 
-class Place(Protocol):
+class BlockPlace(Protocol):
     """A block among all of a model: a row of its card, or a reference."""
 
     @property
@@ -123,7 +123,7 @@ def resolve_stack(card: LayerCard, name: str) -> str:
     return _stack_of(card.layers, name)
 
 
-def _stack_of(places: Sequence[Place], name: str) -> str:
+def _stack_of(places: Sequence[BlockPlace], name: str) -> str:
     """Return the stack called `name`, which may be a part of its name that no other stack has.
 
     Raises:
@@ -143,7 +143,7 @@ def _stack_of(places: Sequence[Place], name: str) -> str:
     return found[0]
 
 
-def _stacks(places: Sequence[Place]) -> tuple[str, ...]:
+def _stacks(places: Sequence[BlockPlace]) -> tuple[str, ...]:
     """Return the stacks that were measured: one that no text runs through has no rows."""
     return tuple(dict.fromkeys(place.stack for place in places))
 
@@ -188,7 +188,7 @@ def resolve_rows(
 
 
 def locate(
-    places: Sequence[Place], blocks: Iterable[int | PlacedBlock], *, stack: str | None = None
+    places: Sequence[BlockPlace], blocks: Iterable[int | PlacedBlock], *, stack: str | None = None
 ) -> tuple[int, ...]:
     """Return the rows of `blocks` among `places`, ascending.
 
@@ -207,7 +207,9 @@ def locate(
     return tuple(sorted(rows))
 
 
-def _located(places: Sequence[Place], block: int | PlacedBlock, stack: str | None) -> PlacedBlock:
+def _located(
+    places: Sequence[BlockPlace], block: int | PlacedBlock, stack: str | None
+) -> PlacedBlock:
     """Return `block` with the full name of its stack."""
     if isinstance(block, PlacedBlock):
         return PlacedBlock(_stack_of(places, block.stack), block.index)
@@ -231,7 +233,7 @@ def _index(block: object) -> int:
         raise PlacementError(msg, value=block, expected=_SPELLING) from None
 
 
-def _row(places: Sequence[Place], block: PlacedBlock) -> int:
+def _row(places: Sequence[BlockPlace], block: PlacedBlock) -> int:
     known = {place.index: row for row, place in enumerate(places) if place.stack == block.stack}
     row = known.get(block.index)
     if row is None:
@@ -240,7 +242,7 @@ def _row(places: Sequence[Place], block: PlacedBlock) -> int:
     return row
 
 
-def _refuse_duplicates(places: Sequence[Place], rows: Sequence[int]) -> None:
+def _refuse_duplicates(places: Sequence[BlockPlace], rows: Sequence[int]) -> None:
     for row in rows:
         if rows.count(row) > 1:
             msg = f"block of {places[row].stack} named twice"

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import pandas as pd
 
+from layerwise.capture.restore import weights_kept
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
@@ -19,7 +20,6 @@ from layerwise.provenance import Provenance, collect
 from layerwise.records import Saved
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
-from layerwise.tuning.untouched import weights_kept
 
 __all__ = [
     "TOLERANCE",

@@ -10,10 +10,10 @@ from typing import Any
 from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.given import given
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import adapter_base, resolve
+from layerwise.models.wrap_model import wrap_model
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import make_audit
 from layerwise.profile.audit_card import compare_with_card
@@ -176,7 +176,7 @@ def _in_hand(model: Any) -> Any:
     """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
     is_known = model is None or isinstance(model, str | LoadedModel | States)
-    return model if is_known else given(model)
+    return model if is_known else wrap_model(model)
 
 
 def _refuse_same(before: Any, after: Any) -> None:

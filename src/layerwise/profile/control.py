@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from layerwise import distributed
+from layerwise.capture.restore import weights_kept
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output, remove, write_atomic
@@ -22,9 +23,8 @@ from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.outcome import matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, drop_former, save
-from layerwise.tuning.run import Keep, Tuned, fine_tune
+from layerwise.tuning.run import Persistence, Tuned, fine_tune
 from layerwise.tuning.steplog import Entry
-from layerwise.tuning.untouched import weights_kept
 
 __all__ = [
     "EQUAL_STEP",
@@ -240,7 +240,7 @@ def _run(
             setup.objective,
             condition=condition,
             settings=settings,
-            keep=Keep(folder, on_step=on_step),
+            keep=Persistence(folder, on_step=on_step),
         )
         if folder is not None and setup.keep.weights:
             tuned = save(tuned, folder)

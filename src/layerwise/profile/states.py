@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
@@ -242,7 +242,7 @@ def _rows(loaded: LoadedModel, probes: ProbeSet, max_length: int) -> tuple[list[
 @contextmanager
 def _hooked(loaded: LoadedModel, stack: Stack, means: _TokenMeans) -> Iterator[None]:
     """Hold the model in eval mode with `means` at every block of `stack`; as it was after."""
-    with undisturbed(loaded.model, training=False, seed=0), ExitStack() as handles:
+    with frozen(loaded.model, training=False, seed=0), ExitStack() as handles:
         for block, name in enumerate(stack.blocks):
             module = loaded.model.get_submodule(name)
             handles.callback(module.register_forward_hook(partial(means.record, block)).remove)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from layerwise.capture.restore import weights_kept
 from layerwise.card.record import ModelInfo
 from layerwise.data.text import TextData
 from layerwise.files import write_atomic
@@ -26,7 +27,6 @@ from layerwise.study.shrink import halved
 from layerwise.tuning.order import held_out
 from layerwise.tuning.record import TuneSettings, tune_settings
 from layerwise.tuning.run import fine_tune
-from layerwise.tuning.untouched import weights_kept
 
 __all__ = ["LABELLED", "SETTINGS", "Found", "Subject", "climb", "erase", "intervene", "probe"]
 

@@ -7,8 +7,8 @@ import torch
 
 from layerwise.errors import BadInputError, ModelError, UnknownNameError
 from layerwise.files import sha256
+from layerwise.models.head_kind import has_next_sentence_head
 from layerwise.models.heads import class_ids
-from layerwise.models.kind import has_next_sentence_head
 from layerwise.models.load import from_config, load, load_skeleton
 
 CONFIG = {

@@ -276,7 +276,7 @@ def test_a_readout_that_is_none_is_refused():
 
 
 def test_the_copy_of_the_weights_is_kept_in_main_memory(tuning):
-    from layerwise.tuning.untouched import weights_kept
+    from layerwise.capture.restore import weights_kept
 
     model = tuning.loaded().model
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -11,7 +11,7 @@ from layerwise.models import load
 from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.tuning.order import held_out
 from layerwise.tuning.results import save
-from layerwise.tuning.run import Keep, fine_tune
+from layerwise.tuning.run import Persistence, fine_tune
 
 RATE = {"learning_rate": 1e-2}
 
@@ -246,7 +246,7 @@ def test_an_unknown_condition_is_refused(tuning):
     with pytest.raises(
         UnknownNameError, match=r"unknown condition: 'standart'.*did you mean 'standard'"
     ):
-        fine_tune(loaded, data, objective, condition="standart", keep=Keep())
+        fine_tune(loaded, data, objective, condition="standart", keep=Persistence())
 
 
 # --- Objectives -------------------------------------------------------------------------------
