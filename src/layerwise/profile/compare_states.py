@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from layerwise.card.describe import model_info
@@ -204,7 +205,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
         return reader.two(base, after, notes=(note, *reader.unaudited(why)))
     notes: tuple[str, ...] = ()
     if before is not None and not _same(before, named):
-        if _is_there(named):
+        if _model_files(named) is not None:
             notes = reader.unaudited(f"it was read on its own base, {named}")
             return reader.two(before, after, notes=notes)
         notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
@@ -219,23 +220,21 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     return _with_adapter(StatePair(first, second, _device(adapted), (), notes, audit), adapted)
 
 
+def _model_files(name: str) -> tuple[Path, str | None] | None:
+    """Return where the model files that a name leads to lie; None where there are none."""
+    try:
+        source = resolve(name, weights=False)
+    except ModelError:
+        return None
+    return source.folder.resolve(), source.file
+
+
 def _same(one: str, other: str) -> bool:
     """Return whether two names lead to the same model files."""
     if one == other:
         return True
-    try:
-        first, second = (resolve(name, weights=False) for name in (one, other))
-    except ModelError:
-        return False
-    return (first.folder.resolve(), first.file) == (second.folder.resolve(), second.file)
-
-
-def _is_there(name: str) -> bool:
-    try:
-        resolve(name, weights=False)
-    except ModelError:
-        return False
-    return True
+    files = _model_files(one)
+    return files is not None and files == _model_files(other)
 
 
 def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> StatePair:

@@ -16,7 +16,7 @@ from layerwise.objectives import Objective
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judge, pair_profiles
+from layerwise.profile.verdict import judge, pair_profiles, refuse_seeds
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.conditions import CONDITIONS
@@ -128,7 +128,7 @@ def run_control(
         NonFiniteError: A loss, gradient or weight is NaN or infinite.
         OutputError: A run's folder holds a run, or cannot be written.
     """
-    _refuse_seeds(seeds)
+    refuse_seeds(seeds, "seeds", expected="one or more, each once", hint="--seeds 0,1,2")
     _refuse_tau(settings.tau if settings else None)
     settings, keep = replace(settings or TuneSettings(), log_every=1), keep or RunStorage()
     _refuse_taken(keep, seeds)
@@ -152,15 +152,6 @@ def run_control(
         data=records[0].data,
         notes=[note for record in records for note in record.notes],
     )
-
-
-def _refuse_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        message = "seeds"
-        shown = ",".join(map(str, seeds))
-        raise BadInputError(
-            message, value=shown, expected="one or more, each once", hint="--seeds 0,1,2"
-        )
 
 
 def _refuse_tau(tau: float | None) -> None:
