@@ -57,7 +57,7 @@ test-quick: $(STAMP)
 
 test-all: $(STAMP)
 	$(SAY_BROWSER)
-	$(PYTEST)
+	$(PYTEST) --hypothesis-profile=many
 
 # How the tables of docs/evidence.md are remade stands beside them.
 experiments: $(STAMP)

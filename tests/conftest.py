@@ -14,8 +14,14 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
 )
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
+
+# `make test-all` asks for `many`. A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("few", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("many", max_examples=200, deadline=None)
+hypothesis.settings.load_profile("few")
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and so would every process
 # that a test interrupts.
@@ -45,12 +51,14 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--quick"):
         return
     slow = ("slow", "sweep", "real_model", "browser")
-    first, kept, left = set(), [], []
+    seen, kept, left = set(), [], []
     for item in items:
-        place = item.nodeid.partition("[")[0]
-        is_kept = place not in first and not any(map(item.get_closest_marker, slow))
-        (kept if is_kept else left).append(item)
-        first.add(place)
+        test = item.nodeid.partition("[")[0]
+        if test in seen or any(map(item.get_closest_marker, slow)):
+            left.append(item)
+        else:
+            seen.add(test)
+            kept.append(item)
     items[:] = kept
     config.hook.pytest_deselected(items=left)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -19,8 +19,6 @@ __all__ = [
     "Saved",
     "Shown",
     "from_plain",
-    "gather_numbers",
-    "other_numbers",
     "read_lines",
     "read_record",
     "record_file",
@@ -33,45 +31,14 @@ L = TypeVar("L", bound="Loadable")
 #: Marks a field that may be None and has no default: as what is None is left out, it is read so.
 ABSENT: Any = Field(default=None)
 
-_OTHER = "other numbers"
-
-
-def other_numbers() -> Any:
-    """Return the field of a record that holds the numbers that no field is named after.
-
-    In a file they stand beside the fields, each under its own key; the record's class reads them
-    by ``model_validator(mode="before")(gather_numbers)``.
-    """
-    return field(default_factory=dict, metadata={_OTHER: True})
-
-
-def gather_numbers(record_type: type[Any], plain: Any) -> Any:
-    """Return `plain` with the numbers of which no field is named in their own field."""
-    if not isinstance(plain, Mapping):
-        return plain
-    known = {f.name for f in fields(record_type)}
-    (other,) = (f.name for f in fields(record_type) if _OTHER in f.metadata)
-    found = {k: v for k, v in plain.items() if k not in known and _is_number(v)}
-    return {**plain, other: found}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
 
 def to_plain(record: object) -> Any:
     """Return `record` as dicts, lists, strings, numbers, booleans, without fields that are None."""
+    if is_dataclass(record):
+        record = {f.name: getattr(record, f.name) for f in fields(record)}
     if isinstance(record, Mapping):
         return {str(k): to_plain(v) for k, v in record.items() if v is not None}
-    if isinstance(record, list | tuple):
-        return [to_plain(value) for value in record]
-    if not is_dataclass(record):
-        return record
-    named: dict[str, Any] = {}
-    for each in fields(record):
-        value = getattr(record, each.name)
-        named = {**value, **named} if _OTHER in each.metadata else {**named, each.name: value}
-    return to_plain(named)
+    return [to_plain(v) for v in record] if isinstance(record, list | tuple) else record
 
 
 def from_plain(plain: Any, record_type: type[T], *, source: object) -> T:

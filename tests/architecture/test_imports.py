@@ -23,6 +23,7 @@ GROUND = {
     "provenance",
     "records",
     "registry",
+    "resources",
     "seeds",
     "shapes",
     "verbs",
@@ -201,6 +202,12 @@ def test_heavy_packages_are_imported_at_their_edges():
         if not within(name, EDGES[package])
     }
     assert outside == set()
+
+
+def test_no_module_needs_what_only_unix_has():
+    """To be imported: the package is of use on Windows too."""
+    unix = re.compile(r"^(import|from) (fcntl|grp|posix|pwd|resource|termios)\b", re.MULTILINE)
+    assert [name for name, path in modules().items() if unix.search(path.read_text())] == []
 
 
 def test_one_function_removes_what_earlier_runs_left():

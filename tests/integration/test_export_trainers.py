@@ -142,6 +142,7 @@ def test_a_trainer_adapts_the_modules_that_were_meant(taken, trainer, file):
     assert taken(trainer, file)["adapted"] == ADAPTED
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["trl", "axolotl", "llamafactory", "ms-swift"])
 def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, trainer):
@@ -149,6 +150,7 @@ def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, traine
     assert taken(trainer, f"{trainer}.yaml", model="mixture")["adapted"] == ADAPTED
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "file"), [("axolotl", "axolotl.yaml"), ("unsloth", "unsloth.json")]
@@ -160,7 +162,13 @@ def test_a_trainer_gives_each_module_its_rank(taken, trainer, file):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "rows"),
-    [("axolotl", "1,5"), ("ms-swift", "1,5"), ("llamafactory", "14,15"), ("llamafactory", "0,1")],
+    [
+        ("axolotl", "1,5"),
+        *(
+            pytest.param(*case, marks=pytest.mark.sweep)
+            for case in (("ms-swift", "1,5"), ("llamafactory", "14,15"), ("llamafactory", "0,1"))
+        ),
+    ],
 )
 def test_a_trainer_trains_the_blocks_that_were_meant(taken, trainer, rows):
     file = f"freeze-{trainer}.yaml"

@@ -3,8 +3,14 @@
 import numpy as np
 
 from layerwise.card.record import DataInfo, ModelInfo, StackInfo
-from layerwise.measure.leaderboard import compared, improvements, mean_of_random, ranked, reason
-from layerwise.measure.record import ArmResult, Budget, Measure, RateTried
+from layerwise.measure.leaderboard import (
+    compare_improvements,
+    improvements,
+    mean_of_random,
+    rank_arms,
+    reason,
+)
+from layerwise.measure.record import ArmResult, Budget, Measure, RateRung
 from layerwise.measure.trial import Trial
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
@@ -29,7 +35,7 @@ def planted_arm(name, kind, mean, seconds, *, seeds):
         for s, n in zip(seeds, noise, strict=True)
     )
     blocks = tuple(PlacedBlock("model.layers", i) for i in (3, 7, 8, 9))
-    rungs = (RateTried(2e-4, 0.8 * mean), RateTried(6e-4, mean), RateTried(2e-3))
+    rungs = (RateRung(2e-4, 0.8 * mean), RateRung(6e-4, mean), RateRung(2e-3))
     size = 6000 if name == "all" else 1000
     return ArmResult(name, kind, blocks, 8, size, name != "all", rungs, trials, learning_rate=6e-4)
 
@@ -38,11 +44,13 @@ def planted_measure(*, seeds=(0, 1, 2), random=True, source="org/model", notes=(
     """A measurement of six arms, of which one failed beside them."""
     arms = [planted_arm(*a, seeds=seeds) for a in ARMS if random or a[1] != "random"]
     failed = ArmResult("ski", "policy", (), 0, 0, True, (), (), failed="no <b>attention</b>")
-    results = ranked([*arms, failed])
+    results = rank_arms([*arms, failed])
     by_name = {arm.name: arm for arm in results}
     drawn = mean_of_random(by_name)
     against = (
-        None if drawn is None else compared(improvements(by_name["recommended"].trials), drawn)
+        None
+        if drawn is None
+        else compare_improvements(improvements(by_name["recommended"].trials), drawn)
     )
     stacks = (StackInfo("model.layers", 30, "Block", "sequential"),)
     data = DataInfo("reviews.csv", "7d" * 32, 400, 9000, "causal-lm")

@@ -11,7 +11,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.objectives import resolve
 from layerwise.tuning.record import TuneSettings
-from layerwise.tuning.run import Keep, fine_tune
+from layerwise.tuning.run import Persistence, fine_tune
 from support import text
 
 # Trainer collects garbage before each run: most of a short one's time, were all modules looked at.
@@ -58,7 +58,7 @@ def tune(
     if "labels" in options:
         texts = labelled(texts, options.pop("labels"))
     own = {k: options.pop(k) for k in ("condition", "placement") if k in options}
-    keep = Keep(folder, resume, on_step or (lambda _: None))
+    keep = Persistence(folder, resume, on_step or (lambda _: None))
     loss = resolve(objective, loaded=subject, data=texts)
     return fine_tune(subject, texts, loss, settings=settings(**options), keep=keep, **own)
 

@@ -72,8 +72,8 @@ def _pair(s):
 
 def _t5(s):
     return {
-        "d_model": s.width, "d_kv": 8, "d_ff": s.inner, "num_layers": 2,
-        "num_decoder_layers": s.blocks, "num_heads": s.heads, "vocab_size": s.words,
+        "d_model": s.width, "d_kv": 8, "d_ff": s.inner, "num_layers": s.blocks,
+        "num_heads": s.heads, "vocab_size": s.words,
         "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
     }  # fmt: skip
 
@@ -180,7 +180,7 @@ ONE_STACK = {
     "rwkv": (
         lambda s: tf.RwkvConfig(
             hidden_size=s.width, num_hidden_layers=s.blocks, vocab_size=s.words,
-            context_length=s.places, **IDS
+            intermediate_size=s.inner, context_length=s.places, **IDS
         ),
         "RwkvForCausalLM", "rwkv.blocks", "none", "rwkv.ln_out",
         ("key", "value", "receptance", "output"),
@@ -255,7 +255,7 @@ TWO_STACKS = {
         lambda s: tf.T5Config(**_t5(s)),
         "T5ForConditionalGeneration",
         {
-            "encoder.block": (2, "encoder.final_layer_norm"),
+            "encoder.block": (3, "encoder.final_layer_norm"),
             "decoder.block": (3, "decoder.final_layer_norm"),
         },
         ("q", "k", "v", "o"),

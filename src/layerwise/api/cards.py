@@ -226,7 +226,7 @@ def _matching_skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "
 
 def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
     """Return the card's model without weights; which classes its head is for does not matter."""
-    from layerwise.models.kind import kind_of
+    from layerwise.models.head_kind import kind_of
     from layerwise.models.load import load_skeleton
 
     labels = ("one", "other") if kind_of(card.model.architecture) == "classifier" else None

@@ -1,13 +1,12 @@
 """What a user names or has in hand, as what the stages take; and how a record is shown."""
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerwise.errors import LayerwiseError
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Loading, TextOptions
+from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
     from layerwise.data.text import TextData
@@ -47,24 +46,12 @@ def loaded_model(
     Raises:
         BadInputError: It is neither a name nor a model.
     """
-    from layerwise.models.given import given
     from layerwise.models.load import LoadedModel, load
+    from layerwise.models.wrap_model import wrap_model
 
     if isinstance(model, str):
         return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))
-    return model if isinstance(model, LoadedModel) else given(model, tokenizer)
-
-
-@contextmanager
-def enough_memory(hint: str) -> Iterator[None]:
-    """Make running out of the device's memory, inside, a one-line error that says what to type."""
-    import torch
-
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        msg = "out of memory"
-        raise LayerwiseError(msg, hint=hint) from error
+    return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
 
 
 def printed(table: Any) -> str:

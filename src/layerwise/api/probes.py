@@ -10,8 +10,8 @@ from layerwise.progress import Progress, silent
 
 if TYPE_CHECKING:
     from layerwise.data.text import TextData
+    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet
-    from layerwise.probing.pooled import Looking
     from layerwise.probing.record import Erasure, Probing
 
 __all__ = ["erase", "erasure_table", "probe", "probing_table"]
@@ -46,7 +46,7 @@ def probe(
     from layerwise.probing.probe import make_probing
     from layerwise.probing.record import ProbeSettings
 
-    looking = _looking(options)
+    shown = _shown(options)
     text = text_data(data, options)
     label_names(text)  # One class alone is said before a model is loaded.
     loaded = loaded_model(model, tokenizer, options)
@@ -54,7 +54,7 @@ def probe(
         epochs=options["epochs"], test_share=options["test_share"], seed=options["seed"]
     )
     with enough_memory(SMALLER_BATCH):
-        return make_probing(loaded, text, settings=settings, looking=looking, progress=progress)
+        return make_probing(loaded, text, settings=settings, readout=shown, progress=progress)
 
 
 @takes_options
@@ -85,7 +85,7 @@ def erase(
     from layerwise.probing.pairs import PairSet, given_pairs, read_pairs
     from layerwise.probing.record import ErasureSettings
 
-    looking, seed = _looking(options), options["seed"]
+    shown, seed = _shown(options), options["seed"]
     if isinstance(pairs, str):
         pairs = read_pairs(pairs, examples=options["examples"], seed=seed)
     found = pairs if isinstance(pairs, PairSet) else given_pairs(pairs)
@@ -97,14 +97,14 @@ def erase(
         seed=seed,
     )
     with enough_memory(SMALLER_BATCH):
-        return make_erasure(loaded, found, settings=settings, looking=looking, progress=progress)
+        return make_erasure(loaded, found, settings=settings, readout=shown, progress=progress)
 
 
-def _looking(options: Mapping[str, Any]) -> "Looking":
+def _shown(options: Mapping[str, Any]) -> "ReadoutSettings":
     """Return how texts are shown to the model."""
-    from layerwise.probing.pooled import Looking
+    from layerwise.probing.mean_states import ReadoutSettings
 
-    return Looking(
+    return ReadoutSettings(
         options["readout"], options["stack"], options["batch_size"], options["max_length"]
     )
 

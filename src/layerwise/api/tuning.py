@@ -53,7 +53,7 @@ def tune(
     from layerwise.tuning.lora import named_placement
     from layerwise.tuning.record import TuneSettings
     from layerwise.tuning.results import save
-    from layerwise.tuning.run import Keep, fine_tune
+    from layerwise.tuning.run import Persistence, fine_tune
 
     folder = None if options["out"] is None else Path(options["out"])
     if folder is not None:
@@ -74,7 +74,7 @@ def tune(
             condition=options["condition"] or ("lora" if is_lora else "standard"),
             settings=TuneSettings(**pick(Settings, options)),
             placement=named_placement(placement, loaded),
-            keep=Keep(folder, options["resume"], on_step or (lambda _: None)),
+            keep=Persistence(folder, options["resume"], on_step or (lambda _: None)),
         )
     return tuned if folder is None else save(tuned, folder)
 

@@ -11,7 +11,7 @@ from layerwise.cli.interrupt import importing
 from layerwise.cli.output import listed, publish, say, short, talk
 from layerwise.cli.produce import Charts, Results
 from layerwise.errors import BadInputError, OutputError
-from layerwise.files import prepare_output, remove, write_files
+from layerwise.files import lock_of, prepare_output, remove, write_files
 from layerwise.options.commands import MeasureOptions
 from layerwise.options.declaration import Option, defaults
 
@@ -78,7 +78,8 @@ def measure(model: str, data: str, **options: Any) -> None:
         files = {RESULT: made.to_json(), "report.html": report.old.measure_html(made)}
         files |= report.old.export_measure_charts(made) if charts else {}
         publish(files, record=RESULT, out=out, form=form, table=report.old.measure_table(made))
-        remove(kept, inside=out)
+        for path in (kept, lock_of(kept)):
+            remove(path, inside=out)
         if home is not None:
             held = write_files(home, _card_files(api.measured(options["card"], made), home))
             say(form, human=[listed(held)], json=b"")

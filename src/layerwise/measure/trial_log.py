@@ -13,13 +13,13 @@ from layerwise.measure.trial import Bench, Trial, trial
 from layerwise.placement.record import Placement
 from layerwise.records import read_lines, to_plain
 
-__all__ = ["Attempt", "Attempts"]
+__all__ = ["TrialEntry", "TrialLog"]
 
 SCHEMA = "layerwise/attempt/1"
 
 
 @dataclass(frozen=True)
-class Attempt:
+class TrialEntry:
     """A trial that was made, or came to nothing.
 
     Attributes:
@@ -38,7 +38,7 @@ class Attempt:
         return self.fault or "" if self.trial is None else self.trial
 
 
-class Attempts:
+class TrialLog:
     """Trials by all that they are made from; those that `path` holds are not made again.
 
     Attributes:
@@ -52,14 +52,14 @@ class Attempts:
             SchemaError: A line holds no attempt; names the line.
         """
         self._path = path
-        read = read_lines(path, Attempt, schema=SCHEMA, what="trial") if path else ()
-        self._known = {attempt.key: attempt for attempt in read}
+        read = read_lines(path, TrialEntry, schema=SCHEMA, what="trial") if path else ()
+        self._known = {entry.key: entry for entry in read}
         self.taken = set[str]()
 
     def attempt(
         self, bench: Bench, placement: Placement, *, seed: int, learning_rate: float
     ) -> Trial | str:
-        """The trial, or why it came to nothing.
+        """Return the trial, or why it came to nothing.
 
         Raises:
             VerificationError: PEFT would adapt other modules than the placement's.
@@ -69,23 +69,23 @@ class Attempts:
         if key in self._known:
             self.taken.add(key)
             return self._known[key].made
-        attempt = _attempt(key, bench, placement, seed=seed, learning_rate=learning_rate)
+        entry = _entry(key, bench, placement, seed=seed, learning_rate=learning_rate)
         if self._path is not None:
-            append_line(self._path, {"schema": SCHEMA, **to_plain(attempt)})
-        return attempt.made
+            append_line(self._path, {"schema": SCHEMA, **to_plain(entry)})
+        return entry.made
 
 
-def _attempt(
+def _entry(
     key: str, bench: Bench, placement: Placement, *, seed: int, learning_rate: float
-) -> Attempt:
+) -> TrialEntry:
     try:
-        return Attempt(key, trial(bench, placement, seed=seed, learning_rate=learning_rate))
+        return TrialEntry(key, trial(bench, placement, seed=seed, learning_rate=learning_rate))
     except NonFiniteError as error:
-        return Attempt(key, fault=error.message)
+        return TrialEntry(key, fault=error.message)
 
 
 def _key(bench: Bench, placement: Placement, *, seed: int, learning_rate: float) -> str:
-    """A hash of all that a trial is made from.
+    """Return a hash of all that a trial is made from.
 
     What the untouched model scores stands for the weights of a model in hand, which no file has.
     """

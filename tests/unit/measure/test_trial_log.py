@@ -8,7 +8,7 @@ import torch
 
 from layerwise.errors import SchemaError
 from layerwise.files import whole_lines
-from layerwise.measure.attempts import Attempts
+from layerwise.measure.trial_log import TrialLog
 
 FEW = {"arms": ("uniform", "last", "all"), "ladder": (1e-3, 1e-2), "seeds": (0, 1)}
 
@@ -70,6 +70,17 @@ def test_more_seeds_go_on_from_fewer(measuring, tmp_path):
     assert f"{count} trials were kept" in " ".join(made.notes)
 
 
+SMALL = {"arms": ("uniform",), "ladder": (1e-2,), "seeds": (0,)}
+
+
+@pytest.fixture(scope="module")
+def small_log(measuring, tmp_path_factory):
+    """The lines of a small measurement."""
+    kept = tmp_path_factory.mktemp("kept") / "trials.jsonl"
+    measuring(kept=kept, **SMALL)
+    return kept.read_bytes()
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -81,25 +92,24 @@ def test_more_seeds_go_on_from_fewer(measuring, tmp_path):
     ],
     ids=str,
 )
-def test_trials_of_another_measurement_are_not_taken(measuring, tmp_path, other):
+def test_trials_of_another_measurement_are_not_taken(measuring, small_log, tmp_path, other):
     kept = tmp_path / "trials.jsonl"
-    small = {"arms": ("uniform",), "ladder": (1e-2,), "seeds": (0,)}
-    measuring(kept=kept, **small)
-    made = measuring(kept=kept, **(small | other)).measure
+    kept.write_bytes(small_log)
+    made = measuring(kept=kept, **(SMALL | other)).measure
     assert not [note for note in made.notes if "cut short" in note]
 
 
-def test_trials_of_other_weights_are_not_taken(measuring, tmp_path):
+def test_trials_of_other_weights_are_not_taken(measuring, small_log, tmp_path):
     kept = tmp_path / "trials.jsonl"
-    small = {"arms": ("uniform",), "seeds": (0,)}
+    kept.write_bytes(small_log)
 
     def shifted(model):
         with torch.no_grad():
             model.lm_head.weight.mul_(1.01)
 
-    measuring(kept=kept, **small)
-    made = measuring(kept=kept, change=shifted, **small).measure
+    made = measuring(kept=kept, change=shifted, **SMALL).measure
     assert not [note for note in made.notes if "cut short" in note]
+    assert "cut short" in " ".join(measuring(kept=kept, **SMALL).measure.notes)
 
 
 def test_what_diverged_is_remembered(measuring, tmp_path):
@@ -118,4 +128,4 @@ def test_a_file_of_something_else_is_refused_with_its_line(tmp_path, line):
     kept = tmp_path / "trials.jsonl"
     kept.write_text(line + "\n")
     with pytest.raises(SchemaError, match="line 1"):
-        Attempts(kept)
+        TrialLog(kept)

@@ -5,23 +5,21 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from layerwise.errors import BadInputError
-from layerwise.models.kind import model_kind
+from layerwise.models.head_kind import model_kind
+from layerwise.models.hf_logging import quiet
 from layerwise.models.load import LoadedModel
-from layerwise.models.quiet import quiet
 from layerwise.models.reading import read_tokenizer, readable
 from layerwise.models.sources import resolve
 from layerwise.models.stack import find_stacks
 
-__all__ = ["given"]
+__all__ = ["wrap_model"]
 
 
-def given(model: Any, tokenizer: Any = None) -> LoadedModel:
-    """`model`, a `PreTrainedModel` or one in an adapter's wrapper, with its tokenizer and stacks.
-
-    The model is the very object, put in eval mode.
+def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
+    """Return `model`, the very object in eval mode, with its tokenizer and stacks.
 
     Args:
-        model: What the user made.
+        model: A `PreTrainedModel`, or one in an adapter's wrapper.
         tokenizer: Its tokenizer; read from where the model was where None.
 
     Raises:

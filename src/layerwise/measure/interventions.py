@@ -14,6 +14,9 @@ import pandas as pd
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
 from layerwise.errors import BadInputError, SchemaError
+from layerwise.measure.arms import ALL, Adapters, Arm
+from layerwise.measure.record import ArmKind
+from layerwise.measure.rivals import train_rivals
 from layerwise.measure.trial import Bench, Trial, trial
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import all_refs
@@ -27,16 +30,16 @@ from layerwise.seeds import numpy_generator
 from layerwise.tuning.lora import RANK, placed_on
 
 __all__ = [
-    "Arm",
-    "ArmTrial",
+    "InterventionArm",
+    "InterventionTrial",
     "Interventions",
     "adapter_placement",
-    "arms",
+    "intervention_arms",
 ]
 
 
 @dataclass(frozen=True)
-class Arm:
+class InterventionArm:
     """Adapters on some blocks.
 
     Attributes:
@@ -53,7 +56,7 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class ArmTrial:
+class InterventionTrial:
     """One arm under one seed: the validation loss after, and by how much it fell."""
 
     arm: str
@@ -85,14 +88,14 @@ class Interventions(Saved):
     source: str
     learning_rate: float
     loss_before: float
-    arms: tuple[Arm, ...]
-    trials: tuple[ArmTrial, ...]
+    arms: tuple[InterventionArm, ...]
+    trials: tuple[InterventionTrial, ...]
     improvement: Mapping[str, float]
     provenance: Provenance
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """A line an arm and seed, with the arm's rank and parameters."""
+        """Return a line an arm and seed, with the arm's rank and parameters."""
         known = {arm.name: arm for arm in self.arms}
         return pd.DataFrame(
             {
@@ -115,7 +118,7 @@ def adapter_placement(
     learning_rate: float = 2e-4,
     progress: Progress = silent,
 ) -> Interventions:
-    """What adapters on the `blocks` blocks that moved most do, beside spread and random ones.
+    """Return what adapters do on the `blocks` blocks that moved most, on spread and on random ones.
 
     Args:
         bench: The model, texts and budget that all trials share.
@@ -132,39 +135,42 @@ def adapter_placement(
         BadInputError: There are not so many blocks to adapt, or a number cannot be used.
         NonFiniteError: A trial diverged.
     """
-    chosen = arms(bench.loaded, profile, blocks=blocks, rank=rank, draws=draws, seed=seeds[0])
-    plan = [(arm, placed, seed) for arm, placed in chosen for seed in seeds]
-    done = []
-    for arm, placed, seed in progress(plan, "training adapters", len(plan)):
-        found = trial(bench, placed, seed=seed, learning_rate=learning_rate)
-        done.append(_trial(arm, seed, found))
+    arms = intervention_arms(
+        bench.loaded, profile, blocks=blocks, rank=rank, draws=draws, seed=seeds[0]
+    )
+    placed = {arm.adapters: arm.placement for arm in arms if arm.placement}
+
+    def train(adapters: Adapters, seed: int) -> Trial:
+        return trial(bench, placed[adapters], seed=seed, learning_rate=learning_rate)
+
+    made = train_rivals(placed, seeds, train, title="training adapters", progress=progress)
+    falls: dict[str, list[float]] = {}
+    trials = []
+    for arm in arms:
+        for seed, found in made[arm.adapters].items():
+            fall = found.loss_before - found.loss_after
+            trials.append(InterventionTrial(arm.name, seed, found.loss_after, fall))
+            falls.setdefault("random" if arm.kind == "random" else arm.name, []).append(fall)
     return Interventions(
         model=model_info(bench.loaded),
         stack=profile.stack,
         source=profile.after.source,
         learning_rate=learning_rate,
         loss_before=bench.loss_before,
-        arms=tuple(arm for arm, _ in chosen),
-        trials=tuple(done),
-        improvement=_means(done),
+        arms=tuple(_described(arm.name, placed[arm.adapters]) for arm in arms),
+        trials=tuple(trials),
+        improvement={name: fmean(values) for name, values in falls.items()},
         provenance=collect(device=str(next(bench.loaded.model.parameters()).device)),
         notes=tuple(bench.loaded.notes),
     )
 
 
-def _trial(arm: Arm, seed: int, found: Trial) -> ArmTrial:
-    return ArmTrial(arm.name, seed, found.loss_after, found.loss_before - found.loss_after)
+def _described(name: str, placed: Placement) -> InterventionArm:
+    blocks = tuple(block.index for block in placed.blocks)
+    return InterventionArm(name, blocks, placed.rank, placed.adapter_parameters)
 
 
-def _means(trials: Sequence[ArmTrial]) -> dict[str, float]:
-    """The mean improvement by kind of arm."""
-    kinds: dict[str, list[float]] = {}
-    for found in trials:
-        kinds.setdefault(found.arm.partition("-")[0], []).append(found.improvement)
-    return {kind: fmean(values) for kind, values in kinds.items()}
-
-
-def arms(
+def intervention_arms(
     loaded: LoadedModel,
     profile: Profile,
     *,
@@ -172,8 +178,8 @@ def arms(
     rank: int = RANK,
     draws: int = 5,
     seed: int = 0,
-) -> list[tuple[Arm, Placement]]:
-    """The arms of the intervention, each with its placement; ``all`` blocks at `rank` come last.
+) -> tuple[Arm, ...]:
+    """Return the arms of the intervention; ``all`` blocks at `rank` come last.
 
     Raises:
         SchemaError: The profile is of another model.
@@ -190,16 +196,16 @@ def arms(
             raise BadInputError(name, value=value, expected=expected)
     budget = _placed(loaded, profile.stack, adaptable, rank).adapter_parameters
     made = []
-    for name, taken in _choices(profile, adaptable, blocks, draws, seed):
+    for name, kind, taken in _choices(profile, adaptable, blocks, draws, seed):
         one = _placed(loaded, profile.stack, taken, 1).adapter_parameters
-        fitted = rank if name == "all" else max(1, round(budget / one))
+        fitted = rank if name == ALL else max(1, round(budget / one))
         placed = replace(_placed(loaded, profile.stack, taken, fitted), policy=name)
-        made.append((Arm(name, tuple(taken), fitted, placed.adapter_parameters), placed))
-    return made
+        made.append(Arm(name, kind, placed))
+    return tuple(made)
 
 
 def _adaptable(loaded: LoadedModel, profile: Profile) -> list[int]:
-    """The blocks of the profile's stack that have modules to adapt.
+    """Return the blocks of the profile's stack that have modules to adapt.
 
     Raises:
         SchemaError: The model has no such stack, or one of another size.
@@ -217,19 +223,19 @@ def _adaptable(loaded: LoadedModel, profile: Profile) -> list[int]:
 
 def _choices(
     profile: Profile, adaptable: Sequence[int], blocks: int, draws: int, seed: int
-) -> Iterator[tuple[str, list[int]]]:
-    """The blocks of each arm, by its name."""
+) -> Iterator[tuple[str, ArmKind, list[int]]]:
+    """Yield each arm's name, kind and blocks."""
     moved = {change.index: change.cka for change in profile.blocks}
-    yield "plasticity", sorted(sorted(adaptable, key=lambda i: -moved[i])[:blocks])
+    yield "plasticity", "policy", sorted(sorted(adaptable, key=lambda i: -moved[i])[:blocks])
     places = np.floor(np.linspace(0, len(adaptable) - 1, blocks) + 0.5).astype(int)
-    yield "uniform", [adaptable[place] for place in places]
+    yield "uniform", "policy", [adaptable[place] for place in places]
     for draw in range(1, draws + 1):
         order = numpy_generator(seed, "adapter placement", draw).permutation(len(adaptable))
-        yield f"random-{draw}", sorted(adaptable[place] for place in order[:blocks])
-    yield "all", list(adaptable)
+        yield f"random-{draw}", "random", sorted(adaptable[place] for place in order[:blocks])
+    yield ALL, "everywhere", list(adaptable)
 
 
 def _placed(loaded: LoadedModel, stack: str, blocks: Sequence[int], rank: int) -> Placement:
-    """LoRA on blocks, its scale alpha / rank the same at every rank."""
+    """Return LoRA on blocks, its scale alpha / rank the same at every rank."""
     places = [PlacedBlock(stack, index) for index in blocks]
     return placed_on(loaded, places, rank=rank, alpha=2 * rank)

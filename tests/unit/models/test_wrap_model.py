@@ -5,8 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.given import given
 from layerwise.models.load import load
+from layerwise.models.wrap_model import wrap_model
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def folder(tiny_text, tmp_path_factory):
 
 def test_it_is_what_loading_gives_but_the_very_model(folder):
     model = AutoModelForCausalLM.from_pretrained(folder).train()
-    found, loaded = given(model), load(str(folder))
+    found, loaded = wrap_model(model), load(str(folder))
     assert found.model is model
     assert not model.training
     assert (found.kind, found.stacks, found.source) == (loaded.kind, loaded.stacks, str(folder))
@@ -28,7 +28,7 @@ def test_it_is_what_loading_gives_but_the_very_model(folder):
 
 def test_a_tokenizer_that_is_given_is_taken(folder, tiny_text):
     words = tiny_text.tokenizer()
-    found = given(tiny_text.model("bert"), words)
+    found = wrap_model(tiny_text.model("bert"), words)
     assert found.tokenizer is words
     assert (found.kind, found.source) == ("masked", "BertForMaskedLM")
 
@@ -36,18 +36,18 @@ def test_a_tokenizer_that_is_given_is_taken(folder, tiny_text):
 @pytest.mark.parametrize("what", [3, "name", torch.nn.Linear(2, 2)])
 def test_what_is_no_model_is_refused(what):
     with pytest.raises(BadInputError, match=r"no model: .*PreTrainedModel, or a PeftModel of one"):
-        given(what)
+        wrap_model(what)
 
 
 def test_a_model_without_a_name_needs_a_tokenizer(tiny_text):
     with pytest.raises(
         BadInputError, match=r"without a name to find its tokenizer by.*tokenizer=\.\.\."
     ):
-        given(tiny_text.model("llama"))
+        wrap_model(tiny_text.model("llama"))
 
 
 def test_a_name_that_leads_nowhere_is_said(tiny_text):
     model = tiny_text.model("llama")
     model.name_or_path = "./absent"
     with pytest.raises(ModelError, match="absent"):
-        given(model)
+        wrap_model(model)

@@ -5,9 +5,15 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import BadInputError, SchemaError
+from layerwise.measure.interventions import (
+    Interventions,
+    adapter_placement,
+    intervention_arms,
+)
 from layerwise.measure.trial import bench
 from layerwise.objectives import resolve
-from layerwise.probing.interventions import Interventions, adapter_placement, arms
+
+pytestmark = pytest.mark.slow  # Short runs, many of them.
 
 
 def moved(planted_profile, *cka, stack="model.layers"):
@@ -25,34 +31,35 @@ def ready(tuning):
     return bench(loaded, data, tuning.data(12), objective, settings)
 
 
+def blocks_of(arm):
+    return tuple(block.index for block in arm.placement.blocks)
+
+
 def test_arms_have_their_blocks_and_equal_parameters(tiny, planted_profile):
-    loaded = tiny.build("llama")
-    found = arms(loaded, moved(planted_profile, 0.1, 0.3, 0.2), blocks=2, rank=4, draws=3)
-    made = {arm.name: arm for arm, _ in found}
+    profile = moved(planted_profile, 0.1, 0.3, 0.2)
+    found = intervention_arms(tiny.build("llama"), profile, blocks=2, rank=4, draws=3)
+    made = {arm.name: arm for arm in found}
     assert list(made) == ["plasticity", "uniform", "random-1", "random-2", "random-3", "all"]
-    assert made["plasticity"].blocks == (1, 2)
-    assert made["uniform"].blocks == (0, 2)
-    assert made["all"].blocks == (0, 1, 2)
-    assert (made["all"].rank, made["uniform"].rank) == (4, 6)
-    assert len({arm.adapter_parameters for arm in made.values()}) == 1
-    for arm, placed in found:
-        assert [block.index for block in placed.blocks] == list(arm.blocks)
-        assert placed.alpha == 2 * placed.rank
-        assert placed.adapter_parameters == arm.adapter_parameters
+    assert blocks_of(made["plasticity"]) == (1, 2)
+    assert blocks_of(made["uniform"]) == (0, 2)
+    assert blocks_of(made["all"]) == (0, 1, 2)
+    assert (made["all"].placement.rank, made["uniform"].placement.rank) == (4, 6)
+    assert len({arm.placement.adapter_parameters for arm in found}) == 1
+    assert all(arm.placement.alpha == 2 * arm.placement.rank for arm in found)
 
 
 def test_one_block_gets_the_rank_of_all(tiny, planted_profile):
     profile = moved(planted_profile, 0.1, 0.1, 0.1)
-    found = {arm.name: arm for arm, _ in arms(tiny.build("llama"), profile, blocks=1)}
-    assert found["plasticity"].blocks == (0,)  # The lowest of equals.
-    assert found["plasticity"].rank == 24
+    plasticity, *_ = intervention_arms(tiny.build("llama"), profile, blocks=1)
+    assert blocks_of(plasticity) == (0,)  # The lowest of equals.
+    assert plasticity.placement.rank == 24
 
 
 def test_random_blocks_are_fixed_by_the_seed(tiny, planted_profile):
     profile, loaded = moved(planted_profile, 0.1, 0.2, 0.3), tiny.build("gpt2")
     profile = replace(profile, stack=loaded.stacks[0].name)
     drawn = [
-        [arm.blocks for arm, _ in arms(loaded, profile, blocks=1, draws=8, seed=seed)]
+        [blocks_of(a) for a in intervention_arms(loaded, profile, blocks=1, draws=8, seed=seed)]
         for seed in (0, 0, 1)
     ]
     assert drawn[0] == drawn[1] != drawn[2]

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from layerwise.card.record import LayerCard, Measured, MeasuredRegime
+from layerwise.card.record import LayerCard, MeasuredRegime, Measurement
 from layerwise.measure.record import ArmResult, Measure, Outcome
 from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.rows import resolve_rows
@@ -11,7 +11,7 @@ __all__ = ["with_measured"]
 
 
 def with_measured(card: LayerCard, measure: Measure) -> LayerCard:
-    """`card` with what `measure` found, in place of what it had of the same budget and text.
+    """Return `card` with what `measure` found, in place of what it had of the same budget and text.
 
     Random draws are left out: there is nothing to learn from where they fell.
 
@@ -24,15 +24,15 @@ def with_measured(card: LayerCard, measure: Measure) -> LayerCard:
     return replace(card, measured=(*kept, new))
 
 
-def _budget(measured: Measured) -> tuple[object, ...]:
-    """What two measurements must share for one to stand in the other's place."""
+def _budget(measured: Measurement) -> tuple[object, ...]:
+    """Return what two measurements must share for one to stand in the other's place."""
     text = measured.quality, measured.objective, measured.data_sha256
     return (*text, measured.size, measured.rank, measured.steps)
 
 
-def _measured(card: LayerCard, measure: Measure) -> Measured:
+def _measured(card: LayerCard, measure: Measure) -> Measurement:
     ran = [(arm, arm.outcome) for arm in measure.arms if arm.kind != "random"]
-    return Measured(
+    return Measurement(
         quality=measure.quality,
         objective=measure.data.objective,
         data_sha256=measure.data.sha256,

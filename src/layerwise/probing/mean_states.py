@@ -13,11 +13,11 @@ from layerwise.profile.record import Readout
 from layerwise.profile.states import make_probe_set, observe
 from layerwise.progress import Progress, silent
 
-__all__ = ["Looking", "Pooled", "pooled"]
+__all__ = ["MeanStates", "ReadoutSettings", "mean_states"]
 
 
 @dataclass(frozen=True)
-class Looking:
+class ReadoutSettings:
     """How texts are shown to the model.
 
     Attributes:
@@ -34,7 +34,7 @@ class Looking:
 
 
 @dataclass(frozen=True)
-class Pooled:
+class MeanStates:
     """What one model made of some texts.
 
     Attributes:
@@ -56,7 +56,7 @@ class Pooled:
     notes: tuple[str, ...] = field(default=())
 
     def each(self) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Each block's index, relative depth and states.
+        """Yield each block's index, relative depth and states.
 
         Raises:
             NonFiniteError: A state is NaN or infinite; names the block.
@@ -71,17 +71,17 @@ class Pooled:
             yield index, (index + 1) / len(self.depths), states
 
 
-def pooled(
+def mean_states(
     loaded: LoadedModel,
     texts: Sequence[str],
     *,
     source: str,
     sha256: str,
     columns: Mapping[str, str],
-    looking: Looking,
+    readout: ReadoutSettings,
     progress: Progress = silent,
-) -> Pooled:
-    """The mean state of each of `texts` at every block of `loaded`, which is left as it was.
+) -> MeanStates:
+    """Return the mean state of each of `texts` at every block of `loaded`, which is left as it was.
 
     Args:
         loaded: The model.
@@ -89,7 +89,7 @@ def pooled(
         source: What the user named.
         sha256: Of the texts' content.
         columns: Where the texts and their labels stood.
-        looking: How they are shown.
+        readout: How they are shown.
         progress: Hears how far the forward is.
 
     Raises:
@@ -101,18 +101,18 @@ def pooled(
     states = observe(
         loaded,
         make_probe_set(texts, source=source),
-        stack=looking.stack,
-        batch_size=looking.batch_size,
-        max_length=looking.max_length,
+        stack=readout.stack,
+        batch_size=readout.batch_size,
+        max_length=readout.max_length,
         title="reading the texts",
         progress=progress,
     )
     tokens = sum(map(len, states.token_ids))
-    return Pooled(
+    return MeanStates(
         model=states.model,
         stack=states.stack,
-        depths=tuple(states.at(key).astype(np.float32) for key in states.keys(looking.readout)),
-        texts=TextInfo(source, sha256, len(texts), tokens, looking.max_length, columns),
+        depths=tuple(states.at(key).astype(np.float32) for key in states.keys(readout.readout)),
+        texts=TextInfo(source, sha256, len(texts), tokens, readout.max_length, columns),
         token_ids=states.token_ids,
         device=str(next(loaded.model.parameters()).device),
         notes=states.notes,

@@ -6,7 +6,7 @@ import pytest
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import SchemaError
-from layerwise.measure.onto_card import with_measured
+from layerwise.measure.card_results import with_measured
 
 
 @pytest.fixture(scope="module")
