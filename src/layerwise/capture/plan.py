@@ -57,7 +57,7 @@ def plan(
     readout: str = "residual",
     seed: int = 0,
 ) -> Plan:
-    """The pass that serves `signals` (all, where None).
+    """Return the pass that serves `signals` (all, where None).
 
     Raises:
         UnknownNameError: A signal or readout is not known.

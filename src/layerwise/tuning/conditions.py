@@ -36,7 +36,7 @@ class Place:
 
 
 def places(roles: Sequence[ParameterRole], stacks: Sequence[Stack]) -> tuple[Place, ...]:
-    """The place of each parameter of a model with these `stacks`."""
+    """Return the place of each parameter of a model with these `stacks`."""
     refs = all_refs(stacks)
     sizes = Counter(ref.stack for ref in refs)
     deepest = max(sizes.values())
@@ -87,7 +87,7 @@ class Condition:
     reads: frozenset[str] = frozenset()
 
     def trained(self, where: Sequence[Place], settings: TuneSettings) -> Mapping[str, float]:
-        """The learning rate factor of each parameter that trains, by name.
+        """Return the learning rate factor of each parameter that trains, by name.
 
         Raises:
             BadInputError: The condition leaves nothing to train, or needs a setting.
@@ -133,7 +133,7 @@ def _below_top(place: Place, settings: TuneSettings) -> bool:
 
 
 def _below(place: Place, first: int) -> bool:
-    """Whether a parameter lies under block `first`; embeddings do."""
+    """Return whether a parameter lies under block `first`; embeddings do."""
     return place.role.embeds if place.index is None else place.index < first
 
 

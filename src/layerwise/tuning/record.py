@@ -63,7 +63,7 @@ class TuneSettings:
 
 
 def tune_settings(chosen: Mapping[str, Any], *, without: Collection[str] = ()) -> TuneSettings:
-    """The settings that `chosen` gives values to, the others at their defaults.
+    """Return the settings that `chosen` gives values to, the others at their defaults.
 
     Raises:
         UnknownNameError: There is no such setting, or it is among those `without`.

@@ -24,7 +24,7 @@ INITIAL = "initial"
 
 
 def save(tuned: Tuned, folder: Path) -> Tuned:
-    """`tuned`, whose record now names the files that lie in `folder`.
+    """Return `tuned`, whose record now names the files that lie in `folder`.
 
     The folder can be loaded as a model, or as an adapter of its base. A result that was there is
     replaced, once the new one is written in full. Of several processes the first writes.
@@ -65,7 +65,7 @@ def _whole(tuned: Tuned) -> tuple[LoadedModel, TuneRecord]:
 
 
 def keep_initial(loaded: LoadedModel, folder: Path) -> LoadedModel:
-    """`loaded`, random weights, as the model that now lies in the folder `INITIAL` of `folder`.
+    """Get `loaded`, random weights, as the model that now lies in the folder `INITIAL` of `folder`.
 
     Raises:
         OutputError: It cannot be written.

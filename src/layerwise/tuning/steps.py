@@ -144,7 +144,7 @@ def _refuse_bad_weights(job: Job) -> None:
 
 
 def _steplog(job: Job, track: Track, trainer: ForwardTrainer) -> StepLog:
-    """The log of `trainer`'s run, going on from where the last checkpoint was made."""
+    """Return the log of `trainer`'s run, going on from where the last checkpoint was made."""
     adapters = adapter_factors(job.loaded.model, job.groups)
     steplog = StepLog(
         norms=lambda: trainer.group_norms,
@@ -159,7 +159,7 @@ def _steplog(job: Job, track: Track, trainer: ForwardTrainer) -> StepLog:
 
 
 def _former(track: Track) -> list[Entry]:
-    """The log up to the checkpoint that the run goes on from."""
+    """Return the log up to the checkpoint that the run goes on from."""
     if track.log is None or track.last is None:
         return []
     entries = read_log(track.log, until=track.last.step)
