@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
+from layerwise.compat import checkpointing
 from layerwise.errors import SchemaError
 from layerwise.models.hf_logging import quiet
 from layerwise.models.load import LoadedModel
@@ -222,8 +223,7 @@ def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments
         eval_steps=settings.eval_every or None,
         eval_on_start=bool(settings.eval_examples) and not is_resumed,
         bf16=settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        **checkpointing(wanted=settings.gradient_checkpointing),
         ddp_find_unused_parameters=True,  # A loss may leave out the head, or a part of it.
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
