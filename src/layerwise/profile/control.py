@@ -11,7 +11,7 @@ from layerwise.capture.restore import weights_kept
 from layerwise.card.record import DataInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, OutputError
-from layerwise.files import prepare_output, remove, write_atomic
+from layerwise.files import prepare_output, remove
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.profile.reading import Reading
@@ -242,7 +242,8 @@ def _one(bench: _Bench, condition: str, seed: int, *, tau: float | None) -> tupl
             settings=settings,
             keep=Persistence(folder, on_step=on_step),
         )
-        tuned = _kept(tuned, folder, weights=bench.keep.weights)
+        if folder is not None:
+            tuned = save(tuned, folder, weights=bench.keep.weights)
         named = _named(tuned, folder, condition, seed)
         title = f"probes after {condition}, seed {seed}"
         after = bench.reading.states(named, title=title, progress=bench.progress)
@@ -256,17 +257,6 @@ def _read_by(condition: str, settings: TuneSettings) -> TuneSettings:
     unread = CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
     defaults = {name: getattr(own, name) for name in unread - CONDITIONS[condition].reads}
     return replace(settings, **defaults)
-
-
-def _kept(tuned: Tuned, folder: Path | None, *, weights: bool) -> Tuned:
-    """`tuned`, with its record in `folder`, and its weights if they are wanted."""
-    if folder is None:
-        return tuned
-    if weights:
-        return save(tuned, folder)
-    if distributed.rank() == 0:
-        write_atomic(folder / RECORD, tuned.record.to_json())
-    return tuned
 
 
 def _named(tuned: Tuned, folder: Path | None, condition: str, seed: int) -> LoadedModel:
