@@ -54,7 +54,7 @@ def adapter_seconds(
 def _tensors(
     shape: tuple[int, int], tokens: int, rank: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """An input, the base module's output, A and B: what they hold does not change the time."""
+    """Give an input, the base module's output, A and B: what they hold does not change the time."""
     wide, out = shape
     narrow = torch.float32
     sizes = [((tokens, wide), dtype), ((tokens, out), dtype)]

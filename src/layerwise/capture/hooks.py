@@ -69,7 +69,7 @@ class BatchRecord:
     marks: dict[tuple[str, int], tuple[object, int]] = field(default_factory=dict)
 
     def folded(self, rows: Float[Tensor, "n *rest"]) -> Float[Tensor, "e *rest"]:
-        """`rows` added up by example."""
+        """Return `rows` added up by example."""
         if self.examples == rows.shape[0]:
             return rows
         zero = torch.zeros((self.examples, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
@@ -264,7 +264,7 @@ class Listener:
     # -- memory ------------------------------------------------------------------------------
 
     def hear_saved(self, weights: frozenset[int], tensor: Tensor) -> Tensor:
-        """A tensor that autograd keeps: counted once a batch, weights not at all."""
+        """Return a tensor that autograd keeps: counted once a batch, weights not at all."""
         if self._heard is not None and self._row is not None:
             storage = tensor.untyped_storage()
             place = storage.data_ptr()
@@ -328,7 +328,7 @@ def _refuse_second_call(m: int, site: Site, heard: BatchRecord) -> None:
 
 
 def _by_example(rows: Tensor, mask: Bool[Tensor, "n t"], site: Site) -> Float[Tensor, "n t d"]:
-    """`rows` as (examples, tokens, width); some modules flatten the first two.
+    """Return `rows` as (examples, tokens, width); some modules flatten the first two.
 
     Raises:
         ModelError: The rows are not the batch's tokens, as in a routed expert.

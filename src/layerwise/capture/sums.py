@@ -35,7 +35,7 @@ class PassSums:
     leaders: dict[str, str] = field(default_factory=dict)
 
     def merge(self, other: "PassSums") -> "PassSums":
-        """Both passes as one."""
+        """Return both passes as one."""
         return type(self)(
             examples=self.examples.merge(other.examples),
             batches=self.batches.merge(other.batches),

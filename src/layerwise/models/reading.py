@@ -60,7 +60,7 @@ class LoadOptions:
 
 
 def named_device(name: str) -> torch.device:
-    """The device called `name`.
+    """Return the device called `name`.
 
     Raises:
         UnknownNameError: It is none of auto, cpu, cuda, cuda:N.
@@ -116,7 +116,7 @@ def readable(source: Source) -> Iterator[None]:
 
 
 def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
-    """The tokenizer, with a padding token, and a note where another token serves as one.
+    """Return the tokenizer, with a padding token, and a note where another token serves as one.
 
     Raises:
         ModelError: There is no vocabulary beside the weights, or no token that can pad.

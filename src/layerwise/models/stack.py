@@ -83,12 +83,12 @@ class Stack:
 
 
 def all_refs(stacks: Sequence[Stack]) -> tuple[BlockRef, ...]:
-    """Every block of `stacks`, in order; a block's position here is its row in every array."""
+    """Give every block of `stacks`, in order; a block's position here is its row in every array."""
     return tuple(ref for stack in stacks for ref in stack.refs)
 
 
 def block_of(name: str, stacks: Sequence[Stack]) -> int | None:
-    """The row of the block that the module or parameter called `name` lies in; None outside."""
+    """Get the row of the block that the module or parameter called `name` lies in; None outside."""
     for row, ref in enumerate(all_refs(stacks)):
         if name == ref.name or name.startswith(ref.name + "."):
             return row
@@ -96,7 +96,7 @@ def block_of(name: str, stacks: Sequence[Stack]) -> int | None:
 
 
 def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
-    """The stacks of `model`, an encoder's before a decoder's; weights are never looked at.
+    """Return the stacks of `model`, an encoder's before a decoder's; weights are never looked at.
 
     A stack is an outermost `ModuleList` whose members are gradient-checkpointing layers or of a
     class that the model forbids to split over devices; where there is none, the one `ModuleList`
@@ -153,7 +153,7 @@ def _is_encoder_decoder(model: nn.Module) -> bool:
 
 
 def _declared(model: nn.Module, lists: dict[str, nn.ModuleList]) -> dict[str, nn.ModuleList]:
-    """The lists whose members the model itself declares to be blocks."""
+    """Return the lists whose members the model itself declares to be blocks."""
     unsplit = {
         name
         for module in model.modules()
@@ -236,7 +236,7 @@ def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether `module` normalises its input, by its class's name."""
+    """Return whether `module` normalises its input, by its class's name."""
     name = type(module).__name__.lower()
     return "norm" in name and "embed" not in name
 
@@ -259,7 +259,7 @@ def _sublayers(block: nn.Module) -> list[str]:
 
 
 def _is_parallel(block: nn.Module) -> bool:
-    """Whether attention and MLP read the same input: the block says so, or they share a norm."""
+    """Tell if attention and MLP read the same input: the block says so, or they share a norm."""
     config = getattr(block, "config", None)
     declared = (
         getattr(block, "use_parallel_residual", False),

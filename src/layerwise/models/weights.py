@@ -61,7 +61,7 @@ def merge_adapter(model: Any, folder: Path) -> tuple[Any, int, list[str]]:
 
 
 def _take_saved_modules(model: nn.Module) -> list[str]:
-    """The modules of `model` that an adapter was trained together with, now in their place.
+    """Return the modules of `model` that an adapter was trained together with, now in their place.
 
     PEFT keeps such a module, a head for instance, in a wrapper beside the one it replaces.
     """

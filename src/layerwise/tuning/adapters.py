@@ -62,7 +62,7 @@ _STARTS: tuple[tuple[tuple[str, ...], float], ...] = (
 
 
 def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
-    """`loaded` with the adapter in `source` on it, not merged: `disabled` gives the base back.
+    """Give `loaded` with the adapter in `source` on it, not merged: `disabled` gives the base back.
 
     The adapted modules replace those of the model itself, under their names; nothing is copied.
     The tokenizer is the adapter's own where its folder holds one.
@@ -118,7 +118,7 @@ def _fitting(adapter: str, base: str) -> Iterator[None]:
 
 
 def inseparable(folder: Path) -> str:
-    """Why the adapter in `folder` cannot be switched off to get its base back; empty if it can.
+    """Get why the adapter in `folder` cannot be switched off to get its base back; empty if it can.
 
     Raises:
         ModelError: Its configuration cannot be read.
@@ -143,18 +143,18 @@ def _refuse_inseparable(why: str, adapter: str) -> None:
 
 
 def base_of(model: nn.Module) -> nn.Module:
-    """The Hugging Face model under a `PeftModel`; any other model itself."""
+    """Return the Hugging Face model under a `PeftModel`; any other model itself."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _switches(model: nn.Module) -> list[Any]:
-    """The modules that an adapter was put into or that stand in for a fully trained module."""
+    """Give the modules that an adapter was put into or that stand in for a fully trained module."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     return [module for module in model.modules() if isinstance(module, kinds)]
 
 
 def has_adapters(model: nn.Module) -> bool:
-    """Whether `model` has adapters that can be switched off."""
+    """Return whether `model` has adapters that can be switched off."""
     return bool(_switches(model))
 
 
@@ -216,7 +216,7 @@ def _parameters(held: Any) -> Iterator[nn.Parameter]:
 
 
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
-    """The base model's names of the modules whose adapter is still what it was at the start.
+    """Return the base model's names of the modules whose adapter is still what it was at the start.
 
     For LoRA, those whose B is all zero (PEFT lets an embedding's A start at zero instead); for
     AdaLoRA E, for OFT and BOFT R, for VeRA b; for IA3, scales that are all one; for LoHa and LoKr,
@@ -226,7 +226,7 @@ def untrained_modules(model: nn.Module) -> tuple[str, ...]:
 
 
 def adapter_notes(model: nn.Module) -> tuple[str, ...]:
-    """Why `untrained_modules` may not tell the whole story of this model's adapters."""
+    """Return why `untrained_modules` may not tell the whole story of this model's adapters."""
     notes = []
     unsure = sorted({type(layer).__name__ for _, layer in _layers(model) if _unsure(layer)})
     if unsure:
@@ -252,7 +252,7 @@ def _unsure(layer: Any) -> bool:
 
 
 def _is_untrained(layer: Any) -> bool | None:
-    """Whether no active adapter of `layer` moved from its start; None where it cannot be told."""
+    """Tell if no active adapter of `layer` moved from its start; None where it cannot be told."""
     if isinstance(layer, LycorisLayer):
         return _all((layer.get_delta_weight(name) for name in layer.active_adapters), value=0.0)
     for names, value in _STARTS:

@@ -30,7 +30,7 @@ def refuse(what: str, group: str, *, step: int) -> None:
 
 
 def group_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, float]:
-    """The norm of each layer group's gradient; groups without one are left out."""
+    """Return the norm of each layer group's gradient; groups without one are left out."""
     parameters = dict(model.named_parameters())
     found = {}
     for group in groups:
@@ -43,7 +43,7 @@ def group_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, flo
 
 
 def _whole(value: Any) -> Tensor:
-    """`value` of all processes, where each holds a shard of it."""
+    """Return `value` of all processes, where each holds a shard of it."""
     whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
     return whole
 
