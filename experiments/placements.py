@@ -32,22 +32,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
-from documents import interval, markdown, show
 
 import layerwise as lw
+from documents import interval, markdown, show
+from laboratory.calibrate import calibrate, measured
+from laboratory.calibration import Calibration, PairCalibration
+from laboratory.predictors import PREDICTORS
+from laboratory.run_log import SetRun, append_run, by_pair, read_runs
+from laboratory.sets import contiguous_sets, random_sets, single_sets
 from layerwise.card.record import LayerCard
 from layerwise.data import read
 from layerwise.errors import NonFiniteError
-from layerwise.evidence.calibrate import calibrate, measured
-from layerwise.evidence.calibration import Calibration, PairCalibration
-from layerwise.evidence.lines import SetRun, append_run, by_pair, read_runs
-from layerwise.evidence.sets import contiguous_sets, random_sets, single_sets
-from layerwise.evidence.trial import Bench, bench, trial
+from layerwise.measure.trial import Bench, bench, trial
 from layerwise.models.load import load
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement.place import place
 from layerwise.placement.policies import POLICIES
-from layerwise.placement.predictors import PREDICTORS
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.signals.ranks import spearman
 from layerwise.tuning.order import held_out

@@ -16,15 +16,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from documents import interval, markdown, show
 
+from documents import interval, markdown, show
+from laboratory.agreement import Strata, ceiling
+from laboratory.calibration import Calibration
+from laboratory.predictors import PREDICTORS
 from layerwise.card.record import LayerCard
-from layerwise.evidence.agreement import Strata, ceiling, percentiles
-from layerwise.evidence.arms import bounds
-from layerwise.evidence.calibration import Calibration
-from layerwise.evidence.record import ArmResult, Measure
-from layerwise.evidence.trial import Trial
-from layerwise.placement.predictors import PREDICTORS
+from layerwise.intervals import percentiles
+from layerwise.measure.arms import bounds
+from layerwise.measure.record import ArmResult, Measure
+from layerwise.measure.trial import Trial
 from layerwise.placement.rows import resolve_rows
 from layerwise.report.old.story_measure import arm_blocks
 

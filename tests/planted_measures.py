@@ -3,9 +3,9 @@
 import numpy as np
 
 from layerwise.card.record import DataInfo, ModelInfo, StackInfo
-from layerwise.evidence.leaderboard import compared, improvements, mean_of_random, ranked, reason
-from layerwise.evidence.record import ArmResult, Budget, Measure, RateTried
-from layerwise.evidence.trial import Trial
+from layerwise.measure.leaderboard import compared, improvements, mean_of_random, ranked, reason
+from layerwise.measure.record import ArmResult, Budget, Measure, RateTried
+from layerwise.measure.trial import Trial
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
 from layerwise.tuning.record import TuneSettings

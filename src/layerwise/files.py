@@ -3,26 +3,31 @@
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from layerwise.errors import OutputError, SchemaError
+from layerwise.errors import OutputError, SchemaError, one_line
 
 __all__ = [
     "append_line",
     "canonical_json",
     "prepare_output",
     "read_json",
+    "remove",
     "sha256",
     "whole_lines",
     "write_atomic",
     "write_files",
     "write_once",
 ]
+
+_LOG = logging.getLogger(__name__)
 
 #: Bytes that are looked through at a time for the end of a line.
 _PIECE = 4096
@@ -137,6 +142,33 @@ def _staged(folder: Path, contents: Mapping[str, bytes]) -> Iterator[list[tuple[
     finally:
         for temporary_path, _ in staged:
             temporary_path.unlink(missing_ok=True)
+
+
+def remove(path: Path, *, inside: Path, folders: bool = True) -> None:
+    """Remove what is at `path`, a file or a whole folder, if it lies in the folder `inside`.
+
+    Nothing else in the package removes what an earlier run left. Where a path lies is told with
+    every link on the way to it resolved, so that neither ``..``, an absolute path nor a linked
+    folder leads out. A link at `path` is removed itself; what it leads to stays. What is not
+    removed is logged, with the reason.
+
+    Args:
+        path: What to remove; nothing need be there.
+        inside: The folder beyond which nothing is touched.
+        folders: Whether a folder may go with all that is in it.
+    """
+    try:
+        if not os.path.lexists(path):
+            return
+        place = path.parent.resolve() / path.name
+        if place.name == ".." or inside.resolve() not in place.parents:
+            _LOG.warning("%s lies outside %s and is left there", path, inside)
+        elif place.is_symlink() or not place.is_dir():
+            place.unlink(missing_ok=True)
+        elif folders:
+            shutil.rmtree(place)
+    except (OSError, RuntimeError, ValueError) as error:  # A loop of links; no path at all.
+        _LOG.warning("%s is left there (%s)", path, one_line(error, limit=120))
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

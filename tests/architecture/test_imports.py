@@ -1,6 +1,7 @@
 """What may import what: the way of the data, one direction only."""
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +11,13 @@ PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
 
 GROUND = {
     "columns",
+    "compat",
     "depths",
     "distributed",
     "errors",
     "files",
     "interrupts",
+    "intervals",
     "progress",
     "provenance",
     "records",
@@ -36,7 +39,7 @@ STAGES = (
     "placement",
     "tuning",
     "profile",
-    "evidence",
+    "measure",
     "probing",
     "analysis",
     "report",
@@ -49,7 +52,7 @@ STAGES = (
 NARROW = {
     "signals": {"capture.stats"},
     "analysis": set(),
-    "report": {"distance", "card", "placement", "profile", "evidence", "probing", "analysis"},
+    "report": {"distance", "card", "placement", "profile", "measure", "probing", "analysis"},
 }
 
 #: Stages that see all before them but these.
@@ -65,9 +68,9 @@ EDGES = {
     "scipy": {"analysis", "signals"},
     "click": {"cli"},
     "concept_erasure": {"probing"},
-    "lm_eval": {"evidence.harness"},
-    "rouge_score": {"evidence.text_quality"},
-    "sacrebleu": {"evidence.text_quality"},
+    "lm_eval": {"measure.harness"},
+    "rouge_score": {"measure.text_quality"},
+    "sacrebleu": {"measure.text_quality"},
     "ray": {"study.engines"},
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},
@@ -139,6 +142,12 @@ def test_imports_point_one_way(name):
     assert [other for other in sorted(own(name)) if not may_import(name, other)] == []
 
 
+def test_experiments_may_import_the_package_and_never_the_reverse():
+    beside = ("laboratory", "experiments", "benchmarks", "tests")
+    found = {name: i for name in modules() for i in imports(name) if i.split(".")[0] in beside}
+    assert found == {}
+
+
 @pytest.mark.parametrize(
     ("importer", "imported", "allowed"),
     [
@@ -175,6 +184,14 @@ def test_no_import_cycle():
 def test_heavy_packages_are_imported_at_their_edges(name):
     heavy = {i.split(".")[0] for i in imports(name)} & EDGES.keys()
     assert [package for package in sorted(heavy) if not within(name, EDGES[package])] == []
+
+
+def test_one_function_removes_what_earlier_runs_left():
+    """`files.remove`, which touches nothing outside the folder that it is told."""
+    own_temporary = {"study.lease"}
+    removing = re.compile(r"\.(unlink|rmtree|rmdir)\(")
+    removers = {name for name, path in modules().items() if removing.search(path.read_text())}
+    assert removers == {"files"} | own_temporary
 
 
 def test_hugging_face_module_names_stay_in_models():

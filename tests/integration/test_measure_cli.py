@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from layerwise.card.record import LayerCard
-from layerwise.evidence.record import Measure
+from layerwise.measure.record import Measure
 
 SMALL = [
     "--text-column",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import sys
 import pytest
 import yaml
 
-from layerwise.study.ledger import open_ledger
+from layerwise.study.expand import expand, study_from
+from layerwise.study.ledger import create, open_ledger
+from layerwise.study.read import checked
+from layerwise.study.record import Failure
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,63 @@ def test_what_is_refused_leaves_nothing(run, study, tmp_path, keys, match):
     assert match in said.err.splitlines()[-1]
     assert said.err.splitlines()[-1].startswith("layerwise: error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def own_code(files, tmp_path):
+    """A model folder that cannot be read without running the code in it."""
+    folder = tmp_path / "own"
+    shutil.copytree(files / "llama", folder)
+    config = json.loads((folder / "config.json").read_text())
+    auto = {"AutoConfig": "code.OwnConfig", "AutoModelForCausalLM": "code.OwnForCausalLM"}
+    own = {"model_type": "own", "auto_map": auto, "architectures": ["OwnForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config | own))
+    (folder / "code.py").write_text(CODE)
+    return str(folder)
+
+
+@pytest.mark.slow  # A process that imports all that runs need.
+def test_only_the_call_lets_a_model_s_code_run_and_nothing_keeps_it(run, study, own_code, tmp_path):
+    distance = {"examples": 12, "batch_size": 4, "objectives": None}
+    file = study(models={"own": own_code}, distance=distance)
+    said = run("study", "run", file)
+    assert said.code == 2
+    assert "brings its own code, which was not run" in said.err
+    assert "--trust-remote-code, once you have read that code" in said.err
+    ids = {cell.id for cell in study_from(file).cells}
+    said = run("study", "run", file, "--trust-remote-code")
+    assert (said.code, said.out) == (0, "tiny: 2 of 2 runs done\n"), said.err
+    ledger = tmp_path / "tiny-study"
+    assert open_ledger(ledger).begun() == ids
+    kept = {p.name for p in ledger.rglob("*.*") if b"trust" in p.read_bytes()}
+    assert kept <= {"tune.json", "profile.json", "distance.json"}  # The command, as provenance.
+
+
+def test_a_ledger_whose_study_said_it_is_still_read(run, study, tmp_path):
+    """The first edition took it for a setting; its runs and their ids are what they were."""
+    plain = checked(yaml.safe_load(study(distance={"examples": 8}).read_text()), folder=tmp_path)
+    plain["defaults"]["trust_remote_code"] = True
+    made = expand(plain)
+    ledger = create(tmp_path / "tiny-study", made)
+    for cell in made.cells:
+        assert cell.settings["trust_remote_code"] is True
+        ledger.prepare(cell)
+        lease = ledger.begin(cell.id)
+        ledger.fail(cell.id, Failure("error", "as it was", "training"), lease=lease)
+        lease.release()
+    assert run("study", "status", "tiny-study").out.startswith("tiny: 0 of 2 runs done, 2 failed")
+    assert ledger.cell(made.cells[0].id) == made.cells[0]
 
 
 @pytest.mark.parametrize("command", ["status", "table"])

@@ -14,6 +14,7 @@ from layerwise.files import (
     canonical_json,
     prepare_output,
     read_json,
+    remove,
     sha256,
     write_atomic,
     write_files,
@@ -201,3 +202,62 @@ def test_prepare_output_without_leave(tmp_path):
 def test_prepare_output_where_nothing_can_be_made():
     with pytest.raises(OutputError, match="cannot write to the output folder"):
         prepare_output(Path("/proc/none"), holds="card.json", overwrite=False)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A folder with something of everything in it, beside one that nobody may touch."""
+    for name in ("out/deep", "other/deep"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text(name)
+    (tmp_path / "out" / "file").write_text("mine")
+    (tmp_path / "out" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "out" / "leaf").symlink_to(tmp_path / "other" / "deep" / "file")
+    (tmp_path / "out" / "broken").symlink_to(tmp_path / "nothing")
+    (tmp_path / "out" / "loop").symlink_to(tmp_path / "out" / "loop")
+    (tmp_path / "alias").symlink_to(tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("name", ["file", "deep", "linked", "leaf", "broken", "loop", "deep/file"])
+@pytest.mark.parametrize("root", ["out", "alias", "out/../out"])
+def test_what_lies_inside_is_removed_and_nothing_that_it_leads_to(house, name, root):
+    folder = house.parent / root
+    remove(folder / name, inside=folder)
+    assert not os.path.lexists(house / name)
+    assert (house.parent / "other" / "deep" / "file").read_text() == "other/deep"
+    assert len(names(house)) == (6 if "/" in name else 5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../other/deep/file",
+        "../other",
+        "deep/../../other",
+        "linked/deep/file",
+        "linked/deep",
+        "deep/..",
+        "..",
+        ".",
+        "ABSOLUTE",
+    ],
+)
+def test_what_lies_elsewhere_is_left_and_said(house, name, caplog):
+    path = house.parent / "other" / "deep" if name == "ABSOLUTE" else house / name
+    remove(path, inside=house)
+    assert "is left there" in caplog.text
+    assert (house.parent / "other" / "deep" / "file").exists()
+    assert len(names(house)) == 6
+
+
+@pytest.mark.parametrize("name", ["absent", "absent/deeper", "file/deeper", "nul\0", "n" * 999])
+def test_what_is_not_there_is_no_fault(house, name):
+    remove(house / name, inside=house)
+    assert len(names(house)) == 6
+
+
+def test_a_folder_stays_where_files_are_meant(house):
+    for name in ("deep", "file", "linked"):
+        remove(house / name, inside=house, folders=False)
+    assert names(house) == ["broken", "deep", "leaf", "loop"]

@@ -12,8 +12,7 @@ from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError
-from layerwise.evidence.calibration import Calibration
-from layerwise.evidence.record import Measure
+from layerwise.measure.record import Measure
 from layerwise.placement.record import Placement
 from layerwise.probing.interventions import Interventions
 from layerwise.probing.ladder import Ladder
@@ -168,7 +167,6 @@ def test_a_record_is_shown_by_its_verbs(monkeypatch):
         (Distance, "distance"),
         (Analysis, "analysis"),
         (Measure, "measure"),
-        (Calibration, "calibration"),
         (Probing, "probe"),
         (Erasure, "erase"),
     ],
@@ -198,6 +196,6 @@ def test_what_is_shown_has_a_table_and_a_report(record):
         assert f"{record.SHOWN_AS}_{how}" in verbs._bound
 
 
-@pytest.mark.parametrize("record", [Placement, TuneRecord, Distance, Calibration, Probing, Erasure])
+@pytest.mark.parametrize("record", [Placement, TuneRecord, Distance, Probing, Erasure])
 def test_what_has_no_report_shows_none(record):
     assert not hasattr(record, "_repr_html_")

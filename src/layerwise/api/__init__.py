@@ -30,7 +30,7 @@ from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile
 
 if TYPE_CHECKING:
-    from layerwise.evidence.record import Measure
+    from layerwise.measure.record import Measure
     from layerwise.profile.callback import DepthCallback
     from layerwise.tuning.equal_step import EqualStep
     from layerwise.tuning.shallow import ShallowBackward
@@ -87,7 +87,7 @@ __all__ = [
 _LATE = {
     "DepthCallback": "layerwise.profile.callback",
     "EqualStep": "layerwise.tuning.equal_step",
-    "Measure": "layerwise.evidence.record",
+    "Measure": "layerwise.measure.record",
     "ShallowBackward": "layerwise.tuning.shallow",
 }
 

@@ -12,7 +12,7 @@ from layerwise.progress import Progress, silent
 from layerwise.tuning.record import tune_settings
 
 if TYPE_CHECKING:
-    from layerwise.evidence.record import Measure
+    from layerwise.measure.record import Measure
 
 __all__ = ["measure", "measure_frame", "measure_table", "measured"]
 
@@ -109,9 +109,9 @@ def measure(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         NonFiniteError: The recommended placement diverged.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.evidence.arms import DRAWS
-    from layerwise.evidence.measure import LADDER, Protocol, run_measure
-    from layerwise.evidence.quality import named_quality
+    from layerwise.measure.arms import DRAWS
+    from layerwise.measure.quality import named_quality
+    from layerwise.measure.run import LADDER, Protocol, run_measure
 
     chosen = tune_settings(settings, without=_OWN)
     known = _card(card)
@@ -168,7 +168,7 @@ def measured(card: LayerCard, made: "Measure") -> LayerCard:
     Raises:
         SchemaError: The measurement is of another model.
     """
-    from layerwise.evidence.onto_card import with_measured
+    from layerwise.measure.onto_card import with_measured
 
     return with_measured(card, made)
 

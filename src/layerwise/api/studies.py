@@ -34,6 +34,7 @@ def study(
     engine: str = "local",
     workers: int | None = None,
     retry_failed: bool = False,
+    trust_remote_code: bool = False,
     on_change: Callable[[Status], None] = unheard,
     **options: Any,
 ) -> Status:
@@ -49,6 +50,8 @@ def study(
         workers: How many runs at once. None is one; with ``ray``, as many as the cluster has room
             for.
         retry_failed: Whether runs that failed before are run again.
+        trust_remote_code: Whether code that a model's repository brings may run. It is said here
+            alone: a study that says it is refused, and no run's id depends on it.
         on_change: Hears how far the study is whenever that changes.
         options: What each run asks of a cluster: ``cpus`` and ``gpus``; with ``slurm`` also
             ``partition``, ``minutes`` and ``memory_gb``; with ``ray`` the cluster's ``address``.
@@ -60,17 +63,19 @@ def study(
     """
     from layerwise.study.check import refuse_faults
     from layerwise.study.runner import run
+    from layerwise.study.worker import execute, execute_trusting
 
     given = _given(engine, options)
     found = study_from(source)
     folder = root_of(found, out)
     left = _left(found, folder)
     if left:
-        refuse_faults(found, left)
+        refuse_faults(found, left, trust_remote_code=trust_remote_code)
     ledger = create(folder, found)
     if not left:
         return survey(found, ledger).status()
-    made = _engine(engine, ledger, workers, given)
+    work = execute_trusting if trust_remote_code else execute
+    made = _engine(engine, ledger, workers, work, given)
     return run(found, ledger, made, retry_failed=retry_failed, on_change=on_change)
 
 
@@ -120,14 +125,18 @@ def _given(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _engine(name: str, ledger: Ledger, workers: int | None, given: Mapping[str, Any]) -> "Engine":
+def _engine(
+    name: str,
+    ledger: Ledger,
+    workers: int | None,
+    execute: Callable[[Path, str], None],
+    given: Mapping[str, Any],
+) -> "Engine":
     """The engine called `name`.
 
     Raises:
         BadInputError: What it needs is not there.
     """
-    from layerwise.study.worker import execute
-
     if name == "ray":
         from layerwise.study.engines.ray import RayEngine
 

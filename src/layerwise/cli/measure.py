@@ -21,11 +21,11 @@ from layerwise.cli.options import (
 )
 from layerwise.cli.output import listed, publish, say, short, talk
 from layerwise.errors import BadInputError, OutputError
-from layerwise.files import prepare_output, write_files
+from layerwise.files import prepare_output, remove, write_files
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-    from layerwise.evidence.record import Measure
+    from layerwise.measure.record import Measure
 
 __all__ = ["measure"]
 
@@ -156,7 +156,7 @@ def measure(model: str, data: str, **options: Any) -> None:
         made = api.measure(model, data, kept=kept, progress=progress, **options)
         files, table = _files(made, charts=charts), report.old.measure_table(made)
         publish(files, record=RESULT, out=out, form=form, table=table)
-        kept.unlink(missing_ok=True)
+        remove(kept, inside=out)
         if home is not None:
             held = write_files(home, _card_files(api.measured(options["card"], made), home))
             say(form, human=[listed(held)], json=b"")
@@ -175,7 +175,7 @@ def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
         hint = "--resume to go on, --overwrite to begin again, or another --out FOLDER"
         raise OutputError(message, value=out, expected="an empty folder", hint=hint)
     if not resume:
-        kept.unlink(missing_ok=True)
+        remove(kept, inside=out)
     return kept
 
 

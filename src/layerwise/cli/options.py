@@ -25,6 +25,9 @@ __all__ = [
     "stacked",
 ]
 
+#: Options that whoever types a command gives, and no file: it may be another's, and code would run.
+CALL_ONLY = frozenset({"trust-remote-code"})
+
 CONFIG = "YAML lines such as 'examples: 64'"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,7 +85,7 @@ def _read_config(context: click.Context, _parameter: click.Parameter, file: Path
     """Let the values in `file` stand where an option is not given.
 
     Raises:
-        BadInputError: It cannot be read, or is not a YAML mapping.
+        BadInputError: It cannot be read, is not a YAML mapping, or has what a file cannot give.
         UnknownNameError: It has a key that the command does not take.
     """
     if file is not None:
@@ -115,6 +118,10 @@ def _renamed(
         if parameter is None:
             msg = f"option in {file}"
             raise UnknownNameError(msg, value=str(key), known=known)
+        if _spelled(parameter) in CALL_ONLY:
+            msg = f"{key} in {file}, which a file cannot give"
+            hint = f"--{_spelled(parameter)}, once you have read that code"
+            raise BadInputError(msg, value=value, expected="a file without it", hint=hint)
         single = isinstance(parameter, click.Option) and parameter.multiple
         values[str(parameter.name)] = [value] if single and not isinstance(value, list) else value
     return {name: value for name, value in values.items() if value is not None}

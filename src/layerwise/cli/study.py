@@ -75,6 +75,9 @@ def study() -> None:
 @click.option("--minutes", type=click.IntRange(min=1), metavar="N", help="A run's time; slurm.")
 @click.option("--memory-gb", type=click.IntRange(min=1), metavar="N", help="Its memory; slurm.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed before.")
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run code that the models' repositories bring."
+)
 @form
 def run(source: Path, form: Format, **options: Any) -> None:
     """Run what STUDY.yaml has and its ledger has not.

@@ -5,10 +5,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import gguf
-from transformers import modeling_gguf_pytorch_utils as legacy
-from transformers.utils import logging as hf_logging
-
 __all__ = ["read_once"]
 
 
@@ -20,6 +16,10 @@ def read_once() -> Iterator[None]:
     weights and again for the tokenizer, and builds the table of tensor names anew for each of
     the model's modules: more than half of the time that loading takes.
     """
+    import gguf
+    from transformers import modeling_gguf_pytorch_utils as legacy
+    from transformers.utils import logging as hf_logging
+
     with (
         _swapped(gguf, "GGUFReader", cache(gguf.GGUFReader)),
         _swapped(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),

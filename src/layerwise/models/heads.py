@@ -16,9 +16,9 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTextEncoding,
-    GgufConfig,
 )
 
+from layerwise.compat import dequantized
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.kind import (
     ModelKind,
@@ -289,10 +289,7 @@ def _pretrained(
 ) -> tuple[Any, set[str]]:
     """A model of `auto`'s family, and the names of its weights that the files do not hold."""
     if source.file:
-        options |= {
-            "gguf_file": source.file,
-            "quantization_config": GgufConfig(dequantize=True),
-        }
+        options |= dequantized(source.file)
     model, info = _with_sdpa(
         auto.from_pretrained,
         source.folder,

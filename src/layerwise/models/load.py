@@ -11,7 +11,6 @@ import torch
 from layerwise.errors import ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
-from layerwise.models.gguf import read_once
 from layerwise.models.heads import (
     ADDED,
     adapter_classes,
@@ -39,7 +38,7 @@ from layerwise.models.sources import (
     tokenizer_hashes,
 )
 from layerwise.models.stack import Stack, find_stacks
-from layerwise.models.weights import check_finite, merge_adapter, take_saved_modules
+from layerwise.models.weights import check_finite, merge_adapter
 from layerwise.seeds import derive, rng_untouched
 
 __all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton"]
@@ -105,7 +104,7 @@ def load(
     where = named_device(device)
     classes = None if labels is None else tuple(labels)
     how = Reading(named_dtype(dtype, where), trust_remote_code, classes, seed)
-    with quiet(), read_once():
+    with quiet():
         loaded = _load(resolve(source), how)
     loaded.model.to(where).eval()
     check_finite(loaded.model, source=source)
@@ -143,7 +142,7 @@ def from_config(
     path, where = Path(file), named_device(device)
     kept = torch.float32 if dtype == "auto" else named_dtype(dtype, where)
     classes = None if labels is None else tuple(labels)
-    with quiet(), read_once():
+    with quiet():
         loaded = _blank(path, Reading(torch.float32, labels=classes, seed=seed), tokenizer)
     loaded.model.to(where, kept).eval()
     _tell(loaded)
@@ -199,7 +198,7 @@ def load_skeleton(
     """
     classes = None if labels is None else tuple(labels)
     how = Reading(torch.float32, trust_remote_code, classes)
-    with quiet(), read_once():
+    with quiet():
         return _skeleton(source, how)
 
 
@@ -264,15 +263,13 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
             message, value=source.name, expected="its base model", hint=hint
         ) from error
     with readable(source):
-        report = base.model.load_adapter(str(source.folder))
-        merged, brought = merge_adapter(base.model), take_saved_modules(base.model)
+        report, merged, brought = merge_adapter(base.model, source.folder)
         tokenizer, padding = (
             read_tokenizer(source, remote=how.remote)
             if has_tokenizer(source)
             else (base.tokenizer, [])
         )
     _check_adapter(source, report, merged)
-    base.model._hf_peft_config_loaded = False
     notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
     if brought:  # What was added to the base made room for its own.
         notes = [note for note in notes if not note.startswith(ADDED)]

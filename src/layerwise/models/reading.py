@@ -4,7 +4,7 @@ import pickle
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from layerwise.errors import ModelError, UnknownNameError, one_line
+from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
 
 __all__ = ["Reading", "named_device", "named_dtype", "read_tokenizer", "readable"]
@@ -97,7 +98,8 @@ def named_dtype(name: str, device: torch.device) -> torch.dtype | str:
 def readable(source: Source) -> Iterator[None]:
     """Whatever a reader raises on a bad file, as one `ModelError` that names the source."""
     try:
-        yield
+        with read_once() if source.form == "gguf" else nullcontext():
+            yield
     except (ModelError, torch.OutOfMemoryError):
         raise
     except _UNREADABLE as error:

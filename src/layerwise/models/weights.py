@@ -1,6 +1,7 @@
 """Checks that a model is what its files say, and an adapter folded into its base."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +9,11 @@ from torch import nn
 
 from layerwise.errors import ModelError
 
-__all__ = ["check_finite", "merge_adapter", "take_saved_modules"]
+__all__ = ["check_finite", "merge_adapter"]
+
+
+#: What transformers keeps on a model of the adapter, or the weights, that it read last.
+_OF_LOADING = ("_hf_peft_config_loaded", "_weight_conversions", "peft_config")
 
 
 def check_finite(model: nn.Module, *, source: str) -> None:
@@ -30,21 +35,32 @@ def _is_finite(weight: torch.Tensor) -> bool:
     return bool(weight.sum(dtype=torch.float32).isfinite()) or bool(weight.isfinite().all())
 
 
-def merge_adapter(model: nn.Module) -> int:
-    """How many adapted modules of `model` were folded into plain ones, in place.
+def merge_adapter(model: Any, folder: Path) -> tuple[Any, int, list[str]]:
+    """Fold the adapter in `folder` into the weights of `model`, whose modules are plain after.
 
     Works on any PEFT layer that can merge itself, told by what it can do: `merge` and
-    `get_base_layer`.
+    `get_base_layer`. Nothing of PEFT is left on the model: not what says that it has an adapter,
+    nor how transformers had renamed the adapter's weights, which it would undo when it saves.
+
+    Returns:
+        What transformers reports of reading it, how many adapted modules were folded in, and the
+        names of those that the adapter brought whole.
     """
+    own = {name: vars(model)[name] for name in _OF_LOADING if name in vars(model)}
+    report = model.load_adapter(str(folder))
     layers = list(_adapted(model))
     for name, layer in layers:
         layer.merge(safe_merge=True)
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, layer.get_base_layer())
-    return len(layers)
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, layer.get_base_layer())
+    brought = _take_saved_modules(model)
+    for name in _OF_LOADING:
+        vars(model).pop(name, None)
+    vars(model).update(own)
+    return report, len(layers), brought
 
 
-def take_saved_modules(model: nn.Module) -> list[str]:
+def _take_saved_modules(model: nn.Module) -> list[str]:
     """The modules of `model` that an adapter was trained together with, now in their place.
 
     PEFT keeps such a module, a head for instance, in a wrapper beside the one it replaces.

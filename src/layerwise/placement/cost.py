@@ -18,7 +18,7 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.record import Cost
 
-__all__ = ["StepCost", "missing_timings", "placement_cost", "seconds", "step_cost"]
+__all__ = ["StepCost", "missing_timings", "placement_cost", "step_cost"]
 
 _COLUMNS = ("forward_seconds", "backward_seconds", "activation_bytes")
 
@@ -113,12 +113,3 @@ def placement_cost(card: LayerCard, rows: Sequence[int], *, rank: Rank = None) -
     None where the card has no timings; `missing_timings` then says which.
     """
     return None if missing_timings(card) else step_cost(card, rank=rank).relative(rows)
-
-
-def seconds(card: LayerCard, rows: Sequence[int], *, rank: Rank = None) -> float:
-    """Seconds a batch of forward and backward with adapters on `rows`.
-
-    Raises:
-        PlacementError: The card has no timings.
-    """
-    return step_cost(card, rank=rank).seconds(rows)

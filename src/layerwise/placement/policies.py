@@ -8,7 +8,7 @@ import numpy as np
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import step_cost
-from layerwise.placement.predictors import PREDICTORS, PREFERRED
+from layerwise.placement.gain import predicted_gain
 from layerwise.placement.ski import around, inflection, inflection_order, suppressed
 from layerwise.registry import Registry
 from layerwise.seeds import numpy_generator
@@ -199,13 +199,13 @@ def _ski_greedy(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Ite
 
 @_policy("gain")
 def _gain(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """Greedy maximisation of the preferred predictor. Source: docs/methods.md."""
+    """Greedy maximisation of the predicted gain. Source: docs/methods.md."""
     return _greedy(card, k, rows, price=lambda _rows: 1.0)
 
 
 @_policy("gain-per-cost")
 def _gain_per_cost(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """Greedy maximisation of what is predicted for each second that a step takes."""
+    """Greedy maximisation of the predicted gain for each second that a step takes."""
     return _greedy(card, k, rows, price=step_cost(card).seconds)
 
 
@@ -213,11 +213,11 @@ def _greedy(
     card: LayerCard, k: int, rows: Sequence[int], *, price: Callable[[Sequence[int]], float]
 ) -> list[int]:
     """One row after the other, each the one that makes prediction over price the largest."""
-    predict, damping, chosen = PREDICTORS[PREFERRED], card.capture.damping, list[int]()
+    chosen = list[int]()
     for _ in range(k):
         left = [row for row in rows if row not in chosen]
         sets = [[*chosen, row] for row in left]
-        scores = [predict(card, some, damping=damping) / price(some) for some in sets]
+        scores = [predicted_gain(card, some) / price(some) for some in sets]
         chosen.append(left[int(np.argmax(scores))])
     return chosen
 

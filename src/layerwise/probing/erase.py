@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from layerwise.errors import BadInputError, DataError
-from layerwise.evidence.agreement import percentiles
+from layerwise.intervals import percentiles
 from layerwise.models.load import LoadedModel
 from layerwise.probing.leace import Fitted, eraser_name, fit, random_directions
 from layerwise.probing.pairs import FEWEST, PairSet

@@ -14,7 +14,7 @@ import pandas as pd
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
 from layerwise.errors import BadInputError, SchemaError
-from layerwise.evidence.trial import Bench, Trial, trial
+from layerwise.measure.trial import Bench, Trial, trial
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import all_refs
 from layerwise.models.targets import resolve_targets

@@ -10,7 +10,7 @@ from layerwise import distributed
 from layerwise.card.record import DataInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, OutputError
-from layerwise.files import prepare_output, write_atomic
+from layerwise.files import prepare_output, remove, write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.profile.reading import Reading
@@ -74,6 +74,11 @@ class KeepRuns:
         """The folder of one run."""
         return None if self.folder is None else self.folder / RUNS / f"{condition}-{seed}"
 
+    def every(self, seeds: Sequence[int]) -> list[Path]:
+        """The folders of all runs; none where they are not kept."""
+        found = (self.of(c, seed) for c in (STANDARD, EQUAL_STEP) for seed in seeds)
+        return [folder for folder in found if folder is not None]
+
 
 @dataclass(frozen=True)
 class _Bench:
@@ -131,10 +136,9 @@ def run_control(
     _refuse_seeds(seeds)
     _refuse_tau(settings.tau if settings else None)
     settings, keep = replace(settings or TuneSettings(), log_every=1), keep or KeepRuns()
-    folders = [keep.of(c, seed) for c in (STANDARD, EQUAL_STEP) for seed in seeds]
-    _refuse_taken(folders, overwrite=keep.overwrite)
+    _refuse_taken(keep, seeds)
     before = reading.states(loaded, title="probes before", progress=progress)
-    _make(folders)
+    _make(keep, seeds)
     bench = _Bench(loaded, data, objective, reading, settings, keep, before, progress)
     found = [_both(bench, seed) for seed in seeds]
     notes = dict.fromkeys(note for _, _, told in found for note in told)
@@ -162,21 +166,29 @@ def _refuse_tau(tau: float | None) -> None:
         raise BadInputError(message, value=tau, expected="a positive number", hint=hint)
 
 
-def _refuse_taken(folders: Sequence[Path | None], *, overwrite: bool) -> None:
-    """Raise, before any work is done, where a run would be lost."""
-    for folder in folders:
-        if folder is not None and (folder / RECORD).exists() and not overwrite:
-            message = f"folder of a run already holds a {RECORD}"
+def _refuse_taken(keep: KeepRuns, seeds: Sequence[int]) -> None:
+    """Raise, before any work is done, where a run would be lost or written somewhere else."""
+    for folder in () if keep.overwrite else keep.every(seeds):
+        link = next((path for path in (folder.parent, folder) if path.is_symlink()), None)
+        if link is not None or (folder / RECORD).exists():
+            message = (
+                "link where the folder of a run should be"
+                if link
+                else f"folder of a run already holds a {RECORD}"
+            )
             hint = "--overwrite to replace it, or another --out FOLDER"
-            raise OutputError(message, value=folder, expected="an empty folder", hint=hint)
+            raise OutputError(message, value=link or folder, expected="an empty folder", hint=hint)
 
 
-def _make(folders: Sequence[Path | None]) -> None:
-    """Make the runs' folders, and clear them of runs that are replaced."""
-    if distributed.rank() == 0:
-        for folder in folders:
-            if folder is not None:
-                drop_former(prepare_output(folder, holds=RECORD, overwrite=True))
+def _make(keep: KeepRuns, seeds: Sequence[int]) -> None:
+    """Make the runs' folders, and clear them of runs and links that are replaced."""
+    if keep.folder is None or distributed.rank() != 0:
+        return
+    for folder in keep.every(seeds):
+        for path in (folder.parent, folder):
+            if path.is_symlink():
+                remove(path, inside=keep.folder)
+        drop_former(prepare_output(folder, holds=RECORD, overwrite=True), inside=keep.folder)
 
 
 def _both(bench: _Bench, seed: int) -> tuple[ControlRun, DataInfo, tuple[str, ...]]:

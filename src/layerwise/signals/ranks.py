@@ -6,7 +6,7 @@ from scipy.stats import rankdata
 from layerwise.errors import BadInputError
 from layerwise.shapes import Array, Float64
 
-__all__ = ["row_spearman", "spearman"]
+__all__ = ["spearman"]
 
 
 def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
@@ -24,13 +24,3 @@ def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
     x, y = (np.asarray(rankdata(v) - (v.size + 1) / 2.0) for v in (first, second))
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(np.clip((x @ y) / scale, -1.0, 1.0)) if scale > 0.0 else 0.0
-
-
-def row_spearman(
-    first: Float64[Array, "k n"], second: Float64[Array, "k n"]
-) -> Float64[Array, "k"]:
-    """Spearman's rank correlation of each row of `first` with that of `second`; 0 where flat."""
-    x, y = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2.0 for v in (first, second))
-    scale = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
-    products = np.einsum("kn,kn->k", x, y)
-    return np.divide(products, scale, out=np.zeros(len(x)), where=scale > 0.0)

@@ -25,7 +25,7 @@ from layerwise.probing.pairs import read_pairs
 from layerwise.profile.reading import Reading, as_readout, reading_of
 from layerwise.study.depthwise import LABELLED, SETTINGS
 from layerwise.study.placing import Wanted, check_placement
-from layerwise.study.record import Cell, Study
+from layerwise.study.record import CALL_ONLY, Cell, Study
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.record import TuneSettings
 
@@ -78,7 +78,7 @@ class Fault:
         return f"{where} ({self.runs} {'run' if self.runs == 1 else 'runs'}): {self.message}"
 
 
-def refuse_faults(study: Study, cells: Iterable[Cell]) -> None:
+def refuse_faults(study: Study, cells: Iterable[Cell], *, trust_remote_code: bool = False) -> None:
     """Every one of `cells`, runs of `study`, can work, as far as that shows without weights.
 
     Raises:
@@ -90,7 +90,7 @@ def refuse_faults(study: Study, cells: Iterable[Cell]) -> None:
         _refuse_unknown(stage, names)
     for names in dict.fromkeys(tuple(cell.settings.get("profile", ())) for cell in cells):
         _refuse_unknown("profile", names)
-    faults = check(study, cells)
+    faults = check(study, cells, trust_remote_code=trust_remote_code)
     if not faults:
         return
     for fault in faults:
@@ -102,7 +102,9 @@ def refuse_faults(study: Study, cells: Iterable[Cell]) -> None:
     raise BadInputError(message, value=told, hint=hint)
 
 
-def check(study: Study, cells: Iterable[Cell]) -> tuple[Fault, ...]:
+def check(
+    study: Study, cells: Iterable[Cell], *, trust_remote_code: bool = False
+) -> tuple[Fault, ...]:
     """Why which of `cells` cannot work; empty where all can.
 
     Looked at are settings (names, types, ranges), models and data (that they are there, and what
@@ -111,13 +113,14 @@ def check(study: Study, cells: Iterable[Cell]) -> tuple[Fault, ...]:
     Args:
         study: The study.
         cells: Those of its runs that are looked at.
+        trust_remote_code: Whether code that a model's repository brings may run.
     """
     alike: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         alike.setdefault(_likeness(cell), []).append(cell)
     found: dict[tuple[str, str | None, str | None, str], int] = {}
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        checker = _Checker(_configurations(study, Path(folder)))
+        checker = _Checker(_configurations(study, Path(folder)), trust_remote_code)
         for same in alike.values():
             first = same[0]
             message = checker.fault(first)
@@ -189,7 +192,7 @@ def settings_of(stage: str) -> dict[str, Any]:
     loading = {
         name: kind
         for name, kind in _arguments(load).items()
-        if name not in {"source", "labels", "seed"}
+        if name not in {"source", "labels", "seed", CALL_ONLY}
     }
     if stage == "erase":
         return {**_BESIDE[stage], **SETTINGS[stage], **loading}
@@ -307,10 +310,12 @@ class _Checker:
 
     Attributes:
         made: The configuration files of models that the study makes itself.
+        trusts: Whether code that a model's repository brings may run.
         known: What was read, or why it could not be, by what was asked for.
     """
 
     made: Mapping[str, str]
+    trusts: bool
     known: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def fault(self, cell: Cell) -> str | None:
@@ -410,10 +415,9 @@ class _Checker:
     def _skeleton(self, cell: Cell, labels: tuple[str, ...] | None) -> LoadedModel:
         """The cell's model without its weights, with a head for `labels`."""
         source = cell.settings.get("source", self.made.get(cell.model))
-        trust = cell.settings.get("trust_remote_code", False)
         found: LoadedModel = self._once(
-            ("model", source, trust, labels),
-            lambda: load_skeleton(source, trust_remote_code=trust, labels=labels),
+            ("model", source, labels),
+            lambda: load_skeleton(source, trust_remote_code=self.trusts, labels=labels),
         )
         return found
 

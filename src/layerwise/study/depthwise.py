@@ -7,8 +7,8 @@ from typing import Any
 
 from layerwise.card.record import ModelInfo
 from layerwise.data.text import TextData
-from layerwise.evidence.trial import bench
 from layerwise.files import write_atomic
+from layerwise.measure.trial import bench
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import resolve
 from layerwise.probing.erase import make_erasure

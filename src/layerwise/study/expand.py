@@ -9,7 +9,7 @@ from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.study.read import MODEL_KEYS, checked, read
-from layerwise.study.record import Cell, StageName, Study
+from layerwise.study.record import CALL_ONLY, Cell, StageName, Study
 from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.record import TuneSettings
 
@@ -27,7 +27,7 @@ _MAKING: tuple[tuple[StageName, str], ...] = (
 _PLACED = "lora"
 
 #: Settings of training that say what is read and where it is worked on; `distance` takes them too.
-_READING = ("data", "where", "text_column", "max_length", "device", "dtype", "trust_remote_code")
+_READING = ("data", "where", "text_column", "max_length", "device", "dtype", CALL_ONLY)
 
 #: Settings that one condition alone reads.
 _OF_ONE = frozenset().union(*(CONDITIONS[name].reads for name in CONDITIONS))
@@ -40,7 +40,7 @@ _TRAINING = (
 )
 _SHARED: Mapping[str, tuple[str, ...]] = {
     "probe": (*_READING, "label_column", "examples"),
-    "erase": ("device", "dtype", "trust_remote_code"),
+    "erase": ("device", "dtype", CALL_ONLY),
     "ladder": tuple(name for name in _TRAINING if name != "profile"),
     "interventions": _TRAINING,
 }

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.errors import LeaseError, OutputError
-from layerwise.files import canonical_json
+from layerwise.files import canonical_json, remove
 
 __all__ = ["TTL", "Lease", "claim", "file_system_now", "is_held", "put"]
 
@@ -116,10 +116,10 @@ def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
     if not put(lease.file, canonical_json(_self() | {"ttl_seconds": ttl})):
         return None
     if _last(folder) != lease.generation:  # Others came and went since the first look.
-        lease.file.unlink(missing_ok=True)
+        remove(lease.file, inside=folder)
         return None
     for generation in range(max(1, last - 2), last + 1):
-        (folder / f"lease.{generation}.json").unlink(missing_ok=True)
+        remove(folder / f"lease.{generation}.json", inside=folder)
     return lease
 
 

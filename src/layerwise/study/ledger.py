@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from layerwise.errors import LayerwiseError, OutputError, SchemaError, one_line
-from layerwise.files import canonical_json, read_json, sha256, write_atomic, write_once
+from layerwise.files import canonical_json, read_json, remove, sha256, write_atomic, write_once
 from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held, put
 from layerwise.study.names import is_safe
 from layerwise.study.record import (
@@ -144,7 +144,7 @@ class Ledger:
             lease.release()
             return None
         for left in (*folder.glob(".*.json.*"), folder / FAILURE):
-            left.unlink(missing_ok=True)
+            remove(left, inside=folder)
         return lease
 
     def finish(

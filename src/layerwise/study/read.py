@@ -12,7 +12,7 @@ import yaml
 
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 from layerwise.study.names import safe_name
-from layerwise.study.record import STUDY_SCHEMA, StageName
+from layerwise.study.record import CALL_ONLY, STUDY_SCHEMA, StageName
 
 __all__ = ["DIMENSIONS", "MODEL_KEYS", "PROBING", "checked", "read"]
 
@@ -385,6 +385,11 @@ def _listed(plain: Mapping[str, Any], key: str) -> Iterator[tuple[int, Any]]:
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
+        if CALL_ONLY in value:
+            message = f"{CALL_ONLY} in {where}, which a file cannot give"
+            expected = "a study without it"
+            hint = "layerwise study run --trust-remote-code, once you have read that code"
+            raise BadInputError(message, value=value[CALL_ONLY], expected=expected, hint=hint)
         return value
     message = f"value of {where}"
     raise BadInputError(message, value=value, expected="a mapping, such as {key: value}")

@@ -10,10 +10,14 @@ from typing import Any, Literal
 from layerwise.errors import SchemaError
 from layerwise.study.names import slug
 
-__all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "StageName", "Study"]
+__all__ = ["CALL_ONLY", "FAILURES", "Cell", "Failure", "FailureKind", "StageName", "Study"]
 
 SPEC_SCHEMA = "layerwise/run/1"
 STUDY_SCHEMA = "layerwise/study/1"
+
+CALL_ONLY = "trust_remote_code"
+"""The setting that whoever runs a study gives, and no file: it lets a model's repository run its
+code. Ledgers of the first edition may have it among a run's settings."""
 
 StageName = Literal[
     "pretrain", "source", "tune", "distance", "probe", "erase", "ladder", "interventions"

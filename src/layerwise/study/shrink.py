@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from layerwise.errors import LayerwiseError, one_line
-from layerwise.files import canonical_json, write_atomic
+from layerwise.files import canonical_json, remove, write_atomic
 
 __all__ = ["HALVINGS", "MOST", "TooLargeError", "halved", "is_out_of_memory", "within_memory"]
 
@@ -60,7 +60,7 @@ def within_memory(work: Callable[[int], T], folder: Path) -> T:
         try:
             return work(halvings)
         except TooLargeError:
-            (folder / HALVINGS).unlink(missing_ok=True)  # On a larger device it may fit as asked.
+            remove(folder / HALVINGS, inside=folder)  # On a larger device it may fit as asked.
             raise
         except Exception as error:
             if not is_out_of_memory(error):
@@ -79,7 +79,7 @@ def _keep(folder: Path, halvings: int, said: str) -> None:
         TooLargeError: They are too many.
     """
     if halvings > MOST:
-        (folder / HALVINGS).unlink(missing_ok=True)
+        remove(folder / HALVINGS, inside=folder)
         message = f"out of memory, with the micro-batch halved {MOST} times too ({said})"
         hint = "a smaller batch_size, gradient_checkpointing: true, or a larger device"
         raise TooLargeError(message, hint=hint)

@@ -6,7 +6,6 @@ also where it was killed and taken up again. The records beside it (``tune.json`
 """
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from layerwise.data.text import TextData, read
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.distance.record import Distance
-from layerwise.files import canonical_json, write_atomic
+from layerwise.files import canonical_json, remove, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
@@ -47,7 +46,7 @@ MODEL = "model"
 
 #: Settings of a run that say what is read, and where the model is worked on.
 _READING = ("text_column", "prompt_column", "label_column", "where", "examples")
-_LOADING = ("device", "dtype", "trust_remote_code")
+_LOADING = ("device", "dtype")
 #: Those that are read otherwise.
 _BESIDE = ("source", "pretrained", "data", "placement", "profile", "config", "tokenizer")
 
@@ -85,6 +84,7 @@ class Task:
         cell: What is to be done.
         ledger: Where it belongs.
         halvings: How often the micro-batch is to be halved, as memory ran out before.
+        trusts: Whether code that a model's repository brings may run.
         begins: Called with the name of each part of the work as it begins, and at each step that is
             logged; raises where the run is no longer this process's.
     """
@@ -92,6 +92,7 @@ class Task:
     cell: Cell
     ledger: Ledger
     halvings: int = 0
+    trusts: bool = False
     begins: Callable[[str], None] = _unheard
 
     @property
@@ -147,7 +148,8 @@ def _labels(task: Task, text: TextData) -> tuple[str, ...] | None:
 
 def _loaded(task: Task, labels: tuple[str, ...] | None = None) -> LoadedModel:
     how = task.chosen(*_LOADING)
-    return load(_source(task), labels=labels, seed=task.cell.seed, **how)
+    how |= {"seed": task.cell.seed, "trust_remote_code": task.trusts}
+    return load(_source(task), labels=labels, **how)
 
 
 def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> Tuned:
@@ -195,7 +197,7 @@ def _kept(task: Task, tuned: Tuned) -> Tuned:
     """`tuned`, with its record in the run's folder, and its weights where they are to stay."""
     if task.ledger.keep_weights or task.cell.stage in _MAKES:
         task.begins("saving")
-        shutil.rmtree(task.folder / MODEL, ignore_errors=True)  # A part of it, if anything.
+        remove(task.folder / MODEL, inside=task.folder)  # A part of it, if anything.
         (task.folder / MODEL).mkdir()
         tuned = save(tuned, task.folder / MODEL)
     write_atomic(task.folder / RECORD, tuned.record.to_json())
@@ -229,7 +231,7 @@ def _source_tuning(task: Task) -> dict[str, Any]:
 def _made(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> dict[str, Any]:
     """What is to be told of `loaded` after it was trained for other runs."""
     tuned = _trained(task, loaded, text, **defaults)
-    shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
+    remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded)
 
 
@@ -254,7 +256,7 @@ def _tune(task: Task) -> dict[str, Any]:
         notes=pair.notes,
     )
     write_atomic(task.folder / "profile.json", profile.to_json())
-    shutil.rmtree(task.folder / CHECKPOINTS, ignore_errors=True)
+    remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded, stack=profile.stack) | _profiled(profile)
 
 

@@ -1,7 +1,6 @@
 """One run of a study in this process: claimed, done, and its result or failure written."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from layerwise.errors import (
     SchemaError,
     one_line,
 )
+from layerwise.files import remove
 from layerwise.interrupts import INTERRUPTED, interruptible
 from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
@@ -26,12 +26,20 @@ from layerwise.study.shrink import is_out_of_memory, within_memory
 from layerwise.study.stages import STAGES, Task
 from layerwise.tuning.run import CHECKPOINTS, has_checkpoint
 
-__all__ = ["execute"]
+__all__ = ["execute", "execute_trusting"]
 
 log = logging.getLogger(__name__)
 
 
-def execute(ledger: Path, run_id: str) -> None:
+def execute_trusting(ledger: Path, run_id: str) -> None:
+    """Do as `execute`, and run the code that a model's repository brings.
+
+    Whoever started the study said so: it is in no file, so no file can make a run trust.
+    """
+    execute(ledger, run_id, trust_remote_code=True)
+
+
+def execute(ledger: Path, run_id: str, *, trust_remote_code: bool = False) -> None:
     """Do a run, if it is to be done and no other process does it.
 
     Its folder tells how it ended: with a result, with a failure, or with neither where the process
@@ -40,6 +48,7 @@ def execute(ledger: Path, run_id: str) -> None:
     Args:
         ledger: The ledger's folder.
         run_id: The run.
+        trust_remote_code: Whether code that a model's repository brings may run.
 
     Raises:
         SchemaError: There is no ledger.
@@ -52,10 +61,10 @@ def execute(ledger: Path, run_id: str) -> None:
             log.info("%s is done, or another process does it", run_id)
             return
         with lease.kept():
-            _do(book, run_id, lease, came)
+            _do(book, run_id, lease, came, trusts=trust_remote_code)
 
 
-def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool]) -> None:
+def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool], *, trusts: bool) -> None:
     """Do the run that `lease` is for; `came` tells whether a signal did."""
     began, parts = time.monotonic(), ["reading"]
 
@@ -66,7 +75,7 @@ def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool]) -> No
             raise SystemExit(INTERRUPTED)
 
     try:
-        found = _found(book, run_id, begins)
+        found = _found(book, run_id, begins, trusts=trusts)
         begins("result")
         book.finish(run_id, found, lease=lease, seconds=time.monotonic() - began)
     except LeaseError as error:
@@ -78,10 +87,12 @@ def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool]) -> No
             book.fail(run_id, failure, lease=lease)
 
 
-def _found(book: Ledger, run_id: str, begins: Callable[[str], None]) -> Mapping[str, Any]:
+def _found(
+    book: Ledger, run_id: str, begins: Callable[[str], None], *, trusts: bool
+) -> Mapping[str, Any]:
     """What the run's stage found, with its micro-batch halved as often as memory needs it."""
     cell = book.cell(run_id)
-    task, run = Task(cell, book, begins=begins), STAGES[cell.stage].run
+    task, run = Task(cell, book, trusts=trusts, begins=begins), STAGES[cell.stage].run
 
     def work(halvings: int) -> Mapping[str, Any]:
         try:
@@ -90,7 +101,7 @@ def _found(book: Ledger, run_id: str, begins: Callable[[str], None]) -> Mapping[
             if not has_checkpoint(task.folder):
                 raise
             log.warning("the run begins anew: %s", error)
-        shutil.rmtree(task.folder / CHECKPOINTS)
+        remove(task.folder / CHECKPOINTS, inside=task.folder)
         return run(replace(task, halvings=halvings))
 
     return within_memory(work, task.folder)

@@ -4,9 +4,7 @@ import hashlib
 import json
 import logging
 import re
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from safetensors import SafetensorError
 
 from layerwise import distributed
 from layerwise.errors import OutputError, SchemaError, one_line
-from layerwise.files import canonical_json, read_json, sha256, write_atomic
+from layerwise.files import canonical_json, read_json, remove, sha256, write_atomic
 
 __all__ = ["MANIFEST", "UNWRITABLE", "Checkpoint", "Checkpoints", "hashes"]
 
@@ -85,7 +83,7 @@ class Checkpoints:
             ) from error
         finally:  # An interrupt comes through here too.
             if not (target / MANIFEST).exists():
-                shutil.rmtree(target, ignore_errors=True)
+                self._drop(target)
         self._is_settled = False
 
     def _together(self, work: Callable[[], None]) -> None:
@@ -114,7 +112,7 @@ class Checkpoints:
         if self._is_settled or distributed.rank() != 0:
             return
         for older in self._steps()[:-1]:
-            shutil.rmtree(self.folder / f"checkpoint-{older}", ignore_errors=True)
+            self._drop(self.folder / f"checkpoint-{older}")
         self._is_settled = True
 
     def _steps(self) -> list[int]:
@@ -130,8 +128,10 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove every checkpoint: this run starts anew."""
         if distributed.rank() == 0:
-            with suppress(FileNotFoundError):
-                shutil.rmtree(self.folder)
+            self._drop(self.folder)
+
+    def _drop(self, path: Path) -> None:
+        remove(path, inside=self.folder.parent)
 
     def latest(self) -> Checkpoint | None:
         """The last sealed checkpoint, checked; None where there is none.

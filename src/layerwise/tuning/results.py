@@ -1,6 +1,5 @@
 """A finished run on disk: weights or adapter first, the record that names their hashes last."""
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from layerwise import distributed
 from layerwise.errors import OutputError, SchemaError, one_line
-from layerwise.files import write_atomic
+from layerwise.files import remove, write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.tuning.checkpoints import UNWRITABLE, hashes
 from layerwise.tuning.record import TuneRecord
@@ -38,11 +37,14 @@ def save(tuned: Tuned, folder: Path) -> Tuned:
         write_model(tuned.loaded, staging)
         record = replace(tuned.record, files=hashes(staging))
         write_atomic(staging / RECORD, record.to_json())
-        drop_former(folder)
+        drop_former(folder, inside=folder)
         for name in (*record.files, RECORD):
+            first = folder / Path(name).parts[0]
+            if first.is_symlink():  # What it leads to would be written over.
+                remove(first, inside=folder)
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(folder / name)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    remove(folder / CHECKPOINTS, inside=folder)
     return replace(tuned, record=record)
 
 
@@ -56,20 +58,22 @@ def keep_initial(loaded: LoadedModel, folder: Path) -> LoadedModel:
     if distributed.rank() == 0:
         with _staged(folder) as staging:
             write_model(loaded, staging)
-            shutil.rmtree(target, ignore_errors=True)
+            remove(target, inside=folder)
             staging.replace(target)
     return replace(loaded, source=str(target))
 
 
-def drop_former(folder: Path) -> None:
-    """Remove the result that `folder` holds, the record first: without it there is no result."""
+def drop_former(folder: Path, *, inside: Path) -> None:
+    """Remove the result that `folder` holds, the record first: without it there is no result.
+
+    A record may name anything; only files that lie in `inside` go.
+    """
     try:
         former = TuneRecord.load(folder)
     except SchemaError:  # None, or one of which nothing can be told.
         return
-    (folder / RECORD).unlink()
-    for name in former.files:
-        (folder / name).unlink(missing_ok=True)
+    for name in (RECORD, *former.files):
+        remove(folder / name, inside=inside, folders=False)
 
 
 @contextmanager
@@ -82,7 +86,7 @@ def _staged(folder: Path) -> Iterator[Path]:
         try:
             yield staging
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            remove(staging, inside=folder)
     except UNWRITABLE as error:
         message = f"cannot write the result ({one_line(error, limit=120)})"
         raise OutputError(

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from layerwise.files import remove
 from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
 from layerwise.models.quiet import quiet
@@ -28,7 +29,7 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
         if has_adapters(loaded.model):
             _write_classes(base_of(loaded.model), folder)
     for card in folder.glob("README.md"):  # PEFT's template of a model card, all of it to fill in.
-        card.unlink()
+        remove(card, inside=folder)
 
 
 def _write_classes(base: Any, folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from layerwise.cli.measure import measure
 from layerwise.cli.place import place
 from layerwise.cli.tune import tune
-from layerwise.evidence.scores import SCORES
+from layerwise.measure.scores import SCORES
 from layerwise.placement import POLICIES, TRAINERS
 from layerwise.placement.place import ADVISED, GOALS
 from layerwise.tuning.conditions import CONDITIONS

@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from layerwise.cli.options import Names, common
+from layerwise.cli.options import Names, common, reading
 from layerwise.errors import BadInputError, UnknownNameError
 
 
@@ -9,7 +9,7 @@ from layerwise.errors import BadInputError, UnknownNameError
 @click.argument("data")
 @common
 @click.option("--names", type=Names())
-@click.option("--where", multiple=True)
+@reading
 def command(**options):
     return options
 
@@ -86,6 +86,14 @@ def test_config_with_an_unknown_key(config):
         UnknownNameError, match=r"option in .*'exmaples'.*did you mean 'examples'\?"
     ):
         parse("--config", config("exmaples: 3"))
+
+
+@pytest.mark.parametrize("key", ["trust-remote-code", "trust_remote_code"])
+def test_config_cannot_say_that_code_may_run(config, key):
+    said = rf"{key} in .*, which a file cannot give: 'True'.*--trust-remote-code, once"
+    with pytest.raises(BadInputError, match=said):
+        parse("--config", config(f"{key}: true"))
+    assert parse("--trust-remote-code")["trust_remote_code"] is True
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "just words", "3"])

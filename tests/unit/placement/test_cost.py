@@ -5,7 +5,11 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import PlacementError
-from layerwise.placement.cost import missing_timings, placement_cost, seconds, step_cost
+from layerwise.placement.cost import missing_timings, placement_cost, step_cost
+
+
+def seconds(card, rows, *, rank=None):
+    return step_cost(card, rank=rank).seconds(rows)
 
 
 def with_outside(card, forward, backward):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.placement.cost import seconds
+from layerwise.placement.cost import step_cost
+from layerwise.placement.gain import distances, predicted_gain
 from layerwise.placement.policies import POLICIES, default_size
-from layerwise.placement.predictors import PREDICTORS, PREFERRED
 
 
 def choose(card, name, k=None, *, rows=None, seed=0):
@@ -71,9 +71,8 @@ def test_no_blocks_are_nearer_to_all_than_the_midpoints(small_card, blocks):
     card = small_card(blocks)
     for k in range(1, blocks + 1):
         every = combinations(range(blocks), k)
-        best = max(PREDICTORS["nearness"](card, rows, damping=0.1) for rows in every)
-        taken = PREDICTORS["nearness"](card, choose(card, "midpoints", k), damping=0.1)
-        assert taken == pytest.approx(best)
+        nearest = min(distances(card, rows).mean() for rows in every)
+        assert distances(card, choose(card, "midpoints", k)).mean() == pytest.approx(nearest)
 
 
 def test_random_is_the_seeds_and_grows_by_adding(small_card):
@@ -115,11 +114,6 @@ def test_a_peak_of_one_stack_has_no_neighbour_in_the_other(small_card):
     assert choose(card, "ski") == (1, 2)
 
 
-def predicted(card, rows):
-    """What the predictor in use says of `rows`."""
-    return PREDICTORS[PREFERRED](card, rows, damping=card.capture.damping)
-
-
 def greedy(card, k, value):
     """The rows that a slow greedy choice takes, one after the other."""
     chosen = []
@@ -132,19 +126,20 @@ def greedy(card, k, value):
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_gain_goes_by_the_predictor_in_use(small_card, k):
     card = small_card(8)
-    assert choose(card, "gain", k) == greedy(card, k, lambda rows: predicted(card, rows))
+    assert choose(card, "gain", k) == greedy(card, k, lambda rows: predicted_gain(card, rows))
 
 
 def test_what_gain_takes_is_near_the_best_set(small_card):
     card = small_card(8)
-    best = max(predicted(card, rows) for rows in combinations(range(8), 3))
-    assert predicted(card, choose(card, "gain", 3)) >= (1.0 - 1.0 / np.e) * best
+    best = max(predicted_gain(card, rows) for rows in combinations(range(8), 3))
+    assert predicted_gain(card, choose(card, "gain", 3)) >= (1.0 - 1.0 / np.e) * best
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_gain_per_cost_is_the_greedy_maximum_of_the_quotient(small_card, k):
     card = small_card(5, parameters=400)
-    value = lambda rows: predicted(card, rows) / seconds(card, rows)  # noqa: E731
+    price = step_cost(card).seconds
+    value = lambda rows: predicted_gain(card, rows) / price(rows)  # noqa: E731
     assert choose(card, "gain-per-cost", k) == greedy(card, k, value)
 
 

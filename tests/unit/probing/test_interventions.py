@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import BadInputError, SchemaError
-from layerwise.evidence.trial import bench
+from layerwise.measure.trial import bench
 from layerwise.objectives import resolve
 from layerwise.probing.interventions import Interventions, adapter_placement, arms
 

@@ -210,6 +210,22 @@ def test_runs_that_may_be_replaced_leave_nothing_of_theirs(made, tmp_path):
     assert TuneRecord.load(run).settings.steps == 3
 
 
+@pytest.mark.parametrize("link", ["runs", "runs/standard-0"])
+def test_a_link_in_the_place_of_runs_is_not_followed(made, tmp_path, link):
+    """What it leads to may be another control, whose record would have its files removed."""
+    other, out = tmp_path / "other", tmp_path / "out"
+    made(keep=KeepRuns(other, weights=True), steps=2)
+    before = {path: path.stat().st_mtime_ns for path in other.rglob("*")}
+    (out / link).parent.mkdir(parents=True)
+    (out / link).symlink_to(other / link)
+    with pytest.raises(OutputError, match=r"link where the folder of a run.*--overwrite"):
+        made(keep=KeepRuns(out), steps=2)
+    made(keep=KeepRuns(out, overwrite=True), steps=3)
+    assert {path: path.stat().st_mtime_ns for path in other.rglob("*")} == before
+    assert not (out / link).is_symlink()
+    assert TuneRecord.load(out / "runs" / "standard-0").settings.steps == 3
+
+
 @pytest.mark.parametrize("name", ["bert", "encoder", "t5"])
 def test_other_architectures(made, name):
     control, _, _ = made(name, steps=2)

@@ -1,6 +1,7 @@
 """A study's file is checked key by key, and says what to type."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -159,6 +160,31 @@ REFUSED = [
 def test_what_cannot_be_used_is_refused(tmp_path, keys, match):
     with pytest.raises(BadInputError, match=match):
         check(tmp_path, **keys)
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize(
+    ("where", "keys"),
+    [
+        ("study", lambda trust: trust),
+        ("defaults", lambda trust: {"defaults": {"data": "demo", **trust}}),
+        ("profile", lambda trust: {"profile": trust}),
+        ("models.m", lambda trust: {"models": {"m": {"source": "a", **trust}}}),
+        ("models.m.pretrain", lambda trust: {"models": {"m": {"pretrain": trust}}}),
+        (
+            "models.m.source_tuning",
+            lambda trust: {"models": {"m": {"source": "a", "source_tuning": trust}}},
+        ),
+        ("placements.low", lambda trust: {"placements": {"low": {"policy": "ski", **trust}}}),
+        ("distance", lambda trust: {"distance": trust}),
+        ("probing.probe", lambda trust: {"probing": {"probe": trust}}),
+        ("override[0].set", lambda trust: {"override": [{"where": {"seed": 0}, "set": trust}]}),
+    ],
+)
+def test_a_study_cannot_say_that_code_may_run(tmp_path, where, keys, value):
+    said = rf"^trust_remote_code in {re.escape(where)}, which a file cannot give: '{value}'.*-code,"
+    with pytest.raises(BadInputError, match=said):
+        check(tmp_path, **keys({"trust_remote_code": value}))
 
 
 @pytest.mark.parametrize("schema", ["layerwise/study/2", None, 1])

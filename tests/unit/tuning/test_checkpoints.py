@@ -165,3 +165,19 @@ def test_a_manifest_of_another_schema_is_refused(saved):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"schema": "layerwise/card/1"}))
     with pytest.raises(SchemaError, match="record of another schema"):
         saved.latest()
+
+
+def test_checkpoints_behind_a_link_are_never_removed(tmp_path, caplog):
+    elsewhere = tmp_path / "elsewhere"
+    former = Checkpoints(elsewhere, RUN)
+    for step in (2, 4):
+        former.save(writer(elsewhere, step), step)
+    (tmp_path / "out").mkdir()
+    linked = Checkpoints(tmp_path / "out" / "checkpoints", RUN)
+    linked.folder.symlink_to(elsewhere)
+    assert linked.latest().step == 4
+    linked.settle()
+    assert "lies outside" in caplog.text
+    linked.clear()
+    assert not linked.folder.is_symlink()
+    assert steps(former) == [2, 4]

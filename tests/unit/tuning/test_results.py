@@ -1,5 +1,7 @@
 """A finished run on disk can be loaded, and says what lies there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -48,6 +50,22 @@ def test_an_adapter_s_folder_has_no_copy_of_its_base(tuning, tmp_path):
     assert merged.base == str(base)
 
 
+def test_what_was_trained_on_from_an_adapter_can_be_read(tuning, tmp_path):
+    """The adapter is merged for that; resuming and reading need names that are the base's."""
+    base, adapter, out = (tmp_path / name for name in ("base", "adapter", "out"))
+    loaded = tuning.loaded("llama")
+    loaded.model.save_pretrained(base)
+    loaded.tokenizer.save_pretrained(base)
+    save(tuning.tune(load(str(base)), condition="lora", steps=2, learning_rate=1e-2), adapter)
+    merged = load(str(adapter))
+    assert not hasattr(merged.model, "peft_config")
+    tuned = tuning.tune(merged, steps=2, folder=out, save_every=1, learning_rate=1e-2)
+    kept = AutoModelForCausalLM.from_pretrained(out / "checkpoints" / "checkpoint-2")
+    saved = save(tuned, out)
+    for again in (kept, load(str(out)).model, AutoModelForCausalLM.from_pretrained(out)):
+        assert tuning.same(tuning.weights(saved), again.state_dict())
+
+
 def test_one_result_replaces_another_and_leaves_nothing_of_it(tuning, tmp_path):
     save(tuning.tune("llama", condition="lora", steps=1), tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
@@ -55,6 +73,44 @@ def test_one_result_replaces_another_and_leaves_nothing_of_it(tuning, tmp_path):
     assert "mine.txt" in names(tmp_path)
     assert not {n for n in names(tmp_path) if n.startswith("adapter")}
     assert "model.safetensors" in names(tmp_path)
+
+
+def test_a_record_removes_no_file_outside_its_folder(tuning, tmp_path, caplog):
+    """Whoever wrote it: its names may be absolute, go up, or go through a link."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    for name in ("a", "b", "c", "d"):
+        (other / name).write_text("not ours")
+    saved = save(tuning.tune("llama", steps=1), out)
+    (out / "link").symlink_to(other)
+    (out / "checkpoints").symlink_to(other)
+    (out / "leaf").symlink_to(other / "d")
+    (out / "mine").mkdir()
+    listed = [str(other / "a"), "../other/b", "link/c", "leaf", "mine", ".", "nul\0", "n" * 999]
+    hostile = replace(saved.record, files={**saved.record.files, **dict.fromkeys(listed, "0")})
+    (out / "tune.json").write_bytes(hostile.to_json())
+    again = save(tuning.tune("llama", condition="lora", steps=1), out)
+    assert names(other) == {"a", "b", "c", "d"}
+    assert names(out) == {*again.record.files, "tune.json", "mine", "link"}
+    assert "lies outside" in caplog.text
+
+
+def test_a_link_in_a_result_s_place_is_replaced_not_followed(tuning, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    for folder in (out, other):
+        folder.mkdir()
+    (other / "model.safetensors").write_text("not ours")
+    (other / "mine").mkdir()
+    (out / "model.safetensors").symlink_to(other / "model.safetensors")
+    (out / "initial").symlink_to(other)
+    (out / "log.jsonl").symlink_to(other / "model.safetensors")
+    (out / "checkpoints").symlink_to(other)
+    loaded = keep_initial(tuning.loaded("llama"), out)
+    save(tuning.tune(loaded, steps=2, folder=out, save_every=1), out)
+    assert names(other) == {"model.safetensors", "mine"}
+    assert (other / "model.safetensors").read_text() == "not ours"
+    assert load(str(out)).source == str(out)
+    assert (out / "initial" / "model.safetensors").is_file()
 
 
 def test_random_weights_are_kept_once(tuning, tmp_path):

@@ -4,7 +4,7 @@ from typing import Any
 
 import altair as alt
 
-from layerwise.evidence.record import ArmResult, Measure, Outcome
+from layerwise.measure.record import ArmResult, Measure, Outcome
 from layerwise.report.old.drawing import (
     LIGHT,
     Rows,

@@ -1,6 +1,6 @@
 """A measurement's page."""
 
-from layerwise.evidence.record import ArmResult, Measure
+from layerwise.measure.record import ArmResult, Measure
 from layerwise.report.old.charts_measure import measure_charts
 from layerwise.report.old.drawing import PAGE
 from layerwise.report.old.page import Grid, Made, figures, model_pairs, render

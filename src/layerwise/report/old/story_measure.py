@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from layerwise.card.record import Measured
-from layerwise.evidence.leaderboard import FEWEST
-from layerwise.evidence.record import ArmResult, Comparison, Measure
+from layerwise.measure.leaderboard import FEWEST
+from layerwise.measure.record import ArmResult, Comparison, Measure
 from layerwise.report.old.columns import quantity
 from layerwise.report.old.story import number, percent, with_interval
 from layerwise.report.old.text import ranges, shown

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from layerwise.evidence.record import ArmResult, Measure
+from layerwise.measure.record import ArmResult, Measure
 from layerwise.report.old.story_measure import (
     arm_blocks,
     gained,

@@ -27,6 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Never
 
+from layerwise.files import remove
 from layerwise.study.ledger import OUTPUT, RUNS
 
 __all__ = ["GRACE", "READY", "main"]
@@ -239,7 +240,7 @@ def _speak_into(file: Path) -> None:
 def _drop_empty(file: Path) -> None:
     try:
         if file.stat().st_size == 0:
-            file.unlink()
+            remove(file, inside=file.parent)
     except OSError:
         return
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerwise.errors import BadInputError, LayerwiseError, one_line
+from layerwise.files import remove
 from layerwise.study.engines.forker import GRACE, READY
 
 __all__ = ["LocalEngine"]
@@ -119,7 +120,7 @@ class LocalEngine:
         self._running.clear()
         with suppress(OSError):
             if (self._ledger / LOG).stat().st_size == 0:
-                (self._ledger / LOG).unlink()
+                remove(self._ledger / LOG, inside=self._ledger)
 
     def _leave(self) -> None:
         process = self._process

@@ -1,0 +1,1 @@
+"""What only the project's own evidence needs: losing predictors, calibration, clock fits."""

@@ -1,1 +1,0 @@
-"""Evidence for placements: rivals fine-tuned at an equal budget, and the tables that they give."""

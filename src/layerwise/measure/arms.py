@@ -1,0 +1,252 @@
+"""Rival placements at one budget: policies, other tools' choices, random draws, and all blocks."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from layerwise.card.record import LayerCard
+from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.measure.record import ArmKind
+from layerwise.measure.scores import SCORES, Seen, rows_by_score
+from layerwise.placement.place import DEFAULT_GOAL, GOALS, choose, place
+from layerwise.placement.policies import POLICIES, default_size
+from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.placement.rows import adaptable_rows
+
+__all__ = [
+    "ALL",
+    "DRAWS",
+    "RECOMMENDED",
+    "TOLERANCE",
+    "Arm",
+    "Size",
+    "arms_of",
+    "budget_of",
+    "known_arms",
+    "refuse_unknown",
+    "size_of",
+]
+
+_LOG = logging.getLogger(__name__)
+
+RECOMMENDED = "recommended"
+"""The arm that `place` gives without a policy."""
+ALL = "all"
+"""Every block at the full rank: larger than the budget, and what the others are held against."""
+LOW_RANK = "low-rank"
+"""Every block, with as little rank as the budget leaves."""
+RANDOM = "random"
+
+#: Random placements that are drawn by default.
+DRAWS = 5
+#: How far the parameters of an arm may be from the budget, relatively (ours).
+TOLERANCE = 0.05
+
+Rows = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much an arm may adapt.
+
+    Attributes:
+        layers: Blocks that it takes.
+        rank: LoRA rank on them.
+        draws: Random placements.
+        seed: Of the draws.
+    """
+
+    layers: int
+    rank: int
+    draws: int = DRAWS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to place adapters.
+
+    Attributes:
+        name: What it is called.
+        kind: What it is.
+        placement: Its adapters; None where it has none to offer.
+        equal: Whether it is bound to the budget.
+        policy: The policy that chose the blocks, where one did.
+        failed: Why there is no placement.
+    """
+
+    name: str
+    kind: ArmKind
+    placement: Placement | None = None
+    equal: bool = True
+    policy: str | None = None
+    failed: str | None = None
+
+
+def known_arms() -> tuple[str, ...]:
+    """The names of all arms, in the order in which they run."""
+    policies = [name for name in POLICIES if name not in {ALL, RANDOM}]
+    return (RECOMMENDED, *bounds(), *policies, *SCORES, RANDOM, LOW_RANK, ALL)
+
+
+def bounds() -> tuple[str, ...]:
+    """The goals that bound the advised policy more than it is by default: an arm each."""
+    return tuple(goal for goal in GOALS if goal != DEFAULT_GOAL)
+
+
+def size_of(
+    card: LayerCard, *, layers: int | None, rank: int | None, draws: int = DRAWS, seed: int = 0
+) -> Size:
+    """How much each arm adapts of the model of `card`; a sixth of its blocks where not said.
+
+    Raises:
+        PlacementError: The model does not have so many blocks, or a number is not positive.
+    """
+    rows = adaptable_rows(card)
+    taken = default_size(rows) if layers is None else layers
+    if not 1 <= taken <= len(rows):
+        message = "number of layers"
+        expected = f"1 to {len(rows)}, the blocks that can be adapted"
+        hint = f"--layers {default_size(rows)}"
+        raise PlacementError(message, value=taken, expected=expected, hint=hint)
+    wanted = card.capture.rank if rank is None else rank
+    for what, value, least in (("LoRA rank", wanted, 1), ("random draws", draws, 0)):
+        if value < least:
+            raise PlacementError(what, value=value, expected=f"at least {least}")
+    return Size(taken, wanted, draws, seed)
+
+
+def budget_of(card: LayerCard, size: Size) -> int:
+    """Parameters of adapters of the size's rank on as many blocks of mean size."""
+    rows = adaptable_rows(card)
+    per_block = sum(_unit(card, row) for row in rows) / len(rows)
+    return round(size.rank * size.layers * per_block)
+
+
+def _unit(card: LayerCard, row: int) -> float:
+    """Parameters of a block's adapters for each rank."""
+    return card.layers[row].adapter_parameters / card.capture.rank
+
+
+def arms_of(seen: Seen, size: Size, names: Sequence[str] | None = None) -> tuple[Arm, ...]:
+    """The arms called `names`, each with its placement, or why it has none; all where None.
+
+    The recommended one is always the first.
+
+    Raises:
+        UnknownNameError: There is no such arm.
+        PlacementError: The card recommends nothing that meets the budget.
+    """
+    known = known_arms()
+    refuse_unknown(names or ())
+    wanted = {RECOMMENDED, *(known if names is None else names)}
+    made = [arm for name in known if name in wanted for arm in _arms(name, seen, size)]
+    if made[0].failed:
+        message = f"the card recommends nothing that can be measured ({made[0].failed})"
+        raise PlacementError(message, value=size.layers, hint="another number of --layers")
+    for arm in made:
+        if arm.failed:
+            _LOG.warning("%s is left out: %s", arm.name, arm.failed)
+    return tuple(made)
+
+
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Raise where one of `names` is no arm's.
+
+    Raises:
+        UnknownNameError: One is not.
+    """
+    known = known_arms()
+    for name in names:
+        if name not in known:
+            kind = "arm"
+            raise UnknownNameError(kind, value=name, known=known)
+
+
+def _arms(name: str, seen: Seen, size: Size) -> Iterator[Arm]:
+    card, rows = seen.card, adaptable_rows(seen.card)
+    if name == RECOMMENDED:
+        yield _advised(name, "recommended", card, size, goal=DEFAULT_GOAL)
+    elif name in bounds():
+        yield _advised(name, "policy", card, size, goal=name)
+    elif name == ALL:
+        placed = place(card, policy=ALL, rank=size.rank)
+        yield Arm(name, "everywhere", placed, equal=False, policy=ALL)
+    elif name == LOW_RANK:
+        yield _arm(name, "everywhere", card, size, lambda: rows)
+    elif name == RANDOM:
+        for draw in range(size.draws):
+            yield _random(draw, card, size)
+    elif name in SCORES:
+        found = lambda: rows_by_score(SCORES[name](seen), size.layers, rows=rows)  # noqa: E731
+        yield _arm(name, "incumbent", card, size, found)
+    else:
+        pick = POLICIES[name]
+        taken = lambda: pick(card, size.layers, rows=rows, seed=size.seed)  # noqa: E731
+        yield _arm(name, "policy", card, size, taken, policy=name)
+
+
+def _advised(name: str, kind: ArmKind, card: LayerCard, size: Size, *, goal: str) -> Arm:
+    """The arm that `place` gives without a policy, for `goal`; none where nothing meets it."""
+    choice = choose(card, layers=size.layers, rank=size.rank, goal=goal)
+    if goal != DEFAULT_GOAL and not choice.affordable:
+        return Arm(name, kind, policy=choice.policy, failed="; ".join(choice.notes))
+    return _arm(name, kind, card, size, lambda: choice.rows, policy=choice.policy)
+
+
+def _random(draw: int, card: LayerCard, size: Size) -> Arm:
+    rows, seed = adaptable_rows(card), size.seed + draw
+    pick = POLICIES[RANDOM]
+    name = f"{RANDOM}-{draw}"
+    return _arm(name, "random", card, size, lambda: pick(card, size.layers, rows=rows, seed=seed))
+
+
+def _arm(
+    name: str,
+    kind: ArmKind,
+    card: LayerCard,
+    size: Size,
+    rows: Callable[[], Rows],
+    *,
+    policy: str | None = None,
+) -> Arm:
+    """The arm with adapters on `rows` that are as large as the budget says."""
+    try:
+        placed = _fitted(card, rows(), size)
+    except PlacementError as error:
+        return Arm(name, kind, policy=policy, failed=error.message)
+    return Arm(name, kind, replace(placed, policy=policy or name), policy=policy)
+
+
+def _fitted(card: LayerCard, rows: Rows, size: Size) -> Placement:
+    """Adapters on `rows` of the largest rank that the budget allows, some of one more.
+
+    Raises:
+        PlacementError: No such ranks come near enough to the budget.
+    """
+    budget = budget_of(card, size)
+    ranks = {row: rank for row, rank in _ranks(card, rows, budget).items() if rank}
+    found = round(sum(_unit(card, row) * rank for row, rank in ranks.items()))
+    if not ranks or abs(found - budget) > TOLERANCE * budget:
+        message = "adapters on these blocks cannot be as large as the others'"
+        raise PlacementError(message, value=found, expected=f"{budget} parameters")
+    least = min(ranks.values())
+    blocks = [PlacedBlock(card.layers[row].stack, card.layers[row].index) for row in ranks]
+    more = {m: ranks[row] for row in ranks if ranks[row] > least for m in card.layers[row].modules}
+    placed = place(card, rows=blocks, rank=least)
+    return replace(placed, adapter_parameters=found, ranks=more or None)
+
+
+def _ranks(card: LayerCard, rows: Rows, budget: int) -> dict[int, int]:
+    """One rank for all of `rows`, and one more for as many, evenly spread, as the budget pays."""
+    units = {row: _unit(card, row) for row in rows}
+    whole = sum(units.values())
+    base = int(budget / whole)
+    share = budget / whole - base
+    ranks, wanted, given = {}, 0.0, 0.0
+    for row, unit in units.items():
+        wanted += share * unit
+        more = given + unit / 2 <= wanted
+        given += unit * more
+        ranks[row] = base + more
+    return ranks

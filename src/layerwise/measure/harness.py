@@ -1,0 +1,103 @@
+"""Tasks of the LM Evaluation Harness as a quality."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from layerwise.data.text import TextData
+from layerwise.errors import BadInputError, UnknownNameError, one_line
+from layerwise.measure.trial import Quality
+from layerwise.models.load import LoadedModel
+
+__all__ = ["harness_quality"]
+
+
+def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any = None) -> Quality:
+    """A task's figure as a quality, by lm-evaluation-harness on the model in hand.
+
+    Args:
+        task: The harness's name for it; ``TASK/METRIC`` names one of its figures, of which the
+            first is taken otherwise.
+        batch_size: Requests a forward.
+        limit: How many examples of the task are asked; None asks all.
+        tasks: The harness's ``TaskManager``, for tasks of one's own.
+
+    Raises:
+        BadInputError: The harness is not installed, or the task's examples cannot be had.
+        UnknownNameError: There is no such task, or it has no such figure.
+    """
+    _installed("lm_eval")
+    name, _, metric = task.partition("/")
+    manager = tasks or _installed("lm_eval.tasks").TaskManager()
+    if name not in manager.all_tasks:
+        kind = "task of lm-evaluation-harness"
+        raise UnknownNameError(kind, value=name, known=_near(name, manager.all_tasks))
+    directions = _directions(manager, name)
+    metric = metric or next(iter(directions))
+    if metric not in directions:
+        kind = f"figure of task {name}"
+        raise UnknownNameError(kind, value=metric, known=directions)
+
+    def run(loaded: LoadedModel, validation: TextData) -> float:
+        del validation  # A task brings its own.
+        results = _results(loaded, name, manager, batch_size=batch_size, limit=limit)
+        return _figure(results["results"][name], metric)
+
+    return Quality(f"harness:{name}/{metric}", run, directions[metric])
+
+
+def _directions(manager: Any, name: str) -> dict[str, bool]:
+    """Whether larger is better, for each figure of a task or of the first task of a group.
+
+    Raises:
+        BadInputError: The task's examples cannot be had.
+    """
+    try:
+        found = manager.load([name])["tasks"]
+    except Exception as error:  # a task's own code and its data set's loader run
+        message = f"task of lm-evaluation-harness that cannot be loaded ({one_line(error)})"
+        raise BadInputError(message, value=name, expected="a task whose data is there") from error
+    task = next(iter(found.values()))
+    return {metric: bool(higher) for metric, higher in task.higher_is_better().items()}
+
+
+def _near(name: str, known: Any) -> list[str]:
+    """A few tasks whose names have something of `name`; there are thousands."""
+    start = name.partition("_")[0]
+    return [other for other in known if start in other][:20]
+
+
+def _results(
+    loaded: LoadedModel, name: str, manager: Any, *, batch_size: int, limit: int | None
+) -> Mapping[str, Any]:
+    wrapper = _installed("lm_eval.models.huggingface").HFLM(
+        pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size
+    )
+    found: Mapping[str, Any] = _installed("lm_eval").simple_evaluate(
+        model=wrapper,
+        tasks=[name],
+        task_manager=manager,
+        limit=limit,
+        bootstrap_iters=0,
+        log_samples=False,
+    )
+    return found
+
+
+def _figure(result: Mapping[str, Any], metric: str) -> float:
+    """The figure called `metric`; its key has the filter that was applied behind a comma."""
+    keys = [key for key in result if key.partition(",")[0] == metric]
+    return float(result[keys[0]])
+
+
+def _installed(module: str) -> Any:
+    """The module, which only these qualities need.
+
+    Raises:
+        BadInputError: It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        message = "package that is not installed"
+        raise BadInputError(message, value=error.name, hint="pip install lm_eval") from error

@@ -1,0 +1,116 @@
+"""Trials as a leaderboard: means, intervals, places, and each arm against the recommended one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, median
+
+import numpy as np
+
+from layerwise.measure.arms import ALL, RECOMMENDED
+from layerwise.measure.record import ArmResult, Comparison, Outcome, Verdict
+from layerwise.measure.trial import Trial
+from layerwise.signals.paired import seed_interval
+
+__all__ = ["FEWEST", "compared", "improvements", "mean_of_random", "ranked", "reason", "verdict_of"]
+
+#: Seeds below this many cannot tell two arms apart, whatever the interval (ours).
+FEWEST = 3
+
+
+def ranked(arms: Sequence[ArmResult]) -> tuple[ArmResult, ...]:
+    """`arms` with outcomes, places and comparisons; the best first, those that failed last."""
+    by_name = {arm.name: arm for arm in arms}
+    everywhere = by_name.get(ALL)
+    told = [replace(arm, outcome=_outcome(arm.trials, everywhere)) for arm in arms]
+    means = [arm.outcome.improvement for arm in told if arm.outcome and arm.equal]
+    reference = improvements(by_name[RECOMMENDED].trials)
+    done = [_placed(arm, means, reference) for arm in told]
+    return tuple(sorted(done, key=_order))
+
+
+def _order(arm: ArmResult) -> tuple[bool, float]:
+    return arm.outcome is None, -arm.outcome.improvement if arm.outcome else 0.0
+
+
+def _placed(arm: ArmResult, means: Sequence[float], reference: np.ndarray) -> ArmResult:
+    """`arm` with its place among `means`, and held against the improvements of `reference`."""
+    if arm.outcome is None:
+        return arm
+    better = sum(mean > arm.outcome.improvement for mean in means)
+    against = compared(improvements(arm.trials), reference)
+    return replace(
+        arm,
+        place=better + 1 if arm.equal else None,
+        against=None if arm.name == RECOMMENDED else against,
+    )
+
+
+def improvements(trials: Sequence[Trial]) -> np.ndarray:
+    """Each trial's improvement, float64 (s,), in the order of the seeds."""
+    return np.array([trial.improvement for trial in trials], dtype=np.float64)
+
+
+def _outcome(trials: Sequence[Trial], everywhere: ArmResult | None) -> Outcome | None:
+    """The trials of an arm together, and beside those of `everywhere`; None without any."""
+    if not trials:
+        return None
+    values = improvements(trials)
+    low, high = seed_interval(values) or (None, None)
+    seconds = median(trial.seconds_per_step for trial in trials)
+    mean, all_of = float(values.mean()), everywhere.trials if everywhere else ()
+    whole = fmean(trial.improvement for trial in all_of) if all_of else 0.0
+    return Outcome(
+        improvement=mean,
+        low=low,
+        high=high,
+        seconds_per_step=seconds,
+        peak_memory_bytes=max(trial.peak_memory_bytes for trial in trials),
+        step_ratio=seconds / median(t.seconds_per_step for t in all_of) if all_of else None,
+        kept=mean / whole if whole > 0.0 else None,
+    )
+
+
+def compared(first: np.ndarray, second: np.ndarray) -> Comparison:
+    """How much more `first` improved than `second`, both with one improvement a seed, (s,)."""
+    differences = first - second
+    low, high = seed_interval(differences) or (None, None)
+    told = verdict_of(low, high, seeds=len(differences))
+    return Comparison(float(differences.mean()), told, low, high)
+
+
+def verdict_of(low: float | None, high: float | None, *, seeds: int) -> Verdict:
+    """What an interval of a difference says; nothing, where there are too few seeds for one."""
+    if low is None or high is None or seeds < FEWEST:
+        return "no difference"
+    if low > 0.0:
+        return "better"
+    return "worse" if high < 0.0 else "no difference"
+
+
+def mean_of_random(arms: Mapping[str, ArmResult]) -> np.ndarray | None:
+    """The improvement of a random draw, seed by seed: the mean over draws, (s,); None without."""
+    drawn = [improvements(a.trials) for a in arms.values() if a.kind == "random" and a.trials]
+    return np.mean(drawn, axis=0) if drawn else None
+
+
+def reason(recommended: ArmResult, arms: Sequence[ArmResult], against: Comparison | None) -> str:
+    """Where the recommended arm landed, in a sentence."""
+    seeds, outcome = len(recommended.trials), recommended.outcome
+    equal = sum(arm.place is not None for arm in arms)
+    parts = [f"The recommended placement is number {recommended.place} of {equal} at equal budget"]
+    if against is None:
+        parts.append("no random placement was drawn to hold it against")
+    else:
+        parts.append(_difference(against, seeds))
+    if outcome and outcome.kept is not None and outcome.step_ratio is not None:
+        kept = f"keeps {outcome.kept:.0%} of what adapters on all blocks improve"
+        parts.append(f"it {kept}, in {outcome.step_ratio:.0%} of their step time")
+    return "; ".join(parts) + "."
+
+
+def _difference(against: Comparison, seeds: int) -> str:
+    """What a comparison says, with the figures."""
+    told = f"beside the mean random draw its improvement is {against.difference:+.3g}"
+    if against.low is None or against.high is None:
+        return f"{told}, from one seed"
+    return f"{told} ({against.low:+.3g} to {against.high:+.3g}, {seeds} seeds): {against.verdict}"
