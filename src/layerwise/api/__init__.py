@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from layerwise.analysis.record import Analysis
-from layerwise.api.analyses import analyse, analysis_frame, analysis_table
+from layerwise.api.analyses import analyse
 from layerwise.api.cards import (
     apply,
     card,
@@ -15,9 +15,9 @@ from layerwise.api.cards import (
     verify,
 )
 from layerwise.api.controls import control, control_frame, control_from_runs, control_table
-from layerwise.api.distances import distance, distance_table
-from layerwise.api.measures import measure, measure_frame, measure_table, measured
-from layerwise.api.probes import erase, erasure_table, probe, probing_table
+from layerwise.api.distances import distance
+from layerwise.api.measures import measure, measured
+from layerwise.api.probes import erase, probe
 from layerwise.api.profiles import profile, profile_frame, profile_table
 from layerwise.api.studies import study, study_status, study_tables
 from layerwise.api.tuning import tune
@@ -51,8 +51,6 @@ __all__ = [
     "Profile",
     "ShallowBackward",
     "analyse",
-    "analysis_frame",
-    "analysis_table",
     "apply",
     "card",
     "compare",
@@ -61,18 +59,13 @@ __all__ = [
     "control_from_runs",
     "control_table",
     "distance",
-    "distance_table",
     "erase",
-    "erasure_table",
     "export",
     "lora_config",
     "measure",
-    "measure_frame",
-    "measure_table",
     "measured",
     "place",
     "probe",
-    "probing_table",
     "profile",
     "profile_frame",
     "profile_table",

@@ -64,7 +64,7 @@ def analyse(source: str, **options: Any) -> None:
     with talk(form):
         made = api.analyse(source, **options)
         prepare_output(out, holds=RESULT, overwrite=overwrite)
-        files, table = _files(made, charts=charts), report.old.analysis_table(made)
+        files, table = _files(made, charts=charts), report.terminal(made)
         publish(files, record=RESULT, out=out, form=form, table=table)
 
 
@@ -72,6 +72,6 @@ def _files(made: "Analysis", *, charts: bool) -> dict[str, bytes]:
     """What `layerwise analyse` writes, by name."""
     from layerwise import report
 
-    files = {RESULT: made.to_json(), "report.html": report.old.analysis_html(made)}
-    files |= report.old.analysis_tables(made)
-    return files | (report.old.export_analysis_charts(made) if charts else {})
+    files = {RESULT: made.to_json(), "report.html": report.html(made)}
+    files |= report.analysis_files(made)
+    return files | (report.charts(made) if charts else {})

@@ -66,5 +66,5 @@ def distance(model: str, data: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.distance(model, data, device=device, progress=progress, **options)
         if is_first():
-            files, table = {RESULT: made.to_json()}, report.old.distance_table(made)
+            files, table = {RESULT: made.to_json()}, report.terminal(made)
             publish(files, record=RESULT, out=out, form=form, table=table)

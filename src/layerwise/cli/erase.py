@@ -56,5 +56,5 @@ def erase(model: str, pairs: str, **options: Any) -> None:
         from layerwise import api, report
     with talk(form) as progress:
         made = api.erase(model, pairs, progress=progress, **options)
-    files, table = {RESULT: made.to_json()}, report.old.erasure_table(made)
+    files, table = {RESULT: made.to_json()}, report.terminal(made)
     publish(files, record=RESULT, out=out, form=form, table=table)

@@ -69,5 +69,5 @@ def probe(model: str, data: str, **options: Any) -> None:
         from layerwise import api, report
     with talk(form) as progress:
         made = api.probe(model, data, progress=progress, **options)
-    files, table = {RESULT: made.to_json()}, report.old.probing_table(made)
+    files, table = {RESULT: made.to_json()}, report.terminal(made)
     publish(files, record=RESULT, out=out, form=form, table=table)

@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
-__all__ = ["charts", "document", "frames", "html", "markdown", "notebook", "terminal", "text"]
+    from layerwise.analysis.record import Analysis
+
+__all__ = [
+    "analysis_files",
+    "charts",
+    "document",
+    "frames",
+    "html",
+    "markdown",
+    "notebook",
+    "terminal",
+    "text",
+]
 
 
 def document(record: Shown | Document, **beside: Any) -> Document:
@@ -85,3 +97,10 @@ def charts(record: Shown | Document, **beside: Any) -> dict[str, bytes]:
     from layerwise.report.renderers.charts import exported
 
     return exported(document(record, **beside))
+
+
+def analysis_files(analysis: "Analysis") -> dict[str, bytes]:
+    """Return the parts of `analysis` as CSV and LaTeX files, by name."""
+    from layerwise.report.documents.analysis_files import analysis_files as files
+
+    return files(analysis)

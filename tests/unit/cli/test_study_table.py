@@ -5,9 +5,8 @@ import math
 
 import pandas as pd
 import pytest
-from rich.console import Console
-
 from layerwise.cli.study_table import MOST, summary_table
+from rich.console import Console
 
 NAMES = {"model": "bert", "objective": "classification", "condition": "lora", "placement": "all"}
 

@@ -2,9 +2,9 @@ import io
 from dataclasses import replace
 
 import pytest
+from layerwise.cli.summary import tune_table
 from rich.console import Console
 
-from layerwise.cli.summary import tune_table
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneRecord, TuneSettings
 
 OUTCOME = TuneOutcome(

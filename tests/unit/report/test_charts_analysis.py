@@ -2,9 +2,9 @@ import json
 from itertools import pairwise
 
 import pytest
+from layerwise.report.old.charts_analysis import MOST_ROWS
 
 from layerwise.report import analysis_charts, export_analysis_charts
-from layerwise.report.old.charts_analysis import MOST_ROWS
 
 NAMES = {
     "slopes",

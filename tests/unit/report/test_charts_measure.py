@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-
 from layerwise.report.old.charts_measure import export_measure_charts, measure_charts
 
 

@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import pytest
-
-from layerwise.placement.record import PlacedBlock
 from layerwise.report.old.story_measure import (
     against_text,
     arm_blocks,
@@ -16,6 +14,8 @@ from layerwise.report.old.story_measure import (
     place_text,
     share_text,
 )
+
+from layerwise.placement.record import PlacedBlock
 
 
 def test_the_headline_is_the_verdict(planted_measure):

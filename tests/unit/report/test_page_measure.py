@@ -1,7 +1,6 @@
 """A measurement's page."""
 
 import pytest
-
 from layerwise.report.old.page_measure import measure_html
 
 ATTACK = "</script><script>window.pwned=1</script>"
