@@ -33,8 +33,7 @@ from layerwise.data import Batch, read
 from layerwise.models.load import LoadedModel, load
 from layerwise.models.targets import resolve_targets
 from layerwise.objectives import OBJECTIVES
-from layerwise.signals import COLUMNS
-from layerwise.signals.gain import single_gains
+from layerwise.signals import COSTS, SIGNALS
 
 CPU = torch.device("cpu")
 LENGTH, BATCH = 128, 8
@@ -69,9 +68,8 @@ def plain_pass(loaded: LoadedModel, batches: list[Batch]) -> None:
 def all_signals(loaded: LoadedModel, batches: list[Batch]) -> None:
     """The fused pass, and every column of the card from it."""
     stats = capture(loaded, CAUSAL, batches, plan())
-    for name in COLUMNS:
-        COLUMNS[name](stats)
-    single_gains(stats.gram)
+    for signal in (*SIGNALS.values(), *COSTS.values()):
+        signal.values(stats)
 
 
 def one_layer(loaded: LoadedModel, batches: list[Batch], row: int) -> None:

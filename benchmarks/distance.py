@@ -32,7 +32,7 @@ import layerwise as lw
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.undisturbed import undisturbed
 from layerwise.data import TextData, read
-from layerwise.distance.batches import Matched, Request, cut, matched
+from layerwise.distance.batches import Request, SharedBatch, cut, matched
 from layerwise.distance.choose import choose
 from layerwise.distance.gradients import last_states, prepared, sharing
 from layerwise.distance.make import distances
@@ -62,7 +62,7 @@ def asked(loaded: LoadedModel, data: TextData) -> Request:
     return Request(loaded, data, chosen, batch_size=32, max_length=128, seed=0)
 
 
-def bare(request: Request, ready: list[Matched]) -> None:
+def bare(request: Request, ready: list[SharedBatch]) -> None:
     """A frozen forward and the gradient at the last hidden state, for each forward there is."""
     model = request.loaded.model
     with undisturbed(model, training=False, seed=0), last_states(request.loaded) as states:
@@ -77,7 +77,7 @@ def bare(request: Request, ready: list[Matched]) -> None:
                             torch.autograd.grad(losses.sum(), states())
 
 
-def whole(request: Request, ready: list[Matched]) -> None:
+def whole(request: Request, ready: list[SharedBatch]) -> None:
     """A forward and backward down to the embeddings for each objective, no weight's gradient."""
     model = request.loaded.model
     with undisturbed(model, training=False, seed=0):

@@ -21,11 +21,11 @@ from layerwise.data.batches import by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
 from layerwise.models.load import LoadedModel, load
 from layerwise.objectives.forward import accepted, body
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.provenance import collect
 
 BATCH = 32
-READING = Reading(as_probes(None), batch_size=BATCH)
+READING = ProbeReading(as_probe_set(None), batch_size=BATCH)
 
 
 def moved(source: str) -> LoadedModel:

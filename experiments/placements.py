@@ -46,8 +46,8 @@ from layerwise.errors import NonFiniteError
 from layerwise.measure.trial import Bench, bench, trial
 from layerwise.models.load import load
 from layerwise.objectives import labels_for, resolve
+from layerwise.placement import POLICIES
 from layerwise.placement.place import place
-from layerwise.placement.policies import POLICIES
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.signals.ranks import spearman
 from layerwise.tuning.order import held_out

@@ -13,7 +13,7 @@ from layerwise.card.record import (
     StackInfo,
 )
 from layerwise.placement.cost import placement_cost
-from layerwise.placement.record import PlacedBlock, Placement, Verified
+from layerwise.placement.record import PlacedBlock, Placement, Verification
 from layerwise.provenance import Provenance
 
 COMMAND = "layerwise card demo demo --examples 64 --out demo"
@@ -146,5 +146,5 @@ def planted_placement(card, rows=None, *, policy="gain"):
         adapter_parameters=sum(row.adapter_parameters for row in chosen),
         model=card.model.source,
         cost=placement_cost(card, rows),
-        verified=Verified(len(modules), len(modules)),
+        verified=Verification(len(modules), len(modules)),
     )

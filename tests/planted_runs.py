@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from layerwise.analysis.make import analysis_of
+from layerwise.analysis.analyse import analyse_runs
 from layerwise.analysis.names import DEPTHS, FIVE
-from layerwise.analysis.runs import checked
+from layerwise.analysis.run_tables import check_runs
 from layerwise.depths import RELATIVE_DEPTHS
 from layerwise.provenance import Provenance
 
@@ -81,7 +81,7 @@ def study(
         {"model": m, "family": "decoder", "block": blocks[n % len(blocks)], "layers": 12}
         for n, m in enumerate(models)
     ]
-    return checked(
+    return check_runs(
         pd.DataFrame(rows),
         pd.DataFrame(distances) if distant else None,
         pd.DataFrame(kinds),
@@ -91,4 +91,4 @@ def study(
 
 def analysed(runs, **options):
     """The analysis of `runs`, made at a fixed time by a fixed machine."""
-    return analysis_of(runs, provenance=options.pop("provenance", MADE), **options)
+    return analyse_runs(runs, provenance=options.pop("provenance", MADE), **options)

@@ -14,7 +14,7 @@ from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
 from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
-from layerwise.placement.policies import POLICIES
+from layerwise.placement import POLICIES
 from layerwise.placement.rows import adaptable_rows
 from layerwise.tuning.lora import adapted
 

@@ -66,7 +66,7 @@ PREDICTORS = Registry[Predictor]("predictor")
 
 
 def _add(name: str, summary: str, score: Score, **traits: bool) -> None:
-    PREDICTORS.add(name, Predictor(name, summary, score, **traits))
+    PREDICTORS.add(Predictor(name, summary, score, **traits))
 
 
 # -- geometry --------------------------------------------------------------------------------------

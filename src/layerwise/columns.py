@@ -5,13 +5,20 @@ Terminal, HTML, CSV, `frame()`, comparison and docs read the same declaration.
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-__all__ = ["Column", "Form"]
+__all__ = ["Column", "Form", "RowValues"]
 
 Form = Literal["number", "count", "percent", "quantity", "text", "flag"]
 """How a value is written: three significant digits, a whole number, a share, with an SI prefix, as
 it stands, or as a mark."""
+
+
+class RowValues(Protocol):
+    """What has a value by the key of a column; None where it has none."""
+
+    def get(self, key: str, /) -> Any:
+        """Return the value under `key`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Column:
         caution: One sentence on when not to trust it.
         low: The field of the interval's lower end; empty where no interval is estimated.
         high: The field of its upper end.
+        error: The field of its half-width, where that stands in place of both ends.
         band: What that interval is (``"95 % bootstrap interval"``).
         importance: Which columns stay where there is little room: the largest.
         digits: Decimals of its numbers; None where three significant digits decide.
@@ -46,22 +54,42 @@ class Column:
     caution: str = ""
     low: str = ""
     high: str = ""
+    error: str = ""
     band: str = ""
     importance: int = 0
     digits: int | None = None
 
     @property
     def heading(self) -> str:
-        """Title and unit."""
+        """Return title and unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     @property
     def explained(self) -> str:
-        """What it says, how to read it, and when not to trust it."""
+        """Return what it says, how to read it, and when not to trust it."""
         return " ".join(filter(None, (self.meaning, self.reads, self.caution)))
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the fields of a row that the column is made of, its value first."""
+        return tuple(key for key in (self.key, self.low, self.high, self.error) if key)
+
+    def value(self, row: RowValues) -> Any:
+        """Return the value of `row` as it is shown; None where it has none."""
+        return self.scaled(row.get(self.key))
+
+    def interval(self, row: RowValues) -> tuple[float, float] | None:
+        """Return both ends of the interval of `row` as shown; None where none was estimated."""
+        if self.error:
+            centre, half = row.get(self.key), row.get(self.error)
+            ends = None if centre is None or half is None else (centre - half, centre + half)
+        else:
+            ends = (row.get(self.low), row.get(self.high)) if self.low else None
+        low, high = map(self.scaled, ends or (None, None))
+        return None if low is None or high is None else (low, high)
+
     def scaled(self, value: Any) -> Any:
-        """`value` as it is shown: in `unit`; None where it is missing or not finite."""
+        """Return `value` as it is shown: in `unit`; None where it is missing or not finite."""
         if value is None or not isinstance(value, int | float) or isinstance(value, bool):
             return value
         return value * self.factor if math.isfinite(value) else None

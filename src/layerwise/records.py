@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
 import cattrs
 import numpy as np
 from cattrs.errors import BaseValidationError
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from layerwise import verbs
 from layerwise.errors import SchemaError
@@ -20,6 +20,7 @@ __all__ = [
     "Saved",
     "Shown",
     "from_plain",
+    "other_numbers",
     "read_lines",
     "read_record",
     "record_file",
@@ -34,16 +35,57 @@ _converter = cattrs.Converter(forbid_extra_keys=False)
 _converter.register_structure_hook(np.ndarray, lambda value, _type: np.asarray(value))
 
 
+_OTHER = "other numbers"
+
+
+def other_numbers() -> Any:
+    """Return the field of a record that holds the numbers that no field is named after.
+
+    In a file they stand beside the fields, each under its own key.
+    """
+    return field(default_factory=dict, metadata={_OTHER: True})
+
+
+def _other(record_type: Any) -> str:
+    """Return the name of that field; empty where a record has none, or it is no record."""
+    named = fields(record_type) if is_dataclass(record_type) else ()
+    return next((f.name for f in named if _OTHER in f.metadata), "")
+
+
+@_converter.register_unstructure_hook_factory(lambda kind: bool(_other(kind)))
+def _writer(record_type: type[Any]) -> Callable[[Any], dict[str, Any]]:
+    """Return what writes a record that has other numbers."""
+    write, other = make_dict_unstructure_fn(record_type, _converter), _other(record_type)
+
+    def flat(record: Any) -> dict[str, Any]:
+        plain = write(record)
+        return {**plain.pop(other), **plain}
+
+    return flat
+
+
 @_converter.register_structure_hook_factory(is_dataclass)
 def _reader(record_type: type[Any]) -> Callable[[Any, Any], Any]:
-    """Reads a record; a key that is absent is None where the field may be that."""
+    """Return what reads a record; a key that is absent is None where the field may be that."""
     read = make_dict_structure_fn(record_type, _converter)
     absent = dict.fromkeys(
         f.name
         for f in fields(record_type)
         if f.default is MISSING and type(None) in get_args(f.type)
     )
-    return lambda plain, _: read({**absent, **plain}, record_type)
+    other, known = _other(record_type), {f.name for f in fields(record_type)}
+
+    def structure(plain: Any, _: Any) -> Any:
+        if other:
+            left = {k: v for k, v in plain.items() if k not in known and _is_number(v)}
+            plain = {**plain, other: left}
+        return read({**absent, **plain}, record_type)
+
+    return structure
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def to_plain(record: object) -> Any:

@@ -1,13 +1,22 @@
 """A named set of members, looked up by name with a helpful error."""
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from importlib import import_module
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from layerwise.errors import UnknownNameError
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "later"]
 
 T = TypeVar("T")
+
+
+class Named(Protocol):
+    """A row that carries its own name."""
+
+    @property
+    def name(self) -> str:
+        """What a user types."""
 
 
 class Registry(Generic[T]):
@@ -16,35 +25,46 @@ class Registry(Generic[T]):
     Args:
         kind: What a member is called in error messages (``"policy"``).
 
-    >>> policies = Registry[int]("policy")
-    >>> policies.add("uniform", 1)
-    1
-    >>> policies["uniform"], list(policies)
-    (1, ['uniform'])
+    >>> goals = Registry[float]("goal")
+    >>> goals.add(0.5, name="cost")
+    0.5
+    >>> goals["cost"], list(goals)
+    (0.5, ['cost'])
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._members: dict[str, T] = {}
 
-    def add(self, name: str, member: T) -> T:
-        """`member`, now known as `name`.
+    def add(self, member: T, *, name: str | None = None) -> T:
+        """Return `member`, now known as `name`, or by its own name where None is given.
 
         Raises:
-            ValueError: `name` is taken; two members of one name would hide each other.
+            ValueError: The name is taken; two members of one name would hide each other.
         """
-        if name in self._members:
-            message = f"{self.kind} {name!r} is registered twice"
+        key = cast("Named", member).name if name is None else name
+        if key in self._members:
+            message = f"{self.kind} {key!r} is registered twice"
             raise ValueError(message)
-        self._members[name] = member
+        self._members[key] = member
         return member
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that adds what it decorates as `name`."""
-        return lambda member: self.add(name, member)
+        """Return a decorator that adds what it decorates as `name`."""
+        return lambda member: self.add(member, name=name)
+
+    def remove(self, name: str) -> T:
+        """Return the member called `name`, which is no longer known.
+
+        Raises:
+            UnknownNameError: No member has that name.
+        """
+        member = self[name]
+        del self._members[name]
+        return member
 
     def __getitem__(self, name: str) -> T:
-        """The member called `name`.
+        """Return the member called `name`.
 
         Raises:
             UnknownNameError: No member has that name.
@@ -63,5 +83,21 @@ class Registry(Generic[T]):
         return len(self._members)
 
     def items(self) -> Iterator[tuple[str, T]]:
-        """Each (name, member), in registration order."""
+        """Return each (name, member), in registration order."""
         return iter(self._members.items())
+
+    def values(self) -> Iterator[T]:
+        """Return each member, in registration order."""
+        return iter(self._members.values())
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """Return the function `name` of `module`, which is imported when it is first called.
+
+    So a row can be read, for a help text say, without the packages that its function needs.
+    """
+
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(import_module(module), name)(*args, **options)
+
+    return call

@@ -93,6 +93,8 @@ def imports(name: str) -> frozenset[str]:
     for node in ast.walk(ast.parse(modules()[name].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "later":
+            found.add(ast.literal_eval(node.args[0]))  # What `registry.later` imports when called.
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name} imports relatively"
             inner = {f"{node.module}.{alias.name}" for alias in node.names}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from layerwise.errors import PlacementError
-from layerwise.placement import GOALS, POLICIES, place
+from layerwise.placement import GOALS, POLICIES
+from layerwise.placement.place import place
 
 NAMES = ["top", "mid", "bottom", "uniform", "midpoints", "random", "first", "last"]
 NAMES += ["ski", "ski-greedy", "gain", "gain-per-cost", "all"]

@@ -12,8 +12,8 @@ from transformers import Trainer, TrainingArguments
 from layerwise import distributed
 from layerwise.objectives import OBJECTIVES
 from layerwise.profile.callback import DepthCallback
-from layerwise.profile.control import KeepRuns, run_control
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.control import RunStorage, run_control
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 
@@ -43,9 +43,9 @@ def controlled(tuning, out, accumulation):
         tuning["loaded"]("llama"),
         tuning["data"](),
         OBJECTIVES["causal-lm"],
-        reading=Reading(as_probes(PROBES), bootstrap=50),
+        reading=ProbeReading(as_probe_set(PROBES), bootstrap=50),
         settings=tuning["settings"](learning_rate=1e-3, accumulation=accumulation),
-        keep=KeepRuns(out),
+        keep=RunStorage(out),
     )
     slopes = {name: [s.slope, s.low, s.high] for name, s in found.slopes.items()}
     return {"slopes": slopes, "tau": found.tau, "losses": found.runs[0].equal_step_loss}

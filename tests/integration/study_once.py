@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from layerwise.profile.reading import Reading
+from layerwise.profile.probe_reading import ProbeReading
 from layerwise.study import stages
 from layerwise.study.ledger import Ledger
 from layerwise.study.worker import execute
@@ -22,8 +22,8 @@ kill_in = TUNE["kill_in"]
 DEATHS = {
     **{name: TUNE["DEATHS"][name] for name in ("after the match", "writing a checkpoint")},
     "in training": lambda: kill_in(TUNE["ForwardTrainer"], "compute_loss", at=5),
-    "reading the model before": lambda: kill_in(Reading, "states", at=1, after=True),
-    "reading the model after": lambda: kill_in(Reading, "states", at=2, after=True),
+    "reading the model before": lambda: kill_in(ProbeReading, "states", at=1, after=True),
+    "reading the model after": lambda: kill_in(ProbeReading, "states", at=2, after=True),
     # Second of what the stage writes itself: of tuning, the profile; of pretraining, the record.
     "writing the profile": lambda: kill_in(stages, "write_atomic", at=2),
     "writing the record": lambda: kill_in(stages, "write_atomic", at=2),

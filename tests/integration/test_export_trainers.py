@@ -15,7 +15,9 @@ import pytest
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from layerwise.files import write_files
-from layerwise.placement import TRAINERS, place, placement_files
+from layerwise.placement import TRAINERS
+from layerwise.placement.exports.lora import placement_files
+from layerwise.placement.place import place
 
 BLOCKS = 16
 RELEASES = {
@@ -96,7 +98,7 @@ def taken(small_card, folders, installed, tmp_path):
         ]
         card = small_card(BLOCKS, modules=modules)
         placement = place(card, rows=rows, rank=4, ranks=ranks)
-        made = TRAINERS[export or trainer](placement, card.model)
+        made = TRAINERS[export or trainer].export(placement, card.model)
         write_files(tmp_path, placement_files(placement, made))
         script = Path(__file__).with_name("trainer_adapts.py")
         entry = f"{trainer}-freeze" if export == "freeze" else trainer

@@ -29,7 +29,9 @@ from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import PlacementError, VerificationError
 from layerwise.models.stack import find_stacks
 from layerwise.models.targets import resolve_targets
-from layerwise.placement import TRAINERS, place, placement_files
+from layerwise.placement import TRAINERS
+from layerwise.placement.exports.lora import placement_files
+from layerwise.placement.place import place
 from layerwise.placement.verify import apply, kept_trained, lora_config, meta_copy, verify
 
 # PEFT reads an attribute that transformers is renaming.
@@ -343,7 +345,7 @@ def test_the_matrix_as_text(subject):
 def test_what_each_trainer_hands_to_peft_adapts_the_same(subject, name, trainer):
     it = subject(name)
     placement = place(it.card, rows=ends(it.card))
-    lora = TRAINERS[trainer](placement, it.card.model).lora
+    lora = TRAINERS[trainer].export(placement, it.card.model).lora
     copy = meta_copy(it.model)
     assert verify(placement, copy, lora=lora).verified.matched == len(placement.modules)
     assert set(adapters(copy)) == set(placement.modules)
@@ -354,7 +356,7 @@ def test_names_that_peft_shortens_are_of_the_same_blocks(subject):
     it = subject("deep llama", targets=["all-linear"])
     placement = place(it.card, rows="1,5,10")
     assert len(placement.modules) > 20
-    lora = TRAINERS["axolotl"](placement, it.card.model).lora
+    lora = TRAINERS["axolotl"].export(placement, it.card.model).lora
     assert verify(placement, meta_copy(it.model), lora=lora).verified
 
 
@@ -381,7 +383,7 @@ def test_dense_modules_named_as_experts_were_are_refused(subject, trainer):
     it = subject("part mixture", targets=["gate_proj", "up_proj", "down_proj"])
     placement = place(it.card, rows="0")
     assert len(placement.modules) == 3
-    lora = TRAINERS[trainer](placement, it.card.model).lora
+    lora = TRAINERS[trainer].export(placement, it.card.model).lora
     with pytest.raises(VerificationError, match=r"missing model\.layers\.0\.mlp\.gate_proj"):
         verify(placement, meta_copy(it.model), lora=lora)
 
@@ -401,7 +403,7 @@ def test_ranks_and_scales_are_verified(subject):
 
 def frozen(it, rows):
     placement = place(it.card, rows=rows)
-    return kept_trained(TRAINERS["freeze"](placement, it.card.model), placement, it.model)
+    return kept_trained(TRAINERS["freeze"].export(placement, it.card.model), placement, it.model)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -427,7 +429,7 @@ def test_a_list_that_would_train_more_is_left_out(subject):
 def test_lists_for_blocks_that_are_not_there_are_refused(subject):
     it = subject("llama")
     placement = place(it.card, rows="2")
-    made = TRAINERS["freeze"](placement, it.card.model)
+    made = TRAINERS["freeze"].export(placement, it.card.model)
     with pytest.raises(VerificationError, match="weights to train that are not those of the block"):
         kept_trained(replace(made, trained={"freeze.json": "lm_head"}), placement, it.model)
 
@@ -435,5 +437,5 @@ def test_lists_for_blocks_that_are_not_there_are_refused(subject):
 def test_an_export_of_modules_is_not_asked_about_weights(subject):
     it = subject("llama")
     placement = place(it.card, rows="2")
-    made = TRAINERS["peft"](placement, it.card.model)
+    made = TRAINERS["peft"].export(placement, it.card.model)
     assert kept_trained(made, placement, it.model) is made

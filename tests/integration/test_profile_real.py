@@ -10,7 +10,7 @@ import torch
 import layerwise as lw
 from layerwise.data.probes import probes
 from layerwise.models.load import load
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 
@@ -25,7 +25,7 @@ def move(model, blocks, share=0.05):
 
 def profiled(loaded, blocks):
     """The profile of `loaded` before and after its `blocks` are moved."""
-    before = Reading(as_probes(None)).states(loaded)
+    before = ProbeReading(as_probe_set(None)).states(loaded)
     move(loaded.model, blocks)
     return lw.profile(before, loaded)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layerwise as lw
-from layerwise.capture import SIGNALS
+from layerwise.signals import SIGNALS
 from layerwise.signals.ranks import spearman
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from layerwise.card.record import StackInfo
-from layerwise.report import card_html, charts
+from layerwise.report import document, html
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -33,7 +33,7 @@ UNPRINTABLE = ("left\u202etfel", "nul\x00nul", "esc\x1b[31m")
 @pytest.fixture
 def opened(opened_page):
     """Opens a card's report."""
-    return lambda card, placement=None, **how: opened_page(card_html(card, placement), **how)
+    return lambda card, placement=None, **how: opened_page(html(card, placement=placement), **how)
 
 
 CARDS = {
@@ -54,7 +54,7 @@ def test_every_chart_is_drawn_and_nothing_is_said(
     placement = planted_placement(card)
     with opened(card, placement) as page:
         drawn = marks(page)
-        assert set(drawn) == set(charts(card, placement))
+        assert set(drawn) == set(document(card, placement=placement).charts())
         assert all(count >= sum(stacks.values()) for count in drawn.values()), drawn
         assert page.locator("[data-chart] svg").count() == len(drawn)
 
@@ -155,7 +155,7 @@ def test_print_is_light_and_has_every_chart_whole(opened, planted_card, contrast
         white = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert white == "rgb(255, 255, 255)"
         assert contrast(page, "h1, p, dd, svg text") >= 4.5
-        for name in charts(card):
+        for name in document(card).charts():
             figure = page.locator(f"#figure-{name}")
             assert figure.evaluate("f => getComputedStyle(f).breakInside") == "avoid"
             frame, drawing = figure.bounding_box(), figure.locator("svg").bounding_box()

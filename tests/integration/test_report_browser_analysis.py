@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report import analysis_charts, analysis_html
+from layerwise.report.old import analysis_charts, analysis_html
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

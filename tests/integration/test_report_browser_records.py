@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from layerwise.report import control_charts, control_html, profile_charts, profile_html
+from layerwise.report.old import control_charts, control_html, profile_charts, profile_html
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from layerwise.profile.audit import make_audit
-from layerwise.profile.audit_outputs import heard
+from layerwise.profile.audit_outputs import record_outputs
 
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
@@ -180,7 +180,7 @@ def test_output_changes_are_those_of_each_module_alone(tiny, name):
     model = adapted(tiny, name, **LORA[name])
     batch, inputs = tiny.batch(name), {}
     layers = {n: m for n, m in model.get_base_model().named_modules() if hasattr(m, "lora_A")}
-    with heard(model) as outputs, torch.no_grad():
+    with record_outputs(model) as outputs, torch.no_grad():
         model(**batch.inputs)
     for key, layer in layers.items():
         layer.register_forward_pre_hook(lambda _, given, key=key: inputs.update({key: given[0]}))

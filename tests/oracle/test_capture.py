@@ -10,8 +10,9 @@ from layerwise.models.parts import embeddings
 from layerwise.models.targets import resolve_targets
 from layerwise.objectives import OBJECTIVES
 from layerwise.seeds import torch_generator
-from layerwise.signals import COLUMNS
-from layerwise.signals.inputs import effective_rank_of
+from layerwise.signals.inputs import activation_energy, effective_rank, effective_rank_of
+from layerwise.signals.residual import coherence, residual_norm
+from layerwise.signals.saturation import activation_gradient, attention_entropy
 
 CAUSAL = ["llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "rwkv"]
 EVERY = [*CAUSAL, "mamba2", "bert", "modernbert", "t5", "bart"]
@@ -93,8 +94,8 @@ def test_residual_norm_and_coherence_follow_their_formula(tiny, name):
         mean = sum(r[m.name] for r in reference) / len(reference)
         squares[m.row] += np.mean(norms) ** 2 / sigma
         means[m.row] += mean.norm().item() ** 2 / sigma
-    np.testing.assert_allclose(COLUMNS["residual_norm"](stats), np.sqrt(squares), rtol=1e-5)
-    np.testing.assert_allclose(COLUMNS["coherence"](stats), np.sqrt(means / squares), rtol=1e-5)
+    np.testing.assert_allclose(residual_norm(stats), np.sqrt(squares), rtol=1e-5)
+    np.testing.assert_allclose(coherence(stats), np.sqrt(means / squares), rtol=1e-5)
 
 
 def module_inputs(loaded, name, batch, modules):
@@ -144,10 +145,8 @@ def test_effective_rank_and_energy_are_numpys_on_the_full_features(tiny, name, n
         ranks[m.row].append(effective_rank_of(np.maximum(values, 0)))
         energies[m.row].append((rows**2).mean())
     expected = [np.mean(x) for x in ranks]
-    np.testing.assert_allclose(COLUMNS["effective_rank"](stats), expected, rtol=1e-4)
-    np.testing.assert_allclose(
-        COLUMNS["activation_energy"](stats), [np.mean(x) for x in energies], rtol=1e-5
-    )
+    np.testing.assert_allclose(effective_rank(stats), expected, rtol=1e-4)
+    np.testing.assert_allclose(activation_energy(stats), [np.mean(x) for x in energies], rtol=1e-5)
 
 
 ATTENTIVE = [n for n in EVERY if n not in {"mamba", "mamba2", "rwkv"}]
@@ -180,8 +179,9 @@ def test_exact_entropy_is_eager_attentions(tiny, name):
     batch = tiny.batch(name)
     _, stats = measure(tiny, name, [batch], exact_entropy=True)
     expected = eager_entropies(tiny, name, batch)
-    np.testing.assert_allclose(COLUMNS["attention_entropy"](stats), expected, atol=1e-5)
-    assert (COLUMNS["attention_entropy_error"](stats) == 0).all()
+    entropy, error = attention_entropy(stats)
+    np.testing.assert_allclose(entropy, expected, atol=1e-5)
+    assert (error == 0).all()
 
 
 @pytest.mark.parametrize("name", ["llama", "bert", "t5"])
@@ -191,10 +191,10 @@ def test_sampled_entropy_is_within_its_stated_interval(tiny, name):
     expected = eager_entropies(tiny, name, batch)
     held = []
     for seed in range(25):
-        _, stats = measure(tiny, name, [batch], signals=["attention_entropy"], seed=seed)
-        error = COLUMNS["attention_entropy_error"](stats)
+        _, stats = measure(tiny, name, [batch], needs=["entropy"], seed=seed)
+        entropy, error = attention_entropy(stats)
         assert (error > 0).all()
-        held.append(np.abs(COLUMNS["attention_entropy"](stats) - expected) <= error)
+        held.append(np.abs(entropy - expected) <= error)
     assert np.mean(held) >= 0.97
 
 
@@ -202,7 +202,7 @@ def test_sampled_entropy_is_within_its_stated_interval(tiny, name):
 def test_models_without_attention_say_so(tiny, name):
     _, stats = measure(tiny, name, [tiny.batch(name)])
     assert stats.entropy is None
-    assert "attention" in stats.absent["attention_entropy"]
+    assert "attention" in stats.absent["entropy"]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -212,7 +212,7 @@ def test_activation_gradient_is_retain_grad_on_hidden_states(tiny, name, readout
     _, stats = measure(tiny, name, [batch], readout=readout)
     expected = np.mean([retained(tiny, name, tiny_row(batch, i), readout) for i in
                         range(len(batch))], axis=0)  # fmt: skip
-    np.testing.assert_allclose(COLUMNS["activation_gradient"](stats), expected, rtol=1e-5)
+    np.testing.assert_allclose(activation_gradient(stats), expected, rtol=1e-5)
 
 
 def retained(tiny, name, single, readout):

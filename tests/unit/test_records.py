@@ -1,6 +1,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Literal
 
 import pytest
@@ -13,7 +14,8 @@ from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError
 from layerwise.measure.record import Measure
-from layerwise.placement.record import Placement
+from layerwise.placement.compare import Comparison
+from layerwise.placement.record import Coverage, Placement
 from layerwise.probing.interventions import Interventions
 from layerwise.probing.ladder import Ladder
 from layerwise.probing.record import Erasure, Probing
@@ -188,14 +190,16 @@ def test_what_is_only_written_is_marked_too(record, name):
     assert schema == f"layerwise/{name}/1"
 
 
-@pytest.mark.parametrize("record", [LayerCard, Profile, Control, Analysis, Measure])
-def test_what_is_shown_has_a_table_and_a_report(record):
+@pytest.mark.parametrize("record", [LayerCard, Placement, Coverage, Comparison])
+def test_what_is_shown_has_a_document(record):
     assert issubclass(record, Shown)
+    module = import_module(f"layerwise.report.documents.{record.DOCUMENT}")
+    assert callable(module.document)
+    assert {"text", "notebook"} <= set(verbs._bound)
+
+
+@pytest.mark.parametrize("record", [Profile, Control, Analysis, Measure])
+def test_what_is_drawn_as_before_has_a_table_and_a_report(record):
     for how in ("table", "frame"):
         assert callable(getattr(api, f"{record.SHOWN_AS}_{how}"))
         assert f"{record.SHOWN_AS}_{how}" in verbs._bound
-
-
-@pytest.mark.parametrize("record", [Placement, TuneRecord, Distance, Probing, Erasure])
-def test_what_has_no_report_shows_none(record):
-    assert not hasattr(record, "_repr_html_")

@@ -1,4 +1,4 @@
-"""Which models and objectives lie off the line of slope on distance."""
+"""Models and objectives that lie off the line of slope on distance."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -8,16 +8,15 @@ from scipy import stats
 
 from layerwise.analysis.concordance import by_pair
 from layerwise.analysis.record import Fit, Point
-from layerwise.shapes import Array, Float64
 
-__all__ = ["fits", "standardised"]
+__all__ = ["fit_lines", "standardise"]
 
 #: Below this share of the spread of the slopes, what a line leaves over is rounding.
 _ROUNDING = 1e-9
 
 
-def fits(points: Iterable[Point]) -> tuple[Fit, ...]:
-    """The least-squares line of each distance and metric through all its points."""
+def fit_lines(points: Iterable[Point]) -> tuple[Fit, ...]:
+    """Fit the least-squares line of each distance and metric through all its points."""
     return tuple(_fit(names, part) for names, part in by_pair(points).items())
 
 
@@ -30,26 +29,22 @@ def _fit(names: tuple[str, str], points: list[Point]) -> Fit:
         return Fit(*names, len(points), reason="all distances are the same")
     line = stats.linregress(at, slopes)
     intercept, gradient = float(line.intercept), float(line.slope)
-    deviation = _deviation(slopes, intercept + gradient * at)
-    reason = None if deviation else "the points lie on the line"
-    return Fit(*names, len(points), intercept, gradient, deviation, reason)
+    residuals = slopes - (intercept + gradient * at)
+    deviation = float(np.sqrt(residuals @ residuals / (len(points) - 2)))
+    if deviation <= _ROUNDING * np.abs(slopes).max():
+        reason = "the points lie on the line"
+        return Fit(*names, len(points), intercept, gradient, reason=reason)
+    return Fit(*names, len(points), intercept, gradient, deviation)
 
 
-def _deviation(slopes: Float64[Array, " p"], line: Float64[Array, " p"]) -> float | None:
-    """Residual standard deviation with p - 2 degrees of freedom; None where it is rounding."""
-    residuals = slopes - line
-    deviation = float(np.sqrt(residuals @ residuals / (len(slopes) - 2)))
-    return deviation if deviation > _ROUNDING * np.abs(slopes).max() else None
-
-
-def standardised(
+def standardise(
     points: Iterable[Point], lines: Iterable[Fit], *, threshold: float
 ) -> tuple[Point, ...]:
-    """The points with their residuals in residual standard deviations of their line.
+    """Return the points with their residuals in residual standard deviations of their line.
 
     Args:
         points: Without residuals.
-        lines: What `fits` made of them.
+        lines: From `fit_lines`.
         threshold: A point beyond it is an anomaly.
     """
     by_names = {(line.distance, line.metric): line for line in lines}

@@ -23,7 +23,20 @@ _TEXT = (
 _COUNTS = tuple(
     Column(key, key.capitalize(), form="count", importance=40 - place)
     for place, key in enumerate(
-        ["runs", "positive", "negative", "zero", "pairs", "still", "models", "objectives", "layers", "points", "seeds", "seed"]
+        [
+            "runs",
+            "positive",
+            "negative",
+            "zero",
+            "pairs",
+            "still",
+            "models",
+            "objectives",
+            "layers",
+            "points",
+            "seeds",
+            "seed",
+        ]
     )
 )
 

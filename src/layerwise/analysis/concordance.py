@@ -1,59 +1,80 @@
 """Does the farther objective have the steeper slope? In each model, and over all of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from itertools import product
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from layerwise.analysis.cells import Averaged, Cells, averaged
-from layerwise.analysis.intervals import interval
 from layerwise.analysis.names import DISTANCES, METRICS
-from layerwise.analysis.record import Concordance, Point, Pooled, SignTest
+from layerwise.analysis.record import Concordance, Point, PooledCorrelation, SignTest
+from layerwise.analysis.resamples import (
+    ObjectiveSlopes,
+    ResampledSlopes,
+    average_conditions,
+    interval,
+)
+from layerwise.analysis.slopes import count_signs
 from layerwise.shapes import Array, Float64
 
-__all__ = ["by_pair", "concordance", "correlations", "distance_points", "pooled", "sign_tests"]
+__all__ = [
+    "NO_OBJECTIVE",
+    "by_pair",
+    "concordance",
+    "correlations",
+    "distance_points",
+    "pooled",
+    "sign_tests",
+]
+
+NO_OBJECTIVE = "no objective has both a distance and a slope under the five standard conditions"
+"""The reason where a correlation has no point."""
 
 #: Two points always correlate perfectly.
 _FEWEST = 3
 
 
-def concordance(cells: Cells, distances: pd.DataFrame) -> tuple[Concordance, ...]:
-    """For each model, distance and metric, the Spearman correlation over its objectives."""
-    there = dict.fromkeys((model, metric) for model, _, _, metric in cells)
-    return tuple(
-        _row((model, distance, metric), *_matched(cells, distances, model, distance, metric))
-        for distance in DISTANCES
-        for metric in METRICS
-        for model in dict.fromkeys(model for model, _ in there)
-        if (model, metric) in there
-    )
+def concordance(slopes: ResampledSlopes, distances: pd.DataFrame) -> tuple[Concordance, ...]:
+    """Correlate slope with distance over each model's objectives, by distance and metric."""
+    rows = []
+    for (model, distance, metric), own, at in _combinations(slopes, distances):
+        names, least = (model, distance, metric), min(own.conditions, default=0)
+        reason = _undefined(own.figures[0], at)
+        if reason:
+            rows.append(Concordance(*names, len(at), least, reason=reason))
+        else:
+            rho = correlations(own.figures, at)
+            ends = interval(rho, seeds=own.seeds)
+            rows.append(Concordance(*names, len(at), least, float(rho[0]), *ends))
+    return tuple(rows)
 
 
-def _matched(
-    cells: Cells, distances: pd.DataFrame, model: str, distance: str, metric: str
-) -> tuple[Averaged, Float64[Array, " o"]]:
-    """The slopes of the objectives of `model` that have a distance, and these distances."""
-    own = distances[(distances["model"] == model) & distances[distance].notna()]
-    at: Mapping[str, float] = dict(zip(own["objective"], own[distance], strict=True))
-    slopes = averaged(cells, model=model, metric=metric, objectives=list(at))
-    return slopes, np.array([at[name] for name in slopes.objectives], dtype=np.float64)
+_Combination = tuple[tuple[str, str, str], ObjectiveSlopes, Float64[Array, " o"]]
 
 
-def _row(names: tuple[str, str, str], slopes: Averaged, at: Float64[Array, " o"]) -> Concordance:
-    least = min(slopes.conditions, default=0)
-    reason = _undefined(slopes.figures[0], at)
-    if reason:
-        return Concordance(*names, len(at), least, reason=reason)
-    rho = correlations(slopes.figures, at)
-    ends = interval(rho, seeds=slopes.seeds)
-    return Concordance(*names, len(at), least, float(rho[0]), *ends)
+def _combinations(slopes: ResampledSlopes, distances: pd.DataFrame) -> list[_Combination]:
+    """Return each (model, distance, metric) with slopes, and its objectives with a distance.
+
+    They are ordered by distance, then metric, then model.
+    """
+    known = {(model, metric) for model, _, _, metric in slopes}
+    models = dict.fromkeys(model for model, *_ in slopes)
+    found: list[_Combination] = []
+    for distance, metric, model in product(DISTANCES, METRICS, models):
+        if (model, metric) in known:
+            own = distances[(distances["model"] == model) & distances[distance].notna()]
+            far = own.set_index("objective")[distance]
+            mean = average_conditions(slopes, model=model, metric=metric, objectives=far.index)
+            at = far.loc[list(mean.objectives)].to_numpy(dtype=np.float64)
+            found.append(((model, distance, metric), mean, at))
+    return found
 
 
 def _undefined(slopes: Float64[Array, " o"], at: Float64[Array, " o"]) -> str | None:
-    """Why there is no correlation, if there is none."""
+    """Return why there is no correlation, if there is none."""
     if not len(at):
-        return "no objective has both a distance and a slope under the five standard conditions"
+        return NO_OBJECTIVE
     if len(at) < _FEWEST:
         return f"{len(at)} of at least {_FEWEST} objectives"
     if np.ptp(at) == 0:
@@ -62,79 +83,68 @@ def _undefined(slopes: Float64[Array, " o"], at: Float64[Array, " o"]) -> str | 
 
 
 def correlations(figures: Float64[Array, "b o"], at: Float64[Array, " o"]) -> Float64[Array, " b"]:
-    """The Spearman correlation of each row with `at`; NaN where a row is constant or has a NaN.
+    """Return each row's Spearman correlation with `at`; NaN where it is constant or has a NaN.
 
     Ties share the mean of their ranks.
     """
     whole = np.isfinite(figures).all(axis=1)
-    x = _centred(stats.rankdata(figures[whole], axis=1))
-    y = _centred(stats.rankdata(at)[None])[0]
+    x = _centre(stats.rankdata(figures[whole], axis=1))
+    y = _centre(stats.rankdata(at)[None])[0]
     below = np.sqrt((x * x).sum(axis=1) * (y @ y))
     found = np.full(len(figures), np.nan)
     found[whole] = np.divide(x @ y, below, out=np.full_like(below, np.nan), where=below > 0)
     return found.clip(-1.0, 1.0)
 
 
-def _centred(ranks: Float64[Array, "b o"]) -> Float64[Array, "b o"]:
+def _centre(ranks: Float64[Array, "b o"]) -> Float64[Array, "b o"]:
     return ranks - ranks.mean(axis=1, keepdims=True)
 
 
 def sign_tests(rows: Iterable[Concordance]) -> tuple[SignTest, ...]:
-    """Two-sided exact sign test across models, for each distance and metric."""
-    found: dict[tuple[str, str], list[float]] = {}
+    """Test the signs across models, two-sided and exactly, for each distance and metric."""
+    by_names: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         if row.rho is not None:
-            found.setdefault((row.distance, row.metric), []).append(row.rho)
-    return tuple(_sign_test(names, np.sign(signs)) for names, signs in found.items())
+            by_names.setdefault((row.distance, row.metric), []).append(row.rho)
+    tests = []
+    for names, rhos in by_names.items():
+        positive, negative, zero = count_signs(rhos)
+        decided = positive + negative
+        p_value = float(stats.binomtest(positive, decided).pvalue) if decided else None
+        tests.append(SignTest(*names, len(rhos), positive, negative, zero, p_value))
+    return tuple(tests)
 
 
-def _sign_test(names: tuple[str, str], signs: Float64[Array, " m"]) -> SignTest:
-    positive, negative, zero = (int((signs == sign).sum()) for sign in (1, -1, 0))
-    decided = positive + negative
-    p_value = float(stats.binomtest(positive, decided).pvalue) if decided else None
-    return SignTest(*names, len(signs), positive, negative, zero, p_value)
-
-
-def distance_points(cells: Cells, distances: pd.DataFrame) -> tuple[Point, ...]:
-    """Every model and objective that has a distance and a slope, without residuals."""
-    models = dict.fromkeys(model for model, *_ in cells)
+def distance_points(slopes: ResampledSlopes, distances: pd.DataFrame) -> tuple[Point, ...]:
+    """Return every model and objective that has a distance and a slope, without residuals."""
     return tuple(
         Point(model, objective, distance, metric, float(where), float(slope), conditions)
-        for distance in DISTANCES
-        for metric in METRICS
-        for model in models
-        for slopes, at in [_matched(cells, distances, model, distance, metric)]
+        for (model, distance, metric), own, at in _combinations(slopes, distances)
         for objective, where, slope, conditions in zip(
-            slopes.objectives, at, slopes.figures[0], slopes.conditions, strict=True
+            own.objectives, at, own.figures[0], own.conditions, strict=True
         )
     )
 
 
 def by_pair(points: Iterable[Point]) -> dict[tuple[str, str], list[Point]]:
-    """The points of each pair of distance and metric."""
+    """Return the points of each pair of distance and metric."""
     found: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         found.setdefault((point.distance, point.metric), []).append(point)
     return found
 
 
-def pooled(points: Iterable[Point]) -> tuple[Pooled, ...]:
-    """The Spearman correlation of all points of each distance and metric.
-
-    With the references, and without them.
-    """
-    return tuple(
-        _pooled(names, [p for p in part if references or p.at > 0], references=references)
-        for names, part in by_pair(points).items()
-        for references in (True, False)
-    )
-
-
-def _pooled(names: tuple[str, str], points: list[Point], *, references: bool) -> Pooled:
-    at = np.array([point.at for point in points], dtype=np.float64)
-    slopes = np.array([point.slope for point in points], dtype=np.float64)
-    reason = _undefined(slopes, at)
-    if reason:
-        return Pooled(*names, references, len(points), reason=reason)
-    found = stats.spearmanr(at, slopes)
-    return Pooled(*names, references, len(points), float(found.statistic), float(found.pvalue))
+def pooled(points: Iterable[Point]) -> tuple[PooledCorrelation, ...]:
+    """Correlate all points of each distance and metric, with the references and without them."""
+    rows = []
+    for names, every in by_pair(points).items():
+        for references in (True, False):
+            part = [point for point in every if references or point.at > 0]
+            at = np.array([point.at for point in part], dtype=np.float64)
+            slopes = np.array([point.slope for point in part], dtype=np.float64)
+            reason, rho, p_value = _undefined(slopes, at), None, None
+            if not reason:
+                found = stats.spearmanr(at, slopes)
+                rho, p_value = float(found.statistic), float(found.pvalue)
+            rows.append(PooledCorrelation(*names, references, len(part), rho, p_value, reason))
+    return tuple(rows)

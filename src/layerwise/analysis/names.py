@@ -17,10 +17,10 @@ __all__ = [
 ]
 
 METRICS = ("procrustes", "cka")
-"""What a change is measured by."""
+"""The measures of a change."""
 
 DISTANCES = ("procrustes", "cosine")
-"""What the distance between objectives is measured by."""
+"""The measures of the distance between objectives."""
 
 DEPTHS = tuple(f"d{relative:.2f}" for relative in RELATIVE_DEPTHS)
 """The columns of a profile, one a relative depth."""
@@ -32,7 +32,7 @@ ALL = "all"
 """The placement of a run that adapts all blocks."""
 
 UNKNOWN = "unknown"
-"""What a model's family or kind of block is called where it is not told."""
+"""The family or kind of block of a model where it is not told."""
 
 FIVE = ("standard", "uniform", "lora", "frozen-norm", "frozen-lower")
 """The five standard conditions of arXiv 2604.17177, over which slopes and widths are averaged."""
@@ -57,7 +57,7 @@ _FAMILIES = {
 
 
 def objective_name(name: str) -> str:
-    """The one name of an objective that has several.
+    """Return the one name of an objective that has several.
 
     >>> objective_name("mlm"), objective_name("nsp")
     ('masked-lm', 'nsp')
@@ -66,12 +66,12 @@ def objective_name(name: str) -> str:
 
 
 def family_of(objective: str) -> str:
-    """The family of an objective, ``other`` where it is none of ours."""
+    """Return the family of an objective, ``other`` where it is none of ours."""
     return _FAMILIES.get(objective, "other")
 
 
 def condition_group(condition: str) -> str:
-    """What a condition is counted under: ``five-standard``, or its own name.
+    """Return the group that a condition is counted in: ``five-standard``, or its own name.
 
     >>> [condition_group(name) for name in ("lora", "equal-step", "top-m")]
     ['five-standard', 'equal-step', 'top-m']

@@ -1,8 +1,13 @@
-"""An analysis of many runs: frozen rows, as JSON and back, and as frames."""
+"""An analysis of many runs: frozen rows, as JSON and back, and as frames.
+
+In every row `metric` is what a change is measured by, `distance` what the distance between two
+objectives is measured by, `low` and `high` are the ends of an interval over seeds, and `reason`
+says why a number is absent.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import pandas as pd
 
@@ -14,16 +19,16 @@ from layerwise.registry import Registry
 __all__ = [
     "PARTS",
     "Analysis",
+    "AnalysisSettings",
     "Concordance",
     "Disagreement",
-    "EqualStep",
+    "EqualStepSlope",
     "Fit",
     "MeanSlope",
     "ModelRow",
     "Point",
-    "Pooled",
+    "PooledCorrelation",
     "RunSlope",
-    "Settings",
     "Share",
     "SignCount",
     "SignTest",
@@ -35,8 +40,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What was chosen.
+class AnalysisSettings:
+    """The options of an analysis.
 
     Attributes:
         placement: Which runs the parts after the single slopes are made from.
@@ -80,15 +85,11 @@ class RunSlope:
 
 @dataclass(frozen=True)
 class Share:
-    """How many runs have a positive slope.
+    """The share of runs with a positive slope.
 
     Attributes:
-        metric: What the change is measured by.
         conditions: ``five-standard`` for the five of the paper, or one condition's name.
-        runs: How many.
-        positive: Of them, with a slope above 0.
-        negative: Below 0.
-        zero: Exactly 0: nothing changed, or the same at every depth.
+        zero: Of `runs`, with a slope of exactly 0: nothing changed, or the same at every depth.
         share: `positive` / `runs`.
     """
 
@@ -129,24 +130,16 @@ class MeanSlope:
 
 
 @dataclass(frozen=True)
-class EqualStep:
-    """What is left of a slope when every layer group makes steps of one relative size.
+class EqualStepSlope:
+    """The slope that is left when every layer group makes steps of one relative size.
 
     Attributes:
-        model: The model.
-        objective: What it was fine-tuned by.
-        metric: What the change is measured by.
         block: The model's kind of block.
         family: The objective's family.
         seeds: Seeds that have both conditions; those under equal-step where none has.
         equal_step: The slope under equal-step, the mean over seeds.
         standard: That under the standard condition; absent where no such run is there.
         ratio: `equal_step` / `standard`; absent without `standard`, and where that is 0.
-        low: Lower end of the interval of `equal_step` over seeds.
-        high: Upper end.
-        ratio_low: Lower end of the interval of `ratio`.
-        ratio_high: Upper end.
-        reason: Why there is no ratio.
     """
 
     model: str
@@ -180,10 +173,9 @@ class SignCount:
 
 @dataclass(frozen=True)
 class Width:
-    """How a model's change spreads over depth.
+    """The spread of a model's change over depth.
 
     Attributes:
-        model: The model.
         runs: Runs of the five standard conditions that changed anything.
         still: Such runs that changed nothing, and so have no width.
         shares: The mean over `runs` of the CKA change at the seven depths divided by its sum;
@@ -198,18 +190,11 @@ class Width:
 
 @dataclass(frozen=True)
 class Concordance:
-    """Whether, in one model, the farther objective has the steeper slope.
+    """Spearman correlation, in one model, of slope and distance over its objectives.
 
     Attributes:
-        model: The model.
-        distance: What the distance of objectives is measured by.
-        metric: What the change is measured by.
         objectives: How many have both.
         conditions: Over how many of the five conditions their slopes are averaged, at least.
-        rho: Spearman correlation; absent where there is none.
-        low: Lower end of its interval over seeds.
-        high: Upper end.
-        reason: Why there is no `rho`.
     """
 
     model: str
@@ -237,18 +222,13 @@ class SignTest:
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledCorrelation:
     """Spearman correlation over all models and objectives together.
 
     Attributes:
-        distance: What the distance of objectives is measured by.
-        metric: What the change is measured by.
         references: Whether the objectives at distance 0 are among the points.
-        points: How many.
-        rho: The correlation; absent where there is none.
         p_value: Two-sided, as though the points were independent, which those of one model
             are not.
-        reason: Why there is no `rho`.
     """
 
     distance: str
@@ -262,16 +242,12 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Fit:
-    """The least-squares line of slope on distance through all points; absent parts have a reason.
+    """The least-squares line of slope on distance through all points.
 
     Attributes:
-        distance: What the distance of objectives is measured by.
-        metric: What the change is measured by.
-        points: How many.
         intercept: The line at distance 0.
         gradient: Its rise per unit of distance.
         deviation: Residual standard deviation, with `points` - 2 degrees of freedom.
-        reason: Why there is no line, or no deviation to divide residuals by.
     """
 
     distance: str
@@ -288,10 +264,6 @@ class Point:
     """A model and objective in a `Fit`.
 
     Attributes:
-        model: The model.
-        objective: The objective.
-        distance: What the distance is measured by.
-        metric: What the change is measured by.
         at: The distance.
         slope: The slope, the mean over seeds and then over the five conditions.
         conditions: How many of the five there were.
@@ -312,12 +284,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Analysis(Saved, Loadable, Shown):
-    """What many runs have in common.
+    """The analysis of many runs, after arXiv 2604.17177.
 
     Attributes:
         source: Where the runs are from.
         sha256: Of their tables.
-        settings: What was chosen.
+        settings: The options.
         models: A row a model.
         slopes: A row a run and metric.
         shares: Signs of the slopes by metric and conditions.
@@ -342,19 +314,19 @@ class Analysis(Saved, Loadable, Shown):
 
     source: str
     sha256: str
-    settings: Settings
+    settings: AnalysisSettings
     models: tuple[ModelRow, ...]
     slopes: tuple[RunSlope, ...]
     shares: tuple[Share, ...]
     negative: tuple[RunSlope, ...]
     disagreements: tuple[Disagreement, ...]
     mean_slopes: tuple[MeanSlope, ...]
-    equal_step: tuple[EqualStep, ...]
+    equal_step: tuple[EqualStepSlope, ...]
     sign_counts: tuple[SignCount, ...]
     widths: tuple[Width, ...]
     concordance: tuple[Concordance, ...]
     sign_tests: tuple[SignTest, ...]
-    pooled: tuple[Pooled, ...]
+    pooled: tuple[PooledCorrelation, ...]
     fits: tuple[Fit, ...]
     points: tuple[Point, ...]
     provenance: Provenance
@@ -363,11 +335,11 @@ class Analysis(Saved, Loadable, Shown):
 
     @property
     def anomalies(self) -> tuple[Point, ...]:
-        """The points beyond the threshold."""
+        """Return the points beyond the threshold."""
         return tuple(point for point in self.points if point.anomaly)
 
     def frame(self, part: str = "slopes") -> pd.DataFrame:
-        """A part of the analysis as a table, such as ``widths``; NaN where a row has nothing.
+        """Return a part such as ``widths`` as a table, with NaN where a row has nothing.
 
         The seven shares of a width are columns d0.10 to d1.00.
 
@@ -384,38 +356,23 @@ class Analysis(Saved, Loadable, Shown):
 PARTS = Registry[type[Any]]("part of an analysis")
 """The tables of an analysis: the name of its field, and what a row of it is."""
 
-for _name, _kind in (
-    ("models", ModelRow),
-    ("slopes", RunSlope),
-    ("shares", Share),
-    ("negative", RunSlope),
-    ("disagreements", Disagreement),
-    ("mean_slopes", MeanSlope),
-    ("equal_step", EqualStep),
-    ("sign_counts", SignCount),
-    ("widths", Width),
-    ("concordance", Concordance),
-    ("sign_tests", SignTest),
-    ("pooled", Pooled),
-    ("fits", Fit),
-    ("points", Point),
-    ("anomalies", Point),
-):
-    PARTS.add(_name, _kind)
-
+for _field in fields(Analysis):
+    if get_origin(_field.type) is tuple and _field.name != "notes":
+        PARTS.add(get_args(_field.type)[0], name=_field.name)
+PARTS.add(Point, name="anomalies")
 
 #: Whole numbers that may be absent.
 _WHOLE = {"models": {"layers": "Int64"}}
 
 
 def _spread(widths: pd.DataFrame) -> pd.DataFrame:
-    """The table of widths with a column a depth."""
+    """Return the table of widths with a column a depth."""
     shares = widths.pop("shares").map(lambda found: found or (float("nan"),) * len(DEPTHS))
     return widths.join(pd.DataFrame(shares.tolist(), columns=list(DEPTHS), index=widths.index))
 
 
 def rows_of(table: pd.DataFrame, kind: type[T]) -> tuple[T, ...]:
-    """A `kind` from each row of `table`, whose columns are its fields; NaN becomes None."""
+    """Return a `kind` for each row of `table`, whose columns are its fields; NaN becomes None."""
     names = [f.name for f in fields(kind)]  # type: ignore[arg-type]  # every kind is a dataclass
     plain = table[[name for name in names if name in table]].astype("object")
     return tuple(

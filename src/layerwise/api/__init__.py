@@ -24,7 +24,7 @@ from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import LayerwiseError
-from layerwise.placement import Comparison
+from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Placement
 from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile

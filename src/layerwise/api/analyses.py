@@ -8,13 +8,13 @@ from layerwise.provenance import collect
 
 if TYPE_CHECKING:
     from layerwise.analysis.record import Analysis
-    from layerwise.analysis.runs import Runs
+    from layerwise.analysis.run_tables import RunTables
 
 __all__ = ["analyse"]
 
 
 def analyse(
-    source: "str | Path | Runs",
+    source: "str | Path | RunTables",
     *,
     placement: str = "all",
     threshold: float = 1.5,
@@ -25,7 +25,7 @@ def analyse(
 
     Args:
         source: The ledger of a study; ``atlas`` for the published runs of arXiv 2604.17177, which
-            ship with the package; or tables, from `layerwise.analysis.runs.checked`.
+            ship with the package; or tables, from `layerwise.analysis.run_tables.check_runs`.
         placement: Which runs are compared with each other; ``all`` are those on all blocks.
         threshold: Residual standard deviations beyond which a slope is called an anomaly.
         bootstrap: Resamples of the seeds behind the intervals.
@@ -35,9 +35,9 @@ def analyse(
         BadInputError: There is no such ledger or no finished run in it, or an option is wrong.
         SchemaError: It is no ledger, or its runs do not hold what they should.
     """
-    from layerwise.analysis.make import analysis_of
+    from layerwise.analysis.analyse import analyse_runs
 
-    return analysis_of(
+    return analyse_runs(
         _runs(source),
         provenance=collect(device="cpu"),
         placement=placement,
@@ -47,10 +47,10 @@ def analyse(
     )
 
 
-def _runs(source: "str | Path | Runs") -> "Runs":
+def _runs(source: "str | Path | RunTables") -> "RunTables":
     """The runs that `source` names; or itself."""
     from layerwise.analysis.atlas import ATLAS, atlas
-    from layerwise.analysis.runs import checked
+    from layerwise.analysis.run_tables import check_runs
 
     if source == ATLAS:
         return atlas()
@@ -63,4 +63,4 @@ def _runs(source: "str | Path | Runs") -> "Runs":
         raise BadInputError(msg, value=str(source), expected=expected)
     from layerwise.study.table import frames
 
-    return checked(*frames(folder), source=str(source))
+    return check_runs(*frames(folder), source=str(source))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise import placement
 from layerwise.api.named import enough_memory, loaded_model, text_data
 from layerwise.capture import plan
 from layerwise.card.make import make_card
@@ -16,9 +15,16 @@ from layerwise.errors import ModelError, PlacementError, SchemaError, Verificati
 from layerwise.models.kind import kind_of
 from layerwise.models.load import LoadedModel, load_skeleton
 from layerwise.objectives import labels_for, resolve
-from layerwise.placement import Comparison, Export
+from layerwise.placement import TRAINERS
+from layerwise.placement.advise import advise
+from layerwise.placement.compare import USABLE, Comparison
+from layerwise.placement.compare import compare as compare_cards
+from layerwise.placement.exports.record import Export
+from layerwise.placement.place import place as place_by
 from layerwise.placement.record import PlacedBlock, Placement
+from layerwise.placement.reference import Transfer, transferred
 from layerwise.progress import Progress, silent
+from layerwise.signals import select
 
 if TYPE_CHECKING:
     from layerwise.placement.verify import Coverage
@@ -90,8 +96,9 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         NonFiniteError: A loss, activation or gradient is NaN or infinite.
         LayerwiseError: The device ran out of memory.
     """
-    wanted = plan(
-        signals, rank=rank, targets=targets, exact_entropy=exact_entropy, readout=readout, seed=seed
+    wanted = select(signals)
+    measured = plan(
+        rank=rank, targets=targets, exact_entropy=exact_entropy, readout=readout, seed=seed
     )
     text = text_data(
         data,
@@ -116,12 +123,13 @@ def card(  # noqa: PLR0913  # one keyword for each thing that a user may choose
             loaded,
             text,
             loss,
-            wanted,
+            measured,
+            signals=wanted,
             batch_size=batch_size,
             max_length=max_length,
             progress=progress,
         )
-    return made.with_advice(placement.advise(made))
+    return made.with_advice(advise(made))
 
 
 def place(  # noqa: PLR0913  # likewise
@@ -167,7 +175,7 @@ def place(  # noqa: PLR0913  # likewise
         found = _by_reference(card, reference, layers=layers, goal=goal)
         policy, goal, note = found.policy, goal or found.goal, found.note
         layers = layers or found.layers
-    placed = placement.place(
+    placed = place_by(
         card,
         goal=goal,
         layers=layers,
@@ -200,10 +208,10 @@ def _by_reference(
     *,
     layers: int | None,
     goal: str | None,
-) -> placement.Transferred:
+) -> Transfer:
     """What did best on the reference, which may be named by where it lies."""
     other = reference if isinstance(reference, LayerCard) else LayerCard.load(Path(reference))
-    found = placement.transferred(card, other, layers=layers, goal=goal)
+    found = transferred(card, other, layers=layers, goal=goal)
     _LOG.info("%s", found.note)
     return found
 
@@ -258,7 +266,7 @@ def export(
     """
     from layerwise.placement import verify as checks
 
-    made = placement.TRAINERS[trainer](placed, card.model)
+    made = TRAINERS[trainer].export(placed, card.model)
     skeleton = _matching_skeleton(card, model, trust_remote_code=trust_remote_code)
     made = checks.kept_trained(made, placed, skeleton.model)
     coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
@@ -305,7 +313,7 @@ def _blocks(stacks: Sequence[StackInfo]) -> str:
     return ", ".join(f"{s.blocks} blocks {s.block_class} in {s.name}" for s in stacks)
 
 
-def compare(*cards: LayerCard, threshold: float = placement.USABLE) -> Comparison:
+def compare(*cards: LayerCard, threshold: float = USABLE) -> Comparison:
     """The rank agreement of the residual norms of each pair of `cards`.
 
     Args:
@@ -316,7 +324,7 @@ def compare(*cards: LayerCard, threshold: float = placement.USABLE) -> Compariso
         BadInputError: There are fewer than two cards, or one has no residual norms.
         SchemaError: A card is of another model than the first.
     """
-    return placement.compare(cards, threshold=threshold)
+    return compare_cards(cards, threshold=threshold)
 
 
 def apply(placed: Placement, model: Any) -> Any:

@@ -20,7 +20,7 @@ from layerwise.progress import Progress, silent
 from layerwise.tuning.record import tune_settings
 
 if TYPE_CHECKING:
-    from layerwise.profile.reading import Reading
+    from layerwise.profile.probe_reading import ProbeReading
 
 __all__ = ["control", "control_frame", "control_from_runs", "control_table"]
 
@@ -98,7 +98,7 @@ def control(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         OutputError: `out` holds such a run, or cannot be written.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.profile.control import KeepRuns, run_control, unwatched
+    from layerwise.profile.control import RunStorage, no_watch, run_control
 
     chosen = tune_settings(settings, without=_OWN)
     reading = _reading(probes, readout, stack, seed=seed)
@@ -120,11 +120,11 @@ def control(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         labels=labels_for(objective, text),
         seed=seed,
     )
-    keep = KeepRuns(
+    keep = RunStorage(
         folder=None if out is None else Path(out),
         weights=keep_weights,
         overwrite=overwrite,
-        watch=on_run or unwatched,
+        watch=on_run or no_watch,
     )
     with enough_memory(SMALLER):
         return run_control(
@@ -169,30 +169,30 @@ def control_from_runs(
         ModelError: A model cannot be loaded.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.profile.finished import Loading
-    from layerwise.profile.finished import control_from_runs as judge
+    from layerwise.profile.control_from_runs import ModelLoader
+    from layerwise.profile.control_from_runs import control_from_runs as judge
 
     with enough_memory(SMALLER):
         return judge(
             [(Path(standard), Path(equal_step)) for standard, equal_step in pairs],
             reading=_reading(probes, readout, stack, seed=seed),
-            loading=Loading(device, dtype, trust_remote_code),
+            loading=ModelLoader(device, dtype, trust_remote_code),
             progress=progress,
         )
 
 
 def _reading(
     probes: str | TextData | Sequence[str] | None, readout: str, stack: str | None, *, seed: int
-) -> "Reading":
+) -> "ProbeReading":
     """How the profiles are taken.
 
     Raises:
         UnknownNameError: There is no such readout.
         DataError: The probes cannot be read, or are too few.
     """
-    from layerwise.profile.reading import reading_of
+    from layerwise.profile.probe_reading import make_reading
 
-    return reading_of(probes=probes, readout=readout, stack=stack, seed=seed)
+    return make_reading(probes=probes, readout=readout, stack=stack, seed=seed)
 
 
 def control_table(control: Control) -> str:

@@ -67,7 +67,7 @@ def probe(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     from layerwise.objectives.classification import label_names
     from layerwise.probing.pooled import Looking
     from layerwise.probing.probe import make_probing
-    from layerwise.profile.reading import as_readout
+    from layerwise.profile.probe_reading import as_readout
 
     looking = Looking(as_readout(readout), stack, batch_size, max_length)
     columns = {"text_column": text_column, "label_column": label_column, "where": where}
@@ -128,7 +128,7 @@ def erase(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     """
     from layerwise.probing.erase import make_erasure
     from layerwise.probing.pooled import Looking
-    from layerwise.profile.reading import as_readout
+    from layerwise.profile.probe_reading import as_readout
 
     looking = Looking(as_readout(readout), stack, batch_size, max_length)
     found = _pairs(pairs, examples=examples, seed=seed)

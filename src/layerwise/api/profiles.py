@@ -71,10 +71,10 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         NonFiniteError: A hidden state is NaN or infinite.
         LayerwiseError: The device ran out of memory.
     """
-    from layerwise.profile.pair import Auditing, read_pair
-    from layerwise.profile.reading import reading_of
+    from layerwise.profile.compare_states import AuditRequest, read_pair
+    from layerwise.profile.probe_reading import make_reading
 
-    reading = reading_of(
+    reading = make_reading(
         probes=probes,
         readout=readout,
         examples=examples,
@@ -98,7 +98,7 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         reading=reading,
         load=loaded,
         progress=progress,
-        auditing=Auditing(known),
+        auditing=AuditRequest(known),
     )
     made = reading.profile(
         pair.before,

@@ -1,21 +1,20 @@
 """What a pass must measure so that every wanted signal can be computed from it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from layerwise.errors import BadInputError, UnknownNameError
 
-__all__ = ["READOUTS", "SIGNALS", "Plan", "plan"]
+__all__ = ["MEASUREMENTS", "READOUTS", "Plan", "plan"]
 
-#: What each signal needs to be measured.
-SIGNALS: dict[str, frozenset[str]] = {
-    "residual_norm": frozenset({"gradients", "inputs"}),
-    "coherence": frozenset({"gradients", "inputs"}),
-    "activation_energy": frozenset({"inputs"}),
-    "effective_rank": frozenset({"inputs", "covariance"}),
-    "attention_entropy": frozenset({"entropy"}),
-    "activation_gradient": frozenset({"outputs"}),
-    "gain": frozenset({"gradients", "inputs", "gram"}),
+#: What a pass can measure, and what else each needs to be measured.
+MEASUREMENTS: dict[str, frozenset[str]] = {
+    "inputs": frozenset(),
+    "gradients": frozenset({"inputs"}),
+    "covariance": frozenset({"inputs"}),
+    "gram": frozenset({"inputs", "gradients"}),
+    "entropy": frozenset(),
+    "outputs": frozenset(),
 }
 
 READOUTS = ("hf", "residual", "normed")
@@ -26,8 +25,7 @@ class Plan:
     """One pass.
 
     Attributes:
-        needs: The union of what the wanted signals need.
-        signals: The wanted signals.
+        needs: What is measured, of `MEASUREMENTS`.
         rank: Rank r of the simulated adapters.
         targets: Module names to adapt; None for the architecture's own.
         entropy_rows: Query rows sampled per example; 0 takes every row.
@@ -38,7 +36,6 @@ class Plan:
     """
 
     needs: frozenset[str]
-    signals: tuple[str, ...]
     rank: int = 8
     targets: tuple[str, ...] | None = None
     entropy_rows: int = 16
@@ -47,9 +44,20 @@ class Plan:
     readout: str = "residual"
     seed: int = 0
 
+    def measuring(self, needs: Iterable[str]) -> "Plan":
+        """Return the same pass over `needs` and what those need, and nothing else.
+
+        Raises:
+            UnknownNameError: A pass cannot measure one of them.
+        """
+        wanted = frozenset(needs)
+        for need in sorted(wanted - MEASUREMENTS.keys()):
+            raise UnknownNameError(what="measurement", value=need, known=MEASUREMENTS)
+        return replace(self, needs=wanted.union(*(MEASUREMENTS[need] for need in wanted)))
+
 
 def plan(
-    signals: Sequence[str] | None = None,
+    needs: Iterable[str] | None = None,
     *,
     rank: int = 8,
     targets: Sequence[str] | None = None,
@@ -57,30 +65,22 @@ def plan(
     readout: str = "residual",
     seed: int = 0,
 ) -> Plan:
-    """The pass that serves `signals` (all, where None).
+    """Return the pass that measures `needs`, or all that can be measured where None.
 
     Raises:
-        UnknownNameError: A signal or readout is not known.
-        BadInputError: The rank is below 1, or no signal is asked for.
+        UnknownNameError: A measurement or readout is not known.
+        BadInputError: The rank is below 1.
     """
-    wanted = tuple(SIGNALS) if signals is None else tuple(dict.fromkeys(signals))
-    for name in wanted:
-        if name not in SIGNALS:
-            raise UnknownNameError(what="signal", value=name, known=SIGNALS)
-    if not wanted:
-        raise BadInputError(
-            what="signals", value="", expected="at least one", hint="leave --signals out"
-        )
     if readout not in READOUTS:
         raise UnknownNameError(what="readout", value=readout, known=READOUTS)
     if rank < 1:
         raise BadInputError(what="adapter rank", value=rank, expected="at least 1", hint="--rank 8")
-    return Plan(
-        needs=frozenset().union(*(SIGNALS[name] for name in wanted)),
-        signals=wanted,
+    whole = Plan(
+        needs=frozenset(MEASUREMENTS),
         rank=rank,
         targets=None if targets is None else tuple(targets),
         entropy_rows=0 if exact_entropy else 16,
         readout=readout,
         seed=seed,
     )
+    return whole if needs is None else whole.measuring(needs)

@@ -59,6 +59,7 @@ def to_stats(
         activation_bytes=batches["activation_bytes"][:, rows],
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes,
+        seed=plan.seed,
         absent=_absent(measured, plan, absent),
         notes=(*notes, *_unheard(blocks, targets, rows=rows, ran=ran)),
         **measured,
@@ -140,12 +141,12 @@ def _by_block(
 def _absent(
     measured: Mapping[str, object], plan: Plan, reasons: Mapping[str, str]
 ) -> dict[str, str]:
-    """Why each wanted signal was not measured."""
-    carriers = {"attention_entropy": "entropy", "activation_gradient": "gradient_energy"}
+    """Return why each measurement that the plan asked for could not be had."""
+    arrays = {"entropy": "entropy", "outputs": "gradient_energy"}
     return {
-        signal: reasons.get(signal, "nothing was heard of it")
-        for signal, array in carriers.items()
-        if signal in plan.signals and array not in measured
+        need: reasons.get(need, "nothing was heard of it")
+        for need, array in arrays.items()
+        if need in plan.needs and array not in measured
     }
 
 

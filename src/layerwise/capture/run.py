@@ -127,11 +127,11 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> Subject:
     outputs, absent = _outputs(loaded, plan)
     if weighs and objective.stochastic:
         weighs = False
-        absent["attention_entropy"] = "attention weights come with dropout under this objective"
+        absent["entropy"] = "attention weights come with dropout under this objective"
     elif implementation not in {None, "eager", "sdpa"}:
-        absent["attention_entropy"] = f"attention runs in {implementation}; load the model in sdpa"
+        absent["entropy"] = f"attention runs in {implementation}; load the model in sdpa"
     else:
-        absent["attention_entropy"] = "the model shows no attention weights"
+        absent["entropy"] = "the model shows no attention weights"
     return Subject(
         loaded=loaded,
         objective=objective,
@@ -185,7 +185,7 @@ def _outputs(loaded: LoadedModel, plan: Plan) -> tuple[dict[int, nn.Module], dic
     """
     if plan.readout == "normed":
         reason = "only the last block's output passes the final norm, so others have no gradient"
-        return {}, {"activation_gradient": reason}
+        return {}, {"outputs": reason}
     outputs: dict[int, nn.Module] = {}
     for stack in loaded.stacks:
         for name in stack.blocks:

@@ -1,7 +1,7 @@
 """What one pass measured: frozen arrays, one axis each for examples, blocks and modules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -70,7 +70,10 @@ class LayerStats:
         activation_bytes: Bytes that autograd kept for each block.
         seconds: Wall time of the pass.
         peak_memory_bytes: Largest memory in use during the pass.
-        absent: Why a signal has no meaning here, by signal.
+        adapter_seconds: Time of each block's adapters in a batch of the mean size, forward and
+            backward; timed apart.
+        seed: Of the pass; whatever is resampled from it draws by that.
+        absent: Why a measurement cannot be had here, by its name in `MEASUREMENTS`.
         notes: What was done otherwise than by default.
     """
 
@@ -97,5 +100,7 @@ class LayerStats:
     entropy: Float64[Array, "n l"] | None = None
     entropy_variance: Float64[Array, "n l"] | None = None
     gradient_energy: Float64[Array, "n l"] | None = None
-    absent: Mapping[str, str] | None = None
+    adapter_seconds: Float64[Array, "l"] | None = None
+    seed: int = 0
+    absent: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ __all__ = ["data_info", "model_info"]
 
 
 def model_info(loaded: LoadedModel) -> ModelInfo:
-    """What a record says of the model that it is about."""
+    """Return what a record says of the model that it is about."""
     stacks = tuple(
         StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in loaded.stacks
     )
@@ -28,7 +28,7 @@ def model_info(loaded: LoadedModel) -> ModelInfo:
 def data_info(
     data: TextData, batches: BatchSet, objective: Objective, *, max_length: int
 ) -> DataInfo:
-    """What a record says of the data that `batches` were made from."""
+    """Return what a record says of the data that `batches` were made from."""
     return DataInfo(
         source=data.source,
         sha256=data.sha256,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,13 @@ from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
-from layerwise.signals import COLUMNS, residual
+from layerwise.signals import COSTS, Signal, residual, select
 from layerwise.signals.cost import outside_seconds, plain_step_seconds
-from layerwise.signals.gain import DAMPING, single_gains
-from layerwise.signals.residual import residual_norm
+from layerwise.signals.gain import DAMPING
 
 __all__ = ["make_card"]
 
 log = logging.getLogger(__name__)
-
-#: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
-REPLICATES = 1000
-
-#: Columns that no `--signals` leaves out: what a placement costs comes from them.
-COSTS = ("forward_seconds", "backward_seconds", "activation_bytes")
 
 
 def make_card(
@@ -38,17 +32,19 @@ def make_card(
     objective: Objective,
     plan: Plan,
     *,
+    signals: Sequence[Signal] | None = None,
     batch_size: int = 8,
     max_length: int = 128,
     progress: Progress = silent,
 ) -> LayerCard:
-    """The Layer Card of `loaded` on `data` under `objective`, from one pass; without advice.
+    """Return the Layer Card of `loaded` on `data` under `objective`, from one pass; no advice.
 
     Args:
         loaded: The model.
         data: The text.
         objective: What the loss is.
-        plan: What to measure, and with which adapters, samples and seed.
+        plan: With which adapters, samples and seed; what is measured follows from the signals.
+        signals: The columns beside the costs; all that are registered where None.
         batch_size: Examples a batch; changes time and memory, not the numbers.
         max_length: Tokens an example is cut at.
         progress: Hears how far the pass is.
@@ -62,17 +58,22 @@ def make_card(
     for note in batches.notes:
         log.warning("%s: %s", data.source, note)
     refuse_too_long(loaded.model, batches.batches)
+    wanted = select() if signals is None else signals
+    plan = plan.measuring(need for signal in wanted for need in signal.needs)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
-    replicates = _replicates(stats, plan)
+    stats = replace(stats, adapter_seconds=_adapters(loaded, stats, plan))
+    absent = {s.name: stats.absent[n] for s in wanted for n in s.needs if n in stats.absent}
+    measured = [signal for signal in (*wanted, *COSTS.values()) if signal.name not in absent]
+    columns = {key: values for s in measured for key, values in s.values(stats).items()}
     notes = (*loaded.notes, *data.notes, *batches.notes, *stats.notes)
     return LayerCard(
         model=model_info(loaded),
         data=data_info(data, batches, objective, max_length=max_length),
         capture=_capture_info(loaded, stats, plan, batch_size=batch_size, notes=notes),
-        layers=_rows(loaded, stats, plan, replicates),
-        agreement=_agreement(stats, plan, replicates),
+        layers=_rows(loaded, stats, plan, columns),
+        agreement=_agreement(stats, plan, columns.get("residual_norm")),
         provenance=collect(device=str(next(loaded.model.parameters()).device)),
-        absent=stats.absent or {},
+        absent=absent,
         arrays=_arrays(stats),
     )
 
@@ -96,46 +97,22 @@ def _capture_info(
         damping=DAMPING,
         entropy_rows=plan.entropy_rows,
         gram_examples=0 if stats.gram is None else stats.gram.shape[1],
-        bootstrap=REPLICATES,
+        bootstrap=residual.REPLICATES,
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _replicates(stats: LayerStats, plan: Plan) -> np.ndarray | None:
-    """Bootstrap replicates of the residual norms, (replicates, l); None where not measured."""
-    if "residual_norm" not in plan.signals:
-        return None
-    return residual.bootstrap(stats, replicates=REPLICATES, seed=plan.seed)
-
-
-def _columns(stats: LayerStats, plan: Plan, replicates: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Every column that the plan asked for and the pass could measure, (l,) each."""
-    absent = stats.absent or {}
-    wanted = [name for name in plan.signals if name not in absent and name in COLUMNS]
-    columns = {name: COLUMNS[name](stats) for name in (*wanted, *COSTS)}
-    if "attention_entropy" in columns:
-        columns["attention_entropy_error"] = COLUMNS["attention_entropy_error"](stats)
-    if replicates is not None:
-        low, high = residual.interval(replicates)
-        columns |= {"residual_norm_low": low, "residual_norm_high": high}
-    if "gain" in plan.signals and stats.gram is not None:
-        columns["gain"] = single_gains(stats.gram, damping=DAMPING)
-    return columns
-
-
 def _rows(
-    loaded: LoadedModel, stats: LayerStats, plan: Plan, replicates: np.ndarray | None
+    loaded: LoadedModel, stats: LayerStats, plan: Plan, columns: Mapping[str, np.ndarray]
 ) -> tuple[LayerRow, ...]:
-    measured = _columns(stats, plan, replicates)
-    if stats.modules:
-        measured["adapter_seconds"] = _adapters(loaded, stats, plan)
-    columns = {name: _optional(values) for name, values in measured.items()}
+    numbers = {key: [_optional(v) for v in values] for key, values in columns.items()}
+    further = numbers.keys() - LayerRow.__dataclass_fields__.keys()
     rows = []
     for i, block in enumerate(stats.blocks):
         modules = [m for m in stats.modules if m.row == i]
         sizes = (plan.rank * (m.in_features + m.out_features) for m in modules)
         module = loaded.model.get_submodule(block.name)
-        values: dict[str, Any] = {name: column[i] for name, column in columns.items()}
+        values: dict[str, Any] = {k: v[i] for k, v in numbers.items() if k not in further}
         row = LayerRow(
             stack=block.stack,
             index=block.index,
@@ -143,14 +120,21 @@ def _rows(
             adapter_parameters=sum(sizes),
             parameters=sum(p.numel() for p in module.parameters()),
             modules=tuple(m.name for m in modules),
+            further={k: v for k in sorted(further) if (v := numbers[k][i]) is not None},
             **values,
         )
         rows.append(row)
     return tuple(rows)
 
 
-def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray:
-    """Seconds of each block's adapters in a batch of the pass's mean size."""
+def _optional(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray | None:
+    """Return the seconds of each block's adapters in a batch of the pass's mean size, if any."""
+    if not stats.modules:
+        return None
     first = next(loaded.model.parameters())
     return adapter_seconds(
         stats.modules,
@@ -162,23 +146,17 @@ def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray:
     )
 
 
-def _optional(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(v) else float(v) for v in values]
-
-
-def _agreement(stats: LayerStats, plan: Plan, replicates: np.ndarray | None) -> Agreement:
-    """How stable the ranking by residual norm is over examples and over adapter ranks."""
-    if replicates is None:
+def _agreement(stats: LayerStats, plan: Plan, whole: np.ndarray | None) -> Agreement:
+    """Return how stable the ranking by residual norm is over examples and over adapter ranks."""
+    if whole is None:
         return Agreement()
-    whole = residual_norm(stats)
     known = ~np.isnan(whole)
+    replicates = residual.bootstrap(stats)[:, known]
     ranks = [r for r in (1, 4, 8) if r < plan.rank]
-    smaller = np.stack([residual_norm(stats, rank=r) for r in (*ranks, plan.rank)])[:, known]
-    pairs = [residual.spearman_to(row, smaller) for row in smaller]
+    smaller = np.stack([residual.residual_norm(stats, rank=r) for r in (*ranks, plan.rank)])
+    pairs = [residual.spearman_to(row, smaller[:, known]) for row in smaller[:, known]]
     return Agreement(
-        bootstrap_spearman=float(
-            np.median(residual.spearman_to(whole[known], replicates[:, known]))
-        ),
+        bootstrap_spearman=float(np.median(residual.spearman_to(whole[known], replicates))),
         rank_stability=float(np.min(pairs)) if ranks else None,
     )
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from layerwise import verbs
-from layerwise.errors import SchemaError
+from layerwise.errors import SchemaError, UnknownNameError
 from layerwise.files import canonical_json, read_json, sha256, write_files
 from layerwise.provenance import Provenance
-from layerwise.records import Shown, from_plain, record_file, to_plain
+from layerwise.records import Shown, from_plain, other_numbers, record_file, to_plain
+from layerwise.signals import SIGNALS
 
 __all__ = [
     "Advice",
@@ -131,6 +132,7 @@ class LayerRow:
         modules: Full names of its adapted modules.
         parameters: Parameters of the block itself; 0 where a card does not say.
         adapter_seconds: Seconds a batch in the forward and backward of adapters on all its targets.
+        further: Signals that are registered beside these, by their keys in `card.json`.
     """
 
     stack: str
@@ -153,6 +155,11 @@ class LayerRow:
     modules: tuple[str, ...] = ()
     parameters: int = 0
     adapter_seconds: float | None = None
+    further: Mapping[str, float] = other_numbers()
+
+    def get(self, key: str, /) -> Any:
+        """Return the value under `key`, a field or a further signal; None where there is none."""
+        return getattr(self, key) if key in self.__dataclass_fields__ else self.further.get(key)
 
 
 @dataclass(frozen=True)
@@ -270,26 +277,37 @@ class LayerCard(Shown):
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def column(self, name: str) -> np.ndarray:
-        """One signal over all blocks, float64 (l,), NaN where a block has none."""
-        values = [getattr(row, name) for row in self.layers]
+        """Return one signal over all blocks, float64 (l,), NaN where a block has none.
+
+        Raises:
+            UnknownNameError: It is no signal's name, nor in this card.
+        """
+        known = {
+            *LayerRow.__dataclass_fields__,
+            *SIGNALS,
+            *(k for r in self.layers for k in r.further),
+        }
+        if name not in known:
+            raise UnknownNameError(what="column", value=name, known=sorted(known))
+        values = [row.get(name) for row in self.layers]
         return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
     def with_advice(self, advice: Advice) -> "LayerCard":
-        """The same card with `advice`."""
+        """Return the same card with `advice`."""
         return replace(self, advice=advice)
 
     def place(self, goal: str | None = None, *, layers: int | None = None, **options: Any) -> Any:
-        """The `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
+        """Return the `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
         return verbs.call("place", self, goal, layers=layers, **options)
 
     def to_plain(self) -> dict[str, Any]:
-        """The card as JSON values, without the arrays."""
+        """Return the card as JSON values, without the arrays."""
         plain = to_plain(replace(self, arrays={}))
         plain.pop("arrays")
         return {"schema": SCHEMA, **plain}
 
     def files(self) -> dict[str, bytes]:
-        """``card.json`` and ``arrays.safetensors`` as bytes."""
+        """Return ``card.json`` and ``arrays.safetensors`` as bytes."""
         from safetensors.numpy import save
 
         arrays = save({k: np.ascontiguousarray(v) for k, v in self.arrays.items()})
@@ -300,12 +318,12 @@ class LayerCard(Shown):
         }
 
     def save(self, folder: Path | str) -> list[Path]:
-        """Write ``card.json`` and ``arrays.safetensors`` into `folder`; their paths."""
+        """Write ``card.json`` and ``arrays.safetensors`` into `folder`; return their paths."""
         return write_files(Path(folder), self.files())
 
     @classmethod
     def load(cls, path: Path | str) -> "LayerCard":
-        """The card in `path`, a ``card.json`` or the folder that holds one.
+        """Return the card in `path`, a ``card.json`` or the folder that holds one.
 
         Raises:
             SchemaError: No card is there, it is of another schema, or its arrays are damaged.
@@ -318,7 +336,7 @@ class LayerCard(Shown):
 
 
 def _load_arrays(path: Path, *, digest: str | None) -> dict[str, np.ndarray]:
-    """The arrays in `path`, which a flipped bit or another card's file must not replace."""
+    """Return the arrays in `path`, which a flipped bit or another card's file must not replace."""
     from safetensors.numpy import load_file
 
     if not path.exists():

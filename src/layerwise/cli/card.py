@@ -11,6 +11,7 @@ from layerwise.cli.launch import is_first, together
 from layerwise.cli.options import Names, charts, common, count, objective, reading, readout, stacked
 from layerwise.cli.output import publish, short, talk
 from layerwise.files import prepare_output
+from layerwise.signals import SIGNALS
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
@@ -29,7 +30,10 @@ Examples:
 _measuring = stacked(
     objective,
     click.option(
-        "--signals", type=Names(), metavar="A,B", help="Only these columns.  [default: all]"
+        "--signals",
+        type=Names(),
+        metavar="A,B",
+        help=f"Only these columns, of {', '.join(SIGNALS)}.  [default: all]",
     ),
     count("--rank", default=8, told="Adapter rank that is simulated."),
     click.option(

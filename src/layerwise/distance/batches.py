@@ -18,7 +18,7 @@ from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
 from layerwise.seeds import derive, numpy_generator
 
-__all__ = ["Matched", "Request", "cut", "matched"]
+__all__ = ["Request", "SharedBatch", "cut", "matched"]
 
 #: The fewest examples that some objective compares with each other.
 FEWEST = 3
@@ -46,7 +46,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Matched:
+class SharedBatch:
     """One batch of every objective, about the same examples.
 
     Attributes:
@@ -64,7 +64,7 @@ class Matched:
 
 
 def cut(count: int, *, batch_size: int, seed: int) -> tuple[tuple[int, ...], ...]:
-    """The places of `count` examples in batches, in an order drawn by `seed`.
+    """Return the places of `count` examples in batches, in an order drawn by `seed`.
 
     What is left in the end, where it is too little to compare, joins the last batch.
 
@@ -83,8 +83,8 @@ def cut(count: int, *, batch_size: int, seed: int) -> tuple[tuple[int, ...], ...
     return tuple(tuple(order[a:b]) for a, b in zip(starts, ends, strict=True))
 
 
-def matched(request: Request, number: int, examples: Sequence[int]) -> Matched:
-    """The batch that each objective makes of those of `examples` that all of them can use.
+def matched(request: Request, number: int, examples: Sequence[int]) -> SharedBatch:
+    """Return the batch that each objective makes of those of `examples` that all of them can use.
 
     Raises:
         BadInputError: A text is longer than the model's positions, or the batch size or length
@@ -95,11 +95,11 @@ def matched(request: Request, number: int, examples: Sequence[int]) -> Matched:
         sets = {o.name: _made(request, o, number, kept) for o in request.objectives}
         usable = {name: {int(i) for b in s.batches for i in b.index} for name, s in sets.items()}
         if all(len(own) == len(kept) for own in usable.values()):
-            return Matched(number, kept, sets, dropped)
+            return SharedBatch(number, kept, sets, dropped)
         # Again without the rest, as what is drawn may be about any example of the batch.
         dropped.update({name: len(kept) - len(own) for name, own in usable.items()})
         kept = tuple(kept[i] for i in sorted(set.intersection(*usable.values())))
-    return Matched(number, (), {}, dropped)
+    return SharedBatch(number, (), {}, dropped)
 
 
 def _made(request: Request, objective: Objective, number: int, kept: Sequence[int]) -> BatchSet:

@@ -20,7 +20,7 @@ def choose(
     objectives: Sequence[str] | None = None,
     reference: str | None = None,
 ) -> tuple[Objective, ...]:
-    """The objectives to compare, the reference first.
+    """Return the objectives to compare, the reference first.
 
     Args:
         loaded: The model.
@@ -61,7 +61,7 @@ def _is_possible(name: str, loaded: LoadedModel, data: TextData) -> bool:
 
 
 def _usual(possible: Sequence[str], loaded: LoadedModel) -> str:
-    """The reference objective that nobody named.
+    """Return the reference objective that nobody named.
 
     Raises:
         BadInputError: The model can do none of the usual ones.

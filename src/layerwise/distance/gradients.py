@@ -66,7 +66,7 @@ def _last_blocks(loaded: LoadedModel) -> list[str]:
 
 
 def _bodies(loaded: LoadedModel) -> list[Any]:
-    """Whatever may hand the last hidden state to a head, each once.
+    """Return whatever may hand the last hidden state to a head, each once.
 
     Some heads call the model around a stack and not the body, which would only pass it on.
     """
@@ -77,7 +77,7 @@ def _bodies(loaded: LoadedModel) -> list[Any]:
 
 
 def _hidden(output: Any) -> Tensor:
-    """The hidden states in a module's output: itself, or the first tensor in it."""
+    """Return the hidden states in a module's output: itself, or the first tensor in it."""
     while not isinstance(output, Tensor):
         output = next(iter(output.values() if isinstance(output, Mapping) else output))
     return output
@@ -97,7 +97,7 @@ def prepared(objective: Objective, model: Any) -> Iterator[tuple[str, ...]]:
 def sharing(
     objectives: Sequence[Objective], batches: Mapping[str, Batch]
 ) -> list[tuple[Batch, list[Objective]]]:
-    """Batches to be run, each with the objectives that one forward of it serves.
+    """Return batches to be run, each with the objectives that one forward of it serves.
 
     Objectives that pool the states of the same texts share one, in whatever order they have the
     texts; they must agree on how the model is prepared.
@@ -114,7 +114,7 @@ def sharing(
 
 
 def _alike(first: Batch, second: Batch) -> bool:
-    """Whether both pool the states of the same rows, up to their order."""
+    """Return whether both pool the states of the same rows, up to their order."""
     left, right = _pooling(first), _pooling(second)
     if left is None or right is None:
         return False
@@ -122,7 +122,7 @@ def _alike(first: Batch, second: Batch) -> bool:
 
 
 def _pooling(batch: Batch) -> dict[str, Tensor] | None:
-    """What a forward of `batch` reads and pools, rows by example; None where there is a target."""
+    """Return what a forward of `batch` reads and pools, by example; None where it has a target."""
     if batch.pooled is None or batch.labels is not None or batch.classes is not None:
         return None
     order = batch.index.argsort(stable=True)
@@ -133,7 +133,7 @@ def _pooling(batch: Batch) -> dict[str, Tensor] | None:
     }
 
 
-class _Ran:
+class _BodyOutput:
     """A body that has run: gives the states that it gave, whatever it is asked."""
 
     def __init__(self, hidden: Tensor) -> None:
@@ -141,7 +141,7 @@ class _Ran:
         self._output = SimpleNamespace(last_hidden_state=hidden)
 
     def forward(self, **_inputs: Tensor) -> SimpleNamespace:
-        """What the body gave."""
+        """Return what the body gave."""
         return self._output
 
     __call__ = forward
@@ -166,7 +166,7 @@ def example_gradients(
     hidden = states()
     rows = {first.name: _rows(losses, hidden, batch, first)}
     for objective in others:
-        losses = objective.losses(_Ran(hidden), batch)
+        losses = objective.losses(_BodyOutput(hidden), batch)
         rows[objective.name] = _rows(losses, hidden, batch, objective)
     return rows
 
@@ -174,7 +174,7 @@ def example_gradients(
 def _rows(
     losses: Float[Tensor, "b"], hidden: Float[Tensor, "b t d"], batch: Batch, objective: Objective
 ) -> Float[Array, "n d"]:
-    """The gradients of one objective, one row an example."""
+    """Return the gradients of one objective, one row an example."""
     gradient: Any = torch.autograd.grad(losses.sum(), hidden, allow_unused=True)[0]
     if gradient is None:
         msg = f"head that does not read the last hidden state, under {objective.name}"
@@ -183,7 +183,7 @@ def _rows(
 
 
 def _mask(batch: Batch) -> Bool[Tensor, "b t"]:
-    """The tokens of the last hidden state that are not padding."""
+    """Return the tokens of the last hidden state that are not padding."""
     if batch.decoder_mask is not None:
         return batch.decoder_mask
     return batch.inputs.get("attention_mask", batch.token_mask).bool()

@@ -12,7 +12,7 @@ from layerwise.data.batches import BatchSet
 from layerwise.data.text import TextData
 from layerwise.distance import metrics
 from layerwise.distance.batches import Request
-from layerwise.distance.moments import Moments
+from layerwise.distance.moments import ObjectiveMoments
 from layerwise.distance.record import (
     METRICS,
     Distance,
@@ -20,7 +20,7 @@ from layerwise.distance.record import (
     HalfDistance,
     ObjectiveDistance,
 )
-from layerwise.distance.run import Tally, measure
+from layerwise.distance.run import GradientTally, measure
 from layerwise.errors import BadInputError, DataError, NonFiniteError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
@@ -42,7 +42,7 @@ def make_distance(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Distance:
-    """How far the gradients of `objectives` lie from those of the first of them, the reference.
+    """Return how far the gradients of `objectives` lie from those of the first, the reference.
 
     Args:
         loaded: The model.
@@ -93,7 +93,7 @@ def make_distance(
     )
 
 
-def _refuse_few(tally: Tally, examples: int) -> None:
+def _refuse_few(tally: GradientTally, examples: int) -> None:
     """Raise where a half has no two rows.
 
     Raises:
@@ -106,17 +106,17 @@ def _refuse_few(tally: Tally, examples: int) -> None:
         raise DataError(msg, value=left, expected=expected, hint="longer texts, or more")
 
 
-def _width(tally: Tally) -> int:
+def _width(tally: GradientTally) -> int:
     return len(next(iter(tally.halves[0].rows.values())).mean)
 
 
-def _dropped(tally: Tally) -> str:
-    """What the objectives left out, in words."""
+def _dropped(tally: GradientTally) -> str:
+    """Return what the objectives left out, in words."""
     return ", ".join(f"{name} can make nothing of {n}" for name, n in tally.dropped.items() if n)
 
 
-def _notes(tally: Tally, *, width: int) -> list[str]:
-    """What was done otherwise than one may think, in words."""
+def _notes(tally: GradientTally, *, width: int) -> list[str]:
+    """Return what was done otherwise than one may think, in words."""
     notes = list(tally.notes)
     if tally.left_out:
         told = f"{tally.left_out} examples were left out for all objectives"
@@ -131,9 +131,13 @@ def _notes(tally: Tally, *, width: int) -> list[str]:
 
 
 def distances(
-    halves: tuple[Moments, Moments], names: Sequence[str], *, reference: str, seed: int
+    halves: tuple[ObjectiveMoments, ObjectiveMoments],
+    names: Sequence[str],
+    *,
+    reference: str,
+    seed: int,
 ) -> tuple[ObjectiveDistance, ...]:
-    """The numbers of each of `names` from the moments of both halves of the rows.
+    """Return the numbers of each of `names` from the moments of both halves of the rows.
 
     Raises:
         BadInputError: Gradients cannot be compared; the message names the objective.
@@ -158,8 +162,8 @@ def _named(objective: str) -> Iterator[None]:
         raise type(error)(msg, value=error.value, expected=error.expected, hint=hint) from error
 
 
-def _numbers(moments: Moments, name: str, *, reference: str, seed: int) -> HalfDistance:
-    """What some of the rows say of one objective; the reference's distances are exactly 0."""
+def _numbers(moments: ObjectiveMoments, name: str, *, reference: str, seed: int) -> HalfDistance:
+    """Return what some rows say of one objective; the reference's distances are exactly 0."""
     own = moments.rows[name]
     found = dict.fromkeys(METRICS, 0.0)
     if name != reference:
@@ -173,8 +177,10 @@ def _numbers(moments: Moments, name: str, *, reference: str, seed: int) -> HalfD
     )
 
 
-def _compared(moments: Moments, name: str, *, reference: str, seed: int) -> dict[str, float]:
-    """The distances of one objective from the reference."""
+def _compared(
+    moments: ObjectiveMoments, name: str, *, reference: str, seed: int
+) -> dict[str, float]:
+    """Return the distances of one objective from the reference."""
     first, second = moments.rows[reference], moments.rows[name]
     projected = {
         f"cosine_{width}": metrics.cosine(
@@ -193,7 +199,7 @@ def _compared(moments: Moments, name: str, *, reference: str, seed: int) -> dict
 
 
 def _agreement(objectives: Sequence[ObjectiveDistance]) -> dict[str, float]:
-    """How alike the two halves rank the objectives, under each distance."""
+    """Return how alike the two halves rank the objectives, under each distance."""
     found = {}
     for metric in METRICS:
         first, second = ({o.name: getattr(o.halves[h], metric) for o in objectives} for h in (0, 1))

@@ -23,7 +23,7 @@ _NOTHING = 1e-12
 
 
 def cosine(first: Float64[Array, "d"], second: Float64[Array, "d"]) -> float:
-    """1 - cos of the angle between two vectors, in [0, 2].
+    """Return 1 - cos of the angle between two vectors, in [0, 2].
 
     Raises:
         BadInputError: One of them is zero, so has no direction.
@@ -38,7 +38,7 @@ def cosine(first: Float64[Array, "d"], second: Float64[Array, "d"]) -> float:
 
 
 def pearson(first: Float64[Array, "d"], second: Float64[Array, "d"]) -> float:
-    """1 - Pearson correlation of two vectors over their coordinates, in [0, 2].
+    """Return 1 - Pearson correlation of two vectors over their coordinates, in [0, 2].
 
     Raises:
         BadInputError: One of them is the same in all coordinates.
@@ -52,7 +52,7 @@ def pearson(first: Float64[Array, "d"], second: Float64[Array, "d"]) -> float:
 
 
 def projected(vector: Float64[Array, "d"], *, width: int, seed: int) -> Float64[Array, "k"]:
-    """`vector` under a Gaussian projection to `width` coordinates, fixed by `seed`.
+    """Return `vector` under a Gaussian projection to `width` coordinates, fixed by `seed`.
 
     Entries are independent, of mean 0 and variance 1 / `width`, so that lengths and angles are kept
     on average: Johnson and Lindenstrauss, Extensions of Lipschitz mappings into a Hilbert space

@@ -13,7 +13,7 @@ import numpy as np
 from layerwise.shapes import Array, Float, Float64
 from layerwise.signals.similarity import CrossMoments
 
-__all__ = ["GradientMoments", "Moments"]
+__all__ = ["GradientMoments", "ObjectiveMoments"]
 
 T = TypeVar("T")
 
@@ -38,11 +38,11 @@ class GradientMoments:
 
     @classmethod
     def zero(cls, width: int) -> "GradientMoments":
-        """No rows yet, of `width` coordinates."""
+        """Return no rows yet, of `width` coordinates."""
         return cls(0, np.zeros(width), np.zeros(width), 0.0, 0)
 
     def update(self, rows: Float[Array, "n d"]) -> "GradientMoments":
-        """These moments with `rows` added."""
+        """Return these moments with `rows` added."""
         if not len(rows):
             return self
         wide = rows.astype(np.float64)
@@ -52,7 +52,7 @@ class GradientMoments:
         return self.merge(GradientMoments(*part))
 
     def merge(self, other: "GradientMoments") -> "GradientMoments":
-        """The moments of both parts' rows together."""
+        """Return the moments of both parts' rows together."""
         if not (self.count and other.count):
             return self if self.count else other
         count = self.count + other.count
@@ -67,7 +67,7 @@ class GradientMoments:
 
     @property
     def deviation(self) -> Float64[Array, "d"]:
-        """The standard deviation of each coordinate, of the rows as a whole population."""
+        """Return the standard deviation of each coordinate, of the rows as a whole population."""
         return np.sqrt(self.scatter / self.count)
 
     @property
@@ -77,7 +77,7 @@ class GradientMoments:
 
 
 @dataclass(frozen=True)
-class Moments:
+class ObjectiveMoments:
     """The rows of several objectives on the same examples: each by itself, and against one of them.
 
     Attributes:
@@ -88,11 +88,13 @@ class Moments:
     rows: Mapping[str, GradientMoments] = field(default_factory=dict)
     cross: Mapping[str, CrossMoments] = field(default_factory=dict)
 
-    def update(self, rows: Mapping[str, Float[Array, "n d"]], *, reference: str) -> "Moments":
-        """These moments with the rows of the same n examples under each objective added."""
+    def update(
+        self, rows: Mapping[str, Float[Array, "n d"]], *, reference: str
+    ) -> "ObjectiveMoments":
+        """Return these moments with the rows of the same n examples under each objective added."""
         width = rows[reference].shape[1]
         alone, pairs = GradientMoments.zero(width), CrossMoments.zero(width, width)
-        return Moments(
+        return ObjectiveMoments(
             {name: self.rows.get(name, alone).update(own) for name, own in rows.items()},
             {
                 name: self.cross.get(name, pairs).update(rows[reference], own)
@@ -101,9 +103,9 @@ class Moments:
             },
         )
 
-    def merge(self, other: "Moments") -> "Moments":
-        """The moments of both parts' examples together."""
-        return Moments(
+    def merge(self, other: "ObjectiveMoments") -> "ObjectiveMoments":
+        """Return the moments of both parts' examples together."""
+        return ObjectiveMoments(
             _joined(self.rows, other.rows, GradientMoments.merge),
             _joined(self.cross, other.cross, CrossMoments.merge),
         )
@@ -112,6 +114,6 @@ class Moments:
 def _joined(
     first: Mapping[str, T], second: Mapping[str, T], merge: Callable[[T, T], T]
 ) -> dict[str, T]:
-    """Both mappings as one; what is in both is merged."""
+    """Return both mappings as one; what is in both is merged."""
     both = {name: merge(part, second[name]) for name, part in first.items() if name in second}
     return {**first, **second, **both}

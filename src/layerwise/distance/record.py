@@ -129,7 +129,7 @@ class Distance(Saved, Loadable, Shown):
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> ObjectiveDistance:
-        """The objective called `name`.
+        """Return the objective called `name`.
 
         Raises:
             UnknownNameError: It was not compared.

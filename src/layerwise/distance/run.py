@@ -13,7 +13,7 @@ import torch
 from layerwise import distributed
 from layerwise.capture.undisturbed import undisturbed
 from layerwise.data.batches import Batch
-from layerwise.distance.batches import Matched, Request, cut, matched
+from layerwise.distance.batches import Request, SharedBatch, cut, matched
 from layerwise.distance.gradients import (
     States,
     check_rows,
@@ -22,12 +22,12 @@ from layerwise.distance.gradients import (
     prepared,
     sharing,
 )
-from layerwise.distance.moments import Moments
+from layerwise.distance.moments import ObjectiveMoments
 from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
 from layerwise.seeds import derive
 
-__all__ = ["Tally", "measure"]
+__all__ = ["GradientTally", "measure"]
 
 #: Rows of each objective that are kept before they are summed up: as many as make the matrix
 #: products large enough to cost little, few enough to cost no memory to speak of.
@@ -37,7 +37,7 @@ Rows = dict[str, np.ndarray]
 
 
 @dataclass
-class Tally:
+class GradientTally:
     """What a pass has seen so far; a monoid too.
 
     Attributes:
@@ -52,7 +52,7 @@ class Tally:
         notes: What was assumed or changed, in words.
     """
 
-    halves: tuple[Moments, Moments] = (Moments(), Moments())
+    halves: tuple[ObjectiveMoments, ObjectiveMoments] = (ObjectiveMoments(), ObjectiveMoments())
     batches: int = 0
     forwards: int = 0
     tokens: int = 0
@@ -62,10 +62,10 @@ class Tally:
     shared: dict[tuple[str, ...], None] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
 
-    def merge(self, other: "Tally") -> "Tally":
-        """Both passes as one."""
+    def merge(self, other: "GradientTally") -> "GradientTally":
+        """Return both passes as one."""
         (first, second), (third, fourth) = self.halves, other.halves
-        return Tally(
+        return GradientTally(
             halves=(first.merge(third), second.merge(fourth)),
             batches=self.batches + other.batches,
             forwards=self.forwards + other.forwards,
@@ -77,7 +77,7 @@ class Tally:
             notes=self.notes | other.notes,
         )
 
-    def note(self, found: Matched, *, of: int, reference: str) -> None:
+    def note(self, found: SharedBatch, *, of: int, reference: str) -> None:
         """Count the batches of one chunk of `of` examples."""
         self.left_out += of - len(found.examples)
         self.dropped.update(found.dropped)
@@ -92,7 +92,7 @@ class Tally:
         first, second = (self._added(half, rows, reference) for half in (0, 1))
         self.halves = first, second
 
-    def _added(self, half: int, rows: Mapping[int, Rows], reference: str) -> Moments:
+    def _added(self, half: int, rows: Mapping[int, Rows], reference: str) -> ObjectiveMoments:
         parts = [rows[number] for number in sorted(rows) if number % 2 == half]
         if not parts:
             return self.halves[half]
@@ -100,7 +100,7 @@ class Tally:
         return self.halves[half].update(joined, reference=reference)
 
 
-def measure(request: Request, *, progress: Progress = silent) -> Tally:
+def measure(request: Request, *, progress: Progress = silent) -> GradientTally:
     """The sums of the gradients of all objectives of `request`, the first being the reference.
 
     Under torch.distributed each process takes every world-size-th batch and all hold the same
@@ -113,18 +113,18 @@ def measure(request: Request, *, progress: Progress = silent) -> Tally:
     """
     chunks = cut(len(request.data), batch_size=request.batch_size, seed=request.seed)
     numbers = range(len(chunks))[distributed.rank() :: distributed.world_size()]
-    tally = Tally()
+    tally = GradientTally()
     with undisturbed(request.loaded.model, training=False, seed=request.seed):
         work = _work(request, chunks, numbers, tally)
         total = len(numbers) * len(_kinds(request.objectives))
         with closing(work):
             for _ in progress(work, "comparing gradients", total):
                 pass
-    return reduce(Tally.merge, distributed.all_gather(tally))
+    return reduce(GradientTally.merge, distributed.all_gather(tally))
 
 
 def _kinds(objectives: Sequence[Objective]) -> list[list[Objective]]:
-    """`objectives` by how they need the model prepared."""
+    """Return `objectives` by how they need the model prepared."""
     kinds: dict[Any, list[Objective]] = {}
     for objective in objectives:
         kinds.setdefault((objective.prepare, objective.stochastic), []).append(objective)
@@ -132,9 +132,9 @@ def _kinds(objectives: Sequence[Objective]) -> list[list[Objective]]:
 
 
 def _work(
-    request: Request, chunks: Sequence[Sequence[int]], numbers: Sequence[int], tally: Tally
+    request: Request, chunks: Sequence[Sequence[int]], numbers: Sequence[int], tally: GradientTally
 ) -> Generator[None]:
-    """The pass in steps, one for each batch and way of preparing the model, into `tally`."""
+    """Yield the pass in steps, one for each batch and way of preparing the model, into `tally`."""
     reference = request.objectives[0].name
     size = max(1, WINDOW // request.batch_size)
     with last_states(request.loaded) as states:
@@ -149,12 +149,12 @@ def _work(
 
 def _window(
     request: Request,
-    window: Sequence[Matched],
+    window: Sequence[SharedBatch],
     rows: Mapping[int, Rows],
-    tally: Tally,
+    tally: GradientTally,
     states: States,
 ) -> Iterator[None]:
-    """Some batches under every objective, their rows into `rows`."""
+    """Yield some batches under every objective, their rows into `rows`."""
     for members in _kinds(request.objectives):
         with prepared(members[0], request.loaded.model) as changed:
             tally.notes |= dict.fromkeys(changed)
@@ -165,9 +165,13 @@ def _window(
 
 
 def _batch(
-    request: Request, found: Matched, members: Sequence[Objective], tally: Tally, states: States
+    request: Request,
+    found: SharedBatch,
+    members: Sequence[Objective],
+    tally: GradientTally,
+    states: States,
 ) -> Rows:
-    """The rows of one batch under objectives that need the model prepared alike."""
+    """Return the rows of one batch under objectives that need the model prepared alike."""
     model = request.loaded.model
     device = next(model.parameters()).device
     batches: dict[str, Batch] = {o.name: found.sets[o.name].batches[0] for o in members}

@@ -8,8 +8,9 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.measure.record import ArmKind
 from layerwise.measure.scores import SCORES, Seen, rows_by_score
-from layerwise.placement.place import DEFAULT_GOAL, GOALS, choose, place
-from layerwise.placement.policies import POLICIES, default_size
+from layerwise.placement import DEFAULT_GOAL, GOALS, POLICIES
+from layerwise.placement.place import choose, place
+from layerwise.placement.policy import default_size
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import adaptable_rows
 

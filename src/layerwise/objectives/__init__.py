@@ -31,11 +31,11 @@ for _objective in (
     BARLOW_TWINS,
     CLASSIFICATION,
 ):
-    OBJECTIVES.add(_objective.name, _objective)
+    OBJECTIVES.add(_objective)
 
 
 def labels_for(name: str, data: TextData) -> tuple[str, ...] | None:
-    """The classes that a model must be loaded for; None where `name` asks for none.
+    """Return the classes that a model must be loaded for; None where `name` asks for none.
 
     Args:
         name: An objective, or ``auto``, which takes classification where the data has labels.
@@ -50,7 +50,7 @@ def labels_for(name: str, data: TextData) -> tuple[str, ...] | None:
 
 
 def resolve(name: str, *, loaded: LoadedModel, data: TextData) -> Objective:
-    """The objective called `name`; for ``auto``, the natural one for the model and the data.
+    """Return the objective called `name`; for ``auto``, the natural one for the model and the data.
 
     ``auto`` takes classification where the data has labels; else causal-lm for causal models and
     encoder-decoders (sft where the data has prompts or chats), masked-lm for models with that

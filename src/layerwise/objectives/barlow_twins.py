@@ -29,7 +29,7 @@ NAME, LEAST, OFF_DIAGONAL, EPSILON = "barlow-twins", 3, 5e-3, 1e-5
 def cross_correlation_loss(
     first: Tensor, second: Tensor, *, off_diagonal: float = OFF_DIAGONAL
 ) -> Tensor:
-    """The loss of a batch from the vectors of its views, (n, d) each."""
+    """Return the loss of a batch from the vectors of its views, (n, d) each."""
     with torch.autocast(first.device.type, enabled=False):
         correlation = _standard(first).T @ _standard(second) / len(first)
         diagonal = correlation.diagonal()
@@ -39,7 +39,7 @@ def cross_correlation_loss(
 
 
 def _standard(vectors: Tensor) -> Tensor:
-    """`vectors` with each coordinate of mean 0 and variance 1 over the rows."""
+    """Return `vectors` with each coordinate of mean 0 and variance 1 over the rows."""
     centred = vectors - vectors.mean(dim=0)
     return centred * (centred.square().mean(dim=0) + EPSILON).rsqrt()
 

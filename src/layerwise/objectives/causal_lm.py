@@ -11,7 +11,7 @@ __all__ = ["CAUSAL_LM"]
 
 
 def _batches(request: BatchRequest) -> BatchSet:
-    """Whole texts; for an encoder-decoder, the second half of each from the first."""
+    """Return whole texts; for an encoder-decoder, the second half of each from the first."""
     tokenizer, data = request.tokenizer, request.data
     size, limit = request.batch_size, request.max_length
     if request.kind == "seq2seq":

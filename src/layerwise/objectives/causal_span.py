@@ -37,7 +37,7 @@ STAND_INS = ("mask", "unk", "eos")
 
 
 def _batches(request: BatchRequest) -> BatchSet:
-    """Whole texts with spans hidden by the seed and each example's position alone."""
+    """Return whole texts with spans hidden by the seed and each example's position alone."""
     tokenizer = request.tokenizer
     mask, notes = _stand_in(tokenizer)
     special = frozenset(tokenizer.all_special_ids)
@@ -53,7 +53,7 @@ def _batches(request: BatchRequest) -> BatchSet:
 
 
 def _stand_in(tokenizer: Any) -> tuple[int, tuple[str, ...]]:
-    """The token that hides others, and a note where it is not a mask token.
+    """Return the token that hides others, and a note where it is not a mask token.
 
     Raises:
         ModelError: There is neither a mask token nor another one that will do.

@@ -44,7 +44,7 @@ def _is_number(name: str) -> bool:
 
 
 def _batches(request: BatchRequest) -> BatchSet:
-    """Whole texts, each with the number of its class."""
+    """Return whole texts, each with the number of its class."""
     rows = text_rows(request.tokenizer, request.data, max_length=request.max_length)
     named = (request.data.examples[row.index].label for row in rows.rows)
     numbers = _numbers(named, request.classes)
@@ -60,7 +60,7 @@ def _batches(request: BatchRequest) -> BatchSet:
 
 
 def _numbers(names: Iterable[str | None], classes: Mapping[str, int]) -> list[int]:
-    """The number of each name.
+    """Return the number of each name.
 
     Raises:
         UnknownNameError: A label is no class of the model's.
@@ -74,13 +74,13 @@ def _numbers(names: Iterable[str | None], classes: Mapping[str, int]) -> list[in
 
 
 def _logits(model: Any, batch: Batch) -> Tensor:
-    """The logits of each row's classes, shape (n, c)."""
+    """Return the logits of each row's classes, shape (n, c)."""
     logits: Tensor = model(**batch.inputs, **accepted(model, use_cache=False)).logits
     return logits
 
 
 def _losses(model: Any, batch: Batch) -> Tensor:
-    """Each row's cross-entropy, shape (n,)."""
+    """Return each row's cross-entropy, shape (n,)."""
     return class_losses(_logits(model, batch), batch)
 
 

@@ -20,24 +20,24 @@ def without_adapter(model: Any) -> Any:
 
 
 def body(model: Any) -> Any:
-    """`model` without adapter's wrapper and without head."""
+    """Return `model` without adapter's wrapper and without head."""
     return without_adapter(model).base_model
 
 
 def accepted(model: Any, **options: Any) -> dict[str, Any]:
-    """Those of `options` that `model`'s forward names among its parameters."""
+    """Return those of `options` that `model`'s forward names among its parameters."""
     names = inspect.signature(without_adapter(model).forward).parameters
     return {name: value for name, value in options.items() if name in names}
 
 
 def token_logits(output: Any) -> Tensor:
-    """The logits of each token in a model's output, whatever else its head gives."""
+    """Return the logits of each token in a model's output, whatever else its head gives."""
     logits: Tensor = output["prediction_logits" if "prediction_logits" in output else "logits"]
     return logits
 
 
 def class_losses(logits: Tensor, batch: Batch) -> Tensor:
-    """The cross-entropy of each row's class under `logits`, shape (n,), float32."""
+    """Return the cross-entropy of each row's class under `logits`, shape (n,), float32."""
     if batch.classes is None:
         message = "a class loss needs a batch with classes"
         raise ValueError(message)

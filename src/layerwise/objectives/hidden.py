@@ -45,7 +45,7 @@ Hide = Callable[[Row, Vocabulary, int], dict[int, int]]
 
 
 def vocabulary(tokenizer: Any) -> Vocabulary:
-    """The tokens of `tokenizer`.
+    """Return the tokens of `tokenizer`.
 
     Raises:
         ModelError: It has no mask token.
@@ -62,7 +62,7 @@ def vocabulary(tokenizer: Any) -> Vocabulary:
 
 
 def hidden_batches(request: BatchRequest, *, hide: Hide) -> BatchSet:
-    """Whole texts with tokens hidden by the seed and each example's position alone."""
+    """Return whole texts with tokens hidden by the seed and each example's position alone."""
     words = vocabulary(request.tokenizer)
     rows = text_rows(request.tokenizer, request.data, max_length=request.max_length)
     kept = [row for row in rows.rows if not words.special.issuperset(row.ids)]
@@ -86,7 +86,7 @@ def _collate(rows: Sequence[Row], *, hide: Hide, words: Vocabulary, request: Bat
 
 
 def labelled(row: Row, shown: dict[int, int]) -> tuple[Row, list[int]]:
-    """`row` with the tokens `shown` in place of its own, which are the labels there."""
+    """Return `row` with the tokens `shown` in place of its own, which are the labels there."""
     ids = [shown.get(i, token) for i, token in enumerate(row.ids)]
     labels = [token if i in shown else IGNORED for i, token in enumerate(row.ids)]
     return replace(row, ids=ids), labels

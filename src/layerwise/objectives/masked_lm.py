@@ -20,7 +20,7 @@ CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1
 
 
 def _hide(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
-    """What is read in place of some of the ordinary tokens of `row`, at least one."""
+    """Return what is read in place of some of the ordinary tokens of `row`, at least one."""
     random = numpy_generator(seed, "masked-lm", row.index)
     free = [i for i, token in enumerate(row.ids) if token not in words.special]
     chosen = random.choice(free, size=max(1, round(CHOSEN * len(free))), replace=False)
@@ -28,7 +28,7 @@ def _hide(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
 
 
 def _stand_in(token: int, *, words: Vocabulary, random: np.random.Generator) -> int:
-    """What is read in place of `token`."""
+    """Return what is read in place of `token`."""
     draw = random.random()
     if draw < MASKED:
         return words.mask

@@ -65,7 +65,7 @@ class _Pairs:
 
 
 def _batches(request: BatchRequest) -> BatchSet:
-    """Pairs of halves by the seed and each example's position."""
+    """Return pairs of halves by the seed and each example's position."""
     pairs = _pairs(request)
     rows, truncated = [], 0
     for i, partner, label in _partners(pairs, request.seed):
@@ -82,7 +82,7 @@ def _batches(request: BatchRequest) -> BatchSet:
 
 
 def _pairs(request: BatchRequest) -> _Pairs:
-    """The halves of the examples of `request`.
+    """Return the halves of the examples of `request`.
 
     Raises:
         BadInputError: The length limit leaves no room for a token of each half.
@@ -121,14 +121,14 @@ def _partners(pairs: _Pairs, seed: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _other(i: int, count: int, random: np.random.Generator) -> int:
-    """One of `count` that is not `i`."""
+    """Return one of `count` that is not `i`."""
     return (i + int(random.integers(1, count))) % count
 
 
 def _row(
     pairs: _Pairs, index: int, first: Sequence[int], second: Sequence[int], *, label: int
 ) -> Row:
-    """A framed pair; the longer text is cut first, down to half of the room."""
+    """Return a framed pair; the longer text is cut first, down to half of the room."""
     before, between, after = pairs.frame
     keep = max(pairs.room - len(second), pairs.room // 2)
     ids_a = [*before, *first[-keep:], *between]
@@ -143,7 +143,7 @@ def _row(
 
 
 def _logits(model: Any, batch: Batch) -> Tensor:
-    """The logits of both classes, shape (n, 2)."""
+    """Return the logits of both classes, shape (n, 2)."""
     output = model(**batch.inputs)
     both = "seq_relationship_logits" in output
     logits: Tensor = output["seq_relationship_logits" if both else "logits"]
@@ -151,7 +151,7 @@ def _logits(model: Any, batch: Batch) -> Tensor:
 
 
 def _losses(model: Any, batch: Batch) -> Tensor:
-    """Each row's cross-entropy, shape (n,)."""
+    """Return each row's cross-entropy, shape (n,)."""
     return class_losses(_logits(model, batch), batch)
 
 

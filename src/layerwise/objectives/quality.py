@@ -11,17 +11,17 @@ _Classes = np.ndarray
 
 
 def _accuracy(predicted: _Classes, actual: _Classes) -> float:
-    """The share of rows that were taken for their own class."""
+    """Return the share of rows that were taken for their own class."""
     return float(np.mean(predicted == actual))
 
 
 def _macro_f1(predicted: _Classes, actual: _Classes) -> float:
-    """The mean, over the classes that occur on either side, of each one's F1."""
+    """Return the mean, over the classes that occur on either side, of each one's F1."""
     return float(np.mean([_f1(predicted == c, actual == c) for c in {*predicted, *actual}]))
 
 
 def _f1(predicted: np.ndarray, actual: np.ndarray) -> float:
-    """2 TP / (2 TP + FP + FN), of rows that were and that should be taken for one class."""
+    """Return 2 TP / (2 TP + FP + FN), of rows that were and that should be taken for one class."""
     return float(2 * np.sum(predicted & actual) / (np.sum(predicted) + np.sum(actual)))
 
 
@@ -33,7 +33,7 @@ CLASS_QUALITIES: Mapping[str, Callable[[_Classes, _Classes], float]] = {
 
 
 def class_quality(predicted: Sequence[int], actual: Sequence[int]) -> dict[str, float]:
-    """Each of `CLASS_QUALITIES`: ``accuracy``, and ``macro_f1``, in which every class counts alike.
+    """Return each of `CLASS_QUALITIES`: ``accuracy``, and ``macro_f1``, where classes count alike.
 
     Args:
         predicted: The class that each row was taken for.

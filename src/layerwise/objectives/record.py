@@ -42,7 +42,7 @@ class BatchRequest:
 
 
 def as_it_is(model: Any) -> AbstractContextManager[tuple[str, ...]]:
-    """A context in which `model` is left alone; there is nothing to note."""
+    """Return a context in which `model` is left alone; there is nothing to note."""
     del model
     return nullcontext(())
 
@@ -84,7 +84,7 @@ class Objective:
     prepare: Callable[[Any], AbstractContextManager[tuple[str, ...]]] = as_it_is
 
     def make_batches(self, tokenizer: Any, data: TextData, **options: Any) -> BatchSet:
-        """The batches of `data`; `options` are the other fields of `BatchRequest`."""
+        """Return the batches of `data`; `options` are the other fields of `BatchRequest`."""
         return self.batches(BatchRequest(tokenizer, data, **options))
 
     def batches_for(

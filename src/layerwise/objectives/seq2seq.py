@@ -30,7 +30,7 @@ __all__ = ["answer_batches", "decoder_start", "prefix_batches"]
 
 
 def decoder_start(model: Any) -> int | None:
-    """The token that `model`'s decoder starts from, where its configuration names one."""
+    """Return the token that `model`'s decoder starts from, where its configuration names one."""
     for config in (model.config, getattr(model, "generation_config", None)):
         token = getattr(config, "decoder_start_token_id", None)
         if token is not None:
@@ -41,7 +41,7 @@ def decoder_start(model: Any) -> int | None:
 def prefix_batches(
     tokenizer: Any, data: TextData, *, batch_size: int, max_length: int, start: int | None
 ) -> BatchSet:
-    """Each text's first half to read, its second half to say (ours)."""
+    """Return each text's first half to read, its second half to say (ours)."""
     before, after = specials(tokenizer, [example.text for example in data.examples])
     whole = text_rows(tokenizer, data, max_length=max_length, least=len(before) + len(after) + 2)
     halves = [_halves(row, before=before, after=after) for row in whole.rows]
@@ -51,7 +51,7 @@ def prefix_batches(
 
 
 def _halves(row: Row, *, before: Sequence[int], after: Sequence[int]) -> Row:
-    """`row` split in two between its special tokens."""
+    """Return `row` split in two between its special tokens."""
     ids = list(row.ids)[len(before) : len(row.ids) - len(after)]
     middle = (len(ids) + 1) // 2
     given = [*before, *ids[:middle], *after]
@@ -61,7 +61,7 @@ def _halves(row: Row, *, before: Sequence[int], after: Sequence[int]) -> Row:
 def answer_batches(
     tokenizer: Any, data: TextData, *, batch_size: int, max_length: int, start: int | None
 ) -> BatchSet:
-    """Each prompt to read, its text to say; the length limit holds for either."""
+    """Return each prompt to read, its text to say; the length limit holds for either."""
     texts = [example.text for example in data.examples]
     prompts = [example.prompt or "" for example in data.examples]
     before, after = specials(tokenizer, texts)

@@ -16,7 +16,7 @@ __all__ = ["SPAN_DENOISE"]
 
 
 def _hide(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
-    """The mask token at each position of the spans, which are counted in ordinary tokens."""
+    """Return the mask token at each position of the spans, which are counted in ordinary tokens."""
     free = [i for i, token in enumerate(row.ids) if token not in words.special]
     found = spans(len(free), seed=seed, index=row.index)
     return {free[i]: words.mask for span in found for i in span}

@@ -19,7 +19,7 @@ HIDDEN, MEAN_LENGTH = 0.15, 3
 
 
 def spans(tokens: int, *, seed: int, index: int) -> list[range]:
-    """Spans of positions in a text of `tokens` >= 1 tokens, in order.
+    """Return spans of positions in a text of `tokens` >= 1 tokens, in order.
 
     Args:
         tokens: How many there are.
@@ -36,6 +36,6 @@ def spans(tokens: int, *, seed: int, index: int) -> list[range]:
 
 
 def _parts(total: int, count: int, random: np.random.Generator) -> Sequence[int]:
-    """`count` positive numbers that sum to `total`."""
+    """Return `count` positive numbers that sum to `total`."""
     cuts = 1 + np.sort(random.choice(total - 1, size=count - 1, replace=False))
     return np.diff([0, *cuts.tolist(), total]).tolist()

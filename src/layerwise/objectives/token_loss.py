@@ -31,7 +31,7 @@ VIEWS = frozenset({"ViewBackward0", "UnsafeViewBackward0"})
 
 
 def model_losses(model: Any, batch: Batch) -> Tensor:
-    """Each row's mean cross-entropy under `model`, shape (n,).
+    """Return each row's mean cross-entropy under `model`, shape (n,).
 
     Logits are the model's own, with whatever it does to them (softcapping, scaling), and are
     computed only at sequence positions where some row has a label, if the model can be told so.
@@ -90,7 +90,7 @@ class _RowLosses(torch.autograd.Function):
 
 
 def _is_reusable(logits: Tensor) -> bool:
-    """Whether the operation that made `logits` can do without them."""
+    """Return whether the operation that made `logits` can do without them."""
     node: Any = logits.grad_fn
     while node is not None and node.name() in VIEWS:
         node = node.next_functions[0][0]
@@ -98,12 +98,12 @@ def _is_reusable(logits: Tensor) -> bool:
 
 
 def _wide(logits: Tensor) -> Tensor:
-    """`logits` in at least float32; the same memory where they already are."""
+    """Return `logits` in at least float32; the same memory where they already are."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _evaluate(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Each position's weighted cross-entropy, 0 where there is no target."""
+    """Return each position's weighted cross-entropy, 0 where there is no target."""
     wide = _wide(logits)
     found = wide.gather(1, targets.clamp(min=0)[:, None]).squeeze(1)
     losses = (wide.logsumexp(dim=1) - found) * weights
@@ -111,7 +111,7 @@ def _evaluate(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def _consume(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """`_evaluate`'s losses; leaves in `logits` the gradient of their sum.
+    """Return `_evaluate`'s losses; leaves in `logits` the gradient of their sum.
 
     With p the softmax, the gradient is weight * (p - onehot(target)).
     """

@@ -36,7 +36,7 @@ RATE = 0.1
 
 
 def view_batches(request: BatchRequest, *, name: str, least: int) -> BatchSet:
-    """Batches of texts, each twice, drawn together by the seed.
+    """Return batches of texts, each twice, drawn together by the seed.
 
     Args:
         request: What they are made of.
@@ -91,7 +91,7 @@ def _collate(rows: Sequence[Row], *, pad: int | None, last: bool) -> Batch:
 
 
 def views(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The vectors of the first and of the second views, (n, d) each, float32."""
+    """Return the vectors of the first and of the second views, (n, d) each, float32."""
     if batch.pooled is None:
         message = "views need a batch that says which tokens are pooled"
         raise ValueError(message)
@@ -119,7 +119,7 @@ def noise(model: Any) -> Iterator[tuple[str, ...]]:
 
 
 def _has_dropout(model: nn.Module) -> bool:
-    """Whether anything in `model` would drop something in training mode."""
+    """Return whether anything in `model` would drop something in training mode."""
     return any(
         isinstance(value, float) and value > 0
         for module in _own_modules(model)

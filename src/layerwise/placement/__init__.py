@@ -1,41 +1,111 @@
 """Which blocks to adapt, what that costs, and the placement as files for other tools.
 
-What needs PEFT, injecting a placement and checking it, is in `layerwise.placement.verify`, which
-is not imported here: a placement is chosen and written without it.
+The rows below say what there is to choose from, and import nothing heavy before it is used. What
+needs PEFT, injecting a placement and checking it, is in `layerwise.placement.verify` alone: a
+placement is chosen and written without it.
 """
 
-from layerwise.placement.advise import advise
-from layerwise.placement.compare import USABLE, Comparison, PairAgreement, compare
-from layerwise.placement.cost import missing_timings, placement_cost
-from layerwise.placement.exports import TRAINERS, Export, peft_config, placement_files, target_regex
-from layerwise.placement.place import GOALS, place
-from layerwise.placement.policies import POLICIES
-from layerwise.placement.record import Cost, Coverage, PlacedBlock, Placement, Verified
-from layerwise.placement.reference import Transferred, transferred
-from layerwise.placement.rows import parse_rows
+from layerwise.placement.exports.record import Trainer
+from layerwise.placement.policy import Policy, all_of
+from layerwise.registry import Registry, later
 
 __all__ = [
+    "ADVISED",
+    "DEFAULT_GOAL",
     "GOALS",
     "POLICIES",
     "TRAINERS",
-    "USABLE",
-    "Comparison",
-    "Cost",
-    "Coverage",
-    "Export",
-    "PairAgreement",
-    "PlacedBlock",
-    "Placement",
-    "Transferred",
-    "Verified",
-    "advise",
-    "compare",
-    "missing_timings",
-    "parse_rows",
-    "peft_config",
-    "place",
-    "placement_cost",
-    "placement_files",
-    "target_regex",
-    "transferred",
+    "WITHOUT_GAINS",
+    "Policy",
+    "Trainer",
 ]
+
+#: What chooses blocks; the formulas are in `layerwise.placement.policies`.
+POLICIES = Registry[Policy]("policy")
+
+for _name, _meaning in (
+    ("top", "the largest residual norms"),
+    ("mid", "the residual norms in the middle of the ranking"),
+    ("bottom", "the smallest residual norms"),
+    ("uniform", "evenly spread over depth, both ends included"),
+    ("midpoints", "the middles of equal parts of depth"),
+    ("random", "any, by the seed"),
+    ("first", "the lowest: the costliest backward"),
+    ("last", "the highest: the cheapest backward"),
+):
+    POLICIES.add(Policy(_name, _meaning, later("layerwise.placement.policies", _name)))
+POLICIES.add(
+    Policy(
+        "ski",
+        "where attention is saturated and the gradient suppressed, and their neighbours",
+        later("layerwise.placement.policies", "ski"),
+        size=later("layerwise.placement.policies", "ski_size"),
+    )
+)
+POLICIES.add(
+    Policy(
+        "ski-greedy",
+        "the most saturated and the first suppressed block, and their neighbours",
+        later("layerwise.placement.policies", "ski_greedy"),
+        size=later("layerwise.placement.policies", "ski_greedy_size"),
+    )
+)
+POLICIES.add(
+    Policy(
+        "gain",
+        "those that are predicted to gain the most together",
+        later("layerwise.placement.policies", "gain"),
+    )
+)
+POLICIES.add(
+    Policy(
+        "gain-per-cost",
+        "those that are predicted to gain the most for each second of a step",
+        later("layerwise.placement.policies", "gain_per_cost"),
+    )
+)
+POLICIES.add(
+    Policy("all", "every block", later("layerwise.placement.policies", "every"), size=all_of)
+)
+
+#: The largest step time that each goal allows, relative to adapters on all blocks (ours).
+GOALS = Registry[float]("goal")
+for _name, _ratio in (("quality", 1.0), ("balanced", 0.75), ("cost", 0.5)):
+    GOALS.add(_ratio, name=_name)
+
+#: The policy with the best evidence, until measured evidence says otherwise, and what it comes to
+#: where every block would gain alike: the advice from a card without gains.
+ADVISED, WITHOUT_GAINS = "gain", "midpoints"
+#: What the advised policy is bound by: a backward that ends higher up was worse than a random
+#: placement where that was measured (docs/evidence.md), so that has to be asked for.
+DEFAULT_GOAL = "quality"
+
+#: Whose configuration a placement can be written in: a module each in `placement.exports`.
+TRAINERS = Registry[Trainer]("trainer")
+
+for _trainer in (
+    Trainer(
+        "peft",
+        "PEFT itself, and whatever takes its LoraConfig",
+        later("layerwise.placement.exports.peft", "export"),
+    ),
+    Trainer(
+        "trl",
+        "TRL: its command line, and its trainers in Python",
+        later("layerwise.placement.exports.trl", "export"),
+    ),
+    Trainer("axolotl", "Axolotl", later("layerwise.placement.exports.axolotl", "export")),
+    Trainer(
+        "llamafactory",
+        "LLaMA-Factory",
+        later("layerwise.placement.exports.llamafactory", "export"),
+    ),
+    Trainer("ms-swift", "ms-swift", later("layerwise.placement.exports.ms_swift", "export")),
+    Trainer("unsloth", "Unsloth", later("layerwise.placement.exports.unsloth", "export")),
+    Trainer(
+        "freeze",
+        "lists of weights, for training blocks whole",
+        later("layerwise.placement.exports.freeze", "export"),
+    ),
+):
+    TRAINERS.add(_trainer)

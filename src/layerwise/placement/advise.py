@@ -3,7 +3,8 @@
 import numpy as np
 
 from layerwise.card.record import Advice, LayerCard
-from layerwise.placement.place import ADVISED, DEFAULT_GOAL, WITHOUT_GAINS, Choice, choose
+from layerwise.placement import ADVISED, DEFAULT_GOAL, WITHOUT_GAINS
+from layerwise.placement.place import Choice, choose
 
 __all__ = ["ENOUGH", "WIDE", "advise"]
 
@@ -52,13 +53,13 @@ def _intervals(card: LayerCard) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_flat(card: LayerCard) -> bool:
-    """Whether one value lies in every interval, so that no two of them are apart."""
+    """Return whether one value lies in every interval, so that no two of them are apart."""
     low, high = _intervals(card)
     return low.size == 0 or bool(low.max() <= high.min())
 
 
 def _reason(card: LayerCard, choice: Choice, *, goal: str, flat: bool) -> str:
-    """One sentence with the figures behind the advice."""
+    """Return one sentence with the figures behind the advice."""
     where = f"{len(choice.rows)} of {len(card.layers)} blocks are {_WHERE[choice.policy]}"
     until = "the default until layerwise measure has compared placements of this model"
     parts = [_evidence(card, flat=flat), f"{where}, {until}", _bound(card, choice, goal)]
@@ -83,7 +84,7 @@ def _evidence(card: LayerCard, *, flat: bool) -> str:
 
 
 def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
-    """What the goal did to the choice."""
+    """Return what the goal did to the choice."""
     lowest = card.layers[choice.rows[0]].name
     if choice.cost is None:
         what = (
@@ -102,7 +103,7 @@ def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
 
 
 def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:
-    """What would make the advice surer, for the weakest link first."""
+    """Return what would make the advice surer, for the weakest link first."""
     links = [*_examples(card, flat=flat), *_rank(card), *_signals(card)]
     links.sort(key=lambda link: link[0])
     return (*(text for _, text in links), _SECOND, _RIVALS)

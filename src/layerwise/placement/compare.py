@@ -54,7 +54,7 @@ class Comparison(Shown):
 
 
 def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Comparison:
-    """The rank agreement of the residual norms of each pair of `cards`.
+    """Return the rank agreement of the residual norms of each pair of `cards`.
 
     Source: docs/methods.md, transfer (arXiv 2602.04019).
 
@@ -108,7 +108,7 @@ def _shape(model: ModelInfo) -> tuple[object, ...]:
 
 
 def _own(model: ModelInfo, other: ModelInfo) -> str:
-    """What tells `model` from `other`: its revision, or the contents of files that both have."""
+    """Return what tells `model` from `other`: its revision, or what files hold that both have."""
     if model.revision != other.revision:
         return f"revision {model.revision}"
     both = sorted(model.files.keys() & other.files.keys())

@@ -42,17 +42,17 @@ class StepCost:
     activations: np.ndarray
 
     def backward_seconds(self, rows: Sequence[int]) -> float:
-        """Seconds of the backward with adapters on `rows`, at least one."""
+        """Return the seconds of the backward with adapters on `rows`, at least one."""
         blocks = self.backward[min(rows) :].sum()
         return float(self.outside_backward + blocks + 2.0 * self.adapters[list(rows)].sum())
 
     def seconds(self, rows: Sequence[int]) -> float:
-        """Seconds of forward and backward with adapters on `rows`, at least one."""
+        """Return the seconds of forward and backward with adapters on `rows`, at least one."""
         adapters = float(self.adapters[list(rows)].sum())
         return self.forward + adapters + self.backward_seconds(rows)
 
     def relative(self, rows: Sequence[int]) -> Cost:
-        """The cost with adapters on `rows`, relative to adapters on all blocks."""
+        """Return the cost with adapters on `rows`, relative to adapters on all blocks."""
         every = range(len(self.backward))
         kept = float(self.activations[min(rows) :].sum())
         return Cost(
@@ -67,7 +67,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def missing_timings(card: LayerCard) -> str | None:
-    """Why no cost can be computed from `card`; None where one can."""
+    """Return why no cost can be computed from `card`; None where one can."""
     missing = [name for name in _COLUMNS if not np.isfinite(card.column(name)).all()]
     if not missing:
         return None
@@ -97,7 +97,7 @@ def step_cost(card: LayerCard, *, rank: Rank = None) -> StepCost:
 
 
 def _adapters(card: LayerCard, rank: int | Sequence[int]) -> np.ndarray:
-    """Seconds of the forward of each block's adapters of `rank`."""
+    """Return the seconds of the forward of each block's adapters of `rank`."""
     forward, parameters = card.column("forward_seconds"), card.column("parameters")
     per_parameter = np.divide(forward, parameters, out=np.zeros_like(forward), where=parameters > 0)
     estimate = per_parameter * card.column("adapter_parameters")
@@ -108,7 +108,7 @@ def _adapters(card: LayerCard, rank: int | Sequence[int]) -> np.ndarray:
 
 
 def placement_cost(card: LayerCard, rows: Sequence[int], *, rank: Rank = None) -> Cost | None:
-    """The cost of adapters on `rows` relative to all blocks.
+    """Return the cost of adapters on `rows` relative to all blocks.
 
     None where the card has no timings; `missing_timings` then says which.
     """

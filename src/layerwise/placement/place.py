@@ -9,8 +9,8 @@ from operator import itemgetter
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.models.sources import on_disk
+from layerwise.placement import ADVISED, DEFAULT_GOAL, GOALS, POLICIES, WITHOUT_GAINS
 from layerwise.placement.cost import StepCost, missing_timings, placement_cost, step_cost
-from layerwise.placement.policies import POLICIES
 from layerwise.placement.record import Cost, PlacedBlock, Placement
 from layerwise.placement.rows import (
     Ranks,
@@ -20,23 +20,11 @@ from layerwise.placement.rows import (
     resolve_rows,
     resolve_stack,
 )
-from layerwise.registry import Registry
 
-__all__ = ["ADVISED", "DEFAULT_GOAL", "GOALS", "WITHOUT_GAINS", "Choice", "choose", "place"]
+__all__ = ["Choice", "choose", "place"]
 
 _LOG = logging.getLogger(__name__)
 
-#: The largest step time that each goal allows, relative to adapters on all blocks (ours).
-GOALS = Registry[float]("goal")
-for _name, _ratio in (("quality", 1.0), ("balanced", 0.75), ("cost", 0.5)):
-    GOALS.add(_name, _ratio)
-
-#: The policy with the best evidence, until measured evidence says otherwise, and what it comes to
-#: where every block would gain alike: the advice from a card without gains.
-ADVISED, WITHOUT_GAINS = "gain", "midpoints"
-#: What the advised policy is bound by: a backward that ends higher up was worse than a random
-#: placement where that was measured (docs/evidence.md), so that has to be asked for.
-DEFAULT_GOAL = "quality"
 #: Sums of the same seconds in another order differ by about this.
 _ROUNDING = 1e-9
 
@@ -63,7 +51,7 @@ class Choice:
 
     @property
     def affordable(self) -> bool:
-        """Whether a step is known to take no longer than was allowed."""
+        """Return whether a step is known to take no longer than was allowed."""
         if self.allowed is None:
             return True
         return self.cost is not None and self.cost.step_ratio <= self.allowed + _ROUNDING
@@ -82,7 +70,7 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
     ranks: Ranks | None = None,
     seed: int = 0,
 ) -> Placement:
-    """Adapters on some blocks of the model of `card`.
+    """Return adapters on some blocks of the model of `card`.
 
     Args:
         card: What was measured.
@@ -170,7 +158,7 @@ def choose(
     rank: int | None = None,
     seed: int = 0,
 ) -> Choice:
-    """The rows that a policy takes within the cost that `goal` allows; see `place`.
+    """Return the rows that a policy takes within the cost that `goal` allows; see `place`.
 
     Raises:
         UnknownNameError: There is no such policy, goal or stack.
@@ -195,7 +183,7 @@ def choose(
 
 
 def _advised(card: LayerCard) -> tuple[str, list[str]]:
-    """The advised policy for `card`, and a note where that has to do without gains."""
+    """Return the advised policy for `card`, and a note where that has to do without gains."""
     if "adam_gram" in card.arrays:
         return ADVISED, []
     why = card.absent.get("gain", "the card's arrays.safetensors is not there")
@@ -205,7 +193,7 @@ def _advised(card: LayerCard) -> tuple[str, list[str]]:
 def _cheap_enough(
     pick: Pick, rows: Sequence[int], k: int, *, costs: StepCost, allowed: float
 ) -> tuple[tuple[int, ...], list[str]]:
-    """What `pick` takes of `rows` from the lowest on that keeps the step ratio within `allowed`.
+    """Return what `pick` takes of `rows`, from the lowest on whose choice `allowed` allows.
 
     Where none does, what is cheapest, and a note that says so.
     """
@@ -223,7 +211,7 @@ def _cheap_enough(
 
 
 def _left_out(card: LayerCard, rows: Sequence[int], stack: str | None) -> list[str]:
-    """A note on blocks that no policy can take, since none of their modules is adapted."""
+    """Return a note on blocks that no policy can take, since none of their modules is adapted."""
     wanted = None if stack is None else resolve_stack(card, stack)
     inside = [row for row, x in enumerate(card.layers) if wanted in {None, x.stack}]
     missed = [card.layers[row].name for row in inside if row not in rows]
@@ -234,7 +222,7 @@ def _left_out(card: LayerCard, rows: Sequence[int], stack: str | None) -> list[s
 
 
 def _thinned(policy: str, taken: Sequence[int], rows: Sequence[int]) -> list[str]:
-    """A note where `all` was asked for fewer than all."""
+    """Return a note where `all` was asked for fewer than all."""
     if policy != "all" or len(taken) == len(rows):
         return []
     return [f"policy all with {len(taken)} of {len(rows)} blocks: they are evenly spread"]

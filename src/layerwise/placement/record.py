@@ -7,7 +7,7 @@ from typing import Any
 from layerwise import verbs
 from layerwise.records import Loadable, Saved, Shown
 
-__all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verified"]
+__all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verification"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Verified:
+class Verification:
     """How many modules were meant to be adapted, and how many of just those were."""
 
     expected: int
@@ -53,11 +53,11 @@ class Coverage(Shown):
     targets: tuple[str, ...]
     matrix: tuple[tuple[bool, ...], ...]
     adapter_parameters: int
-    verified: Verified
+    verified: Verification
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many blocks have an adapter on each target."""
+        """Return how many blocks have an adapter on each target."""
         return tuple(sum(column) for column in zip(*self.matrix, strict=True))
 
 
@@ -96,20 +96,20 @@ class Placement(Saved, Loadable, Shown):
     revision: str | None = None
     dropout: float = 0.0
     cost: Cost | None = None
-    verified: Verified | None = None
+    verified: Verification | None = None
     notes: tuple[str, ...] = ()
     ranks: Mapping[str, int] | None = None
 
     def rank_of(self, module: str) -> int:
-        """The LoRA rank of the adapter on `module`."""
+        """Return the LoRA rank of the adapter on `module`."""
         return self.rank if self.ranks is None else self.ranks.get(module, self.rank)
 
-    def with_verified(self, verified: Verified) -> "Placement":
-        """The same placement, marked as checked."""
+    def with_verified(self, verified: Verification) -> "Placement":
+        """Return the same placement, marked as checked."""
         return replace(self, verified=verified)
 
     def apply(self, model: Any) -> Any:
-        """`model` as a PEFT model with adapters on just these modules, checked.
+        """Return `model` as a PEFT model with adapters on just these modules, checked.
 
         Raises:
             VerificationError: PEFT adapted other modules than those of this placement.
@@ -117,5 +117,5 @@ class Placement(Saved, Loadable, Shown):
         return verbs.call("apply", self, model)
 
     def lora_config(self) -> Any:
-        """The `peft.LoraConfig` of this placement, for your own trainer."""
+        """Return the `peft.LoraConfig` of this placement, for your own trainer."""
         return verbs.call("lora_config", self)

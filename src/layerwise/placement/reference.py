@@ -9,18 +9,17 @@ from statistics import fmean
 
 from layerwise.card.record import LayerCard, Measured, MeasuredRegime
 from layerwise.errors import BadInputError
+from layerwise.placement import GOALS, POLICIES
 from layerwise.placement.compare import USABLE, compare
-from layerwise.placement.place import GOALS
-from layerwise.placement.policies import POLICIES
 
-__all__ = ["Transferred", "transferred"]
+__all__ = ["Transfer", "transferred"]
 
 #: Regimes that are no policy of choosing some blocks.
 _NO_CHOICE = {"all", "random"}
 
 
 @dataclass(frozen=True)
-class Transferred:
+class Transfer:
     """What a reference says to do.
 
     Attributes:
@@ -46,8 +45,8 @@ def transferred(
     layers: int | None = None,
     goal: str | None = None,
     threshold: float = USABLE,
-) -> Transferred:
-    """What was measured on `reference` for placements of `card`.
+) -> Transfer:
+    """Return what was measured on `reference` for placements of `card`.
 
     Of several measurements, the one with the number of blocks nearest to `layers` counts, the
     latest on ties.
@@ -77,11 +76,11 @@ def transferred(
     best = _best(found, goal)
     policy = best.name if best.name in POLICIES else best.policy
     bound = best.name if best.name in GOALS else None
-    return Transferred(policy, bound, found.size, rho, _note(reference, found, best, rho))
+    return Transfer(policy, bound, found.size, rho, _note(reference, found, best, rho))
 
 
 def _nearest(reference: LayerCard, layers: int | None) -> Measured:
-    """The measurement of the reference whose size is nearest to `layers`."""
+    """Return the measurement of the reference whose size is nearest to `layers`."""
     if not reference.measured:
         message = "reference card without measured performance"
         hint = "layerwise measure MODEL DATA --card CARD"
@@ -93,7 +92,7 @@ def _nearest(reference: LayerCard, layers: int | None) -> Measured:
 
 
 def _best(found: Measured, goal: str | None) -> MeasuredRegime:
-    """The policy that improved most, of those whose steps the goal allows."""
+    """Return the policy that improved most, of those whose steps the goal allows."""
     allowed = None if goal is None else GOALS[goal]
     able = [r for r in found.regimes if _is_choice(r) and _is_allowed(r, allowed)]
     if not able:

@@ -25,7 +25,7 @@ _SPELLING = "block indices such as 3,7,11 or STACK:3,7,11"
 
 
 def parse_rows(text: str) -> tuple[int | PlacedBlock, ...]:
-    """The blocks in `text`: indices, and after ``STACK:`` blocks of that stack.
+    """Return the blocks in `text`: indices, and after ``STACK:`` blocks of that stack.
 
     Raises:
         PlacementError: It is empty, or a part of it is no index.
@@ -51,7 +51,7 @@ def parse_rows(text: str) -> tuple[int | PlacedBlock, ...]:
 
 
 def parse_ranks(text: str) -> dict[int | PlacedBlock, int]:
-    """The ranks in `text`, by block: each an index or ``STACK:INDEX``, ``=`` and a rank.
+    """Return the ranks in `text`, by block: each an index or ``STACK:INDEX``, ``=`` and a rank.
 
     Raises:
         PlacementError: A part of it is none of that, or names a block again.
@@ -76,7 +76,7 @@ def parse_ranks(text: str) -> dict[int | PlacedBlock, int]:
 def resolve_ranks(
     card: LayerCard, ranks: Ranks, *, within: Sequence[int], stack: str | None = None
 ) -> dict[int, int]:
-    """The rank of each row that `ranks` names; bare indices as in `resolve_rows`.
+    """Return the rank of each row that `ranks` names; bare indices as in `resolve_rows`.
 
     Raises:
         UnknownNameError: The model has no such stack.
@@ -124,12 +124,12 @@ def resolve_stack(card: LayerCard, name: str) -> str:
 
 
 def _stacks(card: LayerCard) -> tuple[str, ...]:
-    """The stacks that were measured: one that no text runs through has no rows."""
+    """Return the stacks that were measured: one that no text runs through has no rows."""
     return tuple(dict.fromkeys(layer.stack for layer in card.layers))
 
 
 def adaptable_rows(card: LayerCard, *, stack: str | None = None) -> tuple[int, ...]:
-    """The rows that have modules to adapt, in `stack` where one is named.
+    """Return the rows that have modules to adapt, in `stack` where one is named.
 
     Raises:
         UnknownNameError: The model has no such stack.
@@ -151,7 +151,7 @@ def adaptable_rows(card: LayerCard, *, stack: str | None = None) -> tuple[int, .
 def resolve_rows(
     card: LayerCard, blocks: Iterable[int | PlacedBlock], *, stack: str | None = None
 ) -> tuple[int, ...]:
-    """The rows of `blocks`, ascending; bare indices are those of `stack`, or of the only stack.
+    """Return the rows of `blocks`, ascending; bare indices are of `stack`, or of the only stack.
 
     Raises:
         UnknownNameError: The model has no such stack.
@@ -167,7 +167,7 @@ def resolve_rows(
 
 
 def _located(card: LayerCard, block: int | PlacedBlock, stack: str | None) -> PlacedBlock:
-    """`block` with the full name of its stack."""
+    """Return `block` with the full name of its stack."""
     if isinstance(block, PlacedBlock):
         return PlacedBlock(resolve_stack(card, block.stack), block.index)
     names = _stacks(card)

@@ -24,13 +24,13 @@ def inflection(entropy: np.ndarray, gradient: np.ndarray, *, weight: float = 0.5
 
 
 def _share(values: np.ndarray) -> np.ndarray:
-    """`values` over their largest; all zeros stay zeros."""
+    """Return `values` over their largest; all zeros stay zeros."""
     peak = float(values.max())
     return values / peak if peak > 0.0 else np.zeros_like(values)
 
 
 def local_maxima(values: np.ndarray, segments: Sequence[object]) -> tuple[int, ...]:
-    """The positions that exceed every neighbour, a segment's ends their only one.
+    """Return the positions that exceed every neighbour, a segment's ends their only one.
 
     Equal values in a row are one peak, which stands at their middle, the lower of two (ours). A
     block alone in its segment is a maximum; a longer segment of equal values has none.
@@ -45,14 +45,14 @@ def local_maxima(values: np.ndarray, segments: Sequence[object]) -> tuple[int, .
 
 
 def _plateaus(values: np.ndarray, segments: Sequence[object]) -> list[tuple[int, int]]:
-    """The first and last position of each run of equal values inside a segment."""
+    """Return the first and last position of each run of equal values inside a segment."""
     pairs = list(zip(segments, values, strict=True))
     starts = [p for p in range(len(pairs)) if p == 0 or pairs[p] != pairs[p - 1]]
     return list(zip(starts, [s - 1 for s in starts[1:]] + [len(values) - 1], strict=True))
 
 
 def _neighbours(position: int, step: int, segments: Sequence[object]) -> list[int]:
-    """The position `step` away, if it is one of the same segment."""
+    """Return the position `step` away, if it is one of the same segment."""
     other = position + step
     inside = 0 <= other < len(segments) and segments[other] == segments[position]
     return [other] if inside else []
@@ -72,7 +72,7 @@ def suppressed(
 def around(
     centres: Iterable[int], segments: Sequence[object], *, reach: int = 1
 ) -> tuple[int, ...]:
-    """Each centre followed by its neighbours up to `reach` away, nearest and lower first."""
+    """Return each centre followed by its neighbours up to `reach` away, nearest and lower first."""
     band: list[int] = []
     for centre in centres:
         band.append(centre)

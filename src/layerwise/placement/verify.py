@@ -16,14 +16,15 @@ from torch import nn
 from layerwise.errors import VerificationError
 from layerwise.models.heads import head_modules
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
-from layerwise.placement.exports import Export, peft_config
-from layerwise.placement.record import Coverage, PlacedBlock, Placement, Verified
+from layerwise.placement.exports.lora import peft_config
+from layerwise.placement.exports.record import Export
+from layerwise.placement.record import Coverage, PlacedBlock, Placement, Verification
 
 __all__ = ["Coverage", "apply", "kept_trained", "lora_config", "meta_copy", "verify"]
 
 
 def lora_config(placement: Placement) -> LoraConfig:
-    """PEFT's configuration of `placement`; its pattern matches just these modules.
+    """Return PEFT's configuration of `placement`; its pattern matches just these modules.
 
     Raises:
         PlacementError: The placement has no module.
@@ -32,7 +33,7 @@ def lora_config(placement: Placement) -> LoraConfig:
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy of `model` without weights, on the meta device; the original is not touched."""
+    """Return a copy of `model` without weights, on the meta device; the original is not touched."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device="meta")
@@ -45,7 +46,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
 def verify(
     placement: Placement, model: nn.Module, *, lora: Mapping[str, Any] | None = None
 ) -> Coverage:
-    """Which modules get an adapter when PEFT injects `placement` into `model`.
+    """Return which modules get an adapter when PEFT injects `placement` into `model`.
 
     The adapters stay in `model`: give a copy, such as one from `meta_copy` or a model that was
     never given weights.
@@ -72,7 +73,7 @@ def verify(
 
 
 def kept_trained(export: Export, placement: Placement, model: nn.Module) -> Export:
-    """`export` without the files whose trainer would train other weights than the blocks'.
+    """Return `export` without the files whose trainer would train other weights than the blocks'.
 
     Raises:
         VerificationError: That is so for all of them.
@@ -96,7 +97,7 @@ def kept_trained(export: Export, placement: Placement, model: nn.Module) -> Expo
 
 
 def apply(placement: Placement, model: nn.Module) -> PeftModel:
-    """`model` as a PEFT model with adapters on the placement's modules, checked on a copy first.
+    """Return `model` with PEFT adapters on the placement's modules, checked on a copy first.
 
     As `peft.get_peft_model` does, this changes `model` itself; a placement that fails the check
     leaves it as it was. A head for classes trains beside the adapters and is saved with them:
@@ -173,13 +174,13 @@ def _raise_if(names: Sequence[str], *, what: str, placement: Placement) -> None:
 
 
 def _shown(names: Sequence[str]) -> str:
-    """The first few of `names`."""
+    """Return the first few of `names`."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
 def _adapted(model: nn.Module) -> dict[str, LoraLayer]:
-    """The modules that have an adapter, by name."""
+    """Return the modules that have an adapter, by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
 
 
@@ -214,7 +215,7 @@ def _refuse_other_ranks(placement: Placement, model: nn.Module) -> None:
 
 
 def _covered(placement: Placement, model: nn.Module, refs: Sequence[BlockRef]) -> Coverage:
-    """What an injected `model` says, after it is held against `placement`."""
+    """Return what an injected `model` says, after it is held against `placement`."""
     _refuse_difference(placement, model)
     _refuse_other_ranks(placement, model)
     added = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -229,11 +230,11 @@ def _covered(placement: Placement, model: nn.Module, refs: Sequence[BlockRef]) -
         targets=targets,
         matrix=tuple(tuple(target in names for target in targets) for names in inside),
         adapter_parameters=added,
-        verified=Verified(expected=len(placement.modules), matched=len(adapted)),
+        verified=Verification(expected=len(placement.modules), matched=len(adapted)),
     )
 
 
 def _inside(ref: BlockRef, names: Iterable[str]) -> list[str]:
-    """Those of `names` that lie in the block, from there on."""
+    """Return those of `names` that lie in the block, from there on."""
     start = f"{ref.name}."
     return [name.removeprefix(start) for name in names if name.startswith(start)]

@@ -10,7 +10,7 @@ from layerwise.errors import NonFiniteError
 from layerwise.models.load import LoadedModel
 from layerwise.probing.record import TextInfo
 from layerwise.profile.record import Readout
-from layerwise.profile.states import observe, probes_of
+from layerwise.profile.states import make_probe_set, observe
 from layerwise.progress import Progress, silent
 
 __all__ = ["Looking", "Pooled", "pooled"]
@@ -100,7 +100,7 @@ def pooled(
     """
     states = observe(
         loaded,
-        probes_of(texts, source=source),
+        make_probe_set(texts, source=source),
         stack=looking.stack,
         batch_size=looking.batch_size,
         max_length=looking.max_length,

@@ -1,4 +1,4 @@
-"""An adapter looked into: its spectra, its size by depth, what of it is dead, what is wasted."""
+"""The audit of an adapter: its spectra, its size by depth, dead modules, wasted rank."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, sqrt
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from layerwise.models.stack import BlockRef, Stack, all_refs, block_of, find_stacks
+from layerwise.models.stack import Stack, all_refs, block_of, find_stacks
 from layerwise.profile.audit_record import Audit, BlockAudit, ModuleAudit, Spectrum
 from layerwise.profile.audit_update import (
     Update,
     adapted_layers,
     adapter_kinds,
+    dora_change,
     lost_modules,
-    rescaled,
     saved_modules,
     unread_reason,
     update,
@@ -37,14 +37,14 @@ _MOST = 0.9
 
 
 def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
-    """What the active adapters on `model` are.
+    """Return the audit of the active adapters on `model`.
 
     No update is formed: the work is that of two thin QR decompositions a module, and of one
     spectral norm for the weight that it adapts.
 
     Args:
         model: A model with adapters, unmerged.
-        outputs: By module, how much the adapter adds to its output on real inputs.
+        outputs: By module, the relative change that the adapter makes to its output.
 
     Raises:
         NonFiniteError: A factor has a value that is NaN or infinite.
@@ -54,7 +54,7 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
     layers = dict(adapted_layers(model))
     unread = {name: why for name, layer in layers.items() if (why := unread_reason(layer))}
     modules = tuple(
-        _module(name, update(name, layer), _place(name, stacks), outputs.get(name))
+        _module(name, update(name, layer), stacks, outputs.get(name))
         for name, layer in layers.items()
         if name not in unread
     )
@@ -70,50 +70,47 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         effective_rank=_median(m.update.effective_rank for m in live),
         energy_rank_90=_median(m.update.energy_rank_90 for m in live),
         utilisation=_median(m.update.stable_rank / m.rank for m in live),
-        enough_rank=_enough([ceil(m.update.energy_rank_90 / m.experts) for m in live]),
+        enough_rank=_enough_rank(live),
         wasted_share=_wasted(modules),
         frobenius_norm=_root_sum(m.update.frobenius_norm for m in modules),
         relative_norm=_relative(modules),
         depth_agreement=agreement([(b.relative_norm, b.output_change) for b in blocks]),
         unread=unread,
         saved_modules=saved_modules(model),
-        notes=(*_notes(layers.values(), modules), *_lost(lost_modules(model))),
+        notes=_notes(list(layers.values()), modules, lost_modules(model)),
     )
 
 
-def _place(name: str, stacks: Sequence[Stack]) -> BlockRef | None:
-    row = block_of(name, stacks)
-    return None if row is None else all_refs(stacks)[row]
-
-
 def _module(
-    name: str, found: Update, place: BlockRef | None, output_change: float | None
+    name: str, found: Update, stacks: Sequence[Stack], output_change: float | None
 ) -> ModuleAudit:
-    spread = spectrum(product_singular_values(found.up, found.down))
-    whole = rescaled(found)
+    row = block_of(name, stacks)
+    block = None if row is None else all_refs(stacks)[row]
+    figures = spectrum(product_singular_values(found.up, found.down))
+    dora = dora_change(found)
     weight = found.base_matrices
     largest = None if weight is None else spectral_norm(weight)
     length = None if weight is None else sqrt(float(np.square(weight, dtype=np.float64).sum()))
     return ModuleAudit(
         name=name,
-        stack=None if place is None else place.stack,
-        index=None if place is None else place.index,
+        stack=None if block is None else block.stack,
+        index=None if block is None else block.index,
         rank=found.rank,
         parameters=found.parameters,
-        dead=spread.spectral_norm == 0.0 and not (whole is not None and whole.moved),
-        update=spread,
+        dead=figures.spectral_norm == 0.0 and not (dora is not None and dora.moved),
+        update=figures,
         experts=len(found.up),
         base_spectral_norm=largest,
         base_frobenius_norm=length,
-        dominance=_ratio(spread.spectral_norm, largest),
-        relative_norm=_ratio(spread.frobenius_norm, length),
-        whole_relative_norm=None if whole is None else _ratio(whole.whole_norm, length),
+        dominance=_ratio(figures.spectral_norm, largest),
+        relative_norm=_ratio(figures.frobenius_norm, length),
+        whole_relative_norm=None if dora is None else _ratio(dora.whole_norm, length),
         output_change=output_change,
     )
 
 
 def spectrum(values: np.ndarray) -> Spectrum:
-    """The figures of an update with these singular values, (k,), largest first."""
+    """Return the figures of an update with these singular values, (k,), largest first."""
     return Spectrum(
         spectral_norm=float(values[0]) if values.size else 0.0,
         frobenius_norm=float(np.linalg.norm(values)),
@@ -138,9 +135,10 @@ def _root_sum(values: Iterable[float]) -> float:
     return sqrt(sum(value**2 for value in values))
 
 
-def _enough(ranks: Sequence[int]) -> int:
-    """The least that is not exceeded by `_MOST` of `ranks`."""
-    return sorted(ranks)[ceil(_MOST * len(ranks)) - 1] if ranks else 0
+def _enough_rank(live: Sequence[ModuleAudit]) -> int:
+    """Return the least rank that `_MOST` of the modules do with for 90 % of their energy."""
+    ranks = sorted(ceil(m.update.energy_rank_90 / m.experts) for m in live)
+    return ranks[ceil(_MOST * len(ranks)) - 1] if ranks else 0
 
 
 def _wasted(modules: Sequence[ModuleAudit]) -> float:
@@ -150,24 +148,23 @@ def _wasted(modules: Sequence[ModuleAudit]) -> float:
 
 
 def _relative(modules: Sequence[ModuleAudit]) -> float | None:
-    """The norm of the updates over that of their weights; None where one is unknown."""
-    norms = [m.base_frobenius_norm for m in modules]
-    known = [norm for norm in norms if norm is not None]
-    if len(known) < len(norms):
+    """Return the norm of the updates over that of their weights; None where one is unknown."""
+    known = [m.base_frobenius_norm for m in modules if m.base_frobenius_norm is not None]
+    if len(known) < len(modules):
         return None
     return _ratio(_root_sum(m.update.frobenius_norm for m in modules), _root_sum(known))
 
 
 def _blocks(modules: Sequence[ModuleAudit]) -> tuple[BlockAudit, ...]:
-    found: dict[tuple[str, int], list[ModuleAudit]] = {}
+    by_block: dict[tuple[str, int], list[ModuleAudit]] = {}
     for module in modules:
         if module.stack is not None and module.index is not None:
-            found.setdefault((module.stack, module.index), []).append(module)
-    return tuple(_block(stack, index, inside) for (stack, index), inside in found.items())
+            by_block.setdefault((module.stack, module.index), []).append(module)
+    return tuple(_block(stack, index, inside) for (stack, index), inside in by_block.items())
 
 
 def _block(stack: str, index: int, inside: Sequence[ModuleAudit]) -> BlockAudit:
-    heard = [m.output_change for m in inside if m.output_change is not None]
+    changes = [m.output_change for m in inside if m.output_change is not None]
     return BlockAudit(
         stack=stack,
         index=index,
@@ -180,12 +177,12 @@ def _block(stack: str, index: int, inside: Sequence[ModuleAudit]) -> BlockAudit:
         wasted_share=_wasted(inside),
         relative_norm=_relative(inside),
         dominance=max((m.dominance for m in inside if m.dominance is not None), default=None),
-        output_change=_root_sum(heard) / sqrt(len(heard)) if heard else None,
+        output_change=_root_sum(changes) / sqrt(len(changes)) if changes else None,
     )
 
 
 def agreement(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
-    """Spearman's correlation of both sides of the `pairs` that are whole; None under three."""
+    """Return Spearman's correlation of the `pairs` that have both sides; None under three."""
     known = [(a, b) for a, b in pairs if a is not None and b is not None]
     if len(known) < 3:
         return None
@@ -193,24 +190,22 @@ def agreement(pairs: Iterable[tuple[float | None, float | None]]) -> float | Non
     return spearman(first, second)
 
 
-def _notes(layers: Iterable[Any], modules: Sequence[ModuleAudit]) -> tuple[str, ...]:
-    """What was counted otherwise than by default."""
-    every = list(layers)
-    dora = sum(len(getattr(layer, "lora_magnitude_vector", ())) > 0 for layer in every)
+def _notes(
+    layers: Sequence[Any], modules: Sequence[ModuleAudit], lost: Sequence[str]
+) -> tuple[str, ...]:
+    """Return what was counted otherwise than by default, and what has no place in the model."""
+    dora = sum(len(getattr(layer, "lora_magnitude_vector", ())) > 0 for layer in layers)
     missed = dora - sum(m.whole_relative_norm is not None for m in modules)
     packed = sum(m.base_frobenius_norm is None for m in modules)
-    biased = sum(any(getattr(layer, "lora_bias", {}).values()) for layer in every)
-    told = {
+    biased = sum(any(getattr(layer, "lora_bias", {}).values()) for layer in layers)
+    counts = {
         "DoRA: ranks and norms are those of B A; its magnitudes are counted in "
         "whole_relative_norm and output_change": dora,
         f"DoRA's magnitudes of {missed} modules are not counted": missed,
         f"the weights of {packed} adapted modules are packed: their norms are not known": packed,
         f"biases of B in {biased} modules are not counted in ranks and norms": biased,
+        f"what was trained whole beside the adapters ({', '.join(lost)}) has no place here": len(
+            lost
+        ),
     }
-    return tuple(text for text, count in told.items() if count > 0)
-
-
-def _lost(names: Sequence[str]) -> list[str]:
-    """A note on what was saved beside the adapters and is not in the model that was read."""
-    told = f"what was trained whole beside the adapters ({', '.join(names)}) has no place here"
-    return [told] if names else []
+    return tuple(text for text, count in counts.items() if count > 0)

@@ -1,4 +1,4 @@
-"""What adapters add to the outputs of their modules, on real inputs: heard during a forward."""
+"""The change that adapters make to the outputs of their modules, on real inputs."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,45 +12,45 @@ from layerwise.objectives.forward import body
 from layerwise.profile.audit_update import adapted_layers
 from layerwise.shapes import Tensor
 
-__all__ = ["Outputs", "heard"]
+__all__ = ["OutputChanges", "record_outputs"]
 
 
 @dataclass
-class Outputs:
-    """Sums of squares over tokens, by module: of what the adapter adds, and of what was there."""
+class OutputChanges:
+    """Sums of squares over tokens, by module: of the adapter's addition and the output before."""
 
     added: dict[str, Tensor] = field(default_factory=dict)
-    there: dict[str, Tensor] = field(default_factory=dict)
+    before: dict[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
     waiting: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def changes(self) -> Mapping[str, float]:
-        """Root mean square of what was added over that of what was there, by module."""
-        pairs = ((name, float(self.added[name]), float(self.there[name])) for name in self.added)
-        return {name: (added / there) ** 0.5 for name, added, there in pairs if there > 0.0}
+        """Return the root mean square of the addition over that of the output before, by module."""
+        pairs = ((name, float(self.added[name]), float(self.before[name])) for name in self.added)
+        return {name: (added / before) ** 0.5 for name, added, before in pairs if before > 0.0}
 
     def start(self, _: nn.Module, __: Any, options: Mapping[str, Any]) -> None:
-        """Begin a batch: the model's forward pre-hook, which tells the padding."""
+        """Begin a batch: the model's forward pre-hook, which sees the padding."""
         mask = options.get("attention_mask")
         self.mask = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
-    def before(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
-        """The hook of a module without its adapter; some adapters add to its output in place."""
+    def record_base(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
+        """Keep the output of a module without its adapter, which may add to it in place."""
         if isinstance(output, Tensor):
             self.waiting[name] = output.detach().clone()
 
-    def after(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
-        """The hook of the module with its adapter."""
-        there = self.waiting.pop(name, None)
-        if there is None or not isinstance(output, Tensor) or output.shape != there.shape:
+    def record_adapted(self, name: str, _: nn.Module, __: Any, output: Any) -> None:
+        """Add up what the module with its adapter gives."""
+        base = self.waiting.pop(name, None)
+        if base is None or not isinstance(output, Tensor) or output.shape != base.shape:
             return
-        for sums, value in ((self.added, output.detach() - there), (self.there, there)):
-            found = self._counted(value).double().square().sum()
-            sums[name] = sums[name] + found if name in sums else found
+        for sums, value in ((self.added, output.detach() - base), (self.before, base)):
+            squares = self._without_padding(value).double().square().sum()
+            sums[name] = sums[name] + squares if name in sums else squares
 
-    def _counted(self, value: Tensor) -> Tensor:
-        """The rows of `value` that are no padding; all, where rows are not the batch's tokens."""
+    def _without_padding(self, value: Tensor) -> Tensor:
+        """Return the rows that are no padding; all, where rows are not the batch's tokens."""
         mask = self.mask
         if mask is None:
             return value
@@ -61,26 +61,27 @@ class Outputs:
 
 
 @contextmanager
-def heard(model: nn.Module) -> Iterator[Outputs]:
-    """Inside, each forward of `model` adds to what is given; after, no hook is left.
+def record_outputs(model: nn.Module) -> Iterator[OutputChanges]:
+    """Record inside each forward of `model`; after, no hook is left.
 
     Adapters that are merged, that act on a parameter or otherwise than by adding to an output are
-    not heard.
+    not recorded.
     """
-    found = Outputs()
+    changes = OutputChanges()
     with ExitStack() as handles:
-        hook = body(model).register_forward_pre_hook(found.start, with_kwargs=True)
+        hook = body(model).register_forward_pre_hook(changes.start, with_kwargs=True)
         handles.callback(hook.remove)
         for name, layer in adapted_layers(model):
-            if _adds(layer):
-                inner = layer.base_layer.register_forward_hook(partial(found.before, name))
-                outer = layer.register_forward_hook(partial(found.after, name))
-                handles.callback(inner.remove)
-                handles.callback(outer.remove)
-        yield found
-    found.waiting.clear()
+            if _adds_to_output(layer):
+                for module, record in (
+                    (layer.base_layer, changes.record_base),
+                    (layer, changes.record_adapted),
+                ):
+                    handles.callback(module.register_forward_hook(partial(record, name)).remove)
+        yield changes
+    changes.waiting.clear()
 
 
-def _adds(layer: Any) -> bool:
+def _adds_to_output(layer: Any) -> bool:
     own = hasattr(layer, "lora_A") and isinstance(getattr(layer, "base_layer", None), nn.Module)
     return own and not getattr(layer, "merged", False) and not hasattr(layer, "parameter_name")

@@ -1,8 +1,7 @@
-"""What an adapter is, module by module and block by block: a frozen record within a profile."""
+"""The audit of an adapter, by module and by block: a frozen record within a profile."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 
@@ -14,7 +13,7 @@ __all__ = ["Audit", "BlockAudit", "CardPlacement", "ModuleAudit", "Spectrum"]
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How an update is spread over its directions: figures of the singular values of scale B A.
+    """The spread of an update over its directions: figures of the singular values of scale B A.
 
     Attributes:
         spectral_norm: The largest singular value.
@@ -47,14 +46,14 @@ class ModuleAudit:
         experts: How many experts' weights it is for, side by side; 1 elsewhere.
         parameters: Numbers that the adapter holds.
         dead: Whether it changes nothing: B A is zero and, under DoRA, no magnitude moved.
-        update: What B A is.
+        update: The figures of B A.
         base_spectral_norm: Of the weight that is adapted; None where that cannot be read.
         base_frobenius_norm: The same, Frobenius.
         dominance: Spectral norm of the update over the base's.
         relative_norm: Frobenius norm of the update over the base's.
         whole_relative_norm: Under DoRA, the same of the whole change, magnitudes included.
         output_change: On the probes: root mean square of what the adapter adds to the module's
-            output over that of the output without it; None where it was not heard.
+            output over that of the output without it; None where that was not recorded.
     """
 
     name: str
@@ -110,7 +109,7 @@ class BlockAudit:
 
 @dataclass(frozen=True)
 class CardPlacement:
-    """What a card would have placed, beside where the adapter is.
+    """The placement that a card advises, beside where the adapter is.
 
     Attributes:
         data: The text that the card was made on.
@@ -143,7 +142,7 @@ class CardPlacement:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an adapter is: which modules, how large, how much of its rank it uses, where it acts.
+    """The audit of an adapter: its modules, their size, the rank that they use, where they act.
 
     Attributes:
         kinds: What PEFT calls it (``LORA``), and variants (``DoRA``, ``rsLoRA``).
@@ -187,11 +186,8 @@ class Audit:
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """A line a module: its fields, and those of its update's spectrum."""
-        return pd.DataFrame(_flat(module) for module in self.modules)
-
-
-def _flat(module: ModuleAudit) -> dict[str, Any]:
-    row = to_plain(module)
-    spectrum = row.pop("update")
-    return {**row, **spectrum}
+        """Return a line a module: its fields, and those of its update's spectrum."""
+        rows = [to_plain(module) for module in self.modules]
+        for row in rows:
+            row.update(row.pop("update"))
+        return pd.DataFrame(rows)

@@ -12,12 +12,12 @@ from layerwise.errors import NonFiniteError
 from layerwise.tuning.adapters import base_of
 
 __all__ = [
-    "Rescaled",
+    "DoraChange",
     "Update",
     "adapted_layers",
     "adapter_kinds",
+    "dora_change",
     "lost_modules",
-    "rescaled",
     "saved_modules",
     "unread_reason",
     "update",
@@ -31,7 +31,7 @@ _DORA = "Dora"
 
 @dataclass(frozen=True)
 class Update:
-    """What the adapters of one module add to its weight: scale B A, never formed.
+    """The update that the adapters of one module make to its weight: scale B A, never formed.
 
     Attributes:
         up: B times the scale, (e, o, r) float64; several adapters side by side, experts apart.
@@ -49,17 +49,17 @@ class Update:
 
     @property
     def rank(self) -> int:
-        """Directions that there is room for: r, times the experts."""
+        """Return the directions that there is room for: r, times the experts."""
         return int(self.up.shape[0] * self.up.shape[2])
 
     @property
     def rounding(self) -> float:
-        """Relative differences below this are the weight's own rounding."""
+        """Return the relative difference below which all is the weight's own rounding."""
         return 8.0 * float(torch.finfo(torch.float32 if self.base is None else self.base.dtype).eps)
 
     @property
     def base_matrices(self) -> np.ndarray | None:
-        """The weight for numpy, in float32 at least."""
+        """Return the weight for numpy, in float32 at least."""
         if self.base is None:
             return None
         wide = self.base if self.base.dtype == torch.float64 else self.base.float()
@@ -67,8 +67,8 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Rescaled:
-    """What DoRA makes of a weight: row i goes from w to (1 + c) (w + u), u that of B A.
+class DoraChange:
+    """The change that DoRA makes to a weight: row i goes from w to (1 + c) (w + u), u that of B A.
 
     Attributes:
         whole_norm: The Frobenius norm of all that changes, c w + (1 + c) u.
@@ -79,8 +79,8 @@ class Rescaled:
     moved: bool
 
 
-def rescaled(found: Update) -> Rescaled | None:
-    """What DoRA's magnitudes make of the update; None where there are none, or no weight."""
+def dora_change(found: Update) -> DoraChange | None:
+    """Return the change with DoRA's magnitudes; None where there are none, or no weight."""
     weight, magnitude = found.base_matrices, found.magnitude
     if weight is None or magnitude is None:
         return None
@@ -92,11 +92,11 @@ def rescaled(found: Update) -> Rescaled | None:
     c = _wide(magnitude) / lengths - 1.0
     squares = c**2 * w + c * (1.0 + c) * wu + (1.0 + c) ** 2 * u
     norm = float(np.sqrt(max(float(squares.sum()), 0.0)))
-    return Rescaled(norm, moved=bool(np.abs(c).max() > found.rounding))
+    return DoraChange(norm, moved=bool(np.abs(c).max() > found.rounding))
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The modules of the base model that have an adapter, by their name there.
+    """Yield the modules of the base model that have an adapter, by their name there.
 
     Where parameters are adapted one by one, the name is the parameter's.
     """
@@ -108,36 +108,35 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def adapter_kinds(model: nn.Module) -> tuple[str, ...]:
-    """What PEFT calls the adapters on `model`, and which variants they are of."""
+    """Return what PEFT calls the adapters on `model`, and which variants they are of."""
+    kinds: list[str] = []
+    for config in _configs(model):
+        kinds.append(str(getattr(config.peft_type, "value", config.peft_type)))
+        for flag, name in (("use_dora", "DoRA"), ("use_rslora", "rsLoRA")):
+            if getattr(config, flag, False):
+                kinds.append(name)
+    return tuple(dict.fromkeys(kinds))
+
+
+def _configs(model: nn.Module) -> list[Any]:
     configs: Any = getattr(model, "peft_config", {})
-    found: dict[str, None] = {}
-    for config in configs.values() if isinstance(configs, Mapping) else ():
-        kind = config.peft_type
-        found[str(getattr(kind, "value", kind))] = None
-        found |= dict.fromkeys(
-            name
-            for flag, name in (("use_dora", "DoRA"), ("use_rslora", "rsLoRA"))
-            if getattr(config, flag, False)
-        )
-    return tuple(found)
+    return list(configs.values()) if isinstance(configs, Mapping) else []
 
 
 def saved_modules(model: nn.Module) -> tuple[str, ...]:
-    """The modules that were trained and saved whole, by their name in the base model."""
+    """Return the modules that were trained and saved whole, by their name in the base model."""
     named = base_of(model).named_modules()
     return tuple(name for name, module in named if hasattr(module, "modules_to_save"))
 
 
 def lost_modules(model: nn.Module) -> tuple[str, ...]:
-    """What was trained whole beside the adapters, where `model` has no place for any of it."""
-    configs: Any = getattr(model, "peft_config", {})
-    found = configs.values() if isinstance(configs, Mapping) else ()
-    named = [name for c in found for name in getattr(c, "modules_to_save", None) or ()]
+    """Return what was trained whole beside the adapters, if `model` has no place for any of it."""
+    named = [n for c in _configs(model) for n in getattr(c, "modules_to_save", None) or ()]
     return () if saved_modules(model) else tuple(dict.fromkeys(named))
 
 
 def unread_reason(layer: Any) -> str:
-    """Why the change that `layer` makes is not the product of its factors; empty where it is."""
+    """Return why the change by `layer` is not the product of its factors; empty where it is."""
     if not hasattr(layer, "lora_A"):
         return f"{type(layer).__name__} does not change the weight by a product of two factors"
     variants = {type(v).__name__ for v in getattr(layer, "lora_variant", {}).values() if v}
@@ -155,15 +154,17 @@ def _active(layer: Any) -> list[str]:
 
 
 def update(name: str, layer: Any) -> Update:
-    """What the active adapters of `layer` add to its weight.
+    """Return what the active adapters of `layer` add to its weight.
 
     Raises:
         NonFiniteError: A factor has a value that is NaN or infinite.
     """
     factors = [_factors(layer, adapter) for adapter in _active(layer)]
     experts = int(getattr(layer, "num_experts", 1))
-    up = np.concatenate([_experts_last(up, experts) for up, _ in factors], axis=2)
-    down = np.concatenate([_experts_first(down, experts) for _, down in factors], axis=1)
+    # PEFT lets experts vary fastest in B, (o, r e), and slowest in A, (e r, i).
+    ups = [up.reshape(len(up), -1, experts).transpose(2, 0, 1) for up, _ in factors]
+    downs = [down.reshape(experts, -1, down.shape[1]) for _, down in factors]
+    up, down = np.concatenate(ups, axis=2), np.concatenate(downs, axis=1)
     if not (np.isfinite(up).all() and np.isfinite(down).all()):
         msg = "adapter with NaN or infinite values"
         raise NonFiniteError(msg, value=name, expected="finite factors")
@@ -173,7 +174,7 @@ def update(name: str, layer: Any) -> Update:
 
 
 def _factors(layer: Any, adapter: str) -> tuple[np.ndarray, np.ndarray]:
-    """B with the scale, and A, as matrices: a convolution's kernels as rows."""
+    """Return B with the scale, and A, as matrices: a convolution's kernels as rows."""
     scale = float(layer.scaling[adapter])
     if adapter in layer.lora_embedding_A:
         down, up = layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
@@ -194,18 +195,8 @@ def _wide(held: torch.Tensor) -> np.ndarray:
     return np.asarray(held.detach().double().cpu().numpy())
 
 
-def _experts_last(up: np.ndarray, experts: int) -> np.ndarray:
-    """(o, r e) as (e, o, r): PEFT lets experts vary fastest in B."""
-    return up.reshape(len(up), -1, experts).transpose(2, 0, 1)
-
-
-def _experts_first(down: np.ndarray, experts: int) -> np.ndarray:
-    """(e r, i) as (e, r, i): PEFT lets experts vary slowest in A."""
-    return down.reshape(experts, -1, down.shape[1])
-
-
 def _magnitude(layer: Any) -> torch.Tensor | None:
-    """DoRA's, where one adapter of a linear module has one."""
+    """Return DoRA's magnitude, where one adapter of a linear module has one."""
     held, active = getattr(layer, "lora_magnitude_vector", {}), _active(layer)
     is_linear = getattr(getattr(layer.get_base_layer(), "weight", None), "ndim", 0) == 2
     if len(active) != 1 or active[0] not in held or not is_linear or layer.lora_embedding_A:
@@ -214,15 +205,15 @@ def _magnitude(layer: Any) -> torch.Tensor | None:
 
 
 def _base(layer: Any, rows: int, columns: int) -> torch.Tensor | None:
-    """The weight that is adapted, (e, rows, columns); None where it is packed otherwise."""
-    held = layer.get_base_layer()
-    found = getattr(held, getattr(layer, "parameter_name", None) or "weight", None)
-    if not isinstance(found, torch.Tensor) or not found.is_floating_point():
+    """Return the weight that is adapted, (e, rows, columns); None where it is packed otherwise."""
+    name = getattr(layer, "parameter_name", None) or "weight"
+    weight = getattr(layer.get_base_layer(), name, None)
+    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
         return None
-    weight = found.detach()
+    weight = weight.detach()
     several = weight.ndim == 3 and hasattr(layer, "num_experts")
     matrices = weight if several else weight.flatten(1)[None]
     both = (matrices, matrices.mT)
-    turned = bool(getattr(layer, "fan_in_fan_out", False))
-    fit = (m for m in (both[::-1] if turned else both) if m.shape[1:] == (rows, columns))
-    return next(fit, None)
+    if getattr(layer, "fan_in_fan_out", False):
+        both = both[::-1]
+    return next((m for m in both if m.shape[1:] == (rows, columns)), None)

@@ -20,11 +20,10 @@ from layerwise.errors import BadInputError, LayerwiseError, ModelError
 from layerwise.models.kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
-from layerwise.profile.along import StepListener, StepSignals, Sums, over_processes
-from layerwise.profile.make import BOOTSTRAP
-from layerwise.profile.reading import Reading, as_probes, as_readout
+from layerwise.profile.probe_reading import BOOTSTRAP, ProbeReading, as_probe_set, as_readout
 from layerwise.profile.record import Profile
 from layerwise.profile.states import MAX_LENGTH, States
+from layerwise.profile.step_signals import SignalSums, StepListener, StepSignals, sum_over_processes
 from layerwise.provenance import Provenance, collect
 from layerwise.records import to_plain
 
@@ -35,12 +34,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StepProfile:
-    """What had moved after `step` optimizer steps, since training began.
+    """The profile after `step` optimizer steps, against the model as training began.
 
     Attributes:
         step: The optimizer steps.
         profile: The change at each depth.
-        signals: What the steps since the record before showed; None where it was not asked for.
+        signals: Of the steps since the record before; None where they were not asked for.
     """
 
     step: int
@@ -49,7 +48,7 @@ class StepProfile:
 
 
 class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types
-    """Records how far each depth has moved since training began, every so many steps.
+    """A record of how far each depth has moved since training began, every so many steps.
 
     The model is shown the probes when training begins, and again at each record; under LoRA it
     begins as its base. Between records nothing is done, and a record leaves nothing behind: the
@@ -66,7 +65,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
     Args:
         tokenizer: The model's tokenizer or processor; the Trainer's ``processing_class`` where
             None.
-        probes: What the model is shown: texts, or where they are; the package's own where None.
+        probes: Texts that the model is shown, or where they are; the package's own where None.
         every: Optimizer steps between records. The first and the last step are always recorded.
         readout: Which tensor stands for a depth: ``hf``, ``residual`` or ``normed``.
         file: Where records go as they come, a JSON line each; memory alone where None.
@@ -107,8 +106,8 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         if every < 1:
             msg = "steps between records"
             raise BadInputError(msg, value=every, expected="at least 1", hint="every=50")
-        self._reading = Reading(
-            probes=as_probes(probes),
+        self._reading = ProbeReading(
+            probes=as_probe_set(probes),
             readout=as_readout(readout),
             stack=stack,
             batch_size=batch_size,
@@ -120,9 +119,9 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._file = None if file is None else Path(file)
         self._wants_signals, self._seed = signals, seed
         self._listener: StepListener | None = None
-        self._settled: StepSignals | None = None
+        self._signals: StepSignals | None = None
         self._blocks: tuple[str, ...] | None = None
-        self._recent, self._sums = Sums(), Sums()
+        self._recent, self._sums = SignalSums(), SignalSums()
         self._before: States | None = None
         self._loaded: LoadedModel | None = None
         self._provenance: Provenance | None = None
@@ -131,17 +130,17 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
     @property
     def profile(self) -> Profile | None:
-        """The last record's profile; None before there is one."""
+        """Return the last record's profile; None before there is one."""
         return self.history[-1].profile if self.history else None
 
     @property
     def signals(self) -> StepSignals | None:
-        """What the steps until the last record showed, on average; None where not asked for."""
+        """Return the mean signals of the steps until the last record; None if not asked for."""
         return None if self._blocks is None else self._sums.signals(self._blocks)
 
     def frame(self) -> pd.DataFrame:
-        """Every block of every record: step, readout, index, relative and the changes."""
-        frames = [found.profile.frame().assign(step=found.step) for found in self.history]
+        """Return every block of every record: step, readout, index, relative and the changes."""
+        frames = [record.profile.frame().assign(step=record.step) for record in self.history]
         if not frames:
             return pd.DataFrame({"step": [], "readout": [], "index": [], "relative": []})
         whole = pd.concat(frames, ignore_index=True)
@@ -156,14 +155,14 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         processing_class: Any = None,
         **_: Any,
     ) -> None:
-        """Keep what the model makes of the probes before the first step.
+        """Read the probes before the first step.
 
         Raises:
             ModelError: There is no tokenizer, or the weights are sharded over processes.
             StackError: No stack of blocks was found.
             BadInputError: The probes cannot be used with this model.
         """
-        self.history, self.notes, self._settled = [], [], None
+        self.history, self.notes, self._signals = [], [], None
         self._loaded = _loaded(model, self._tokenizer or processing_class)
         self._before = self._reading.states(self._loaded)
         self._provenance = collect(device=str(args.device))
@@ -175,8 +174,8 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._listen(args)
 
     def _listen(self, args: Any) -> None:
-        """Begin to hear training's own forwards."""
-        self._recent, self._sums = Sums(), Sums()
+        """Begin to listen to training's own forwards."""
+        self._recent, self._sums = SignalSums(), SignalSums()
         if self._listener is not None:  # Of a training that failed.
             self._listener.detach()
         if not self._wants_signals or self._loaded is None:
@@ -184,19 +183,19 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._listener = StepListener(self._loaded, seed=self._seed)
         self._blocks = self._listener.blocks
         self._listener.attach()
-        if not self._listener.hears_attention:
+        if not self._listener.reads_attention:
             how = self._listener.implementation
             self._note(f"no attention entropy: attention runs in {how}; load the model in sdpa")
         if getattr(args, "fp16", False):
             self._note("gradient norms are those of the loss as float16 training scales it")
 
-    def _settle(self) -> None:
-        """Take the steps since the last record together, over all processes."""
-        self._settled = None
+    def _sum_steps(self) -> None:
+        """Sum up the steps since the last record, over all processes."""
+        self._signals = None
         if self._listener is not None:
-            recent = over_processes(self._recent)
-            self._recent, self._sums = Sums(), self._sums.merge(recent)
-            self._settled = recent.signals(self._listener.blocks)
+            recent = sum_over_processes(self._recent)
+            self._recent, self._sums = SignalSums(), self._sums.merge(recent)
+            self._signals = recent.signals(self._listener.blocks)
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Record, where this step's turn has come."""
@@ -214,14 +213,14 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
                 self._record(state)
         if self._listener is not None:
             if self._recent.steps:
-                self._settle()
+                self._sum_steps()
             self._listener.detach()
         self._loaded = self._before = self._listener = None
 
     def _record(self, state: Any) -> None:
         if self._loaded is None:
             return
-        self._settle()
+        self._sum_steps()
         try:
             after = self._reading.states(self._loaded)
             self._append(after, state)
@@ -233,10 +232,10 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         if self._before is None or self._provenance is None:
             return
         profile = self._reading.profile(self._before, after, provenance=self._provenance)
-        self.history.append(StepProfile(state.global_step, profile, self._settled))
+        self.history.append(StepProfile(state.global_step, profile, self._signals))
         if self._log:
-            found = {"step": state.global_step, "epoch": state.epoch, "depth_slope": profile.slope}
-            state.log_history.append(found)
+            entry = {"step": state.global_step, "epoch": state.epoch, "depth_slope": profile.slope}
+            state.log_history.append(entry)
         if self._file is not None and distributed.rank() == 0:
             with self._file.open("w" if len(self.history) == 1 else "a", encoding="utf-8") as lines:
                 lines.write(json.dumps(_line(self.history[-1])) + "\n")
@@ -247,12 +246,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
 
 def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
-    """The model of a Trainer as the rest of this package knows it; nothing is copied.
-
-    Raises:
-        ModelError: There is no tokenizer, or no process holds the whole model.
-        StackError: No stack of blocks was found.
-    """
+    """Return the model of a Trainer as the rest of this package knows it; nothing is copied."""
     if tokenizer is None:
         msg = "no tokenizer for the probes"
         raise ModelError(msg, expected="the model's", hint="DepthCallback(tokenizer)")
@@ -271,28 +265,23 @@ def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
 
 def _refuse_sharded(model: nn.Module) -> None:
     """Raise where a process holds a part of the weights, so that its forward needs the others."""
-    wrapped = any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
     parameters = tuple(model.parameters())
     kinds = {
-        "FSDP": wrapped,
+        "FSDP": any(isinstance(module, FullyShardedDataParallel) for module in model.modules()),
         "DTensor (FSDP2 or tensor parallel)": any(isinstance(p, DTensor) for p in parameters),
         "DeepSpeed ZeRO stage 3": any(hasattr(p, "ds_id") for p in parameters),
     }
-    for kind, found in kinds.items():
-        if found:
+    for kind, is_sharded in kinds.items():
+        if is_sharded:
             msg = "model whose weights are sharded over processes"
             hint = "profile the checkpoints: layerwise profile BEFORE AFTER"
             raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
 
 
-def _line(found: StepProfile) -> dict[str, Any]:
-    """A record as it goes to the file: the readout that was asked for, at the seven depths."""
-    profile = found.profile
-    names = ("slope", "slope_low", "slope_high", "cka_slope", "rsa_slope", "noise_floor")
-    line = {
-        "step": found.step,
-        "readout": profile.readout,
-        **{name: getattr(profile, name) for name in names},
-        "depths": to_plain(profile.depths),
-    }
-    return line if found.signals is None else {**line, "signals": to_plain(found.signals)}
+def _line(record: StepProfile) -> dict[str, Any]:
+    """Return a record as it goes to the file: the readout asked for, at the seven depths."""
+    names = ("readout", "slope", "slope_low", "slope_high", "cka_slope", "rsa_slope", "noise_floor")
+    line: dict[str, Any] = {"step": record.step}
+    line |= {name: getattr(record.profile, name) for name in names}
+    line["depths"] = to_plain(record.profile.depths)
+    return line if record.signals is None else {**line, "signals": to_plain(record.signals)}

@@ -1,9 +1,8 @@
-"""How far each depth moved between two states, how surely, and how much of it is the probes'."""
+"""The change of each depth between two states, its interval, and the noise of the probes."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +16,14 @@ from layerwise.profile.states import States
 from layerwise.seeds import numpy_generator
 from layerwise.signals.similarity import align, cka_of, represent, rsa_of, shared_pca_of
 
-__all__ = ["READOUTS", "Change", "Resampling", "change_at", "changes", "readout_profile"]
+__all__ = [
+    "READOUTS",
+    "Change",
+    "Resampling",
+    "measure_change",
+    "measure_changes",
+    "readout_profile",
+]
 
 READOUTS: tuple[Readout, ...] = ("hf", "residual", "normed")
 
@@ -32,7 +38,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often each probe counts, in every replicate and in every half.
+    """The weight of each probe in every replicate and in every half.
 
     Attributes:
         replicates: Draws with replacement, (b, n); the same at every depth, so that a slope can be
@@ -45,7 +51,7 @@ class Resampling:
 
     @classmethod
     def draw(cls, probes: int, *, bootstrap: int, seed: int) -> "Resampling":
-        """The draws that `seed` fixes, for `probes` inputs."""
+        """Return the draws that `seed` fixes, for `probes` inputs."""
         counts = numpy_generator(seed, "profile", "bootstrap").multinomial(
             probes, np.full(probes, 1.0 / probes), size=bootstrap
         )
@@ -55,7 +61,7 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Change:
-    """What moved at one depth.
+    """The change at one depth, by four measures.
 
     Attributes:
         procrustes: Procrustes distance.
@@ -74,7 +80,7 @@ class Change:
     replicates: np.ndarray
 
 
-def change_at(
+def measure_change(
     before: np.ndarray,
     after: np.ndarray,
     resampling: Resampling,
@@ -82,7 +88,7 @@ def change_at(
     components: int,
     replicate: bool = True,
 ) -> Change:
-    """The change from `before` to `after`, (n, p) each; exactly 0 where they are equal.
+    """Return the change from `before` to `after`, (n, p) each; exactly 0 where they are equal.
 
     Halves and replicates keep the rotation of all probes (ours): refitting it on fewer distinct
     rows would overfit them, and so be biased towards less change.
@@ -108,41 +114,28 @@ def change_at(
     )
 
 
-def changes(
+def measure_changes(
     before: States, after: States, resampling: Resampling, *, components: int
 ) -> dict[Key, Change]:
-    """The change under every key of every readout, each computed once."""
-    blocks = before.blocks
+    """Return the change under every key of every readout, each computed once."""
     keys = list(dict.fromkeys(key for readout in READOUTS for key in before.keys(readout)))
-    ends = {block_at(depth, blocks) for depth in RELATIVE_DEPTHS}
-    sampled = {before.keys(readout)[block] for readout in READOUTS for block in ends}
+    depths = {block_at(depth, before.blocks) for depth in RELATIVE_DEPTHS}
+    sampled = {before.keys(readout)[block] for readout in READOUTS for block in depths}
 
-    def one(key: Key) -> Change:
-        with _named(key, before.stack):
-            return change_at(
-                before.at(key),
-                after.at(key),
-                resampling,
-                components=components,
-                replicate=key in sampled,
-            )
+    def measure(key: Key) -> Change:
+        states, is_sampled = (before.at(key), after.at(key)), key in sampled
+        try:
+            return measure_change(*states, resampling, components=components, replicate=is_sampled)
+        except (BadInputError, NonFiniteError) as error:
+            msg = f"{error.what} at block {key[1]} of {before.stack} ({key[0]} readout)"
+            kind = NonFiniteError if isinstance(error, NonFiniteError) else BadInputError
+            raise kind(msg, value=error.value, expected=error.expected, hint=error.hint) from error
 
-    return dict(zip(keys, _spread(one, keys), strict=True))
-
-
-@contextmanager
-def _named(key: Key, stack: str) -> Iterator[None]:
-    """Errors of one depth, with the depth in their message."""
-    try:
-        yield
-    except (BadInputError, NonFiniteError) as error:
-        msg = f"{error.what} at block {key[1]} of {stack} ({key[0]} readout)"
-        kind = NonFiniteError if isinstance(error, NonFiniteError) else BadInputError
-        raise kind(msg, value=error.value, expected=error.expected, hint=error.hint) from error
+    return dict(zip(keys, _on_threads(measure, keys), strict=True))
 
 
-def _spread(work: Callable[[Key], T], items: Iterable[Key]) -> list[T]:
-    """What `work` gives for each item, on as many threads as torch may use, one core each.
+def _on_threads(work: Callable[[Key], T], items: Iterable[Key]) -> list[T]:
+    """Return `work` of each item, on as many threads as torch may use, one core each.
 
     The matrices are small: one decomposition on two cores takes about as long as on one, two
     decompositions side by side do not.
@@ -155,48 +148,33 @@ def _spread(work: Callable[[Key], T], items: Iterable[Key]) -> list[T]:
             torch.set_num_threads(threads)
 
 
-def readout_profile(readout: Readout, states: States, found: dict[Key, Change]) -> ReadoutProfile:
-    """The profile under one readout, from the change under each key."""
-    blocks, keys = states.blocks, states.keys(readout)
-    at = [block_at(depth, blocks) for depth in RELATIVE_DEPTHS]
+def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]) -> ReadoutProfile:
+    """Return the profile under one readout, from the change under each key."""
+    own = [changes[key] for key in states.keys(readout)]
+    at = [block_at(depth, len(own)) for depth in RELATIVE_DEPTHS]
     depths = tuple(
-        _depth(depth, block, found[keys[block]])
-        for depth, block in zip(RELATIVE_DEPTHS, at, strict=True)
+        _depth(depth, block, own[block]) for depth, block in zip(RELATIVE_DEPTHS, at, strict=True)
     )
-    replicates = np.stack([found[keys[block]].replicates for block in at], axis=1)
-    low, high = (float(end) for end in np.nanpercentile(slope(replicates), INTERVAL))
+    blocks = tuple(_depth((i + 1) / len(own), i, change) for i, change in enumerate(own))
+    replicates = np.stack([own[block].replicates for block in at], axis=1)
+    low, high = np.nanpercentile(slope(replicates), INTERVAL)
+    procrustes, cka, rsa = (
+        np.array([getattr(d, name) for d in depths]) for name in ("procrustes", "cka", "rsa")
+    )
+    total = sum(cka.tolist())
     return ReadoutProfile(
         depths=depths,
-        blocks=tuple(
-            _depth((block + 1) / blocks, block, found[key]) for block, key in enumerate(keys)
-        ),
-        slope=_slope([d.procrustes for d in depths]),
-        slope_low=low,
-        slope_high=high,
-        cka_slope=_slope([d.cka for d in depths]),
-        rsa_slope=_slope([d.rsa for d in depths]),
-        width=_width([d.cka for d in depths]),
-        noise_floor=float(np.median([found[keys[block]].noise for block in at])),
+        blocks=blocks,
+        slope=float(slope(procrustes)),
+        slope_low=float(low),
+        slope_high=float(high),
+        cka_slope=float(slope(cka)),
+        rsa_slope=float(slope(rsa)),
+        width=tuple(value / total for value in cka.tolist()) if total > 0.0 else (),
+        noise_floor=float(np.median([own[block].noise for block in at])),
     )
-
-
-def _slope(values: Sequence[float]) -> float:
-    return float(slope(np.array(values)))
-
-
-def _width(cka: Sequence[float]) -> tuple[float, ...]:
-    """The profile divided by its sum; empty where nothing moved."""
-    total = sum(cka)
-    return tuple(value / total for value in cka) if total > 0.0 else ()
 
 
 def _depth(relative: float, block: int, change: Change) -> DepthChange:
-    return DepthChange(
-        relative=relative,
-        index=block,
-        procrustes=change.procrustes,
-        cka=change.cka,
-        rsa=change.rsa,
-        shared_pca_cka=change.shared_pca_cka,
-        noise=change.noise,
-    )
+    names = (f.name for f in fields(DepthChange) if f.name not in ("relative", "index"))
+    return DepthChange(relative, block, **{name: getattr(change, name) for name in names})

@@ -1,22 +1,21 @@
 """Standard against equal-step from the same start: is a profile's shape the optimizer's?"""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from layerwise import distributed
-from layerwise.card.record import DataInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output, remove, write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
-from layerwise.profile.reading import Reading
+from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judged, pair
+from layerwise.profile.verdict import judge, pair_profiles
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.conditions import CONDITIONS
@@ -31,11 +30,11 @@ __all__ = [
     "EQUAL_STEP",
     "RUNS",
     "STANDARD",
-    "KeepRuns",
+    "RunStorage",
     "Watch",
-    "paired",
+    "no_watch",
+    "pair_runs",
     "run_control",
-    "unwatched",
 ]
 
 log = logging.getLogger(__name__)
@@ -44,19 +43,19 @@ STANDARD, EQUAL_STEP = "standard", "equal-step"
 RUNS = "runs"
 """The folder of the runs, beside the control."""
 
-#: Given a condition and a seed, what to enter around that run and to call with its log's lines.
+#: Takes a condition and a seed; is entered around that run, and gives what its log lines go to.
 Watch = Callable[[str, int], AbstractContextManager[Callable[[Entry], None]]]
 
 
-def unwatched(condition: str, seed: int) -> AbstractContextManager[Callable[[Entry], None]]:
-    """What hears of a run and says nothing."""
+def no_watch(condition: str, seed: int) -> AbstractContextManager[Callable[[Entry], None]]:
+    """Return a watch of a run that does nothing."""
     del condition, seed
     return nullcontext(lambda _: None)
 
 
 @dataclass(frozen=True)
-class KeepRuns:
-    """What becomes of the runs of a control.
+class RunStorage:
+    """The place where the runs of a control are kept.
 
     Attributes:
         folder: Where each leaves ``runs/CONDITION-SEED`` with its record and log; None keeps none.
@@ -68,32 +67,28 @@ class KeepRuns:
     folder: Path | None = None
     weights: bool = False
     overwrite: bool = False
-    watch: Watch = unwatched
+    watch: Watch = no_watch
 
     def of(self, condition: str, seed: int) -> Path | None:
-        """The folder of one run."""
+        """Return the folder of one run."""
         return None if self.folder is None else self.folder / RUNS / f"{condition}-{seed}"
 
     def every(self, seeds: Sequence[int]) -> list[Path]:
-        """The folders of all runs; none where they are not kept."""
-        found = (self.of(c, seed) for c in (STANDARD, EQUAL_STEP) for seed in seeds)
-        return [folder for folder in found if folder is not None]
+        """Return the folders of all runs; none where they are not kept."""
+        every = (self.of(c, seed) for c in (STANDARD, EQUAL_STEP) for seed in seeds)
+        return [folder for folder in every if folder is not None]
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What all runs of a control share.
-
-    Attributes:
-        before: What the model made of the probes before any of them.
-    """
+class _ControlSetup:
+    """The model, data and settings that all runs of a control share, and the states before."""
 
     loaded: LoadedModel
     data: TextData
     objective: Objective
-    reading: Reading
+    reading: ProbeReading
     settings: TuneSettings
-    keep: KeepRuns
+    keep: RunStorage
     before: States
     progress: Progress = field(default=silent)
 
@@ -103,13 +98,13 @@ def run_control(
     data: TextData,
     objective: Objective,
     *,
-    reading: Reading,
+    reading: ProbeReading,
     settings: TuneSettings | None = None,
     seeds: Sequence[int] = (0,),
-    keep: KeepRuns | None = None,
+    keep: RunStorage | None = None,
     progress: Progress = silent,
 ) -> Control:
-    """Both conditions for each seed, profiled against one and the same start, and the verdict.
+    """Train under both conditions for each seed, profile against one start, and judge.
 
     The two runs of a seed begin with the same weights and see the same batches, masks and
     dropout. Where no tau is given it is matched to that seed's standard run: the median over
@@ -125,7 +120,7 @@ def run_control(
         settings: How the runs are optimised; their seeds come from `seeds`, and every step is
             logged.
         seeds: Of the runs, a pair each.
-        keep: What is kept of the runs; nothing where None.
+        keep: Where the runs are kept; nowhere where None.
         progress: Hears how far each reading of the probes is.
 
     Raises:
@@ -135,18 +130,27 @@ def run_control(
     """
     _refuse_seeds(seeds)
     _refuse_tau(settings.tau if settings else None)
-    settings, keep = replace(settings or TuneSettings(), log_every=1), keep or KeepRuns()
+    settings, keep = replace(settings or TuneSettings(), log_every=1), keep or RunStorage()
     _refuse_taken(keep, seeds)
     before = reading.states(loaded, title="probes before", progress=progress)
     _make(keep, seeds)
-    bench = _Bench(loaded, data, objective, reading, settings, keep, before, progress)
-    found = [_both(bench, seed) for seed in seeds]
-    notes = dict.fromkeys(note for _, _, told in found for note in told)
-    return judged(
-        [run for run, _, _ in found],
+    setup = _ControlSetup(loaded, data, objective, reading, settings, keep, before, progress)
+    runs: list[ControlRun] = []
+    records: list[TuneRecord] = []
+    for seed in seeds:
+        standard, profile = _run(setup, STANDARD, seed, tau=None)
+        tau = settings.tau
+        if tau is None:
+            tau = matched_tau(standard.log, steps=settings.match_steps)
+        equal_step, other = _run(setup, EQUAL_STEP, seed, tau=tau)
+        both = standard.record, equal_step.record
+        runs.append(pair_runs(both, (profile, other)))
+        records += both
+    return judge(
+        runs,
         provenance=collect(device=str(next(loaded.model.parameters()).device)),
-        data=found[0][1],
-        notes=tuple(notes),
+        data=records[0].data,
+        notes=[note for record in records for note in record.notes],
     )
 
 
@@ -166,7 +170,7 @@ def _refuse_tau(tau: float | None) -> None:
         raise BadInputError(message, value=tau, expected="a positive number", hint=hint)
 
 
-def _refuse_taken(keep: KeepRuns, seeds: Sequence[int]) -> None:
+def _refuse_taken(keep: RunStorage, seeds: Sequence[int]) -> None:
     """Raise, before any work is done, where a run would be lost or written somewhere else."""
     for folder in () if keep.overwrite else keep.every(seeds):
         link = next((path for path in (folder.parent, folder) if path.is_symlink()), None)
@@ -180,7 +184,7 @@ def _refuse_taken(keep: KeepRuns, seeds: Sequence[int]) -> None:
             raise OutputError(message, value=link or folder, expected="an empty folder", hint=hint)
 
 
-def _make(keep: KeepRuns, seeds: Sequence[int]) -> None:
+def _make(keep: RunStorage, seeds: Sequence[int]) -> None:
     """Make the runs' folders, and clear them of runs and links that are replaced."""
     if keep.folder is None or distributed.rank() != 0:
         return
@@ -191,25 +195,19 @@ def _make(keep: KeepRuns, seeds: Sequence[int]) -> None:
         drop_former(prepare_output(folder, holds=RECORD, overwrite=True), inside=keep.folder)
 
 
-def _both(bench: _Bench, seed: int) -> tuple[ControlRun, DataInfo, tuple[str, ...]]:
-    """The pair of one seed, what it was trained on, and what there is to note."""
-    standard, first = _one(bench, STANDARD, seed, tau=None)
-    asked = bench.settings.tau
-    steps = bench.settings.match_steps
-    tau = matched_tau(standard.log, steps=steps) if asked is None else asked
-    equal_step, second = _one(bench, EQUAL_STEP, seed, tau=tau)
-    notes = (*standard.record.notes, *equal_step.record.notes)
-    records = standard.record, equal_step.record
-    return paired(records, (first, second)), standard.record.data, notes
+def pair_runs(
+    records: tuple[TuneRecord, TuneRecord], profiles: tuple[Profile, Profile]
+) -> ControlRun:
+    """Return the pair of a standard and an equal-step run, with the figures of their records.
 
-
-def paired(records: tuple[TuneRecord, TuneRecord], profiles: tuple[Profile, Profile]) -> ControlRun:
-    """The pair of a standard and an equal-step run, with what their records say of them."""
+    Raises:
+        BadInputError: The equal-step run names no tau.
+    """
     standard, equal_step = records
     if equal_step.tau is None:
         message = "equal-step run without a tau"
         raise BadInputError(message, value=equal_step.condition, expected="a run of equal-step")
-    return pair(
+    return pair_profiles(
         standard.settings.seed,
         *profiles,
         tau=equal_step.tau,
@@ -219,7 +217,7 @@ def paired(records: tuple[TuneRecord, TuneRecord], profiles: tuple[Profile, Prof
 
 
 def _steps(record: TuneRecord) -> tuple[StepSizes, ...]:
-    """The step of each layer group that moved."""
+    """Return the step of each layer group that moved."""
     return tuple(
         StepSizes(g.name, g.row, record.tau, g.step_ratio, g.step_ratio_low, g.step_ratio_high)
         for g in record.groups
@@ -229,48 +227,41 @@ def _steps(record: TuneRecord) -> tuple[StepSizes, ...]:
     )
 
 
-def _one(bench: _Bench, condition: str, seed: int, *, tau: float | None) -> tuple[Tuned, Profile]:
-    """One run and what it moved; the model has its first weights again after."""
-    folder = bench.keep.of(condition, seed)
-    settings = _read_by(condition, replace(bench.settings, seed=seed, tau=tau))
-    with weights_kept(bench.loaded.model), bench.keep.watch(condition, seed) as on_step:
+def _run(
+    setup: _ControlSetup, condition: str, seed: int, *, tau: float | None
+) -> tuple[Tuned, Profile]:
+    """Train one run and profile it; the model has its first weights again after."""
+    folder, loaded = setup.keep.of(condition, seed), setup.loaded
+    settings = _own_settings(condition, replace(setup.settings, seed=seed, tau=tau))
+    with weights_kept(loaded.model), setup.keep.watch(condition, seed) as on_step:
         tuned = fine_tune(
-            bench.loaded,
-            bench.data,
-            bench.objective,
+            loaded,
+            setup.data,
+            setup.objective,
             condition=condition,
             settings=settings,
             keep=Keep(folder, on_step=on_step),
         )
-        tuned = _kept(tuned, folder, weights=bench.keep.weights)
-        named = _named(tuned, folder, condition, seed)
+        if folder is not None and setup.keep.weights:
+            tuned = save(tuned, folder)
+        elif folder is not None and distributed.rank() == 0:
+            write_atomic(folder / RECORD, tuned.record.to_json())
+        after = replace(  # Under the name of its run, not under that of the model before.
+            tuned.loaded,
+            source=f"{condition}-{seed}" if folder is None else str(folder),
+            files=tuned.record.files,
+            revision=None,
+            notes=(),
+        )
         title = f"probes after {condition}, seed {seed}"
-        after = bench.reading.states(named, title=title, progress=bench.progress)
-    provenance = collect(device=str(next(bench.loaded.model.parameters()).device))
-    return tuned, bench.reading.profile(bench.before, after, provenance=provenance)
+        states = setup.reading.states(after, title=title, progress=setup.progress)
+    provenance = collect(device=str(next(loaded.model.parameters()).device))
+    return tuned, setup.reading.profile(setup.before, states, provenance=provenance)
 
 
-def _read_by(condition: str, settings: TuneSettings) -> TuneSettings:
-    """`settings` with the defaults of those that the other condition alone reads."""
+def _own_settings(condition: str, settings: TuneSettings) -> TuneSettings:
+    """Return `settings` with the defaults of those that the other condition alone reads."""
     own = TuneSettings()
     unread = CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
     defaults = {name: getattr(own, name) for name in unread - CONDITIONS[condition].reads}
     return replace(settings, **defaults)
-
-
-def _kept(tuned: Tuned, folder: Path | None, *, weights: bool) -> Tuned:
-    """`tuned`, with its record in `folder`, and its weights if they are wanted."""
-    if folder is None:
-        return tuned
-    if weights:
-        return save(tuned, folder)
-    if distributed.rank() == 0:
-        write_atomic(folder / RECORD, tuned.record.to_json())
-    return tuned
-
-
-def _named(tuned: Tuned, folder: Path | None, condition: str, seed: int) -> LoadedModel:
-    """The tuned model under the name of its run, and not under that of the model before."""
-    files: Mapping[str, str] = tuned.record.files
-    source = str(folder) if folder is not None else f"{condition}-{seed}"
-    return replace(tuned.loaded, source=source, files=files, revision=None, notes=())

@@ -30,7 +30,7 @@ Verdict = Literal["intrinsic", "artefact"]
 
 @dataclass(frozen=True)
 class DepthChange:
-    """How far the representation at one depth moved.
+    """The change of the representation at one depth.
 
     Attributes:
         relative: The depth as a share of the stack, in (0, 1].
@@ -94,7 +94,7 @@ class ProbeInfo:
 
 @dataclass(frozen=True)
 class Profile(Saved, Loadable, Shown):
-    """What moved between two states of a model, at which depth.
+    """The change between two states of a model, by depth.
 
     The fields from `depths` to `noise_floor` are those of the readout that was asked for; all of
     them are in `readouts`.
@@ -103,11 +103,11 @@ class Profile(Saved, Loadable, Shown):
         before: The model before.
         after: The model after; for an adapter, its `base` is the model before.
         stack: The stack of blocks that was followed.
-        probes: What the models were shown.
+        probes: The inputs that the models were shown.
         readout: Which tensor stands for a depth in the fields above `readouts`.
         untrained_modules: Modules whose adapter is still what it was at the start (B all zero).
         notes: What was done otherwise than asked.
-        audit: What the adapter is; None where the model after is no adapter on the model before.
+        audit: Of the adapter; None where the model after is no adapter on the model before.
     """
 
     SCHEMA = "layerwise/profile/1"
@@ -135,7 +135,7 @@ class Profile(Saved, Loadable, Shown):
     audit: Audit | None = None
 
     def frame(self) -> pd.DataFrame:
-        """Every block under every readout: readout, index, relative and the four changes."""
+        """Return every block under every readout: readout, index, relative and the changes."""
         return pd.DataFrame(
             {"readout": name, **to_plain(block)}
             for name, readout in self.readouts.items()
@@ -204,7 +204,7 @@ class Slope:
 
 @dataclass(frozen=True)
 class Control(Saved, Loadable, Shown):
-    """Whether the shape of a depth profile is the model's or the optimizer's.
+    """The verdict whether the shape of a depth profile is the model's or the optimizer's.
 
     Attributes:
         standard: The profile of the first seed under standard.

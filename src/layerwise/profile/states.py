@@ -26,7 +26,7 @@ from layerwise.profile.record import Readout
 from layerwise.progress import Progress, silent
 from layerwise.shapes import Tensor
 
-__all__ = ["MAX_LENGTH", "Probes", "States", "observe", "probes_of"]
+__all__ = ["MAX_LENGTH", "ProbeSet", "States", "make_probe_set", "observe"]
 
 #: Tokens of a probe that are kept.
 MAX_LENGTH = 64
@@ -35,8 +35,8 @@ FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Probes:
-    """The inputs that both models are shown."""
+class ProbeSet:
+    """The inputs that both models are shown, with the hash of their texts."""
 
     source: str
     sha256: str
@@ -44,8 +44,8 @@ class Probes:
     notes: tuple[str, ...] = ()
 
 
-def probes_of(texts: Sequence[str], *, source: str, notes: Sequence[str] = ()) -> Probes:
-    """`texts` as probes, with their hash.
+def make_probe_set(texts: Sequence[str], *, source: str, notes: Sequence[str] = ()) -> ProbeSet:
+    """Return `texts` as a probe set, with their hash.
 
     Raises:
         DataError: There are too few of them.
@@ -54,12 +54,12 @@ def probes_of(texts: Sequence[str], *, source: str, notes: Sequence[str] = ()) -
         msg = "too few probes"
         raise DataError(msg, value=len(texts), expected=f"at least {FEWEST} texts")
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    return Probes(source, digest, tuple(texts), tuple(notes))
+    return ProbeSet(source, digest, tuple(texts), tuple(notes))
 
 
 @dataclass(frozen=True)
 class States:
-    """What one model made of the probes: what a profile is computed from, and cheap to keep.
+    """The hidden states of one model on the probes: what a profile is computed from.
 
     Attributes:
         model: The model.
@@ -78,16 +78,16 @@ class States:
 
     @property
     def blocks(self) -> int:
-        """How many blocks the stack has."""
+        """Return how many blocks the stack has."""
         return len(self.pooled["residual"])
 
     @property
     def width(self) -> int:
-        """How many features a hidden state has."""
+        """Return how many features a hidden state has."""
         return int(self.pooled["residual"].shape[-1])
 
     def keys(self, readout: Readout) -> tuple[tuple[str, int], ...]:
-        """For each block, where in `pooled` the readout finds it: equal keys are equal states.
+        """Return where in `pooled` the readout finds each block: equal keys are equal states.
 
         What transformers returns as hidden states is the blocks' outputs, but the last of them
         after the final norm; without such a norm all three readouts are one.
@@ -101,56 +101,45 @@ class States:
         return (*((inner, i) for i in range(self.blocks - 1)), (last, self.blocks - 1))
 
     def at(self, key: tuple[str, int]) -> np.ndarray:
-        """The states under a key of `keys`, (n, p)."""
+        """Return the states under a key of `keys`, (n, p)."""
         name, block = key
         return np.asarray(self.pooled[name][block])
 
 
 @dataclass
-class _Pool:
-    """Takes each block's output as it comes and keeps its mean over the tokens that count."""
+class _TokenMeans:
+    """The mean of each block's output over the tokens that count, taken by forward hooks."""
 
     norm: nn.Module | None
     weights: Tensor | None = None
-    found: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    means: dict[str, dict[int, Tensor]] = field(default_factory=dict)
 
     def start(self, mask: Tensor) -> None:
         """Begin a batch whose tokens count by `mask`, (n, t)."""
         counted = mask.double()
         self.weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
-        self.found = {"residual": {}}
-        if self.norm is not None:
-            self.found["normed"] = {}
+        self.means = {"residual": {}} if self.norm is None else {"residual": {}, "normed": {}}
 
-    def hear(self, block: int, _: nn.Module, __: Any, output: Any) -> None:
-        """A block's forward hook."""
-        hidden = _hidden(output)
-        self._keep("residual", block, hidden)
-        if self.norm is not None:
-            self._keep("normed", block, self.norm(hidden))
-
-    def _keep(self, name: str, block: int, hidden: Tensor) -> None:
-        if self.weights is not None:
-            self.found[name][block] = (self.weights @ hidden.double())[:, 0]
+    def record(self, block: int, _: nn.Module, __: Any, output: Any) -> None:
+        """Take a block's output: itself, or the first tensor in it."""
+        while not isinstance(output, Tensor):
+            output = next(iter(output.values() if isinstance(output, Mapping) else output))
+        for name, means in self.means.items():
+            hidden = self.norm(output) if name == "normed" and self.norm is not None else output
+            if self.weights is not None:
+                means[block] = (self.weights @ hidden.double())[:, 0]
 
     def finish(self) -> dict[str, np.ndarray]:
-        """The batch's means, (l, n, p) each."""
+        """Return the batch's means, (l, n, p) each."""
         return {
             name: torch.stack([means[b] for b in sorted(means)]).cpu().numpy()
-            for name, means in self.found.items()
+            for name, means in self.means.items()
         }
-
-
-def _hidden(output: Any) -> Tensor:
-    """The hidden states in a block's output: itself, or the first tensor in it."""
-    while not isinstance(output, Tensor):
-        output = next(iter(output.values() if isinstance(output, Mapping) else output))
-    return output
 
 
 def observe(
     loaded: LoadedModel,
-    probes: Probes,
+    probes: ProbeSet,
     *,
     stack: str | None = None,
     batch_size: int = 32,
@@ -158,7 +147,7 @@ def observe(
     title: str = "reading the probes",
     progress: Progress = silent,
 ) -> States:
-    """The states of every block of one stack of `loaded` on `probes`, from one forward.
+    """Return the states of every block of one stack of `loaded` on `probes`, from one forward.
 
     No head is run, no gradient kept; the model is left as it was, also when this raises. An
     encoder-decoder's decoder reads the probe too, shifted right after its start token (ours).
@@ -169,7 +158,7 @@ def observe(
         stack: The stack to follow; the last that reads text where None: a decoder's, if any.
         batch_size: Probes in a forward.
         max_length: Tokens of a probe that are kept.
-        title: What `progress` is told.
+        title: The name of the work for `progress`.
         progress: Hears how far the forward is.
 
     Raises:
@@ -179,21 +168,23 @@ def observe(
         ModelError: The stack does not run on text.
         LayerwiseError: The device ran out of memory.
     """
-    loaded = _unwrapped(loaded)
-    followed = _followed(loaded, stack)
+    inner = without_adapter(loaded.model)
+    if inner is not loaded.model:  # Adapters and all, with the base's own names.
+        loaded = replace(loaded, model=inner, stacks=find_stacks(inner))
+    followed = _stack(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
-    pool = _Pool(final_norm(loaded.model, followed))
+    means = _TokenMeans(final_norm(loaded.model, followed))
     pooled: dict[str, np.ndarray] = {}
     groups = by_length(rows, batch_size=batch_size)
     try:
-        with _heard(loaded, followed, pool), torch.no_grad():
+        with _hooked(loaded, followed, means), torch.no_grad():
             for group in progress(groups, title, len(groups)):
-                _forward(loaded, group, pool, followed)
+                _forward(loaded, group, means, followed)
                 which = [row.index for row in group]
-                for name, means in pool.finish().items():
+                for name, values in means.finish().items():
                     if name not in pooled:
-                        pooled[name] = np.empty((len(means), len(rows), means.shape[-1]))
-                    pooled[name][:, which] = means
+                        pooled[name] = np.empty((len(values), len(rows), values.shape[-1]))
+                    pooled[name][:, which] = values
     except torch.OutOfMemoryError as error:
         msg = "out of memory"
         raise LayerwiseError(msg, hint="a smaller --batch-size or --max-length") from error
@@ -208,20 +199,12 @@ def observe(
     )
 
 
-def _unwrapped(loaded: LoadedModel) -> LoadedModel:
-    """The model inside an adapter's wrapper, adapters and all, with the base's own names."""
-    inner = without_adapter(loaded.model)
-    if inner is loaded.model:
-        return loaded
-    return replace(loaded, model=inner, stacks=find_stacks(inner))
-
-
-def _followed(loaded: LoadedModel, name: str | None) -> Stack:
-    """The stack called `name`, or the last one that reads text."""
-    known = {stack.name: stack for stack in loaded.stacks}
+def _stack(loaded: LoadedModel, name: str | None) -> Stack:
+    """Return the stack called `name`, or the last one that reads text."""
     if name is None:
         texts = [stack for stack in loaded.stacks if _reads_text(loaded.model, stack)]
         return (texts or list(loaded.stacks))[-1]
+    known = {stack.name: stack for stack in loaded.stacks}
     if name not in known:
         kind = "stack"
         raise UnknownNameError(kind, value=name, known=known)
@@ -236,15 +219,14 @@ def _reads_text(model: nn.Module, stack: Stack) -> bool:
         return False
 
 
-def _rows(loaded: LoadedModel, probes: Probes, max_length: int) -> tuple[list[Row], list[str]]:
-    """The probes as tokens, in their order, and a note where some were cut."""
+def _rows(loaded: LoadedModel, probes: ProbeSet, max_length: int) -> tuple[list[Row], list[str]]:
+    """Return the probes as tokens, in their order, and a note where some were cut."""
     examples = tuple(Example(text) for text in probes.texts)
     data = TextData(probes.source, probes.sha256, examples, {}, len(examples))
-    made = text_rows(loaded.tokenizer, data, max_length=max_length)
-    rows = sorted(made.rows, key=lambda row: row.index)
+    tokens = text_rows(loaded.tokenizer, data, max_length=max_length)
+    rows = sorted(tokens.rows, key=lambda row: row.index)
     if len(rows) < len(examples):
-        there = {row.index for row in rows}
-        first = next(i for i in range(len(examples)) if i not in there)
+        first = min(set(range(len(examples))) - {row.index for row in rows})
         msg = "probe without a token"
         raise DataError(msg, value=probes.texts[first], expected="text in every probe")
     limit, longest = position_limit(loaded.model), max(len(row.ids) for row in rows)
@@ -252,36 +234,31 @@ def _rows(loaded: LoadedModel, probes: Probes, max_length: int) -> tuple[list[Ro
         msg = "probes longer than the model's positions"
         expected = f"at most {limit} tokens"
         raise BadInputError(msg, value=longest, expected=expected, hint=f"--max-length {limit}")
-    cut = made.truncated
+    cut = tokens.truncated
     return rows, [f"{cut} probes were cut at {max_length} tokens"] if cut else []
 
 
 @contextmanager
-def _heard(loaded: LoadedModel, stack: Stack, pool: _Pool) -> Iterator[None]:
-    """The model in eval mode with `pool` at every block of `stack`; as it was after."""
+def _hooked(loaded: LoadedModel, stack: Stack, means: _TokenMeans) -> Iterator[None]:
+    """Hold the model in eval mode with `means` at every block of `stack`; as it was after."""
     with undisturbed(loaded.model, training=False, seed=0), ExitStack() as handles:
         for block, name in enumerate(stack.blocks):
             module = loaded.model.get_submodule(name)
-            handle = module.register_forward_hook(partial(pool.hear, block))
-            handles.callback(handle.remove)
+            handles.callback(module.register_forward_hook(partial(means.record, block)).remove)
         yield
 
 
-def _forward(loaded: LoadedModel, group: Sequence[Row], pool: _Pool, stack: Stack) -> None:
-    """One batch through the model without its head.
-
-    Raises:
-        ModelError: Not every block of the stack ran, each once.
-    """
+def _forward(loaded: LoadedModel, group: Sequence[Row], means: _TokenMeans, stack: Stack) -> None:
+    """Run one batch through the model without its head."""
     inner = body(loaded.model)
     device = next(inner.parameters()).device
     inputs = input_tensors(group, pad=loaded.tokenizer.pad_token_id)
-    pool.start(inputs["attention_mask"].bool().to(device))
+    means.start(inputs["attention_mask"].bool().to(device))
     if _has_encoder(loaded):
         inputs |= _decoder_inputs(loaded, inputs["input_ids"], inputs["attention_mask"])
-    given = accepted(inner, **inputs, use_cache=False)
-    inner(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in given.items()})
-    if len(pool.found["residual"]) < len(stack.blocks):
+    arguments = accepted(inner, **inputs, use_cache=False)
+    inner(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in arguments.items()})
+    if len(means.means["residual"]) < len(stack.blocks):
         msg = "stack that does not run on text alone"
         others = ", ".join(s.name for s in loaded.stacks if s is not stack)
         hint = f"--stack {others}" if others else ""
@@ -293,7 +270,7 @@ def _has_encoder(loaded: LoadedModel) -> bool:
 
 
 def _decoder_inputs(loaded: LoadedModel, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """The same text for the decoder, shifted right after its start token."""
+    """Return the same text for the decoder, shifted right after its start token."""
     start = decoder_start(loaded.model)
     if start is None:
         start = loaded.tokenizer.pad_token_id

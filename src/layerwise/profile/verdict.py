@@ -1,4 +1,4 @@
-"""Pairs of profiles in; whether the shape is the model's or the optimizer's out."""
+"""The verdict on pairs of profiles: is their shape the model's or the optimizer's?"""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from layerwise.profile.record import Control, ControlRun, Profile, Slope, StepSi
 from layerwise.provenance import Provenance
 from layerwise.signals.pooling import pooled
 
-__all__ = ["judged", "pair"]
+__all__ = ["judge", "pair_profiles"]
 
 
-def pair(
+def pair_profiles(
     seed: int,
     standard: Profile,
     equal_step: Profile,
@@ -20,7 +20,7 @@ def pair(
     steps: tuple[tuple[StepSizes, ...], tuple[StepSizes, ...]] = ((), ()),
     losses: tuple[float | None, float | None] = (None, None),
 ) -> ControlRun:
-    """Both conditions of one seed, with the verdict and the ratio from it alone.
+    """Return both conditions of one seed, with the verdict and the ratio from it alone.
 
     Args:
         seed: Of both runs.
@@ -44,14 +44,14 @@ def pair(
     )
 
 
-def judged(
+def judge(
     runs: Sequence[ControlRun],
     *,
     provenance: Provenance,
     data: DataInfo | None = None,
     notes: Sequence[str] = (),
 ) -> Control:
-    """The control of all `runs`: the slopes over their seeds, and the verdict from those.
+    """Return the control of all `runs`: the slopes over their seeds, and the verdict from those.
 
     The verdict is arXiv 2604.17177's: intrinsic where the slope under equal-step is positive and
     its interval excludes 0, a gradient artefact where the interval includes 0 or lies below. How
@@ -109,53 +109,42 @@ def _ratio(standard: Slope, equal_step: Slope) -> float | None:
 def _reason(
     runs: Sequence[ControlRun], standard: Slope, equal_step: Slope, ratio: float | None
 ) -> str:
-    """The verdict in words: both slopes, the rule, and what stands against reading it so."""
+    """Return the verdict in words: both slopes, the rule, and what stands against reading it so."""
     over = "probe inputs" if len(runs) == 1 else f"probe inputs and {len(runs)} seeds"
     label = "seed" if len(runs) == 1 else "seeds"
     seeds = ", ".join(str(run.seed) for run in runs)
-    said = [
-        f"The slope under equal-step is {_told(equal_step)}, {_where(equal_step)}, and under "
-        f"standard {_told(standard)} (95 % intervals over {over}; {label} {seeds}"
+    first, second = (f"{s.slope:.3g} ({s.low:.3g} to {s.high:.3g})" for s in (standard, equal_step))
+    if equal_step.low > 0:
+        where = "above 0 with its whole interval"
+    else:
+        where = "with an interval that includes 0" if equal_step.high >= 0 else "below 0"
+    sentences = [
+        f"The slope under equal-step is {second}, {where}, and under "
+        f"standard {first} (95 % intervals over {over}; {label} {seeds}"
         + (f"; ratio {ratio:.3g})." if ratio is not None else ").")
     ]
     if standard.low <= 0:
         what = "is not positive" if standard.slope <= 0 else "cannot be told from 0"
-        said.append(f"The slope under standard {what}: there is no rise to explain.")
+        sentences.append(f"The slope under standard {what}: there is no rise to explain.")
     if equal_step.low <= 0 and all(run.verdict == "intrinsic" for run in runs):
-        said.append(
+        sentences.append(
             f"Each seed alone would be intrinsic; {len(runs)} that differ this much are too few "
             "to say it of all."
         )
-    return " ".join([*said, *_noise(runs)])
+    sentences += _below_noise("standard", [run.standard for run in runs])
+    sentences += _below_noise("equal-step", [run.equal_step for run in runs])
+    return " ".join(sentences)
 
 
-def _told(slope: Slope) -> str:
-    return f"{slope.slope:.3g} ({slope.low:.3g} to {slope.high:.3g})"
-
-
-def _where(slope: Slope) -> str:
-    if slope.low > 0:
-        return "above 0 with its whole interval"
-    return "with an interval that includes 0" if slope.high >= 0 else "below 0"
-
-
-def _noise(runs: Sequence[ControlRun]) -> list[str]:
-    """Conditions under which, in some seed, no depth moved further than the probes' noise."""
-    found = []
-    for name, profiles in (
-        ("standard", [run.standard for run in runs]),
-        ("equal-step", [run.equal_step for run in runs]),
-    ):
-        still = [p for p in profiles if _most(p) <= p.noise_floor]
-        if still:
-            few = f" in {len(still)} of {len(runs)} seeds" if len(runs) > 1 else ""
-            floor = max(p.noise_floor for p in still)
-            found.append(
-                f"Under {name}, no depth moved further than the noise floor of {floor:.3g}{few}: "
-                "more --steps or a larger --learning-rate would tell more."
-            )
-    return found
-
-
-def _most(profile: Profile) -> float:
-    return max(depth.procrustes for depth in profile.depths)
+def _below_noise(condition: str, profiles: Sequence[Profile]) -> list[str]:
+    """Return a sentence where, in some seed, no depth moved further than the probes' noise."""
+    still = [p for p in profiles if max(d.procrustes for d in p.depths) <= p.noise_floor]
+    if not still:
+        return []
+    few = f" in {len(still)} of {len(profiles)} seeds" if len(profiles) > 1 else ""
+    floor = max(p.noise_floor for p in still)
+    sentence = (
+        f"Under {condition}, no depth moved further than the noise floor of {floor:.3g}{few}: "
+        "more --steps or a larger --learning-rate would tell more."
+    )
+    return [sentence]

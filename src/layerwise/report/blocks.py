@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from layerwise.columns import Column
+from layerwise.columns import Column, RowValues
 
 __all__ = [
     "Axis",
@@ -137,7 +137,7 @@ class Table:
     Attributes:
         name: Of its file and data frame.
         columns: The first heads each row. What no row has a value for is not drawn.
-        rows: Values by the columns' keys, and by those of their ends.
+        rows: Values by the columns' fields.
         marked: Which rows stand out.
         mark: What the marked rows are, for who does not see it.
         groups: A line of its own before a row: the name of those that follow.
@@ -148,7 +148,7 @@ class Table:
 
     name: str
     columns: Sequence[Column]
-    rows: Rows
+    rows: Sequence[RowValues]
     marked: frozenset[int] = frozenset()
     mark: str = ""
     groups: Mapping[int, str] = field(default_factory=dict)

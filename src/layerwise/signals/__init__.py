@@ -1,33 +1,224 @@
-"""Pure functions: what a pass measured in, one number a block out."""
+"""One number a block: what it is called, what it needs of a pass, and the formula.
 
-from collections.abc import Callable
+A signal is a function of `LayerStats` in a module of its own and a row in `SIGNALS` below; capture,
+card, terminal, report, tables and `--signals` follow from the row. What adapting a block costs is
+in `COSTS`, which no choice of signals leaves out. No formula is imported before it is computed.
+"""
 
-from layerwise.capture.stats import LayerStats
-from layerwise.registry import Registry
-from layerwise.shapes import Array, Float64
-from layerwise.signals.cost import activation_bytes, backward_seconds, forward_seconds
-from layerwise.signals.inputs import activation_energy, effective_rank
-from layerwise.signals.residual import coherence, residual_norm
-from layerwise.signals.saturation import (
-    activation_gradient,
-    attention_entropy,
-    attention_entropy_error,
+from collections.abc import Sequence
+
+from layerwise.columns import Column
+from layerwise.errors import BadInputError
+from layerwise.registry import Registry, later
+from layerwise.signals.record import Signal
+
+__all__ = ["COSTS", "SIGNALS", "Signal", "select"]
+
+#: What `--signals` chooses from.
+SIGNALS = Registry[Signal]("signal")
+
+#: What a batch takes in each block: what a placement costs comes from these.
+COSTS = Registry[Signal]("cost")
+
+
+def select(names: Sequence[str] | None = None) -> tuple[Signal, ...]:
+    """Return the signals called `names`, each once; all where None.
+
+    Raises:
+        UnknownNameError: There is no such signal.
+        BadInputError: `names` is empty.
+    """
+    if names is not None and not names:
+        msg = "signals"
+        raise BadInputError(msg, value="", expected="at least one", hint="leave --signals out")
+    return tuple(SIGNALS[name] for name in dict.fromkeys(SIGNALS if names is None else names))
+
+
+SIGNALS.add(
+    Signal(
+        "residual_norm",
+        needs=("gradients",),
+        compute=later("layerwise.signals.residual", "residual_norm_interval"),
+        column=Column(
+            "residual_norm",
+            "Residual norm",
+            short="resid.",
+            meaning="Expected norm of the adapter gradient over the root of the activation energy, "
+            "with its 95 % bootstrap interval: how much correctable signal reaches the block.",
+            reads="High: an adapter here has much to correct.",
+            caution="Where the intervals of two blocks overlap, their order is not known.",
+            low="residual_norm_low",
+            high="residual_norm_high",
+            band="95 % bootstrap interval",
+            importance=100,
+        ),
+    )
+)
+SIGNALS.add(
+    Signal(
+        "coherence",
+        needs=("gradients",),
+        compute=later("layerwise.signals.residual", "coherence"),
+        column=Column(
+            "coherence",
+            "Gradient coherence",
+            short="coher.",
+            meaning="Norm of the mean adapter gradient over the mean norm, from 0 (examples pull "
+            "in different directions) to 1 (all agree).",
+            reads="High: the examples agree on the correction.",
+            caution="Of n examples that each pull their own way it is still about 1/sqrt(n).",
+            importance=30,
+        ),
+    )
+)
+SIGNALS.add(
+    Signal(
+        "activation_energy",
+        needs=("inputs",),
+        compute=later("layerwise.signals.inputs", "activation_energy"),
+        column=Column(
+            "activation_energy",
+            "Activation energy",
+            short="energy",
+            meaning="Mean squared entry of the inputs of the adapted modules.",
+            reads="High: the same adapter weights move the output further.",
+            importance=90,
+        ),
+    )
+)
+SIGNALS.add(
+    Signal(
+        "effective_rank",
+        needs=("covariance",),
+        compute=later("layerwise.signals.inputs", "effective_rank"),
+        column=Column(
+            "effective_rank",
+            "Effective rank",
+            short="eff. rank",
+            meaning="Exponential of the entropy of the normalised eigenvalues of the input "
+            "covariance: in how many directions the inputs spread.",
+            reads="High: well conditioned; low: a few directions dominate.",
+            caution="It cannot exceed the number of tokens that were read.",
+            importance=80,
+        ),
+    )
+)
+SIGNALS.add(
+    Signal(
+        "attention_entropy",
+        needs=("entropy",),
+        compute=later("layerwise.signals.saturation", "attention_entropy"),
+        column=Column(
+            "attention_entropy",
+            "Attention entropy",
+            short="entropy",
+            unit="nats",
+            meaning="Mean entropy of the attention rows; where query rows were sampled, with its "
+            "99 % interval.",
+            reads="Low: attention is saturated on few tokens.",
+            caution="It grows with the length of the texts: compare cards of one length.",
+            error="attention_entropy_error",
+            band="99 % interval of the sampled rows",
+            importance=70,
+        ),
+    )
+)
+SIGNALS.add(
+    Signal(
+        "activation_gradient",
+        needs=("outputs",),
+        compute=later("layerwise.signals.saturation", "activation_gradient"),
+        column=Column(
+            "activation_gradient",
+            "Activation gradient",
+            short="act. grad",
+            meaning="Mean per-example norm of the gradient of the loss at the block's output.",
+            reads="Low: little of the loss reaches back to this depth.",
+            caution="Under the readout hf the last block is on the scale of the final norm.",
+            importance=60,
+        ),
+    )
+)
+SIGNALS.add(
+    Signal(
+        "gain",
+        needs=("gram",),
+        compute=later("layerwise.signals.gain", "gain"),
+        column=Column(
+            "gain",
+            "Coupled gain",
+            short="gain",
+            meaning="Predicted fall of the loss from adapting this block alone, with the damped "
+            "empirical Fisher as curvature.",
+            reads="High: this block alone promises more. Gains of several blocks do not add up.",
+            caution="A prediction from at most 64 examples, not a measurement.",
+            importance=40,
+        ),
+    )
 )
 
-__all__ = ["COLUMNS", "Column"]
-
-#: One number a block, (l,); NaN where a block has none.
-Column = Callable[[LayerStats], Float64[Array, "l"]]
-
-#: The columns of a card that are functions of one pass, by their name in `card.json`.
-COLUMNS: Registry[Column] = Registry("signal")
-COLUMNS.add("residual_norm", residual_norm)
-COLUMNS.add("coherence", coherence)
-COLUMNS.add("activation_energy", activation_energy)
-COLUMNS.add("effective_rank", effective_rank)
-COLUMNS.add("attention_entropy", attention_entropy)
-COLUMNS.add("attention_entropy_error", attention_entropy_error)
-COLUMNS.add("activation_gradient", activation_gradient)
-COLUMNS.add("forward_seconds", forward_seconds)
-COLUMNS.add("backward_seconds", backward_seconds)
-COLUMNS.add("activation_bytes", activation_bytes)
+COSTS.add(
+    Signal(
+        "forward_seconds",
+        needs=(),
+        compute=later("layerwise.signals.cost", "forward_seconds"),
+        column=Column(
+            "forward_seconds",
+            "Forward time",
+            short="fwd",
+            unit="ms",
+            factor=1e3,
+            meaning="Time a batch spends in the block's forward pass.",
+            importance=15,
+        ),
+    )
+)
+COSTS.add(
+    Signal(
+        "backward_seconds",
+        needs=(),
+        compute=later("layerwise.signals.cost", "backward_seconds"),
+        column=Column(
+            "backward_seconds",
+            "Backward time",
+            short="bwd",
+            unit="ms",
+            factor=1e3,
+            meaning="Time a batch spends in the block's backward pass, its weights frozen.",
+            importance=50,
+        ),
+    )
+)
+COSTS.add(
+    Signal(
+        "adapter_seconds",
+        needs=(),
+        compute=later("layerwise.signals.cost", "adapter_seconds"),
+        column=Column(
+            "adapter_seconds",
+            "Adapter time",
+            short="adapt.",
+            unit="ms",
+            factor=1e3,
+            meaning="Time a batch spends in adapters on all targets of the block, forward and "
+            "backward.",
+            importance=10,
+        ),
+    )
+)
+COSTS.add(
+    Signal(
+        "activation_bytes",
+        needs=(),
+        compute=later("layerwise.signals.cost", "activation_bytes"),
+        column=Column(
+            "activation_bytes",
+            "Saved activations",
+            short="saved",
+            unit="MB",
+            factor=1e-6,
+            meaning="Memory a batch keeps for the block's backward pass.",
+            importance=20,
+        ),
+    )
+)

@@ -7,6 +7,7 @@ from layerwise.shapes import Array, Float64
 
 __all__ = [
     "activation_bytes",
+    "adapter_seconds",
     "backward_seconds",
     "forward_seconds",
     "outside_seconds",
@@ -15,7 +16,7 @@ __all__ = [
 
 
 def forward_seconds(stats: LayerStats) -> Float64[Array, "l"]:
-    """Seconds of each block's forward."""
+    """Return the seconds of each block's forward."""
     return _for_mean_batch(stats, stats.forward_seconds)
 
 
@@ -24,13 +25,19 @@ def backward_seconds(stats: LayerStats) -> Float64[Array, "l"]:
     return _for_mean_batch(stats, stats.backward_seconds)
 
 
+def adapter_seconds(stats: LayerStats) -> Float64[Array, "l"]:
+    """Return the seconds of each block's adapters; NaN where none were timed."""
+    unknown = np.full(len(stats.blocks), np.nan)
+    return unknown if stats.adapter_seconds is None else stats.adapter_seconds
+
+
 def activation_bytes(stats: LayerStats) -> Float64[Array, "l"]:
-    """Bytes that autograd keeps of each block between forward and backward."""
+    """Return bytes that autograd keeps of each block between forward and backward."""
     return _for_mean_batch(stats, stats.activation_bytes)
 
 
 def outside_seconds(stats: LayerStats) -> Float64[Array, "2"]:
-    """Forward and backward seconds of what is in no block: embeddings, head and loss."""
+    """Return forward and backward seconds of what is in no block: embeddings, head and loss."""
     return _for_mean_batch(stats, stats.outside_seconds)
 
 
@@ -41,7 +48,7 @@ def plain_step_seconds(stats: LayerStats) -> float:
 
 
 def _for_mean_batch(stats: LayerStats, values: Float64[Array, "b k"]) -> Float64[Array, "k"]:
-    """Median over batches of a value per token, for a batch of the mean size.
+    """Return the median over batches of a value per token, for a batch of the mean size.
 
     The median, since the first batch pays for warming up and any may meet a busy machine.
     """

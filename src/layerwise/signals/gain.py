@@ -22,13 +22,20 @@ gradient where the examples agree, and less as they do not.
 
 import numpy as np
 
+from layerwise.capture.stats import LayerStats
 from layerwise.errors import BadInputError
 from layerwise.shapes import Array, Float64
 
-__all__ = ["DAMPING", "pulls", "ridge", "single_gains", "step_gains"]
+__all__ = ["DAMPING", "gain", "pulls", "ridge", "single_gains", "step_gains"]
 
 #: Relative damping (ours): a tenth of the mean squared gradient norm of a block.
 DAMPING = 0.1
+
+
+def gain(stats: LayerStats) -> Float64[Array, "l"]:
+    """Return the gain of a damped step on each block alone, in units of the loss."""
+    assert stats.gram is not None  # noqa: S101  # the plan measured Gram matrices
+    return single_gains(stats.gram)
 
 
 def single_gains(gram: Float64[Array, "l n n"], *, damping: float = DAMPING) -> Float64[Array, "l"]:

@@ -14,7 +14,7 @@ REPLICATES = 4000
 
 
 def seed_interval(values: Float64[Array, " s"], *, seed: int = 0) -> tuple[float, float] | None:
-    """Both ends of the interval of the mean of one value a seed; None with fewer than two.
+    """Return both ends of the interval of the mean of one value a seed; None with fewer than two.
 
     The percentile interval of resampled means, widened about the mean (ours). Of n values it is
     too narrow, and by far so where n is small: n = 3 resamples never leave the three values. It is

@@ -15,7 +15,7 @@ def pooled(
     *,
     level: float = 0.95,
 ) -> tuple[float, float, float]:
-    """The mean of `values`, and the lower and upper end of its interval.
+    """Return the mean of `values`, and the lower and upper end of its interval.
 
     Each value has an interval of its own over probe inputs, `lows` to `highs`. All seeds are shown
     the same probes, so those errors do not average out: the mean's is at most the mean of theirs,

@@ -10,7 +10,7 @@ __all__ = ["spearman"]
 
 
 def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
-    """Spearman's rank correlation in [-1, 1], ties sharing their mean rank.
+    """Return Spearman's rank correlation in [-1, 1], ties sharing their mean rank.
 
     Where all values of one side are equal (one block, say) there is no ranking to agree with, and
     the result is 0.0.

@@ -11,7 +11,18 @@ from layerwise.capture.stats import LayerStats
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float64
 
-__all__ = ["bootstrap", "coherence", "interval", "residual_norm", "spearman_to"]
+__all__ = [
+    "REPLICATES",
+    "bootstrap",
+    "coherence",
+    "interval",
+    "residual_norm",
+    "residual_norm_interval",
+    "spearman_to",
+]
+
+#: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
+REPLICATES = 1000
 
 
 def residual_norm(stats: LayerStats, *, rank: int | None = None) -> Float64[Array, "l"]:
@@ -25,8 +36,15 @@ def residual_norm(stats: LayerStats, *, rank: int | None = None) -> Float64[Arra
     return _weighted(stats, weights, rank=rank)[0]
 
 
+def residual_norm_interval(
+    stats: LayerStats,
+) -> tuple[Float64[Array, "l"], Float64[Array, "l"], Float64[Array, "l"]]:
+    """Return the residual norms with the lower and upper ends of their 95 % intervals."""
+    return residual_norm(stats), *interval(bootstrap(stats))
+
+
 def coherence(stats: LayerStats) -> Float64[Array, "l"]:
-    """Norm of the mean gradient over the mean norm, both relative to sigma, in [0, 1].
+    """Return the norm of the mean gradient over the mean norm, both relative to sigma, in [0, 1].
 
     1 where every example pulls the same way, about 1/sqrt(n) where each pulls its own. A block
     without any gradient has 0.
@@ -39,17 +57,17 @@ def coherence(stats: LayerStats) -> Float64[Array, "l"]:
     return np.divide(mean_norm, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-def bootstrap(stats: LayerStats, *, replicates: int, seed: int) -> Float64[Array, "k l"]:
-    """Residual norms over `replicates` resamplings of the examples, with replacement."""
-    n = len(stats.index)
-    draws = numpy_generator(seed, "bootstrap").multinomial(n, np.full(n, 1 / n), size=replicates)
+def bootstrap(stats: LayerStats, *, replicates: int = REPLICATES) -> Float64[Array, "k l"]:
+    """Return residual norms over resamplings of the examples, drawn by the seed of the pass."""
+    n, random = len(stats.index), numpy_generator(stats.seed, "bootstrap")
+    draws = random.multinomial(n, np.full(n, 1 / n), size=replicates)
     return _weighted(stats, draws / n)
 
 
 def interval(
     replicates: Float64[Array, "k l"], *, level: float = 0.95
 ) -> tuple[Float64[Array, "l"], Float64[Array, "l"]]:
-    """The percentile interval of each block (Efron 1979), as lower and upper ends."""
+    """Return the percentile interval of each block (Efron 1979), as lower and upper ends."""
     tail = (1 - level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
     return low, high
@@ -58,7 +76,7 @@ def interval(
 def spearman_to(
     reference: Float64[Array, "l"], replicates: Float64[Array, "k l"]
 ) -> Float64[Array, "k"]:
-    """Spearman correlation of each replicate with the reference; 0 where one is flat."""
+    """Return Spearman correlation of each replicate with the reference; 0 where one is flat."""
     ranks = rankdata(replicates, axis=1)
     ranks = ranks - ranks.mean(1, keepdims=True)
     fixed = rankdata(reference) - (len(reference) + 1) / 2
@@ -69,7 +87,7 @@ def spearman_to(
 def _weighted(
     stats: LayerStats, weights: Float64[Array, "k n"], *, rank: int | None = None
 ) -> Float64[Array, "k l"]:
-    """The residual norm under each row of example weights, which add up to one."""
+    """Return the residual norm under each row of example weights, which add up to one."""
     assert stats.column_energy is not None  # noqa: S101  # the plan measured gradients
     norms = np.sqrt(stats.column_energy[:, :, :rank].sum(-1))
     expected = weights @ norms

@@ -69,7 +69,7 @@ class Representation:
 
     @cached_property
     def rows(self) -> Float64[Tensor, "n k"]:
-        """`centred` at norm 1, in an orthonormal basis that its rows lie in, k = min(n, p).
+        """Return `centred` at norm 1, in an orthonormal basis that its rows lie in, k = min(n, p).
 
         The cross product of two states in these coordinates has the singular values of X^T Y (and
         one more, `filling`), and no p x p matrix is ever made.
@@ -79,19 +79,19 @@ class Representation:
 
     @property
     def filling(self) -> float:
-        """What `rows` adds to the nuclear norm of any cross product of two states."""
+        """Return what `rows` adds to the nuclear norm of any cross product of two states."""
         n, p = self.centred.shape
         return 0.0 if p <= n else 1.0 / n
 
     @cached_property
     def self_similarity(self) -> float:
-        """||X^T X||_F."""
+        """Return ||X^T X||_F."""
         n, p = self.centred.shape
         return float((self.rows.T @ self.rows if p < n else self.gram).norm())
 
     @cached_property
     def ranks(self) -> Float64[Tensor, "m"]:
-        """Ranks of the n (n - 1) / 2 Pearson correlations between rows, centred, of norm 1.
+        """Return ranks of the n (n - 1) / 2 Pearson correlations between rows, centred, of norm 1.
 
         The dissimilarity 1 - r has the same ranks backwards, so the same rank correlations.
 
@@ -128,7 +128,7 @@ def _factor(gram: Float64[Tensor, "n n"], x: Representation) -> Tensor:
 
 
 def _least_eigenvalue(lower: Float64[Tensor, "n n"]) -> float:
-    """An estimate, from above, of the least eigenvalue of L L^T, by inverse iteration."""
+    """Return an estimate, from above, of the least eigenvalue of L L^T, by inverse iteration."""
     n = len(lower)
     vector = torch.linspace(1.0, 2.0, n, dtype=torch.float64)
     vector[::2] *= -1.0
@@ -140,7 +140,7 @@ def _least_eigenvalue(lower: Float64[Tensor, "n n"]) -> float:
 
 
 def represent(x: Float[Array, "n p"]) -> Representation:
-    """The rows of one state, ready to be compared.
+    """Return the rows of one state, ready to be compared.
 
     Raises:
         NonFiniteError: An entry is NaN or infinite.
@@ -160,7 +160,7 @@ def represent(x: Float[Array, "n p"]) -> Representation:
 
 
 def _centred_ranks(values: Float64[Array, "m"]) -> Float64[Array, "m"]:
-    """Ranks of `values`, equal ones sharing their mean rank, minus the mean, of norm 1.
+    """Return ranks of `values`, equal ones sharing their mean rank, minus the mean, of norm 1.
 
     All zero where every value is the same: there is no order to agree with.
     """
@@ -188,7 +188,7 @@ class Alignment:
 
     @cached_property
     def distance(self) -> float:
-        """Procrustes distance sqrt(2 - 2 ||X^T Y||_*), in [0, sqrt 2].
+        """Return Procrustes distance sqrt(2 - 2 ||X^T Y||_*), in [0, sqrt 2].
 
         Taken as ||X R - Y||_F with the best rotation R, which is the same number without the
         cancellation: small distances keep their digits.
@@ -220,7 +220,7 @@ def _scatter(
 
 
 def align(x: Representation, y: Representation) -> Alignment:
-    """`x` turned onto `y`: the orthogonal Procrustes problem in at most n dimensions.
+    """Return `x` turned onto `y`: the orthogonal Procrustes problem in at most n dimensions.
 
     Source: Schonemann, A generalized solution of the orthogonal Procrustes problem (1966).
     """
@@ -229,7 +229,7 @@ def align(x: Representation, y: Representation) -> Alignment:
 
 
 def procrustes(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
-    """Procrustes distance between two states of the same inputs, in [0, sqrt 2].
+    """Return Procrustes distance between two states of the same inputs, in [0, sqrt 2].
 
     sqrt(2 - 2 ||X^T Y||_*), X and Y column-centred and of Frobenius norm 1.
 
@@ -244,7 +244,7 @@ def procrustes(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
 
 
 def cka_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
-    """1 - linear CKA, in [0, 1]: 1 - ||X^T Y||_F^2 / (||X^T X||_F ||Y^T Y||_F).
+    """Return 1 - linear CKA, in [0, 1]: 1 - ||X^T Y||_F^2 / (||X^T X||_F ||Y^T Y||_F).
 
     Source: Kornblith et al., Similarity of neural network representations revisited (2019).
 
@@ -256,7 +256,7 @@ def cka_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
 
 
 def cka_of(x: Representation, y: Representation) -> float:
-    """1 - linear CKA of two prepared states."""
+    """Return 1 - linear CKA of two prepared states."""
     n, p = x.centred.shape
     # ||X^T Y||_F^2 is the inner product of the two Gram matrices.
     shared = (x.rows.T @ y.rows).square() if p < n else x.gram * y.gram
@@ -282,14 +282,14 @@ def rsa_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
 
 
 def rsa_of(x: Representation, y: Representation) -> float:
-    """The RSA change of two prepared states."""
+    """Return the RSA change of two prepared states."""
     return min(max(1.0 - float(x.ranks @ y.ranks), 0.0), 2.0)
 
 
 def shared_pca_cka(
     x: Float[Array, "n p"], y: Float[Array, "n p"], components: int = COMPONENTS
 ) -> float:
-    """1 - linear CKA of both states on the first principal components of the two together.
+    """Return 1 - linear CKA of both states on the first principal components of the two together.
 
     At most min(n - 1, p) components.
 
@@ -303,7 +303,7 @@ def shared_pca_cka(
 
 
 def shared_pca_of(x: Representation, y: Representation, *, components: int = COMPONENTS) -> float:
-    """The shared-PCA CKA change of two prepared states."""
+    """Return the shared-PCA CKA change of two prepared states."""
     n, p = x.raw.shape
     if p <= min(components, n - 1):
         return cka_of(x, y)  # All components: a rotation.
@@ -316,7 +316,7 @@ def shared_pca_of(x: Representation, y: Representation, *, components: int = COM
 
 
 def _scores(rows: Float64[Tensor, "m p"], count: int) -> Float64[Tensor, "m c"]:
-    """The first `count` principal components' scores of centred rows.
+    """Return the first `count` principal components' scores of centred rows.
 
     By the eigenvectors of the smaller of the Gram and the covariance matrix.
     """
@@ -350,11 +350,11 @@ class CrossMoments:
 
     @classmethod
     def zero(cls, p: int, q: int) -> "CrossMoments":
-        """No rows yet, of widths `p` and `q`."""
+        """Return no rows yet, of widths `p` and `q`."""
         return cls(0, (np.zeros(p), np.zeros(q)), (0.0, 0.0), np.zeros((p, q)))
 
     def update(self, x: Float[Array, "n p"], y: Float[Array, "n q"]) -> "CrossMoments":
-        """These moments with the rows of `x` and `y` added."""
+        """Return these moments with the rows of `x` and `y` added."""
         if not len(x):
             return self
         means = x.mean(0, dtype=np.float64), y.mean(0, dtype=np.float64)
@@ -363,7 +363,7 @@ class CrossMoments:
         return self.merge(CrossMoments(len(x), means, energies, x_centred.T @ y_centred))
 
     def merge(self, other: "CrossMoments") -> "CrossMoments":
-        """The moments of both parts' rows together."""
+        """Return the moments of both parts' rows together."""
         if not (self.count and other.count):
             return self if self.count else other
         count = self.count + other.count
@@ -380,7 +380,7 @@ class CrossMoments:
         )
 
     def result(self) -> float:
-        """The Procrustes distance of all rows, in [0, sqrt 2].
+        """Return the Procrustes distance of all rows, in [0, sqrt 2].
 
         Distances below about 1e-7 are lost to cancellation here; `procrustes` keeps them.
 

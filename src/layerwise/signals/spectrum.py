@@ -39,7 +39,7 @@ def product_singular_values(
 
 
 def spectral_norm(weight: Float[Array, "e o i"], *, tolerance: float = TOLERANCE) -> float:
-    """The largest singular value of any of the matrices in `weight`.
+    """Return the largest singular value of any of the matrices in `weight`.
 
     By implicitly restarted Lanczos (ARPACK) from a fixed start, to the relative `tolerance`;
     exactly where a matrix is small.
@@ -69,7 +69,7 @@ def _exact(matrix: Float[Array, "o i"]) -> float:
 
 
 def stable_rank(values: Float64[Array, "k"]) -> float:
-    """The squared Frobenius over the squared spectral norm; 0 where all `values` are 0.
+    """Return the squared Frobenius over the squared spectral norm; 0 where all `values` are 0.
 
     Source: Rudelson & Vershynin (2007), arXiv math/0503442.
     """
@@ -90,7 +90,7 @@ def effective_rank(values: Float64[Array, "k"]) -> float:
 
 
 def energy_rank(values: Float64[Array, "k"], *, share: float) -> int:
-    """How many of `values`, largest first, hold `share` of their squares' sum; 0 where all are 0.
+    """Return how many of `values`, largest first, hold `share` of their squares' sum; 0 of zeros.
 
     Shares are compared to within rounding: four equal values hold 0.75 in three.
     """

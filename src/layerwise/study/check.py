@@ -22,7 +22,7 @@ from layerwise.objectives import OBJECTIVES, labels_for, resolve
 from layerwise.objectives.classification import label_names
 from layerwise.probing.ladder import rungs_of
 from layerwise.probing.pairs import read_pairs
-from layerwise.profile.reading import Reading, as_readout, reading_of
+from layerwise.profile.probe_reading import ProbeReading, as_readout, make_reading
 from layerwise.study.depthwise import LABELLED, SETTINGS
 from layerwise.study.placing import Wanted, check_placement
 from layerwise.study.record import CALL_ONLY, Cell, Study
@@ -186,7 +186,7 @@ def _quiet() -> Iterator[None]:
 def settings_of(stage: str) -> dict[str, Any]:
     """The types of the settings that a stage knows, by name; ``profile`` and ``placement`` too."""
     if stage == "profile":
-        return {f.name: f.type for f in fields(Reading)} | _arguments(reading_of)
+        return {f.name: f.type for f in fields(ProbeReading)} | _arguments(make_reading)
     if stage == "placement":
         return {f.name: f.type for f in fields(Wanted)}
     loading = {
@@ -251,7 +251,7 @@ def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
 
 def _leasts() -> Iterator[tuple[str, int]]:
     """Whole numbers that are positive by default count something that there must be."""
-    for known in (*fields(TuneSettings), *fields(Reading)):
+    for known in (*fields(TuneSettings), *fields(ProbeReading)):
         if isinstance(known.default, int) and not isinstance(known.default, bool):
             yield known.name, min(known.default, 1)
 
@@ -351,7 +351,7 @@ class _Checker:
     def _reading(self, options: Mapping[str, Any]) -> None:
         as_readout(str(options.get("readout", "hf")))
         if options.get("probes") is not None:
-            self._once(("probes", _key(options)), lambda: reading_of(**options))
+            self._once(("probes", _key(options)), lambda: make_reading(**options))
 
     def _training(self, cell: Cell) -> None:
         condition, text = CONDITIONS[str(cell.condition)], self._text(cell)

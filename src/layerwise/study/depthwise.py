@@ -18,7 +18,7 @@ from layerwise.probing.pairs import read_pairs
 from layerwise.probing.pooled import Looking
 from layerwise.probing.probe import make_probing
 from layerwise.probing.record import ErasureSettings, ProbeSettings
-from layerwise.profile.reading import Reading, as_readout, reading_of
+from layerwise.profile.probe_reading import ProbeReading, as_readout, make_reading
 from layerwise.profile.record import Profile
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -183,7 +183,7 @@ def intervene(subject: Subject, text: TextData) -> Found:
     settings = subject.training(compares=objective.name if objective.coupled else None)
     train, validation = held_out(text, examples=settings.eval_examples, seed=subject.seed)
     budget = replace(settings, eval_examples=0)
-    reading = reading_of(**dict(subject.settings.get("profile") or {}))
+    reading = make_reading(**dict(subject.settings.get("profile") or {}))
     profile = _moved(subject.loaded, train, objective, budget, reading)
     made = adapter_placement(
         bench(subject.loaded, train, validation, objective, budget),
@@ -208,7 +208,7 @@ def _moved(
     train: TextData,
     objective: Any,
     budget: TuneSettings,
-    reading: Reading,
+    reading: ProbeReading,
 ) -> Profile:
     """What a fine-tuning of all weights moves; its rate is the condition's own."""
     before = reading.states(loaded)

@@ -13,8 +13,8 @@ from layerwise.errors import BadInputError
 from layerwise.files import write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
+from layerwise.placement import POLICIES
 from layerwise.placement.place import place
-from layerwise.placement.policies import POLICIES
 from layerwise.placement.record import Placement
 from layerwise.placement.rows import parse_rows
 from layerwise.tuning.lora import ALPHA, DROPOUT, RANK, named_placement, placed_on

@@ -21,8 +21,8 @@ from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement.record import Placement
-from layerwise.profile.pair import read_pair
-from layerwise.profile.reading import reading_of
+from layerwise.profile.compare_states import read_pair
+from layerwise.profile.probe_reading import make_reading
 from layerwise.profile.record import Profile, ReadoutProfile
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -242,7 +242,7 @@ def _tune(task: Task) -> dict[str, Any]:
     loaded = _loaded(task, _labels(task, text))
     options = dict(task.cell.settings.get("profile") or {})
     options["batch_size"] = max(1, options.get("batch_size", 32) >> task.halvings)
-    reading = reading_of(**options)
+    reading = make_reading(**options)
     task.begins("profile before")
     before = reading.states(loaded)
     tuned = _trained(task, loaded, text)
@@ -408,4 +408,4 @@ for _stage in (
     Stage("ladder", _trains(depthwise.climb)),
     Stage("interventions", _trains(depthwise.intervene)),
 ):
-    STAGES.add(_stage.name, _stage)
+    STAGES.add(_stage)

@@ -1,5 +1,6 @@
 """Adapters on a model that stays what it was: attached unmerged, switched off, looked into."""
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ __all__ = [
     "disabled",
     "has_adapters",
     "inseparable",
+    "merged",
     "untrained_modules",
 ]
 
@@ -176,6 +178,17 @@ def disabled(model: nn.Module) -> Iterator[None]:
             module.enable_adapters(enabled=not was_disabled)
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
+
+
+def merged(model: PeftModel) -> nn.Module:
+    """Return the base of `model` with its adapters folded in; `model` stays as it is.
+
+    Weights without an adapter are shared, not copied.
+    """
+    adapted = {id(p) for module in _switches(model) for p in module.parameters()}
+    shared = {id(p): p for p in model.parameters() if id(p) not in adapted}
+    alone: nn.Module = copy.deepcopy(model, shared).merge_and_unload(safe_merge=True)
+    return alone
 
 
 def _configs(model: nn.Module) -> Mapping[str, Any]:

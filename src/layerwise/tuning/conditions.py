@@ -8,12 +8,15 @@ whether every layer group makes the same relative step.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from layerwise.errors import BadInputError
-from layerwise.models.roles import ParameterRole
-from layerwise.models.stack import Stack, all_refs
 from layerwise.registry import Registry
-from layerwise.tuning.record import TuneSettings
+
+if TYPE_CHECKING:  # The names of the conditions are read without torch, for help texts.
+    from layerwise.models.roles import ParameterRole
+    from layerwise.models.stack import Stack
+    from layerwise.tuning.record import TuneSettings
 
 __all__ = ["CONDITIONS", "Condition", "Place", "places"]
 
@@ -30,13 +33,15 @@ class Place:
         blocks: How many blocks that stack has; outside blocks, those of the deepest stack.
     """
 
-    role: ParameterRole
+    role: "ParameterRole"
     index: int | None
     blocks: int
 
 
-def places(roles: Sequence[ParameterRole], stacks: Sequence[Stack]) -> tuple[Place, ...]:
-    """The place of each parameter of a model with these `stacks`."""
+def places(roles: "Sequence[ParameterRole]", stacks: "Sequence[Stack]") -> tuple[Place, ...]:
+    """Return the place of each parameter of a model with these `stacks`."""
+    from layerwise.models.stack import all_refs
+
     refs = all_refs(stacks)
     sizes = Counter(ref.stack for ref in refs)
     deepest = max(sizes.values())
@@ -48,16 +53,16 @@ def places(roles: Sequence[ParameterRole], stacks: Sequence[Stack]) -> tuple[Pla
     )
 
 
-Frozen = Callable[[Place, TuneSettings], bool]
-Factor = Callable[[Place, TuneSettings], float]
+Frozen = Callable[[Place, "TuneSettings"], bool]
+Factor = Callable[[Place, "TuneSettings"], float]
 
 
-def _nothing(place: Place, settings: TuneSettings) -> bool:
+def _nothing(place: Place, settings: "TuneSettings") -> bool:
     del place, settings
     return False
 
 
-def _one(place: Place, settings: TuneSettings) -> float:
+def _one(place: Place, settings: "TuneSettings") -> float:
     del place, settings
     return 1.0
 
@@ -86,7 +91,7 @@ class Condition:
     equal_step: bool = False
     reads: frozenset[str] = frozenset()
 
-    def trained(self, where: Sequence[Place], settings: TuneSettings) -> Mapping[str, float]:
+    def trained(self, where: Sequence[Place], settings: "TuneSettings") -> Mapping[str, float]:
         """The learning rate factor of each parameter that trains, by name.
 
         Raises:
@@ -106,24 +111,24 @@ class Condition:
 CONDITIONS = Registry[Condition]("condition")
 
 
-def _decayed(place: Place, settings: TuneSettings) -> float:
+def _decayed(place: Place, settings: "TuneSettings") -> float:
     """Decay per block from the top down; embeddings with the bottom block, heads with the top."""
     if place.index is not None:
         return float(settings.decay ** (place.blocks - 1 - place.index))
     return float(settings.decay ** (place.blocks - 1)) if place.role.embeds else 1.0
 
 
-def _norm(place: Place, settings: TuneSettings) -> bool:
+def _norm(place: Place, settings: "TuneSettings") -> bool:
     del settings
     return place.role.role == "norm"
 
 
-def _lower(place: Place, settings: TuneSettings) -> bool:
+def _lower(place: Place, settings: "TuneSettings") -> bool:
     del settings
     return _below(place, place.blocks // 2)
 
 
-def _below_top(place: Place, settings: TuneSettings) -> bool:
+def _below_top(place: Place, settings: "TuneSettings") -> bool:
     top = settings.top
     if top is None or not 0 < top <= place.blocks:
         msg = "number of top blocks to train"
@@ -170,4 +175,4 @@ for _condition in (
         reads=frozenset({"top"}),
     ),
 ):
-    CONDITIONS.add(_condition.name, _condition)
+    CONDITIONS.add(_condition)

@@ -10,6 +10,7 @@ from layerwise import distributed
 from layerwise.errors import OutputError, SchemaError, one_line
 from layerwise.files import remove, write_atomic
 from layerwise.models.load import LoadedModel
+from layerwise.tuning.adapters import merged
 from layerwise.tuning.checkpoints import UNWRITABLE, hashes
 from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.run import CHECKPOINTS, Tuned
@@ -34,8 +35,9 @@ def save(tuned: Tuned, folder: Path) -> Tuned:
     if distributed.rank() != 0:
         return tuned
     with _staged(folder) as staging:
-        write_model(tuned.loaded, staging)
-        record = replace(tuned.record, files=hashes(staging))
+        whole, record = _whole(tuned)
+        write_model(whole, staging)
+        record = replace(record, files=hashes(staging))
         write_atomic(staging / RECORD, record.to_json())
         drop_former(folder, inside=folder)
         for name in (*record.files, RECORD):
@@ -46,6 +48,20 @@ def save(tuned: Tuned, folder: Path) -> Tuned:
             (staging / name).replace(folder / name)
     remove(folder / CHECKPOINTS, inside=folder)
     return replace(tuned, record=record)
+
+
+def _whole(tuned: Tuned) -> tuple[LoadedModel, TuneRecord]:
+    """Return what is to be written of `tuned`: its adapters alone only where their base is a model.
+
+    Adapters that were put on a model with another adapter merged into it have no base in any
+    folder: PEFT, given the other adapter's, would take theirs for it. They are merged too.
+    """
+    loaded, record = tuned.loaded, tuned.record
+    if loaded.base is None or record.form != "adapter":
+        return loaded, record
+    note = f"the whole model is kept: its adapters are on {loaded.source}, itself an adapter"
+    record = replace(record, form="model", notes=(*record.notes, note))
+    return replace(loaded, model=merged(loaded.model)), record
 
 
 def keep_initial(loaded: LoadedModel, folder: Path) -> LoadedModel:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from layerwise.analysis.anomalies import fits, standardised
+from layerwise.analysis.anomalies import fit_lines, standardise
 from layerwise.analysis.record import Point
 
 
@@ -24,29 +24,29 @@ def scattered():
 
 
 def test_a_planted_anomaly_is_found(scattered):
-    found = standardised(scattered, fits(scattered), threshold=3.0)
+    found = standardise(scattered, fit_lines(scattered), threshold=3.0)
     assert [p.model for p in found if p.anomaly] == ["m7"]
     assert found[7].residual > 3
 
 
 def test_residuals_have_unit_standard_deviation_over_two_fewer_than_the_points(scattered):
     residuals = np.array(
-        [p.residual for p in standardised(scattered, fits(scattered), threshold=9.0)]
+        [p.residual for p in standardise(scattered, fit_lines(scattered), threshold=9.0)]
     )
     assert (residuals**2).sum() == pytest.approx(len(residuals) - 2)
     assert residuals.sum() == pytest.approx(0, abs=1e-9)
 
 
 def test_the_threshold_itself_is_no_anomaly(scattered):
-    lines = fits(scattered)
-    residual = standardised(scattered, lines, threshold=1.0)[7].residual
-    assert not standardised(scattered, lines, threshold=residual)[7].anomaly
-    assert standardised(scattered, lines, threshold=residual * 0.999)[7].anomaly
+    lines = fit_lines(scattered)
+    residual = standardise(scattered, lines, threshold=1.0)[7].residual
+    assert not standardise(scattered, lines, threshold=residual)[7].anomaly
+    assert standardise(scattered, lines, threshold=residual * 0.999)[7].anomaly
 
 
 def test_far_below_the_line_is_an_anomaly_too(scattered):
     low = [replace(p, slope=1 - p.slope) for p in scattered]
-    found = standardised(low, fits(low), threshold=3.0)
+    found = standardise(low, fit_lines(low), threshold=3.0)
     assert [p.model for p in found if p.anomaly] == ["m7"]
     assert found[7].residual < -3
 
@@ -63,7 +63,7 @@ def test_far_below_the_line_is_an_anomaly_too(scattered):
 )
 def test_without_a_deviation_there_is_no_residual_and_no_anomaly(at, slopes, reason):
     given = points(at, slopes)
-    (line,) = fits(given)
+    (line,) = fit_lines(given)
     assert line.reason == reason
     assert line.deviation is None
-    assert standardised(given, [line], threshold=0.1) == tuple(given)
+    assert standardise(given, [line], threshold=0.1) == tuple(given)

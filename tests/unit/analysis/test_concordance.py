@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from layerwise.analysis.cells import cells_of
 from layerwise.analysis.concordance import (
     concordance,
     correlations,
@@ -13,7 +12,8 @@ from layerwise.analysis.concordance import (
 )
 from layerwise.analysis.names import FIVE
 from layerwise.analysis.record import Concordance, Point
-from layerwise.analysis.runs import checked
+from layerwise.analysis.resamples import resample_slopes
+from layerwise.analysis.run_tables import check_runs
 from layerwise.analysis.slopes import slope_table
 
 
@@ -28,8 +28,8 @@ def found(planted_runs):
         far = pd.DataFrame(
             {"model": "a", "objective": list(distances), "cosine": list(distances.values())}
         )
-        runs = checked(pd.DataFrame(rows), far, source="planted")
-        cells = cells_of(slope_table(runs), bootstrap=10, seed=0)
+        runs = check_runs(pd.DataFrame(rows), far, source="planted")
+        cells = resample_slopes(slope_table(runs), bootstrap=10, seed=0)
         return {(r.distance, r.metric): r for r in concordance(cells, runs.distances)}
 
     return made
@@ -131,7 +131,7 @@ def test_few_points_have_no_pooled_correlation():
 def test_points_are_pairs_with_both(planted_runs):
     runs = planted_runs.study(models=("a",), metrics=("cka",))
     far = runs.distances[runs.distances["objective"] != "simcse"]
-    cells = cells_of(slope_table(runs), bootstrap=1, seed=0)
+    cells = resample_slopes(slope_table(runs), bootstrap=1, seed=0)
     got = [(p.objective, p.distance, p.at) for p in distance_points(cells, far)]
     assert got == [
         ("causal-lm", "procrustes", 0.0),

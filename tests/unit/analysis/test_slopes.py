@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerwise.analysis.runs import checked
+from layerwise.analysis.run_tables import check_runs
 from layerwise.analysis.slopes import (
     clean_slope,
     disagreements,
@@ -15,7 +15,7 @@ from layerwise.analysis.slopes import (
 
 def slopes_of(planted_runs, slopes, **how):
     rows = planted_runs.profile_rows(slopes, **how)
-    return slope_table(checked(pd.DataFrame(rows), source="planted"))
+    return slope_table(check_runs(pd.DataFrame(rows), source="planted"))
 
 
 def test_planted_slopes_are_found(planted_runs):

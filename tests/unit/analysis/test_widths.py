@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerwise.analysis.runs import checked
+from layerwise.analysis.run_tables import check_runs
 from layerwise.analysis.widths import widths
 
 RISING = (0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.4)
@@ -11,7 +11,7 @@ STILL = (0,) * 7
 
 
 def of(planted_runs, slopes):
-    return widths(checked(pd.DataFrame(planted_runs.profile_rows(slopes)), source="planted"))
+    return widths(check_runs(pd.DataFrame(planted_runs.profile_rows(slopes)), source="planted"))
 
 
 def test_each_run_weighs_the_same_however_far_it_moved(planted_runs):

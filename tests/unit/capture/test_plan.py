@@ -2,33 +2,35 @@
 
 import pytest
 
-from layerwise.capture import SIGNALS, plan
+from layerwise.capture import MEASUREMENTS, plan
 from layerwise.errors import BadInputError, UnknownNameError
 
 
-def test_all_signals_by_default():
-    assert plan().signals == tuple(SIGNALS)
-    assert plan().needs == frozenset().union(*SIGNALS.values())
+def test_all_that_can_be_measured_is_the_default():
+    assert plan().needs == frozenset(MEASUREMENTS)
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
-def test_one_signal_needs_no_more_than_its_own(signal):
-    assert plan([signal]).needs == SIGNALS[signal]
+@pytest.mark.parametrize("need", MEASUREMENTS)
+def test_a_need_brings_what_it_needs_and_no_more(need):
+    assert plan([need]).needs == MEASUREMENTS[need] | {need}
+    assert plan([need]).measuring(["entropy"]) == plan(["entropy"])
 
 
-def test_an_unknown_signal_is_named_with_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"'residual_nrm'.*did you mean 'residual_norm'"):
-        plan(["residual_nrm"])
+def test_what_needs_are_needed_for_is_complete():
+    for needed in MEASUREMENTS.values():
+        assert needed == needed.union(*(MEASUREMENTS[need] for need in needed))
+
+
+def test_an_unknown_measurement_is_named_with_the_nearest():
+    with pytest.raises(
+        UnknownNameError, match=r"measurement: 'gradient'.*did you mean 'gradients'"
+    ):
+        plan(["gradient"])
 
 
 def test_an_unknown_readout_is_named():
     with pytest.raises(UnknownNameError, match="unknown readout: 'final'"):
         plan(readout="final")
-
-
-def test_no_signal_is_refused():
-    with pytest.raises(BadInputError, match=r"signals.*at least one"):
-        plan([])
 
 
 def test_a_rank_below_one_is_refused():

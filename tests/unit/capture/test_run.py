@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
-from layerwise.capture import SIGNALS, capture, plan
+from layerwise.capture import capture, plan
 from layerwise.errors import ModelError, NonFiniteError, UnknownNameError
 from layerwise.objectives import OBJECTIVES
-from layerwise.signals import COLUMNS
+from layerwise.signals import COSTS, SIGNALS
+from layerwise.signals.inputs import activation_energy
 
-TIMED = {"forward_seconds", "backward_seconds", "activation_bytes"}
-STEADY = [name for name in COLUMNS if name not in TIMED]
+TIMED = ("forward_seconds", "backward_seconds", "activation_bytes")
 
 
 def objective(name):
@@ -21,12 +21,8 @@ def objective(name):
 
 
 def columns(stats):
-    absent = stats.absent
-    return {
-        name: COLUMNS[name](stats)
-        for name in STEADY
-        if not any(name.startswith(missing) for missing in absent)
-    }
+    measured = [s for s in SIGNALS.values() if not stats.absent.keys() & set(s.needs)]
+    return {key: values for s in measured for key, values in s.values(stats).items()}
 
 
 def state(model):
@@ -148,12 +144,11 @@ def test_padding_and_prompt_do_not_count(tiny):
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_each_signal_alone_is_what_it_is_among_all(tiny, signal):
     batches = [tiny.batch("llama")]
-    alone = capture(tiny.build("llama"), objective("llama"), batches, plan([signal]))
+    row = SIGNALS[signal]
+    alone = capture(tiny.build("llama"), objective("llama"), batches, plan(row.needs))
     among = capture(tiny.build("llama"), objective("llama"), batches, plan())
-    if signal == "gain":
-        np.testing.assert_array_equal(alone.gram, among.gram)
-    else:
-        np.testing.assert_array_equal(COLUMNS[signal](alone), COLUMNS[signal](among))
+    for key, values in row.values(alone).items():
+        np.testing.assert_array_equal(values, row.values(among)[key])
 
 
 def test_only_the_first_examples_are_kept_for_the_gram_matrices(tiny):
@@ -233,7 +228,7 @@ def test_a_routed_expert_cannot_be_measured_by_example(tiny):
 def test_times_and_bytes_are_the_models_own(tiny):
     stats = capture(tiny.build("llama"), objective("llama"), [tiny.batch("llama")] * 1, plan())
     for name in TIMED:
-        assert (COLUMNS[name](stats) > 0).all()
+        assert (COSTS[name].compute(stats) > 0).all()
     inside = np.nansum(stats.forward_seconds) + np.nansum(stats.backward_seconds)
     assert inside + stats.outside_seconds.sum() < stats.seconds
 
@@ -264,8 +259,7 @@ def test_simcse_folds_both_views_into_one_example(tiny):
     assert list(folded.index) == [0, 1, 2]
     np.testing.assert_allclose(folded.losses, 2 * once.losses, rtol=1e-5)
     np.testing.assert_allclose(folded.column_energy, 4 * once.column_energy, rtol=1e-4)
-    np.testing.assert_allclose(COLUMNS["activation_energy"](folded),
-                               COLUMNS["activation_energy"](once), rtol=1e-5)  # fmt: skip
+    np.testing.assert_allclose(activation_energy(folded), activation_energy(once), rtol=1e-5)
 
 
 def test_a_module_that_runs_twice_is_refused(tiny):

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from layerwise.capture import SIGNALS, capture, plan
+from layerwise.capture import capture, plan
 from layerwise.card import LayerCard, make_card
 from layerwise.data.batches import BatchSet
 from layerwise.data.text import Example, TextData
-from layerwise.errors import BadInputError, SchemaError
+from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 from layerwise.objectives import OBJECTIVES, Objective
-from layerwise.signals import COLUMNS
-from layerwise.signals.gain import DAMPING, single_gains
+from layerwise.signals import COSTS, SIGNALS, select
 
 
 def data(n):
@@ -28,8 +27,9 @@ def ready(tiny, name, *, n=6, dropped=0):
 
 
 def made(tiny, name, *signals, **options):
+    wanted = select(signals or None)
     return make_card(
-        tiny.build(name), data(6), ready(tiny, name), plan(signals or None, rank=4, **options)
+        tiny.build(name), data(6), ready(tiny, name), plan(rank=4, **options), signals=wanted
     )
 
 
@@ -38,10 +38,9 @@ def test_columns_are_the_signals_of_the_pass(tiny):
     stats = capture(
         tiny.build("llama"), ready(tiny, "llama"), [tiny.batch("llama", n=6)], plan(rank=4)
     )
-    timed = {"forward_seconds", "backward_seconds", "adapter_seconds"}
-    for name in set(COLUMNS) - timed:
-        np.testing.assert_allclose(card.column(name), COLUMNS[name](stats), err_msg=name)
-    np.testing.assert_allclose(card.column("gain"), single_gains(stats.gram, damping=DAMPING))
+    for signal in (*SIGNALS.values(), COSTS["activation_bytes"]):
+        for key, values in signal.values(stats).items():
+            np.testing.assert_allclose(card.column(key), values, err_msg=key)
     np.testing.assert_array_equal(card.arrays["gram"], stats.gram)
     np.testing.assert_array_equal(card.arrays["losses"], stats.losses)
 
@@ -103,10 +102,15 @@ def test_a_card_in_json_has_no_null_and_no_nan(tiny):
     assert "null" not in text
 
 
+def test_a_column_that_no_signal_has_is_refused(tiny):
+    with pytest.raises(UnknownNameError, match=r"'residual_nrm'.*did you mean 'residual_norm'"):
+        made(tiny, "llama").column("residual_nrm")
+
+
 def test_the_same_pass_twice_is_the_same_card_but_for_time(tiny):
     a, b = made(tiny, "llama"), made(tiny, "llama")
     assert a.data == b.data
-    for name in set(COLUMNS) - {"forward_seconds", "backward_seconds"}:
+    for name in (*SIGNALS, "residual_norm_low", "attention_entropy_error", "activation_bytes"):
         np.testing.assert_array_equal(a.column(name), b.column(name))
 
 
@@ -160,9 +164,10 @@ def test_texts_beyond_the_models_positions_are_refused(tiny, name):
         batches = BatchSet((tiny.batch(name, longest=longest),), 0, 0, tokens=9)
         return Objective(base.name, base.kinds, lambda *_, **__: batches, base.losses)
 
-    make_card(tiny.build(name), data(4), of_length(64), plan(["activation_energy"]))
+    energy = select(["activation_energy"])
+    make_card(tiny.build(name), data(4), of_length(64), plan(), signals=energy)
     with pytest.raises(BadInputError, match=r"positions: '65'.*at most 64.*--max-length 64"):
-        make_card(tiny.build(name), data(4), of_length(65), plan(["activation_energy"]))
+        make_card(tiny.build(name), data(4), of_length(65), plan(), signals=energy)
 
 
 @pytest.mark.parametrize("name", ["llama", "t5", "mamba"])
@@ -170,5 +175,6 @@ def test_models_that_compute_their_positions_take_any_length(tiny, name):
     long = BatchSet((tiny.batch(name, n=2, longest=80),), 0, 0, tokens=9)
     base = OBJECTIVES["causal-lm"]
     objective = Objective(base.name, base.kinds, lambda *_, **__: long, base.losses)
-    card = make_card(tiny.build(name), data(2), objective, plan(["activation_energy"]))
+    energy = select(["activation_energy"])
+    card = make_card(tiny.build(name), data(2), objective, plan(), signals=energy)
     assert np.isfinite(card.column("activation_energy")).all()

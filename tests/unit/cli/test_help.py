@@ -7,8 +7,7 @@ from layerwise.cli.measure import measure
 from layerwise.cli.place import place
 from layerwise.cli.tune import tune
 from layerwise.measure.scores import SCORES
-from layerwise.placement import POLICIES, TRAINERS
-from layerwise.placement.place import ADVISED, GOALS
+from layerwise.placement import ADVISED, GOALS, POLICIES, TRAINERS
 from layerwise.tuning.conditions import CONDITIONS
 
 

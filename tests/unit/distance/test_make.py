@@ -9,7 +9,7 @@ import torch
 
 from layerwise.data.text import Example
 from layerwise.distance import run
-from layerwise.distance.batches import Matched
+from layerwise.distance.batches import SharedBatch
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.distance.record import METRICS
@@ -198,7 +198,7 @@ def test_no_more_than_two_windows_of_batches_are_there_at_a_time(tuning, monkeyp
 
     def progress(items, _title, _total):
         for item in items:
-            alive.append(sum(isinstance(o, Matched) for o in gc.get_objects()))
+            alive.append(sum(isinstance(o, SharedBatch) for o in gc.get_objects()))
             yield item
 
     found = made(tuning, data=tuning.data(60), progress=progress)
@@ -209,13 +209,13 @@ def test_no_more_than_two_windows_of_batches_are_there_at_a_time(tuning, monkeyp
 def test_the_largest_array_does_not_depend_on_the_number_of_examples(tuning, monkeypatch):
     monkeypatch.setattr(run, "WINDOW", 10)
     sizes = []
-    update = run.Moments.update
+    update = run.ObjectiveMoments.update
 
     def heard(self, rows, *, reference):
         sizes.append(max(own.size for own in rows.values()))
         return update(self, rows, reference=reference)
 
-    monkeypatch.setattr(run.Moments, "update", heard)
+    monkeypatch.setattr(run.ObjectiveMoments, "update", heard)
     for count in (20, 60):
         made(tuning, data=tuning.data(count))
     assert len(sizes) == 2 * 2 + 6 * 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerwise.distance.moments import GradientMoments, Moments
+from layerwise.distance.moments import GradientMoments, ObjectiveMoments
 from layerwise.signals.similarity import procrustes
 
 
@@ -33,7 +33,7 @@ def numbers(moments):
 
 
 def test_all_at_once_is_the_definition(rows):
-    moments = Moments().update(rows, reference="a")
+    moments = ObjectiveMoments().update(rows, reference="a")
     for name, own in rows.items():
         wide, found = own.astype(np.float64), moments.rows[name]
         assert found.mean == pytest.approx(wide.mean(0), rel=1e-12, abs=1e-14)
@@ -49,24 +49,24 @@ def test_all_at_once_is_the_definition(rows):
 
 @pytest.mark.parametrize("size", [1, 7, 59])
 def test_streaming_equals_one_shot(rows, size):
-    streamed = Moments()
+    streamed = ObjectiveMoments()
     for start in range(0, 60, size):
         streamed = streamed.update(some(rows, slice(start, start + size)), reference="a")
-    expected = numbers(Moments().update(rows, reference="a"))
+    expected = numbers(ObjectiveMoments().update(rows, reference="a"))
     assert numbers(streamed) == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_merging_is_associative_and_has_a_zero(rows):
     parts = [
-        Moments().update(some(rows, slice(a, b)), reference="a")
+        ObjectiveMoments().update(some(rows, slice(a, b)), reference="a")
         for a, b in ((0, 5), (5, 31), (31, 60))
     ]
     left = parts[0].merge(parts[1]).merge(parts[2])
     right = parts[0].merge(parts[1].merge(parts[2]))
     assert numbers(left) == pytest.approx(numbers(right), rel=1e-12, abs=1e-14)
-    expected = numbers(Moments().update(rows, reference="a"))
+    expected = numbers(ObjectiveMoments().update(rows, reference="a"))
     assert numbers(left) == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    for same in (Moments().merge(left), left.merge(Moments())):
+    for same in (ObjectiveMoments().merge(left), left.merge(ObjectiveMoments())):
         assert numbers(same) == numbers(left)
 
 
@@ -83,7 +83,7 @@ def test_the_size_does_not_depend_on_the_rows(rows):
         arrays += [a for c in moments.cross.values() for a in (*c.means, c.cross)]
         return sum(a.nbytes for a in arrays)
 
-    few, many = Moments().update(some(rows, slice(2)), reference="a"), Moments()
+    few, many = ObjectiveMoments().update(some(rows, slice(2)), reference="a"), ObjectiveMoments()
     for _ in range(20):
         many = many.update(rows, reference="a")
     assert many.rows["a"].count == 1200

@@ -15,9 +15,8 @@ from layerwise.measure.arms import (
     size_of,
 )
 from layerwise.measure.scores import SCORES
-from layerwise.placement import place
-from layerwise.placement.place import choose
-from layerwise.placement.policies import POLICIES
+from layerwise.placement import POLICIES
+from layerwise.placement.place import choose, place
 
 
 def parameters(placement, card):

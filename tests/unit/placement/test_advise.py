@@ -6,7 +6,9 @@ import pytest
 
 from layerwise.card.record import Agreement
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.placement import POLICIES, advise, place
+from layerwise.placement import POLICIES
+from layerwise.placement.advise import advise
+from layerwise.placement.place import place
 
 #: What every card can still be made surer by.
 REST = (

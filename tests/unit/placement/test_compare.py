@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 
 from layerwise.card.record import StackInfo
 from layerwise.errors import BadInputError, SchemaError
-from layerwise.placement import compare
+from layerwise.placement.compare import compare
 
 RISING = [float(i) for i in range(12)]
 

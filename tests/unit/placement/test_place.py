@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.placement import POLICIES, place
-from layerwise.placement.place import GOALS, choose
+from layerwise.placement import GOALS, POLICIES
+from layerwise.placement.place import choose, place
 from layerwise.placement.record import Placement
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.placement import POLICIES
 from layerwise.placement.cost import step_cost
 from layerwise.placement.gain import distances, predicted_gain
-from layerwise.placement.policies import POLICIES, default_size
+from layerwise.placement.policy import default_size
 
 
 def choose(card, name, k=None, *, rows=None, seed=0):

@@ -7,7 +7,7 @@ import pytest
 from layerwise import api
 from layerwise.card.record import Measured, MeasuredRegime
 from layerwise.errors import BadInputError, PlacementError, SchemaError, UnknownNameError
-from layerwise.placement import transferred
+from layerwise.placement.reference import transferred
 
 RISING = [float(i) for i in range(12)]
 

@@ -10,7 +10,7 @@ import torch
 
 from layerwise.errors import NonFiniteError
 from layerwise.profile.audit import agreement, make_audit, spectrum
-from layerwise.profile.audit_outputs import heard
+from layerwise.profile.audit_outputs import record_outputs
 from layerwise.profile.audit_update import adapted_layers, unread_reason
 
 # PEFT reads an attribute that transformers is renaming.
@@ -204,7 +204,7 @@ def test_a_head_that_the_model_has_no_place_for_is_noted(adapted):
 def test_an_audit_leaves_the_model_as_it_was(adapted, tiny):
     model = adapted()
     before = copy.deepcopy(model.state_dict())
-    with heard(model) as outputs, torch.no_grad():
+    with record_outputs(model) as outputs, torch.no_grad():
         model(**tiny.batch("llama").inputs)
     make_audit(model, outputs.changes)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -215,7 +215,7 @@ def test_padding_is_not_heard(adapted, tiny):
     model, whole = adapted(), tiny.batch("llama")
     changes = []
     for batches in ([whole], [tiny.row(whole, i) for i in range(4)]):
-        with heard(model) as outputs, torch.no_grad():
+        with record_outputs(model) as outputs, torch.no_grad():
             for batch in batches:
                 model(**batch.inputs)
         changes.append(outputs.changes)
@@ -226,7 +226,7 @@ def test_padding_is_not_heard(adapted, tiny):
 def test_merged_adapters_are_not_heard(adapted, tiny):
     model = adapted()
     model.merge_adapter()
-    with heard(model) as outputs, torch.no_grad():
+    with record_outputs(model) as outputs, torch.no_grad():
         model(**tiny.batch("llama").inputs)
     assert outputs.changes == {}
 

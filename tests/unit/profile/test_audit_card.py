@@ -6,10 +6,11 @@ import pytest
 
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import SchemaError
+from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
 from layerwise.placement.record import PlacedBlock
-from layerwise.profile.audit_card import beside_card, refuse_foreign_card
+from layerwise.profile.audit_card import compare_with_card
 from layerwise.profile.audit_record import Audit, BlockAudit, ModuleAudit, Spectrum
 
 STACK = "model.layers"
@@ -44,7 +45,7 @@ def indices(blocks):
 
 def test_an_adapter_on_some_blocks_is_held_against_as_many(small_card):
     card = small_card(12)
-    found = beside_card(audited([0, 1, 9]), card).card
+    found = compare_with_card(audited([0, 1, 9]), card).card
     wanted = choose(card, layers=3)
     assert indices(found.blocks) == list(wanted.rows)
     assert found.policy == wanted.policy
@@ -57,7 +58,7 @@ def test_an_adapter_on_some_blocks_is_held_against_as_many(small_card):
 
 def test_an_adapter_on_all_blocks_is_held_against_what_the_card_advises(small_card):
     card = small_card(12)
-    found = beside_card(audited(range(12)), card)
+    found = compare_with_card(audited(range(12)), card)
     assert indices(found.card.blocks) == list(choose(card).rows)
     assert found.card.missed == ()
     assert found.card.adapter_step_ratio == pytest.approx(1.0)
@@ -65,7 +66,7 @@ def test_an_adapter_on_all_blocks_is_held_against_what_the_card_advises(small_ca
 
 
 def test_the_share_of_the_norm_is_of_squares(small_card):
-    found = beside_card(audited(range(12)), small_card(12)).card
+    found = compare_with_card(audited(range(12)), small_card(12)).card
     squares = {i: (1.0 + i) ** 2 for i in range(12)}
     inside = sum(squares[i] for i in indices(found.blocks))
     assert found.norm_share == pytest.approx(inside / sum(squares.values()))
@@ -74,21 +75,24 @@ def test_the_share_of_the_norm_is_of_squares(small_card):
 def test_residual_norm_and_update_are_ranked_alike_or_not(small_card):
     card = small_card(8)
     norms = card.column("residual_norm")
-    alike = beside_card(audited(range(8), norm=lambda i: norms[i]), card).card
-    against = beside_card(audited(range(8), norm=lambda i: 9.0 - norms[i]), card).card
+    alike = compare_with_card(audited(range(8), norm=lambda i: norms[i]), card).card
+    against = compare_with_card(audited(range(8), norm=lambda i: 9.0 - norms[i]), card).card
     assert (alike.spearman, against.spearman) == (1.0, -1.0)
-    assert beside_card(audited([0, 1]), card).card.spearman is None
-    assert beside_card(audited(range(8)), small_card(8, residual_norm=None)).card.spearman is None
+    assert compare_with_card(audited([0, 1]), card).card.spearman is None
+    assert (
+        compare_with_card(audited(range(8)), small_card(8, residual_norm=None)).card.spearman
+        is None
+    )
 
 
 def test_a_card_without_timings_knows_no_cost(small_card):
-    found = beside_card(audited(range(6)), small_card(6, forward_seconds=None)).card
+    found = compare_with_card(audited(range(6)), small_card(6, forward_seconds=None)).card
     assert (found.step_ratio, found.adapter_step_ratio) == (None, None)
 
 
 def test_an_adapter_outside_all_blocks_shares_nothing(small_card):
     nowhere = replace(audited([0]), blocks=())
-    found = beside_card(nowhere, small_card(6)).card
+    found = compare_with_card(nowhere, small_card(6)).card
     assert (found.shared, found.norm_share, found.adapter_step_ratio) == (0, 0.0, None)
     assert set(found.missed) == {PlacedBlock(STACK, i) for i in indices(found.blocks)}
 
@@ -105,6 +109,6 @@ def test_an_adapter_outside_all_blocks_shares_nothing(small_card):
 def test_a_card_of_another_model_is_refused(small_card, change, message):
     stacks = (StackInfo(STACK, 12, "Block", "sequential"),)
     base = ModelInfo("org/model", "Model", 1000, stacks, revision="abc")
-    refuse_foreign_card(small_card(12), base)
+    refuse_another_model(base, small_card(12).model)
     with pytest.raises(SchemaError, match=f"a card of {message}"):
-        refuse_foreign_card(small_card(12), replace(base, **change))
+        refuse_another_model(replace(base, **change), small_card(12).model)

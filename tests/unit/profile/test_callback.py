@@ -17,8 +17,8 @@ from layerwise.models.kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.profile.callback import DepthCallback
-from layerwise.profile.reading import Reading
-from layerwise.profile.states import probes_of
+from layerwise.profile.probe_reading import ProbeReading
+from layerwise.profile.states import make_probe_set
 
 # PEFT looks at a property that transformers has given another name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
@@ -164,7 +164,7 @@ def test_it_is_zero_at_first_and_then_what_a_profile_of_both_ends_says(
 ):
     subject = lora(model()) if adapted else model()
     tokenizer = tiny_text.tokenizer()
-    reading = Reading(probes_of(PROBES, source="given"), readout="residual")
+    reading = ProbeReading(make_probe_set(PROBES, source="given"), readout="residual")
     before = by_hand(reading, tokenizer, subject)
     callback = DepthCallback(probes=PROBES, every=3, readout="residual")
     trainer = train(subject, callback)
@@ -180,7 +180,7 @@ def test_it_is_zero_at_first_and_then_what_a_profile_of_both_ends_says(
 
 def test_under_lora_it_begins_at_the_base(model, train, tiny_text):
     base = model()
-    reading = Reading(probes_of(PROBES, source="given"))
+    reading = ProbeReading(make_probe_set(PROBES, source="given"))
     states = by_hand(reading, tiny_text.tokenizer(), base)
     callback = DepthCallback(probes=PROBES)
     train(lora(base), callback)
@@ -358,7 +358,7 @@ def test_a_replica_s_inner_model_is_what_is_shown_the_probes(model, tiny_text):
 def test_what_autocast_is_laid_around_a_bare_encoder_does_not_reach_a_record(tiny_text):
     """A model without a head is its own body, and accelerate leaves its forward under autocast."""
     encoder = tiny_text.model("encoder")
-    reading = Reading(probes_of(PROBES, source="given"))
+    reading = ProbeReading(make_probe_set(PROBES, source="given"))
     plain = by_hand(reading, tiny_text.tokenizer(frame="bert"), encoder).pooled["residual"]
     encoder._original_forward = encoder.forward
     encoder.forward = torch.autocast("cpu", dtype=torch.bfloat16)(encoder.forward)

@@ -9,10 +9,10 @@ import torch
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.depths import slope
 from layerwise.errors import BadInputError, NonFiniteError
-from layerwise.profile.changes import Resampling, change_at
-from layerwise.profile.make import make_profile
+from layerwise.profile.changes import Resampling, measure_change
+from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Profile
-from layerwise.profile.states import States, probes_of
+from layerwise.profile.states import States, make_probe_set
 from layerwise.provenance import collect
 from layerwise.signals.similarity import (
     align,
@@ -24,7 +24,7 @@ from layerwise.signals.similarity import (
 )
 
 BLOCKS, PROBES, WIDTH = 10, 40, 24
-TEXTS = probes_of([f"probe {i}" for i in range(PROBES)], source="planted")
+TEXTS = make_probe_set([f"probe {i}" for i in range(PROBES)], source="planted")
 SAMPLES = Resampling.draw(PROBES, bootstrap=200, seed=0)
 
 
@@ -48,13 +48,15 @@ def states(*, moved=None, share=0.3, normed=True, seed=0):
 
 
 def profile(before, after, **options):
-    options = {"provenance": collect(device="cpu"), "bootstrap": 200} | options
-    return make_profile(before, after, TEXTS, **options)
+    named = ("notes", "untrained_modules", "provenance")
+    record = {name: options.pop(name) for name in named if name in options}
+    reading = ProbeReading(TEXTS, **({"bootstrap": 200} | options))
+    return reading.profile(before, after, **({"provenance": collect(device="cpu")} | record))
 
 
 def test_a_change_is_the_four_measures():
     before, after = states().pooled["residual"][3], states(moved=[3]).pooled["residual"][3]
-    found = change_at(before, after, SAMPLES, components=8)
+    found = measure_change(before, after, SAMPLES, components=8)
     assert found.procrustes == pytest.approx(procrustes(before, after), rel=1e-12)
     assert found.cka == cka_change(before, after)
     assert found.rsa == rsa_change(before, after)
@@ -124,8 +126,8 @@ def test_noise_is_what_halves_disagree_by():
     before, after = states().pooled["residual"][0], states(moved=[0]).pooled["residual"][0]
     uneven = before + 0.1 * (after - before)
     uneven[:4] += 3.0 * (after - before)[:4]
-    even = change_at(before, after, SAMPLES, components=8)
-    found = change_at(before, uneven, SAMPLES, components=8)
+    even = measure_change(before, after, SAMPLES, components=8)
+    found = measure_change(before, uneven, SAMPLES, components=8)
     assert 0 < even.noise / even.procrustes < 0.1
     assert found.noise / found.procrustes > 0.1
 

@@ -11,13 +11,13 @@ import torch
 
 from layerwise.errors import BadInputError, NonFiniteError, OutputError
 from layerwise.objectives import OBJECTIVES
-from layerwise.profile.control import KeepRuns, run_control
-from layerwise.profile.reading import Reading, as_probes, as_readout
+from layerwise.profile.control import RunStorage, run_control
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set, as_readout
 from layerwise.profile.record import Control
 from layerwise.tuning.record import TuneRecord
 
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
-READING = Reading(as_probes(PROBES), bootstrap=50)
+READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 OPTIONS = {"steps": 5, "match_steps": 3, "learning_rate": 1e-3}
 OBJECTIVE = {"bert": "masked-lm", "encoder": "simcse"}
 
@@ -36,7 +36,7 @@ def made(tuning):
             heard.append((condition, seed, lines))
             yield lines.append
 
-        keep = replace(options.pop("keep", KeepRuns()), watch=watch)
+        keep = replace(options.pop("keep", RunStorage()), watch=watch)
         control = run_control(
             subject,
             tuning.data(),
@@ -55,7 +55,7 @@ def made(tuning):
 def two_seeds(made, tmp_path_factory):
     """A control of two seeds, its log, and the folder of its runs with their weights."""
     folder = tmp_path_factory.mktemp("control")
-    control, heard, _ = made(seeds=(0, 3), keep=KeepRuns(folder, weights=True))
+    control, heard, _ = made(seeds=(0, 3), keep=RunStorage(folder, weights=True))
     return control, heard, folder
 
 
@@ -86,7 +86,7 @@ def test_both_runs_of_a_seed_begin_alike_and_seeds_do_not(two_seeds):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_each_run_is_the_run_that_it_would_be_alone(made, tuning, tmp_path, bf16):
     """Nothing of a run is left for the next: not its weights, nor what is laid around the model."""
-    control, _, _ = made("encoder", keep=KeepRuns(tmp_path, weights=True), bf16=bf16)
+    control, _, _ = made("encoder", keep=RunStorage(tmp_path, weights=True), bf16=bf16)
     (run,) = control.runs
     for condition, settings in (("standard", {}), ("equal-step", {"tau": run.tau})):
         alone = tuning.tune(
@@ -105,7 +105,7 @@ def test_only_the_records_and_logs_are_left_where_weights_are_not_wanted(
     """The model has its own again, to the last bit, and the readout is the one asked for."""
     subject, reading = tuning.loaded(), replace(READING, readout="residual")
     before = tuning.weights(subject)
-    control, _, _ = made(loaded=subject, reading=reading, keep=KeepRuns(tmp_path))
+    control, _, _ = made(loaded=subject, reading=reading, keep=RunStorage(tmp_path))
     assert tuning.same(before, tuning.weights(subject))
     assert not subject.model.training
     assert all(p.requires_grad and p.grad is None for p in subject.model.parameters())
@@ -197,14 +197,14 @@ def test_runs_that_are_there_are_refused_before_any_work(made, tmp_path):
     taken.mkdir(parents=True)
     (taken / "tune.json").write_text("{}")
     with pytest.raises(OutputError, match=r"already holds a tune\.json.*equal-step-0"):
-        made(keep=KeepRuns(tmp_path))
+        made(keep=RunStorage(tmp_path))
     assert not (tmp_path / "runs" / "standard-0" / "log.jsonl").exists()
 
 
 def test_runs_that_may_be_replaced_leave_nothing_of_theirs(made, tmp_path):
-    made(keep=KeepRuns(tmp_path, weights=True), steps=2)
+    made(keep=RunStorage(tmp_path, weights=True), steps=2)
     (tmp_path / "runs" / "standard-0" / "mine.txt").write_text("kept")
-    made(keep=KeepRuns(tmp_path, overwrite=True), steps=3)
+    made(keep=RunStorage(tmp_path, overwrite=True), steps=3)
     run = tmp_path / "runs" / "standard-0"
     assert {p.name for p in run.iterdir()} == {"tune.json", "log.jsonl", "mine.txt"}
     assert TuneRecord.load(run).settings.steps == 3
@@ -214,13 +214,13 @@ def test_runs_that_may_be_replaced_leave_nothing_of_theirs(made, tmp_path):
 def test_a_link_in_the_place_of_runs_is_not_followed(made, tmp_path, link):
     """What it leads to may be another control, whose record would have its files removed."""
     other, out = tmp_path / "other", tmp_path / "out"
-    made(keep=KeepRuns(other, weights=True), steps=2)
+    made(keep=RunStorage(other, weights=True), steps=2)
     before = {path: path.stat().st_mtime_ns for path in other.rglob("*")}
     (out / link).parent.mkdir(parents=True)
     (out / link).symlink_to(other / link)
     with pytest.raises(OutputError, match=r"link where the folder of a run.*--overwrite"):
-        made(keep=KeepRuns(out), steps=2)
-    made(keep=KeepRuns(out, overwrite=True), steps=3)
+        made(keep=RunStorage(out), steps=2)
+    made(keep=RunStorage(out, overwrite=True), steps=3)
     assert {path: path.stat().st_mtime_ns for path in other.rglob("*")} == before
     assert not (out / link).is_symlink()
     assert TuneRecord.load(out / "runs" / "standard-0").settings.steps == 3
@@ -263,8 +263,8 @@ def test_the_record_is_saved_and_loaded_equal(two_seeds, tmp_path):
 def test_probes_are_texts_a_source_or_the_package_s_own(tmp_path):
     file = tmp_path / "probes.txt"
     file.write_text("\n".join(PROBES))
-    assert as_probes(str(file)).texts == as_probes(list(PROBES)).texts == PROBES
-    assert len(as_probes(None).texts) == 290
+    assert as_probe_set(str(file)).texts == as_probe_set(list(PROBES)).texts == PROBES
+    assert len(as_probe_set(None).texts) == 290
 
 
 def test_a_readout_that_is_none_is_refused():

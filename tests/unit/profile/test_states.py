@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from layerwise.errors import BadInputError, DataError, LayerwiseError, ModelError, UnknownNameError
-from layerwise.profile.states import observe, probes_of
+from layerwise.profile.states import make_probe_set, observe
 
 TEXTS = tuple(" ".join(f"w{(i * j + 3 * i + j) % 50}" for j in range(2 + i % 6)) for i in range(12))
-PROBES = probes_of(TEXTS, source="words")
+PROBES = make_probe_set(TEXTS, source="words")
 ARCHITECTURES = [
     "llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "mamba2",
     "rwkv", "bert", "modernbert", "t5", "bart",
@@ -158,13 +158,13 @@ def test_stacks_are_known_by_name(subject):
 
 def test_probes_need_text(subject):
     with pytest.raises(DataError, match="too few probes: '7'; expected at least 8 texts"):
-        probes_of(TEXTS[:7], source="words")
+        make_probe_set(TEXTS[:7], source="words")
     with pytest.raises(DataError, match="probe without a token: ''; expected text in every probe"):
-        observe(subject("llama"), probes_of([*TEXTS, " "], source="words"))
+        observe(subject("llama"), make_probe_set([*TEXTS, " "], source="words"))
 
 
 def test_probes_must_fit_the_positions(subject):
-    long = probes_of([*TEXTS, " ".join(["w1"] * 70)], source="words")
+    long = make_probe_set([*TEXTS, " ".join(["w1"] * 70)], source="words")
     with pytest.raises(BadInputError, match=r"positions: '71'; .* 64 tokens; try: --max-length 64"):
         observe(subject("gpt2"), long, max_length=80)
 
@@ -190,5 +190,5 @@ def test_out_of_memory_says_what_to_make_smaller(subject):
 
 
 def test_the_same_texts_have_the_same_hash():
-    assert probes_of(TEXTS, source="a").sha256 == PROBES.sha256
-    assert probes_of(TEXTS[::-1], source="a").sha256 != PROBES.sha256
+    assert make_probe_set(TEXTS, source="a").sha256 == PROBES.sha256
+    assert make_probe_set(TEXTS[::-1], source="a").sha256 != PROBES.sha256

@@ -6,7 +6,7 @@ import pytest
 
 from layerwise.errors import BadInputError
 from layerwise.profile.record import Control
-from layerwise.profile.verdict import judged, pair
+from layerwise.profile.verdict import judge, pair_profiles
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def control(profile):
 
     def made(*pairs, noise=0.0):
         runs = [
-            pair(seed, profile(*s, noise=noise), profile(*e, noise=noise), tau=1e-3)
+            pair_profiles(seed, profile(*s, noise=noise), profile(*e, noise=noise), tau=1e-3)
             for seed, (s, e) in enumerate(pairs)
         ]
-        return judged(runs, provenance=runs[0].standard.provenance)
+        return judge(runs, provenance=runs[0].standard.provenance)
 
     return made
 
@@ -124,23 +124,23 @@ def test_what_is_not_in_the_noise_is_not_said_to_be(control):
     found = control((STANDARD, (0.2, 0.1, 0.3)))
     (run,) = found.runs
     noisy = replace(run, equal_step=replace(run.equal_step, noise_floor=9.0))
-    reason = judged([noisy], provenance=found.provenance).reason
+    reason = judge([noisy], provenance=found.provenance).reason
     assert "Under equal-step, no depth moved further than the noise floor of 9: " in reason
     assert "Under standard, no depth" not in reason
 
 
 def test_notes_are_kept_once(control):
     runs = control((STANDARD, (0.2, 0.1, 0.3))).runs
-    made = judged(runs, provenance=runs[0].standard.provenance, notes=["a", "b", "a"])
+    made = judge(runs, provenance=runs[0].standard.provenance, notes=["a", "b", "a"])
     assert made.notes == ("a", "b")
 
 
 @pytest.mark.parametrize("seeds", [(), (3, 3)])
 def test_seeds_are_there_and_differ(profile, seeds):
-    runs = [pair(s, profile(*STANDARD), profile(*STANDARD), tau=1e-3) for s in seeds]
+    runs = [pair_profiles(s, profile(*STANDARD), profile(*STANDARD), tau=1e-3) for s in seeds]
     provenance = profile(*STANDARD).provenance
     with pytest.raises(BadInputError, match=r"seeds of a control.*one or more, each once"):
-        judged(runs, provenance=provenance)
+        judge(runs, provenance=provenance)
 
 
 @pytest.mark.parametrize("standard", [STANDARD, (0.0, 0.0, 0.0)])

@@ -41,6 +41,82 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text[""]).split())
 
 
+def written(text="plain", *, blocks=6):
+    """A document with a block of every kind, which says `text` wherever one can say something."""
+    import layerwise.report.blocks as b
+    from layerwise.columns import Column
+
+    columns = (
+        Column("name", text, form="text"),
+        Column("size", "Size", unit=text, low="low", high="high", importance=9, meaning=text),
+        Column("share", "Share", form="percent", importance=5),
+        Column("memory", "Memory", unit="B", form="quantity", importance=4),
+        Column("count", "Count", form="count", importance=3),
+        Column("dead", "Dead", form="flag", importance=2),
+        Column("never", "Never"),
+    )
+    rows = [
+        {"name": text, "size": 0.5 * n, "low": 0.4 * n, "high": 0.6 * n, "share": n / 10}
+        | {"memory": 1e9 * n, "count": 1000 * n, "dead": n == 2}
+        for n in range(1, 4)
+    ]
+    spots = [
+        {"x": n, "index": n, "head": text, "size": n + 1.0, "low": n + 0.5, "high": n + 1.5}
+        | {"stack": text, "on": n == 1, "label": text, "other": n + 2.0, "line": str(n)}
+        for n in range(blocks)
+    ]
+    look = {"series": "stack", "names": [text], "tips": {"label": "Label"}, "caption": text}
+    ends = {"low": "low", "high": "high"}
+    size, place = b.Axis("size", title="Size", unit="nats"), b.Axis("x")
+    charts = [
+        b.Chart("blocks", text, "blocks", spots, place, size, filled="on", top={0: "0 %"},
+                faint=spots, lines=spots, rules=[b.Rule(1.0, text=text), b.Rule(0.5, band=True)],
+                **ends, **look),
+        b.Chart("bars", text, "bars", spots, place, size, **look),
+        b.Chart("named", text, "bars", [{"depth": text, "size": 1.0, "head": text}],
+                b.Axis("depth"), size),
+        b.Chart("intervals", text, "intervals", spots, size, b.Axis("line"), other="other",
+                join="stack", faint=spots, **ends, **look),
+        b.Chart("scatter", text, "scatter", spots, b.Axis("other"), size, label="label",
+                join="stack", rules=[b.Rule(3.0, "x", text)], lines=spots[:2], **look),
+        b.Chart("heat", text, "heat", [{"depth": text, "line": text, "share": 0.5, "text": "5"}],
+              b.Axis("depth"), b.Axis("line"), series="share", label="text"),
+    ]  # fmt: skip
+    return b.Document(
+        text,
+        text,
+        text,
+        [
+            b.Verdict(text, [text], [text], [f"{text}{n}" for n in range(20)]),
+            b.Verdict("Beware.", tone="warning"),
+            b.Heading(text),
+            b.Text(text),
+            b.Text("aside", quiet=True),
+            b.Figures([b.Figure(text, text, text)]),
+            b.Strip(text, range(blocks), on=frozenset({1}), about=text, summary=text),
+            b.Strip(text, range(blocks), values=[float(n) for n in range(blocks)], most=blocks - 1),
+            b.Table("sizes", columns, rows, marked=frozenset({1}), mark="chosen", groups={0: text},
+                  caption=text, bar="size"),
+            b.Heading("Charts", detail=True),
+            *charts,
+            b.Heading(text, 3),
+            b.Facts([(text, text)], title="Before"),
+            b.Facts([("hash", "5a" * 32)], title="After"),
+            b.Links({text: "runs/one/report.html", "away": "https://example.invalid"}),
+            b.Heading("Notes"),
+            b.Note(text),
+            b.Heading("How", detail=True),
+            b.Code(text),
+        ],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def planted_document():
+    """The function that writes a document with a block of every kind."""
+    return written
+
+
 @pytest.fixture(scope="session")
 def read_page():
     """The function that takes a page's bytes apart."""

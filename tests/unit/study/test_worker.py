@@ -41,12 +41,12 @@ def objective():
 
         name = f"causal-lm-{len(added)}"
         added.append(name)
-        OBJECTIVES.add(name, replace(CAUSAL, name=name, losses=losses, **changes))
+        OBJECTIVES.add(replace(CAUSAL, name=name, losses=losses, **changes))
         return name
 
     yield add
     for name in added:
-        del OBJECTIVES._members[name]
+        OBJECTIVES.remove(name)
 
 
 def raising(error):

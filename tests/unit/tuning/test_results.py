@@ -10,13 +10,13 @@ from layerwise.errors import BadInputError, OutputError
 from layerwise.models import load
 from layerwise.models.heads import class_ids
 from layerwise.models.load import load_skeleton
-from layerwise.profile.pair import read_pair
-from layerwise.profile.reading import Reading, as_probes
+from layerwise.profile.compare_states import read_pair
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.checkpoints import hashes
 from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.results import keep_initial, save
 
-TEXTS = as_probes([f"w{i} w{(3 * i) % 50} w{(i * i) % 50}" for i in range(12)])
+TEXTS = as_probe_set([f"w{i} w{(3 * i) % 50} w{(i * i) % 50}" for i in range(12)])
 
 
 def names(folder):
@@ -64,6 +64,27 @@ def test_what_was_trained_on_from_an_adapter_can_be_read(tuning, tmp_path):
     saved = save(tuned, out)
     for again in (kept, load(str(out)).model, AutoModelForCausalLM.from_pretrained(out)):
         assert tuning.same(tuning.weights(saved), again.state_dict())
+
+
+def test_adapters_on_a_merged_adapter_are_kept_as_a_whole_model(tuning, tmp_path):
+    """PEFT would put them on the first adapter's base, in that adapter's place."""
+    base, first, out = (tmp_path / name for name in ("base", "first", "out"))
+    loaded = tuning.loaded("llama")
+    loaded.model.save_pretrained(base)
+    loaded.tokenizer.save_pretrained(base)
+    how = {"condition": "lora", "steps": 2, "learning_rate": 1e-2}
+    save(tuning.tune(load(str(base)), **how), first)
+    tuned = tuning.tune(load(str(first)), folder=out, save_every=1, **how)
+    before = tuning.weights(tuned)
+    saved = save(tuned, out)
+    assert tuning.same(before, tuning.weights(saved))
+    assert saved.record.form == "model"
+    assert any("itself an adapter" in note for note in saved.record.notes)
+    assert not {n for n in names(out) if n.startswith("adapter")}
+    words = torch.arange(20, 30).reshape(2, 5)
+    for again in (load(str(out)).model, AutoModelForCausalLM.from_pretrained(out)):
+        with torch.no_grad():
+            torch.testing.assert_close(again(words).logits, tuned.loaded.model(words).logits)
 
 
 def test_one_result_replaces_another_and_leaves_nothing_of_it(tuning, tmp_path):
@@ -154,6 +175,8 @@ def test_an_adapter_with_a_head_says_for_which_classes(tuning, tmp_path, name):
     assert load_skeleton(str(tmp_path / "out")).kind == "classifier"
     with pytest.raises(BadInputError, match="adapter with a head for other classes: 'a, b'; exp"):
         load(str(tmp_path / "out"), labels=("a", "b"))
-    moved = read_pair(None, str(tmp_path / "out"), reading=Reading(TEXTS, bootstrap=20), load=load)
+    moved = read_pair(
+        None, str(tmp_path / "out"), reading=ProbeReading(TEXTS, bootstrap=20), load=load
+    )
     assert moved.after.model.base == str(base)
     assert not moved.untrained_modules

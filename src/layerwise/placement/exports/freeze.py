@@ -11,13 +11,10 @@ from layerwise.card.record import ModelInfo
 from layerwise.files import canonical_json
 from layerwise.placement.exports.lora import lora_arguments
 from layerwise.placement.exports.patterns import target_regex
-from layerwise.placement.exports.record import Export, yaml_lines
+from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
 from layerwise.placement.record import Placement
 
-__all__ = ["FACTORY_SETTINGS", "freeze"]
-
-#: What LLaMA-Factory has to be told besides.
-FACTORY_SETTINGS = "stage=sft do_train=true template=NAME dataset=DATA output_dir=DIR"
+__all__ = ["export"]
 
 _FACTORY = "freeze-llamafactory.yaml"
 _ABOUT = "Some blocks trained whole, by layerwise place."
@@ -30,8 +27,8 @@ _USAGE = {
 }
 
 
-def freeze(placement: Placement, model: ModelInfo) -> Export:
-    """What to train, for a loop of one's own, Axolotl, ms-swift and, where it can, LLaMA-Factory.
+def export(placement: Placement, model: ModelInfo) -> Export:
+    """Return what to train, for one's own loop, Axolotl, ms-swift and perhaps LLaMA-Factory.
 
     Raises:
         PlacementError: The placement has no block.
@@ -47,12 +44,12 @@ def freeze(placement: Placement, model: ModelInfo) -> Export:
     }
     indices = "|".join(str(block.index) for block in placement.blocks)
     trained = {**dict.fromkeys(files, pattern), _FACTORY: rf"\.(?:{indices})\."}
-    export = Export(files, lora_arguments(placement), _USAGE, trained)
-    return export if count is not None else export.without(_FACTORY, why=_nearest(placement))
+    whole = Export(files, lora_arguments(placement), _USAGE, trained)
+    return whole if count is not None else whole.without(_FACTORY, why=_nearest(placement))
 
 
 def _settings(placement: Placement, *, pattern: str, count: int | None) -> dict[str, Any]:
-    """What each trainer is told, by the name of its file; `pattern` finds the weights to train."""
+    """Return what each trainer is told, by its file; `pattern` finds the weights to train."""
     return {
         "freeze-axolotl.yaml": {
             "base_model": placement.model,
@@ -76,7 +73,7 @@ def _settings(placement: Placement, *, pattern: str, count: int | None) -> dict[
 
 
 def _at_an_end(placement: Placement, model: ModelInfo) -> int | None:
-    """How many blocks at the end (below 0: at the start) of an only stack these are, if they are.
+    """Return how many blocks at the end (below 0: the start) of an only stack these are, if any.
 
     Where they are all, that is the end.
     """
@@ -90,7 +87,7 @@ def _at_an_end(placement: Placement, model: ModelInfo) -> int | None:
 
 
 def _nearest(placement: Placement) -> str:
-    """What LLaMA-Factory can do instead."""
+    """Return what LLaMA-Factory can do instead."""
     k = len(placement.blocks)
     can = "LLaMA-Factory trains whole blocks only at the start or the end of an only stack"
     return f"{can}; nearest: --policy last -k {k} or --policy first -k {k}"

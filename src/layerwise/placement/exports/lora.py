@@ -6,22 +6,62 @@ without a word. In models with fused experts (DeepSeek, Mixtral, Qwen-MoE, ...) 
 string apart and keeps the last parts of the names, whatever the layer. What is in `exclude_modules`
 stays out there too, so the export says both which modules and that no others.
 
+Most trainers have no word for modules to leave out, so theirs are listed by their full names: in
+models with fused experts PEFT takes a pattern apart, but keeps names. Some have none for a rank a
+module.
+
 A key of `rank_pattern` is matched against the end of a module's name, as a regular expression:
 ``layers.1`` is 11's too, in either stack. Ours start at the start (``^``) and are escaped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerwise.errors import PlacementError
+from layerwise.files import canonical_json
 from layerwise.placement.exports.patterns import target_regex
+from layerwise.placement.exports.record import Export
 from layerwise.placement.record import Placement
 
-__all__ = ["alpha_pattern", "lora_arguments", "peft_config", "rank_pattern"]
+__all__ = [
+    "LOAD_CONFIG",
+    "alpha_pattern",
+    "lora_arguments",
+    "lora_config_file",
+    "named_arguments",
+    "peft_config",
+    "placement_files",
+    "rank_pattern",
+    "refuse_ranks",
+]
+
+#: How the file of PEFT's arguments is read in Python.
+LOAD_CONFIG = 'LoraConfig(**json.load(open("lora_config.json")))'
+
+
+def placement_files(placement: Placement, export: Export | None = None) -> dict[str, bytes]:
+    """Return ``placement.json`` and the files of `export` (PEFT's where None) as bytes, by name.
+
+    The same placement is the same bytes.
+
+    Raises:
+        PlacementError: The placement has no module.
+    """
+    files = lora_config_file(placement) if export is None else export.files
+    return {**files, "placement.json": placement.to_json()}
+
+
+def lora_config_file(placement: Placement) -> dict[str, bytes]:
+    """Return the arguments of PEFT's `LoraConfig` as a file, by its name.
+
+    Raises:
+        PlacementError: The placement has no module.
+    """
+    return {"lora_config.json": canonical_json(peft_config(placement))}
 
 
 def peft_config(placement: Placement) -> Mapping[str, Any]:
-    """The keyword arguments of PEFT's `LoraConfig` for `placement`, as JSON values.
+    """Return the keyword arguments of PEFT's `LoraConfig` for `placement`, as JSON values.
 
     Raises:
         PlacementError: The placement has no module, or an alpha would not be whole.
@@ -65,7 +105,7 @@ def rank_pattern(placement: Placement) -> dict[str, int]:
 
 
 def alpha_pattern(placement: Placement) -> dict[str, int]:
-    """The alphas that go with `rank_pattern`: alpha over rank is the same in every module.
+    """Return the alphas that go with `rank_pattern`: alpha over rank is the same in every module.
 
     Raises:
         PlacementError: That is not a whole number.
@@ -81,3 +121,27 @@ def _alpha(placement: Placement, rank: int) -> int:
         hint = f"--alpha {2 * placement.rank}"
         raise PlacementError(msg, value=value, expected="a whole number", hint=hint)
     return alpha
+
+
+def named_arguments(placement: Placement, targets: str | Sequence[str]) -> dict[str, object]:
+    """Return what a trainer hands to PEFT that knows one rank, and which modules to adapt alone.
+
+    Raises:
+        PlacementError: The placement has no module.
+    """
+    known = ("r", "lora_alpha", "lora_dropout")
+    arguments = lora_arguments(placement)
+    return {**{name: arguments[name] for name in known}, "target_modules": targets}
+
+
+def refuse_ranks(placement: Placement, trainer: str) -> None:
+    """Refuse ranks that differ between modules, for which `trainer` has no word.
+
+    Raises:
+        PlacementError: They differ.
+    """
+    if rank_pattern(placement):
+        msg = f"ranks that differ between modules, for {trainer}"
+        shown = ", ".join(map(str, sorted({placement.rank_of(m) for m in placement.modules})))
+        hint = f"one --rank {placement.rank}, or --for peft, axolotl or unsloth"
+        raise PlacementError(msg, value=shown, expected="one rank", hint=hint)

@@ -35,7 +35,7 @@ def target_regex(modules: Iterable[str]) -> str:
 
 
 def _pattern(tree: Tree) -> str:
-    """What matches the names in `tree`; parts with the same continuations share one."""
+    """Return what matches the names in `tree`; parts with the same continuations share one."""
     groups: dict[str, list[str]] = {}
     for part in sorted(tree.keys() - {_END}, key=_order):
         groups.setdefault(_tail(tree[part]), []).append(re.escape(part))
@@ -43,7 +43,7 @@ def _pattern(tree: Tree) -> str:
 
 
 def _tail(below: Tree) -> str:
-    """What matches the rest of a name after a part that has `below` under it."""
+    """Return what matches the rest of a name after a part that has `below` under it."""
     if below.keys() == {_END}:
         return ""
     rest = rf"\.{_pattern(below)}"

@@ -1,11 +1,20 @@
 """What an export is: a trainer's files, and what the trainer will make of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Export", "yaml_lines"]
+if TYPE_CHECKING:
+    from layerwise.card.record import ModelInfo
+    from layerwise.placement.record import Placement
+
+__all__ = ["ABOUT", "FACTORY_SETTINGS", "Export", "Trainer", "yaml_lines"]
+
+#: What stands over a configuration of adapters.
+ABOUT = "Adapters on some blocks, by layerwise place."
+#: What LLaMA-Factory has to be told besides.
+FACTORY_SETTINGS = "stage=sft do_train=true template=NAME dataset=DATA output_dir=DIR"
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Export:
     notes: tuple[str, ...] = ()
 
     def without(self, file: str, *, why: str) -> "Export":
-        """The same export without `file`, and a note that says why."""
+        """Return the same export without `file`, and a note that says why."""
         return replace(
             self,
             files={name: content for name, content in self.files.items() if name != file},
@@ -36,6 +45,23 @@ class Export:
             trained={name: pattern for name, pattern in self.trained.items() if name != file},
             notes=(*self.notes, f"no {file}: {why}"),
         )
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A trainer in whose configuration a placement can be written.
+
+    Attributes:
+        name: What a user types.
+        meaning: What its files are for, in a line.
+        export: Makes its files from a placement and the model that it is for. They have the keys
+            of the trainer's own configuration; beside them stand the arguments that it hands to
+            PEFT's `LoraConfig`, which are what is verified. Data only: it imports no trainer.
+    """
+
+    name: str
+    meaning: str
+    export: Callable[["Placement", "ModelInfo"], Export]
 
 
 def yaml_lines(values: Mapping[str, Any], *, about: str) -> bytes:

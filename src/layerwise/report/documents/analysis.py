@@ -42,12 +42,11 @@ _RUN = ("model", "objective", "condition", "placement", "seed")
 def document(analysis: Analysis) -> Document:
     """Return the signs of slopes, what stands out by run and model, charts and every table."""
     charts = drawings(analysis)
-    absent = [(_PART_NAMES[part], reason) for part, reason in analysis.absent.items()]
     blocks: list[Block] = [
         Verdict(_headline(analysis), [*_reasons(analysis)]),
         Heading("In figures", detail=True),
         _figures(analysis),
-        *([Heading("Not in this analysis"), facts(absent)] if absent else []),
+        *_absent(analysis),
         *_slopes(analysis, charts),
         *_equal_step(analysis, charts),
         *_widths(analysis, charts),
@@ -59,14 +58,18 @@ def document(analysis: Analysis) -> Document:
         *made(
             "How this analysis was made",
             analysis.provenance,
-            [("Runs", analysis.source), ("Runs SHA-256", analysis.sha256)]
-            + chosen(analysis.settings),
+            [("Runs", analysis.source), ("SHA-256", analysis.sha256), *chosen(analysis.settings)],
         ),
     ]
     runs, seeds = sum(row.runs for row in analysis.models), len(_seeds(analysis))
     models = counted(len(analysis.models), "model")
     about = f"{counted(runs, 'run')} · {models} · {counted(seeds, 'seed')}"
     return Document("Analysis of many runs", shown(analysis.source, limit=160), about, blocks)
+
+
+def _absent(analysis: Analysis) -> list[Block]:
+    absent = [(_PART_NAMES[part], reason) for part, reason in analysis.absent.items()]
+    return [Heading("Not in this analysis"), facts(absent)] if absent else []
 
 
 # --- Words ------------------------------------------------------------------------------------
@@ -183,11 +186,19 @@ def _figures(analysis: Analysis) -> Figures:
 # --- Tables -----------------------------------------------------------------------------------
 
 
-def _table(analysis: Analysis, part: str, keys: str, **more: Any) -> Table:
-    """Return a part of the analysis under the columns `keys`."""
+def _table(
+    analysis: Analysis,
+    part: str,
+    keys: str,
+    *,
+    beside: Mapping[str, Mapping[str, Any]] | None = None,
+    **more: Any,
+) -> Table:
+    """Return a part of the analysis under the columns `keys`, with what is `beside` its models."""
     frame = analysis.frame(part)
     plain = frame.astype(object).where(frame.notna(), None).to_dict("records")
     rows = [_told({str(key): value for key, value in row.items()}, part) for row in plain]
+    rows = [{**row, **(beside or {}).get(row.get("model", ""), {})} for row in rows]
     columns = [COLUMNS[key] for key in keys.split()]
     return Table(part.replace("_", "-"), columns, rows, most=_MOST, **more)
 
@@ -295,9 +306,13 @@ def _models(analysis: Analysis) -> Table:
             slopes.setdefault(row.model, []).append(row.slope)
     rhos = {(r.model, r.distance): r.rho for r in analysis.concordance if r.metric == metric}
     keys = "model family block layers runs objectives mean_slope rho_procrustes rho_cosine"
-    table = _table(analysis, "models", keys)
-    for row in table.rows:
-        own = slopes.get(row["model"])
-        row["mean_slope"] = fmean(own) if own else None
-        row |= {f"rho_{name}": rhos.get((row["model"], name)) for name in DISTANCES}
-    return table
+    return _table(
+        analysis,
+        "models",
+        keys,
+        beside={
+            row.model: {"mean_slope": fmean(slopes[row.model]) if row.model in slopes else None}
+            | {f"rho_{name}": rhos.get((row.model, name)) for name in DISTANCES}
+            for row in analysis.models
+        },
+    )

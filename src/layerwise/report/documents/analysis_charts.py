@@ -187,7 +187,7 @@ def _distance(analysis: Analysis, distance: str) -> Iterator[Chart]:
         return
     blocks = {row.model: _kind(row.block) for row in analysis.models}
     labels = _labels(((p.model, p.objective) for p in points), limit=60)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"at": p.at, "slope": p.slope, "model": p.model, "block": blocks[p.model]}
         | {"anomaly": p.anomaly, "head": label, "label": label if p.anomaly else ""}
         | {"at_tip": number(p.at, digits=3), "tip": number(p.slope, digits=3)}

@@ -20,12 +20,10 @@ def analysis_files(analysis: Analysis) -> dict[str, bytes]:
     """Return ``<part>.csv`` of every part, and ``<table>.tex`` of those that a paper shows."""
     frames = {part.replace("_", "-"): analysis.frame(part) for part in PARTS}
     whole = {part.replace("_", "-") for part in PARTS if part not in _CSV_ONLY}
-    heads = {
-        name: COLUMNS[name].title if name in COLUMNS else name.replace("_", " ").capitalize()
-        for frame in frames.values()
-        for name in frame
-    }
+    names = {str(name) for frame in frames.values() for name in frame}
+    heads = {name: name.replace("_", " ").capitalize() for name in names}
     heads |= {"ratio_low": "Ratio, low", "ratio_high": "Ratio, high"}
+    heads |= {name: column.title for name, column in COLUMNS.items()}
     files = {f"{name}.csv": csv(frame) for name, frame in frames.items()}
     files |= {
         f"{name}.tex": latex(frame, heads, forms={"p_value": p_text})

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from layerwise.card.columns import COLUMNS
-from layerwise.card.record import LayerCard, LayerRow, Measured
+from layerwise.card.columns import card_columns, signal_columns
+from layerwise.card.record import LayerCard, Measured
 from layerwise.columns import Column
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import placement_cost
@@ -57,10 +57,7 @@ _COST_GAIN = (
     "Each block's own gain against the price of a training step whose lowest adapter is that "
     "block: the lowest adapted block fixes how deep the backward pass must go."
 )
-_COSTS = {
-    "forward_seconds", "backward_seconds", "adapter_seconds", "activation_bytes",
-    "adapter_parameters",
-}  # fmt: skip
+_ENDS = ("low", "high")
 
 _REGIMES = (
     Column("name", "Regime", short="regime", form="text"),
@@ -83,18 +80,18 @@ def document(card: LayerCard, placement: Placement | None = None) -> Document:
     Raises:
         PlacementError: The placement names a block that the card does not have.
     """
-    rows, adapted = _rows(card), _adapted(card, placement)
-    columns = [c for c in COLUMNS if any(row.get(c.key) is not None for row in rows)]
+    adapted, rows = _adapted(card, placement), card.layers
+    columns = [c for c in card_columns() if any(c.value(row) is not None for row in rows)]
     blocks: list[Block] = [
         _verdict(card),
         *_stack(card, placement, adapted),
         *_performance(card, adapted),
         Heading("The measurement", detail=True),
         _figures(card),
-        *_charts(card, placement, rows, columns, adapted),
-        *_absent(card),
+        *_charts(card, placement, columns, adapted),
         Heading("Block by block"),
-        _table(card, rows, adapted),
+        _table(card, columns, adapted),
+        *_absent(card),
         *glossary(columns),
         *noted(card.capture.notes),
         *_made(card),
@@ -141,22 +138,6 @@ def _adapted(card: LayerCard, placement: Placement | None) -> frozenset[int]:
             expected = f"a placement for {shown(card.model.source)}"
             raise PlacementError(msg, value=value, expected=expected)
     return frozenset(rows[block.stack, block.index] for block in placement.blocks)
-
-
-def _rows(card: LayerCard) -> list[dict[str, Any]]:
-    """Return the blocks' values, with both ends of each interval."""
-    return [
-        _row(layer, spot)
-        for layer, spot in zip(card.layers, spots(card.model).values(), strict=True)
-    ]
-
-
-def _row(layer: LayerRow, spot: Mapping[str, Any]) -> dict[str, Any]:
-    row = {**asdict(layer), **spot}
-    centre, half = layer.attention_entropy, layer.attention_entropy_error
-    if centre is not None and half is not None:
-        row |= {"attention_entropy_low": centre - half, "attention_entropy_high": centre + half}
-    return row
 
 
 # --- Stack, figures, performance --------------------------------------------------------------
@@ -259,19 +240,18 @@ def _measured_text(card: LayerCard, measured: Measured) -> str:
 # --- Table ------------------------------------------------------------------------------------
 
 
-def _table(card: LayerCard, rows: Sequence[Mapping[str, Any]], adapted: frozenset[int]) -> Table:
+def _table(card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]) -> Table:
     labels = stack_labels(card.model)
     starts = [n for n, layer in enumerate(card.layers) if layer.index == 0]
-    groups = {n: labels[card.layers[n].stack] for n in starts} if len(labels) > 1 else {}
     # A name that only repeats stack and index is no news.
     named = any(layer.name != f"{layer.stack}.{layer.index}" for layer in card.layers)
     return Table(
         "blocks",
-        [_BLOCK, *COLUMNS, *([_MODULE] if named else [])],
-        rows,
+        [_BLOCK, *columns, *([_MODULE] if named else [])],
+        card.layers,
         marked=adapted,
         mark="adapted",
-        groups=groups,
+        groups={n: labels[card.layers[n].stack] for n in starts} if len(labels) > 1 else {},
         bar="residual_norm",
     )
 
@@ -306,90 +286,76 @@ def _made(card: LayerCard) -> Iterator[Block]:
 def _charts(
     card: LayerCard,
     placement: Placement | None,
-    rows: Sequence[dict[str, Any]],
     columns: Sequence[Column],
     adapted: frozenset[int],
 ) -> Iterator[Block]:
     yield Heading("Signals and costs by block", detail=True)
     about = "Blocks are counted from 0 at the input. Filled points are adapted, hollow ones frozen."
     yield Text(about, quiet=True)
-    drawn = [_drawn(card, row, columns, adapted, n) for n, row in enumerate(rows)]
+    places = spots(card.model).values()
+    rows = [_drawn(card, n, spot, columns) for n, spot in enumerate(places)]
+    for number in adapted:
+        rows[number] |= {"adapted": True, "head": f"{rows[number]['head']} · adapted"}
     names = list(stack_labels(card.model).values())
+    signals = {column.key for column in signal_columns()}
     for column in columns:
-        if column.key not in _COSTS:
-            yield _signal(card, column, rows, drawn, names)
-    if any(key in row for row in drawn for key in _TIMES):
-        yield _time(drawn)
-    if any(column.key == "activation_bytes" for column in columns):
-        yield _memory(drawn, names)
-    if any("step" in row for row in drawn):
-        yield _gain_by_cost(placement, drawn, names)
+        if column.key in signals:
+            yield _signal(card, column, rows, names)
+    if any(key in row for row in rows for key in _TIMES):
+        yield _time(rows, [column for column in columns if column.key in _TIMES])
+    yield from (_memory(c, rows, names) for c in columns if c.key == "activation_bytes")
+    if any("step" in row for row in rows):
+        yield _gain_by_cost(placement, rows, names)
 
 
 def _drawn(
-    card: LayerCard,
-    row: Mapping[str, Any],
-    columns: Sequence[Column],
-    adapted: frozenset[int],
-    number: int,
+    card: LayerCard, number: int, spot: dict[str, Any], columns: Sequence[Column]
 ) -> dict[str, Any]:
-    """Return what the charts draw of a block."""
-    told = {key: row[key] for key in ("x", "index", "stack")} | {"adapted": number in adapted}
-    told["head"] = row["head"] + (" · adapted" if number in adapted else "")
+    """Return what the charts draw of a block, and its numbers in words."""
+    told, layer = {**spot, "adapted": False}, card.layers[number]
     for column in columns:
-        value, low, high = (
-            column.scaled(row.get(k)) for k in (column.key, column.low, column.high)
-        )
+        value, ends = column.value(layer), column.interval(layer)
         if value is not None:
-            unit = f" {column.unit}" if column.unit else ""
-            told[f"{column.key}_tip"] = interval(value, low, high) + unit
-            told |= {column.key: rounded(value)}
-            if low is not None and high is not None:
-                told |= {column.low: rounded(low), column.high: rounded(high)}
+            key, unit = column.key, f" {column.unit}" if column.unit else ""
+            tip = interval(value, *ends or (None, None))
+            told |= {key: rounded(value), f"{key}_tip": tip + unit}
+            told |= {f"{key}_{end}": rounded(v) for end, v in zip(_ENDS, ends or (), strict=False)}
     cost = placement_cost(card, range(number, len(card.layers))) if "gain" in told else None
     if cost is not None:
-        told |= {
-            "step": rounded(cost.step_ratio),
-            "step_tip": f"{percent(cost.step_ratio)} of all blocks",
-        }
+        tip = f"{percent(cost.step_ratio)} of all blocks"
+        told |= {"step": rounded(cost.step_ratio), "step_tip": tip}
     return told
 
 
-def _summary(card: LayerCard, column: Column, rows: Sequence[Mapping[str, Any]]) -> str:
+def _summary(card: LayerCard, column: Column) -> str:
     """Return a column's least and largest value with their blocks, for who does not see them."""
-    values = {
-        n: v for n, row in enumerate(rows) if (v := column.scaled(row.get(column.key))) is not None
-    }
+    values = {n: v for n, r in enumerate(card.layers) if (v := column.value(r)) is not None}
     style = number_style(values.values(), column)
-    low, high = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
-    ends = [f"{style.alone(values[n])} at {_names(card, [n])}" for n in (low, high)]
-    return f"{column.heading} from {ends[0]} to {ends[1]}."
+    least, most = (end(values, key=values.__getitem__) for end in (min, max))
+    told = [f"{style.alone(values[n])} at {_names(card, [n])}" for n in (least, most)]
+    return f"{column.heading} from {told[0]} to {told[1]}."
 
 
 def _signal(
-    card: LayerCard,
-    column: Column,
-    rows: Sequence[Mapping[str, Any]],
-    drawn: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
+    card: LayerCard, column: Column, rows: Sequence[dict[str, Any]], names: Sequence[str]
 ) -> Chart:
-    banded = any(row.get(column.low) is not None for row in rows)
+    banded = any(f"{column.key}_low" in row for row in rows)
     band = f" Band: {column.band}." if banded else ""
     return Chart(
         column.key.replace("_", "-"),
         column.title,
         "blocks",
-        drawn,
+        rows,
         Axis("x"),
         _axis(column),
         series="stack",
         names=names,
         filled="adapted",
-        low=column.low if banded else "",
-        high=column.high if banded else "",
+        low=f"{column.key}_low" if banded else "",
+        high=f"{column.key}_high" if banded else "",
         tips={f"{column.key}_tip": column.title},
         caption=f"{column.reads}{band}",
-        summary=_summary(card, column, rows),
+        summary=_summary(card, column),
         width="wide" if column.key == "residual_norm" else "half",
     )
 
@@ -398,18 +364,14 @@ def _axis(column: Column) -> Axis:
     return Axis(column.key, unit=column.unit, scale=_SCALES.get(column.key, "near"))
 
 
-def _time(drawn: Sequence[Mapping[str, Any]]) -> Chart:
+def _time(drawn: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Chart:
     """Return a chart of each block's forward with its backward on it."""
-    forward, backward = (next(c for c in COLUMNS if c.key == key) for key in _TIMES)
     rows = []
     for row in drawn:
-        bottom = 0.0
-        for column in (forward, backward):
-            top = bottom + row.get(column.key, 0.0)
-            part = {"part": column.title.split(" ")[0].lower(), "low": bottom, "high": rounded(top)}
-            rows.append({**row, **part})
-            bottom = rounded(top)
-    tips = {f"{column.key}_tip": column.title for column in (forward, backward)}
+        top = 0.0
+        for column in columns:
+            low, top = top, rounded(top + row.get(column.key, 0.0))
+            rows.append({**row, "part": column.title, "low": low, "high": top})
     return Chart(
         "time",
         "Time per batch",
@@ -419,20 +381,19 @@ def _time(drawn: Sequence[Mapping[str, Any]]) -> Chart:
         Axis("high", unit="ms"),
         low="low",
         series="part",
-        names=("forward", "backward"),
-        tips=tips,
+        names=[column.title for column in columns],
+        tips={f"{column.key}_tip": column.title for column in columns},
         caption="What a batch takes in each block.",
         height=150,
     )
 
 
-def _memory(drawn: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Chart:
-    column = next(c for c in COLUMNS if c.key == "activation_bytes")
+def _memory(column: Column, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Chart:
     return Chart(
         "memory",
         column.title,
         "bars",
-        drawn,
+        rows,
         Axis("x"),
         _axis(column),
         series="stack",
@@ -444,7 +405,7 @@ def _memory(drawn: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Chart:
 
 
 def _gain_by_cost(
-    placement: Placement | None, drawn: Sequence[Mapping[str, Any]], names: Sequence[str]
+    placement: Placement | None, drawn: Sequence[dict[str, Any]], names: Sequence[str]
 ) -> Chart:
     """Return a chart of each block's own gain against the price of reaching down to it."""
     told = [row for row in drawn if "step" in row]
@@ -473,7 +434,7 @@ def _gain_by_cost(
     )
 
 
-def _labelled(rows: Sequence[Mapping[str, Any]]) -> set[int]:
+def _labelled(rows: Sequence[dict[str, Any]]) -> set[int]:
     """Return the few rows whose number is written beside their point: more would overlap."""
     every = range(len(rows))
     if len(rows) <= 12:

@@ -181,7 +181,7 @@ def _charts(measure: Measure, rows: list[dict[str, Any]], gained: str) -> Iterat
         for row, arm in zip(rows, arms, strict=True)
         for trial in arm.trials
     ]
-    ends = {} if len(measure.seeds) < 2 else {"low": "low", "high": "high"}
+    several = len(measure.seeds) > 1
     look: Mapping[str, Any] = {"series": "kind", "names": list(_KINDS.values()), "tips": tips}
     yield Chart(
         "leaderboard",
@@ -190,11 +190,12 @@ def _charts(measure: Measure, rows: list[dict[str, Any]], gained: str) -> Iterat
         rows,
         Axis("improvement", scale="zero"),
         Axis("name"),
-        faint=single if ends else (),
+        low="low" if several else "",
+        high="high" if several else "",
+        faint=single if several else (),
         caption="Points: means over the seeds, with 95 % intervals. Ticks: single seeds.",
         width="wide",
         **look,
-        **ends,
     )
     yield Chart(
         "time",

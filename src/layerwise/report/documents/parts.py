@@ -162,14 +162,16 @@ def made(
 
 def chosen(settings: Any) -> list[tuple[str, object]]:
     """Return what was chosen, by label: every setting that has a value."""
-    told: list[tuple[str, object]] = []
-    for key, value in asdict(settings).items():
-        if key == "seconds" or key.endswith("_bytes"):
-            value = quantity(value, "s" if key == "seconds" else "B")
-        elif isinstance(value, tuple):
-            value = "; ".join(" and ".join(part) for part in value)
-        told.append((key.removesuffix("_bytes").replace("_", " ").capitalize(), value))
-    return told
+    return [
+        (key.removesuffix("_bytes").replace("_", " ").capitalize(), _setting(key, value))
+        for key, value in asdict(settings).items()
+    ]
+
+
+def _setting(key: str, value: Any) -> object:
+    if key == "seconds" or key.endswith("_bytes"):
+        return quantity(value, "s" if key == "seconds" else "B")
+    return "; ".join(map(" and ".join, value)) if isinstance(value, tuple) else value
 
 
 def ending(record: Any, heading: str, *pairs: tuple[str, object]) -> Iterator[Block]:

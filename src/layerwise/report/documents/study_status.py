@@ -1,6 +1,6 @@
 """How far a study is."""
 
-from layerwise.report.blocks import Document, Facts, Figure, Figures, Heading, Text, Verdict
+from layerwise.report.blocks import Block, Document, Facts, Figure, Figures, Heading, Text, Verdict
 from layerwise.report.numbers import counted
 from layerwise.report.words import shown
 from layerwise.study.status import Status
@@ -21,6 +21,8 @@ def document(status: Status) -> Document:
         for f in status.failures[:_SHOWN]
     ]
     more = len(status.failures) - _SHOWN
+    failed: list[Block] = [Heading("What failed"), Facts(failures)] if failures else []
+    failed += [Text(f"And {more:,} more.")] if more > 0 else []
     return Document(
         "Study",
         shown(status.name, limit=160),
@@ -29,8 +31,7 @@ def document(status: Status) -> Document:
             Verdict(f"{state_counts(status)}.", [f"About {duration(left)} left."] if left else []),
             Heading("Runs by state", detail=True),
             Figures(figures),
-            *([Heading("What failed"), Facts(failures)] if failures else []),
-            *([Text(f"And {more:,} more.")] if more > 0 else []),
+            *failed,
         ],
     )
 

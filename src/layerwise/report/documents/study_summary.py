@@ -30,7 +30,7 @@ def document(summary: pd.DataFrame, *, title: str = "study") -> Document:
         summary: The study's table of that name.
         title: The study's name.
     """
-    told = [name for name in _NAMES if summary[name].nunique() > 1] or ["model"]
+    told = [name for name in _NAMES if len(set(summary[name])) > 1] or ["model"]
     plain = summary.astype(object).where(summary.notna(), None).to_dict("records")
     rows = [{**row, "name": " ".join(shown(row[name], limit=30) for name in told)} for row in plain]
     columns = [

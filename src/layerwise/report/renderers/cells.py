@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from layerwise.columns import Column
-from layerwise.report.blocks import Row, Rows, Table
-from layerwise.report.numbers import NONE, NumberStyle, number_style, quantity
+from layerwise.columns import Column, RowValues
+from layerwise.report.blocks import Table
+from layerwise.report.numbers import NONE, number_style, quantity
 from layerwise.report.words import shown
 
 __all__ = ["CHECK", "Written", "drawn_columns", "written"]
@@ -46,16 +46,18 @@ def drawn_columns(table: Table) -> list[Column]:
     return [first, *kept]
 
 
-def written(column: Column, rows: Rows) -> Written:
+def written(column: Column, rows: Sequence[RowValues]) -> Written:
     """Return the values of `column` as text, all in one style."""
-    values = [column.scaled(row.get(column.key)) for row in rows]
+    values = [column.value(row) for row in rows]
     if column.form in {"text", "flag", "quantity"}:
         cells = [_alone(column, value) for value in values]
         return Written(column, "", values, cells, [""] * len(values))
-    style = number_style(values, column)
+    ends = [column.interval(row) for row in rows]
+    style = number_style([*values, *(end for both in ends for end in both or ())], column)
     unit = " ".join(filter(None, (style.suffix, column.unit)))
-    ends = [_ends(column, row, style) for row in rows]
-    return Written(column, unit, values, [style.text(value) for value in values], ends)
+    cells = [style.text(value) for value in values]
+    between = [f"{style.text(both[0])}–{style.text(both[1])}" if both else "" for both in ends]
+    return Written(column, unit, values, cells, between)
 
 
 def _alone(column: Column, value: Any) -> str:
@@ -67,8 +69,3 @@ def _alone(column: Column, value: Any) -> str:
     if column.form == "quantity":
         return quantity(value, column.unit)
     return shown(value, limit=_LONGEST)
-
-
-def _ends(column: Column, row: Row, style: NumberStyle) -> str:
-    low, high = (column.scaled(row.get(key)) for key in (column.low, column.high))
-    return "" if low is None or high is None else f"{style.text(low)}–{style.text(high)}"

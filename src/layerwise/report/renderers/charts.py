@@ -16,11 +16,11 @@ import vl_convert
 
 from layerwise.report.blocks import Axis, Chart, Document, Kind, Row, Rows
 from layerwise.report.numbers import number_style, rounded
+from layerwise.report.renderers.theme import LIGHT, Spec, Theme, chart_config
 from layerwise.report.words import visible
 
-__all__ = ["LIGHT", "PAGE", "Spec", "Theme", "chart_config", "exported", "heading", "specification"]
+__all__ = ["exported", "heading", "specification"]
 
-Spec = dict[str, Any]
 Layers = list[alt.Chart | alt.LayerChart]
 
 _TICKS = 12
@@ -28,54 +28,6 @@ _LOG_ABOVE = 20.0
 _MANY = 48
 _LINE = 20
 _SHORT_LABEL = 4
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of a chart, in CSS notation; those of `series` differ in lightness as well as hue."""
-
-    ink: str
-    muted: str
-    grid: str
-    paper: str
-    series: tuple[str, ...]
-    font: str = "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
-
-LIGHT = Theme(
-    ink="#1c2430",
-    muted="#5a6472",
-    grid="#e3e6ea",
-    paper="#ffffff",
-    series=("#2563a8", "#b94f14", "#2f7d57", "#7b4ea3", "#8a6a00", "#a8325e"),
-)
-
-# The page's own CSS variables: one drawing serves light, dark and print.
-PAGE = Theme(
-    ink="var(--ink)",
-    muted="var(--muted)",
-    grid="var(--line)",
-    paper="var(--panel)",
-    series=tuple(f"var(--series-{n})" for n in range(1, 7)),
-)
-
-
-def chart_config(theme: Theme) -> Spec:
-    """Return the Vega-Lite configuration that draws a chart in `theme`."""
-    text = {"labelColor": theme.muted, "titleColor": theme.muted, "titleFontWeight": "normal"}
-    axis = {"gridColor": theme.grid, "domainColor": theme.grid, "tickColor": theme.grid}
-    legend = {"orient": "top", "title": None, "columns": 3, "labelLimit": 130, "labelFontSize": 11}
-    shape = {"symbolType": "circle", "symbolOpacity": 1}
-    return {
-        "background": None,
-        "font": theme.font,
-        "view": {"stroke": None},
-        "axis": text | axis | {"labelFontSize": 11, "titleFontSize": 11, "titlePadding": 8},
-        "legend": text | legend | shape,
-        "title": {"color": theme.ink, "anchor": "start", "fontSize": 14, "offset": 12},
-        "text": {"color": theme.ink, "fontSize": 11},
-        "rule": {"color": theme.muted},
-    }
 
 
 def exported(document: Document) -> dict[str, bytes]:
@@ -187,7 +139,11 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     if chart.kind == "scatter" and axis is chart.x:
         looks |= {"grid": False, "tickCount": 8, "labelOverlap": "greedy"}
         scale |= {"padding": 14}
-    return {"scale": alt.Scale(**scale), "axis": alt.Axis(**looks), "title": axis.title or None}
+    return {
+        "scale": alt.Scale(**scale),
+        "axis": alt.Axis(**looks),
+        "title": visible(axis.title) or None,
+    }
 
 
 @dataclass(frozen=True)
@@ -288,7 +244,7 @@ def _points(base: alt.Chart, chart: Chart, theme: Theme, *, many: bool = False) 
 
 def _tip(chart: Chart) -> list[alt.Tooltip]:
     """Return what a row is, and its numbers; the page's own tooltip writes them as plain text."""
-    told = [alt.Tooltip(f"{key}:N", title=title) for key, title in chart.tips.items()]
+    told = [alt.Tooltip(f"{key}:N", title=visible(title)) for key, title in chart.tips.items()]
     return [alt.Tooltip("head:N", title="Block"), *told]
 
 
@@ -296,7 +252,9 @@ def _rules(chart: Chart, theme: Theme, axes: Mapping[str, Any]) -> Layers:
     """Return dashed lines across, with their names, and bands from 0."""
     made: Layers = []
     for rule in chart.rules:
-        base = alt.Chart(alt.InlineData(values=[{"at": rounded(rule.at), "text": rule.text}]))
+        base = alt.Chart(
+            alt.InlineData(values=[{"at": rounded(rule.at), "text": visible(rule.text)}])
+        )
         channel = {"x": alt.X, "y": alt.Y}[rule.of]
         base = base.encode(**{rule.of: channel("at:Q", **axes[rule.of])})
         if rule.band:
@@ -330,7 +288,10 @@ def _blocks(chart: Chart, theme: Theme) -> Layers:
     layers += _rules(chart, theme, {"y": y})
     if chart.faint:
         pale = alt.Chart(alt.NamedData(name="faint")).encode(
-            x=inner, y=alt.Y(f"{chart.y.field}:Q", **y), color=colour, detail=f"{chart.join}:N"
+            x=inner,
+            y=alt.Y(f"{chart.y.field}:Q", **y),
+            color=colour,
+            detail=f"{chart.join or chart.series}:N",
         )
         layers.append(pale.mark_line(strokeWidth=1, opacity=0.3))
     layers += _fitted(chart, theme, x, y)
@@ -367,7 +328,7 @@ def _bars(chart: Chart, theme: Theme) -> Layers:
         y=alt.Y(f"{chart.y.field}:Q", **y), color=_colour(chart, theme), tooltip=_tip(chart)
     )
     if "index" not in chart.rows[0]:
-        names = alt.Axis(labelAngle=0, grid=False, title=chart.x.title or None)
+        names = alt.Axis(labelAngle=0, grid=False, title=visible(chart.x.title) or None)
         x = alt.X(f"{chart.x.field}:N", sort=None, axis=names)
         return [base.encode(x=x).mark_bar(opacity=0.9), *_rules(chart, theme, {"y": y})]
     places = _places(chart.rows)
@@ -476,7 +437,9 @@ def _ends(values: Iterable[float]) -> tuple[float, float]:
 
 def _heat(chart: Chart, theme: Theme) -> Layers:
     """Draw shares as shades, with their text."""
-    axis = alt.Axis(labelAngle=0, domain=False, ticks=False, title=chart.x.title, orient="top")
+    axis = alt.Axis(
+        labelAngle=0, domain=False, ticks=False, title=visible(chart.x.title), orient="top"
+    )
     base = alt.Chart().encode(
         x=alt.X(f"{chart.x.field}:N", sort=None, axis=axis),
         y=_line_axis(chart),

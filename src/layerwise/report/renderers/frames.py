@@ -15,7 +15,7 @@ _WHOLE_TEXT = 1_000_000
 
 def frame(table: Table) -> pd.DataFrame:
     """Return the raw values of `table`: a column a declaration, and one an end of its interval."""
-    keys = [key for c in drawn_columns(table) for key in (c.key, c.low, c.high) if key]
+    keys = [key for column in drawn_columns(table) for key in column.fields]
     known = [key for key in keys if any(row.get(key) is not None for row in table.rows)]
     values = {key: [row.get(key) for row in table.rows] for key in known or keys}
     return pd.DataFrame(values)

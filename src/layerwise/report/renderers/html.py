@@ -21,7 +21,8 @@ from markupsafe import Markup
 
 from layerwise.report.blocks import Block, Chart, Document, Facts, Heading, Links, Strip, Table
 from layerwise.report.renderers.cells import drawn_columns, written
-from layerwise.report.renderers.charts import PAGE, Spec, chart_config, heading, specification
+from layerwise.report.renderers.charts import heading, specification
+from layerwise.report.renderers.theme import PAGE, Spec, chart_config
 from layerwise.report.words import shown, visible
 
 __all__ = ["framed", "html"]
@@ -42,8 +43,8 @@ class _Section:
 
 def html(document: Document) -> bytes:
     """Return `document` as one UTF-8 HTML file."""
-    specs = {name: specification(chart, PAGE) for name, chart in document.charts().items()}
-    scripts = [_bundle(), _resource("charts.js")] if specs else []
+    drawings = _drawings(document)
+    scripts = [_bundle(), _resource("charts.js")] if drawings["specs"] else []
     style = _resource("page.css")
     context = {
         "document": document,
@@ -52,9 +53,9 @@ def html(document: Document) -> bytes:
         "csp": _policy(scripts, style),
         "scripts": [Markup(script) for script in scripts],  # noqa: S704 - our own, hashed.
         "style": Markup(style),  # noqa: S704 - likewise.
-        "drawings": _embedded({"config": chart_config(PAGE), "specs": _fitted(specs)}),
+        "drawings": _embedded(drawings),
     }
-    return _environment().get_template("page.html.j2").render(context).encode()
+    return _environment().get_template("page.html.j2").render(context).lstrip().encode()
 
 
 def framed(report: bytes) -> str:
@@ -86,7 +87,7 @@ def _sections(blocks: Sequence[Block]) -> list[_Section]:
 
 def _anchors() -> Any:
     """Return a function that gives each heading a name of its own, in plain letters."""
-    taken: set[str] = set()
+    taken = {"charts", "tip"}  # Of the page's own elements.
 
     def anchor(text: str) -> str:
         plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "part"
@@ -226,7 +227,17 @@ def _embedded(value: object) -> Markup:
     return Markup(text)  # noqa: S704 - without `<` there is no tag, comment or end of element.
 
 
-def _fitted(specs: Mapping[str, Spec]) -> dict[str, Spec]:
-    """Return the charts as wide as their figures."""
+def _drawings(document: Document) -> dict[str, Any]:
+    """Return the charts as wide as their figures, and the rows that several draw but once."""
     fit = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    return {name: spec | fit for name, spec in specs.items()}
+    specs: dict[str, Spec] = {}
+    shared: dict[str, list[dict[str, Any]]] = {}
+    names: dict[int, str] = {}
+    for name, chart in document.charts().items():
+        spec = specification(chart, PAGE) | fit
+        data = names.setdefault(id(chart.rows), f"rows-{len(names)}")
+        own = spec["datasets"].pop("rows", [])
+        known = shared.get(data, [{}] * len(own))
+        shared[data] = [before | row for before, row in zip(known, own, strict=True)]
+        specs[name] = spec | {"data": {"name": data}}
+    return {"config": chart_config(PAGE), "specs": specs, "datasets": shared}

@@ -23,7 +23,8 @@ from layerwise.report.words import ranges, visible
 
 __all__ = ["markdown"]
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&]|^[-+=#]|(?<=^\d)[.)])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~$&]|^[-+=#])")
+_COUNTED = re.compile(r"^(\d+)([.)])(?=\s|$)")
 
 
 def markdown(document: Document) -> str:
@@ -35,7 +36,8 @@ def markdown(document: Document) -> str:
 
 def _plain(text: str) -> str:
     """Return `text` on one line, in which nothing is markup."""
-    return _SPECIAL.sub(r"\\\1", " ".join(visible(text).split()))
+    flat = _SPECIAL.sub(r"\\\1", " ".join(visible(text).split()))
+    return _COUNTED.sub(r"\1\\\2", flat)
 
 
 def _heading(block: Heading) -> str:

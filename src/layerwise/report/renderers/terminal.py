@@ -258,6 +258,8 @@ def _table(block: Table, room: Room) -> Iterator[RenderableType]:
     room_left = room.width - lead - min(_cells_width(first), max(room.width // 2, 8))
     parts = _fitting(others, block, room_left)
     kept = [first, *(c for c in others if parts.get(c.column.key))]
+    if block.caption:
+        yield room.text(block.caption, style="dim")
     yield from _grids(block, kept, parts, rows, room)
     told = [f"● {block.mark}"] if block.marked and block.mark else []
     left = [c.column.title.lower() for c in others if not parts.get(c.column.key)]

@@ -6,7 +6,8 @@ import re
 import pytest
 import yaml
 
-from layerwise.placement import TRAINERS, place
+from layerwise.placement import TRAINERS
+from layerwise.placement.place import place
 
 FACTORY = "freeze-llamafactory.yaml"
 
@@ -15,7 +16,7 @@ FACTORY = "freeze-llamafactory.yaml"
 def frozen(small_card):
     def make(rows, **columns):
         card = small_card(**columns)
-        return TRAINERS["freeze"](place(card, rows=rows), card.model)
+        return TRAINERS["freeze"].export(place(card, rows=rows), card.model)
 
     return make
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from peft.utils.other import get_pattern_key
 
 from layerwise.errors import PlacementError
-from layerwise.placement import place
 from layerwise.placement.exports.lora import alpha_pattern, peft_config, rank_pattern
+from layerwise.placement.place import place
 
 # A busy machine is no fault of the patterns.
 UNTIMED = settings(deadline=None, suppress_health_check=list(HealthCheck))

@@ -8,7 +8,9 @@ import yaml
 
 from layerwise.card.record import StackInfo
 from layerwise.errors import PlacementError, UnknownNameError
-from layerwise.placement import TRAINERS, place, placement_files
+from layerwise.placement import TRAINERS
+from layerwise.placement.exports.lora import placement_files
+from layerwise.placement.place import place
 
 PATTERN = r"model\.layers\.(?:1|4)\.attn\.(?:q|v)"
 NAMES = [f"model.layers.{i}.attn.{t}" for i in (1, 4) for t in "qv"]
@@ -23,7 +25,7 @@ def export(small_card):
 
     def make(trainer, **options):
         card = small_card()
-        return TRAINERS[trainer](place(card, rows="1,4", rank=4, **options), card.model)
+        return TRAINERS[trainer].export(place(card, rows="1,4", rank=4, **options), card.model)
 
     return make
 
@@ -73,7 +75,7 @@ def test_trl(export):
 def test_trl_gets_a_pattern_of_a_single_module(small_card):
     """It hands a list of one on as its member, in which PEFT would take dots for any character."""
     card = small_card(modules=[(f"model.layers.{i}.attn.q",) for i in range(12)])
-    made = TRAINERS["trl"](place(card, rows="4"), card.model)
+    made = TRAINERS["trl"].export(place(card, rows="4"), card.model)
     pattern = r"model\.layers\.4\.attn\.q"
     assert read(made, "trl.yaml")["lora_target_modules"] == [pattern]
     assert made.lora["target_modules"] == pattern
@@ -105,7 +107,7 @@ def test_llamafactory_keeps_a_second_stack(small_card):
     card = small_card(stacks={"vision.blocks": 2, "text.layers": 3})
     stacks = tuple(StackInfo(n, 3, "B", "sequential") for n in ("vision.blocks", "text.layers"))
     model = replace(card.model, stacks=stacks)
-    made = TRAINERS["llamafactory"](place(card, rows="vision:1,text:2"), model)
+    made = TRAINERS["llamafactory"].export(place(card, rows="vision:1,text:2"), model)
     assert read(made, "llamafactory.yaml")["freeze_vision_tower"] is False
 
 
@@ -143,7 +145,7 @@ def test_no_module_is_refused(small_card, trainer):
     card = small_card()
     bare = replace(place(card, rows="1"), modules=())
     with pytest.raises(PlacementError, match=r"^no module to adapt; expected at least one module"):
-        TRAINERS[trainer](bare, card.model)
+        TRAINERS[trainer].export(bare, card.model)
 
 
 def test_the_files_are_canonical(small_card):

@@ -28,8 +28,11 @@
     loader: { load: () => Promise.reject(new Error("charts load nothing")) },
   };
 
+  const draw = (place, spec) =>
+    window.vegaEmbed(place, { ...spec, datasets: { ...data.datasets, ...spec.datasets } }, options);
+
   const drawings = Array.from(document.querySelectorAll("[data-chart]"), (place) =>
-    window.vegaEmbed(place, data.specs[place.dataset.chart], options),
+    draw(place, data.specs[place.dataset.chart]),
   );
   Promise.all(drawings).then(
     () => document.documentElement.setAttribute("data-drawn", String(drawings.length)),

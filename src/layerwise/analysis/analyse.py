@@ -1,0 +1,155 @@
+"""The whole analysis of a table of runs."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pandas as pd
+
+from layerwise.analysis.anomalies import fit_lines, standardise
+from layerwise.analysis.concordance import (
+    NO_OBJECTIVE,
+    concordance,
+    distance_points,
+    pooled,
+    sign_tests,
+)
+from layerwise.analysis.equal_step_slopes import equal_step, same_seeds, sign_counts
+from layerwise.analysis.names import ALL, EQUAL_STEP, FIVE, KEYS, METRICS
+from layerwise.analysis.record import Analysis, AnalysisSettings, ModelRow, rows_of
+from layerwise.analysis.resamples import LEVEL, ResampledSlopes, mean_slopes, resample_slopes
+from layerwise.analysis.run_tables import RunTables
+from layerwise.analysis.slopes import disagreements, negative, run_slopes, shares, slope_table
+from layerwise.analysis.widths import widths
+from layerwise.errors import BadInputError
+from layerwise.provenance import Provenance
+
+__all__ = ["analyse_runs"]
+
+
+def analyse_runs(
+    runs: RunTables,
+    *,
+    provenance: Provenance,
+    placement: str = ALL,
+    threshold: float = 1.5,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Analysis:
+    """Analyse `runs` after arXiv 2604.17177.
+
+    Slopes, their signs and where metrics disagree are of every run; all else is made from the runs
+    of one placement.
+
+    Args:
+        runs: The tables.
+        provenance: What made the analysis.
+        placement: Which runs are compared with each other; ``all`` are those on all blocks.
+        threshold: Residual standard deviations beyond which a point is an anomaly.
+        bootstrap: Resamples of the seeds behind the intervals.
+        seed: Of the resamples.
+
+    Raises:
+        BadInputError: The threshold is not a number above 0, there are no resamples, or their seed
+            is below 0.
+    """
+    settings = _settings(placement, threshold, bootstrap, seed)
+    slopes = slope_table(runs)
+    chosen = slopes[slopes["placement"] == placement]
+    profiles = runs.profiles[runs.profiles["placement"] == placement]
+    means = resample_slopes(chosen, bootstrap=bootstrap, seed=seed)
+    pairs = resample_slopes(same_seeds(chosen), bootstrap=bootstrap, seed=seed)
+    equal, rows = equal_step(pairs, runs.models), concordance(means, runs.distances)
+    points = distance_points(means, runs.distances)
+    lines = fit_lines(points)
+    return Analysis(
+        source=runs.source,
+        sha256=runs.sha256,
+        settings=settings,
+        models=_models(runs),
+        slopes=run_slopes(slopes),
+        shares=shares(slopes),
+        negative=negative(slopes),
+        disagreements=disagreements(slopes),
+        mean_slopes=mean_slopes(means),
+        equal_step=equal,
+        sign_counts=sign_counts(equal),
+        widths=widths(replace(runs, profiles=profiles)),
+        concordance=rows if points else (),
+        sign_tests=sign_tests(rows),
+        pooled=pooled(points),
+        fits=lines,
+        points=standardise(points, lines, threshold=threshold),
+        provenance=provenance,
+        absent=dict(_absent(runs, chosen, has_points=bool(points), placement=placement)),
+        notes=tuple(_notes(runs, slopes, chosen, means)),
+    )
+
+
+def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> AnalysisSettings:
+    if not (math.isfinite(threshold) and threshold > 0):
+        msg = "threshold of anomalies"
+        raise BadInputError(msg, value=threshold, expected="a number above 0", hint="1.5")
+    if bootstrap < 1:
+        msg = "resamples of the bootstrap"
+        raise BadInputError(msg, value=bootstrap, expected="1 or more", hint="1000")
+    if seed < 0:
+        msg = "seed of the resamples"
+        raise BadInputError(msg, value=seed, expected="0 or more", hint="0")
+    return AnalysisSettings(placement, float(threshold), bootstrap, LEVEL, seed)
+
+
+def _models(runs: RunTables) -> tuple[ModelRow, ...]:
+    table = runs.profiles.drop_duplicates(list(KEYS))
+    counts = table.groupby("model").agg(runs=("seed", "size"), objectives=("objective", "nunique"))
+    return rows_of(runs.models.merge(counts.reset_index(), on="model", how="left"), ModelRow)
+
+
+def _absent(
+    runs: RunTables, chosen: pd.DataFrame, *, has_points: bool, placement: str
+) -> Iterator[tuple[str, str]]:
+    """Yield each part that could not be made, with its reason."""
+    if chosen.empty:
+        found = ", ".join(map(repr, runs.profiles["placement"].unique()))
+        reason = f"no run has the placement {placement!r}; there is {found}"
+        yield from ((part, reason) for part in ("equal_step", "widths", "concordance", "intervals"))
+        return
+    if EQUAL_STEP not in set(chosen["condition"]):
+        yield "equal_step", "no run is under equal-step"
+    five = chosen[chosen["condition"].isin(FIVE)]
+    if "cka" not in set(five["metric"]):
+        yield "widths", "no run under the five standard conditions has a CKA profile"
+    if not has_points:
+        if runs.distances.empty:
+            reason = "the distances of objectives were not measured"
+        elif five.empty:
+            reason = "no run is under the five standard conditions"
+        else:
+            reason = NO_OBJECTIVE
+        yield "concordance", reason
+    if chosen["seed"].nunique() < 2:
+        yield "intervals", "there is one seed"
+
+
+def _notes(
+    runs: RunTables, slopes: pd.DataFrame, chosen: pd.DataFrame, means: ResampledSlopes
+) -> Iterator[str]:
+    """Yield what a reader should know of the runs."""
+    yield from runs.notes
+    for metric in METRICS:
+        if metric not in set(slopes["metric"]):
+            yield f"no run has a {metric} profile"
+    if 0 < len(chosen) < len(slopes):
+        others = slopes.loc[~slopes.index.isin(chosen.index)].drop_duplicates(list(KEYS))
+        count = f"{len(others)} runs" if len(others) > 1 else "1 run"
+        yield f"of other placements: {count}, among the slopes and their signs and in no other part"
+    conditions: dict[str, dict[str, set[str]]] = {}
+    for model, objective, condition, _ in means:
+        if condition in FIVE:
+            conditions.setdefault(model, {}).setdefault(objective, set()).add(condition)
+    uneven = [m for m, own in conditions.items() if len(set(map(frozenset, own.values()))) > 1]
+    if uneven:
+        yield (
+            "the slopes of objectives are averaged over different conditions in: "
+            + ", ".join(uneven)
+        )

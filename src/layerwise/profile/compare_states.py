@@ -1,0 +1,284 @@
+"""Before and after, from what a user names: one model in memory at a time, one copy of a base."""
+
+import gc
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from layerwise.card.describe import model_info
+from layerwise.card.record import LayerCard, ModelInfo
+from layerwise.errors import BadInputError, ModelError
+from layerwise.models.given import given
+from layerwise.models.heads import adapter_classes
+from layerwise.models.load import LoadedModel
+from layerwise.models.sources import adapter_base, resolve
+from layerwise.placement.compare import refuse_another_model
+from layerwise.profile.audit import make_audit
+from layerwise.profile.audit_card import compare_with_card
+from layerwise.profile.audit_outputs import OutputChanges, record_outputs
+from layerwise.profile.audit_record import Audit
+from layerwise.profile.probe_reading import ProbeReading
+from layerwise.profile.states import States
+from layerwise.progress import Progress, silent
+from layerwise.tuning.adapters import (
+    adapter_notes,
+    attach,
+    base_of,
+    base_parameters,
+    disabled,
+    has_adapters,
+    inseparable,
+    untrained_modules,
+)
+
+__all__ = ["AuditRequest", "StatePair", "read_pair"]
+
+_LOG = logging.getLogger(__name__)
+
+Load = Callable[..., LoadedModel]
+
+
+@dataclass(frozen=True)
+class StatePair:
+    """Both states of a profile.
+
+    Attributes:
+        before: The states before.
+        after: The states after.
+        device: Where the model after ran.
+        untrained_modules: Modules whose adapter never trained.
+        notes: What was done otherwise than asked.
+        audit: What the adapter is, where that was asked for and there is one on the model before.
+    """
+
+    before: States
+    after: States
+    device: str
+    untrained_modules: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    audit: Audit | None = None
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """The wish for an audit of the adapter, held against a card of the base if there is one."""
+
+    card: LayerCard | None = None
+
+
+@dataclass(frozen=True)
+class _StateReader:
+    """A reader of states, one model at a time, that audits adapters if that is asked for."""
+
+    reading: ProbeReading
+    load: Load
+    progress: Progress
+    auditing: AuditRequest | None
+
+    def states(self, model: Any, when: str) -> States:
+        """Return the states of a model, named or in hand; one that is loaded here is let go."""
+        if isinstance(model, States):
+            return model
+        loaded = self.load(model) if isinstance(model, str) else model
+        found = self.reading.states(loaded, title=f"probes {when}", progress=self.progress)
+        if isinstance(model, str):
+            del loaded
+            gc.collect()  # Some models hold themselves in a cycle; the next one needs the room.
+        return found
+
+    def two(self, before: Any, after: Any, notes: tuple[str, ...] = ()) -> StatePair:
+        """Read two models one after the other."""
+        first = self.states(before, "before")
+        loaded = self.load(after) if isinstance(after, str) else after
+        second = self.states(loaded, "after")
+        device = "" if isinstance(loaded, States) else _device(loaded)
+        return StatePair(first, second, device, notes=notes)
+
+    @property
+    def card(self) -> LayerCard | None:
+        """Return the card to hold the adapter against."""
+        return None if self.auditing is None else self.auditing.card
+
+    def outputs(self, adapted: LoadedModel) -> AbstractContextManager[OutputChanges]:
+        """Record inside what the adapters on `adapted` add, where they are to be audited."""
+        return record_outputs(adapted.model) if self.auditing else nullcontext(OutputChanges())
+
+    def audit(self, adapted: LoadedModel, outputs: OutputChanges) -> Audit | None:
+        """Return the audit of the adapter on `adapted`, where that was asked for."""
+        if self.auditing is None:
+            return None
+        audit = make_audit(adapted.model, outputs.changes)
+        return audit if self.card is None else compare_with_card(audit, self.card)
+
+    def refuse_card(self, why: str) -> None:
+        """Raise where there is a card, but no adapter to hold against it."""
+        if self.card is not None:
+            msg = f"card beside what cannot be audited: {why}"
+            hint = "layerwise profile BASE ADAPTER --card CARD"
+            raise BadInputError(msg, expected="an adapter on the model before", hint=hint)
+
+    def unaudited(self, why: str) -> tuple[str, ...]:
+        """Return the note that an adapter is not audited, where that was asked for."""
+        self.refuse_card(why)
+        if self.auditing is None:
+            return ()
+        _LOG.warning("no audit of the adapter: %s", why)
+        return (f"no audit of the adapter: {why}",)
+
+
+def read_pair(
+    before: Any,
+    after: Any,
+    *,
+    reading: ProbeReading,
+    load: Load,
+    progress: Progress = silent,
+    auditing: AuditRequest | None = None,
+) -> StatePair:
+    """Read the states of two models, or of a base and an adapter on it.
+
+    A model that is named is loaded, shown the probes and let go before the other is loaded. An
+    adapter that is named is put onto the base in memory once that has been read, unmerged; one
+    that is on a model in hand is switched off for the reading before.
+
+    Args:
+        before: What a user names, a model in hand, or states read before; None for the base of
+            an adapter.
+        after: The same, never None. What `tune` returns counts as a model in hand.
+        reading: How the states are read.
+        load: Loads what is named, with a head for the classes ``labels`` where they are not None.
+        progress: Hears how far each reading is.
+        auditing: Whether an adapter is audited too, and beside which card.
+
+    Raises:
+        BadInputError: There is no model before to be had.
+        ModelError: A model cannot be loaded, or the adapter does not fit.
+    """
+    reader = _StateReader(reading, load, progress, auditing)
+    before, after = _in_hand(before), _in_hand(after)
+    form = resolve(after, weights=False).form if isinstance(after, str) else ""
+    if form == "adapter" and not isinstance(before, LoadedModel | States):
+        return _adapter_file(reader, before, after)
+    if isinstance(after, LoadedModel) and has_adapters(after.model):
+        return _adapter_in_hand(reader, before, after)
+    if before is None:
+        msg = "no model to compare with"
+        expected = "a model before, or an adapter, whose base it is"
+        raise BadInputError(msg, expected=expected, hint="the model that was fine-tuned")
+    _refuse_same(before, after)
+    reader.refuse_card("there is no adapter")
+    return reader.two(before, after)
+
+
+def _in_hand(model: Any) -> Any:
+    """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
+    model = getattr(model, "loaded", model)
+    is_known = model is None or isinstance(model, str | LoadedModel | States)
+    return model if is_known else given(model)
+
+
+def _refuse_same(before: Any, after: Any) -> None:
+    """Raise where both are one model in hand: it was trained in place, and what it was is gone."""
+    both = (before, after)
+    if all(isinstance(m, LoadedModel) for m in both) and before.model is after.model:
+        msg = "the models before and after are one object: training changed it in place"
+        expected = "the model as it was before"
+        hint = f"profile({before.source!r}, after), or read its states before training"
+        raise BadInputError(msg, expected=expected, hint=hint)
+
+
+def _device(loaded: LoadedModel) -> str:
+    return str(next(loaded.model.parameters()).device)
+
+
+def _adapter_file(reader: _StateReader, before: str | None, after: str) -> StatePair:
+    """Read the base, then the adapter that a user names `after` on the same weights."""
+    source = resolve(after)
+    named = adapter_base(source)
+    why = inseparable(source.folder)
+    base = named if before is None else before
+    if why:
+        note = f"two copies of the weights were read, since {why}"
+        return reader.two(base, after, notes=(note, *reader.unaudited(why)))
+    notes: tuple[str, ...] = ()
+    if before is not None and not _same(before, named):
+        if _is_there(named):
+            notes = reader.unaudited(f"it was read on its own base, {named}")
+            return reader.two(before, after, notes=notes)
+        notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
+    loaded = reader.load(base, labels=adapter_classes(source, None))
+    if reader.card is not None:
+        refuse_another_model(model_info(loaded), reader.card.model)
+    first = reader.states(loaded, "before")
+    adapted = attach(loaded, source)
+    with reader.outputs(adapted) as outputs:
+        second = reader.states(replace(adapted, notes=()), "after")
+    audit = reader.audit(adapted, outputs)
+    return _with_adapter(StatePair(first, second, _device(adapted), (), notes, audit), adapted)
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two names lead to the same model files."""
+    if one == other:
+        return True
+    try:
+        first, second = (resolve(name, weights=False) for name in (one, other))
+    except ModelError:
+        return False
+    return (first.folder.resolve(), first.file) == (second.folder.resolve(), second.file)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        resolve(name, weights=False)
+    except ModelError:
+        return False
+    return True
+
+
+def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> StatePair:
+    """Read the model with its adapters on, then switched off; or another model before."""
+    with reader.outputs(after) as outputs:
+        second = reader.states(after, "after")
+    notes: tuple[str, ...] = ()
+    if _is_base(before, after):
+        with disabled(after.model):
+            first = reader.states(after, "before")
+        first = replace(first, model=_base_info(first.model, after))
+    else:
+        first = reader.states(before, "before")
+        if reader.auditing is not None and not isinstance(before, States):
+            notes = ("the audit holds the adapter against its own base, not the model before",)
+    if reader.card is not None:
+        base = _base_info(second.model, after)
+        # A base's files are known only where they are not beside an adapter's.
+        base = replace(base, files={} if after.base else base.files)
+        refuse_another_model(base, reader.card.model)
+    audit = reader.audit(after, outputs)
+    return _with_adapter(StatePair(first, second, _device(after), (), notes, audit), after)
+
+
+def _is_base(before: Any, after: LoadedModel) -> bool:
+    """Return whether the model before is the one under the adapters of `after`."""
+    if isinstance(before, LoadedModel):
+        return base_of(before.model) is base_of(after.model)
+    names = {after.base, after.source, str(base_of(after.model).name_or_path)} - {None, ""}
+    return before is None or (
+        isinstance(before, str) and any(_same(before, str(name)) for name in names)
+    )
+
+
+def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
+    """Return the base's own name, and its parameters without the adapters'."""
+    name = after.base or str(base_of(after.model).name_or_path) or info.source
+    return replace(info, source=name, base=None, parameters=base_parameters(after.model))
+
+
+def _with_adapter(pair: StatePair, adapted: LoadedModel) -> StatePair:
+    """Return `pair` with what the adapters of the model after say about themselves."""
+    untrained, notes = untrained_modules(adapted.model), adapter_notes(adapted.model)
+    if untrained:
+        _LOG.warning("%d adapted modules never trained, first %s", len(untrained), untrained[0])
+    return replace(pair, untrained_modules=untrained, notes=(*pair.notes, *notes))

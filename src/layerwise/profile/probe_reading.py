@@ -1,0 +1,225 @@
+"""How the profiles of one study are taken: which probes are shown, and what is read off."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from layerwise.data.probes import probes as shipped
+from layerwise.data.text import TextData, read
+from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.models.load import LoadedModel
+from layerwise.profile.changes import READOUTS, Resampling, measure_changes, readout_profile
+from layerwise.profile.record import ProbeInfo, Profile, Readout, ReadoutProfile
+from layerwise.profile.states import MAX_LENGTH, ProbeSet, States, make_probe_set, observe
+from layerwise.progress import Progress, silent
+from layerwise.provenance import Provenance
+from layerwise.signals.similarity import COMPONENTS
+
+__all__ = ["BOOTSTRAP", "ProbeReading", "as_probe_set", "as_readout", "make_reading"]
+
+#: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
+BOOTSTRAP = 1000
+
+
+@dataclass(frozen=True)
+class ProbeReading:
+    """The way both states of a profile are taken, so that all profiles of a study can be compared.
+
+    Attributes:
+        probes: The inputs that the model is shown.
+        readout: Which tensor stands for a depth in a profile's own fields.
+        stack: The stack to follow; the last that reads text where None.
+        batch_size: Probes in a forward.
+        max_length: Tokens of a probe that are kept.
+        bootstrap: Replicates over probes behind the slope's interval.
+        pca_components: Components of the shared PCA.
+        seed: Fixes the bootstrap and the halves; the same for all, so that they see one sample.
+    """
+
+    probes: ProbeSet
+    readout: Readout = "hf"
+    stack: str | None = None
+    batch_size: int = 32
+    max_length: int = MAX_LENGTH
+    bootstrap: int = BOOTSTRAP
+    pca_components: int = COMPONENTS
+    seed: int = 0
+
+    def states(
+        self, loaded: LoadedModel, *, title: str = "probes", progress: Progress = silent
+    ) -> States:
+        """Return the states of `loaded` on the probes; see `layerwise.profile.states.observe`."""
+        device = next(loaded.model.parameters()).device.type
+        with _own_forward(loaded.model), torch.autocast(device, enabled=False):
+            return observe(
+                loaded,
+                self.probes,
+                stack=self.stack,
+                batch_size=self.batch_size,
+                max_length=self.max_length,
+                title=title,
+                progress=progress,
+            )
+
+    def profile(
+        self,
+        before: States,
+        after: States,
+        *,
+        provenance: Provenance,
+        untrained_modules: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> Profile:
+        """Return what moved from `before` to `after`, at every block and under every readout.
+
+        Args:
+            before: The states of the model before.
+            after: Those of the model after, on the same probes.
+            provenance: Of the record.
+            untrained_modules: Modules whose adapter never trained.
+            notes: What was done otherwise than asked.
+
+        Raises:
+            BadInputError: The two cannot be compared, or a depth has no variance.
+            NonFiniteError: A state is NaN or infinite.
+        """
+        probes = self.probes
+        _refuse_different(before, after, probes)
+        inputs = len(probes.texts)
+        resampling = Resampling.draw(inputs, bootstrap=self.bootstrap, seed=self.seed)
+        changes = measure_changes(before, after, resampling, components=self.pca_components)
+        readouts: dict[str, ReadoutProfile] = {
+            name: readout_profile(name, before, changes) for name in READOUTS
+        }
+        chosen = readouts[self.readout]
+        return Profile(
+            before=before.model,
+            after=after.model,
+            stack=before.stack,
+            probes=ProbeInfo(
+                source=probes.source,
+                sha256=probes.sha256,
+                inputs=inputs,
+                tokens=sum(map(len, before.token_ids)),
+                max_length=self.max_length,
+                bootstrap=self.bootstrap,
+                pca_components=self.pca_components,
+                seed=self.seed,
+            ),
+            readout=self.readout,
+            **{f.name: getattr(chosen, f.name) for f in fields(ReadoutProfile)},
+            readouts=readouts,
+            provenance=provenance,
+            untrained_modules=tuple(untrained_modules),
+            notes=tuple(dict.fromkeys((*probes.notes, *before.notes, *after.notes, *notes))),
+        )
+
+
+def _refuse_different(before: States, after: States, probes: ProbeSet) -> None:
+    """Raise where the two are not states of one architecture on the same tokens."""
+    sizes = (
+        ("stacks", before.stack, after.stack),
+        ("numbers of blocks", before.blocks, after.blocks),
+        ("widths", before.width, after.width),
+        ("readouts", sorted(before.pooled), sorted(after.pooled)),
+    )
+    for what, first, second in sizes:
+        if first != second:
+            msg = f"models of different {what}"
+            expected = f"{first}, as in {before.model.source}"
+            hint = "two states of one model"
+            raise BadInputError(msg, value=second, expected=expected, hint=hint)
+    counts = {len(probes.texts), len(before.token_ids), len(after.token_ids)}
+    if len(counts) > 1:
+        msg = "states of another number of probes"
+        expected = f"{len(probes.texts)}, as many as there are"
+        raise BadInputError(msg, value=sorted(counts), expected=expected, hint="the same probes")
+    for text, first_ids, second_ids in zip(
+        probes.texts, before.token_ids, after.token_ids, strict=True
+    ):
+        if first_ids != second_ids:
+            msg = f"models of different tokenizers: they read {text[:60]!r} as other tokens"
+            expected = f"the {len(first_ids)} tokens of {before.model.source}"
+            hint = "two states of one model, each saved with the tokenizer that it was trained with"
+            raise BadInputError(msg, value=len(second_ids), expected=expected, hint=hint)
+
+
+def make_reading(
+    *,
+    probes: str | TextData | Sequence[str] | None = None,
+    readout: str = "hf",
+    examples: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> ProbeReading:
+    """Return the reading that a user means.
+
+    Args:
+        probes: The inputs that the models are shown; see `as_probe_set`.
+        readout: Which tensor stands for a depth, by name.
+        examples: The most probes to draw from a source that is named; None takes all.
+        seed: Fixes that draw, the bootstrap and the split halves.
+        options: The other fields of `ProbeReading`.
+
+    Raises:
+        DataError: The probes cannot be read, or are too few.
+        UnknownNameError: There is no such readout.
+    """
+    known = as_probe_set(probes, examples=examples, seed=seed)
+    return ProbeReading(known, readout=as_readout(readout), seed=seed, **options)
+
+
+def as_probe_set(
+    probes: str | TextData | Sequence[str] | None, *, examples: int | None = None, seed: int = 0
+) -> ProbeSet:
+    """Return the probes that a user means: the package's own, a source of text, or texts in hand.
+
+    Args:
+        probes: A source, texts, or None for the package's own.
+        examples: The most to draw from a source that is named; None takes all.
+        seed: Fixes the draw.
+
+    Raises:
+        DataError: The source cannot be read, or there are too few.
+    """
+    if probes is None:
+        return make_probe_set(shipped(), source="probes")
+    texts = read(probes) if isinstance(probes, str) else probes
+    if isinstance(probes, str) and examples is not None and len(texts) > examples:
+        texts = read(probes, examples=examples, seed=seed)
+    if isinstance(texts, TextData):
+        plain = [example.text for example in texts.examples]
+        return make_probe_set(plain, source=texts.source, notes=texts.notes)
+    return make_probe_set(texts, source="given")
+
+
+def as_readout(name: str) -> Readout:
+    """Return the readout called `name`.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    for known in READOUTS:
+        if name == known:
+            return known
+    kind = "readout"
+    raise UnknownNameError(kind, value=name, known=READOUTS)
+
+
+@contextmanager
+def _own_forward(model: Any) -> Iterator[None]:
+    """Compute inside in the model's own precision, whatever a trainer laid around its forward.
+
+    For mixed precision, accelerate replaces the forward by one under autocast and leaves it there
+    when training is over. Rounding would then be taken for change.
+    """
+    own = vars(model)
+    replaced = own.pop("forward", None) if "_original_forward" in own else None
+    try:
+        yield
+    finally:
+        if replaced is not None:
+            own["forward"] = replaced

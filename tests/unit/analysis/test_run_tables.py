@@ -1,0 +1,158 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from layerwise.analysis.run_tables import check_runs
+from layerwise.errors import BadInputError, SchemaError, UnknownNameError
+
+
+@pytest.fixture
+def table(planted_runs):
+    """A row of each metric of two runs."""
+    slopes = {
+        ("alpha", objective, "standard", metric): 0.2
+        for objective in ("mlm", "simcse")
+        for metric in ("procrustes", "cka")
+    }
+    return pd.DataFrame(planted_runs.profile_rows(slopes))
+
+
+def distances(**more):
+    return pd.DataFrame([{"model": "alpha", "objective": "mlm", "cosine": 0.1} | more])
+
+
+def test_placement_and_seed_may_be_absent(table):
+    runs = check_runs(table.drop(columns=["placement", "seed"]), source="here")
+    assert set(runs.profiles["placement"]) == {"all"}
+    assert set(runs.profiles["seed"]) == {0}
+    assert runs.source == "here"
+
+
+def test_objectives_go_by_one_name(table):
+    runs = check_runs(table, distances(), source="here")
+    assert list(dict.fromkeys(runs.profiles["objective"])) == ["masked-lm", "simcse"]
+    assert list(runs.distances["objective"]) == ["masked-lm"]
+
+
+def test_what_was_given_stays_as_it_was(table):
+    before = table.copy()
+    far, kinds = distances(), pd.DataFrame([{"model": "alpha", "block": "parallel"}])
+    befores = far.copy(), kinds.copy()
+    check_runs(table, far, kinds, source="here")
+    for now, then in zip((table, far, kinds), (before, *befores), strict=True):
+        pd.testing.assert_frame_equal(now, then)
+
+
+def test_a_model_that_nothing_is_told_of_is_unknown_and_noted(table):
+    runs = check_runs(table, source="here")
+    assert runs.models.iloc[0][["family", "block"]].tolist() == ["unknown", "unknown"]
+    assert runs.models["layers"].isna().all()
+    assert runs.notes == ("the kind of block is not told of: alpha",)
+
+
+def test_models_without_runs_are_left_out_and_the_table_s_order_is_kept(table):
+    both = pd.concat([table, table.assign(model="beta")])
+    kinds = pd.DataFrame({"model": ["beta", "gone", "alpha"], "block": "parallel"})
+    runs = check_runs(both, models=kinds, source="here")
+    assert list(runs.models["model"]) == ["beta", "alpha"]
+    assert list(dict.fromkeys(runs.profiles["model"])) == ["beta", "alpha"]
+
+
+def test_a_distance_may_be_missing(table):
+    runs = check_runs(table, distances(procrustes=None), source="here")
+    assert runs.distances["cosine"].tolist() == [0.1]
+    assert runs.distances["procrustes"].isna().all()
+
+
+def test_distances_of_several_seeds_are_averaged(table):
+    both = pd.concat([distances(seed=0), distances(seed=1, cosine=0.3)])
+    runs = check_runs(table, both, source="here")
+    assert runs.distances["cosine"].tolist() == pytest.approx([0.2])
+
+
+def test_rounding_below_zero_is_zero(table):
+    table.loc[0, "d0.10"] = -1e-9
+    assert check_runs(table, source="here").profiles["d0.10"].iloc[0] == 0.0
+
+
+def test_the_hash_is_of_the_content(table):
+    runs = [check_runs(t, source=s) for t, s in ((table, "a"), (table.copy(), "b"))]
+    assert runs[0].sha256 == runs[1].sha256
+    other = table.copy()
+    other.loc[0, "d0.10"] += 1e-9
+    assert check_runs(other, source="a").sha256 != runs[0].sha256
+
+
+@pytest.mark.parametrize("column", ["model", "condition", "metric", "d0.40"])
+def test_a_missing_column_is_named(table, column):
+    with pytest.raises(SchemaError, match=f"table of profiles without a column: '{column}'"):
+        check_runs(table.drop(columns=column), source="here")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.1, "much", None])
+def test_a_change_that_is_no_number_names_its_run(table, value):
+    table["d0.25"] = table["d0.25"].astype(object)
+    table.loc[2, "d0.25"] = value
+    with pytest.raises(
+        SchemaError, match=r"d0\.25 in the table of profiles.*simcse standard all 0"
+    ):
+        check_runs(table, source="here")
+
+
+def test_an_unknown_metric_has_a_neighbour(table):
+    table.loc[0, "metric"] = "procrustse"
+    with pytest.raises(UnknownNameError, match="did you mean 'procrustes'"):
+        check_runs(table, source="here")
+
+
+def test_a_run_that_stands_twice(table):
+    with pytest.raises(SchemaError, match="row that stands twice: 'alpha masked-lm standard all 0"):
+        check_runs(pd.concat([table, table.iloc[:1].assign(objective="masked-lm")]), source="here")
+
+
+def test_no_runs(table):
+    with pytest.raises(BadInputError, match="no finished run to analyse"):
+        check_runs(table.iloc[:0], source="here")
+
+
+@pytest.mark.parametrize("value", [None, "", np.nan])
+def test_an_empty_name(table, value):
+    table.loc[1, "model"] = value
+    with pytest.raises(SchemaError, match="table of profiles with an empty model"):
+        check_runs(table, source="here")
+
+
+@pytest.mark.parametrize("value", ["first", 0.5, np.inf, None])
+def test_a_seed_that_is_no_whole_number(table, value):
+    table["seed"] = table["seed"].astype(object)
+    table.loc[1, "seed"] = value
+    with pytest.raises(SchemaError, match="seed that is no whole number"):
+        check_runs(table, source="here")
+
+
+def test_layers_that_are_no_whole_number(table):
+    kinds = pd.DataFrame([{"model": "alpha", "layers": 1.5}])
+    with pytest.raises(SchemaError, match="layers that is no whole number"):
+        check_runs(table, models=kinds, source="here")
+
+
+def test_a_distance_that_is_no_number(table):
+    with pytest.raises(SchemaError, match="cosine in the table of distances is inf"):
+        check_runs(table, distances(cosine=np.inf), source="here")
+
+
+def test_a_distance_that_stands_twice(table):
+    twice = pd.concat([distances(), distances()])
+    with pytest.raises(SchemaError, match="table of distances with a row that stands twice"):
+        check_runs(table, twice, source="here")
+
+
+def test_distances_of_nothing(table):
+    with pytest.raises(SchemaError, match="table of distances without a column: 'model'"):
+        check_runs(table, distances().drop(columns="model"), source="here")
+
+
+def test_a_model_that_stands_twice(table):
+    kinds = pd.DataFrame({"model": ["alpha", "alpha"], "block": "parallel"})
+    with pytest.raises(SchemaError, match="table of models with a row that stands twice"):
+        check_runs(table, models=kinds, source="here")

@@ -1,0 +1,107 @@
+"""Every example of docs/extending.md runs, and what it adds is found where it should be."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layerwise.capture import plan
+from layerwise.card import make_card
+from layerwise.data import read
+from layerwise.data.batches import BatchSet
+from layerwise.data.formats import FORMATS
+from layerwise.data.readers import READERS
+from layerwise.data.text import Example, TextData
+from layerwise.models.roles import roles
+from layerwise.objectives import OBJECTIVES, resolve
+from layerwise.placement import POLICIES, TRAINERS
+from layerwise.placement.place import place
+from layerwise.placement.verify import meta_copy, verify
+from layerwise.signals import SIGNALS, select
+from layerwise.tuning.conditions import CONDITIONS, places
+from layerwise.tuning.record import TuneSettings
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+REGISTRIES = (SIGNALS, OBJECTIVES, CONDITIONS, POLICIES, TRAINERS, READERS, FORMATS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def page():
+    """What the page's examples define, while all that they add is registered."""
+    before = [list(registry) for registry in REGISTRIES]
+    names = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S):
+        exec(block, names)  # noqa: S102  # The page is ours.
+    yield names
+    for registry, known in zip(REGISTRIES, before, strict=True):
+        for name in set(registry) - set(known):
+            registry.remove(name)
+
+
+def text(n=4):
+    examples = tuple(Example(f"text {i}") for i in range(n))
+    return TextData("text", "0" * 64, examples, {"text": "text"}, n)
+
+
+@pytest.fixture
+def card(tiny):
+    batches = BatchSet((tiny.batch("llama", n=4),), 0, 0, tokens=9)
+
+    def made(objective="second-half", **options):
+        from dataclasses import replace
+
+        ready = replace(OBJECTIVES[objective], batches=lambda _: batches)
+        return make_card(tiny.build("llama"), text(), ready, plan(), **options)
+
+    return made
+
+
+def test_each_kind_is_shown():
+    assert re.findall("^## (.*)$", PAGE.read_text(), re.M) == [
+        "A signal", "An objective", "A condition", "A policy", "A trainer's export",
+        "A reader of files", "A format of rows", "A study stage", "A chart",
+    ]  # fmt: skip
+
+
+def test_the_signal_is_in_the_card(card):
+    made = card(signals=select(["loudest_gradient", "activation_gradient"]))
+    assert (made.column("loudest_gradient") > made.column("activation_gradient")).all()
+    assert all("loudest_gradient" in row for row in made.to_plain()["layers"])
+
+
+def test_the_objective_s_loss_is_the_card_s(card, tiny):
+    assert resolve("second-half", loaded=tiny.build("llama"), data=text()).name == "second-half"
+    whole, half = (card(name, signals=select(["gain"])) for name in ("causal-lm", "second-half"))
+    assert half.data.objective == "second-half"
+    assert not np.allclose(half.arrays["losses"], whole.arrays["losses"])
+
+
+def test_the_condition_trains_attention_alone(tiny):
+    loaded = tiny.build("llama")
+    where = places(roles(loaded.model, loaded.stacks), loaded.stacks)
+    trained = CONDITIONS["attention-only"].trained(where, TuneSettings())
+    assert trained
+    assert all("self_attn" in name for name in trained)
+
+
+def test_the_policy_places(small_card):
+    placed = place(small_card(), policy="alternate", layers=3)
+    assert [block.index for block in placed.blocks] == [7, 9, 11]
+    assert len(place(small_card(), policy="alternate").blocks) == 6
+
+
+def test_the_export_is_what_peft_adapts(card, tiny):
+    placed = place(card("causal-lm"), policy="alternate", layers=2)
+    made = TRAINERS["my-script"].export(placed, card("causal-lm").model)
+    assert json.loads(made.files["settings.json"])["adapt"] == list(placed.modules)
+    verify(placed, meta_copy(tiny.build("llama").model), lora=made.lora)
+
+
+def test_the_reader_and_the_format_make_examples(tmp_path):
+    (tmp_path / "a.tsv").write_text("question\tanswer\nwhy\tso\nhow\tthus\n")
+    data = read(str(tmp_path / "a.tsv"))
+    assert data.examples == (Example("so", prompt="why"), Example("thus", prompt="how"))
+    assert data.columns == {"text": "answer", "prompt": "question"}
+    assert read(str(tmp_path), text_column="answer").examples[0] == Example("so")
