@@ -14,9 +14,10 @@ _TEXT = (
     Column("objective", "Objective", form="text", importance=90),
     Column("condition", "Condition", form="text", importance=80),
     Column("placement", "Placement", form="text", importance=70),
-    Column("metric", "Metric", form="text", importance=60),
+    Column("metric", "Metric", form="text", importance=90),
     Column("block", "Block", form="text", importance=55),
-    Column("family", "Family", form="text", importance=50),
+    Column("family", "Family", form="text", importance=20),
+    Column("references", "References", form="text", importance=40),
     Column("reason", "Reason", form="text", importance=1),
 )
 
@@ -49,12 +50,12 @@ _NUMBERS = (
         low="low",
         high="high",
         band=_SEEDS,
-        importance=45,
+        importance=88,
         meaning="Of the least-squares line of the change on relative depth.",
         reads="Above 0: later blocks changed more.",
         caution="Seven depths make a line: look at the profile before its slope.",
     ),
-    Column("mean_slope", "Mean slope", digits=3, importance=45),
+    Column("mean_slope", "Mean slope", digits=3, importance=49),
     Column("procrustes", "Procrustes", digits=3, importance=44),
     Column("cka", "CKA", digits=3, importance=43),
     Column("standard", "Standard", digits=3, importance=44),
@@ -80,7 +81,7 @@ _NUMBERS = (
         reads="Near 1: the slope is the model's own; near 0: it came from unequal steps.",
     ),
     *(
-        Column(name, f"{float(name[1:]):.0%}".replace("%", " %"), digits=3, importance=30)
+        Column(name, f"{float(name[1:]):.0%}".replace("%", " %"), digits=3, importance=41)
         for name in DEPTHS
     ),
     Column(
@@ -94,8 +95,8 @@ _NUMBERS = (
         meaning="Rank correlation of the objectives' distances and slopes.",
         caution="A few objectives make it coarse.",
     ),
-    Column("rho_procrustes", "rho, gradient Procrustes", short="rho Procr.", digits=2),
-    Column("rho_cosine", "rho, cosine", short="rho cosine", digits=2),
+    Column("rho_procrustes", "Rho by Procrustes", short="rho Procr.", digits=2, importance=48),
+    Column("rho_cosine", "Rho by cosine", short="rho cosine", digits=2, importance=47),
     Column(
         "p_value",
         "p",
@@ -104,7 +105,7 @@ _NUMBERS = (
         caution="As though points were independent, which those of one model are not.",
     ),
     Column("at", "Distance", digits=3, importance=42),
-    Column("residual", "Residual", unit="sd", digits=2, importance=46),
+    Column("residual", "Residual", unit="sd", digits=2, importance=96),
 )
 
 COLUMNS = {column.key: column for column in (*_TEXT, *_COUNTS, *_NUMBERS)}

