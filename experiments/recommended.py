@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from layerwise.report.old.story_measure import arm_blocks
+from layerwise.report.documents.measure import arm_blocks
 
 from documents import interval, markdown, show
 from laboratory.agreement import Strata, ceiling

@@ -5,16 +5,15 @@ from statistics import fmean
 from typing import Any
 
 from layerwise.analysis.columns import COLUMNS
-from layerwise.analysis.names import DEPTHS, DISTANCES, FIVE
+from layerwise.analysis.names import DEPTHS, DISTANCES, FIVE, KEYS
 from layerwise.analysis.record import (
     Analysis,
-    Disagreement,
     RunSlope,
     Share,
     SignCount,
     SignTest,
 )
-from layerwise.report.blocks import Block, Document, Figure, Figures, Heading, Table, Text, Verdict
+from layerwise.report.blocks import Block, Document, Heading, Table, Text, Verdict
 from layerwise.report.documents.analysis_charts import (
     DISTANCE_NAMES,
     METRIC_NAMES,
@@ -37,7 +36,6 @@ _PART_NAMES = {
 }
 _FIVE = "five-standard"
 _NAMED, _MOST = 4, 12
-_RUN = ("model", "objective", "condition", "placement", "seed")
 
 
 def document(analysis: Analysis) -> Document:
@@ -45,8 +43,6 @@ def document(analysis: Analysis) -> Document:
     charts = drawings(analysis)
     blocks: list[Block] = [
         Verdict(_headline(analysis), [*_reasons(analysis)]),
-        Heading("In figures", detail=True),
-        _figures(analysis),
         *_absent(analysis),
         *_slopes(analysis, charts),
         *_equal_step(analysis, charts),
@@ -134,14 +130,20 @@ def _reasons(analysis: Analysis) -> Iterator[str]:
         yield f"The farther objective has the steeper slope in {', and in '.join(tests)}."
 
 
-def _some(analysis: Analysis, runs: Sequence[RunSlope | Disagreement]) -> str:
+def _run_keys(analysis: Analysis) -> list[str]:
+    """Return the columns that tell the runs apart."""
+    kept = ("model", "objective", "condition")
+    several = [key for key in KEYS if len({getattr(row, key) for row in analysis.slopes}) > 1]
+    return [key for key in KEYS if key in kept or key in several]
+
+
+def _some(analysis: Analysis, runs: Sequence[RunSlope]) -> str:
     """Return the first few runs by name, and how many more there are."""
-    seeded, names = len(_seeds(analysis)) > 1, []
-    for run in runs[:_NAMED]:
-        parts = [run.model, run.objective, run.condition]
-        parts += [run.placement] if run.placement != "all" else []
-        parts += [f"seed {run.seed}"] if seeded else []
-        names.append(", ".join(shown(part, limit=60) for part in parts))
+    keys = _run_keys(analysis)
+    names = [
+        ", ".join(f"seed {run.seed}" if key == "seed" else shown(getattr(run, key)) for key in keys)
+        for run in runs[:_NAMED]
+    ]
     more = [f"and {len(runs) - _NAMED:,} more"] if len(runs) > _NAMED else []
     return "; ".join([*names, *more])
 
@@ -155,33 +157,6 @@ def _kind(count: SignCount) -> str:
 def _sign_test(test: SignTest) -> str:
     models = f"{test.positive:,} of {counted(test.models, 'model')}"
     return f"{models} by {DISTANCE_NAMES[test.distance]} (sign test p = {p_text(test.p_value)})"
-
-
-def _figures(analysis: Analysis) -> Figures:
-    shares = [
-        _share(analysis, metric, conditions)
-        for metric in metrics_of(analysis)
-        for conditions in (_FIVE, "equal-step")
-    ]
-    signs = [
-        Figure(
-            f"Positive, {METRIC_NAMES[share.metric]}",
-            f"{share.positive:,} of {share.runs:,}",
-            f"runs, {_condition(share.conditions)}",
-        )
-        for share in shares
-        if share
-    ]
-    tests = [
-        Figure(
-            f"Concordant, {DISTANCE_NAMES[test.distance]}",
-            f"{test.positive:,} of {test.models:,}",
-            f"models; sign test p = {p_text(test.p_value)}",
-        )
-        for test in analysis.sign_tests
-        if test.metric == main_metric(analysis)
-    ]
-    return Figures([*signs, *tests])
 
 
 # --- Tables -----------------------------------------------------------------------------------
@@ -223,17 +198,8 @@ def _or_text(table: Table, text: str) -> Block:
     return table if table.rows else Text(text)
 
 
-def _run_keys(analysis: Analysis) -> str:
-    """Return the columns that tell the runs apart."""
-    uniform = {
-        "placement": len({row.placement for row in analysis.slopes}) < 2,
-        "seed": len(_seeds(analysis)) < 2,
-    }
-    return " ".join(key for key in _RUN if not uniform.get(key))
-
-
 def _slopes(analysis: Analysis, charts: Mapping[str, Block]) -> Iterator[Block]:
-    runs = _run_keys(analysis)
+    runs = " ".join(_run_keys(analysis))
     only = METRIC_NAMES[main_metric(analysis)] if len(metrics_of(analysis)) == 1 else ""
     nowhere = f"Runs have one metric, the {only}." if only else "Nowhere."
     yield Heading("Slopes")

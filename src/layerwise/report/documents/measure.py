@@ -13,18 +13,16 @@ from layerwise.report.blocks import (
     Block,
     Chart,
     Document,
-    Figure,
-    Figures,
     Heading,
     Table,
     Text,
     Verdict,
 )
 from layerwise.report.documents.parts import ending, glossary, model_name
-from layerwise.report.numbers import NONE, counted, interval, number, percent, quantity
+from layerwise.report.numbers import counted, interval, number, quantity
 from layerwise.report.words import ranges, shown
 
-__all__ = ["document"]
+__all__ = ["arm_blocks", "document"]
 
 _KINDS = {
     "recommended": "the card's advice",
@@ -63,7 +61,6 @@ def document(measure: Measure) -> Document:
         Text(f"{size}: {budget.adapter_parameters:,} parameters, {budget.steps:,} steps, {seeds}"),
         Heading("Leaderboard", detail=True),
         Text(_EQUAL, quiet=True),
-        _figures(measure),
         *_charts(measure, rows, gained),
         Heading("Every arm"),
         Table("arms", columns, rows, recommended, "the card's advice", bar="improvement"),
@@ -73,6 +70,9 @@ def document(measure: Measure) -> Document:
             measure,
             "How this was measured",
             ("Validation", f"{measure.validation:,} examples, none of them trained on"),
+            ("Before", f"{number(measure.before)} {measure.quality} of the untouched model"),
+            ("Sizes of adapters", f"within {budget.tolerance:.0%} of the budget"),
+            ("Tokens", f"{budget.tokens[0]:,} in the first seed"),
             ("Seeds", ", ".join(map(str, measure.seeds))),
             ("Card", f"{measure.card.examples:,} examples of {measure.card.source}"),
         ),
@@ -121,29 +121,6 @@ def _reasons(measure: Measure) -> Iterator[str]:
     )
 
 
-def _figures(measure: Measure) -> Figures:
-    budget, arm = measure.budget, measure.arm(measure.recommended)
-    kept, step = (arm.outcome.kept, arm.outcome.step_ratio) if arm.outcome else (None, None)
-    equal = sum(other.place is not None for other in measure.arms)
-    before = f"{shown(measure.quality)} of the untouched model"
-    return Figures(
-        [
-            Figure(
-                "Place",
-                NONE if arm.place is None else str(arm.place),
-                f"of {equal} at equal budget",
-            ),
-            Figure("Kept", percent(kept), "of the improvement of all blocks"),
-            Figure("Step", percent(step), "of their time"),
-            Figure("Before", number(measure.before), before),
-            Figure(
-                "Adapters", f"{budget.adapter_parameters:,}", f"parameters, ±{budget.tolerance:.0%}"
-            ),
-            Figure("Steps", f"{budget.steps:,}", f"{budget.tokens[0]:,} tokens in the first seed"),
-        ]
-    )
-
-
 # --- Arms -------------------------------------------------------------------------------------
 
 
@@ -152,7 +129,7 @@ def _row(arm: ArmResult) -> dict[str, Any]:
     found, against = arm.outcome, arm.against
     row = asdict(arm) | (asdict(found) if found else {})
     row |= {"name": f"{arm.name} (as {arm.same_as})" if arm.same_as else arm.name}
-    row |= {"kind": _KINDS[arm.kind], "blocks": _blocks(arm), "head": shown(arm.name)}
+    row |= {"kind": _KINDS[arm.kind], "blocks": arm_blocks(arm), "head": shown(arm.name)}
     if found:
         row["tip"] = interval(found.improvement, found.low, found.high)
         row["step_tip"] = quantity(found.seconds_per_step, "s")
@@ -162,7 +139,7 @@ def _row(arm: ArmResult) -> dict[str, Any]:
     return row
 
 
-def _blocks(arm: ArmResult) -> str:
+def arm_blocks(arm: ArmResult) -> str:
     """Return an arm's blocks, with the names of their stacks where there are several."""
     stacks: dict[str, list[int]] = {}
     for block in arm.blocks:

@@ -33,7 +33,7 @@ from layerwise.report.numbers import number
 from layerwise.report.renderers.cells import Written, drawn_columns, written
 from layerwise.report.words import shown, visible
 
-__all__ = ["Room", "Sized", "printed", "sparkline", "tabled", "terminal"]
+__all__ = ["Room", "Sized", "printed", "sparkline", "terminal"]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -396,16 +396,6 @@ def _bar(share: float) -> str:
 
 def _ascii_bar(share: float) -> str:
     return "#" * round(share * _BAR)
-
-
-def tabled(headings: Sequence[str], rows: Sequence[Sequence[str]], room: Room) -> Grid:
-    """Return a plain table of text, all but its first column to the right."""
-    grid = _ruled(room)
-    for place, heading in enumerate(headings):
-        grid.add_column(room.text(heading), justify="right" if place else "left")
-    for row in rows:
-        grid.add_row(*(room.text(cell) for cell in row))
-    return grid
 
 
 _DRAWN: Mapping[type, Callable[..., Iterator[RenderableType]]] = {
