@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from layerwise.report.documents.measure import arm_blocks
 
 from documents import interval, markdown, show
 from laboratory.agreement import Strata, ceiling
@@ -28,6 +27,7 @@ from layerwise.measure.arms import bounds
 from layerwise.measure.record import ArmResult, Measure
 from layerwise.measure.trial import Trial
 from layerwise.placement.rows import resolve_rows
+from layerwise.report.documents.measure import arm_blocks
 
 Score = Callable[[Trial], float]
 
