@@ -121,7 +121,7 @@ def _late(module: str, name: str, *args: Any, **options: Any) -> Any:
 
 
 _VERBS = ("place", "apply", "lora_config", "distance_table", "probing_table", "erasure_table")
-_SHOWN = ("profile", "control", "analysis", "measure")
+_SHOWN = ("analysis", "measure")
 for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
     verbs.bind(_verb, partial(_late, "api", _verb))
 for _verb in ("text", "notebook"):

@@ -190,7 +190,7 @@ def test_what_is_only_written_is_marked_too(record, name):
     assert schema == f"layerwise/{name}/1"
 
 
-@pytest.mark.parametrize("record", [LayerCard, Placement, Coverage, Comparison])
+@pytest.mark.parametrize("record", [LayerCard, Placement, Coverage, Comparison, Profile, Control])
 def test_what_is_shown_has_a_document(record):
     assert issubclass(record, Shown)
     module = import_module(f"layerwise.report.documents.{record.DOCUMENT}")
@@ -198,7 +198,7 @@ def test_what_is_shown_has_a_document(record):
     assert {"text", "notebook"} <= set(verbs._bound)
 
 
-@pytest.mark.parametrize("record", [Profile, Control, Analysis, Measure])
+@pytest.mark.parametrize("record", [Analysis, Measure])
 def test_what_is_drawn_as_before_has_a_table_and_a_report(record):
     for how in ("table", "frame"):
         assert callable(getattr(api, f"{record.SHOWN_AS}_{how}"))

@@ -14,11 +14,11 @@ from layerwise.api.cards import (
     place,
     verify,
 )
-from layerwise.api.controls import control, control_frame, control_from_runs, control_table
+from layerwise.api.controls import control, control_from_runs
 from layerwise.api.distances import distance, distance_table
 from layerwise.api.measures import measure, measure_frame, measure_table, measured
 from layerwise.api.probes import erase, erasure_table, probe, probing_table
-from layerwise.api.profiles import profile, profile_frame, profile_table
+from layerwise.api.profiles import profile
 from layerwise.api.studies import study, study_status, study_tables
 from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
@@ -57,9 +57,7 @@ __all__ = [
     "card",
     "compare",
     "control",
-    "control_frame",
     "control_from_runs",
-    "control_table",
     "distance",
     "distance_table",
     "erase",
@@ -74,8 +72,6 @@ __all__ = [
     "probe",
     "probing_table",
     "profile",
-    "profile_frame",
-    "profile_table",
     "study",
     "study_status",
     "study_tables",

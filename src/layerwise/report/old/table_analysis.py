@@ -21,8 +21,7 @@ from layerwise.report.old.story_analysis import (
     run_name,
     seeds_of,
 )
-from layerwise.report.old.table_profile import warnings
-from layerwise.report.old.terminal import Room, Sized, sparkline, tabled
+from layerwise.report.old.terminal import Room, Sized, sparkline, tabled, warnings
 from layerwise.report.old.text import counted, shown
 
 __all__ = ["analysis_table"]

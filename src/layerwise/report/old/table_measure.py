@@ -18,8 +18,7 @@ from layerwise.report.old.story_measure import (
     share_text,
     told_arms,
 )
-from layerwise.report.old.table_profile import warnings
-from layerwise.report.old.terminal import Room, Sized, tabled
+from layerwise.report.old.terminal import Room, Sized, tabled, warnings
 from layerwise.report.old.text import counted, model_name, shown
 
 __all__ = ["measure_table"]

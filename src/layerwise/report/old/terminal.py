@@ -20,8 +20,19 @@ from rich.table import Table
 from rich.text import Text
 
 from layerwise.report.old.story import number
+from layerwise.report.old.text import counted, shown
 
-__all__ = ["Room", "Sized", "aligned", "bars", "plain_table", "spark", "sparkline", "tabled"]
+__all__ = [
+    "Room",
+    "Sized",
+    "aligned",
+    "bars",
+    "plain_table",
+    "spark",
+    "sparkline",
+    "tabled",
+    "warnings",
+]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -141,3 +152,20 @@ def _fewer(values: Sequence[float], most: int) -> list[float]:
         return list(values)
     ends = [n * count // most for n in range(most + 1)]
     return [max(values[a:b]) for a, b in pairwise(ends)]
+
+
+_NAMED = 8
+
+
+def warnings(
+    untrained: tuple[str, ...], notes: tuple[str, ...], room: Room
+) -> Iterator[RenderableType]:
+    """What a reader must not miss, and what was done otherwise than asked."""
+    if untrained:
+        modules = counted(len(untrained), "module")
+        names = ", ".join(shown(name, limit=80) for name in untrained[:_NAMED])
+        more = f" and {len(untrained) - _NAMED} more" if len(untrained) > _NAMED else ""
+        told = f"{modules} never trained (adapter B all zero): {names}{more}"
+        yield room.text(told, style="bold yellow")
+    for note in notes:
+        yield room.text(f"- note: {shown(note, limit=600)}", style="dim")
