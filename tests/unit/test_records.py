@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise import api, verbs
+from layerwise import verbs
 from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
@@ -102,7 +102,7 @@ def test_what_is_no_mapping_is_malformed(plain):
 class Kept(Saved, Loadable, Shown):
     SCHEMA = "layerwise/kept/1"
     FILE = "kept.json"
-    SHOWN_AS = "kept"
+    DOCUMENT = "kept"
 
     name: str
     parts: tuple[Part, ...] = ()
@@ -153,8 +153,8 @@ def test_another_or_no_record_is_refused(tmp_path, content, says):
 
 def test_a_record_is_shown_by_its_verbs(monkeypatch):
     monkeypatch.setattr(verbs, "_bound", {})
-    verbs.bind("kept_table", lambda record: f"table of {record.name}")
-    verbs.bind("kept_frame", lambda record: f"<iframe>{record.name}")
+    verbs.bind("text", lambda record: f"table of {record.name}")
+    verbs.bind("notebook", lambda record: f"<iframe>{record.name}")
     assert str(KEPT) == f"{KEPT}" == "table of a"
     assert KEPT._repr_html_() == "<iframe>a"
 
@@ -194,7 +194,7 @@ def test_what_is_only_written_is_marked_too(record, name):
     "record",
     [
         *(LayerCard, Placement, Coverage, Comparison, Distance, Probing, Erasure, Measure),
-        *(TuneRecord, Status, Analysis),
+        *(TuneRecord, Status, Analysis, Profile, Control),
     ],
 )
 def test_what_is_shown_has_a_document(record):
@@ -202,10 +202,3 @@ def test_what_is_shown_has_a_document(record):
     module = import_module(f"layerwise.report.documents.{record.DOCUMENT}")
     assert callable(module.document)
     assert {"text", "notebook"} <= set(verbs._bound)
-
-
-@pytest.mark.parametrize("record", [Profile, Control])
-def test_what_is_drawn_as_before_has_a_table_and_a_report(record):
-    for how in ("table", "frame"):
-        assert callable(getattr(api, f"{record.SHOWN_AS}_{how}"))
-        assert f"{record.SHOWN_AS}_{how}" in verbs._bound

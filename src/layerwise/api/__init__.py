@@ -14,11 +14,11 @@ from layerwise.api.cards import (
     place,
     verify,
 )
-from layerwise.api.controls import control, control_frame, control_from_runs, control_table
+from layerwise.api.controls import control, control_from_runs
 from layerwise.api.distances import distance
 from layerwise.api.measures import measure, measured
 from layerwise.api.probes import erase, probe
-from layerwise.api.profiles import profile, profile_frame, profile_table
+from layerwise.api.profiles import profile
 from layerwise.api.studies import study, study_status, study_tables
 from layerwise.api.tuning import tune
 from layerwise.card.record import LayerCard
@@ -55,9 +55,7 @@ __all__ = [
     "card",
     "compare",
     "control",
-    "control_frame",
     "control_from_runs",
-    "control_table",
     "distance",
     "erase",
     "export",
@@ -67,8 +65,6 @@ __all__ = [
     "place",
     "probe",
     "profile",
-    "profile_frame",
-    "profile_table",
     "study",
     "study_status",
     "study_tables",

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from layerwise.api.named import (
     SMALLER,
     enough_memory,
-    framed,
     loaded_model,
-    printed,
     text_data,
 )
 from layerwise.data import TextData
@@ -22,7 +20,7 @@ from layerwise.tuning.record import tune_settings
 if TYPE_CHECKING:
     from layerwise.profile.probe_reading import ProbeReading
 
-__all__ = ["control", "control_frame", "control_from_runs", "control_table"]
+__all__ = ["control", "control_from_runs"]
 
 #: Settings that a control decides itself: seeds are its own, each step is logged, and no run of it
 #: goes on from a checkpoint or trains a part of the blocks.
@@ -193,17 +191,3 @@ def _reading(
     from layerwise.profile.probe_reading import make_reading
 
     return make_reading(probes=probes, readout=readout, stack=stack, seed=seed)
-
-
-def control_table(control: Control) -> str:
-    """What `print(control)` prints."""
-    from layerwise.report.old import control_table as table
-
-    return printed(table(control))
-
-
-def control_frame(control: Control) -> str:
-    """What a notebook shows of `control`: its report, in a frame that reaches nothing around it."""
-    from layerwise.report.old import control_html
-
-    return framed(control_html(control))

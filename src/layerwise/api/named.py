@@ -1,6 +1,5 @@
-"""What a user names or has in hand, as what the stages take; and how a record is shown."""
+"""What a user names or has in hand, as what the stages take."""
 
-import html
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,9 +14,7 @@ from layerwise.models.load import LoadedModel, load
 __all__ = [
     "SMALLER",
     "enough_memory",
-    "framed",
     "loaded_model",
-    "printed",
     "text_data",
 ]
 
@@ -49,16 +46,3 @@ def enough_memory(hint: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         msg = "out of memory"
         raise LayerwiseError(msg, hint=hint) from error
-
-
-def printed(table: Any) -> str:
-    """What `print` shows of a record: its table, a renderable of rich, as text."""
-    from layerwise.report.old.plain import as_text
-
-    return as_text(table)
-
-
-def framed(report: bytes) -> str:
-    """What a notebook shows of a record: its report, in a frame that reaches nothing around it."""
-    page = html.escape(report.decode())
-    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise.api.named import framed, printed
 from layerwise.card.record import LayerCard
 from layerwise.models.load import LoadedModel, load
 from layerwise.profile.record import Profile
@@ -15,7 +14,7 @@ from layerwise.provenance import collect
 if TYPE_CHECKING:
     from layerwise.data import TextData
 
-__all__ = ["profile", "profile_frame", "profile_table"]
+__all__ = ["profile"]
 
 
 def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choose
@@ -108,17 +107,3 @@ def profile(  # noqa: PLR0913  # one keyword for each thing that a user may choo
         notes=pair.notes,
     )
     return replace(made, audit=pair.audit)
-
-
-def profile_table(made: Profile) -> str:
-    """What `print(profile)` prints."""
-    from layerwise.report.old import profile_table as table
-
-    return printed(table(made))
-
-
-def profile_frame(made: Profile) -> str:
-    """What a notebook shows of it: its report in a frame that can reach nothing around it."""
-    from layerwise.report.old import profile_html
-
-    return framed(profile_html(made))

@@ -1,7 +1,7 @@
 """`layerwise analyse LEDGER|atlas`: what many runs have in common."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -9,9 +9,6 @@ from layerwise.cli.interrupt import importing
 from layerwise.cli.options import charts, count, output, stacked
 from layerwise.cli.output import publish, short, talk
 from layerwise.files import prepare_output
-
-if TYPE_CHECKING:
-    from layerwise.analysis.record import Analysis
 
 __all__ = ["analyse"]
 
@@ -64,14 +61,6 @@ def analyse(source: str, **options: Any) -> None:
     with talk(form):
         made = api.analyse(source, **options)
         prepare_output(out, holds=RESULT, overwrite=overwrite)
-        files, table = _files(made, charts=charts), report.terminal(made)
-        publish(files, record=RESULT, out=out, form=form, table=table)
-
-
-def _files(made: "Analysis", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise analyse` writes, by name."""
-    from layerwise import report
-
-    files = {RESULT: made.to_json(), "report.html": report.html(made)}
-    files |= report.analysis_files(made)
-    return files | (report.charts(made) if charts else {})
+        files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
+        files |= report.analysis_files(made)
+        publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))

@@ -14,7 +14,7 @@ from layerwise.files import prepare_output
 from layerwise.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from layerwise.card.record import LayerCard
+    pass
 
 __all__ = ["card"]
 
@@ -76,8 +76,8 @@ def card(model: str, data: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.card(model, data, device=device, progress=progress, **options)
         if is_first():
-            files, table = _files(made, charts=charts), report.terminal(made)
-            publish(files, record="card.json", out=out, form=form, table=table)
+            files = {**made.files(), **report.files(made, charts=charts)}
+            publish(files, record="card.json", out=out, form=form, table=report.terminal(made))
             _tell_of_older(out)
 
 
@@ -85,11 +85,3 @@ def _tell_of_older(out: Path) -> None:
     """Say so where a placement from the card that was replaced still lies there."""
     if (out / "placement.json").exists():
         log.info("placement.json is of an earlier card; layerwise place %s --overwrite", out)
-
-
-def _files(made: "LayerCard", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise card` writes, by name."""
-    from layerwise import report
-
-    files = {**made.files(), "report.html": report.html(made)}
-    return files | (report.charts(made) if charts else {})

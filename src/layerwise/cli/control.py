@@ -1,7 +1,7 @@
 """`layerwise control MODEL DATA`: standard against equal-step, intrinsic or gradient artefact."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -151,7 +151,5 @@ def _end(made: "Control", out: Path, form: Format, *, charts: bool) -> None:
     """Write the result and say it."""
     from layerwise import report
 
-    files: dict[str, bytes] = {RESULT: made.to_json(), "report.html": report.old.control_html(made)}
-    export: Callable[[Any], dict[str, bytes]] = report.old.export_control_charts
-    files |= export(made) if charts else {}
-    publish(files, record=RESULT, out=out, form=form, table=report.old.control_table(made))
+    files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
+    publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))

@@ -25,7 +25,6 @@ from layerwise.files import prepare_output, remove, write_files
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-    from layerwise.measure.record import Measure
 
 __all__ = ["measure"]
 
@@ -154,8 +153,8 @@ def measure(model: str, data: str, **options: Any) -> None:
         if card is not None:
             options["card"] = LayerCard.load(card)
         made = api.measure(model, data, kept=kept, progress=progress, **options)
-        files, table = _files(made, charts=charts), report.terminal(made)
-        publish(files, record=RESULT, out=out, form=form, table=table)
+        files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
+        publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))
         remove(kept, inside=out)
         if home is not None:
             held = write_files(home, _card_files(api.measured(options["card"], made), home))
@@ -191,14 +190,6 @@ def _refuse_several() -> None:
         message = "processes that were launched together"
         value = os.environ["WORLD_SIZE"]
         raise BadInputError(message, value=value, expected="one", hint="layerwise measure ...")
-
-
-def _files(made: "Measure", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise measure` writes, by name."""
-    from layerwise import report
-
-    files = {RESULT: made.to_json(), "report.html": report.html(made)}
-    return files | (report.charts(made) if charts else {})
 
 
 def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:

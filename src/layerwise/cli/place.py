@@ -126,7 +126,7 @@ def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str
     """The report with the placement in it, where that is written beside the card that it is of."""
     from layerwise import report
 
-    return {"report.html": report.html(card, placement=placed)} if beside else {}
+    return report.files(card, charts=False, placement=placed) if beside else {}
 
 
 def _usage(export: "Export", folder: Path) -> str:

@@ -1,6 +1,5 @@
 """`layerwise profile BEFORE AFTER`: what moved, at which depth."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from layerwise.cli.output import publish, short, talk
 from layerwise.files import prepare_output
 
 if TYPE_CHECKING:
-    from layerwise.profile.record import Profile
+    pass
 
 __all__ = ["profile"]
 
@@ -73,14 +72,5 @@ def profile(before: str, after: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.profile(before, after, device=device, progress=progress, **options)
         if is_first():
-            files, table = _files(made, charts=charts), report.old.profile_table(made)
-            publish(files, record=RESULT, out=out, form=form, table=table)
-
-
-def _files(made: "Profile", *, charts: bool) -> dict[str, bytes]:
-    """What `layerwise profile` writes, by name."""
-    from layerwise import report
-
-    export: Callable[[Any], dict[str, bytes]] = report.old.export_profile_charts
-    files = {RESULT: made.to_json(), "report.html": report.old.profile_html(made)}
-    return files | (export(made) if charts else {})
+            files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
+            publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))

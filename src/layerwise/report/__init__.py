@@ -20,6 +20,7 @@ __all__ = [
     "analysis_files",
     "charts",
     "document",
+    "files",
     "frames",
     "html",
     "markdown",
@@ -90,6 +91,14 @@ def frames(record: Shown | Document, **beside: Any) -> "dict[str, pd.DataFrame]"
 
     tables = document(record, **beside).tables()
     return {name: frame(table) for name, table in tables.items()}
+
+
+def files(record: Shown | Document, *, charts: bool, **beside: Any) -> dict[str, bytes]:
+    """Return what a command writes of `record` beside its JSON: the report, and charts if asked."""
+    from layerwise.report.renderers.charts import exported
+
+    made = document(record, **beside)
+    return {"report.html": html(made), **(exported(made) if charts else {})}
 
 
 def charts(record: Shown | Document, **beside: Any) -> dict[str, bytes]:
