@@ -371,7 +371,8 @@ def _time(drawn: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Chart:
         top = 0.0
         for column in columns:
             low, top = top, rounded(top + row.get(column.key, 0.0))
-            rows.append({**row, "part": column.title, "low": low, "high": top})
+            part = {"part": column.title, "tip": row.get(f"{column.key}_tip", "")}
+            rows.append({**row, **part, "low": low, "high": top})
     return Chart(
         "time",
         "Time per batch",
@@ -382,7 +383,7 @@ def _time(drawn: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Chart:
         low="low",
         series="part",
         names=[column.title for column in columns],
-        tips={f"{column.key}_tip": column.title for column in columns},
+        tips={"part": "Part", "tip": "Time"},
         caption="What a batch takes in each block.",
         height=150,
     )
