@@ -98,7 +98,7 @@ def test_what_was_spent_and_measured_is_told(planted_measure):
     pairs = {
         pair for block in document(planted_measure()).blocks for pair in getattr(block, "pairs", ())
     }
-    assert {("Before", "3.00 loss of the untouched model"), ("Seeds", "0, 1, 2")} <= pairs
+    assert {("Before", "3 loss of the untouched model"), ("Seeds", "0, 1, 2")} <= pairs
 
 
 @pytest.mark.parametrize("how", [{"seeds": (0,)}, {"random": False}])
