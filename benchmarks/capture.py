@@ -196,9 +196,9 @@ def bench_rank(_: LoadedModel, rounds: int) -> None:
 
 
 def moments_of(rows: torch.Tensor) -> np.ndarray:
-    from layerwise.capture.accumulators import Moments
+    from layerwise.capture.accumulators import FeatureMoments
 
-    moments = Moments.zero()
+    moments = FeatureMoments.zero()
     moments.update(rows)
     return moments.result()
 

@@ -30,17 +30,17 @@ from rich.table import Table
 
 import layerwise as lw
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.data import TextData, read
 from layerwise.distance.batches import Request, SharedBatch, cut, matched
 from layerwise.distance.choose import choose
 from layerwise.distance.gradients import last_states, prepared, sharing
 from layerwise.distance.make import distances
-from layerwise.distance.moments import Moments
+from layerwise.distance.moments import ObjectiveMoments
 from layerwise.distance.run import WINDOW, measure
-from layerwise.models.given import given
 from layerwise.models.load import LoadedModel, load
 from layerwise.models.sources import on_disk
+from layerwise.models.wrap_model import wrap_model
 
 ROWS, WIDTH, NAMES = 64_000, 768, ("masked-lm", "span-denoise", "nsp", "simcse", "barlow-twins")
 TEXT = {"where": ["source=rotten_tomatoes"]}
@@ -53,7 +53,7 @@ def subject(folder: str | None) -> LoadedModel:
     tokenizer = transformers.AutoTokenizer.from_pretrained(on_disk("demo-encoder"))
     torch.manual_seed(0)
     config = transformers.BertConfig(vocab_size=len(tokenizer))
-    return given(transformers.BertForPreTraining(config), tokenizer)
+    return wrap_model(transformers.BertForPreTraining(config), tokenizer)
 
 
 def asked(loaded: LoadedModel, data: TextData) -> Request:
@@ -65,7 +65,7 @@ def asked(loaded: LoadedModel, data: TextData) -> Request:
 def bare(request: Request, ready: list[SharedBatch]) -> None:
     """A frozen forward and the gradient at the last hidden state, for each forward there is."""
     model = request.loaded.model
-    with undisturbed(model, training=False, seed=0), last_states(request.loaded) as states:
+    with frozen(model, training=False, seed=0), last_states(request.loaded) as states:
         for stochastic in (False, True):
             members = [o for o in request.objectives if o.stochastic == stochastic]
             if members:
@@ -80,7 +80,7 @@ def bare(request: Request, ready: list[SharedBatch]) -> None:
 def whole(request: Request, ready: list[SharedBatch]) -> None:
     """A forward and backward down to the embeddings for each objective, no weight's gradient."""
     model = request.loaded.model
-    with undisturbed(model, training=False, seed=0):
+    with frozen(model, training=False, seed=0):
         model.get_input_embeddings().weight.requires_grad_()
         for found in ready:
             for objective in request.objectives:
@@ -139,7 +139,7 @@ def sums(rows: int) -> tuple[float, int]:
     """Seconds, and bytes above the start, of `rows` random rows of each objective in the sums."""
     random = np.random.default_rng(0)
     reset_peak_memory(CPU)
-    before, taken, halves = peak_memory_bytes(CPU), 0.0, [Moments(), Moments()]
+    before, taken, halves = peak_memory_bytes(CPU), 0.0, [ObjectiveMoments(), ObjectiveMoments()]
     for number, start in enumerate(range(0, rows, WINDOW // 2)):
         size = min(WINDOW // 2, rows - start)
         drawn = {name: random.standard_normal((size, WIDTH), np.float32) for name in NAMES}

@@ -35,7 +35,7 @@ import numpy as np
 
 import layerwise as lw
 from documents import interval, markdown, show
-from laboratory.calibrate import calibrate, measured
+from laboratory.calibrate import calibrate, set_table
 from laboratory.calibration import Calibration, PairCalibration
 from laboratory.predictors import PREDICTORS
 from laboratory.run_log import SetRun, append_run, by_pair, read_runs
@@ -298,7 +298,7 @@ def tables(asked: argparse.Namespace) -> None:
     pairs, lines = [], read_runs(asked.lines)
     for name, runs in by_pair(lines).items():
         if name in asked.pairs and any(run.kind == "random" for run in runs):
-            pairs.append(measured(LayerCard.load(asked.out / "cards" / name), runs))
+            pairs.append(set_table(LayerCard.load(asked.out / "cards" / name), runs))
     found = calibrate(pairs)
     (asked.out / "calibration.json").write_bytes(found.to_json())
     sets = [run for run in lines if run.pair in asked.pairs and run.kind != "ladder"]

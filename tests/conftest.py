@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import runpy
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +9,19 @@ from types import SimpleNamespace
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Programs that tests start find `support`, too.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+)
+
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
+
+# `make test-all` asks for `many`. A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("few", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("many", max_examples=200, deadline=None)
+hypothesis.settings.load_profile("few")
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and so would every process
 # that a test interrupts.
@@ -30,56 +40,134 @@ install_import_hook(
 )
 
 
-def _planted(name, file="planted_cards.py"):
-    return runpy.run_path(str(Path(__file__).with_name(file)))[name]
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick", action="store_true", help="what is not slow, each with its first parameters"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """With --quick, keep the first case of every test that needs no model, browser or minute."""
+    if not config.getoption("--quick"):
+        return
+    slow = ("slow", "sweep", "real_model", "browser")
+    seen, kept, left = set(), [], []
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if test in seen or any(map(item.get_closest_marker, slow)):
+            left.append(item)
+        else:
+            seen.add(test)
+            kept.append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left)
+
+
+# Whatever is imported of `support` imports the package: only a fixture may ask for it.
 
 
 @pytest.fixture(scope="session")
 def planted_card():
-    """The function that makes a Layer Card with planted columns; see planted_cards.py."""
-    return _planted("planted_card")
+    """The function that makes a Layer Card with planted columns."""
+    from support import cards
+
+    return cards.planted_card
 
 
 @pytest.fixture(scope="session")
 def planted_placement():
     """The function that makes a placement for such a card."""
-    return _planted("planted_placement")
+    from support import cards
+
+    return cards.planted_placement
+
+
+@pytest.fixture(scope="session")
+def small_card():
+    """The function that makes a Layer Card to work out by hand."""
+    from support import small_cards
+
+    return small_cards.small_card
 
 
 @pytest.fixture(scope="session")
 def planted_profile():
-    """The function that makes a profile with planted changes; see planted_profiles.py."""
-    return _planted("planted_profile", "planted_profiles.py")
+    """The function that makes a profile with planted changes."""
+    from support import profiles
 
-
-@pytest.fixture(scope="session")
-def planted_audit():
-    """The function that makes an audit of a planted adapter; see planted_profiles.py."""
-    return _planted("planted_audit", "planted_profiles.py")
+    return profiles.planted_profile
 
 
 @pytest.fixture(scope="session")
 def still_profile():
     """The function that makes a profile of two equal models."""
-    return _planted("still_profile", "planted_profiles.py")
+    from support import profiles
 
-
-@pytest.fixture(scope="session")
-def planted_measure():
-    """The function that makes a measurement of planted improvements; see planted_measures.py."""
-    return _planted("planted_measure", "planted_measures.py")
+    return profiles.still_profile
 
 
 @pytest.fixture(scope="session")
 def planted_control():
     """The function that makes a control of planted profiles."""
-    return _planted("planted_control", "planted_profiles.py")
+    from support import profiles
+
+    return profiles.planted_control
+
+
+@pytest.fixture(scope="session")
+def planted_audit():
+    """The function that makes an audit of a planted adapter."""
+    from support import profiles
+
+    return profiles.planted_audit
+
+
+@pytest.fixture(scope="session")
+def planted_measure():
+    """The function that makes a measurement of planted improvements."""
+    from support import measures
+
+    return measures.planted_measure
+
+
+@pytest.fixture(scope="session")
+def planted_runs():
+    """Tables of runs with planted slopes, and their analysis."""
+    from support import runs
+
+    return runs
 
 
 @pytest.fixture(scope="session")
 def tiny_text():
-    """Hand-made tokenizers and models; see tiny_text.py."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_text.py"))))
+    """Hand-made tokenizers and the models for their words."""
+    from support import text
+
+    return text
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Tiny models whose signals can be told apart, and batches for them."""
+    from support import batches
+
+    return batches
+
+
+@pytest.fixture(scope="session")
+def tuning():
+    """Short fine-tuning runs on tiny models."""
+    from support import tuning
+
+    return tuning
+
+
+@pytest.fixture(scope="session")
+def study_kit():
+    """Studies of runs that take a blink."""
+    from support import studies
+
+    return studies
 
 
 @pytest.fixture(scope="session")
@@ -111,46 +199,17 @@ def minilm():
 
 
 @pytest.fixture(scope="session")
-def tiny():
-    """Tiny models of many architectures, and batches for them; see tiny.py."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny.py"))))
-
-
-@pytest.fixture(scope="session")
-def small_card():
-    """The function that makes a Layer Card to work out by hand; see small_cards.py."""
-    return runpy.run_path(str(Path(__file__).with_name("small_cards.py")))["small_card"]
-
-
-@pytest.fixture(scope="session")
 def pocket():
-    """A small pretrained BERT with both heads: its `folder`, and the rest of pocket.py."""
-    module = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("pocket.py"))))
-    if module.reviews() is None:
+    """A small pretrained BERT with both heads: its `folder`, and the rest of support/pocket.py."""
+    from support import pocket
+
+    if pocket.reviews() is None:
         pytest.skip("the demo's reviews are not installed: make install")
     return SimpleNamespace(
-        folder=module.folder(Path(__file__).parents[1] / ".cache"),
-        held_out=module.held_out,
-        frequencies=module.frequencies,
+        folder=pocket.folder(Path(__file__).parents[1] / ".cache"),
+        held_out=pocket.held_out,
+        frequencies=pocket.frequencies,
     )
-
-
-@pytest.fixture(scope="session")
-def tuning():
-    """Short fine-tuning runs on tiny models; see tiny_tuning.py."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_tuning.py"))))
-
-
-@pytest.fixture(scope="session")
-def study_kit():
-    """Studies of runs that take a blink; see tiny_study.py."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("tiny_study.py"))))
-
-
-@pytest.fixture(scope="session")
-def planted_runs():
-    """Tables of runs with planted slopes, and their analysis; see planted_runs.py."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("planted_runs.py"))))
 
 
 @pytest.fixture(scope="session")

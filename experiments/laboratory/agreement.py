@@ -38,21 +38,21 @@ class Strata:
 
     @classmethod
     def of(cls, sets: Sequence[Sequence[int]]) -> "Strata":
-        """The strata of `sets`."""
+        """Return the strata of `sets`."""
         sizes = np.array([len(some) for some in sets])
         return cls(tuple(np.flatnonzero(sizes == size) for size in np.unique(sizes)))
 
     def agreement(self, first: np.ndarray, second: np.ndarray) -> float:
-        """The rank correlation of two numbers a set, over all sets."""
+        """Return the rank correlation of two numbers a set, over all sets."""
         return float(agreements(first, second, [m[None] for m in self.members])[0])
 
     def resampled(self) -> Draws:
-        """As many sets of each size drawn with replacement, always the same draws."""
+        """Return as many sets of each size drawn with replacement, always the same draws."""
         generator = numpy_generator(0, "sets", "bootstrap")
         return [generator.choice(m, size=(RESAMPLES, len(m))) for m in self.members]
 
     def halved(self, splits: int) -> tuple[Draws, Draws]:
-        """Random halves of the sets of each size, and the other halves; always the same ones."""
+        """Return random halves of the sets of each size, and the others; always the same ones."""
         generator = numpy_generator(0, "sets", "halves")
         mixed = [generator.permuted(np.tile(m, (splits, 1)), axis=1) for m in self.members]
         return (
@@ -61,12 +61,12 @@ class Strata:
         )
 
     def bootstrap(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """The rank correlation over each of `RESAMPLES` resamples of the sets."""
+        """Return the rank correlation over each of `RESAMPLES` resamples of the sets."""
         return agreements(first, second, self.resampled())
 
 
 def agreements(first: np.ndarray, second: np.ndarray, draws: Draws) -> np.ndarray:
-    """The rank correlation in each draw: the mean over sizes, weighted by sets."""
+    """Return the rank correlation in each draw: the mean over sizes, weighted by sets."""
     parts = [row_spearman(first[drawn], second[drawn]) for drawn in draws]
     weights = [drawn.shape[1] for drawn in draws]
     return np.asarray(np.average(parts, axis=0, weights=weights))
@@ -83,7 +83,7 @@ def row_spearman(
 
 
 def ceiling(strata: Strata, improvements: np.ndarray) -> NoiseCeiling | None:
-    """What noise allows any predictor, from (sets, seeds) improvements; None with one seed.
+    """Return what noise allows any predictor, of (sets, seeds) improvements; None with one seed.
 
     With r the mean rank correlation between two of s seeds, the mean over all s agrees with that
     over s others at s r / (1 + (s - 1) r) (Spearman 1910, Brown 1910), and with what is true of

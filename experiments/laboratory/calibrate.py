@@ -15,10 +15,10 @@ import numpy as np
 from laboratory.agreement import Strata, agreements, ceiling
 from laboratory.calibration import (
     Calibration,
-    Chosen,
     Family,
-    LeftOut,
+    LeftOutPair,
     PairCalibration,
+    PredictorChoice,
     PredictorScore,
 )
 from laboratory.predictors import PREDICTORS, Predictor
@@ -29,7 +29,7 @@ from layerwise.intervals import percentiles
 from layerwise.placement.cost import missing_timings, step_cost
 from layerwise.provenance import collect
 
-__all__ = ["DAMPINGS", "Measured", "calibrate", "measured"]
+__all__ = ["DAMPINGS", "SetTable", "calibrate", "set_table"]
 
 #: The dampings that are tried: a decade either way of the one in use, two steps a decade (ours).
 DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -45,7 +45,7 @@ Version = tuple[str, float | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class SetTable:
     """The sets of one pair that were trained under every seed.
 
     Attributes:
@@ -85,16 +85,16 @@ class Measured:
         }
 
     def spearman(self, version: Version) -> float:
-        """The rank correlation of a predictor with the mean improvement."""
+        """Return the rank correlation of a predictor with the mean improvement."""
         return self.strata.agreement(self.predictions[version], self.mean)
 
     def bootstrap(self, version: Version) -> np.ndarray:
-        """The same over resamples of the sets."""
+        """Return the same over resamples of the sets."""
         return self.strata.bootstrap(self.predictions[version], self.mean)
 
 
 def versions(names: Iterable[str]) -> list[Version]:
-    """The predictors called `names`, once for each damping that changes them."""
+    """Return the predictors called `names`, once for each damping that changes them."""
     return [
         (name, damping)
         for name in names
@@ -107,8 +107,8 @@ def _predicted(version: Version, card: LayerCard, rows: Sequence[int]) -> float:
     return PREDICTORS[name](card, rows, damping=DAMPINGS[0] if damping is None else damping)
 
 
-def measured(card: LayerCard, runs: Sequence[SetRun], *, kind: str = "random") -> Measured:
-    """The runs of one pair as a table of sets by seeds, those of one `kind`.
+def set_table(card: LayerCard, runs: Sequence[SetRun], *, kind: str = "random") -> SetTable:
+    """Return the runs of one pair as a table of sets by seeds, those of one `kind`.
 
     Raises:
         BadInputError: They are of several pairs or differ in more than set and seed, a row is not
@@ -123,11 +123,11 @@ def measured(card: LayerCard, runs: Sequence[SetRun], *, kind: str = "random") -
     _refuse_few(whole, card)
     gained = np.array([[table[rows, seed] for seed in seeds] for rows in whole])
     left_out = len(sets) - len(whole)
-    return Measured(some[0].pair, card, whole, seeds, gained, some[0], left_out)
+    return SetTable(some[0].pair, card, whole, seeds, gained, some[0], left_out)
 
 
 def _seeds(trained: Iterable[tuple[tuple[int, ...], int]], sets: int) -> tuple[int, ...]:
-    """The seeds under which nearly all of the sets were trained."""
+    """Return the seeds under which nearly all of the sets were trained."""
     counts = Counter(seed for _, seed in trained)
     return tuple(sorted(seed for seed, count in counts.items() if count >= SHARE * sets))
 
@@ -154,8 +154,8 @@ def _refuse_few(sets: Sequence[Sequence[int]], card: LayerCard) -> None:
         raise BadInputError(msg, value=fewest, expected=f"at least {FEWEST}")
 
 
-def calibrate(pairs: Sequence[Measured]) -> Calibration:
-    """Every predictor on every pair, and which of them the pairs speak for.
+def calibrate(pairs: Sequence[SetTable]) -> Calibration:
+    """Return every predictor on every pair, and which of them the pairs speak for.
 
     A predictor, with its damping, is chosen by its mean correlation over pairs. With several pairs
     it is chosen anew without each one, and judged on that: among the predictors that look at
@@ -186,12 +186,12 @@ def calibrate(pairs: Sequence[Measured]) -> Calibration:
     )
 
 
-def _others(pairs: Sequence[Measured], pair: Measured) -> list[Measured]:
+def _others(pairs: Sequence[SetTable], pair: SetTable) -> list[SetTable]:
     return [other for other in pairs if other is not pair]
 
 
-def _best(candidates: Sequence[Version], pairs: Sequence[Measured]) -> Version:
-    """The candidate with the largest mean correlation over `pairs`, the first one on ties."""
+def _best(candidates: Sequence[Version], pairs: Sequence[SetTable]) -> Version:
+    """Return the candidate with the largest mean correlation over `pairs`, the first on ties."""
     means = [np.mean([pair.spearman(c) for pair in pairs]) for c in candidates]
     return candidates[int(np.argmax(means))]
 
@@ -199,7 +199,7 @@ def _best(candidates: Sequence[Version], pairs: Sequence[Measured]) -> Version:
 # -- one pair --------------------------------------------------------------------------------------
 
 
-def _pair(pair: Measured) -> PairCalibration:
+def _pair(pair: SetTable) -> PairCalibration:
     card, run = pair.card, pair.example
     return PairCalibration(
         name=pair.name,
@@ -218,7 +218,7 @@ def _pair(pair: Measured) -> PairCalibration:
     )
 
 
-def _score(predictor: Predictor, pair: Measured) -> PredictorScore:
+def _score(predictor: Predictor, pair: SetTable) -> PredictorScore:
     candidates = versions([predictor.name])
     best = _best(candidates, [pair])
     low, high = percentiles(pair.bootstrap(best))
@@ -235,8 +235,8 @@ def _score(predictor: Predictor, pair: Measured) -> PredictorScore:
     )
 
 
-def _held_out(candidates: Sequence[Version], pair: Measured) -> float:
-    """The correlation on half of the sets, the damping chosen on the others; mean over splits."""
+def _held_out(candidates: Sequence[Version], pair: SetTable) -> float:
+    """Return the mean correlation on half of the sets, the damping chosen on the others."""
     seen, unseen = pair.strata.halved(SPLITS)
     by_version = [pair.predictions[c] for c in candidates]
     tried = np.stack([agreements(p, pair.mean, seen) for p in by_version])
@@ -245,9 +245,9 @@ def _held_out(candidates: Sequence[Version], pair: Measured) -> float:
 
 
 def _beside_cost(
-    predictor: Predictor, pair: Measured, predicted: np.ndarray
+    predictor: Predictor, pair: SetTable, predicted: np.ndarray
 ) -> tuple[float | None, float | None]:
-    """Correlation of prediction over cost with improvement, and with improvement over cost."""
+    """Return how prediction over cost goes with improvement, and with improvement over cost."""
     if not predictor.is_gain or missing_timings(pair.card):
         return None, None
     cost = step_cost(pair.card, rank=pair.example.rank)
@@ -259,7 +259,7 @@ def _beside_cost(
 # -- over pairs ------------------------------------------------------------------------------------
 
 
-def _family(name: str, pairs: Sequence[Measured]) -> Family:
+def _family(name: str, pairs: Sequence[SetTable]) -> Family:
     candidates = versions([name])
     best = _best(candidates, pairs)
     whole = float(np.mean([pair.spearman(best) for pair in pairs]))
@@ -273,8 +273,8 @@ def _worth(family: Family) -> float:
     return family.spearman if family.left_out is None else family.left_out
 
 
-def _left_out(pair: Measured, others: Sequence[Measured]) -> LeftOut:
-    return LeftOut(
+def _left_out(pair: SetTable, others: Sequence[SetTable]) -> LeftOutPair:
+    return LeftOutPair(
         pair=pair.name,
         signal=_chosen(lambda p: not p.is_geometry, pair, others),
         geometry=_chosen(lambda p: p.is_geometry, pair, others),
@@ -282,19 +282,19 @@ def _left_out(pair: Measured, others: Sequence[Measured]) -> LeftOut:
 
 
 def _chosen(
-    wanted: Callable[[Predictor], bool], pair: Measured, others: Sequence[Measured]
-) -> Chosen:
-    """The best of the wanted predictors on the others, on `pair`."""
+    wanted: Callable[[Predictor], bool], pair: SetTable, others: Sequence[SetTable]
+) -> PredictorChoice:
+    """Return the best of the wanted predictors on the others, on `pair`."""
     names = [name for name, predictor in PREDICTORS.items() if wanted(predictor)]
     best = _best(versions(names), others)
     low, high = percentiles(pair.bootstrap(best))
-    return Chosen(best[0], pair.spearman(best), low, high, best[1])
+    return PredictorChoice(best[0], pair.spearman(best), low, high, best[1])
 
 
 def _margin(
-    pairs: Sequence[Measured], left_out: Sequence[LeftOut]
+    pairs: Sequence[SetTable], left_out: Sequence[LeftOutPair]
 ) -> tuple[float | None, float | None, float | None]:
-    """How much better signals rank left-out pairs than depths do, with its interval over sets."""
+    """Return how much better signals rank left-out pairs than depths do, with an interval."""
     if not left_out:
         return None, None, None
     resampled = []

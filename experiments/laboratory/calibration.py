@@ -7,11 +7,11 @@ from layerwise.records import Loadable, Saved
 
 __all__ = [
     "Calibration",
-    "Chosen",
     "Family",
-    "LeftOut",
+    "LeftOutPair",
     "NoiseCeiling",
     "PairCalibration",
+    "PredictorChoice",
     "PredictorScore",
 ]
 
@@ -99,7 +99,7 @@ class PairCalibration:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PredictorChoice:
     """A predictor chosen on some pairs, and how it ranks the sets of another.
 
     Attributes:
@@ -118,7 +118,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class LeftOutPair:
     """One pair with what the others would have chosen for it.
 
     Attributes:
@@ -128,8 +128,8 @@ class LeftOut:
     """
 
     pair: str
-    signal: Chosen
-    geometry: Chosen
+    signal: PredictorChoice
+    geometry: PredictorChoice
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Calibration(Saved, Loadable):
     families: tuple[Family, ...]
     preferred: str
     provenance: Provenance
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[LeftOutPair, ...] = ()
     preferred_damping: float | None = None
     beats_geometry: bool = False
     margin: float | None = None

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from layerwise.capture.restore import drawn_by, modules_kept
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
-from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.place import place
@@ -26,7 +26,6 @@ from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import adaptable_rows
 from layerwise.tuning.lora import adapted
 from layerwise.tuning.shallow import stop_at_lowest
-from layerwise.tuning.untouched import drawn_by
 
 __all__ = [
     "Clock",
@@ -79,7 +78,7 @@ class StepFit:
     modules: tuple[int, ...]
 
     def of(self, rows: Sequence[int]) -> float:
-        """The value with adapters on `rows`, at least one."""
+        """Return the value with adapters on `rows`, at least one."""
         parts = _features(rows, self.weights, self.modules)
         return float(np.dot(parts, [self.fixed, self.depth, self.module]))
 
@@ -91,7 +90,7 @@ def _features(
 
 
 def anchors(card: LayerCard) -> tuple[tuple[int, ...], ...]:
-    """The three placements that a fit is made from: the last block, the first, and all."""
+    """Return the three placements that a fit is made from: the last block, the first, and all."""
     rows = adaptable_rows(card)
     return (rows[-1],), (rows[0],), tuple(rows)
 
@@ -99,7 +98,7 @@ def anchors(card: LayerCard) -> tuple[tuple[int, ...], ...]:
 def fit_seconds(
     card: LayerCard, timed: Sequence[Measurement], *, checkpointing: bool = False
 ) -> StepFit:
-    """A step's seconds on the machine and in the loop that took the `timed` ones.
+    """Return a step's seconds on the machine and in the loop that took the `timed` ones.
 
     A block's weight is its backward's seconds in the card's pass; with gradient checkpointing the
     forward's, too, which the backward repeats.
@@ -114,7 +113,7 @@ def fit_seconds(
 def fit_bytes(
     card: LayerCard, measured: Sequence[Measurement], *, checkpointing: bool = False
 ) -> StepFit:
-    """A step's most bytes; a block's weight is what it keeps, with checkpointing one for each.
+    """Return a step's most bytes; a block's weight is what it keeps, 1 with checkpointing.
 
     Raises:
         BadInputError: There are fewer than three different placements, or the card has no sizes.
@@ -124,7 +123,7 @@ def fit_bytes(
 
 
 def _fitted(card: LayerCard, found: Sequence[Measurement], weights: np.ndarray) -> StepFit:
-    """Least squares in relative error, none of the three below 0."""
+    """Fit least squares in relative error, none of the three below 0."""
     if not np.isfinite(weights).all():
         msg = "card without timings and sizes of every block"
         raise BadInputError(msg, value=card.model.source, hint="make the card again")
@@ -139,7 +138,7 @@ def _fitted(card: LayerCard, found: Sequence[Measurement], weights: np.ndarray) 
 
 
 def _non_negative(table: np.ndarray, target: np.ndarray) -> list[float]:
-    """Least squares without negative coefficients: each that would be is left out, worst first."""
+    """Solve least squares without negative coefficients: those that would be go, worst first."""
     kept = list(range(table.shape[1]))
     while True:
         solved = np.linalg.lstsq(table[:, kept], target, rcond=None)[0]
@@ -154,12 +153,12 @@ def _non_negative(table: np.ndarray, target: np.ndarray) -> list[float]:
 def errors(
     predict: Callable[[Sequence[int]], float], measured: Sequence[Measurement]
 ) -> np.ndarray:
-    """|predicted - measured| / measured of each measurement."""
+    """Return |predicted - measured| / measured of each measurement."""
     return np.array([abs(predict(m.rows) - m.value) / m.value for m in measured])
 
 
 def placed_rows(card: LayerCard, rows: Sequence[int]) -> Placement:
-    """Adapters of the card's rank on `rows` of it."""
+    """Return adapters of the card's rank on `rows` of it."""
     layers = [card.layers[row] for row in rows]
     return place(card, rows=[PlacedBlock(layer.stack, layer.index) for layer in layers])
 
@@ -177,7 +176,7 @@ def step_seconds(
     checkpointing: bool = False,
     clock: Clock = time.perf_counter,
 ) -> Measurement:
-    """Seconds of a training step with adapters on `rows`: the median over `batches` but the first.
+    """Return a training step's seconds with adapters on `rows`: the median of `batches[1:]`.
 
     The first one pays for warming up. The model is after what it was before.
     """
@@ -196,7 +195,7 @@ def step_bytes(
     *,
     checkpointing: bool = False,
 ) -> Measurement:
-    """The most bytes in use in a training step with adapters on `rows`, above those before it.
+    """Return the most bytes in use in a training step with adapters on `rows`, above those before.
 
     From the allocator's own record of every tensor: exact on a CPU, too, where a process's resident
     size says little. The optimizer's state is there before.
@@ -215,8 +214,8 @@ def _training(
     *,
     checkpointing: bool,
 ) -> Iterator[Callable[[Batch], None]]:
-    """Inside, a function that makes one optimizer step of adapters on `rows`."""
-    with borrowed(loaded.model), drawn_by(0, "clock"), objective.prepare(loaded.model):
+    """Yield a function that makes one optimizer step of adapters on `rows`."""
+    with modules_kept(loaded.model), drawn_by(0, "clock"), objective.prepare(loaded.model):
         if checkpointing:
             options = {"use_reentrant": False}
             loaded.model.activation_checkpointing_enable(options)
@@ -260,7 +259,7 @@ def _peak_bytes(work: Callable[[], None], batch: Batch) -> int:
 
 
 def _highest(recorded: Any) -> int:
-    """The largest sum of allocations less frees, in the order in which they were made."""
+    """Return the largest sum of allocations less frees, in the order in which they were made."""
     events = recorded.profiler.kineto_results.events()
     changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     sizes = np.array([size for _, size in sorted(changes, key=lambda c: c[0])], dtype=np.int64)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from laboratory.clock import Clock, placed_rows
+from layerwise.capture.restore import modules_kept
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
-from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.placement import POLICIES
 from layerwise.placement.rows import adaptable_rows
@@ -62,7 +62,7 @@ def inference_cost(
     rounds: int = 5,
     clock: Clock = time.perf_counter,
 ) -> InferenceCost:
-    """The time of a forward of `batch` with adapters on each number of `blocks`, evenly spread.
+    """Return a forward's time with adapters on each number of `blocks`, evenly spread.
 
     Every round takes each number once, so that a machine that slows down slows all of them; a
     point is the median over rounds. The model is after what it was before.
@@ -86,7 +86,7 @@ def inference_cost(
 
 
 def line(points: Sequence[InferencePoint]) -> InferenceCost:
-    """The least-squares line through `points`.
+    """Return the least-squares line through `points`.
 
     Raises:
         BadInputError: There are fewer than two different numbers of modules.
@@ -106,8 +106,8 @@ def line(points: Sequence[InferencePoint]) -> InferenceCost:
 def _forward_seconds(
     loaded: LoadedModel, card: LayerCard, batch: Batch, rows: Sequence[int], clock: Clock
 ) -> float:
-    """Seconds of the second of two forwards with adapters on `rows`; the first one warms up."""
-    with borrowed(loaded.model), torch.inference_mode():
+    """Return the seconds of the second of two forwards with adapters; the first warms up."""
+    with modules_kept(loaded.model), torch.inference_mode():
         model = adapted(loaded, placed_rows(card, rows)).model if rows else loaded.model
         model.eval()
         _forward(model, batch)

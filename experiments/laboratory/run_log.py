@@ -65,7 +65,7 @@ def append_run(path: Path, run: SetRun) -> None:
 
 
 def read_runs(path: Path) -> tuple[SetRun, ...]:
-    """The runs in `path`, in the order in which they ended; none where there is no such file.
+    """Return the runs in `path` in the order in which they ended; none where there is no file.
 
     An unfinished last line, of a process that was killed, is left out.
 
@@ -76,7 +76,7 @@ def read_runs(path: Path) -> tuple[SetRun, ...]:
 
 
 def by_pair(runs: Sequence[SetRun]) -> dict[str, list[SetRun]]:
-    """`runs` by the name of their pair, in the order in which pairs come up."""
+    """Return `runs` by the name of their pair, in the order in which pairs come up."""
     found: dict[str, list[SetRun]] = {}
     for run in runs:
         found.setdefault(run.pair, []).append(run)

@@ -13,7 +13,7 @@ Rows = tuple[int, ...]
 
 
 def random_sets(rows: Sequence[int], *, size: int, count: int, seed: int = 0) -> tuple[Rows, ...]:
-    """`count` different sets of `size` of `rows`, each set ascending; all there are if fewer.
+    """Return `count` different sets of `size` of `rows`, each ascending; all if there are fewer.
 
     More sets of one seed begin with its fewer: a study can be made larger.
 
@@ -34,12 +34,12 @@ def random_sets(rows: Sequence[int], *, size: int, count: int, seed: int = 0) ->
 
 
 def single_sets(rows: Sequence[int]) -> tuple[Rows, ...]:
-    """Each of `rows` alone, ascending."""
+    """Return each of `rows` alone, ascending."""
     return tuple((row,) for row in sorted(rows))
 
 
 def contiguous_sets(rows: Sequence[int], *, size: int) -> tuple[Rows, ...]:
-    """Every run of `size` neighbours among `rows`, the lowest first.
+    """Return every run of `size` neighbours among `rows`, the lowest first.
 
     Raises:
         BadInputError: There are no `size` rows.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from laboratory.agreement import Strata, ceiling, row_spearman
-from laboratory.calibrate import calibrate, measured
+from laboratory.calibrate import calibrate, set_table
 from laboratory.calibration import Calibration
 from laboratory.predictors import PREDICTORS
 from laboratory.run_log import SetRun
@@ -55,7 +55,7 @@ def by_gain(small_card):
         card = planted_card(small_card, seed=i)
         truth = partial(PREDICTORS["adam-sum"], card, damping=1.0)
         made = runs(card, truth, noise=0.2, rng_seed=i)
-        pairs.append(measured(card, [replace(r, pair=f"pair {i}") for r in made]))
+        pairs.append(set_table(card, [replace(r, pair=f"pair {i}") for r in made]))
     return pairs
 
 
@@ -72,7 +72,7 @@ def test_the_true_predictor_is_preferred_and_beats_geometry(by_gain):
 
 def test_where_depth_is_the_truth_geometry_is_preferred(small_card):
     pairs = [
-        measured(card, runs(card, lambda s: -min(s) + 0.01 * sum(s), noise=0.1, rng_seed=i))
+        set_table(card, runs(card, lambda s: -min(s) + 0.01 * sum(s), noise=0.1, rng_seed=i))
         for i, card in enumerate(planted_card(small_card, seed=s) for s in range(3))
     ]
     found = calibrate(pairs)
@@ -110,7 +110,7 @@ def test_one_pair_has_nothing_to_be_left_out_of(by_gain):
 def test_a_card_without_timings_gives_no_correlation_beside_cost(small_card):
     card = planted_card(small_card)
     untimed = replace(card, layers=tuple(replace(r, forward_seconds=None) for r in card.layers))
-    (pair,) = calibrate([measured(untimed, runs(card, sum))]).pairs
+    (pair,) = calibrate([set_table(untimed, runs(card, sum))]).pairs
     assert all(s.over_cost is None and s.per_second is None for s in pair.scores)
 
 
@@ -152,7 +152,7 @@ def test_sets_are_ranked_among_those_of_their_size():
 def test_sets_that_lack_a_seed_are_left_out(small_card):
     card = planted_card(small_card)
     made = runs(card, sum)
-    pair = measured(card, made[:-1])
+    pair = set_table(card, made[:-1])
     assert (len(pair.sets), pair.left_out, pair.improvements.shape) == (23, 1, (23, 3))
 
 
@@ -160,7 +160,7 @@ def test_a_seed_that_a_study_was_cut_short_in_takes_no_sets_with_it(small_card):
     card = planted_card(small_card)
     made = [run for run in runs(card, sum) if run.seed < 2 or run.rows[0] == 0]
     assert 0 < sum(run.seed == 2 for run in made) < 20
-    pair = measured(card, made)
+    pair = set_table(card, made)
     assert (pair.seeds, len(pair.sets), pair.left_out) == ((0, 1), 24, 0)
 
 
@@ -168,21 +168,21 @@ def test_runs_of_several_ways_are_refused(small_card):
     card = planted_card(small_card)
     made = runs(card, sum)
     with pytest.raises(BadInputError, match="runs of random sets to calibrate with"):
-        measured(card, [*made, replace(made[0], rank=4)])
+        set_table(card, [*made, replace(made[0], rank=4)])
     with pytest.raises(BadInputError, match="runs of single sets to calibrate with"):
-        measured(card, made, kind="single")
+        set_table(card, made, kind="single")
 
 
 def test_too_few_sets_are_refused(small_card):
     card = planted_card(small_card)
     with pytest.raises(BadInputError, match="under every seed: '4'; expected at least 5"):
-        measured(card, runs(card, sum, sets=4))
+        set_table(card, runs(card, sum, sets=4))
 
 
 def test_rows_that_the_card_does_not_have_are_refused(small_card):
     made = runs(planted_card(small_card), sum)
     with pytest.raises(BadInputError, match="row of a run that its card does not have"):
-        measured(small_card(6), made)
+        set_table(small_card(6), made)
 
 
 def test_no_pair_is_refused():

@@ -1,8 +1,8 @@
 """The scripts behind docs/evidence.md: tables come from lines of runs alone."""
 
-import runpy
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,8 +24,7 @@ def names_of(name):
     """A script's own names; as when it is run, what lies beside it can be imported."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SCRIPT.parent)
-        path = SCRIPT.with_name(f"{name}.py")
-        return SimpleNamespace(**runpy.run_path(str(path), run_name=name))
+        return import_module(name)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ class Column:
         caution: One sentence on when not to trust it.
         low: The field of the interval's lower end; empty where no interval is estimated.
         high: The field of its upper end.
-        error: The field of its half-width, where that stands in place of both ends.
+        error: The field of its half-width, where a row holds that in place of both ends.
         band: What that interval is (``"95 % bootstrap interval"``).
         importance: Which columns stay where there is little room: the largest.
         digits: Decimals of its numbers; None where three significant digits decide.
@@ -80,12 +80,12 @@ class Column:
 
     def interval(self, row: RowValues) -> tuple[float, float] | None:
         """Return both ends of the interval of `row` as shown; None where none was estimated."""
+        ends: tuple[Any, Any] = (row.get(self.low), row.get(self.high))
         if self.error:
             centre, half = row.get(self.key), row.get(self.error)
-            ends = None if centre is None or half is None else (centre - half, centre + half)
-        else:
-            ends = (row.get(self.low), row.get(self.high)) if self.low else None
-        low, high = map(self.scaled, ends or (None, None))
+            known = centre is not None and half is not None
+            ends = (centre - half, centre + half) if known else (None, None)
+        low, high = map(self.scaled, ends)
         return None if low is None or high is None else (low, high)
 
     def scaled(self, value: Any) -> Any:

@@ -5,6 +5,7 @@ returns: 2 for usage or bad input, 1 for work that began and failed.
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable
 
 __all__ = [
@@ -14,12 +15,14 @@ __all__ = [
     "LeaseError",
     "ModelError",
     "NonFiniteError",
+    "OutOfMemoryError",
     "OutputError",
     "PlacementError",
     "SchemaError",
     "StackError",
     "UnknownNameError",
     "VerificationError",
+    "is_bug",
     "one_line",
 ]
 
@@ -29,6 +32,18 @@ def one_line(text: object, *, limit: int = 300) -> str:
     flat = " ".join(str(text).split())
     safe = "".join(c if c.isprintable() else "�" for c in flat)
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def is_bug(error: Exception) -> bool:
+    """Return whether `error` is a fault of this package's own code, and not of what it reads.
+
+    Libraries raise `AssertionError`, `AttributeError` and `TypeError` on files that are not what
+    they say; our code, which looks at a file's values before it uses them, only where it is wrong.
+    """
+    if not isinstance(error, AssertionError | AttributeError | TypeError):
+        return False
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return str(last.f_globals.get("__name__")).startswith("layerwise.")
 
 
 class LayerwiseError(Exception):
@@ -118,6 +133,10 @@ class VerificationError(LayerwiseError):
 
 class NonFiniteError(LayerwiseError):
     """A loss, activation or gradient is NaN or infinite; names the batch and the block."""
+
+
+class OutOfMemoryError(LayerwiseError):
+    """A device's memory, or the machine's, is used up."""
 
 
 class LeaseError(LayerwiseError):

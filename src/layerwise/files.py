@@ -1,6 +1,5 @@
 """Files that are whole or absent: atomic writes, whole lines, hashes, guarded output folders."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -10,13 +9,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from layerwise.errors import OutputError, SchemaError, one_line
 
 __all__ = [
     "append_line",
     "canonical_json",
+    "lock_of",
     "prepare_output",
     "read_json",
     "remove",
@@ -31,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 
 #: Bytes that are looked through at a time for the end of a line.
 _PIECE = 4096
+#: Seconds between two tries for a lock that another process has.
+_POLL = 0.005
 
 
 def sha256(path: Path) -> str:
@@ -180,35 +182,41 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         OutputError: The file cannot be written.
     """
     line = json.dumps(record, allow_nan=False) + "\n"
-    with _held(path) as handle:
-        os.ftruncate(handle, _whole(handle))
-        os.lseek(handle, 0, os.SEEK_END)
-        os.write(handle, line.encode())
-        os.fsync(handle)
+    with _alone(path) as stream:
+        stream.truncate(_whole(stream))
+        stream.seek(0, os.SEEK_END)
+        stream.write(line.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def lock_of(path: Path) -> Path:
+    """Return the file that `append_line` holds while it writes to `path`; it stays there."""
+    return path.with_name(f".{path.name}.lock")
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[int]:
-    """`path` open for this process alone."""
+def _alone(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for this process alone."""
+    from filelock import FileLock
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield handle
-        finally:
-            os.close(handle)
+        with FileLock(lock_of(path)).acquire(poll_interval=_POLL):
+            path.touch()
+            with path.open("r+b") as stream:
+                yield stream
     except OSError as error:
         msg = f"cannot write ({error.strerror})"
         raise OutputError(msg, value=path, expected="a file that you may write") from error
 
 
-def _whole(handle: int) -> int:
+def _whole(stream: BinaryIO) -> int:
     """The number of bytes up to the end of the last whole line."""
-    end = os.fstat(handle).st_size
+    end = stream.seek(0, os.SEEK_END)
     while end:
-        start = max(0, end - _PIECE)
-        found = os.pread(handle, end - start, start).rfind(b"\n")
+        start = stream.seek(max(0, end - _PIECE))
+        found = stream.read(end - start).rfind(b"\n")
         if found >= 0:
             return start + found + 1
         end = start

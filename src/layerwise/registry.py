@@ -16,7 +16,7 @@ class Named(Protocol):
 
     @property
     def name(self) -> str:
-        """What a user types."""
+        """Return what a user types."""
 
 
 class Registry(Generic[T]):

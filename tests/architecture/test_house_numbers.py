@@ -1,13 +1,17 @@
-"""Sizes that keep the code readable."""
+"""Sizes and habits that keep the code readable."""
 
 import ast
 from pathlib import Path
 from statistics import median, quantiles
 
-import pytest
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "layerwise"
 
-PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
-FILES = sorted(PACKAGE.rglob("*.py"))
+
+def sources(*folders):
+    """Every Python file below `folders` of the repository and its text."""
+    found = [path for name in folders for path in sorted((ROOT / name).rglob("*.py"))]
+    return {str(path.relative_to(ROOT)): path.read_text() for path in found}
 
 
 def body_lines(function: ast.FunctionDef) -> int:
@@ -16,23 +20,33 @@ def body_lines(function: ast.FunctionDef) -> int:
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
 
 
-@pytest.fixture(scope="module")
-def lengths():
-    trees = (ast.parse(path.read_text()) for path in FILES)
+def test_functions_are_short():
+    """There is no lower bound: straight logic is not cut into shreds."""
+    trees = map(ast.parse, sources("src").values())
     functions = (n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))
-    return [body_lines(function) for function in functions]
-
-
-def test_functions_are_short(lengths):
-    assert 3 <= median(lengths) <= 8
+    lengths = [body_lines(function) for function in functions]
+    assert median(lengths) <= 8
     assert quantiles(lengths, n=10)[-1] <= 35
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_modules_fit_in_a_head(path):
-    assert len(path.read_text().splitlines()) <= 500
+def test_modules_fit_in_a_head():
+    lengths = {name: len(text.splitlines()) for name, text in sources("src").items()}
+    assert {name: length for name, length in lengths.items() if length > 500} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_annotations_are_real(path):
-    assert "from __future__ import annotations" not in path.read_text()
+def test_annotations_are_real():
+    late = "from __future__ import annotations"
+    assert [name for name, text in sources("src").items() if late in text] == []
+
+
+def test_tests_are_no_longer_than_the_code():
+    tests, code = (
+        sum(len(text.splitlines()) for text in sources(name).values()) for name in ("tests", "src")
+    )
+    assert tests <= code
+
+
+def test_helpers_of_tests_are_imported():
+    """They are the package `support`; a file that is run for its names hides who uses them."""
+    files = sources("src", "tests", "experiments", "benchmarks", "examples")
+    assert [name for name, text in files.items() if "import " + "runpy" in text] == []

@@ -74,6 +74,7 @@ def test_version_is_the_package_s():
     assert layerwise.__version__ == version("layerwise")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     ["", "from layerwise.card.record import LayerCard", "import layerwise.card.record"],
@@ -101,6 +102,8 @@ def test_card_is_the_function_whatever_was_imported_before(first):
         "from layerwise.cli import main; main(['distance', '--help'])",
         "from layerwise.cli import main; main(['probe', '--help'])",
         "from layerwise.cli import main; main(['erase', '--help'])",
+        "from layerwise.cli import main; main(['tune', '--help'])",
+        "import layerwise.signals, layerwise.placement, layerwise.tuning.conditions",
     ],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(code):
@@ -114,6 +117,7 @@ def seconds(*command):
     return time.perf_counter() - began
 
 
+@pytest.mark.slow
 def test_help_answers_within_half_a_second_of_a_bare_interpreter():
     """The fastest of several alternating runs: a busy machine slows both, never one alone."""
     runs = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerwise.capture.accumulators import Accumulator, GramRows, Moments, Sum, Table
+from layerwise.capture.accumulators import Accumulator, FeatureMoments, GramRows, Sum, Table
 
 N, D = 40, 6
 
@@ -33,7 +33,7 @@ def add_table(sums, rows, keys):
 
 
 MEMBERS = {
-    "moments": (Moments, add_moments),
+    "moments": (FeatureMoments, add_moments),
     "sum": (Sum, add_sum),
     "gram rows": (GramRows, add_gram),
     "table": (Table, add_table),
@@ -114,7 +114,7 @@ def test_merging_leaves_its_parts_as_they_were(member):
 @pytest.mark.parametrize("n", [3, 5, 6, 7, 40])
 def test_eigenvalues_are_those_of_the_covariance_from_either_side(n):
     rows = features(n)
-    sums = Moments.zero()
+    sums = FeatureMoments.zero()
     for row in rows:
         sums.update(row[None])
     full = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))[::-1]
@@ -127,16 +127,18 @@ def test_eigenvalues_are_those_of_the_covariance_from_either_side(n):
 def test_a_mean_that_is_nearly_all_of_the_energy_does_not_cancel():
     rows = features(shift=3000.0)
     expected = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))
-    np.testing.assert_allclose(filled((Moments, add_moments), rows).result(), expected, rtol=1e-4)
-    streamed = Moments.zero()
+    np.testing.assert_allclose(
+        filled((FeatureMoments, add_moments), rows).result(), expected, rtol=1e-4
+    )
+    streamed = FeatureMoments.zero()
     for chunk in rows.split(9):
         streamed.update(chunk)
     np.testing.assert_allclose(streamed.result(), expected, rtol=1e-4)
 
 
 def test_fewer_rows_than_features_are_decomposed_on_the_side_of_the_rows():
-    assert filled((Moments, add_moments), features(5, 64)).result().shape == (5,)
-    assert filled((Moments, add_moments), features(80, 64)).result().shape == (64,)
+    assert filled((FeatureMoments, add_moments), features(5, 64)).result().shape == (5,)
+    assert filled((FeatureMoments, add_moments), features(80, 64)).result().shape == (64,)
 
 
 def test_scaled_products_are_the_same_in_parts_and_in_any_order():

@@ -285,6 +285,7 @@ def test_equal_step_asks_the_same_of_each_group(tuning):
         assert list(entry["step_ratio"].values()) == pytest.approx([3e-3] * 3, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_tau_is_matched_to_the_first_steps_of_standard(tuning):
     import statistics
 

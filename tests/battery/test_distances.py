@@ -6,7 +6,7 @@ Held against the slow way: no weight frozen, no graph cut, nothing shared, one b
 import pytest
 import torch
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.data import Example, TextData
 from layerwise.distance.gradients import check_rows, example_gradients, last_states, prepared
 from layerwise.models.load import LoadedModel
@@ -61,7 +61,7 @@ every = pytest.mark.parametrize("case", CASES, indirect=True)
 
 def fast(loaded, objective, batch):
     with (
-        undisturbed(loaded.model, training=False, seed=0),
+        frozen(loaded.model, training=False, seed=0),
         last_states(loaded) as states,
         prepared(objective, loaded.model),
     ):

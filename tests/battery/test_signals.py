@@ -214,6 +214,7 @@ def test_a_slow_first_batch_does_not_move_the_times(stats):
     assert (np.abs(after / before - 1) < 0.5).all()
 
 
+@pytest.mark.slow
 def test_the_bootstrap_is_a_resampling_of_examples(stats):
     """Against a loop over the replicates' own draws."""
     replicates = bootstrap(replace(stats, seed=3), replicates=2000)
@@ -246,6 +247,7 @@ def test_a_sampled_entropy_is_as_sure_as_its_variance(stats):
     assert (attention_entropy(scaled(stats, "entropy_variance", 0.0))[1] == 0).all()
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     """95 % percentile intervals of a mean over 64 examples, 300 times: between 90 and 98 %."""
     draw = np.random.default_rng(2)

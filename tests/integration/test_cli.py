@@ -9,6 +9,7 @@ import pytest
 
 import layerwise as lw
 from layerwise.files import sha256
+from support.launch import torchrun
 
 SMALL = ("--text-column", "text", "--examples", 8, "--max-length", 16, "--rank", 2)
 FILES = ["arrays.safetensors", "card.json", "report.html"]
@@ -239,13 +240,8 @@ def test_a_reader_that_leaves_is_no_error():
 
 
 def test_two_processes_make_one_card(card_folder, model_folder, text_file, tmp_path):
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "layerwise"]
     args = ["card", model_folder, text_file, *SMALL, "--batch-size", 2, "--out", tmp_path]
-    command = [sys.executable, "-m", *launch, *args, "--format", "json", "--device", "cpu"]
-    said = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert said.returncode == 0, said.stderr
+    said = torchrun("-m", "layerwise", *args, "--format", "json", "--device", "cpu")
     assert said.stdout.encode() == (tmp_path / "card.json").read_bytes()
     alone, together = lw.LayerCard.load(card_folder), lw.LayerCard.load(tmp_path)
     for column in ("residual_norm", "coherence", "effective_rank", "activation_gradient", "gain"):

@@ -99,7 +99,9 @@ def test_model_file_cut_in_the_middle(card, smollm2, tmp_path):
         file.write_bytes(stream.read(4_000_000))
     said = card(model=file)
     assert said.code == 2
+    assert "model that cannot be read" in said.error
     assert "model.gguf" in said.error
+    assert "whole files" in said.error
 
 
 def test_model_with_nan_in_its_weights(card, saved):

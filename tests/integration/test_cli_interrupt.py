@@ -41,7 +41,12 @@ def long_text(text_file, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("number", "after"),
-    [(signal.SIGINT, 0.2), (signal.SIGTERM, 1.0), (signal.SIGTERM, 2.5), (signal.SIGINT, 8.0)],
+    [
+        (signal.SIGINT, 0.2),
+        pytest.param(signal.SIGTERM, 1.0, marks=pytest.mark.sweep),
+        (signal.SIGTERM, 2.5),
+        pytest.param(signal.SIGINT, 8.0, marks=pytest.mark.sweep),
+    ],
     ids=str,
 )
 def test_interrupt_leaves_nothing_behind(model_folder, long_text, tmp_path, number, after):

@@ -169,7 +169,8 @@ def test_an_interrupted_run_goes_on(model_folder, text_file, tmp_path, run):
     ) as process:
         try:
             while not any(out.glob("checkpoints/checkpoint-*/layerwise.json")):
-                assert process.poll() is None
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.05)
             process.send_signal(signal.SIGTERM)
             said, error = process.communicate(timeout=60)
         finally:
@@ -198,9 +199,9 @@ REFUSED = {
     ),
     "block": (
         ["--placement", "99"],
-        "block that is not there: '99'; expected model.layers:0 to model.layers:1",
+        "no such block in model.layers: '99'; expected 0 to 1",
     ),
-    "blocks": (["--placement", "1,1"], "block named twice: '1'"),
+    "blocks": (["--placement", "1,1"], "block of model.layers named twice: '1'"),
     "no block": (["--placement", "x"], "block: 'x'; expected block indices"),
     "file": (
         ["--placement", "absent.json"],

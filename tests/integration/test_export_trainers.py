@@ -100,10 +100,10 @@ def taken(small_card, folders, installed, tmp_path):
         placement = place(card, rows=rows, rank=4, ranks=ranks)
         made = TRAINERS[export or trainer].export(placement, card.model)
         write_files(tmp_path, placement_files(placement, made))
-        script = Path(__file__).with_name("trainer_adapts.py")
         entry = f"{trainer}-freeze" if export == "freeze" else trainer
         told = subprocess.run(
-            [sys.executable, str(script), entry, str(tmp_path / file), str(folders[model])],
+            [sys.executable, "-m", "support.processes.trainer_adapts", entry, str(tmp_path / file),
+             str(folders[model])],
             cwd=tmp_path, env=_environment(installed(trainer)),
             capture_output=True, text=True, timeout=580, check=False,
         )  # fmt: skip
@@ -116,7 +116,7 @@ def taken(small_card, folders, installed, tmp_path):
 def _environment(folder):
     """The variables for a run with what is installed in `folder`; nothing is reported home."""
     settings = {
-        "PYTHONPATH": str(folder),
+        "PYTHONPATH": f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}",
         "DISABLE_VERSION_CHECK": "1",
         "AXOLOTL_DO_NOT_TRACK": "1",
         "DO_NOT_TRACK": "1",
@@ -142,6 +142,7 @@ def test_a_trainer_adapts_the_modules_that_were_meant(taken, trainer, file):
     assert taken(trainer, file)["adapted"] == ADAPTED
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["trl", "axolotl", "llamafactory", "ms-swift"])
 def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, trainer):
@@ -149,6 +150,7 @@ def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, traine
     assert taken(trainer, f"{trainer}.yaml", model="mixture")["adapted"] == ADAPTED
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "file"), [("axolotl", "axolotl.yaml"), ("unsloth", "unsloth.json")]
@@ -160,7 +162,13 @@ def test_a_trainer_gives_each_module_its_rank(taken, trainer, file):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "rows"),
-    [("axolotl", "1,5"), ("ms-swift", "1,5"), ("llamafactory", "14,15"), ("llamafactory", "0,1")],
+    [
+        ("axolotl", "1,5"),
+        *(
+            pytest.param(*case, marks=pytest.mark.sweep)
+            for case in (("ms-swift", "1,5"), ("llamafactory", "14,15"), ("llamafactory", "0,1"))
+        ),
+    ],
 )
 def test_a_trainer_trains_the_blocks_that_were_meant(taken, trainer, rows):
     file = f"freeze-{trainer}.yaml"

@@ -7,7 +7,7 @@ from layerwise.study.ledger import open_ledger
 
 
 @pytest.mark.slow  # Three studies, each with a process that imports all that runs need.
-@pytest.mark.parametrize("kib", [4, 24])
+@pytest.mark.parametrize("kib", [4, pytest.param(24, marks=pytest.mark.sweep)])
 def test_a_full_disk_stops_the_study_and_nothing_is_lost(run, study_kit, disk, tmp_path, kib):
     folder, leave = disk
     files = study_kit.files(tmp_path, "llama")

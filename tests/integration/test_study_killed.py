@@ -18,13 +18,12 @@ import yaml
 from layerwise.study.ledger import open_ledger
 from layerwise.study.table import table_files
 
-KILLS = 50
-SCRIPT = Path(__file__).with_name("study_process.py")
+START = "from support.processes.runners import main; main()"
 
 
 @dataclass
 class Runners:
-    """The process that forks runners; see study_process.py."""
+    """The process that forks runners; see support/processes/runners.py."""
 
     process: subprocess.Popen
 
@@ -62,7 +61,7 @@ def study(study_kit, tmp_path_factory):
 def runners(study):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(study)],
+        [sys.executable, "-c", START, str(study)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -133,15 +132,16 @@ def kill_one(pid, draw):
         draw.choice(psutil.Process(pid).children(recursive=True)).kill()
 
 
-@pytest.mark.slow  # Fifty interrupted studies of 24 trainings.
-def test_kill_9_at_fifty_random_moments(runners, undisturbed, tmp_path):
+@pytest.mark.slow  # Interrupted studies of 24 trainings.
+@pytest.mark.parametrize("wanted", [10, pytest.param(50, marks=pytest.mark.sweep)])
+def test_kill_9_at_random_moments(runners, undisturbed, tmp_path, wanted):
     draw, kills, ledgers = random.Random(0), 0, 0  # noqa: S311  # moments, not secrets
-    while kills < KILLS:
+    while kills < wanted:
         watch, ended = Watch(tmp_path / f"ledger-{ledgers}"), None
         ledgers += 1
         while ended != 0:
             pid = runners.start(watch.root)
-            if kills < KILLS:
+            if kills < wanted:
                 until_killed(pid, draw)
                 kills += 1
             ended = runners.wait(pid)

@@ -6,14 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from layerwise.errors import BadInputError
 from layerwise.study.engines.ray import RayEngine
-
-SCRIPT = Path(__file__).with_name("ray_study.py")
 
 
 def unused(_ledger, _run_id):
@@ -27,7 +24,7 @@ def test_a_study_survives_the_loss_of_a_node(tmp_path):
     Before that, on the same cluster, an engine that is closed interrupts what runs.
     """
     said = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path)],
+        [sys.executable, "-m", "support.processes.ray_study", str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=300,

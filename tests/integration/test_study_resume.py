@@ -1,16 +1,13 @@
 """A run of a study that was killed anywhere ends, when it is run again, with the same numbers."""
 
-import json
 import multiprocessing
-import runpy
 import signal
-from pathlib import Path
 
 import pytest
 
 from layerwise.tuning.record import TuneRecord
+from support.processes.study import main
 
-SCRIPT = Path(__file__).with_name("study_once.py")
 STANDARD = (
     "in training",
     "writing a checkpoint",
@@ -31,12 +28,10 @@ CASES = [
 def started():
     """Does a run in a process of its own, forked from one that has all modules loaded."""
     fork = multiprocessing.get_context("forkserver")
-    fork.set_forkserver_preload(["layerwise.study.worker"])
+    fork.set_forkserver_preload(["support.processes.study"])
 
     def start(ledger, cell, die=None):
-        asked = json.dumps({"ledger": str(ledger.root), "run": cell.id, "die": die})
-        options = {"init_globals": {"asked": asked}, "run_name": "__main__"}
-        process = fork.Process(target=runpy.run_path, args=(str(SCRIPT),), kwargs=options)
+        process = fork.Process(target=main, args=(ledger.root, cell.id, die))
         process.start()
         process.join(timeout=200)
         return process.exitcode

@@ -2,9 +2,7 @@
 
 import os
 import re
-import runpy
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +14,7 @@ from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
 from layerwise.study.runner import run
 from layerwise.study.worker import execute
-
-JOB = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("slurm_runs.py"))))
+from support.processes import jobs
 
 
 @pytest.fixture
@@ -38,7 +35,7 @@ def local(ledger, what, *, workers=2, **options):
 
 def test_it_is_an_engine(study):
     _, ledger = study()
-    engine = local(ledger, JOB.finish)
+    engine = local(ledger, jobs.finish)
     assert isinstance(engine, Engine)
     assert list(engine.ended(0.0)) == []
     engine.close()
@@ -46,7 +43,7 @@ def test_it_is_an_engine(study):
 
 def test_each_run_is_a_job_with_one_result(study):
     made, ledger = study(seeds=[0, 1, 2])
-    status = run(made, ledger, local(ledger, JOB.finish))
+    status = run(made, ledger, local(ledger, jobs.finish))
     assert (status.done, status.total) == (3, 3)
     assert [ledger.result(c.id)["result"]["run"] for c in made.cells] == [c.id for c in made.cells]
     assert len(list((ledger.root / JOBS).glob("*_submitted.pkl"))) == 3
@@ -55,7 +52,7 @@ def test_each_run_is_a_job_with_one_result(study):
 @pytest.mark.parametrize("what", ["die_once", "out_of_time_once"])
 def test_a_job_that_was_lost_or_out_of_time_is_submitted_again(study, what):
     made, ledger = study(seeds=[0, 1])
-    status = run(made, ledger, local(ledger, getattr(JOB, what)))
+    status = run(made, ledger, local(ledger, getattr(jobs, what)))
     assert status.done == 2
     assert [ledger.result(c.id)["result"]["generation"] for c in made.cells] == [2, 2]
 
@@ -64,7 +61,7 @@ def test_leaving_cancels_the_jobs(study):
     made, ledger = study()
     (cell,) = made.cells
     folder = ledger.prepare(cell)
-    engine = local(ledger, JOB.wait_for_ever)
+    engine = local(ledger, jobs.wait_for_ever)
     engine.submit(cell.id)
     assert engine.ended(0.0) == []
     begun = threading.Event()
@@ -116,7 +113,7 @@ def slurm(tmp_path, monkeypatch):
 def test_what_is_submitted_together_is_one_array(study, slurm):
     made, ledger = study(seeds=[0, 1, 2])
     job = SlurmJob(partition="gpu", minutes=90, cpus=4, gpus=1, memory_gb=24)
-    engine = SlurmEngine(ledger.root, workers=2, execute=JOB.finish, job=job)
+    engine = SlurmEngine(ledger.root, workers=2, execute=jobs.finish, job=job)
     for cell in made.cells:
         engine.submit(cell.id)
     assert engine.ended(0.0) == []
@@ -138,7 +135,7 @@ def test_what_is_submitted_together_is_one_array(study, slurm):
 
 def test_what_is_not_chosen_is_left_to_the_cluster(study, slurm):
     made, ledger = study()
-    engine = SlurmEngine(ledger.root, workers=1, execute=JOB.finish)
+    engine = SlurmEngine(ledger.root, workers=1, execute=jobs.finish)
     engine.submit(made.cells[0].id)
     engine.ended(0.0)
     (script,) = [file.read_text() for file in slurm.said.iterdir()]
@@ -151,7 +148,7 @@ def test_what_is_not_chosen_is_left_to_the_cluster(study, slurm):
 @pytest.mark.parametrize("state", ["NODE_FAIL", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "CANCELLED"])
 def test_a_job_that_slurm_lost_has_ended(study, slurm, state):
     made, ledger = study()
-    engine = SlurmEngine(ledger.root, workers=1, execute=JOB.finish)
+    engine = SlurmEngine(ledger.root, workers=1, execute=jobs.finish)
     run_id = made.cells[0].id
     engine.submit(run_id)
     slurm.tell(**{"10": state})
@@ -162,7 +159,7 @@ def test_a_job_that_slurm_lost_has_ended(study, slurm, state):
 def test_a_job_that_is_refused_is_an_error_of_one_line(study, slurm):
     made, ledger = study()
     (slurm.folder / "refuse").touch()
-    engine = SlurmEngine(ledger.root, workers=1, execute=JOB.finish)
+    engine = SlurmEngine(ledger.root, workers=1, execute=jobs.finish)
     engine.submit(made.cells[0].id)
     with pytest.raises(LayerwiseError, match=r"SLURM does not take a job \(.*Invalid partition"):
         engine.ended(0.0)
@@ -172,4 +169,4 @@ def test_a_job_that_is_refused_is_an_error_of_one_line(study, slurm):
 def test_no_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BadInputError, match=r"no SLURM on this machine .*--engine local"):
-        SlurmEngine(tmp_path, workers=1, execute=JOB.finish)
+        SlurmEngine(tmp_path, workers=1, execute=jobs.finish)

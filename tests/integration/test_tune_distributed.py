@@ -1,16 +1,12 @@
 """Two processes under torchrun train what one does; what goes wrong in one ends both."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-SCRIPT = Path(__file__).with_name("tune_once.py")
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+from support.launch import torchrun
+
 BASE = {"steps": 3, "learning_rate": 1e-2, "eval_examples": 6, "save_every": 2}
 RUNS = {
     "causal-lm": ("llama", {}),
@@ -23,18 +19,6 @@ RUNS = {
     ),
     "bf16": ("llama", {"bf16": True}),
 }
-
-
-def launched(*arguments, timeout=240):
-    """Two processes, each with the arguments; their exit status and what they said."""
-    return subprocess.run(
-        [*LAUNCH, *map(str, arguments)],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=timeout,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +36,7 @@ def two(tmp_path_factory):
     ]
     again = {"weights": str(folder / "again.safetensors"), "drop": "checkpoint-3"}
     runs.append(runs[0] | again | {"options": runs[0]["options"] | {"resume": True}})
-    said = launched(SCRIPT, json.dumps(runs))
-    assert said.returncode == 0, said.stderr
+    torchrun("tune", json.dumps(runs))
     return folder
 
 
@@ -88,9 +71,8 @@ def test_two_processes_go_on_alike(two):
 @pytest.mark.slow
 def test_the_command_line_in_two_processes_writes_once(model_folder, text_file, tmp_path):
     options = ["--text-column", "text", "--steps", 2, "--batch-size", 4, "--max-length", 16]
-    said = launched("-m", "layerwise", "tune", model_folder, text_file, *options,
+    said = torchrun("-m", "layerwise", "tune", model_folder, text_file, *options,
                     "--out", tmp_path / "out", "--format", "json")  # fmt: skip
-    assert said.returncode == 0, said.stderr
     record = json.loads(said.stdout)
     assert record["outcome"]["processes"] == 2
     assert record == json.loads((tmp_path / "out" / "tune.json").read_text())
@@ -108,7 +90,7 @@ def test_a_fault_in_one_process_ends_both(tmp_path):
         "options": BASE | {"eval_examples": 0},
         "die": "spoilt in the second process",
     }
-    said = launched(SCRIPT, json.dumps([run]), timeout=120)
+    said = torchrun("tune", json.dumps([run]), timeout=120, check=False)
     assert said.returncode == 1
     assert said.stderr.count("NonFiniteError: non-finite loss (nan) in step 2: 'layer group") == 2
     assert not (tmp_path / "w.safetensors").exists()

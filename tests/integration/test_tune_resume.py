@@ -2,19 +2,17 @@
 
 import json
 import multiprocessing
-import runpy
 import shutil
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from layerwise.errors import NonFiniteError, SchemaError
 from layerwise.tuning.lora import placed_on
+from support.processes.tune import main
 
-SCRIPT = Path(__file__).with_name("tune_once.py")
 DEATHS = {
     "before the first checkpoint": None,
     "in the middle of an accumulation": 2,
@@ -44,16 +42,13 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def started():
-    """Runs the script in a process of its own, forked from one that has all modules loaded."""
+    """Does a run in a process of its own, forked from one that has all modules loaded."""
     fork = multiprocessing.get_context("forkserver")
-    fork.set_forkserver_preload(["layerwise.tuning.run", "layerwise.tuning.results"])
+    fork.set_forkserver_preload(["support.processes.tune", "layerwise.tuning.results"])
 
     def start(model, out, weights, *, die=None, **options):
         asked = {"model": model, "out": str(out), "weights": str(weights), "options": options}
-        settings = {"init_globals": {"asked": json.dumps([asked | {"die": die}])}}
-        process = fork.Process(
-            target=runpy.run_path, args=(str(SCRIPT),), kwargs=settings | {"run_name": "__main__"}
-        )
+        process = fork.Process(target=main, args=([asked | {"die": die}],))
         process.start()
         process.join(timeout=200)
         return process.exitcode
@@ -221,7 +216,7 @@ def test_a_resumed_model_has_all_its_weights(tiny, tuning, tmp_path, name):
 
     def model():
         frame = {"bert": "bert", "t5": "t5"}.get(name, "causal")
-        words = tuning._text["tokenizer"](frame=frame)
+        words = tuning.text.tokenizer(frame=frame)
         return replace(tiny.build(name), tokenizer=words)
 
     options = {"steps": 4, "save_every": 2, "learning_rate": 1e-2}

@@ -1,5 +1,7 @@
 """One fused pass against slow independent ways to the same numbers."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from layerwise.seeds import torch_generator
 from layerwise.signals.inputs import activation_energy, effective_rank, effective_rank_of
 from layerwise.signals.residual import coherence, residual_norm
 from layerwise.signals.saturation import activation_gradient, attention_entropy
+from support.batches import row
 
 CAUSAL = ["llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "rwkv"]
 EVERY = [*CAUSAL, "mamba2", "bert", "modernbert", "t5", "bart"]
@@ -47,12 +50,19 @@ def peft_gradients(tiny, name, example):
             if weight.grad is not None}  # fmt: skip
 
 
+@cache
+def references(tiny, name):
+    """`peft_gradients` on each example of the usual batch."""
+    batch = tiny.batch(name)
+    return [peft_gradients(tiny, name, row(batch, i)) for i in range(len(batch))]
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_adapter_gradients_are_those_of_peft_for_each_example(tiny, name):
     batch = tiny.batch(name)
     _, stats = measure(tiny, name, [batch])
     rows = {m.name: i for i, m in enumerate(stats.modules)}
-    reference = [peft_gradients(tiny, name, tiny.row(batch, i)) for i in range(len(batch))]
+    reference = references(tiny, name)
     gram, scaled = np.zeros_like(stats.gram), np.zeros_like(stats.gram)
     for module, i in rows.items():
         gradients = torch.stack([r[module] for r in reference])
@@ -85,7 +95,7 @@ def test_residual_norm_and_coherence_follow_their_formula(tiny, name):
     batch = tiny.batch(name)
     loaded, stats = measure(tiny, name, [batch])
     features = module_inputs(loaded, name, batch, [m.name for m in stats.modules])
-    reference = [peft_gradients(tiny, name, tiny.row(batch, i)) for i in range(len(batch))]
+    reference = references(tiny, name)
     squares, means = np.zeros(len(stats.blocks)), np.zeros(len(stats.blocks))
     for m in stats.modules:
         rows = features[m.name]
@@ -102,7 +112,7 @@ def module_inputs(loaded, name, batch, modules):
     """The counted tokens' features at each module's input, (tokens, d), by hooks on single rows."""
     seen = {module: [] for module in modules}
     for i in range(len(batch)):
-        single = tiny_row(batch, i)
+        single = row(batch, i)
         handles = []
         for module in modules:
             mask = single.token_mask[0]
@@ -117,19 +127,6 @@ def module_inputs(loaded, name, batch, modules):
         for handle in handles:
             handle.remove()
     return {module: np.concatenate(rows) for module, rows in seen.items()}
-
-
-def tiny_row(batch, i):
-    size = int(batch.inputs["attention_mask"][i].sum()) if "attention_mask" in batch.inputs else (
-        batch.token_mask.shape[1])  # fmt: skip
-    from dataclasses import replace
-
-    cut = lambda x: None if x is None else x[i : i + 1, :size]  # noqa: E731
-    return replace(
-        batch, inputs={k: cut(v) for k, v in batch.inputs.items()}, labels=cut(batch.labels),
-        token_mask=cut(batch.token_mask), index=batch.index[i : i + 1],
-        decoder_mask=cut(batch.decoder_mask),
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -158,7 +155,7 @@ def eager_entropies(tiny, name, batch):
     sums, count = None, 0
     with torch.no_grad():
         for i in range(len(batch)):
-            single = tiny_row(batch, i)
+            single = row(batch, i)
             out = loaded.model(**single.inputs, output_attentions=True)
             maps = (
                 [*out.encoder_attentions, *out.decoder_attentions]
@@ -210,7 +207,7 @@ def test_models_without_attention_say_so(tiny, name):
 def test_activation_gradient_is_retain_grad_on_hidden_states(tiny, name, readout):
     batch = tiny.batch(name)
     _, stats = measure(tiny, name, [batch], readout=readout)
-    expected = np.mean([retained(tiny, name, tiny_row(batch, i), readout) for i in
+    expected = np.mean([retained(tiny, name, row(batch, i), readout) for i in
                         range(len(batch))], axis=0)  # fmt: skip
     np.testing.assert_allclose(activation_gradient(stats), expected, rtol=1e-5)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.distance.batches import Request, cut, matched
 from layerwise.distance.choose import choose
 from layerwise.distance.gradients import example_gradients, last_states
@@ -155,6 +155,6 @@ def test_the_gradient_of_a_linear_head_in_closed_form(tiny, name, labelled):
         errors = softmax(logits[where])
         errors[np.arange(len(where)), targets[where]] -= 1
         expected.append((errors @ weight)[mask[where]].sum(0) / len(where) / mask.sum())
-    with undisturbed(loaded.model, training=False, seed=0), last_states(loaded) as states:
+    with frozen(loaded.model, training=False, seed=0), last_states(loaded) as states:
         found = example_gradients(loaded.model, batch, [OBJECTIVES["causal-lm"]], states)
     np.testing.assert_allclose(found["causal-lm"], expected, rtol=2e-4, atol=1e-6)

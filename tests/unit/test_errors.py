@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from layerwise import errors
@@ -6,12 +8,15 @@ from layerwise.errors import (
     LayerwiseError,
     LeaseError,
     NonFiniteError,
+    OutOfMemoryError,
     UnknownNameError,
     VerificationError,
+    is_bug,
     one_line,
 )
+from layerwise.files import canonical_json
 
-CLASSES = [getattr(errors, name) for name in errors.__all__ if name != "one_line"]
+CLASSES = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
 
 
 def test_message_says_what_value_expected_and_what_to_type():
@@ -31,8 +36,8 @@ def test_a_value_that_is_false_is_still_shown():
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_exit_codes(cls):
-    failed = cls in {LayerwiseError, LeaseError, VerificationError, NonFiniteError}
-    assert cls.exit_code == (1 if failed else 2)
+    failed = {LayerwiseError, LeaseError, VerificationError, NonFiniteError, OutOfMemoryError}
+    assert cls.exit_code == (1 if cls in failed else 2)
 
 
 def test_every_error_is_a_layerwise_error():
@@ -71,3 +76,20 @@ def test_messages_are_one_printable_line(nasty):
 def test_one_line_is_cut_to_its_limit():
     assert one_line("x" * 50, limit=10) == "x" * 9 + "…"
     assert one_line("x" * 10, limit=10) == "x" * 10
+
+
+def fault(work):
+    with pytest.raises(Exception, match=r".") as caught:
+        work()
+    return caught.value
+
+
+def test_a_fault_of_our_own_code_is_told_from_a_library_s():
+    """By whose frame raised: what a library cannot make of a file is not a bug of ours."""
+    ours = fault(lambda: one_line("x", limit="many"))
+    assert isinstance(ours, TypeError)
+    assert is_bug(ours)
+    theirs = fault(lambda: json.JSONDecoder().decode(3))
+    assert isinstance(theirs, TypeError)
+    assert not is_bug(theirs)
+    assert not is_bug(fault(lambda: canonical_json({"a": float("nan")})))

@@ -19,12 +19,15 @@ from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.placement import POLICIES, TRAINERS
 from layerwise.placement.place import place
 from layerwise.placement.verify import meta_copy, verify
+from layerwise.report.blocks import Document
+from layerwise.report.renderers.charts import KINDS, exported
+from layerwise.report.renderers.html import html
 from layerwise.signals import SIGNALS, select
 from layerwise.tuning.conditions import CONDITIONS, places
 from layerwise.tuning.record import TuneSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-REGISTRIES = (SIGNALS, OBJECTIVES, CONDITIONS, POLICIES, TRAINERS, READERS, FORMATS)
+REGISTRIES = (SIGNALS, OBJECTIVES, CONDITIONS, POLICIES, TRAINERS, READERS, FORMATS, KINDS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -105,3 +108,10 @@ def test_the_reader_and_the_format_make_examples(tmp_path):
     assert data.examples == (Example("so", prompt="why"), Example("thus", prompt="how"))
     assert data.columns == {"text": "answer", "prompt": "question"}
     assert read(str(tmp_path), text_column="answer").examples[0] == Example("so")
+
+
+def test_the_chart_is_drawn_on_a_page_and_as_a_file(page):
+    chart = page["losses"]([3.0, 2.0, 1.5])
+    document = Document("Run", "a run", "", [chart])
+    assert b"Loss by step" in html(document)
+    assert b"<path" in exported(document)["chart-losses.svg"]

@@ -140,6 +140,7 @@ def test_a_full_disk_is_one_error_and_leaves_the_old(tmp_path):
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_old_or_new_never_a_part(tmp_path):
     """The writer replaces one file over and over; it is killed at a random moment, many times."""
     target, moments = tmp_path / "a", np.random.default_rng(0)

@@ -13,10 +13,10 @@ from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
 from layerwise.errors import SchemaError
+from layerwise.measure.interventions import Interventions
 from layerwise.measure.record import Measure
 from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Coverage, Placement
-from layerwise.probing.interventions import Interventions
 from layerwise.probing.ladder import Ladder
 from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile
@@ -57,6 +57,7 @@ WHOLES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(WHOLES)
 def test_there_and_back(whole):
     assert from_plain(to_plain(whole), Whole, source="test") == whole

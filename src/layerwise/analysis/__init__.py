@@ -1,1 +1,1 @@
-"""Many runs in, what they have in common out: arrays and tables alone."""
+"""The analysis stage: slopes, widths and correlations of many runs, from tables alone."""

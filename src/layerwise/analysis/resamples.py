@@ -1,4 +1,4 @@
-"""Mean slopes over seeds, and how far each would move had other seeds been drawn."""
+"""Mean slopes over seeds, with resamples of the seeds and the intervals from them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard, StackInfo
 from layerwise.data import TextData
 from layerwise.errors import ModelError, PlacementError, SchemaError, VerificationError
-from layerwise.models.kind import kind_of
+from layerwise.models.head_kind import kind_of
 from layerwise.models.load import LoadedModel, load_skeleton
 from layerwise.objectives import labels_for, resolve
 from layerwise.placement import TRAINERS

@@ -168,7 +168,7 @@ def measured(card: LayerCard, made: "Measure") -> LayerCard:
     Raises:
         SchemaError: The measurement is of another model.
     """
-    from layerwise.measure.onto_card import with_measured
+    from layerwise.measure.card_results import with_measured
 
     return with_measured(card, made)
 

@@ -1,16 +1,12 @@
 """What a user names or has in hand, as what the stages take; and how a record is shown."""
 
 import html
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from layerwise.data import TextData, read
-from layerwise.errors import LayerwiseError
-from layerwise.models.given import given
 from layerwise.models.load import LoadedModel, load
+from layerwise.models.wrap_model import wrap_model
+from layerwise.resources import enough_memory
 
 __all__ = [
     "SMALLER",
@@ -38,17 +34,7 @@ def loaded_model(model: Any, tokenizer: Any = None, **loading: Any) -> LoadedMod
     """
     if isinstance(model, str):
         return load(model, **loading)
-    return model if isinstance(model, LoadedModel) else given(model, tokenizer)
-
-
-@contextmanager
-def enough_memory(hint: str) -> Iterator[None]:
-    """Inside, running out of the device's memory is a one-line error that says what to type."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        msg = "out of memory"
-        raise LayerwiseError(msg, hint=hint) from error
+    return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
 
 
 def printed(table: Any) -> str:

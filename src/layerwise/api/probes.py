@@ -65,11 +65,11 @@ def probe(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.objectives.classification import label_names
-    from layerwise.probing.pooled import Looking
+    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.probe import make_probing
     from layerwise.profile.probe_reading import as_readout
 
-    looking = Looking(as_readout(readout), stack, batch_size, max_length)
+    shown = ReadoutSettings(as_readout(readout), stack, batch_size, max_length)
     columns = {"text_column": text_column, "label_column": label_column, "where": where}
     text = text_data(data, examples=examples, seed=seed, **columns)
     label_names(text)  # One class alone is said before a model is loaded.
@@ -77,7 +77,7 @@ def probe(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     loaded = loaded_model(model, tokenizer, trust_remote_code=trust_remote_code, **how)
     settings = ProbeSettings(epochs=epochs, test_share=test_share, seed=seed)
     with enough_memory(_SMALLER):
-        return make_probing(loaded, text, settings=settings, looking=looking, progress=progress)
+        return make_probing(loaded, text, settings=settings, readout=shown, progress=progress)
 
 
 def erase(  # noqa: PLR0913  # one keyword for each thing that a user may choose
@@ -127,16 +127,16 @@ def erase(  # noqa: PLR0913  # one keyword for each thing that a user may choose
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.probing.erase import make_erasure
-    from layerwise.probing.pooled import Looking
+    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.profile.probe_reading import as_readout
 
-    looking = Looking(as_readout(readout), stack, batch_size, max_length)
+    shown = ReadoutSettings(as_readout(readout), stack, batch_size, max_length)
     found = _pairs(pairs, examples=examples, seed=seed)
     how: dict[str, Any] = {"device": device, "dtype": dtype, "seed": seed}
     loaded = loaded_model(model, tokenizer, trust_remote_code=trust_remote_code, **how)
     settings = ErasureSettings(folds=folds, draws=draws, standardised=standardise, seed=seed)
     with enough_memory(_SMALLER):
-        return make_erasure(loaded, found, settings=settings, looking=looking, progress=progress)
+        return make_erasure(loaded, found, settings=settings, readout=shown, progress=progress)
 
 
 def _pairs(

@@ -84,7 +84,7 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
     from layerwise.tuning.adapters import has_adapters
     from layerwise.tuning.lora import named_placement
     from layerwise.tuning.results import save
-    from layerwise.tuning.run import Keep, fine_tune
+    from layerwise.tuning.run import Persistence, fine_tune
 
     chosen = tune_settings(settings)
     folder = Path(out) if out is not None else None
@@ -114,7 +114,7 @@ def tune(  # noqa: PLR0913  # one keyword for each thing that a user may choose
             condition=condition or ("lora" if is_lora else "standard"),
             settings=chosen,
             placement=named_placement(placement, loaded),
-            keep=Keep(folder, resume, on_step or (lambda _: None)),
+            keep=Persistence(folder, resume, on_step or (lambda _: None)),
         )
     return tuned if folder is None else save(tuned, folder)
 

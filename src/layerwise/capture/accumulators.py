@@ -13,7 +13,7 @@ import torch
 
 from layerwise.shapes import Array, Float, Float64, Int, Tensor
 
-__all__ = ["Accumulator", "GramRows", "Moments", "Sum", "Table", "merge_named"]
+__all__ = ["Accumulator", "FeatureMoments", "GramRows", "Sum", "Table", "merge_named"]
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -94,7 +94,7 @@ class Sum:
         return np.zeros(()) if self._total is None else self._total.numpy()
 
 
-class Moments:
+class FeatureMoments:
     """Mean and scatter of feature rows, and from them the covariance's eigenvalues.
 
     While fewer rows than features have come, the rows themselves are kept: smaller than their
@@ -110,7 +110,7 @@ class Moments:
         self._scatter: Tensor | None = None
 
     @classmethod
-    def zero(cls) -> "Moments":
+    def zero(cls) -> "FeatureMoments":
         """The moments of no rows."""
         return cls()
 
@@ -142,7 +142,7 @@ class Moments:
         self._mean = self._mean + step * (count / total)
         self._absorbed = total
 
-    def merge(self, other: "Moments") -> "Moments":
+    def merge(self, other: "FeatureMoments") -> "FeatureMoments":
         """The moments of both sets of rows."""
         merged = type(self)()
         for part in (self, other):

@@ -1,8 +1,8 @@
 """What is heard while one batch runs: hooks on blocks, adapted modules and attention.
 
 The hooks return None and change nothing. Each marks the time of its own work, so that a block's
-time is the model's alone. What they compute of a batch stays in a `Heard`, additive over tokens,
-and becomes rows of the accumulators once the batch has passed.
+time is the model's alone. What they compute of a batch stays in a `BatchRecord`, additive over
+tokens, and becomes rows of the accumulators once the batch has passed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from layerwise.capture.accumulators import Moments
+from layerwise.capture.accumulators import FeatureMoments
 from layerwise.capture.attention import QueryRows, entropy_of_rows, entropy_of_weights
 from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["Heard", "Listener", "Site", "attached"]
+__all__ = ["BatchRecord", "Listener", "Site", "attached", "floating"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Site:
 
 
 @dataclass
-class Heard:
+class BatchRecord:
     """What one batch said so far. Rows are the batch's examples, e of them.
 
     Attributes:
@@ -90,13 +90,13 @@ class Listener:
         #: The first site that reads the same input as each site, as the first batch shows it;
         #: and the moments of each such distinct input.
         self.leaders: dict[int, int] = {}
-        self.moments: dict[int, Moments] = {}
-        self._heard: Heard | None = None
+        self.moments: dict[int, FeatureMoments] = {}
+        self._heard: BatchRecord | None = None
         self._row: int | None = None
         self._inputs: list[tuple[int, Tensor]] = []
         self._crossed: list[Tensor] = []
 
-    def start(self, heard: Heard) -> None:
+    def start(self, heard: BatchRecord) -> None:
         """Write to `heard` from now on."""
         self.stop()
         self._heard = heard
@@ -106,7 +106,7 @@ class Listener:
         self._heard, self._row, self._inputs, self._crossed = None, None, [], []
 
     @contextmanager
-    def own_work(self) -> Iterator[Heard]:
+    def own_work(self) -> Iterator[BatchRecord]:
         """Marks what runs inside as the listener's own, not the model's."""
         assert self._heard is not None, "a hook fired outside a batch"  # noqa: S101
         start = self.clock.mark()
@@ -125,7 +125,7 @@ class Listener:
         """The block's forward begins; its input's gradient will end its backward."""
         if self._heard is None:
             return
-        given = [t for t in _tensors((args, kwargs)) if t.ndim == 3]
+        given = [t for t in floating((args, kwargs)) if t.ndim == 3]
         hidden = kwargs.get("hidden_states", given[0] if given else None)
         if hidden is not None and hidden.requires_grad:
             hidden.register_hook(lambda _: self.mark("backward end", row))
@@ -139,7 +139,7 @@ class Listener:
             return
         self.mark("forward end", row)
         self._row, self._inputs, self._crossed = None, [], []
-        hidden = next(_tensors(output), None)
+        hidden = next(floating(output), None)
         if hidden is None:
             return
         with self.own_work() as heard:
@@ -149,7 +149,7 @@ class Listener:
 
     def hear_output(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
         """The tensor that stands for the block's output under the readout."""
-        hidden = next(_tensors(output), None)
+        hidden = next(floating(output), None)
         if self._heard is not None and hidden is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._output_gradient, row))
 
@@ -164,7 +164,7 @@ class Listener:
 
     def hear_site(self, m: int, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """An adapted module ran: its input is projected, its output's gradient awaited."""
-        given = next(_tensors((args, kwargs)), None)
+        given = next(floating((args, kwargs)), None)
         if self._heard is None or given is None:
             return
         site = self.sites[m]
@@ -178,7 +178,7 @@ class Listener:
             projected = rows @ site.projection.to(rows.dtype).T
         output.register_hook(partial(self._site_gradient, m, mask, projected))
 
-    def _mask_of(self, given: Tensor, site: Site, heard: Heard) -> Bool[Tensor, "n t"]:
+    def _mask_of(self, given: Tensor, site: Site, heard: BatchRecord) -> Bool[Tensor, "n t"]:
         """The tokens that count among `given`'s: the encoder's where cross-attention reads them."""
         crosses = heard.crossed is not None and any(given is t for t in self._crossed)
         return heard.crossed if crosses and heard.crossed is not None else heard.masks[site.row]
@@ -199,7 +199,7 @@ class Listener:
         if m not in self.leaders:
             self.leaders[m] = next((lead for lead, t in self._inputs if t is given), m)
             if self.leaders[m] == m:
-                self.moments[m] = Moments.zero()
+                self.moments[m] = FeatureMoments.zero()
         return self.leaders[m]
 
     def _site_gradient(self, m: int, mask: Tensor, projected: Tensor, gradient: Tensor) -> None:
@@ -276,7 +276,7 @@ class Listener:
 
 
 def _entropy_sums(
-    entropies: Float[Tensor, "n q"], rows: QueryRows, heard: Heard
+    entropies: Float[Tensor, "n q"], rows: QueryRows, heard: BatchRecord
 ) -> tuple[Float[Tensor, "e"], Float[Tensor, "e"]]:
     """Estimated sum over counted tokens, and its sampling variance, for each example.
 
@@ -300,17 +300,17 @@ def _is_attention(x: Tensor, *, n: int, t: int) -> bool:
     return bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a module's arguments or output, in order."""
+def floating(value: Any) -> Iterator[Tensor]:
+    """Yield the floating-point tensors in a module's arguments or output, in order."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
             yield value
     elif isinstance(value, Mapping | tuple | list):
         for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(item)
+            yield from floating(item)
 
 
-def _refuse_second_call(m: int, site: Site, heard: Heard) -> None:
+def _refuse_second_call(m: int, site: Site, heard: BatchRecord) -> None:
     """Note that the module ran in this batch.
 
     Raises:
@@ -381,6 +381,6 @@ def _register(listener: Listener, wiring: Wiring) -> Iterator[RemovableHandle]:
 
 def _require_grad(_: nn.Module, __: Any, output: Any) -> None:
     """With every weight frozen, gradients start to flow at the embeddings' output."""
-    hidden = next(_tensors(output), None)
+    hidden = next(floating(output), None)
     if hidden is not None and hidden.is_leaf:
         hidden.requires_grad_()

@@ -1,6 +1,5 @@
 """The largest memory in use while something ran."""
 
-import resource
 import sys
 from pathlib import Path
 
@@ -32,5 +31,16 @@ def peak_memory_bytes(device: torch.device) -> int:
         line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return _largest_resident()
+
+
+def _largest_resident() -> int:
+    """Return the same where there is no /proc, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows has none.
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -14,13 +14,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from layerwise import distributed
 from layerwise.capture.attention import QueryRows, intercepted, sample_rows
 from layerwise.capture.clock import clock_for
-from layerwise.capture.hooks import Heard, Listener, Site, Wiring, attached
+from layerwise.capture.hooks import BatchRecord, Listener, Site, Wiring, attached
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.plan import Plan
+from layerwise.capture.restore import frozen
 from layerwise.capture.result import to_stats
 from layerwise.capture.stats import BlockName, LayerStats
 from layerwise.capture.sums import PassSums, Timing, batch_columns
-from layerwise.capture.undisturbed import undisturbed
 from layerwise.data.batches import Batch
 from layerwise.errors import NonFiniteError
 from layerwise.models.load import LoadedModel
@@ -37,7 +37,7 @@ HEAD = "the head, after the last block"
 
 
 @dataclass(frozen=True)
-class Subject:
+class CaptureSetup:
     """What is measured: the model taken apart, and how its parts are heard."""
 
     loaded: LoadedModel
@@ -105,11 +105,11 @@ def _kept_examples(batches: Sequence[Batch], plan: Plan) -> frozenset[int]:
 @contextmanager
 def _borrowed(
     loaded: LoadedModel, objective: Objective, plan: Plan
-) -> Iterator[tuple[Subject, Listener, Sequence[str]]]:
+) -> Iterator[tuple[CaptureSetup, Listener, Sequence[str]]]:
     """The model frozen, prepared and heard; on any exit it is what it was."""
     device = next(loaded.model.parameters()).device
     with (
-        undisturbed(loaded.model, training=objective.stochastic, seed=plan.seed),
+        frozen(loaded.model, training=objective.stochastic, seed=plan.seed),
         objective.prepare(loaded.model) as changed,
     ):
         subject = _subject(loaded, objective, plan)
@@ -119,7 +119,7 @@ def _borrowed(
             yield subject, listener, changed
 
 
-def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> Subject:
+def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSetup:
     model, stacks = loaded.model, loaded.stacks
     targets = resolve_targets(model, stacks, plan.targets) if "inputs" in plan.needs else ()
     implementation = getattr(model.config, "_attn_implementation", None)
@@ -132,7 +132,7 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> Subject:
         absent["entropy"] = f"attention runs in {implementation}; load the model in sdpa"
     else:
         absent["entropy"] = "the model shows no attention weights"
-    return Subject(
+    return CaptureSetup(
         loaded=loaded,
         objective=objective,
         plan=plan,
@@ -197,7 +197,7 @@ def _outputs(loaded: LoadedModel, plan: Plan) -> tuple[dict[int, nn.Module], dic
 
 
 def _measure(
-    subject: Subject,
+    subject: CaptureSetup,
     listener: Listener,
     sums: PassSums,
     batch: Batch,
@@ -227,15 +227,17 @@ def _measure(
     sums.batches.update(batch_columns(heard, timing, clock, blocks=blocks), key=np.array([number]))
 
 
-def _heard(subject: Subject, batch: Batch, kept: frozenset[int]) -> tuple[Heard, np.ndarray]:
-    """An empty `Heard` for `batch`, and the keys of its examples."""
+def _heard(
+    subject: CaptureSetup, batch: Batch, kept: frozenset[int]
+) -> tuple[BatchRecord, np.ndarray]:
+    """An empty `BatchRecord` for `batch`, and the keys of its examples."""
     index = batch.index.cpu()
     keys, fold = torch.unique(index, return_inverse=True)
     if len(keys) == len(index):
         keys, fold = index, torch.arange(len(index))
     masks = {row: _mask(batch, side) for row, side in enumerate(subject.sides)}
     device = batch.token_mask.device
-    heard = Heard(
+    heard = BatchRecord(
         masks=masks,
         fold=fold.to(device),
         examples=len(keys),
@@ -254,7 +256,7 @@ def _mask(batch: Batch, side: str) -> Bool[Tensor, "n t"]:
     return batch.decoder_mask if crossing and batch.decoder_mask is not None else batch.token_mask
 
 
-def _query_rows(subject: Subject, batch: Batch) -> dict[int, QueryRows]:
+def _query_rows(subject: CaptureSetup, batch: Batch) -> dict[int, QueryRows]:
     if "entropy" not in subject.plan.needs:
         return {}
     sampled = {
@@ -269,7 +271,7 @@ def _query_rows(subject: Subject, batch: Batch) -> dict[int, QueryRows]:
     return {row: sampled[side] for row, side in enumerate(subject.sides)}
 
 
-def _check_forward(subject: Subject, heard: Heard, losses: Tensor, number: int) -> None:
+def _check_forward(subject: CaptureSetup, heard: BatchRecord, losses: Tensor, number: int) -> None:
     """Stop at the first block, from the input, whose output is not finite, or at the loss."""
     bad = [row for row in sorted(heard.checks) if not bool(heard.checks[row].isfinite())]
     if bad:
@@ -278,7 +280,7 @@ def _check_forward(subject: Subject, heard: Heard, losses: Tensor, number: int) 
         raise _non_finite(number, HEAD, what="loss")
 
 
-def _check_backward(subject: Subject, heard: Heard, number: int) -> None:
+def _check_backward(subject: CaptureSetup, heard: BatchRecord, number: int) -> None:
     """Stop at the first block, from the output, whose gradient is not finite."""
     heard_of = [*heard.gradient_energy.items()]
     heard_of += [(subject.sites[m].row, e) for m, e in heard.column_energy.items()]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from layerwise.capture.accumulators import GramRows, Moments, Sum, Table, merge_named
+from layerwise.capture.accumulators import FeatureMoments, GramRows, Sum, Table, merge_named
 from layerwise.capture.clock import Clock
-from layerwise.capture.hooks import Heard, Listener, Site
+from layerwise.capture.hooks import BatchRecord, Listener, Site
 from layerwise.shapes import Tensor
 
 __all__ = ["PassSums", "Timing", "batch_columns"]
@@ -31,7 +31,7 @@ class PassSums:
     batches: Table = field(default_factory=Table.zero)
     gradients: dict[str, Sum] = field(default_factory=dict)
     kept: dict[str, GramRows] = field(default_factory=dict)
-    inputs: dict[str, Moments] = field(default_factory=dict)
+    inputs: dict[str, FeatureMoments] = field(default_factory=dict)
     leaders: dict[str, str] = field(default_factory=dict)
 
     def merge(self, other: "PassSums") -> "PassSums":
@@ -46,7 +46,13 @@ class PassSums:
         )
 
     def add_examples(
-        self, heard: Heard, losses: Tensor, keys: np.ndarray, *, sites: Sequence[Site], blocks: int
+        self,
+        heard: BatchRecord,
+        losses: Tensor,
+        keys: np.ndarray,
+        *,
+        sites: Sequence[Site],
+        blocks: int,
     ) -> None:
         """Add what one batch said of its examples; `keys` are their places in the data."""
         columns = _example_columns(heard, losses, sites=len(sites), blocks=blocks)
@@ -65,7 +71,7 @@ class PassSums:
 
 
 def _example_columns(
-    heard: Heard, losses: Tensor, *, sites: int, blocks: int
+    heard: BatchRecord, losses: Tensor, *, sites: int, blocks: int
 ) -> dict[str, np.ndarray]:
     """One row an example: additive columns, NaN where a block or module was not heard."""
     entropy = {row: total for row, (total, _) in heard.entropy.items()}
@@ -117,7 +123,7 @@ class Timing:
 
 
 def batch_columns(
-    heard: Heard, timing: Timing, clock: Clock, *, blocks: int
+    heard: BatchRecord, timing: Timing, clock: Clock, *, blocks: int
 ) -> dict[str, np.ndarray]:
     """One row for the batch: the model's own seconds and saved bytes, in blocks and outside."""
     own = np.array([0.0] + [clock.seconds(a, b) for a, b in heard.spans]).cumsum()
@@ -138,7 +144,7 @@ def batch_columns(
 
 
 def _block_seconds(
-    heard: Heard, own: np.ndarray, clock: Clock, start: str, end: str, blocks: int
+    heard: BatchRecord, own: np.ndarray, clock: Clock, start: str, end: str, blocks: int
 ) -> np.ndarray:
     """Seconds of each block between two marks, less the own work in between; NaN where unheard."""
     seconds = np.full(blocks, np.nan)

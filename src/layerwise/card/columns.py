@@ -11,6 +11,7 @@ ADAPTER_PARAMETERS = Column(
     short="params",
     form="count",
     meaning="Trainable parameters of adapters on all targets of the block.",
+    importance=10,
 )
 
 

@@ -12,7 +12,7 @@ from layerwise import verbs
 from layerwise.errors import SchemaError, UnknownNameError
 from layerwise.files import canonical_json, read_json, sha256, write_files
 from layerwise.provenance import Provenance
-from layerwise.records import Shown, from_plain, other_numbers, record_file, to_plain
+from layerwise.records import Shown, from_plain, record_file, to_plain
 from layerwise.signals import SIGNALS
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "DataInfo",
     "LayerCard",
     "LayerRow",
-    "Measured",
     "MeasuredRegime",
+    "Measurement",
     "ModelInfo",
     "StackInfo",
 ]
@@ -155,7 +155,7 @@ class LayerRow:
     modules: tuple[str, ...] = ()
     parameters: int = 0
     adapter_seconds: float | None = None
-    further: Mapping[str, float] = other_numbers()
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def get(self, key: str, /) -> Any:
         """Return the value under `key`, a field or a further signal; None where there is none."""
@@ -223,7 +223,7 @@ class MeasuredRegime:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """Placements of one size, fine-tuned at one budget.
 
     Attributes:
@@ -273,7 +273,7 @@ class LayerCard(Shown):
     provenance: Provenance
     advice: Advice | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
-    measured: tuple[Measured, ...] | None = None
+    measured: tuple[Measurement, ...] | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def column(self, name: str) -> np.ndarray:
@@ -304,7 +304,8 @@ class LayerCard(Shown):
         """Return the card as JSON values, without the arrays."""
         plain = to_plain(replace(self, arrays={}))
         plain.pop("arrays")
-        return {"schema": SCHEMA, **plain}
+        rows = [row | row.pop("further") for row in plain.pop("layers")]
+        return {"schema": SCHEMA, **plain, "layers": rows}
 
     def files(self) -> dict[str, bytes]:
         """Return ``card.json`` and ``arrays.safetensors`` as bytes."""
@@ -330,9 +331,26 @@ class LayerCard(Shown):
         """
         file = record_file(path, name="card.json")
         plain = read_json(file, schema=SCHEMA)
-        card = from_plain(plain | {"arrays": {}}, cls, source=file)
+        card = from_plain(_gathered(plain) | {"arrays": {}}, cls, source=file)
         arrays = file.with_name("arrays.safetensors")
         return replace(card, arrays=_load_arrays(arrays, digest=plain.get("arrays_sha256")))
+
+
+def _gathered(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a card's JSON values with the numbers that no field of a row is named after aside."""
+    if not isinstance(rows := plain.get("layers"), list) or not all(map(_is_object, rows)):
+        return plain
+    known = LayerRow.__dataclass_fields__
+    further = [{k: v for k, v in row.items() if k not in known and _is_number(v)} for row in rows]
+    return plain | {"layers": [r | {"further": f} for r, f in zip(rows, further, strict=True)]}
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _load_arrays(path: Path, *, digest: str | None) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from layerwise.cli.options import (
 )
 from layerwise.cli.output import listed, publish, say, short, talk
 from layerwise.errors import BadInputError, OutputError
-from layerwise.files import prepare_output, remove, write_files
+from layerwise.files import lock_of, prepare_output, remove, write_files
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
@@ -156,7 +156,8 @@ def measure(model: str, data: str, **options: Any) -> None:
         made = api.measure(model, data, kept=kept, progress=progress, **options)
         files, table = _files(made, charts=charts), report.old.measure_table(made)
         publish(files, record=RESULT, out=out, form=form, table=table)
-        remove(kept, inside=out)
+        for path in (kept, lock_of(kept)):
+            remove(path, inside=out)
         if home is not None:
             held = write_files(home, _card_files(api.measured(options["card"], made), home))
             say(form, human=[listed(held)], json=b"")

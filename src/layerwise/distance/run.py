@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from layerwise import distributed
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.data.batches import Batch
 from layerwise.distance.batches import Request, SharedBatch, cut, matched
 from layerwise.distance.gradients import (
@@ -114,7 +114,7 @@ def measure(request: Request, *, progress: Progress = silent) -> GradientTally:
     chunks = cut(len(request.data), batch_size=request.batch_size, seed=request.seed)
     numbers = range(len(chunks))[distributed.rank() :: distributed.world_size()]
     tally = GradientTally()
-    with undisturbed(request.loaded.model, training=False, seed=request.seed):
+    with frozen(request.loaded.model, training=False, seed=request.seed):
         work = _work(request, chunks, numbers, tally)
         total = len(numbers) * len(_kinds(request.objectives))
         with closing(work):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.measure.record import ArmKind
-from layerwise.measure.scores import SCORES, Seen, rows_by_score
+from layerwise.measure.scores import SCORES, ScoreInputs, rows_by_score
 from layerwise.placement import DEFAULT_GOAL, GOALS, POLICIES
 from layerwise.placement.place import choose, place
 from layerwise.placement.policy import default_size
@@ -19,6 +19,7 @@ __all__ = [
     "DRAWS",
     "RECOMMENDED",
     "TOLERANCE",
+    "Adapters",
     "Arm",
     "Size",
     "arms_of",
@@ -44,6 +45,8 @@ DRAWS = 5
 TOLERANCE = 0.05
 
 Rows = tuple[int, ...]
+Adapters = tuple[tuple[str, int], ...]
+"""What tells adapters from others: each module with its rank."""
 
 
 @dataclass(frozen=True)
@@ -83,22 +86,28 @@ class Arm:
     policy: str | None = None
     failed: str | None = None
 
+    @property
+    def adapters(self) -> Adapters:
+        """Its modules and their ranks; none without a placement."""
+        placed = self.placement
+        return tuple((name, placed.rank_of(name)) for name in placed.modules) if placed else ()
+
 
 def known_arms() -> tuple[str, ...]:
-    """The names of all arms, in the order in which they run."""
+    """Return the names of all arms, in the order in which they run."""
     policies = [name for name in POLICIES if name not in {ALL, RANDOM}]
     return (RECOMMENDED, *bounds(), *policies, *SCORES, RANDOM, LOW_RANK, ALL)
 
 
 def bounds() -> tuple[str, ...]:
-    """The goals that bound the advised policy more than it is by default: an arm each."""
+    """Return the goals that bound the advised policy more than it is by default: an arm each."""
     return tuple(goal for goal in GOALS if goal != DEFAULT_GOAL)
 
 
 def size_of(
     card: LayerCard, *, layers: int | None, rank: int | None, draws: int = DRAWS, seed: int = 0
 ) -> Size:
-    """How much each arm adapts of the model of `card`; a sixth of its blocks where not said.
+    """Return how much each arm adapts of the model of `card`; a sixth of its blocks where not said.
 
     Raises:
         PlacementError: The model does not have so many blocks, or a number is not positive.
@@ -118,19 +127,19 @@ def size_of(
 
 
 def budget_of(card: LayerCard, size: Size) -> int:
-    """Parameters of adapters of the size's rank on as many blocks of mean size."""
+    """Return the parameters of adapters of the size's rank on as many blocks of mean size."""
     rows = adaptable_rows(card)
     per_block = sum(_unit(card, row) for row in rows) / len(rows)
     return round(size.rank * size.layers * per_block)
 
 
 def _unit(card: LayerCard, row: int) -> float:
-    """Parameters of a block's adapters for each rank."""
+    """Return the parameters of a block's adapters for each rank."""
     return card.layers[row].adapter_parameters / card.capture.rank
 
 
-def arms_of(seen: Seen, size: Size, names: Sequence[str] | None = None) -> tuple[Arm, ...]:
-    """The arms called `names`, each with its placement, or why it has none; all where None.
+def arms_of(inputs: ScoreInputs, size: Size, names: Sequence[str] | None = None) -> tuple[Arm, ...]:
+    """Return the arms called `names`, each placed or with the reason why not; all where None.
 
     The recommended one is always the first.
 
@@ -141,7 +150,7 @@ def arms_of(seen: Seen, size: Size, names: Sequence[str] | None = None) -> tuple
     known = known_arms()
     refuse_unknown(names or ())
     wanted = {RECOMMENDED, *(known if names is None else names)}
-    made = [arm for name in known if name in wanted for arm in _arms(name, seen, size)]
+    made = [arm for name in known if name in wanted for arm in _arms(name, inputs, size)]
     if made[0].failed:
         message = f"the card recommends nothing that can be measured ({made[0].failed})"
         raise PlacementError(message, value=size.layers, hint="another number of --layers")
@@ -164,8 +173,8 @@ def refuse_unknown(names: Sequence[str]) -> None:
             raise UnknownNameError(kind, value=name, known=known)
 
 
-def _arms(name: str, seen: Seen, size: Size) -> Iterator[Arm]:
-    card, rows = seen.card, adaptable_rows(seen.card)
+def _arms(name: str, inputs: ScoreInputs, size: Size) -> Iterator[Arm]:
+    card, rows = inputs.card, adaptable_rows(inputs.card)
     if name == RECOMMENDED:
         yield _advised(name, "recommended", card, size, goal=DEFAULT_GOAL)
     elif name in bounds():
@@ -179,7 +188,7 @@ def _arms(name: str, seen: Seen, size: Size) -> Iterator[Arm]:
         for draw in range(size.draws):
             yield _random(draw, card, size)
     elif name in SCORES:
-        found = lambda: rows_by_score(SCORES[name](seen), size.layers, rows=rows)  # noqa: E731
+        found = lambda: rows_by_score(SCORES[name](inputs), size.layers, rows=rows)  # noqa: E731
         yield _arm(name, "incumbent", card, size, found)
     else:
         pick = POLICIES[name]
@@ -188,7 +197,7 @@ def _arms(name: str, seen: Seen, size: Size) -> Iterator[Arm]:
 
 
 def _advised(name: str, kind: ArmKind, card: LayerCard, size: Size, *, goal: str) -> Arm:
-    """The arm that `place` gives without a policy, for `goal`; none where nothing meets it."""
+    """Return the arm that `place` gives without a policy, for `goal`; failed where none can be."""
     choice = choose(card, layers=size.layers, rank=size.rank, goal=goal)
     if goal != DEFAULT_GOAL and not choice.affordable:
         return Arm(name, kind, policy=choice.policy, failed="; ".join(choice.notes))
@@ -211,7 +220,7 @@ def _arm(
     *,
     policy: str | None = None,
 ) -> Arm:
-    """The arm with adapters on `rows` that are as large as the budget says."""
+    """Return the arm with adapters on `rows` that are as large as the budget says."""
     try:
         placed = _fitted(card, rows(), size)
     except PlacementError as error:
@@ -220,7 +229,7 @@ def _arm(
 
 
 def _fitted(card: LayerCard, rows: Rows, size: Size) -> Placement:
-    """Adapters on `rows` of the largest rank that the budget allows, some of one more.
+    """Return adapters on `rows` of the largest rank that the budget allows, some of one more.
 
     Raises:
         PlacementError: No such ranks come near enough to the budget.
@@ -239,7 +248,7 @@ def _fitted(card: LayerCard, rows: Rows, size: Size) -> Placement:
 
 
 def _ranks(card: LayerCard, rows: Rows, budget: int) -> dict[int, int]:
-    """One rank for all of `rows`, and one more for as many, evenly spread, as the budget pays."""
+    """Return one rank for all of `rows`, and one more for as many, spread, as the budget pays."""
     units = {row: _unit(card, row) for row in rows}
     whole = sum(units.values())
     base = int(budget / whole)

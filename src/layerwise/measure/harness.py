@@ -1,19 +1,22 @@
 """Tasks of the LM Evaluation Harness as a quality."""
 
 from collections.abc import Mapping
-from importlib import import_module
+from functools import partial
 from typing import Any
 
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError, one_line
+from layerwise.measure.text_quality import installed
 from layerwise.measure.trial import Quality
 from layerwise.models.load import LoadedModel
 
 __all__ = ["harness_quality"]
 
+_import = partial(installed, hint="pip install lm_eval")
+
 
 def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any = None) -> Quality:
-    """A task's figure as a quality, by lm-evaluation-harness on the model in hand.
+    """Return a task's figure as a quality, by lm-evaluation-harness on the model in hand.
 
     Args:
         task: The harness's name for it; ``TASK/METRIC`` names one of its figures, of which the
@@ -26,9 +29,9 @@ def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any
         BadInputError: The harness is not installed, or the task's examples cannot be had.
         UnknownNameError: There is no such task, or it has no such figure.
     """
-    _installed("lm_eval")
+    _import("lm_eval")
     name, _, metric = task.partition("/")
-    manager = tasks or _installed("lm_eval.tasks").TaskManager()
+    manager = tasks or _import("lm_eval.tasks").TaskManager()
     if name not in manager.all_tasks:
         kind = "task of lm-evaluation-harness"
         raise UnknownNameError(kind, value=name, known=_near(name, manager.all_tasks))
@@ -47,7 +50,7 @@ def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any
 
 
 def _directions(manager: Any, name: str) -> dict[str, bool]:
-    """Whether larger is better, for each figure of a task or of the first task of a group.
+    """Return whether larger is better, for each figure of a task or of the first task of a group.
 
     Raises:
         BadInputError: The task's examples cannot be had.
@@ -62,7 +65,7 @@ def _directions(manager: Any, name: str) -> dict[str, bool]:
 
 
 def _near(name: str, known: Any) -> list[str]:
-    """A few tasks whose names have something of `name`; there are thousands."""
+    """Return a few tasks whose names have something of `name`; there are thousands."""
     start = name.partition("_")[0]
     return [other for other in known if start in other][:20]
 
@@ -70,10 +73,10 @@ def _near(name: str, known: Any) -> list[str]:
 def _results(
     loaded: LoadedModel, name: str, manager: Any, *, batch_size: int, limit: int | None
 ) -> Mapping[str, Any]:
-    wrapper = _installed("lm_eval.models.huggingface").HFLM(
+    wrapper = _import("lm_eval.models.huggingface").HFLM(
         pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size
     )
-    found: Mapping[str, Any] = _installed("lm_eval").simple_evaluate(
+    found: Mapping[str, Any] = _import("lm_eval").simple_evaluate(
         model=wrapper,
         tasks=[name],
         task_manager=manager,
@@ -85,19 +88,6 @@ def _results(
 
 
 def _figure(result: Mapping[str, Any], metric: str) -> float:
-    """The figure called `metric`; its key has the filter that was applied behind a comma."""
+    """Return the figure called `metric`; its key has the filter that was applied behind a comma."""
     keys = [key for key in result if key.partition(",")[0] == metric]
     return float(result[keys[0]])
-
-
-def _installed(module: str) -> Any:
-    """The module, which only these qualities need.
-
-    Raises:
-        BadInputError: It is not installed.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        message = "package that is not installed"
-        raise BadInputError(message, value=error.name, hint="pip install lm_eval") from error

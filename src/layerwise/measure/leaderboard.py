@@ -7,18 +7,26 @@ from statistics import fmean, median
 import numpy as np
 
 from layerwise.measure.arms import ALL, RECOMMENDED
-from layerwise.measure.record import ArmResult, Comparison, Outcome, Verdict
+from layerwise.measure.record import ArmComparison, ArmResult, Outcome, Verdict
 from layerwise.measure.trial import Trial
 from layerwise.signals.paired import seed_interval
 
-__all__ = ["FEWEST", "compared", "improvements", "mean_of_random", "ranked", "reason", "verdict_of"]
+__all__ = [
+    "FEWEST",
+    "compare_improvements",
+    "improvements",
+    "mean_of_random",
+    "rank_arms",
+    "reason",
+    "verdict_of",
+]
 
 #: Seeds below this many cannot tell two arms apart, whatever the interval (ours).
 FEWEST = 3
 
 
-def ranked(arms: Sequence[ArmResult]) -> tuple[ArmResult, ...]:
-    """`arms` with outcomes, places and comparisons; the best first, those that failed last."""
+def rank_arms(arms: Sequence[ArmResult]) -> tuple[ArmResult, ...]:
+    """Return `arms` with outcomes, places and comparisons; the best first, failed ones last."""
     by_name = {arm.name: arm for arm in arms}
     everywhere = by_name.get(ALL)
     told = [replace(arm, outcome=_outcome(arm.trials, everywhere)) for arm in arms]
@@ -33,11 +41,11 @@ def _order(arm: ArmResult) -> tuple[bool, float]:
 
 
 def _placed(arm: ArmResult, means: Sequence[float], reference: np.ndarray) -> ArmResult:
-    """`arm` with its place among `means`, and held against the improvements of `reference`."""
+    """Return `arm` with its place among `means`, held against the improvements of `reference`."""
     if arm.outcome is None:
         return arm
     better = sum(mean > arm.outcome.improvement for mean in means)
-    against = compared(improvements(arm.trials), reference)
+    against = compare_improvements(improvements(arm.trials), reference)
     return replace(
         arm,
         place=better + 1 if arm.equal else None,
@@ -46,12 +54,12 @@ def _placed(arm: ArmResult, means: Sequence[float], reference: np.ndarray) -> Ar
 
 
 def improvements(trials: Sequence[Trial]) -> np.ndarray:
-    """Each trial's improvement, float64 (s,), in the order of the seeds."""
+    """Return each trial's improvement, float64 (s,), in the order of the seeds."""
     return np.array([trial.improvement for trial in trials], dtype=np.float64)
 
 
 def _outcome(trials: Sequence[Trial], everywhere: ArmResult | None) -> Outcome | None:
-    """The trials of an arm together, and beside those of `everywhere`; None without any."""
+    """Return the trials of an arm together, and beside those of `everywhere`; None without any."""
     if not trials:
         return None
     values = improvements(trials)
@@ -70,16 +78,16 @@ def _outcome(trials: Sequence[Trial], everywhere: ArmResult | None) -> Outcome |
     )
 
 
-def compared(first: np.ndarray, second: np.ndarray) -> Comparison:
-    """How much more `first` improved than `second`, both with one improvement a seed, (s,)."""
+def compare_improvements(first: np.ndarray, second: np.ndarray) -> ArmComparison:
+    """Return how much more `first` improved than `second`, one improvement a seed each, (s,)."""
     differences = first - second
     low, high = seed_interval(differences) or (None, None)
     told = verdict_of(low, high, seeds=len(differences))
-    return Comparison(float(differences.mean()), told, low, high)
+    return ArmComparison(float(differences.mean()), told, low, high)
 
 
 def verdict_of(low: float | None, high: float | None, *, seeds: int) -> Verdict:
-    """What an interval of a difference says; nothing, where there are too few seeds for one."""
+    """Return what an interval of a difference says; nothing where there are too few seeds."""
     if low is None or high is None or seeds < FEWEST:
         return "no difference"
     if low > 0.0:
@@ -88,13 +96,13 @@ def verdict_of(low: float | None, high: float | None, *, seeds: int) -> Verdict:
 
 
 def mean_of_random(arms: Mapping[str, ArmResult]) -> np.ndarray | None:
-    """The improvement of a random draw, seed by seed: the mean over draws, (s,); None without."""
+    """Return the mean improvement over random draws, seed by seed, (s,); None without draws."""
     drawn = [improvements(a.trials) for a in arms.values() if a.kind == "random" and a.trials]
     return np.mean(drawn, axis=0) if drawn else None
 
 
-def reason(recommended: ArmResult, arms: Sequence[ArmResult], against: Comparison | None) -> str:
-    """Where the recommended arm landed, in a sentence."""
+def reason(recommended: ArmResult, arms: Sequence[ArmResult], against: ArmComparison | None) -> str:
+    """Return where the recommended arm landed, in a sentence."""
     seeds, outcome = len(recommended.trials), recommended.outcome
     equal = sum(arm.place is not None for arm in arms)
     parts = [f"The recommended placement is number {recommended.place} of {equal} at equal budget"]
@@ -108,8 +116,8 @@ def reason(recommended: ArmResult, arms: Sequence[ArmResult], against: Compariso
     return "; ".join(parts) + "."
 
 
-def _difference(against: Comparison, seeds: int) -> str:
-    """What a comparison says, with the figures."""
+def _difference(against: ArmComparison, seeds: int) -> str:
+    """Return what a comparison says, with the figures."""
     told = f"beside the mean random draw its improvement is {against.difference:+.3g}"
     if against.low is None or against.high is None:
         return f"{told}, from one seed"

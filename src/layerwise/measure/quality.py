@@ -1,9 +1,8 @@
 """What a user means by a better model, by name."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -12,13 +11,11 @@ from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.measure.harness import harness_quality
 from layerwise.measure.text_quality import TEXT_QUALITIES, TextQuality
-from layerwise.measure.trial import Quality
+from layerwise.measure.trial import Quality, validation_batches
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import accepted, token_logits
 from layerwise.shapes import Tensor
-from layerwise.tuning.material import gather
-from layerwise.tuning.order import Forwards
 from layerwise.tuning.record import TuneSettings
 
 __all__ = ["HARNESS", "LOSS", "known_qualities", "named_quality"]
@@ -29,31 +26,14 @@ HARNESS = "harness:"
 
 
 def known_qualities() -> tuple[str, ...]:
-    """What can be named; ``harness:TASK`` stands for any task of lm-evaluation-harness."""
+    """Return what can be named; ``harness:TASK`` stands for any task of lm-evaluation-harness."""
     return (LOSS, ACCURACY, *TEXT_QUALITIES, f"{HARNESS}TASK")
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """How validation text becomes batches."""
-
-    objective: Objective
-    settings: TuneSettings
-
-    def batches(self, loaded: LoadedModel, data: TextData) -> Iterator[Batch]:
-        """The batches of `data`, on the model's device; the same ones whenever they are asked."""
-        material = gather(loaded, data, self.objective, self.settings)
-        # Nothing is held out of it: it is what is held out.
-        forwards = cast("Forwards", replace(material, held=material.data).evaluation(self.settings))
-        device = next(loaded.model.parameters()).device
-        for i in range(len(forwards)):
-            yield forwards[i].batch.to(device)
 
 
 def named_quality(
     name: str, objective: Objective, settings: TuneSettings, *, limit: int | None = None
 ) -> Quality | None:
-    """The quality called `name`; None for the loss, which every trial has.
+    """Return the quality called `name`; None for the loss, which every trial has.
 
     Args:
         name: ``loss``, ``accuracy``, ``exact-match``, ``bleu``, ``chrf``, ``rouge`` or
@@ -71,16 +51,15 @@ def named_quality(
     if name.startswith(HARNESS):
         task = name.removeprefix(HARNESS)
         return harness_quality(task, batch_size=settings.batch_size, limit=limit)
-    judge = _Judge(objective, settings)
     if name == ACCURACY:
-        return Quality(name, partial(_accuracy, judge))
+        return Quality(name, partial(_accuracy, objective, settings))
     if name not in TEXT_QUALITIES:
         kind = "quality"
         raise UnknownNameError(kind, value=name, known=known_qualities())
     _refuse_without_prompt(name, objective)
     quality = TEXT_QUALITIES[name]
     quality(["a b c d"], ["a b c d"])  # What is not installed shall be said before any training.
-    return Quality(name, partial(_of_text, judge, quality))
+    return Quality(name, partial(_of_text, objective, settings, quality))
 
 
 def _refuse_without_prompt(name: str, objective: Objective) -> None:
@@ -91,19 +70,21 @@ def _refuse_without_prompt(name: str, objective: Objective) -> None:
 
 
 @torch.no_grad()
-def _accuracy(judge: _Judge, loaded: LoadedModel, data: TextData) -> float:
-    """The share of predictions that are right: of classes, or of the tokens that the loss counts.
+def _accuracy(
+    objective: Objective, settings: TuneSettings, loaded: LoadedModel, data: TextData
+) -> float:
+    """Return the share of right predictions: of classes, or of the tokens that the loss counts.
 
     Raises:
         BadInputError: The objective predicts neither.
     """
     right, total = 0, 0
-    with judge.objective.prepare(loaded.model):
-        for batch in judge.batches(loaded, data):
+    with objective.prepare(loaded.model):
+        for batch in validation_batches(loaded, data, objective, settings):
             output = loaded.model(**batch.inputs, **accepted(loaded.model, use_cache=False))
             wanted = batch.classes if batch.classes is not None else batch.labels
             if wanted is None:
-                message = f"accuracy under {judge.objective.name}, which predicts no class or token"
+                message = f"accuracy under {objective.name}, which predicts no class or token"
                 raise BadInputError(message, value="accuracy", hint="--quality loss")
             logits = output.logits if batch.classes is not None else token_logits(output)
             counted = wanted != IGNORED
@@ -112,11 +93,17 @@ def _accuracy(judge: _Judge, loaded: LoadedModel, data: TextData) -> float:
     return right / total
 
 
-def _of_text(judge: _Judge, quality: TextQuality, loaded: LoadedModel, data: TextData) -> float:
-    """What `quality` says of greedily generated answers, beside the answers of `data`."""
+def _of_text(
+    objective: Objective,
+    settings: TuneSettings,
+    quality: TextQuality,
+    loaded: LoadedModel,
+    data: TextData,
+) -> float:
+    """Return what `quality` says of greedily generated answers, beside the answers of `data`."""
     generated: list[str] = []
     wanted: list[str] = []
-    for batch in judge.batches(loaded, data):
+    for batch in validation_batches(loaded, data, objective, settings):
         prompts, answers = _parted(loaded, batch)
         longest = max(len(answer) for answer in answers)
         generated += _answers(loaded, prompts, longest=longest)
@@ -125,7 +112,7 @@ def _of_text(judge: _Judge, quality: TextQuality, loaded: LoadedModel, data: Tex
 
 
 def _parted(loaded: LoadedModel, batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
-    """Each row's tokens up to its first answer, and that answer's."""
+    """Return each row's tokens up to its first answer, and that answer's."""
     if loaded.kind == "seq2seq":
         return _read_and_said(batch)
     prompts: list[list[int]] = []
@@ -142,7 +129,7 @@ def _parted(loaded: LoadedModel, batch: Batch) -> tuple[list[list[int]], list[li
 
 
 def _attended(batch: Batch, row: int) -> Tensor:
-    """Which tokens of a row are not padding."""
+    """Return which tokens of a row are not padding."""
     mask = batch.inputs.get("attention_mask")
     return batch.inputs["input_ids"][row] >= 0 if mask is None else mask[row].bool()
 
@@ -156,7 +143,7 @@ def _read_and_said(batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
 
 @torch.no_grad()
 def _answers(loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, longest: int) -> list[str]:
-    """What the model says after each prompt, greedily, as many tokens as the longest answer has."""
+    """Return what the model says after each prompt, greedily, as long as the longest answer."""
     device = next(loaded.model.parameters()).device
     width = max(len(prompt) for prompt in prompts)
     pad = loaded.tokenizer.pad_token_id
@@ -175,7 +162,7 @@ def _answers(loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, longest: 
 
 
 def _new(loaded: LoadedModel, out: Tensor, width: int) -> Tensor:
-    """The tokens that were added: a decoder alone repeats its prompt."""
+    """Return the tokens that were added: a decoder alone repeats its prompt."""
     return out if loaded.kind == "seq2seq" else out[:, width:]
 
 

@@ -11,13 +11,13 @@ from layerwise.records import Loadable, Saved, Shown
 from layerwise.tuning.record import TuneSettings
 
 __all__ = [
+    "ArmComparison",
     "ArmKind",
     "ArmResult",
     "Budget",
-    "Comparison",
     "Measure",
     "Outcome",
-    "RateTried",
+    "RateRung",
     "Verdict",
 ]
 
@@ -31,7 +31,7 @@ Verdict = Literal["better", "no difference", "worse"]
 
 
 @dataclass(frozen=True)
-class RateTried:
+class RateRung:
     """A rung of the ladder: a learning rate, and the improvement with it; None where it diverged.
 
     Seed and text of these trials score nobody.
@@ -65,7 +65,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ArmComparison:
     """How much more one arm improved than another, seed by seed.
 
     Attributes:
@@ -109,13 +109,13 @@ class ArmResult:
     rank: int
     adapter_parameters: int
     equal: bool
-    ladder: tuple[RateTried, ...]
+    ladder: tuple[RateRung, ...]
     trials: tuple[Trial, ...]
     policy: str | None = None
     learning_rate: float | None = None
     outcome: Outcome | None = None
     place: int | None = None
-    against: Comparison | None = None
+    against: ArmComparison | None = None
     same_as: str | None = None
     failed: str | None = None
 
@@ -189,11 +189,11 @@ class Measure(Saved, Loadable, Shown):
     verdict: Verdict
     reason: str
     provenance: Provenance
-    against_random: Comparison | None = None
+    against_random: ArmComparison | None = None
     notes: tuple[str, ...] = ()
 
     def arm(self, name: str) -> ArmResult:
-        """The arm called `name`.
+        """Return the arm called `name`.
 
         Raises:
             KeyError: There is none.

@@ -22,6 +22,7 @@ from layerwise.measure.arms import (
     DRAWS,
     RECOMMENDED,
     TOLERANCE,
+    Adapters,
     Arm,
     Size,
     arms_of,
@@ -29,15 +30,21 @@ from layerwise.measure.arms import (
     refuse_unknown,
     size_of,
 )
-from layerwise.measure.attempts import Attempts
-from layerwise.measure.leaderboard import compared, improvements, mean_of_random, ranked, reason
-from layerwise.measure.record import ArmResult, Budget, Measure, RateTried
-from layerwise.measure.scores import Seen
+from layerwise.measure.leaderboard import (
+    compare_improvements,
+    improvements,
+    mean_of_random,
+    rank_arms,
+    reason,
+)
+from layerwise.measure.record import ArmResult, Budget, Measure, RateRung
+from layerwise.measure.rivals import train_rivals
+from layerwise.measure.scores import ScoreInputs
 from layerwise.measure.trial import Bench, Quality, Trial, bench
+from layerwise.measure.trial_log import TrialLog
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.compare import refuse_another_model
-from layerwise.placement.record import Placement
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.material import gather
@@ -55,8 +62,6 @@ _SCORED = 5
 #: A card that nobody brought: examples, those in memory at a time, and adapter rank (ours).
 _CARD_EXAMPLES, _CARD_BATCH, _CARD_RANK = 64, 8, 8
 _ELSEWHERE = "the card was made on other text ({})"
-
-Key = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,6 @@ class Protocol:
         return max(self.seeds) + 1
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """An arm's learning rate, and how it was found."""
-
-    rate: float | None
-    tried: tuple[RateTried, ...]
-
-
 def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the way.
     loaded: LoadedModel,
     data: TextData,
@@ -109,7 +106,7 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
     kept: Path | None = None,
     progress: Progress = silent,
 ) -> Measure:
-    """What each arm of `protocol` does for `loaded`, which is after it what it was before.
+    """Return what each arm of `protocol` does for `loaded`, which is as it was afterwards.
 
     Args:
         loaded: The model.
@@ -133,27 +130,26 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
     _refuse_odd(protocol, blocks=sum(len(stack.blocks) for stack in loaded.stacks))
     if card is not None:
         refuse_another_model(card.model, model_info(loaded))
-    attempts = Attempts(kept)
+    log = TrialLog(kept)
     train, choosing, scoring = _parts(data, protocol)
     card = card or _card(loaded, train, objective, settings, protocol)
     size = size_of(
         card, layers=protocol.layers, rank=protocol.rank, draws=protocol.draws, seed=protocol.seed
     )
     batches = gather(loaded, train, objective, settings).batches
-    seen = Seen(loaded, card, objective, batches.batches[:_SCORED], protocol.seed)
-    arms = arms_of(seen, size, protocol.arms)
+    inputs = ScoreInputs(loaded, card, objective, batches.batches[:_SCORED], protocol.seed)
+    arms = arms_of(inputs, size, protocol.arms)
     bench_of = partial(bench, loaded, train, objective=objective, settings=settings)
-    scores, ladder = (bench_of(text, quality=quality) for text in (scoring, choosing))
-    order = {_key(arm.placement): arm for arm in reversed(arms) if arm.placement}
-    unique = [arm for arm in arms if order.get(_key(arm.placement)) is arm]
-    rates = _rates(ladder, unique, protocol, attempts, progress)
-    trials = _trials(scores, unique, rates, protocol, attempts, progress)
-    results = ranked([_result(arm, order, rates, trials) for arm in arms])
+    scored, chosen = (bench_of(text, quality=quality) for text in (scoring, choosing))
+    first = _first_arms(arms)
+    ladders = _ladders(chosen, first, protocol, log, progress)
+    trials = _trials(scored, first, ladders, protocol, log, progress)
+    results = rank_arms([_result(arm, first, ladders, trials) for arm in arms])
     _refuse_unequal(results)
     info = data_info(train, batches, objective, max_length=settings.max_length)
-    notes = _notes(card, data, loaded, (*batches.notes, *_from_before(attempts)))
+    notes = _notes(card, data, loaded, (*batches.notes, *_from_before(log)))
     budget = _budget(card, size, results, settings)
-    return _measure(scores, results, protocol, budget, card=card.data, info=info, notes=notes)
+    return _measure(scored, results, protocol, budget, card=card.data, info=info, notes=notes)
 
 
 def _card(
@@ -163,7 +159,7 @@ def _card(
     settings: TuneSettings,
     protocol: Protocol,
 ) -> LayerCard:
-    """A card of some of what trains: nothing that scores shall have a say in where adapters go."""
+    """Return a card of some of what trains: nothing that scores has a say in where adapters go."""
     some = replace(train, examples=train.examples[:_CARD_EXAMPLES])
     wanted = plan(None, rank=protocol.rank or _CARD_RANK, seed=protocol.seed)
     _LOG.info("no card is given: one is made of %d examples", len(some))
@@ -187,7 +183,7 @@ def _budget(
 
 
 def _refuse_odd(protocol: Protocol, *, blocks: int) -> None:
-    """There are seeds, each once, learning rates above 0, such arms, and so many of `blocks`."""
+    """Raise unless seeds come once, rates are above 0, and arms and so many blocks exist."""
     refuse_unknown(protocol.arms or ())
     if protocol.layers is not None and not 1 <= protocol.layers <= blocks:
         what, expected = "number of layers", f"1 to {blocks}, the model's blocks"
@@ -204,7 +200,7 @@ def _refuse_odd(protocol: Protocol, *, blocks: int) -> None:
 
 
 def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, TextData]:
-    """What trains, what learning rates are chosen by, and what scores.
+    """Return what trains, what learning rates are chosen by, and what scores.
 
     Raises:
         DataError: Nothing would be left to train on.
@@ -222,80 +218,85 @@ def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, Text
     return train, choosing, scoring
 
 
-def _key(placement: Placement | None) -> Key:
-    """What tells adapters from others."""
-    if placement is None:
-        return ()
-    return tuple((name, placement.rank_of(name)) for name in placement.modules)
+def _first_arms(arms: Sequence[Arm]) -> dict[Adapters, Arm]:
+    """Return the first arm of each set of adapters, in the order of the arms."""
+    found: dict[Adapters, Arm] = {}
+    for arm in arms:
+        if arm.placement:
+            found.setdefault(arm.adapters, arm)
+    return found
 
 
-def _rates(
+def _ladders(
     base: Bench,
-    arms: Sequence[Arm],
+    first: Mapping[Adapters, Arm],
     protocol: Protocol,
-    attempts: Attempts,
+    log: TrialLog,
     progress: Progress,
-) -> dict[Key, _Chosen]:
-    """The learning rate of each arm, by what improves most on text and a seed that score nobody."""
-    jobs = [(arm, rate) for arm in arms for rate in protocol.ladder]
-    tried: dict[Key, list[RateTried]] = {}
-    for arm, rate in progress(jobs, "choosing learning rates", len(jobs)):
-        made = _tried(base, arm, attempts, seed=protocol.ladder_seed, rate=rate)
+) -> dict[Adapters, tuple[RateRung, ...]]:
+    """Return how far each rate improves each arm, on text and a seed that score nobody."""
+
+    def climb(adapters: Adapters, rate: float) -> RateRung:
+        arm = first[adapters]
+        made = _trial(base, arm, log, seed=protocol.ladder_seed, rate=rate)
         improvement = made.improvement if isinstance(made, Trial) else None
-        tried.setdefault(_key(arm.placement), []).append(RateTried(rate, improvement))
         told = "diverged" if improvement is None else f"improves by {improvement:.4g}"
         _LOG.info("%s at %g: %s", arm.name, rate, told)
-    return {key: _chosen(rungs) for key, rungs in tried.items()}
+        return RateRung(rate, improvement)
+
+    title = "choosing learning rates"
+    made = train_rivals(first, protocol.ladder, climb, title=title, progress=progress)
+    return {adapters: tuple(rungs.values()) for adapters, rungs in made.items()}
 
 
-def _chosen(tried: Sequence[RateTried]) -> _Chosen:
-    """The rate that improves most, the smaller on ties; none where all diverged."""
-    went = [(-t.improvement, t.learning_rate) for t in tried if t.improvement is not None]
-    return _Chosen(min(went)[1] if went else None, tuple(tried))
-
-
-def _tried(base: Bench, arm: Arm, attempts: Attempts, *, seed: int, rate: float) -> Trial | str:
-    """One trial of an arm, or why it came to nothing."""
-    if arm.placement is None:
-        return arm.failed or ""
-    return attempts.attempt(base, arm.placement, seed=seed, learning_rate=rate)
+def _best_rate(ladder: Sequence[RateRung]) -> float | None:
+    """Return the rate that improves most, the smaller on ties; None where all diverged."""
+    went = [(-r.improvement, r.learning_rate) for r in ladder if r.improvement is not None]
+    return min(went)[1] if went else None
 
 
 def _trials(
     base: Bench,
-    arms: Sequence[Arm],
-    rates: Mapping[Key, _Chosen],
+    first: Mapping[Adapters, Arm],
+    ladders: Mapping[Adapters, Sequence[RateRung]],
     protocol: Protocol,
-    attempts: Attempts,
+    log: TrialLog,
     progress: Progress,
-) -> dict[Key, list[Trial | str]]:
-    """Each arm's trials, one a seed; all arms of a seed before the next, as machines drift."""
-    keys = [(arm, _key(arm.placement)) for arm in arms]
-    able = [(arm, key, rate) for arm, key in keys if (rate := rates[key].rate) is not None]
-    jobs = [(seed, *one) for seed in protocol.seeds for one in able]
-    made: dict[Key, list[Trial | str]] = {}
-    for seed, arm, key, rate in progress(jobs, "trials", len(jobs)):
-        found = _tried(base, arm, attempts, seed=seed, rate=rate)
-        made.setdefault(key, []).append(found)
+) -> dict[Adapters, tuple[Trial | str, ...]]:
+    """Return each arm's trials at its best rate, one a seed."""
+    rates = {a: rate for a in first if (rate := _best_rate(ladders[a])) is not None}
+
+    def score(adapters: Adapters, seed: int) -> Trial | str:
+        arm = first[adapters]
+        found = _trial(base, arm, log, seed=seed, rate=rates[adapters])
         told = f"improves by {found.improvement:.4g}" if isinstance(found, Trial) else found
         _LOG.info("%s, seed %d: %s", arm.name, seed, told)
-    return made
+        return found
+
+    made = train_rivals(rates, protocol.seeds, score, title="trials", progress=progress)
+    return {adapters: tuple(by_seed.values()) for adapters, by_seed in made.items()}
+
+
+def _trial(base: Bench, arm: Arm, log: TrialLog, *, seed: int, rate: float) -> Trial | str:
+    """Return one trial of an arm, or why it came to nothing."""
+    if arm.placement is None:
+        return arm.failed or ""
+    return log.attempt(base, arm.placement, seed=seed, learning_rate=rate)
 
 
 def _result(
     arm: Arm,
-    order: Mapping[Key, Arm],
-    rates: Mapping[Key, _Chosen],
-    trials: Mapping[Key, Sequence[Trial | str]],
+    first: Mapping[Adapters, Arm],
+    ladders: Mapping[Adapters, tuple[RateRung, ...]],
+    trials: Mapping[Adapters, Sequence[Trial | str]],
 ) -> ArmResult:
-    """An arm with its trials, which may be those of an arm before it."""
-    key, placed = _key(arm.placement), arm.placement
-    chosen = rates.get(key, _Chosen(None, ()))
-    made = trials.get(key, ())
+    """Return an arm with its trials, which may be those of an arm before it."""
+    ladder, made = ladders.get(arm.adapters, ()), trials.get(arm.adapters, ())
+    placed, rate = arm.placement, _best_rate(ladder)
     faults = [found for found in made if isinstance(found, str)]
-    if placed is not None and chosen.rate is None:
+    if placed is not None and rate is None:
         faults = ["it diverged at every learning rate"]
-    first = order.get(key, arm)
+    trained = first.get(arm.adapters, arm)
     return ArmResult(
         name=arm.name,
         kind=arm.kind,
@@ -303,17 +304,17 @@ def _result(
         rank=placed.rank if placed else 0,
         adapter_parameters=placed.adapter_parameters if placed else 0,
         equal=arm.equal,
-        ladder=chosen.tried,
+        ladder=ladder,
         trials=() if faults else tuple(t for t in made if isinstance(t, Trial)),
         policy=arm.policy,
-        learning_rate=chosen.rate,
-        same_as=None if first is arm else first.name,
+        learning_rate=rate,
+        same_as=None if trained is arm else trained.name,
         failed=arm.failed or (faults[0] if faults else None),
     )
 
 
 def _refuse_unequal(arms: Sequence[ArmResult]) -> None:
-    """Every arm saw as many steps and tokens, and trained what its placement says.
+    """Raise unless every arm saw as many steps and tokens, and trained what its placement says.
 
     A head that is trained beside the adapters is the same for every arm.
 
@@ -329,14 +330,14 @@ def _refuse_unequal(arms: Sequence[ArmResult]) -> None:
 
 
 def _spent(arm: ArmResult) -> list[tuple[int, ...]]:
-    """What an arm was given, for each seed; what it trained beside its adapters too."""
+    """Return what an arm was given for each seed, and what it trained beside its adapters."""
     size = arm.adapter_parameters
     return [(t.seed, t.steps, t.tokens, t.trainable_parameters - size) for t in arm.trials]
 
 
-def _from_before(attempts: Attempts) -> tuple[str, ...]:
-    """A note where trials were not made now: their seconds are those of another time."""
-    count = len(attempts.taken)
+def _from_before(log: TrialLog) -> tuple[str, ...]:
+    """Return a note where trials were not made now: their seconds are those of another time."""
+    count = len(log.taken)
     if not count:
         return ()
     kept = f"{count} trials were kept from a measurement that was cut short"
@@ -346,7 +347,7 @@ def _from_before(attempts: Attempts) -> tuple[str, ...]:
 def _notes(
     card: LayerCard, data: TextData, loaded: LoadedModel, batched: Sequence[str]
 ) -> tuple[str, ...]:
-    """What was done otherwise than by default."""
+    """Return what was done otherwise than by default."""
     other = () if card.data.source == data.source else (_ELSEWHERE.format(card.data.source),)
     return tuple(dict.fromkeys((*loaded.notes, *data.notes, *batched, *other)))
 
@@ -369,7 +370,9 @@ def _measure(
             message, expected="a loss that stays finite", hint="--ladder 1e-5,1e-4"
         )
     drawn = mean_of_random(by_name)
-    against = None if drawn is None else compared(improvements(recommended.trials), drawn)
+    against = (
+        None if drawn is None else compare_improvements(improvements(recommended.trials), drawn)
+    )
     is_loss = base.quality is None or base.quality_before is None
     return Measure(
         model=model_info(base.loaded),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import PlacementError
@@ -23,7 +23,7 @@ from layerwise.objectives import Objective
 from layerwise.registry import Registry
 from layerwise.shapes import Tensor
 
-__all__ = ["SCORES", "Score", "Seen", "rows_by_score"]
+__all__ = ["SCORES", "Score", "ScoreInputs", "rows_by_score"]
 
 #: The interquartile range of a standard normal distribution.
 _IQR = 1.349
@@ -32,7 +32,7 @@ _EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScoreInputs:
     """What a score may look at.
 
     Attributes:
@@ -53,8 +53,8 @@ class Seen:
 class Score(Protocol):
     """A way to rank blocks."""
 
-    def __call__(self, seen: Seen) -> np.ndarray:
-        """One number a row of the card, float64 (l,); NaN for a block without adapted modules.
+    def __call__(self, inputs: ScoreInputs) -> np.ndarray:
+        """Return one number a row of the card, float64 (l,); NaN without adapted modules.
 
         Raises:
             PlacementError: The card lacks what the score goes by.
@@ -66,7 +66,7 @@ SCORES = Registry[Score]("score")
 
 
 def rows_by_score(scores: np.ndarray, k: int, *, rows: Sequence[int]) -> tuple[int, ...]:
-    """The `k` of `rows` with the largest scores, ascending; the lower block on ties.
+    """Return the `k` of `rows` with the largest scores, ascending; the lower block on ties.
 
     Raises:
         PlacementError: Fewer than `k` of them have a score.
@@ -79,16 +79,16 @@ def rows_by_score(scores: np.ndarray, k: int, *, rows: Sequence[int]) -> tuple[i
     return tuple(sorted(best))
 
 
-def _weights(seen: Seen, row: int) -> Iterator[tuple[str, Tensor]]:
-    """The last part of each adapted module's name in a block, and its weight in float32."""
-    for name in seen.card.layers[row].modules:
-        module: Any = seen.loaded.model.get_submodule(name)
+def _weights(inputs: ScoreInputs, row: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield the last part of each adapted module's name in a block, and its float32 weight."""
+    for name in inputs.card.layers[row].modules:
+        module: Any = inputs.loaded.model.get_submodule(name)
         yield name.rpartition(".")[2], module.weight.detach().float()
 
 
 @SCORES.register("eva")
-def eva(seen: Seen) -> np.ndarray:
-    """The ranks that EVA would give to a block's inputs, for each of them.
+def eva(inputs: ScoreInputs) -> np.ndarray:
+    """Return the ranks that EVA would give to a block's inputs, for each of them.
 
     Source: Paischer et al., arXiv 2410.07170, and PEFT's ``EvaConfig``: the explained-variance
     ratios of the principal components of every adapted module's input are sorted together, and
@@ -96,28 +96,28 @@ def eva(seen: Seen) -> np.ndarray:
     (PEFT's rho = 2). Modules that read the same input have the same components; here an input
     counts once (ours). The components are those of the card's pass.
     """
-    spectra = _spectra(seen.card)
-    rank = seen.card.capture.rank
+    spectra = _spectra(inputs.card)
+    rank = inputs.card.capture.rank
     ratios = [
         (v / total, row) for row, values in spectra for v, total in _largest(values, 2 * rank)
     ]
     ratios.sort(key=lambda pair: -pair[0])
-    inputs, given = (np.zeros(len(seen.card.layers)) for _ in range(2))
+    read, given = (np.zeros(len(inputs.card.layers)) for _ in range(2))
     for row, _ in spectra:
-        inputs[row] += 1
+        read[row] += 1
     for _, row in ratios[: rank * len(spectra)]:
         given[row] += 1
-    return np.divide(given, inputs, out=np.full_like(given, np.nan), where=inputs > 0)
+    return np.divide(given, read, out=np.full_like(given, np.nan), where=read > 0)
 
 
 def _largest(values: np.ndarray, count: int) -> list[tuple[float, float]]:
-    """The largest eigenvalues of an input, each with the sum of all."""
+    """Return the largest eigenvalues of an input, each with the sum of all."""
     total = float(values.sum())
     return [(float(v), total) for v in np.sort(values)[::-1][:count]] if total > 0 else []
 
 
 def _spectra(card: LayerCard) -> list[tuple[int, np.ndarray]]:
-    """The eigenvalues of the covariance of each adapted input, with the block that reads it."""
+    """Return the eigenvalues of each adapted input's covariance, with the block that reads it."""
     names = {name: row for row, layer in enumerate(card.layers) for name in layer.modules}
     found = [
         (names[key.removeprefix("spectrum/")], values)
@@ -132,14 +132,14 @@ def _spectra(card: LayerCard) -> list[tuple[int, np.ndarray]]:
 
 
 @SCORES.register("kappa")
-def kappa(seen: Seen) -> np.ndarray:
-    """Minus the mean log10 condition number of a block's adapted weights.
+def kappa(inputs: ScoreInputs) -> np.ndarray:
+    """Return minus the mean log10 condition number of a block's adapted weights.
 
     Source: PEFT's ``find_kappa_target_modules``, which takes the modules of the smallest condition
     number, the largest singular value over the smallest plus 1e-8. The mean of the logarithm over
     a block's modules is ours.
     """
-    return _over_blocks(seen, _log_condition)
+    return _over_blocks(inputs, _log_condition)
 
 
 def _log_condition(weight: Tensor) -> float:
@@ -148,8 +148,8 @@ def _log_condition(weight: Tensor) -> float:
 
 
 @SCORES.register("snr")
-def snr(seen: Seen) -> np.ndarray:
-    """How high a block's adapted weights stand, by signal to noise, among those of their name.
+def snr(inputs: ScoreInputs) -> np.ndarray:
+    """Return how high a block's weights stand, by signal to noise, among those of their name.
 
     Source: Spectrum, arXiv 2406.06623: singular values above sigma (1 + sqrt(beta)) are signal,
     with sigma the interquartile range of the singular values over 1.349 and beta the smaller side
@@ -158,14 +158,14 @@ def snr(seen: Seen) -> np.ndarray:
     is the mean over its modules of the share of such modules that it is at least level with (ours).
     """
     ratios: dict[str, dict[int, float]] = {}
-    for row, _ in enumerate(seen.card.layers):
-        for name, weight in _weights(seen, row):
+    for row, _ in enumerate(inputs.card.layers):
+        for name, weight in _weights(inputs, row):
             ratios.setdefault(name, {}).setdefault(row, _signal_to_noise(weight))
     standings = [
         {row: _standing(r, found) for row, r in found.items()} for found in ratios.values()
     ]
     return np.array(
-        [_mean([s[row] for s in standings if row in s]) for row in range(len(seen.card.layers))]
+        [_mean([s[row] for s in standings if row in s]) for row in range(len(inputs.card.layers))]
     )
 
 
@@ -184,10 +184,10 @@ def _signal_to_noise(weight: Tensor) -> float:
     return signal / max(noise, _EPSILON) / max(float(values[0]), _EPSILON)
 
 
-def _over_blocks(seen: Seen, score: Any) -> np.ndarray:
-    """The mean of `score` over each block's adapted weights."""
-    rows = range(len(seen.card.layers))
-    return np.array([_mean([score(weight) for _, weight in _weights(seen, row)]) for row in rows])
+def _over_blocks(inputs: ScoreInputs, score: Any) -> np.ndarray:
+    """Return the mean of `score` over each block's adapted weights."""
+    rows = range(len(inputs.card.layers))
+    return np.array([_mean([score(weight) for _, weight in _weights(inputs, row)]) for row in rows])
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -195,33 +195,33 @@ def _mean(values: Sequence[float]) -> float:
 
 
 @SCORES.register("gradient")
-def gradient(seen: Seen) -> np.ndarray:
-    """The norms of the loss gradient of a block's own weights, summed over weights and batches.
+def gradient(inputs: ScoreInputs) -> np.ndarray:
+    """Return the loss-gradient norms of a block's weights, summed over weights and batches.
 
     Source: the probe of PyPI's ``aletheia-lora`` 0.1, which takes the blocks where this is largest.
     Weights are differentiated in eval mode (ours; the package leaves dropout on). A gradient is
     freed as soon as its norm is taken.
     """
-    model = seen.loaded.model
-    totals = np.full(len(seen.card.layers), np.nan)
-    blocks = {row: model.get_submodule(layer.name) for row, layer in enumerate(seen.card.layers)}
-    adapted = {row: block for row, block in blocks.items() if seen.card.layers[row].modules}
+    model = inputs.loaded.model
+    totals = np.full(len(inputs.card.layers), np.nan)
+    blocks = {row: model.get_submodule(layer.name) for row, layer in enumerate(inputs.card.layers)}
+    adapted = {row: block for row, block in blocks.items() if inputs.card.layers[row].modules}
     totals[list(adapted)] = 0.0
-    training = seen.objective.stochastic
+    training = inputs.objective.stochastic
     with (
-        seen.objective.prepare(model),
-        undisturbed(model, training=training, seed=seen.seed),
+        inputs.objective.prepare(model),
+        frozen(model, training=training, seed=inputs.seed),
         _norms_into(totals, adapted),
     ):
-        for batch in seen.batches:
+        for batch in inputs.batches:
             device = next(model.parameters()).device
-            seen.objective.losses(model, batch.to(device)).mean().backward()
+            inputs.objective.losses(model, batch.to(device)).mean().backward()
     return totals
 
 
 @contextmanager
 def _norms_into(totals: np.ndarray, blocks: dict[int, nn.Module]) -> Iterator[None]:
-    """Inside, each gradient of a weight of `blocks` adds its norm to its block's, and goes."""
+    """Add the norm of each gradient of a weight of `blocks` to its block's, and free it."""
     handles = []
 
     def hook_for(row: int) -> Any:

@@ -8,15 +8,16 @@ is loaded once.
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 
+from layerwise.capture.restore import drawn_by, modules_kept
+from layerwise.data.batches import Batch
 from layerwise.data.text import TextData
 from layerwise.errors import NonFiniteError
-from layerwise.measure.borrowed import borrowed
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.record import Placement
@@ -25,9 +26,8 @@ from layerwise.tuning.material import gather
 from layerwise.tuning.order import Forwards
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
-from layerwise.tuning.untouched import drawn_by
 
-__all__ = ["Bench", "Quality", "Trial", "bench", "trial"]
+__all__ = ["Bench", "Quality", "Trial", "bench", "trial", "validation_batches"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def bench(
     *,
     quality: Quality | None = None,
 ) -> Bench:
-    """What trials of `loaded` share, the untouched model measured.
+    """Return what trials of `loaded` share, the untouched model measured.
 
     Args:
         loaded: The model.
@@ -142,7 +142,7 @@ def bench(
 
 
 def trial(bench: Bench, placement: Placement, *, seed: int, learning_rate: float) -> Trial:
-    """What `placement` does for the bench's model, which is after the trial what it was before.
+    """Return what `placement` does for the bench's model, which is as it was afterwards.
 
     The same seed gives the same batches whatever the placement.
 
@@ -157,7 +157,7 @@ def trial(bench: Bench, placement: Placement, *, seed: int, learning_rate: float
         learning_rate=learning_rate,
         log_every=bench.settings.steps,  # Measuring each step would be timed with it.
     )
-    with borrowed(bench.loaded.model):
+    with modules_kept(bench.loaded.model):
         tuned = fine_tune(
             bench.loaded,
             bench.train,
@@ -184,7 +184,7 @@ def trial(bench: Bench, placement: Placement, *, seed: int, learning_rate: float
 
 
 def _seconds_per_step(tuned: Tuned) -> float:
-    """The mean over all steps but the first, which pays for the start."""
+    """Return the mean over all steps but the first, which pays for the start."""
     ends = {entry["step"]: entry["seconds"] for entry in tuned.log if "seconds" in entry}
     first, last = min(ends), max(ends)
     if first == last:
@@ -193,14 +193,14 @@ def _seconds_per_step(tuned: Tuned) -> float:
 
 
 def _tokens(bench: Bench, settings: TuneSettings) -> int:
-    """Tokens in the batches that a run under `settings` sees."""
+    """Return the tokens in the batches that a run under `settings` sees."""
     material = gather(bench.loaded, bench.train, bench.objective, settings)
     forwards = material.forwards(settings, steps=settings.steps, processes=1)
     return sum(int(forwards[i].batch.token_mask.sum()) for i in range(len(forwards)))
 
 
 def _measured(bench: Bench, loaded: LoadedModel) -> tuple[float, float | None]:
-    """The validation loss of `loaded`, the bench's model or that with adapters, and its quality."""
+    """Return the validation loss and quality of `loaded`: the bench's model, or with adapters."""
     with drawn_by(bench.settings.seed, "validation"):
         loss = _loss(bench, loaded)
         score = bench.quality.measure(loaded, bench.validation) if bench.quality else None
@@ -208,22 +208,20 @@ def _measured(bench: Bench, loaded: LoadedModel) -> tuple[float, float | None]:
 
 
 def _loss(bench: Bench, loaded: LoadedModel) -> float:
-    """The mean validation loss over examples.
+    """Return the mean validation loss over examples.
 
     Raises:
         NonFiniteError: It is NaN or infinite.
     """
     settings, model = bench.settings, loaded.model
-    forwards = _evaluation(bench, loaded)
-    device = next(model.parameters()).device
-    mode, losses = model.training, list[float]()
+    batches = validation_batches(loaded, bench.validation, bench.objective, settings)
+    device, mode, losses = next(model.parameters()).device, model.training, list[float]()
     with bench.objective.prepare(model), torch.no_grad():
         model.train(bench.objective.stochastic)
-        for i in range(len(forwards)):
+        for i, batch in enumerate(batches):
             torch.manual_seed(derive(settings.seed, "validation", i))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-                rows = bench.objective.losses(model, forwards[i].batch.to(device))
-            losses += rows.float().tolist()
+                losses += bench.objective.losses(model, batch).float().tolist()
         model.train(mode)
     mean = statistics.fmean(losses)
     if not math.isfinite(mean):
@@ -232,8 +230,17 @@ def _loss(bench: Bench, loaded: LoadedModel) -> float:
     return mean
 
 
-def _evaluation(bench: Bench, loaded: LoadedModel) -> Forwards:
-    """The batches of the validation text, always the same ones."""
-    material = gather(loaded, bench.validation, bench.objective, bench.settings)
+def validation_batches(
+    loaded: LoadedModel, data: TextData, objective: Objective, settings: TuneSettings
+) -> Iterator[Batch]:
+    """Return the batches of `data`, on the model's device; always the same ones.
+
+    Raises:
+        DataError: Nothing is left to measure on.
+        BadInputError: Texts are longer than the model's positions.
+    """
+    material = gather(loaded, data, objective, settings)
     # Nothing is held out of it: it is what is held out.
-    return cast("Forwards", replace(material, held=material.data).evaluation(bench.settings))
+    forwards = cast("Forwards", replace(material, held=material.data).evaluation(settings))
+    device = next(loaded.model.parameters()).device
+    return (forwards[i].batch.to(device) for i in range(len(forwards)))

@@ -1,6 +1,6 @@
 """The models stage: what a user names, as a model with its stacks, targets, roles and parts."""
 
-from layerwise.models.kind import ModelKind, model_kind
+from layerwise.models.head_kind import ModelKind, model_kind
 from layerwise.models.load import LoadedModel, load, load_skeleton
 from layerwise.models.parts import attention_modules, embeddings, final_norm, position_limit
 from layerwise.models.roles import ParameterRole, roles

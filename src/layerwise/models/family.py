@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
-from layerwise.models.kind import model_kind
+from layerwise.models.head_kind import model_kind
 from layerwise.models.stack import RECURRENT, Stack
 
 __all__ = ["Family", "family_of"]

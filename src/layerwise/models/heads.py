@@ -20,19 +20,19 @@ from transformers import (
 
 from layerwise.compat import dequantized
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.kind import (
+from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
     is_vision_text,
     kind_of,
     model_kind,
 )
-from layerwise.models.reading import Reading
+from layerwise.models.reading import LoadOptions
 from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
 __all__ = [
-    "ADDED",
+    "AddedHead",
     "adapter_classes",
     "class_ids",
     "head_modules",
@@ -42,12 +42,15 @@ __all__ = [
     "without_weights",
 ]
 
-ADDED = "a classification head for"
-"""What the note of a head that was added starts with."""
-
 _NO_SDPA = "scaled_dot_product_attention"
 _UNNAMED = "LABEL_"
 """How transformers calls classes that nobody named, followed by their number."""
+
+
+class AddedHead(str):
+    """The note of a head that was added, which no longer holds where an adapter brings its own."""
+
+    __slots__ = ()
 
 
 def class_ids(model: Any) -> dict[str, int]:
@@ -116,7 +119,7 @@ def read_config(source: Source, *, remote: bool) -> Any:
     return config
 
 
-def without_weights(config: Any, how: Reading) -> Any:
+def without_weights(config: Any, how: LoadOptions) -> Any:
     """The model of `config`, with a head for ``how.labels`` where there are any, as it is built.
 
     Its weights are whatever the default device and torch's generators make of them.
@@ -132,7 +135,7 @@ def without_weights(config: Any, how: Reading) -> Any:
     return _with_sdpa(auto.from_config, config, **options)
 
 
-def read_model(source: Source, how: Reading) -> tuple[Any, list[str]]:
+def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
     """The model with the head whose weights are really there, and what was left out or added.
 
     Raises:
@@ -153,8 +156,16 @@ def _attention(model: Any) -> str | None:
 
 
 def _architecture(config: Any) -> str:
-    """The name of the model class that `config` names, or an empty one."""
-    return (getattr(config, "architectures", None) or [""])[0]
+    """Return the name of the model class that `config` names, or an empty one.
+
+    Raises:
+        ModelError: What stands there is no list of names.
+    """
+    named = getattr(config, "architectures", None) or [""]
+    if isinstance(named, list | tuple) and isinstance(named[0], str):
+        return named[0]
+    message = "configuration whose architectures are no list of names"
+    raise ModelError(message, value=named, expected='"architectures": ["LlamaForCausalLM"]')
 
 
 def _auto_classes(config: Any) -> tuple[Any, ...]:
@@ -180,7 +191,7 @@ def _auto_classes(config: Any) -> tuple[Any, ...]:
     return classes.get(kind_of(name), (AutoModel,))
 
 
-def _pretrained_head(source: Source, config: Any, how: Reading) -> tuple[Any, list[str]]:
+def _pretrained_head(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
     """The model with the most complete head that the files hold whole."""
     notes: list[str] = []
     for auto in _auto_classes(config):
@@ -206,7 +217,7 @@ def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
         raise ModelError(message, value=source.name, expected=f"a whole {type(model).__name__}")
 
 
-def _classifier(source: Source, config: Any, how: Reading) -> tuple[Any, list[str]]:
+def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
     """The model with a head for ``how.labels``: the checkpoint's if it is for them, else a new one.
 
     A new head's weights are drawn by ``how.seed`` alone.
@@ -222,10 +233,10 @@ def _classifier(source: Source, config: Any, how: Reading) -> tuple[Any, list[st
         new = missing or (set() if is_kept else _drawn_anew(model, outputs=len(labels)))
     if not new:
         return model, []
-    what = f"{ADDED} {', '.join(labels)} was added"
+    what = f"a classification head for {', '.join(labels)} was added"
     note = f"{what}, random from seed {how.seed}: {', '.join(sorted(new))}"
     replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
-    return model, [note + replaced]
+    return model, [AddedHead(note + replaced)]
 
 
 def _class_names(config: Any) -> tuple[str, ...]:
@@ -285,7 +296,7 @@ def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
 
 
 def _pretrained(
-    auto: Any, source: Source, config: Any, how: Reading, **options: Any
+    auto: Any, source: Source, config: Any, how: LoadOptions, **options: Any
 ) -> tuple[Any, set[str]]:
     """A model of `auto`'s family, and the names of its weights that the files do not hold."""
     if source.file:

@@ -11,18 +11,18 @@ import torch
 from layerwise.errors import ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
+from layerwise.models.head_kind import ModelKind, model_kind
 from layerwise.models.heads import (
-    ADDED,
+    AddedHead,
     adapter_classes,
     pad_with,
     read_config,
     read_model,
     without_weights,
 )
-from layerwise.models.kind import ModelKind, model_kind
-from layerwise.models.quiet import quiet
+from layerwise.models.hf_logging import quiet
 from layerwise.models.reading import (
-    Reading,
+    LoadOptions,
     named_device,
     named_dtype,
     read_tokenizer,
@@ -103,7 +103,7 @@ def load(
     """
     where = named_device(device)
     classes = None if labels is None else tuple(labels)
-    how = Reading(named_dtype(dtype, where), trust_remote_code, classes, seed)
+    how = LoadOptions(named_dtype(dtype, where), trust_remote_code, classes, seed)
     with quiet():
         loaded = _load(resolve(source), how)
     loaded.model.to(where).eval()
@@ -143,13 +143,13 @@ def from_config(
     kept = torch.float32 if dtype == "auto" else named_dtype(dtype, where)
     classes = None if labels is None else tuple(labels)
     with quiet():
-        loaded = _blank(path, Reading(torch.float32, labels=classes, seed=seed), tokenizer)
+        loaded = _blank(path, LoadOptions(torch.float32, labels=classes, seed=seed), tokenizer)
     loaded.model.to(where, kept).eval()
     _tell(loaded)
     return loaded
 
 
-def _blank(path: Path, how: Reading, tokenizer: str | None) -> LoadedModel:
+def _blank(path: Path, how: LoadOptions, tokenizer: str | None) -> LoadedModel:
     config, named = blank_config(path)
     words = tokenizer_source(tokenizer or named, folder=path.parent)
     described = Source(str(path), "folder", path.parent)
@@ -197,12 +197,12 @@ def load_skeleton(
         StackError: No stack of blocks was found.
     """
     classes = None if labels is None else tuple(labels)
-    how = Reading(torch.float32, trust_remote_code, classes)
+    how = LoadOptions(torch.float32, trust_remote_code, classes)
     with quiet():
         return _skeleton(source, how)
 
 
-def _skeleton(source: str, how: Reading) -> LoadedModel:
+def _skeleton(source: str, how: LoadOptions) -> LoadedModel:
     if source.endswith(".json"):  # A model that was made from its configuration alone.
         described, revision = source, None
         config, _ = blank_config(Path(source))
@@ -227,7 +227,7 @@ def _skeleton(source: str, how: Reading) -> LoadedModel:
     )
 
 
-def _load(source: Source, how: Reading) -> LoadedModel:
+def _load(source: Source, how: LoadOptions) -> LoadedModel:
     if source.form == "adapter":
         return _load_adapter(source, how)
     with readable(source):
@@ -246,7 +246,7 @@ def _load(source: Source, how: Reading) -> LoadedModel:
     )
 
 
-def _load_adapter(source: Source, how: Reading) -> LoadedModel:
+def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     """The base model with the adapter merged into its weights, so that its modules are plain.
 
     Raises:
@@ -272,7 +272,7 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
     _check_adapter(source, report, merged)
     notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
     if brought:  # What was added to the base made room for its own.
-        notes = [note for note in notes if not note.startswith(ADDED)]
+        notes = [note for note in notes if not isinstance(note, AddedHead)]
         notes.append(f"the adapter brings its own {', '.join(brought)}")
     return replace(
         base,
@@ -285,7 +285,7 @@ def _load_adapter(source: Source, how: Reading) -> LoadedModel:
     )
 
 
-def _classes(source: Source, how: Reading) -> tuple[str, ...] | None:
+def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
     """The classes that the base of an adapter gets a head for."""
     with readable(source):
         return adapter_classes(source, how.labels)

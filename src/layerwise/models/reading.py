@@ -13,11 +13,12 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
-from layerwise.errors import ModelError, UnknownNameError, one_line
+from layerwise.errors import ModelError, UnknownNameError, is_bug, one_line
 from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
+from layerwise.resources import out_of_memory
 
-__all__ = ["Reading", "named_device", "named_dtype", "read_tokenizer", "readable"]
+__all__ = ["LoadOptions", "named_device", "named_dtype", "read_tokenizer", "readable"]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _REMOTE = "trust_remote_code"
@@ -42,7 +43,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class LoadOptions:
     """What is asked of a model that is read.
 
     Attributes:
@@ -100,9 +101,9 @@ def readable(source: Source) -> Iterator[None]:
     try:
         with read_once() if source.form == "gguf" else nullcontext():
             yield
-    except (ModelError, torch.OutOfMemoryError):
-        raise
     except _UNREADABLE as error:
+        if isinstance(error, ModelError) or out_of_memory(error) or is_bug(error):
+            raise
         if _REMOTE in str(error):
             message = "model that brings its own code, which was not run"
             hint = "--trust-remote-code, once you have read that code"

@@ -178,12 +178,12 @@ def adapter_base(source: Source) -> str:
     """
     config = _adapter_config(source)
     base = config.get("base_model_name_or_path")
-    if not base:
+    if not isinstance(base, str) or not base:
         message = "adapter that names no base model"
         hint = "base_model_name_or_path in adapter_config.json"
         raise ModelError(message, value=source.name, expected="a base model", hint=hint)
-    beside = source.folder / str(base)
-    return str(beside) if not Path(base).is_absolute() and beside.exists() else str(base)
+    beside = source.folder / base
+    return str(beside) if not Path(base).is_absolute() and beside.exists() else base
 
 
 def brings_modules(source: Source) -> bool:

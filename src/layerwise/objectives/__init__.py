@@ -2,7 +2,7 @@
 
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
-from layerwise.models.kind import ModelKind, has_next_sentence_head
+from layerwise.models.head_kind import ModelKind, has_next_sentence_head
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.barlow_twins import BARLOW_TWINS
 from layerwise.objectives.causal_lm import CAUSAL_LM

@@ -7,8 +7,8 @@ from typing import Any
 
 from layerwise.data.batches import Batch, BatchSet
 from layerwise.data.text import TextData
+from layerwise.models.head_kind import ModelKind
 from layerwise.models.heads import class_ids
-from layerwise.models.kind import ModelKind
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.seq2seq import decoder_start
 from layerwise.shapes import Tensor

@@ -7,7 +7,7 @@ the rankings of their blocks by residual norm agree.
 from dataclasses import dataclass
 from statistics import fmean
 
-from layerwise.card.record import LayerCard, Measured, MeasuredRegime
+from layerwise.card.record import LayerCard, MeasuredRegime, Measurement
 from layerwise.errors import BadInputError
 from layerwise.placement import GOALS, POLICIES
 from layerwise.placement.compare import USABLE, compare
@@ -79,7 +79,7 @@ def transferred(
     return Transfer(policy, bound, found.size, rho, _note(reference, found, best, rho))
 
 
-def _nearest(reference: LayerCard, layers: int | None) -> Measured:
+def _nearest(reference: LayerCard, layers: int | None) -> Measurement:
     """Return the measurement of the reference whose size is nearest to `layers`."""
     if not reference.measured:
         message = "reference card without measured performance"
@@ -91,7 +91,7 @@ def _nearest(reference: LayerCard, layers: int | None) -> Measured:
     return min(latest, key=lambda measured: abs(measured.size - layers))
 
 
-def _best(found: Measured, goal: str | None) -> MeasuredRegime:
+def _best(found: Measurement, goal: str | None) -> MeasuredRegime:
     """Return the policy that improved most, of those whose steps the goal allows."""
     allowed = None if goal is None else GOALS[goal]
     able = [r for r in found.regimes if _is_choice(r) and _is_allowed(r, allowed)]
@@ -110,7 +110,7 @@ def _is_allowed(regime: MeasuredRegime, allowed: float | None) -> bool:
     return allowed is None or (regime.step_ratio is not None and regime.step_ratio <= allowed)
 
 
-def _note(reference: LayerCard, found: Measured, best: MeasuredRegime, rho: float) -> str:
+def _note(reference: LayerCard, found: Measurement, best: MeasuredRegime, rho: float) -> str:
     others = [r.improvement for r in found.regimes if _is_choice(r) and r is not best]
     beside = f", {fmean(others):.3g} the mean of {len(others)} other policies" if others else ""
     return (

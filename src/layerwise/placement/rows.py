@@ -3,14 +3,17 @@
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement.record import PlacedBlock
 
 __all__ = [
+    "BlockPlace",
     "Ranks",
     "adaptable_rows",
+    "locate",
     "parse_ranks",
     "parse_rows",
     "resolve_ranks",
@@ -22,6 +25,18 @@ __all__ = [
 Ranks = str | Mapping[int | PlacedBlock, int]
 
 _SPELLING = "block indices such as 3,7,11 or STACK:3,7,11"
+
+
+class BlockPlace(Protocol):
+    """A block among all of a model: a row of its card, or a reference."""
+
+    @property
+    def stack(self) -> str:
+        """The name of its stack."""
+
+    @property
+    def index(self) -> int:
+        """Its number there."""
 
 
 def parse_rows(text: str) -> tuple[int | PlacedBlock, ...]:
@@ -88,7 +103,7 @@ def resolve_ranks(
     for block, rank in by_block.items():
         (row,) = resolve_rows(card, [block], stack=stack)
         _refuse_rank(card, row, rank, within=within)
-        _refuse_duplicates(card, [*by_row, row])
+        _refuse_duplicates(card.layers, [*by_row, row])
         by_row[row] = rank
     return by_row
 
@@ -104,13 +119,18 @@ def _refuse_rank(card: LayerCard, row: int, rank: int, *, within: Sequence[int])
 
 
 def resolve_stack(card: LayerCard, name: str) -> str:
-    """The card's stack called `name`, which may be a part of its name that no other stack has.
+    """Return the card's stack called `name`, as `_stack_of` finds it."""
+    return _stack_of(card.layers, name)
+
+
+def _stack_of(places: Sequence[BlockPlace], name: str) -> str:
+    """Return the stack called `name`, which may be a part of its name that no other stack has.
 
     Raises:
         UnknownNameError: The model has no such stack.
         PlacementError: Several stacks have that part.
     """
-    known = _stacks(card)
+    known = _stacks(places)
     if name in known:
         return name
     found = [k for k in known if f".{name}." in f".{k}."]
@@ -123,9 +143,9 @@ def resolve_stack(card: LayerCard, name: str) -> str:
     return found[0]
 
 
-def _stacks(card: LayerCard) -> tuple[str, ...]:
+def _stacks(places: Sequence[BlockPlace]) -> tuple[str, ...]:
     """Return the stacks that were measured: one that no text runs through has no rows."""
-    return tuple(dict.fromkeys(layer.stack for layer in card.layers))
+    return tuple(dict.fromkeys(place.stack for place in places))
 
 
 def adaptable_rows(card: LayerCard, *, stack: str | None = None) -> tuple[int, ...]:
@@ -151,26 +171,49 @@ def adaptable_rows(card: LayerCard, *, stack: str | None = None) -> tuple[int, .
 def resolve_rows(
     card: LayerCard, blocks: Iterable[int | PlacedBlock], *, stack: str | None = None
 ) -> tuple[int, ...]:
-    """Return the rows of `blocks`, ascending; bare indices are of `stack`, or of the only stack.
+    """Return the rows of `blocks` as `locate` does; each must have a module to adapt.
 
     Raises:
         UnknownNameError: The model has no such stack.
-        PlacementError: There is no block, one is named twice, is not in the model or has no
-            module to adapt, or an index could be of several stacks.
+        PlacementError: As for `locate`, or a block has no module to adapt.
     """
-    rows = [_row(card, _located(card, block, stack)) for block in blocks]
+    rows = locate(card.layers, blocks, stack=stack)
+    for row in rows:
+        layer = card.layers[row]
+        if not layer.modules:
+            msg = f"block of {layer.stack} without a module to adapt"
+            expected = "a card made with other --targets"
+            raise PlacementError(msg, value=layer.index, expected=expected)
+    return rows
+
+
+def locate(
+    places: Sequence[BlockPlace], blocks: Iterable[int | PlacedBlock], *, stack: str | None = None
+) -> tuple[int, ...]:
+    """Return the rows of `blocks` among `places`, ascending.
+
+    Bare indices are those of `stack`, or of the only stack.
+
+    Raises:
+        UnknownNameError: The model has no such stack.
+        PlacementError: There is no block, one is named twice or is not in the model, or an index
+            could be of several stacks.
+    """
+    rows = [_row(places, _located(places, block, stack)) for block in blocks]
     if not rows:
         msg = "no block in the placement"
         raise PlacementError(msg, expected=f"at least one: {_SPELLING}")
-    _refuse_duplicates(card, rows)
+    _refuse_duplicates(places, rows)
     return tuple(sorted(rows))
 
 
-def _located(card: LayerCard, block: int | PlacedBlock, stack: str | None) -> PlacedBlock:
+def _located(
+    places: Sequence[BlockPlace], block: int | PlacedBlock, stack: str | None
+) -> PlacedBlock:
     """Return `block` with the full name of its stack."""
     if isinstance(block, PlacedBlock):
-        return PlacedBlock(resolve_stack(card, block.stack), block.index)
-    names = _stacks(card)
+        return PlacedBlock(_stack_of(places, block.stack), block.index)
+    names = _stacks(places)
     if stack is None and len(names) > 1:
         msg = "block index without its stack"
         raise PlacementError(
@@ -179,7 +222,7 @@ def _located(card: LayerCard, block: int | PlacedBlock, stack: str | None) -> Pl
             expected="STACK:INDEX, with a stack of " + ", ".join(names),
             hint=f"{names[0]}:{block}",
         )
-    return PlacedBlock(names[0] if stack is None else resolve_stack(card, stack), _index(block))
+    return PlacedBlock(names[0] if stack is None else _stack_of(places, stack), _index(block))
 
 
 def _index(block: object) -> int:
@@ -190,20 +233,17 @@ def _index(block: object) -> int:
         raise PlacementError(msg, value=block, expected=_SPELLING) from None
 
 
-def _row(card: LayerCard, block: PlacedBlock) -> int:
-    known = {x.index: r for r, x in enumerate(card.layers) if x.stack == block.stack}
+def _row(places: Sequence[BlockPlace], block: PlacedBlock) -> int:
+    known = {place.index: row for row, place in enumerate(places) if place.stack == block.stack}
     row = known.get(block.index)
     if row is None:
         msg = f"no such block in {block.stack}"
         raise PlacementError(msg, value=block.index, expected=f"{min(known)} to {max(known)}")
-    if not card.layers[row].modules:
-        msg = f"block of {block.stack} without a module to adapt"
-        raise PlacementError(msg, value=block.index, expected="a card made with other --targets")
     return row
 
 
-def _refuse_duplicates(card: LayerCard, rows: Sequence[int]) -> None:
+def _refuse_duplicates(places: Sequence[BlockPlace], rows: Sequence[int]) -> None:
     for row in rows:
         if rows.count(row) > 1:
-            msg = f"block of {card.layers[row].stack} named twice"
-            raise PlacementError(msg, value=card.layers[row].index, expected="each block once")
+            msg = f"block of {places[row].stack} named twice"
+            raise PlacementError(msg, value=places[row].index, expected="each block once")

@@ -1,1 +1,1 @@
-"""What can be read from each depth, what erasing it does, and interventions by depth."""
+"""What can be read from each depth, what erasing it does, and how many top blocks must train."""

@@ -28,7 +28,7 @@ class Sides:
     test_classes: Int[Tensor, "m"]
 
     def standardised(self) -> "Sides":
-        """Each feature minus its mean, over its standard deviation, both of the training side.
+        """Return each feature less its mean, over its deviation, both of the training side.
 
         A feature that does not vary there is 0 on both sides.
         """
@@ -64,7 +64,7 @@ KINDS: Mapping[str, Make] = {"linear": _linear, "mlp": _mlp}
 
 
 def accuracy_of(kind: str, sides: Sides, *, classes: int, settings: ProbeSettings) -> Accuracy:
-    """How often a probe of `kind`, trained on one side, is right on each.
+    """Return how often a probe of `kind`, trained on one side, is right on each.
 
     The weights at the start and the order of the examples depend on the seed and the kind alone,
     so depths are compared under the same draws.
@@ -99,12 +99,12 @@ def _train(probe: nn.Module, sides: Sides, settings: ProbeSettings) -> None:
 
 @torch.no_grad()
 def _right(probe: nn.Module, features: Tensor, classes: Tensor) -> tuple[int, int]:
-    """How many of how many are right."""
+    """Return how many of how many are right."""
     return int((probe(features).argmax(1) == classes).sum()), len(classes)
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `right` in `total`.
+    """Return the 95 % interval of a share of `right` in `total`.
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
 

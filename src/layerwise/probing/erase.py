@@ -10,9 +10,9 @@ import torch
 from layerwise.errors import BadInputError, DataError
 from layerwise.intervals import percentiles
 from layerwise.models.load import LoadedModel
-from layerwise.probing.leace import Fitted, eraser_name, fit, random_directions
+from layerwise.probing.leace import Eraser, eraser_name, fit_eraser, random_directions
+from layerwise.probing.mean_states import MeanStates, ReadoutSettings, mean_states
 from layerwise.probing.pairs import FEWEST, PairSet
-from layerwise.probing.pooled import Looking, Pooled, pooled
 from layerwise.probing.record import ErasedDepth, Erasure, ErasureSettings
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
@@ -32,10 +32,10 @@ def make_erasure(
     pairs: PairSet,
     *,
     settings: ErasureSettings | None = None,
-    looking: Looking | None = None,
+    readout: ReadoutSettings | None = None,
     progress: Progress = silent,
 ) -> Erasure:
-    """By how much erasing the concept of `pairs` draws their members together, at each depth.
+    """Return by how much erasing the concept of `pairs` draws their members together, by depth.
 
     Cross-fitted: pairs are judged under an eraser that was fitted on other pairs. No weight moves.
 
@@ -43,7 +43,7 @@ def make_erasure(
         loaded: The model.
         pairs: The minimal pairs.
         settings: Folds, draws and the rest.
-        looking: How the texts are shown to the model.
+        readout: How the texts are shown to the model.
         progress: Hears how far the forward, then the erasure, are.
 
     Raises:
@@ -51,15 +51,15 @@ def make_erasure(
         DataError: Too few pairs have members that read otherwise.
         NonFiniteError: A hidden state is NaN or infinite; names the block.
     """
-    settings, looking = settings or ErasureSettings(), looking or Looking()
+    settings, readout = settings or ErasureSettings(), readout or ReadoutSettings()
     _refuse_settings(pairs, settings)
-    found = pooled(
+    found = mean_states(
         loaded,
         [pair.a for pair in pairs.pairs] + [pair.b for pair in pairs.pairs],
         source=pairs.source,
         sha256=pairs.sha256,
         columns={"a": "a", "b": "b"},
-        looking=looking,
+        readout=readout,
         progress=progress,
     )
     kept, notes = _that_differ(found, len(pairs))
@@ -68,7 +68,7 @@ def make_erasure(
     depths = []
     for index, relative, states in progress(found.each(), "erasing", len(found.depths)):
         rows = torch.from_numpy(states).to(found.device, torch.float64)
-        judged = _judged(rows[: len(pairs)][kept], rows[len(pairs) :][kept], folds, settings)
+        judged = _fold_results(rows[: len(pairs)][kept], rows[len(pairs) :][kept], folds, settings)
         depths.append(_depth(index, relative, judged, weights))
     notes += _one_sided(depths, settings)
     for note in notes:
@@ -79,7 +79,7 @@ def make_erasure(
         pairs=len(groups),
         groups=int(groups.max()) + 1,
         stack=found.stack,
-        readout=looking.readout,
+        readout=readout.readout,
         settings=settings,
         depths=tuple(depths),
         eraser=eraser_name(),
@@ -110,8 +110,8 @@ def _refuse_settings(pairs: PairSet, settings: ErasureSettings) -> None:
         raise BadInputError(msg, value=settings.folds, expected=f"at most {apart}")
 
 
-def _that_differ(found: Pooled, count: int) -> tuple[list[int], list[str]]:
-    """The pairs whose members are not the same tokens, and a note on those that were left out.
+def _that_differ(found: MeanStates, count: int) -> tuple[list[int], list[str]]:
+    """Return the pairs whose members are not the same tokens, and a note on those left out.
 
     Raises:
         DataError: Too few are left.
@@ -129,12 +129,12 @@ def _that_differ(found: Pooled, count: int) -> tuple[list[int], list[str]]:
 
 
 def _numbered(groups: Array) -> Array:
-    """The groups that are left, numbered from 0."""
+    """Return the groups that are left, numbered from 0."""
     return np.asarray(np.unique(groups, return_inverse=True)[1])
 
 
 def _one_sided(depths: Sequence[ErasedDepth], settings: ErasureSettings) -> list[str]:
-    """A note where distances are about one direction."""
+    """Return a note where distances are about one direction."""
     blocks = [str(depth.index) for depth in depths if depth.top_variance > _ONE_SIDED]
     if not blocks or settings.standardised:
         return []
@@ -144,7 +144,7 @@ def _one_sided(depths: Sequence[ErasedDepth], settings: ErasureSettings) -> list
 
 
 def _folds(groups: Array, settings: ErasureSettings) -> Array:
-    """The fold of each pair; pairs of one group share theirs."""
+    """Return the fold of each pair; pairs of one group share theirs."""
     total = int(groups.max()) + 1
     order = numpy_generator(settings.seed, "erase folds").permutation(total)
     folds = np.empty(total, dtype=np.int64)
@@ -153,7 +153,7 @@ def _folds(groups: Array, settings: ErasureSettings) -> Array:
 
 
 def _replicates(groups: Array, settings: ErasureSettings) -> Array:
-    """How often each pair counts in each bootstrap replicate, groups drawn whole, (b, m)."""
+    """Return how often each pair counts in each bootstrap replicate, groups drawn whole, (b, m)."""
     total = int(groups.max()) + 1
     generator = numpy_generator(settings.seed, "erase bootstrap")
     counts = generator.multinomial(total, [1.0 / total] * total, size=settings.bootstrap)
@@ -161,7 +161,7 @@ def _replicates(groups: Array, settings: ErasureSettings) -> Array:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _FoldResult:
     """What one fold says: `rows` of pairs, and numbers of each of them or of the fold."""
 
     rows: Array
@@ -176,24 +176,28 @@ class _Part:
     top: float
 
 
-def _judged(a: Tensor, b: Tensor, folds: Array, settings: ErasureSettings) -> list[_Part]:
-    """Each fold under the eraser of the others."""
-    return [_part(a, b, folds, fold, settings) for fold in range(int(folds.max()) + 1)]
+def _fold_results(
+    a: Tensor, b: Tensor, folds: Array, settings: ErasureSettings
+) -> list[_FoldResult]:
+    """Return each fold under the eraser of the others."""
+    return [_fold_result(a, b, folds, fold, settings) for fold in range(int(folds.max()) + 1)]
 
 
-def _part(a: Tensor, b: Tensor, folds: Array, fold: int, settings: ErasureSettings) -> _Part:
+def _fold_result(
+    a: Tensor, b: Tensor, folds: Array, fold: int, settings: ErasureSettings
+) -> _FoldResult:
     inside = torch.from_numpy(folds != fold).to(a.device)
     x = torch.cat([a[inside], b[inside]])
     scale = _scale(x) if settings.standardised else 1.0
     a, b, x = a * scale, b * scale, x * scale
     members = torch.arange(2, device=a.device).repeat_interleave(int(inside.sum()))
-    fitted = fit(x, members)
+    fitted = fit_eraser(x, members)
     generator = torch_generator(settings.seed, "erase control", fold)
     directions = random_directions(x, fitted.energy, draws=settings.draws, generator=generator)
     apart, known = b[~inside] - a[~inside], b[inside] - a[inside]
     # What is left of a difference when its part along a unit direction is gone.
     squared = apart.square().sum(1)[:, None] - (apart @ directions).square()
-    return _Part(
+    return _FoldResult(
         rows=np.flatnonzero(folds == fold),
         before=apart.norm(dim=1).cpu().numpy(),
         after=fitted.apart(apart).cpu().numpy(),
@@ -208,18 +212,18 @@ def _part(a: Tensor, b: Tensor, folds: Array, fold: int, settings: ErasureSettin
 
 
 def _scale(x: Tensor) -> Tensor:
-    """What makes each feature's standard deviation over the rows 1, or 0 where it does not vary."""
+    """Return what makes each feature's deviation over the rows 1; 0 where it is constant."""
     spread = x.std(0, correction=0)
     return torch.where(spread > 1e-12 * x.abs().amax(0), 1.0 / spread, 0.0)
 
 
-def _overlap(fitted: Fitted, directions: Tensor) -> float:
+def _overlap(fitted: Eraser, directions: Tensor) -> float:
     size = float(fitted.moves.norm())
     return float((fitted.moves @ directions).abs().mean()) / size if size else 0.0
 
 
-def _depth(index: int, relative: float, parts: list[_Part], weights: Array) -> ErasedDepth:
-    """All folds together: shares are of the sums of distances over all pairs."""
+def _depth(index: int, relative: float, parts: list[_FoldResult], weights: Array) -> ErasedDepth:
+    """Return all folds together: shares are of the sums of distances over all pairs."""
     before, after, control, ordered = _gathered(parts)
     effect = 1.0 - after.sum() / before.sum()
     draws = 1.0 - control.sum(0) / before.sum()
@@ -248,8 +252,8 @@ def _depth(index: int, relative: float, parts: list[_Part], weights: Array) -> E
     )
 
 
-def _means(parts: list[_Part]) -> Iterator[tuple[str, Iterator[float]]]:
-    """Numbers of a fold, which a depth has the mean of."""
+def _means(parts: list[_FoldResult]) -> Iterator[tuple[str, Iterator[float]]]:
+    """Yield the numbers of a fold that a depth has the mean of."""
     yield "energy", (part.energy for part in parts)
     yield "control_energy", (part.control_energy for part in parts)
     yield "overlap", (part.overlap for part in parts)
@@ -257,8 +261,8 @@ def _means(parts: list[_Part]) -> Iterator[tuple[str, Iterator[float]]]:
     yield "top_variance", (part.top for part in parts)
 
 
-def _gathered(parts: list[_Part]) -> tuple[Array, Array, Array, Array]:
-    """Each fold's numbers of pairs, in the order of the pairs."""
+def _gathered(parts: list[_FoldResult]) -> tuple[Array, Array, Array, Array]:
+    """Return each fold's numbers of pairs, in the order of the pairs."""
     order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
     columns = [
         np.concatenate([getattr(part, name) for part in parts])[order]

@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 
 import pandas as pd
 
+from layerwise.capture.restore import weights_kept
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
+from layerwise.measure.rivals import train_rivals
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
@@ -17,7 +20,6 @@ from layerwise.provenance import Provenance, collect
 from layerwise.records import Saved
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
-from layerwise.tuning.untouched import weights_kept
 
 __all__ = [
     "TOLERANCE",
@@ -83,7 +85,7 @@ class Ladder(Saved):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """A line a rung and seed: top (-1 for all weights), seed, loss, trained."""
+        """Return a line a rung and seed: top (-1 for all weights), seed, loss, trained."""
         return pd.DataFrame(
             {
                 "top": -1 if rung.top is None else rung.top,
@@ -97,7 +99,7 @@ class Ladder(Saved):
 
 
 def default_tops(blocks: int) -> tuple[int, ...]:
-    """1, 2, 4 and so on up to `blocks`, which is there too.
+    """Return 1, 2, 4 and so on up to `blocks`, which is there too.
 
     >>> default_tops(12)
     (1, 2, 4, 8, 12)
@@ -116,7 +118,7 @@ def adaptation_depth(
     tolerance: float = TOLERANCE,
     progress: Progress = silent,
 ) -> Ladder:
-    """The final loss with the top m blocks of `loaded` unfrozen, for each m, and with all weights.
+    """Return the final loss with the top m blocks of `loaded` unfrozen, and with all weights.
 
     Every rung starts from the same weights and sees the same batches, seed by seed; the head
     trains on every rung, embeddings on none but the full one. The model is as it was afterwards.
@@ -139,12 +141,11 @@ def adaptation_depth(
     chosen = rungs_of(tops, loaded)
     _refuse_seeds(seeds)
     settings = replace(settings, save_every=0, eval_every=0, track=None)
-    plan = [(top, seed) for top in (*chosen, None) for seed in seeds]
-    runs: dict[int | None, list[Tuned]] = {}
-    for top, seed in progress(plan, "training the top blocks", len(plan)):
-        runs.setdefault(top, []).append(_run(loaded, data, objective, settings, top, seed))
-    rungs = [_rung(top, tuned) for top, tuned in runs.items()]
-    full, first = rungs[-1], runs[None][0].record
+    run = partial(_run, loaded, data, objective, settings)
+    title = "training the top blocks"
+    runs = train_rivals((*chosen, None), seeds, run, title=title, progress=progress)
+    rungs = [_rung(top, tuple(by_seed.values())) for top, by_seed in runs.items()]
+    full, first = rungs[-1], runs[None][seeds[0]].record
     measured = "held-out" if settings.eval_examples else "training"
     limit = full.loss + tolerance * abs(full.loss)
     return Ladder(
@@ -159,13 +160,13 @@ def adaptation_depth(
         saturation=next((rung.top for rung in rungs[:-1] if rung.loss <= limit), None),
         provenance=collect(device=first.provenance.device),
         notes=tuple(
-            dict.fromkeys(note for tuned in runs.values() for note in tuned[0].record.notes)
+            dict.fromkeys(note for tuned in runs.values() for note in tuned[seeds[0]].record.notes)
         ),
     )
 
 
 def rungs_of(tops: Sequence[int] | None, loaded: LoadedModel) -> tuple[int, ...]:
-    """The rungs of `loaded`'s ladder, fewest blocks first; the default ones where None.
+    """Return the rungs of `loaded`'s ladder, fewest blocks first; the default ones where None.
 
     Raises:
         BadInputError: One is no number of blocks, or stands there twice, or there is none.
@@ -200,7 +201,7 @@ def _run(
     top: int | None,
     seed: int,
 ) -> Tuned:
-    """One run; the weights are put back."""
+    """Run one rung under one seed; the weights are put back."""
     condition = "uniform" if top is None else "top-m"
     chosen = replace(settings, seed=seed, top=top)
     with weights_kept(loaded.model):

@@ -10,7 +10,7 @@ import torch
 from layerwise.errors import BadInputError
 from layerwise.shapes import Float64, Int, Tensor
 
-__all__ = ["Fitted", "eraser_name", "fit", "random_directions"]
+__all__ = ["Eraser", "eraser_name", "fit_eraser", "random_directions"]
 
 #: Halvings of the bracket of the exponent: 2^-60 of it is left.
 _HALVINGS = 60
@@ -19,7 +19,7 @@ _STEEPEST = 40.0
 
 
 @dataclass(frozen=True)
-class Fitted:
+class Eraser:
     """An eraser of one binary concept.
 
     Attributes:
@@ -38,18 +38,18 @@ class Fitted:
     variance: float
 
     def apart(self, differences: Float64[Tensor, "m p"]) -> Float64[Tensor, "m"]:
-        """The distances that are left of the `differences` between members of pairs."""
+        """Return the distances that are left of the `differences` between members of pairs."""
         left: Tensor = differences - torch.outer(differences @ self.reads, self.moves)
         return left.norm(dim=1)
 
 
 def eraser_name() -> str:
-    """The package that fits, with its version."""
+    """Return the package that fits, with its version."""
     return f"concept-erasure {version('concept-erasure')}"
 
 
 def _package() -> Any:
-    """The package; importing it compiles a function by a way that torch is giving up.
+    """Return import the package, which compiles a function by a way that torch is giving up.
 
     Raises:
         BadInputError: It is not installed.
@@ -64,8 +64,8 @@ def _package() -> Any:
     return concept_erasure
 
 
-def fit(x: Float64[Tensor, "n p"], members: Int[Tensor, "n"]) -> Fitted:
-    """The eraser of which member (0 or 1) each row of `x` is.
+def fit_eraser(x: Float64[Tensor, "n p"], members: Int[Tensor, "n"]) -> Eraser:
+    """Return the eraser of which member (0 or 1) each row of `x` is.
 
     Source: Belrose et al., LEACE: Perfect linear concept erasure in closed form (2023); the
     covariance is shrunk linearly, as its package does by default, so fewer rows than features will
@@ -77,13 +77,13 @@ def fit(x: Float64[Tensor, "n p"], members: Int[Tensor, "n"]) -> Fitted:
     sign = -1.0 if float(reads @ apart) < 0.0 else 1.0
     centred = x - mean
     energy = float((centred @ reads).square().mean() * moves.square().sum())
-    return Fitted(moves * sign, reads * sign, mean, energy, float(centred.square().sum(1).mean()))
+    return Eraser(moves * sign, reads * sign, mean, energy, float(centred.square().sum(1).mean()))
 
 
 def random_directions(
     x: Float64[Tensor, "n p"], energy: float, *, draws: int, generator: torch.Generator
 ) -> Float64[Tensor, "p draws"]:
-    """Random unit directions along which the rows of `x` have the variance `energy`.
+    """Return random unit directions along which the rows of `x` have the variance `energy`.
 
     A Gaussian vector is multiplied by a power of the shrunk covariance, whose exponent, one a draw,
     sets the variance along the result; erasing such a direction by orthogonal projection changes an

@@ -13,7 +13,7 @@ import numpy as np
 from layerwise.errors import DataError
 from layerwise.seeds import numpy_generator
 
-__all__ = ["FEWEST", "Pair", "PairSet", "given_pairs", "pair_set", "read_pairs"]
+__all__ = ["FEWEST", "MinimalPair", "PairSet", "given_pairs", "pair_set", "read_pairs"]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ _SHAPE = '{"a": TEXT, "b": TEXT}'
 
 
 @dataclass(frozen=True)
-class Pair:
+class MinimalPair:
     """Two texts that differ in the concept: `a` without it, say, and `b` with it."""
 
     a: str
@@ -45,7 +45,7 @@ class PairSet:
 
     source: str
     sha256: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[MinimalPair, ...]
     groups: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
@@ -54,7 +54,7 @@ class PairSet:
 
 
 def read_pairs(source: str, *, examples: int | None = None, seed: int = 0) -> PairSet:
-    """The pairs in the JSON Lines file `source`: an object a line, with the texts ``a`` and ``b``.
+    """Return the pairs in the JSON Lines file `source`, an object with ``a`` and ``b`` a line.
 
     Args:
         source: The file; ``demo`` for the pairs that ship with the package, an unfavourable and a
@@ -74,7 +74,7 @@ def read_pairs(source: str, *, examples: int | None = None, seed: int = 0) -> Pa
 
 
 def given_pairs(given: Sequence[tuple[str, str]]) -> PairSet:
-    """Pairs of texts in hand, each the member ``a``, then ``b``.
+    """Return pairs of texts in hand, each the member ``a``, then ``b``.
 
     Raises:
         DataError: One is no pair; it is named by its number, from 1.
@@ -83,8 +83,8 @@ def given_pairs(given: Sequence[tuple[str, str]]) -> PairSet:
     return pair_set([_pair(row, number) for number, row in enumerate(rows, 1)], source="given")
 
 
-def pair_set(pairs: Sequence[Pair], *, source: str) -> PairSet:
-    """`pairs`, each once, with their hash and the groups that share texts.
+def pair_set(pairs: Sequence[MinimalPair], *, source: str) -> PairSet:
+    """Return `pairs`, each once, with their hash and the groups that share texts.
 
     Raises:
         DataError: There are too few, or too few that share no text.
@@ -107,7 +107,7 @@ def pair_set(pairs: Sequence[Pair], *, source: str) -> PairSet:
 
 
 def _lines(source: str) -> list[str]:
-    """The lines of the file.
+    """Return the lines of the file.
 
     Raises:
         DataError: It cannot be read.
@@ -125,8 +125,8 @@ def _lines(source: str) -> list[str]:
         raise DataError(msg, value=source, expected="JSON Lines in UTF-8") from error
 
 
-def _parsed(lines: Sequence[str], source: str) -> Iterator[Pair]:
-    """The pair on each line that is not blank.
+def _parsed(lines: Sequence[str], source: str) -> Iterator[MinimalPair]:
+    """Yield the pair on each line that is not blank.
 
     Raises:
         DataError: One is no pair; names its line.
@@ -142,7 +142,7 @@ def _parsed(lines: Sequence[str], source: str) -> Iterator[Pair]:
         yield _pair(row, number)
 
 
-def _pair(row: object, number: int) -> Pair:
+def _pair(row: object, number: int) -> MinimalPair:
     members = [row.get(key) if isinstance(row, dict) else None for key in ("a", "b")]
     a, b = members
     if not (isinstance(a, str) and isinstance(b, str) and a.strip() and b.strip()):
@@ -151,11 +151,11 @@ def _pair(row: object, number: int) -> Pair:
     if a == b:
         msg = f"pair on line {number} whose members are the same"
         raise DataError(msg, value=a, expected="two texts that differ in the concept")
-    return Pair(a, b)
+    return MinimalPair(a, b)
 
 
-def _groups(pairs: Sequence[Pair]) -> tuple[int, ...]:
-    """For each pair, the number of its set: pairs that share a text, in steps too, are in one."""
+def _groups(pairs: Sequence[MinimalPair]) -> tuple[int, ...]:
+    """Return the number of each pair's set: pairs that share a text, in steps too, are in one."""
     parent = list(range(len(pairs)))
 
     def root(i: int) -> int:

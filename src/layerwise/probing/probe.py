@@ -13,7 +13,7 @@ from layerwise.errors import BadInputError, DataError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.classification import label_names
 from layerwise.probing.classifiers import KINDS, Sides, accuracy_of
-from layerwise.probing.pooled import Looking, pooled
+from layerwise.probing.mean_states import ReadoutSettings, mean_states
 from layerwise.probing.record import ClassCount, ProbedDepth, ProbeSettings, Probing
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
@@ -29,16 +29,16 @@ def make_probing(
     data: TextData,
     *,
     settings: ProbeSettings | None = None,
-    looking: Looking | None = None,
+    readout: ReadoutSettings | None = None,
     progress: Progress = silent,
 ) -> Probing:
-    """How well the labels of `data` can be read from each depth of `loaded`; no weight moves.
+    """Return how well the labels of `data` are read from each depth of `loaded`; no weight moves.
 
     Args:
         loaded: The model.
         data: Texts with labels.
         settings: How the probes are trained.
-        looking: How the texts are shown to the model.
+        readout: How the texts are shown to the model.
         progress: Hears how far the forward, then the probes, are.
 
     Raises:
@@ -46,18 +46,18 @@ def make_probing(
         DataError: A class has a single example, or there are too few texts.
         NonFiniteError: A hidden state is NaN or infinite; names the block.
     """
-    settings, looking = settings or ProbeSettings(), looking or Looking()
+    settings, readout = settings or ProbeSettings(), readout or ReadoutSettings()
     _refuse_settings(settings)
     names = label_names(data)
     data, notes = _without_copies(data)
     split = _split(data.examples, names, settings)
-    found = pooled(
+    found = mean_states(
         loaded,
         [example.text for example in data.examples],
         source=data.source,
         sha256=data.sha256,
         columns=data.columns,
-        looking=looking,
+        readout=readout,
         progress=progress,
     )
     depths = []
@@ -71,7 +71,7 @@ def make_probing(
         model=found.model,
         data=found.texts,
         stack=found.stack,
-        readout=looking.readout,
+        readout=readout.readout,
         settings=settings,
         classes=split.counts(names),
         majority=split.majority(),
@@ -97,7 +97,7 @@ def _refuse_settings(settings: ProbeSettings) -> None:
 
 
 def _without_copies(data: TextData) -> tuple[TextData, list[str]]:
-    """`data` with each labelled text once: a copy on the other side of the split would be known."""
+    """Return `data` with each labelled text once: a copy across the split would be known."""
     kept = tuple(dict.fromkeys(data.examples))
     left_out = len(data.examples) - len(kept)
     notes = [f"{left_out} copies of other examples were left out"] if left_out else []
@@ -113,27 +113,27 @@ class _Split:
     test: np.ndarray
 
     def of(self, states: torch.Tensor) -> Sides:
-        """Both sides of one depth's states, not yet standardised."""
+        """Return both sides of one depth's states, not yet standardised."""
         numbers = torch.from_numpy(self.classes).to(states.device)
         rows = (torch.from_numpy(side).to(states.device) for side in (self.train, self.test))
         train, test = rows
         return Sides(states[train], numbers[train], states[test], numbers[test])
 
     def counts(self, names: Sequence[str]) -> tuple[ClassCount, ...]:
-        """How many examples each class has on each side."""
+        """Return how many examples each class has on each side."""
         sides = [
             np.bincount(self.classes[s], minlength=len(names)) for s in (self.train, self.test)
         ]
         return tuple(ClassCount(n, int(a), int(b)) for n, a, b in zip(names, *sides, strict=True))
 
     def majority(self) -> float:
-        """How often the commonest class of the training side is right on the other."""
+        """Return how often the commonest class of the training side is right on the other."""
         common = np.bincount(self.classes[self.train]).argmax()
         return float((self.classes[self.test] == common).mean())
 
 
 def _split(examples: Sequence[Example], names: Sequence[str], settings: ProbeSettings) -> _Split:
-    """A share of each class held out, at least one example and never all.
+    """Return a share of each class held out, at least one example and never all.
 
     Raises:
         DataError: A class has a single example.

@@ -135,7 +135,7 @@ class Probing(Saved, Loadable):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """A line a depth and probe: index, relative, probe, accuracy, low, high, train."""
+        """Return a line a depth and probe: index, relative, probe, accuracy, low, high, train."""
         return pd.DataFrame(
             {"index": d.index, "relative": d.relative, "probe": name, **to_plain(getattr(d, name))}
             for d in self.depths
@@ -143,7 +143,7 @@ class Probing(Saved, Loadable):
         )
 
     def __str__(self) -> str:
-        """The record as a table for a terminal."""
+        """Return the record as a table for a terminal."""
         return str(verbs.call("probing_table", self))
 
 
@@ -250,9 +250,9 @@ class Erasure(Saved, Loadable):
     notes: tuple[str, ...] = ()
 
     def frame(self) -> pd.DataFrame:
-        """A line a depth, a column a number."""
+        """Return a line a depth, a column a number."""
         return pd.DataFrame(to_plain(depth) for depth in self.depths)
 
     def __str__(self) -> str:
-        """The record as a table for a terminal."""
+        """Return the record as a table for a terminal."""
         return str(verbs.call("erasure_table", self))

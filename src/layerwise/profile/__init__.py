@@ -1,1 +1,1 @@
-"""The profile stage: what moved in fine-tuning, at which depth, and for whose reason."""
+"""The profile stage: the change of a model by depth, its cause, and the audit of adapters."""

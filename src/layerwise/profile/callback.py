@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from layerwise import distributed
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, LayerwiseError, ModelError
-from layerwise.models.kind import model_kind
+from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.profile.probe_reading import BOOTSTRAP, ProbeReading, as_probe_set, as_readout

@@ -5,15 +5,16 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.given import given
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import adapter_base, resolve
+from layerwise.models.wrap_model import wrap_model
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import make_audit
 from layerwise.profile.audit_card import compare_with_card
@@ -176,7 +177,7 @@ def _in_hand(model: Any) -> Any:
     """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
     is_known = model is None or isinstance(model, str | LoadedModel | States)
-    return model if is_known else given(model)
+    return model if is_known else wrap_model(model)
 
 
 def _refuse_same(before: Any, after: Any) -> None:
@@ -204,7 +205,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
         return reader.two(base, after, notes=(note, *reader.unaudited(why)))
     notes: tuple[str, ...] = ()
     if before is not None and not _same(before, named):
-        if _is_there(named):
+        if _model_files(named) is not None:
             notes = reader.unaudited(f"it was read on its own base, {named}")
             return reader.two(before, after, notes=notes)
         notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
@@ -219,23 +220,21 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     return _with_adapter(StatePair(first, second, _device(adapted), (), notes, audit), adapted)
 
 
+def _model_files(name: str) -> tuple[Path, str | None] | None:
+    """Return where the model files that a name leads to lie; None where there are none."""
+    try:
+        source = resolve(name, weights=False)
+    except ModelError:
+        return None
+    return source.folder.resolve(), source.file
+
+
 def _same(one: str, other: str) -> bool:
     """Return whether two names lead to the same model files."""
     if one == other:
         return True
-    try:
-        first, second = (resolve(name, weights=False) for name in (one, other))
-    except ModelError:
-        return False
-    return (first.folder.resolve(), first.file) == (second.folder.resolve(), second.file)
-
-
-def _is_there(name: str) -> bool:
-    try:
-        resolve(name, weights=False)
-    except ModelError:
-        return False
-    return True
+    files = _model_files(one)
+    return files is not None and files == _model_files(other)
 
 
 def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> StatePair:

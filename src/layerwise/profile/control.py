@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from layerwise import distributed
+from layerwise.capture.restore import weights_kept
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import prepare_output, remove, write_atomic
@@ -15,16 +16,15 @@ from layerwise.objectives import Objective
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judge, pair_profiles
+from layerwise.profile.verdict import judge, pair_profiles, refuse_seeds
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.outcome import matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, drop_former, save
-from layerwise.tuning.run import Keep, Tuned, fine_tune
+from layerwise.tuning.run import Persistence, Tuned, fine_tune
 from layerwise.tuning.steplog import Entry
-from layerwise.tuning.untouched import weights_kept
 
 __all__ = [
     "EQUAL_STEP",
@@ -128,7 +128,7 @@ def run_control(
         NonFiniteError: A loss, gradient or weight is NaN or infinite.
         OutputError: A run's folder holds a run, or cannot be written.
     """
-    _refuse_seeds(seeds)
+    refuse_seeds(seeds, "seeds", expected="one or more, each once", hint="--seeds 0,1,2")
     _refuse_tau(settings.tau if settings else None)
     settings, keep = replace(settings or TuneSettings(), log_every=1), keep or RunStorage()
     _refuse_taken(keep, seeds)
@@ -152,15 +152,6 @@ def run_control(
         data=records[0].data,
         notes=[note for record in records for note in record.notes],
     )
-
-
-def _refuse_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        message = "seeds"
-        shown = ",".join(map(str, seeds))
-        raise BadInputError(
-            message, value=shown, expected="one or more, each once", hint="--seeds 0,1,2"
-        )
 
 
 def _refuse_tau(tau: float | None) -> None:
@@ -240,7 +231,7 @@ def _run(
             setup.objective,
             condition=condition,
             settings=settings,
-            keep=Keep(folder, on_step=on_step),
+            keep=Persistence(folder, on_step=on_step),
         )
         if folder is not None and setup.keep.weights:
             tuned = save(tuned, folder)

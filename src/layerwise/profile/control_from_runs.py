@@ -12,7 +12,7 @@ from layerwise.profile.control import EQUAL_STEP, STANDARD, pair_runs
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judge
+from layerwise.profile.verdict import judge, refuse_seeds
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -169,11 +169,7 @@ def _refuse_difference(
 def _refuse_different_pairs(pairs: Sequence[_RunPair]) -> None:
     """Raise unless pairs are of one experiment, each of another seed."""
     seeds = [standard.record.settings.seed for standard, _ in pairs]
-    if not pairs or len(set(seeds)) < len(seeds):
-        message = "seeds of the runs"
-        shown = ",".join(map(str, seeds))
-        expected = "one or more pairs, each of another seed"
-        raise BadInputError(message, value=shown, expected=expected)
+    refuse_seeds(seeds, "seeds of the runs", expected="one or more pairs, each of another seed")
     shared = []
     for run, _ in pairs:
         keys = _experiment_keys(run)

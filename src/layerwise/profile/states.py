@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
-from layerwise.errors import BadInputError, DataError, LayerwiseError, ModelError, UnknownNameError
+from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import final_norm, owner, position_limit
 from layerwise.models.stack import Stack, find_stacks
@@ -24,6 +24,7 @@ from layerwise.objectives.forward import accepted, body, without_adapter
 from layerwise.objectives.seq2seq import decoder_start
 from layerwise.profile.record import Readout
 from layerwise.progress import Progress, silent
+from layerwise.resources import enough_memory
 from layerwise.shapes import Tensor
 
 __all__ = ["MAX_LENGTH", "ProbeSet", "States", "make_probe_set", "observe"]
@@ -176,18 +177,18 @@ def observe(
     means = _TokenMeans(final_norm(loaded.model, followed))
     pooled: dict[str, np.ndarray] = {}
     groups = by_length(rows, batch_size=batch_size)
-    try:
-        with _hooked(loaded, followed, means), torch.no_grad():
-            for group in progress(groups, title, len(groups)):
-                _forward(loaded, group, means, followed)
-                which = [row.index for row in group]
-                for name, values in means.finish().items():
-                    if name not in pooled:
-                        pooled[name] = np.empty((len(values), len(rows), values.shape[-1]))
-                    pooled[name][:, which] = values
-    except torch.OutOfMemoryError as error:
-        msg = "out of memory"
-        raise LayerwiseError(msg, hint="a smaller --batch-size or --max-length") from error
+    with (
+        enough_memory("a smaller --batch-size or --max-length"),
+        _hooked(loaded, followed, means),
+        torch.no_grad(),
+    ):
+        for group in progress(groups, title, len(groups)):
+            _forward(loaded, group, means, followed)
+            which = [row.index for row in group]
+            for name, values in means.finish().items():
+                if name not in pooled:
+                    pooled[name] = np.empty((len(values), len(rows), values.shape[-1]))
+                pooled[name][:, which] = values
     if _has_encoder(loaded):
         notes.append("the decoder reads each probe too, shifted right after its start token")
     return States(
@@ -241,7 +242,7 @@ def _rows(loaded: LoadedModel, probes: ProbeSet, max_length: int) -> tuple[list[
 @contextmanager
 def _hooked(loaded: LoadedModel, stack: Stack, means: _TokenMeans) -> Iterator[None]:
     """Hold the model in eval mode with `means` at every block of `stack`; as it was after."""
-    with undisturbed(loaded.model, training=False, seed=0), ExitStack() as handles:
+    with frozen(loaded.model, training=False, seed=0), ExitStack() as handles:
         for block, name in enumerate(stack.blocks):
             module = loaded.model.get_submodule(name)
             handles.callback(module.register_forward_hook(partial(means.record, block)).remove)

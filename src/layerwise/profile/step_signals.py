@@ -17,6 +17,7 @@ from torch import nn
 
 from layerwise import distributed
 from layerwise.capture.attention import QueryRows, entropy_of_rows, intercepted, sample_rows
+from layerwise.capture.hooks import floating
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.forward import body
 from layerwise.seeds import derive
@@ -179,7 +180,7 @@ class StepListener:
 
     def _leave_block(self, row: int, _module: nn.Module, _args: Any, output: Any) -> None:
         self._row = None
-        hidden = next(_floating(output), None)
+        hidden = next(floating(output), None)
         if self._running is not None and hidden is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._record_gradient, row))
 
@@ -253,16 +254,6 @@ def _unrecorded(tensor: Tensor) -> Iterator[None]:
     """Compute inside without a record for a backward, and without autocast's rounding."""
     with torch.no_grad(), torch.autocast(tensor.device.type, enabled=False):
         yield
-
-
-def _floating(value: Any) -> Iterator[Tensor]:
-    """Yield the floating-point tensors in a module's output, in order."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping | tuple | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _floating(item)
 
 
 def sum_over_processes(sums: SignalSums) -> SignalSums:

@@ -8,7 +8,7 @@ from layerwise.profile.record import Control, ControlRun, Profile, Slope, StepSi
 from layerwise.provenance import Provenance
 from layerwise.signals.pooling import pooled
 
-__all__ = ["judge", "pair_profiles"]
+__all__ = ["judge", "pair_profiles", "refuse_seeds"]
 
 
 def pair_profiles(
@@ -61,10 +61,7 @@ def judge(
         BadInputError: There is no run, or two are of one seed.
     """
     seeds = tuple(run.seed for run in runs)
-    if not runs or len(set(seeds)) < len(seeds):
-        message = "seeds of a control"
-        shown = ",".join(map(str, seeds))
-        raise BadInputError(message, value=shown, expected="one or more, each once")
+    refuse_seeds(seeds, "seeds of a control", expected="one or more, each once")
     standard = _pooled([run.standard for run in runs])
     equal_step = _pooled([run.equal_step for run in runs])
     ratio, verdict = _ratio(standard, equal_step), _verdict(equal_step)
@@ -82,6 +79,16 @@ def judge(
         data=data,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def refuse_seeds(seeds: Sequence[int], what: str, *, expected: str, hint: str = "") -> None:
+    """Raise where there are no seeds, or one stands twice.
+
+    Raises:
+        BadInputError: It is so.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise BadInputError(what, value=",".join(map(str, seeds)), expected=expected, hint=hint)
 
 
 def _slope(profile: Profile) -> Slope:

@@ -20,7 +20,6 @@ __all__ = [
     "Figure",
     "Figures",
     "Heading",
-    "Kind",
     "Links",
     "Note",
     "Row",
@@ -39,8 +38,6 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 Tone = Literal["plain", "warning"]
 Scale = Literal["near", "zero", "share", "log"]
-Kind = Literal["blocks", "bars", "intervals", "scatter", "heat"]
-"""How a chart is drawn: points over depth, bars, intervals line by line, points, shades."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +218,8 @@ class Chart:
     Attributes:
         name: Of its file and place on the page.
         title: What it is called.
-        kind: How it is drawn.
+        kind: How it is drawn: ``blocks`` (points over depth), ``bars``, ``intervals`` (line by
+            line), ``scatter``, ``heat`` (shades), or another of `renderers.charts.KINDS`.
         rows: JSON values by field; ``head`` names a row in the tooltip. Of blocks, ``x`` is the
             place on an axis on which a gap parts the stacks, ``index`` the number there.
         x: Along the bottom.
@@ -247,7 +245,7 @@ class Chart:
 
     name: str
     title: str
-    kind: Kind
+    kind: str
     rows: Rows
     x: Axis
     y: Axis

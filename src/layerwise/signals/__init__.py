@@ -46,7 +46,7 @@ SIGNALS.add(
             meaning="Expected norm of the adapter gradient over the root of the activation energy, "
             "with its 95 % bootstrap interval: how much correctable signal reaches the block.",
             reads="High: an adapter here has much to correct.",
-            caution="Where the intervals of two blocks overlap, their order is not known.",
+            caution="Where intervals overlap, blocks are not told apart.",
             low="residual_norm_low",
             high="residual_norm_high",
             band="95 % bootstrap interval",
@@ -66,8 +66,8 @@ SIGNALS.add(
             meaning="Norm of the mean adapter gradient over the mean norm, from 0 (examples pull "
             "in different directions) to 1 (all agree).",
             reads="High: the examples agree on the correction.",
-            caution="Of n examples that each pull their own way it is still about 1/sqrt(n).",
-            importance=30,
+            caution="With few examples it is large by chance: about one over their root.",
+            importance=40,
         ),
     )
 )
@@ -82,6 +82,7 @@ SIGNALS.add(
             short="energy",
             meaning="Mean squared entry of the inputs of the adapted modules.",
             reads="High: the same adapter weights move the output further.",
+            caution="Its scale is the model's own: compare blocks of one model, not models.",
             importance=90,
         ),
     )
@@ -98,7 +99,7 @@ SIGNALS.add(
             meaning="Exponential of the entropy of the normalised eigenvalues of the input "
             "covariance: in how many directions the inputs spread.",
             reads="High: well conditioned; low: a few directions dominate.",
-            caution="It cannot exceed the number of tokens that were read.",
+            caution="It cannot exceed the number of tokens, and grows with them at first.",
             importance=80,
         ),
     )
@@ -116,10 +117,10 @@ SIGNALS.add(
             meaning="Mean entropy of the attention rows; where query rows were sampled, with its "
             "99 % interval.",
             reads="Low: attention is saturated on few tokens.",
-            caution="It grows with the length of the texts: compare cards of one length.",
+            caution="It grows with the length of the text: compare cards of one length.",
             error="attention_entropy_error",
             band="99 % interval of the sampled rows",
-            importance=70,
+            importance=75,
         ),
     )
 )
@@ -135,7 +136,7 @@ SIGNALS.add(
             meaning="Mean per-example norm of the gradient of the loss at the block's output.",
             reads="Low: little of the loss reaches back to this depth.",
             caution="Under the readout hf the last block is on the scale of the final norm.",
-            importance=60,
+            importance=70,
         ),
     )
 )
@@ -150,9 +151,9 @@ SIGNALS.add(
             short="gain",
             meaning="Predicted fall of the loss from adapting this block alone, with the damped "
             "empirical Fisher as curvature.",
-            reads="High: this block alone promises more. Gains of several blocks do not add up.",
-            caution="A prediction from at most 64 examples, not a measurement.",
-            importance=40,
+            reads="High: this block alone promises more.",
+            caution="Gains of several blocks do not add up.",
+            importance=45,
         ),
     )
 )
@@ -169,7 +170,8 @@ COSTS.add(
             unit="ms",
             factor=1e3,
             meaning="Time a batch spends in the block's forward pass.",
-            importance=15,
+            caution="Other work on the machine makes it longer.",
+            importance=20,
         ),
     )
 )
@@ -185,7 +187,8 @@ COSTS.add(
             unit="ms",
             factor=1e3,
             meaning="Time a batch spends in the block's backward pass, its weights frozen.",
-            importance=50,
+            caution="Other work on the machine makes it longer.",
+            importance=60,
         ),
     )
 )
@@ -202,7 +205,7 @@ COSTS.add(
             factor=1e3,
             meaning="Time a batch spends in adapters on all targets of the block, forward and "
             "backward.",
-            importance=10,
+            importance=15,
         ),
     )
 )
@@ -218,7 +221,7 @@ COSTS.add(
             unit="MB",
             factor=1e-6,
             meaning="Memory a batch keeps for the block's backward pass.",
-            importance=20,
+            importance=30,
         ),
     )
 )

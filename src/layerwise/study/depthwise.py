@@ -5,17 +5,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from layerwise.capture.restore import weights_kept
 from layerwise.card.record import ModelInfo
 from layerwise.data.text import TextData
 from layerwise.files import write_atomic
+from layerwise.measure.interventions import adapter_placement
 from layerwise.measure.trial import bench
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import resolve
 from layerwise.probing.erase import make_erasure
-from layerwise.probing.interventions import adapter_placement
 from layerwise.probing.ladder import adaptation_depth
+from layerwise.probing.mean_states import ReadoutSettings
 from layerwise.probing.pairs import read_pairs
-from layerwise.probing.pooled import Looking
 from layerwise.probing.probe import make_probing
 from layerwise.probing.record import ErasureSettings, ProbeSettings
 from layerwise.profile.probe_reading import ProbeReading, as_readout, make_reading
@@ -26,7 +27,6 @@ from layerwise.study.shrink import halved
 from layerwise.tuning.order import held_out
 from layerwise.tuning.record import TuneSettings, tune_settings
 from layerwise.tuning.run import fine_tune
-from layerwise.tuning.untouched import weights_kept
 
 __all__ = ["LABELLED", "SETTINGS", "Found", "Subject", "climb", "erase", "intervene", "probe"]
 
@@ -77,10 +77,10 @@ class Subject:
         """The settings among `names` that the cell gives a value to."""
         return {name: self.settings[name] for name in names if name in self.settings}
 
-    def looking(self, *, max_length: int) -> Looking:
+    def readout(self, *, max_length: int) -> ReadoutSettings:
         """How texts are shown to the model."""
         size = max(1, self.settings.get("batch_size", 32) >> self.halvings)
-        return Looking(
+        return ReadoutSettings(
             as_readout(self.settings.get("readout", "hf")),
             self.settings.get("stack"),
             size,
@@ -117,7 +117,7 @@ def probe(subject: Subject, text: TextData) -> Found:
         subject.loaded,
         text,
         settings=ProbeSettings(**subject.chosen("epochs", "test_share"), seed=subject.seed),
-        looking=subject.looking(max_length=128),
+        readout=subject.readout(max_length=128),
     )
     write_atomic(subject.folder / "probe.json", made.to_json())
     rows = [
@@ -141,7 +141,7 @@ def erase(subject: Subject) -> Found:
         subject.loaded,
         read_pairs(subject.settings["pairs"], seed=subject.seed, **subject.chosen("examples")),
         settings=settings,
-        looking=subject.looking(max_length=64),
+        readout=subject.readout(max_length=64),
     )
     write_atomic(subject.folder / "erase.json", made.to_json())
     common = {"readout": made.readout, "pairs": made.pairs, "data_sha256": made.data.sha256}

@@ -188,6 +188,7 @@ class Ledger:
             "kind": failure.kind,
             "message": one_line(failure.message, limit=1000),
             "where": failure.where,
+            **({"disk_full": True} if failure.disk_full else {}),
         }
         write_atomic(self.folder(run_id) / FAILURE, canonical_json(record))
 
@@ -254,7 +255,8 @@ class Ledger:
         except SchemaError as error:
             return Failure("error", str(error), "ledger")
         kind: FailureKind = next((k for k in FAILURES if k == record.get("kind")), "error")
-        return Failure(kind, str(record.get("message")), str(record.get("where")))
+        told = str(record.get("message")), str(record.get("where"))
+        return Failure(kind, *told, bool(record.get("disk_full")))
 
     def study_plain(self) -> dict[str, Any]:
         """The study that it was last opened for, whole, as `layerwise.study.read` checked it.

@@ -121,11 +121,13 @@ class Failure:
         kind: One of `FAILURES`.
         message: One line for people.
         where: The part of the work that it came up in (``"training"``, ``"profile"``).
+        disk_full: Whether there was no room on a disk: no other run can go on then.
     """
 
     kind: FailureKind
     message: str
     where: str
+    disk_full: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """The one loop behind every engine: what can run is submitted, and what became of it is read."""
 
-import errno
 import heapq
 import logging
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -28,8 +26,6 @@ _SOONEST, _LATEST, _GROWTH = 0.25, 10.0, 1.5
 
 _PATIENCE = 60.0
 """Seconds that an engine is waited for before the loop looks around."""
-
-_NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def run(
@@ -173,7 +169,7 @@ class _Work:
             self.tally.put(cell, "done")
             for later in self.tally.later.get(run_id, ()):
                 self._make_ready(later)
-        elif failure is not None and any(told in failure.message for told in _NO_ROOM):
+        elif failure is not None and failure.disk_full:
             self.tally.put(cell, state, failure)
             _stop_full(self.ledger)
         elif failure is not None and failure.kind != "interrupted":
@@ -217,8 +213,7 @@ class _Work:
 
 def _runs_again(failure: Failure) -> bool:
     """Whether a run that ended so is run again without being asked for."""
-    full = any(told in failure.message for told in _NO_ROOM)
-    return failure.kind == "interrupted" or full
+    return failure.kind == "interrupted"
 
 
 def _lost(times: int) -> Failure:

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from layerwise.errors import LayerwiseError, one_line
+from layerwise.errors import OutOfMemoryError, one_line
 from layerwise.files import canonical_json, remove, write_atomic
+from layerwise.resources import out_of_memory
 
-__all__ = ["HALVINGS", "MOST", "TooLargeError", "halved", "is_out_of_memory", "within_memory"]
+__all__ = ["HALVINGS", "MOST", "TooLargeError", "halved", "within_memory"]
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +31,8 @@ HALVINGS = "halvings.json"
 T = TypeVar("T")
 
 
-class TooLargeError(LayerwiseError):
+class TooLargeError(OutOfMemoryError):
     """A run that does not fit in memory, and that cannot be made smaller."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that a device's memory, or the machine's, is used up."""
-    if isinstance(error, LayerwiseError):
-        return isinstance(error, TooLargeError) or error.what.startswith("out of memory")
-    is_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-    return is_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def within_memory(work: Callable[[int], T], folder: Path) -> T:
@@ -63,7 +56,7 @@ def within_memory(work: Callable[[int], T], folder: Path) -> T:
             remove(folder / HALVINGS, inside=folder)  # On a larger device it may fit as asked.
             raise
         except Exception as error:
-            if not is_out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             said = one_line(error, limit=160)
         # Only now, with the error, are the tensors gone that its frames held.

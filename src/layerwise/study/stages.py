@@ -35,7 +35,7 @@ from layerwise.study.record import Cell
 from layerwise.study.shrink import halved
 from layerwise.tuning.record import TuneRecord, TuneSettings, tune_settings
 from layerwise.tuning.results import RECORD, save
-from layerwise.tuning.run import CHECKPOINTS, Keep, Tuned, fine_tune
+from layerwise.tuning.run import CHECKPOINTS, Persistence, Tuned, fine_tune
 
 __all__ = ["MODEL", "STAGES", "Stage", "Task"]
 
@@ -182,7 +182,7 @@ def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -
         condition=str(cell.condition),
         settings=settings,
         placement=placement,
-        keep=Keep(task.folder, resume=True, on_step=lambda _: task.begins("training")),
+        keep=Persistence(task.folder, resume=True, on_step=lambda _: task.begins("training")),
     )
     return _kept(task, tuned)
 

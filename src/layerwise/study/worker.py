@@ -19,10 +19,11 @@ from layerwise.errors import (
 )
 from layerwise.files import remove
 from layerwise.interrupts import INTERRUPTED, interruptible
+from layerwise.resources import disk_full, out_of_memory
 from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Failure, FailureKind
-from layerwise.study.shrink import is_out_of_memory, within_memory
+from layerwise.study.shrink import within_memory
 from layerwise.study.stages import STAGES, Task
 from layerwise.tuning.run import CHECKPOINTS, has_checkpoint
 
@@ -81,7 +82,8 @@ def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool], *, tr
     except LeaseError as error:
         log.warning("%s", error)
     except BaseException as error:  # However a run ends, its folder says how.
-        failure = Failure(_kind(error, is_interrupted=came()), _told(error), parts[-1])
+        kind = _kind(error, is_interrupted=came())
+        failure = Failure(kind, _told(error), parts[-1], disk_full(error))
         log.warning("%s: %s", run_id, failure.message, exc_info=failure.kind == "error")
         with suppress(LeaseError, OutputError):  # Then it counts as lost.
             book.fail(run_id, failure, lease=lease)
@@ -113,9 +115,10 @@ def _kind(error: BaseException, *, is_interrupted: bool) -> FailureKind:
     A disk that is full or cannot be written is not the run's fault: as after a signal, it is run
     again without asking.
     """
-    if is_interrupted or isinstance(error, KeyboardInterrupt | SystemExit | OutputError):
+    stopped = isinstance(error, KeyboardInterrupt | SystemExit | OutputError)
+    if is_interrupted or stopped or disk_full(error):
         return "interrupted"
-    if is_out_of_memory(error):
+    if out_of_memory(error):
         return "oom"
     if isinstance(error, NonFiniteError):
         return "diverged"

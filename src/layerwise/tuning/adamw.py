@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from layerwise.tuning import norms
-from layerwise.tuning.norms import Part, Room, Shards
+from layerwise.tuning.norms import Part, Shards, Workspace
 
-__all__ = ["Foreseen", "Sample", "foreseen", "obstacle"]
+__all__ = ["Sample", "StepForecast", "foreseen", "obstacle"]
 
 TOLERANCE = 0.0017
 """Standard error of a sampled ||dW|| / ||W|| beyond which more is read: a third of 0.5%."""
@@ -58,7 +58,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Foreseen:
+class StepForecast:
     """A step that has not been made yet.
 
     Attributes:
@@ -113,8 +113,8 @@ def foreseen(
     *,
     wanted: int | None = None,
     draw: int = 0,
-    room: Room | None = None,
-) -> Foreseen:
+    room: Workspace | None = None,
+) -> StepForecast:
     """The step that AdamW would make on the tensors of `groups`, taken together.
 
     Args:
@@ -125,7 +125,7 @@ def foreseen(
         draw: Where the sample begins.
         room: What to work in; kept by the caller, it is not asked for anew at every step.
     """
-    room = room or Room()
+    room = room or Workspace()
     parameters = [p for group in groups for p in group["params"]]
     while wanted is not None:
         sample = Sample.of(parameters, wanted, draw)
@@ -187,8 +187,8 @@ class _Unit:
 
 @torch.inference_mode()
 def _foreseen(
-    optimizer: Optimizer, groups: Sequence[Group], sample: Sample, room: Room
-) -> Foreseen:
+    optimizer: Optimizer, groups: Sequence[Group], sample: Sample, room: Workspace
+) -> StepForecast:
     weights, updates = _Sum(), _Sum()
     for group in groups:
         for unit in _units(optimizer, group):
@@ -197,7 +197,7 @@ def _foreseen(
             else:
                 _add_whole(weights, updates, unit, room)
     (weight, error), (update, other) = weights.result(), updates.result()
-    return Foreseen(weight, update, math.hypot(error, other))
+    return StepForecast(weight, update, math.hypot(error, other))
 
 
 def _units(optimizer: Optimizer, group: Group) -> Iterator[_Unit]:
@@ -228,7 +228,7 @@ def _tensors(parameter: Tensor, state: Mapping[str, Tensor]) -> list[Tensor]:
     return [norms.flat(parameter), gradient, *moments]
 
 
-def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, room: Room) -> None:
+def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, room: Workspace) -> None:
     """Add this process's share of ||W||^2 and ||dW||^2, every entry of it."""
     for chunk in norms.chunks(*unit.tensors, size=norms.chunk_size(unit.tensors[0])):
         weight, *rest = map(norms.wide, chunk)
@@ -239,7 +239,9 @@ def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, room: Room) -> None:
             updates.add(above, (unit.rate * size) ** 2, unit.over)
 
 
-def _add_sampled(weights: _Sum, updates: _Sum, unit: _Unit, sample: Sample, room: Room) -> None:
+def _add_sampled(
+    weights: _Sum, updates: _Sum, unit: _Unit, sample: Sample, room: Workspace
+) -> None:
     """Add what a sample of this process's share makes of ||W||^2 and ||dW||^2."""
     entries, period, start = len(unit.tensors[0]), RUN * sample.step, RUN * sample.first
     rows = entries // period
@@ -255,7 +257,7 @@ def _add_sampled(weights: _Sum, updates: _Sum, unit: _Unit, sample: Sample, room
             updates.add_runs(above.square_(), scale * (unit.rate * size) ** 2, unit.over)
 
 
-def _like(chunk: Tensor, room: Room) -> tuple[Tensor, Tensor]:
+def _like(chunk: Tensor, room: Workspace) -> tuple[Tensor, Tensor]:
     """Two tensors to write in, of the shape of `chunk`."""
     size, shape = chunk.numel(), chunk.shape
     return room.take("above", size, chunk).view(shape), room.take("below", size, chunk).view(shape)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer
 
-from layerwise.errors import ModelError, one_line
+from layerwise.errors import ModelError, is_bug, one_line
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import Source, has_tokenizer, hashes, refuse_without_weights
 from layerwise.models.weights import check_finite
@@ -108,6 +108,8 @@ def _fitting(adapter: str, base: str) -> Iterator[None]:
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
             yield
     except _UNFIT as error:
+        if is_bug(error):
+            raise
         why = f"{type(error).__name__}: {one_line(error, limit=160)}"
         msg = f"adapter that cannot be attached ({why})"
         expected = f"an adapter of modules, for {base}"

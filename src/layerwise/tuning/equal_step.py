@@ -134,7 +134,7 @@ class EqualStep(Optimizer):
         self._layout = _layout(optimizer, groups)
         self._sample = _positive(sample)
         self._seed = seed
-        self._room = norms.Room()
+        self._room = norms.Workspace()
         self._steps: dict[str, StepRatio] = {}
         # Optimizer.__init__ would make parameter groups and state of its own; this does the rest
         # of what it does: hooks and profiling.

@@ -10,10 +10,10 @@ from layerwise.errors import ModelError, PlacementError, SchemaError
 from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import on_disk
-from layerwise.models.stack import BlockRef, all_refs, find_stacks
+from layerwise.models.stack import all_refs, find_stacks
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.placement.record import PlacedBlock, Placement
-from layerwise.placement.rows import parse_rows
+from layerwise.placement.rows import locate, parse_rows
 from layerwise.placement.verify import apply
 from layerwise.tuning.adapters import base_of, has_adapters
 
@@ -73,7 +73,7 @@ def placed_on(
     """
     refs = all_refs(loaded.stacks)
     found = resolve_targets(loaded.model, loaded.stacks, targets)
-    rows = _rows(refs, blocks) if blocks is not None else sorted({t.row for t in found})
+    rows = locate(refs, blocks) if blocks is not None else sorted({t.row for t in found})
     inside = [t for t in found if t.row in set(rows)]
     bare = set(rows) - {t.row for t in inside}
     if bare:
@@ -94,38 +94,6 @@ def placed_on(
 
 def _size(target: Target, rank: int) -> int:
     return rank * (target.in_features + target.out_features)
-
-
-def _rows(refs: Sequence[BlockRef], blocks: Sequence[int | PlacedBlock]) -> list[int]:
-    """The rows that `blocks` mean; a number alone counts within the only stack."""
-    stacks = list(dict.fromkeys(ref.stack for ref in refs))
-    by_place = {(ref.stack, ref.index): row for row, ref in enumerate(refs)}
-    rows = []
-    for block in blocks:
-        key = _key(block, stacks)
-        if key not in by_place or by_place[key] in rows:
-            message = "block named twice" if key in by_place else "block that is not there"
-            expected = ", ".join(f"{s}:0 to {s}:{_last(refs, s)}" for s in stacks)
-            shown = block if isinstance(block, int) else f"{block.stack}:{block.index}"
-            raise PlacementError(message, value=shown, expected=expected)
-        rows.append(by_place[key])
-    return sorted(rows)
-
-
-def _key(block: int | PlacedBlock, stacks: Sequence[str]) -> tuple[str, int]:
-    """The stack and index that `block` means; part of a stack's name will do."""
-    if isinstance(block, PlacedBlock):
-        found = [s for s in stacks if f".{block.stack}." in f".{s}."]
-        return (found[0] if len(found) == 1 else block.stack), block.index
-    if len(stacks) > 1:
-        message = "block of a model with several stacks"
-        hint = f"{stacks[0]}:{block} or {stacks[-1]}:{block}"
-        raise PlacementError(message, value=block, expected="STACK:INDEX", hint=hint)
-    return stacks[0], block
-
-
-def _last(refs: Sequence[BlockRef], stack: str) -> int:
-    return max(ref.index for ref in refs if ref.stack == stack)
 
 
 def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedModel, Placement]:

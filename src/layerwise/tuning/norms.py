@@ -14,8 +14,8 @@ from torch.distributed.tensor import DTensor
 
 __all__ = [
     "Part",
-    "Room",
     "Shards",
+    "Workspace",
     "chunk_size",
     "chunks",
     "flat",
@@ -104,14 +104,14 @@ def squares(tensor: Tensor) -> Iterator[Part]:
         yield _square(chunk, over)
 
 
-class Room:
+class Workspace:
     """Memory that is kept and written over: asking for it anew costs more than filling it."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
-    def __reduce__(self) -> tuple[type["Room"], tuple[()]]:
-        return Room, ()  # What is in it is of no use to a copy.
+    def __reduce__(self) -> tuple[type["Workspace"], tuple[()]]:
+        return Workspace, ()  # What is in it is of no use to a copy.
 
     def take(self, purpose: str, size: int, like: Tensor) -> Tensor:
         """`size` numbers to write in, of the type of `like`: the same for the same purpose."""

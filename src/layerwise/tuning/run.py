@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from layerwise import distributed
+from layerwise.capture.restore import drawn_by, weights_kept
 from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError
@@ -31,9 +32,8 @@ from layerwise.tuning.outcome import group_records, matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.steplog import Entry
 from layerwise.tuning.steps import Job, Track, run_steps
-from layerwise.tuning.untouched import drawn_by, weights_kept
 
-__all__ = ["CHECKPOINTS", "FREE", "LOG", "Keep", "Tuned", "fine_tune", "has_checkpoint"]
+__all__ = ["CHECKPOINTS", "FREE", "LOG", "Persistence", "Tuned", "fine_tune", "has_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def _unheard(entry: Entry) -> None:
 
 
 @dataclass(frozen=True)
-class Keep:
+class Persistence:
     """What becomes of a run on its way.
 
     Attributes:
@@ -84,7 +84,7 @@ def fine_tune(
     condition: str = "standard",
     settings: TuneSettings | None = None,
     placement: Placement | None = None,
-    keep: Keep | None = None,
+    keep: Persistence | None = None,
 ) -> Tuned:
     """`loaded` after fine-tuning on `data`, changed in place.
 
@@ -104,7 +104,7 @@ def fine_tune(
         NonFiniteError: A loss, gradient or weight is NaN or infinite; names the layer group.
         OutputError: A checkpoint cannot be written; the one before it stays.
     """
-    chosen, keep = CONDITIONS[condition], keep or Keep()
+    chosen, keep = CONDITIONS[condition], keep or Persistence()
     settings = _completed(settings or TuneSettings(), chosen, placement)
     _refuse_unfit(loaded, chosen, settings)
     material = gather(loaded, data, objective, settings)
@@ -244,7 +244,7 @@ def _factors(
 
 
 def _checkpoints(
-    keep: Keep, run: Mapping[str, Any], *, tau: float | None = None
+    keep: Persistence, run: Mapping[str, Any], *, tau: float | None = None
 ) -> Checkpoints | None:
     return Checkpoints(keep.folder / CHECKPOINTS, run, tau=tau) if keep.folder else None
 
@@ -254,7 +254,7 @@ def has_checkpoint(folder: Path) -> bool:
     return Checkpoints(folder / CHECKPOINTS, {}).has_any()
 
 
-def _last(keep: Keep, run: Mapping[str, Any]) -> Checkpoint | None:
+def _last(keep: Persistence, run: Mapping[str, Any]) -> Checkpoint | None:
     """The checkpoint to go on from; where the run starts anew, earlier ones are removed."""
     checkpoints = _checkpoints(keep, run)
     if checkpoints is None:
@@ -268,7 +268,9 @@ def _last(keep: Keep, run: Mapping[str, Any]) -> Checkpoint | None:
     return last
 
 
-def _track(keep: Keep, run: Mapping[str, Any], tau: float | None, last: Checkpoint | None) -> Track:
+def _track(
+    keep: Persistence, run: Mapping[str, Any], tau: float | None, last: Checkpoint | None
+) -> Track:
     file = keep.folder / LOG if keep.folder else None
     return Track(keep.on_step, file, _checkpoints(keep, run, tau=tau), last)
 

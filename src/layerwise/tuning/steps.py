@@ -15,9 +15,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
+from layerwise.capture.restore import trainable
 from layerwise.errors import SchemaError
+from layerwise.models.hf_logging import quiet
 from layerwise.models.load import LoadedModel
-from layerwise.models.quiet import quiet
 from layerwise.objectives import Objective
 from layerwise.seeds import derive
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
@@ -31,9 +32,8 @@ from layerwise.tuning.record import TuneOutcome, TuneSettings
 from layerwise.tuning.shallow import ShallowBackward
 from layerwise.tuning.steplog import Entry, StepLog, read_log
 from layerwise.tuning.trainer import ForwardTrainer
-from layerwise.tuning.untouched import lent
 
-__all__ = ["Ended", "Job", "Track", "run_steps"]
+__all__ = ["Job", "LoopResult", "Track", "run_steps"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Ended:
+class LoopResult:
     """How a run of steps went: its log, a summary, and what the objective changed meanwhile."""
 
     entries: list[Entry]
@@ -87,7 +87,7 @@ class Ended:
     notes: tuple[str, ...]
 
 
-def run_steps(job: Job, track: Track) -> Ended:
+def run_steps(job: Job, track: Track) -> LoopResult:
     """Train `job`'s model in place.
 
     Raises:
@@ -101,7 +101,7 @@ def run_steps(job: Job, track: Track) -> Ended:
         quiet(),
         _output(track) as output,
         job.objective.prepare(model) as changed,
-        lent(model, job.factors),
+        trainable(model, job.factors),
     ):
         trainer = _trainer(job, track, output)
         steplog = _steplog(job, track, trainer)
@@ -121,7 +121,7 @@ def run_steps(job: Job, track: Track) -> Ended:
         processes=distributed.world_size(),
         resumed_from=track.last.step if track.last else None,
     )
-    return Ended(steplog.entries, made, tuple(changed))
+    return LoopResult(steplog.entries, made, tuple(changed))
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from layerwise.analysis.run_tables import check_runs
 from layerwise.errors import BadInputError
 from layerwise.records import from_plain
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 
 def test_planted_slopes_come_out(planted_runs):
     made = planted_runs.analysed(planted_runs.study())
@@ -182,7 +184,7 @@ DISTANCES = st.dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(runs=RUNS, far=DISTANCES)
 def test_any_table_is_analysed_into_a_record_without_nan(planted_runs, runs, far):
     names = ["model", "objective", "condition", "placement", "seed", "metric"]

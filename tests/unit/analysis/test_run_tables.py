@@ -130,29 +130,19 @@ def test_a_seed_that_is_no_whole_number(table, value):
         check_runs(table, source="here")
 
 
-def test_layers_that_are_no_whole_number(table):
-    kinds = pd.DataFrame([{"model": "alpha", "layers": 1.5}])
-    with pytest.raises(SchemaError, match="layers that is no whole number"):
-        check_runs(table, models=kinds, source="here")
+KINDS = pd.DataFrame({"model": ["alpha"], "block": "parallel"})
 
 
-def test_a_distance_that_is_no_number(table):
-    with pytest.raises(SchemaError, match="cosine in the table of distances is inf"):
-        check_runs(table, distances(cosine=np.inf), source="here")
-
-
-def test_a_distance_that_stands_twice(table):
-    twice = pd.concat([distances(), distances()])
-    with pytest.raises(SchemaError, match="table of distances with a row that stands twice"):
-        check_runs(table, twice, source="here")
-
-
-def test_distances_of_nothing(table):
-    with pytest.raises(SchemaError, match="table of distances without a column: 'model'"):
-        check_runs(table, distances().drop(columns="model"), source="here")
-
-
-def test_a_model_that_stands_twice(table):
-    kinds = pd.DataFrame({"model": ["alpha", "alpha"], "block": "parallel"})
-    with pytest.raises(SchemaError, match="table of models with a row that stands twice"):
-        check_runs(table, models=kinds, source="here")
+@pytest.mark.parametrize(
+    ("far", "kinds", "match"),
+    [
+        (None, KINDS.assign(layers=1.5), "layers that is no whole number"),
+        (None, pd.concat([KINDS, KINDS]), "table of models with a row that stands twice"),
+        (distances(cosine=np.inf), None, "cosine in the table of distances is inf"),
+        (pd.concat([distances()] * 2), None, "table of distances with a row that stands twice"),
+        (distances().drop(columns="model"), None, "table of distances without a column: 'model'"),
+    ],
+)
+def test_tables_of_distances_and_models_are_checked_too(table, far, kinds, match):
+    with pytest.raises(SchemaError, match=match):
+        check_runs(table, far, kinds, source="here")

@@ -13,18 +13,24 @@ from layerwise.analysis.slopes import (
 )
 
 
-def slopes_of(planted_runs, slopes, **how):
-    rows = planted_runs.profile_rows(slopes, **how)
-    return slope_table(check_runs(pd.DataFrame(rows), source="planted"))
+@pytest.fixture
+def table(planted_runs):
+    """Makes a table of slopes of ``{(model, objective, condition, metric): slope}``."""
+
+    def made(slopes, **how):
+        rows = planted_runs.profile_rows(slopes, **how)
+        return slope_table(check_runs(pd.DataFrame(rows), source="planted"))
+
+    return made
 
 
-def test_planted_slopes_are_found(planted_runs):
+def test_planted_slopes_are_found(table):
     wanted = {
         ("a", "nsp", "standard", "procrustes"): 0.3,
         ("a", "nsp", "lora", "cka"): -0.2,
         ("b", "simcse", "equal-step", "procrustes"): 1e-9,
     }
-    found = run_slopes(slopes_of(planted_runs, wanted))
+    found = run_slopes(table(wanted))
     got = {(r.model, r.objective, r.condition, r.metric): r.slope for r in found}
     assert got == {key: pytest.approx(slope, rel=1e-6) for key, slope in wanted.items()}
 
@@ -38,9 +44,8 @@ def test_a_slope_far_smaller_than_the_change_is_still_one(planted_runs):
     assert clean_slope(planted_runs.straight(1e-9)[None])[0] == pytest.approx(1e-9, rel=1e-5)
 
 
-def test_signs_are_counted_by_metric_and_conditions(planted_runs):
-    table = slopes_of(
-        planted_runs,
+def test_signs_are_counted_by_metric_and_conditions(table):
+    slopes = table(
         {
             ("a", "nsp", "standard", "procrustes"): 0.3,
             ("a", "nsp", "uniform", "procrustes"): -0.1,
@@ -49,7 +54,7 @@ def test_signs_are_counted_by_metric_and_conditions(planted_runs):
             ("a", "nsp", "top-m", "procrustes"): -0.1,
         },
     )
-    found = {(s.metric, s.conditions): s for s in shares(table)}
+    found = {(s.metric, s.conditions): s for s in shares(slopes)}
     assert list(found) == [
         ("procrustes", "five-standard"),
         ("procrustes", "equal-step"),
@@ -60,21 +65,19 @@ def test_signs_are_counted_by_metric_and_conditions(planted_runs):
     assert five.share == pytest.approx(1 / 3)
 
 
-def test_negative_runs_are_those_of_the_five_conditions(planted_runs):
-    table = slopes_of(
-        planted_runs,
+def test_negative_runs_are_those_of_the_five_conditions(table):
+    slopes = table(
         {
             ("a", "nsp", "lora", "cka"): -0.3,
             ("a", "nsp", "equal-step", "cka"): -0.3,
             ("a", "nsp", "uniform", "cka"): 0.0,
         },
     )
-    assert [(run.condition, run.metric) for run in negative(table)] == [("lora", "cka")]
+    assert [(run.condition, run.metric) for run in negative(slopes)] == [("lora", "cka")]
 
 
-def test_metrics_that_differ_in_sign_are_named_with_both_slopes(planted_runs):
-    table = slopes_of(
-        planted_runs,
+def test_metrics_that_differ_in_sign_are_named_with_both_slopes(table):
+    slopes = table(
         {
             ("a", "nsp", "standard", "procrustes"): 0.3,
             ("a", "nsp", "standard", "cka"): -0.1,
@@ -86,11 +89,11 @@ def test_metrics_that_differ_in_sign_are_named_with_both_slopes(planted_runs):
         },
         seed=4,
     )
-    first, second = disagreements(table)
+    first, second = disagreements(slopes)
     assert (first.condition, first.seed) == ("standard", 4)
     assert (first.procrustes, first.cka) == pytest.approx((0.3, -0.1))
     assert (second.condition, second.procrustes) == ("uniform", 0.0)
 
 
-def test_one_metric_cannot_disagree(planted_runs):
-    assert disagreements(slopes_of(planted_runs, {("a", "nsp", "lora", "cka"): -0.3})) == ()
+def test_one_metric_cannot_disagree(table):
+    assert disagreements(table({("a", "nsp", "lora", "cka"): -0.3})) == ()

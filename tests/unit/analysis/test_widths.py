@@ -10,22 +10,26 @@ LAST = (0, 0, 0, 0, 0, 0, 0.002)
 STILL = (0,) * 7
 
 
-def of(planted_runs, slopes):
-    return widths(check_runs(pd.DataFrame(planted_runs.profile_rows(slopes)), source="planted"))
+@pytest.fixture
+def of(planted_runs):
+    """Makes the widths of ``{(model, objective, condition, metric): profile}``."""
+
+    def made(profiles):
+        rows = pd.DataFrame(planted_runs.profile_rows(profiles))
+        return widths(check_runs(rows, source="planted"))
+
+    return made
 
 
-def test_each_run_weighs_the_same_however_far_it_moved(planted_runs):
-    (row,) = of(
-        planted_runs, {("a", "nsp", "lora", "cka"): RISING, ("a", "nsp", "uniform", "cka"): LAST}
-    )
+def test_each_run_weighs_the_same_however_far_it_moved(of):
+    (row,) = of({("a", "nsp", "lora", "cka"): RISING, ("a", "nsp", "uniform", "cka"): LAST})
     assert row.shares == pytest.approx((0, 0, 0.05, 0.05, 0.1, 0.1, 0.7))
     assert sum(row.shares) == pytest.approx(1)
     assert (row.runs, row.still) == (2, 0)
 
 
-def test_equal_step_and_procrustes_are_not_in_it(planted_runs):
+def test_equal_step_and_procrustes_are_not_in_it(of):
     (row,) = of(
-        planted_runs,
         {
             ("a", "nsp", "lora", "cka"): LAST,
             ("a", "nsp", "lora", "procrustes"): RISING,
@@ -35,9 +39,8 @@ def test_equal_step_and_procrustes_are_not_in_it(planted_runs):
     assert row.shares == (0, 0, 0, 0, 0, 0, 1)
 
 
-def test_runs_that_changed_nothing_are_counted_apart(planted_runs):
+def test_runs_that_changed_nothing_are_counted_apart(of):
     moved, still = of(
-        planted_runs,
         {
             ("a", "nsp", "lora", "cka"): LAST,
             ("a", "nsp", "uniform", "cka"): STILL,
@@ -48,10 +51,10 @@ def test_runs_that_changed_nothing_are_counted_apart(planted_runs):
     assert (still.model, still.runs, still.still, still.shares) == ("b", 0, 1, ())
 
 
-def test_without_cka_there_is_none(planted_runs):
-    assert of(planted_runs, {("a", "nsp", "lora", "procrustes"): RISING}) == ()
+def test_without_cka_there_is_none(of):
+    assert of({("a", "nsp", "lora", "procrustes"): RISING}) == ()
 
 
-def test_the_smallest_change_has_a_width(planted_runs):
-    (row,) = of(planted_runs, {("a", "nsp", "lora", "cka"): np.array(LAST) * 1e-200})
+def test_the_smallest_change_has_a_width(of):
+    (row,) = of({("a", "nsp", "lora", "cka"): np.array(LAST) * 1e-200})
     assert row.shares == (0, 0, 0, 0, 0, 0, 1)

@@ -126,6 +126,14 @@ def test_a_card_that_is_not_json_is_refused(tmp_path):
         LayerCard.load(tmp_path)
 
 
+@pytest.mark.parametrize("layers", [None, 3, ["a"], [{}]])
+def test_a_card_whose_rows_are_no_rows_is_refused(tiny, tmp_path, layers):
+    plain = made(tiny, "llama", "coherence").to_plain() | {"layers": layers}
+    (tmp_path / "card.json").write_text(json.dumps(plain))
+    with pytest.raises(SchemaError, match="malformed record"):
+        LayerCard.load(tmp_path)
+
+
 def test_a_card_without_a_key_is_refused(tiny, tmp_path):
     plain = made(tiny, "llama").to_plain()
     del plain["agreement"]

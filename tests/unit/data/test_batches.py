@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from layerwise.data import Batch, Example, TextData
@@ -96,7 +96,6 @@ def test_all_prompts_fill_the_limit(tiny_text):
 pairs = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
 @given(pairs=pairs, limit=st.integers(3, 20), frame=st.sampled_from(["plain", "causal", "bert"]))
 def test_prompt_and_padding_are_in_no_loss_and_no_statistic(tiny_text, pairs, limit, frame):
     tokenizer = tiny_text.tokenizer(frame=frame)

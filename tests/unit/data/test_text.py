@@ -2,7 +2,7 @@ import json
 import logging
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from layerwise.data import Example, read
@@ -180,7 +180,6 @@ def test_condition_on_an_unknown_column(jsonl):
         read(jsonl(numbered(4)), where=["evn=True"])
 
 
-@settings(max_examples=30, deadline=None)
 @given(count=st.integers(1, 40), seed=st.integers(0, 5))
 def test_a_draw_is_distinct_rows_in_order(tmp_path_factory, count, seed):
     path = tmp_path_factory.mktemp("draw") / "a.txt"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerwise.capture.undisturbed import undisturbed
+from layerwise.capture.restore import frozen
 from layerwise.distance.gradients import (
     check_rows,
     example_gradients,
@@ -27,7 +27,7 @@ ARCHITECTURES = [
 def rows_of(loaded, batch, *names):
     objectives = [OBJECTIVES[name] for name in names]
     with (
-        undisturbed(loaded.model, training=False, seed=0),
+        frozen(loaded.model, training=False, seed=0),
         last_states(loaded) as states,
         prepared(objectives[0], loaded.model),
     ):
@@ -135,8 +135,8 @@ def test_two_rows_of_an_example_are_one_of_both(tuning):
 def test_new_adapters_change_nothing(tuning, model):
     from peft import LoraConfig, get_peft_model
 
-    from layerwise.models.given import given
     from layerwise.models.targets import default_targets
+    from layerwise.models.wrap_model import wrap_model
 
     loaded = tuning.loaded(model)
     name = "causal-lm" if model == "llama" else "masked-lm"
@@ -144,7 +144,7 @@ def test_new_adapters_change_nothing(tuning, model):
     expected = rows_of(loaded, batch, name)[name]
     targets = list(default_targets(loaded.model, loaded.stacks))
     wrapped = get_peft_model(loaded.model, LoraConfig(target_modules=targets)).eval()
-    found = rows_of(given(wrapped, loaded.tokenizer), batch, name)[name]
+    found = rows_of(wrap_model(wrapped, loaded.tokenizer), batch, name)[name]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

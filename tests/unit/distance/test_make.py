@@ -17,6 +17,8 @@ from layerwise.errors import BadInputError, DataError, NonFiniteError
 from layerwise.objectives import OBJECTIVES
 from layerwise.objectives.forward import accepted, body
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 CAUSAL = OBJECTIVES["causal-lm"]
 
 
@@ -194,6 +196,8 @@ def test_progress_hears_of_each_batch_and_way_of_running(tuning):
 
 def test_no_more_than_two_windows_of_batches_are_there_at_a_time(tuning, monkeypatch):
     monkeypatch.setattr(run, "WINDOW", 10)
+    gc.collect()
+    gc.freeze()  # What is there already need not be looked through.
     alive = []
 
     def progress(items, _title, _total):

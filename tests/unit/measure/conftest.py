@@ -7,7 +7,7 @@ import pytest
 from layerwise.capture import plan
 from layerwise.card.make import make_card
 from layerwise.measure.record import ArmResult
-from layerwise.measure.scores import Seen
+from layerwise.measure.scores import ScoreInputs
 from layerwise.measure.trial import Trial
 from layerwise.objectives import resolve
 from layerwise.placement.record import PlacedBlock
@@ -23,7 +23,7 @@ def seen(tuning):
         loss = resolve(objective, loaded=loaded, data=data)
         card = make_card(loaded, data, loss, plan(None, rank=4), batch_size=4, max_length=16)
         batches = loss.batches_for(loaded, data, batch_size=4, max_length=16, seed=0).batches
-        return Seen(loaded, card, loss, batches[:2])
+        return ScoreInputs(loaded, card, loss, batches[:2])
 
     return made
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from layerwise.measure.leaderboard import (
-    compared,
+    compare_improvements,
     improvements,
     mean_of_random,
-    ranked,
+    rank_arms,
     reason,
     verdict_of,
 )
@@ -15,7 +15,7 @@ from layerwise.measure.leaderboard import (
 
 @pytest.fixture
 def arms(one_arm):
-    return ranked(
+    return rank_arms(
         [
             one_arm("recommended", [0.30, 0.32, 0.31], kind="recommended", seconds=2.0),
             one_arm("top", [0.40, 0.42, 0.41], seconds=3.0),
@@ -63,17 +63,17 @@ def test_what_an_arm_keeps_and_costs_is_beside_adapters_everywhere(arms):
 
 
 def test_without_adapters_everywhere_there_is_nothing_to_keep(one_arm):
-    (arm,) = ranked([one_arm("recommended", [0.3], kind="recommended")])
+    (arm,) = rank_arms([one_arm("recommended", [0.3], kind="recommended")])
     assert arm.outcome.kept is arm.outcome.step_ratio is arm.outcome.low is None
     assert arm.place == 1
     lost = one_arm("all", [-0.1], kind="everywhere", equal=False)
-    pair = ranked([one_arm("recommended", [0.3], kind="recommended"), lost])
+    pair = rank_arms([one_arm("recommended", [0.3], kind="recommended"), lost])
     assert pair[0].outcome.kept is None
     assert pair[0].outcome.step_ratio == 1.0
 
 
 def test_two_seeds_prove_nothing():
-    told = compared(np.array([1.0, 1.0]), np.array([0.0, 0.0]))
+    told = compare_improvements(np.array([1.0, 1.0]), np.array([0.0, 0.0]))
     assert told.difference == 1.0
     assert told.verdict == "no difference"
 
@@ -102,7 +102,7 @@ def test_the_mean_random_draw_is_paired(arms):
 def test_the_reason_has_the_figures(arms):
     by_name = {arm.name: arm for arm in arms}
     recommended = by_name["recommended"]
-    against = compared(improvements(recommended.trials), mean_of_random(by_name))
+    against = compare_improvements(improvements(recommended.trials), mean_of_random(by_name))
     told = reason(recommended, arms, against)
     assert told.startswith("The recommended placement is number 3 of 5 at equal budget; ")
     assert "its improvement is +0.15 (+0.15 to +0.15, 3 seeds): better" in told
@@ -111,6 +111,6 @@ def test_the_reason_has_the_figures(arms):
 
 
 def test_one_seed_is_said(one_arm):
-    arms = ranked([one_arm("recommended", [0.3], kind="recommended")])
-    against = compared(np.array([0.3]), np.array([0.1]))
+    arms = rank_arms([one_arm("recommended", [0.3], kind="recommended")])
+    against = compare_improvements(np.array([0.3]), np.array([0.1]))
     assert "is +0.2, from one seed" in reason(arms[0], arms, against)

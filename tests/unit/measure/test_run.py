@@ -16,6 +16,8 @@ from layerwise.measure.arms import bounds
 from layerwise.measure.record import Measure
 from layerwise.measure.run import _refuse_unequal
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 
 @pytest.fixture(scope="module")
 def whole(measuring):

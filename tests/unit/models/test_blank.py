@@ -7,8 +7,8 @@ import torch
 
 from layerwise.errors import BadInputError, ModelError, UnknownNameError
 from layerwise.files import sha256
+from layerwise.models.head_kind import has_next_sentence_head
 from layerwise.models.heads import class_ids
-from layerwise.models.kind import has_next_sentence_head
 from layerwise.models.load import from_config, load, load_skeleton
 
 CONFIG = {
@@ -121,6 +121,7 @@ def test_a_folder_anywhere(written, tiny_text, tmp_path_factory):
     assert from_config(written(words=None), tokenizer=str(folder), device="cpu").tokenizer
 
 
+@pytest.mark.real_model
 def test_a_gguf_model_s(written, smollm2):
     folder, name = smollm2
     file = written(words=None, tokenizer=str(folder / name), vocab_size=49152)

@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from layerwise.errors import BadInputError, ModelError
+from layerwise.models.head_kind import has_next_sentence_head
 from layerwise.models.heads import class_ids, head_modules
-from layerwise.models.kind import has_next_sentence_head
 from layerwise.models.load import load, load_skeleton
 
 DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"

@@ -89,6 +89,7 @@ def test_class_0_goes_on_and_class_1_is_another_text_s_second_half(tokenizer):
         assert second in {text.split()[1] for text in TEXTS}
 
 
+@pytest.mark.slow
 def test_half_of_the_pairs_are_true(tokenizer):
     texts = TEXTS * 100
     labels = [label for *_, label in pairs(tokenizer, make(tokenizer, texts)).values()]
@@ -96,6 +97,7 @@ def test_half_of_the_pairs_are_true(tokenizer):
     assert sum(labels) / len(labels) == pytest.approx(0.5, abs=0.056)
 
 
+@pytest.mark.slow
 def test_partners_come_from_all_the_others_alike(tokenizer):
     texts = TEXTS[:3]
     seen = {(0, 1): 0, (0, 2): 0, (1, 0): 0, (1, 2): 0, (2, 0): 0, (2, 1): 0}

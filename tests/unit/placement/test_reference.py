@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise import api
-from layerwise.card.record import Measured, MeasuredRegime
+from layerwise.card.record import MeasuredRegime, Measurement
 from layerwise.errors import BadInputError, PlacementError, SchemaError, UnknownNameError
 from layerwise.placement.reference import transferred
 
@@ -17,7 +17,7 @@ def regime(name, improvement, step_ratio=0.9):
 
 
 def measured(*regimes, size=3):
-    return Measured("loss", "causal-lm", "0" * 64, size, 8, 40, 3, regimes)
+    return Measurement("loss", "causal-lm", "0" * 64, size, 8, 40, 3, regimes)
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import torch
 from layerwise.probing.classifiers import KINDS, Sides, accuracy_of, wilson
 from layerwise.probing.record import ProbeSettings
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 SETTINGS = ProbeSettings(hidden=64, epochs=80)
 
 

@@ -9,8 +9,8 @@ import torch
 from layerwise.errors import BadInputError, DataError, SchemaError
 from layerwise.probing import erase
 from layerwise.probing.erase import make_erasure
-from layerwise.probing.pairs import Pair, pair_set
-from layerwise.probing.pooled import Looking
+from layerwise.probing.mean_states import ReadoutSettings
+from layerwise.probing.pairs import MinimalPair, pair_set
 from layerwise.probing.record import Erasure, ErasureSettings
 
 QUICK = ErasureSettings(folds=4, draws=8, bootstrap=200)
@@ -21,7 +21,7 @@ def worded(count=24, *, length=6):
     generator = np.random.default_rng(1)
     words = [[f"w{w}" for w in generator.integers(30, size=length)] for _ in range(count)]
     return pair_set(
-        [Pair(" ".join([*w, "w40"]), " ".join([*w, "w41"])) for w in words], source="made"
+        [MinimalPair(" ".join([*w, "w40"]), " ".join([*w, "w41"])) for w in words], source="made"
     )
 
 
@@ -48,7 +48,7 @@ def test_members_without_a_concept_have_nothing_erased(tuning):
     """Which of two unrelated texts is a, and which b, is chance: held-out pairs are no nearer."""
     generator = np.random.default_rng(2)
     texts = [" ".join(f"w{w}" for w in generator.integers(50, size=8)) for _ in range(120)]
-    pairs = pair_set([Pair(*texts[i : i + 2]) for i in range(0, 120, 2)], source="made")
+    pairs = pair_set([MinimalPair(*texts[i : i + 2]) for i in range(0, 120, 2)], source="made")
     found = make_erasure(tuning.loaded("bert"), pairs, settings=QUICK)
     for depth in found.depths:
         assert depth.margin_low < 0.02
@@ -58,13 +58,13 @@ def test_members_without_a_concept_have_nothing_erased(tuning):
 
 def test_no_pair_is_judged_by_an_eraser_that_saw_it_or_its_group(tuning, monkeypatch):
     seen = []
-    fit = erase.fit
+    fit = erase.fit_eraser
 
     def watched(x, members):
         seen.append({tuple(row) for row in x.numpy().round(9)})
         return fit(x, members)
 
-    monkeypatch.setattr(erase, "fit", watched)
+    monkeypatch.setattr(erase, "fit_eraser", watched)
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(12, 5, dtype=torch.float64, generator=generator) for _ in range(2))
     groups = np.array([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 8])
@@ -88,7 +88,7 @@ def test_the_numbers_of_a_depth_are_those_of_its_pairs(tuning):
     for fold in range(4):
         inside = folds != fold
         x = torch.cat([a[inside], b[inside]])
-        fitted = erase.fit(x, torch.arange(2).repeat_interleave(int(inside.sum())))
+        fitted = erase.fit_eraser(x, torch.arange(2).repeat_interleave(int(inside.sum())))
         difference = (b - a)[~inside]
         left = difference - torch.outer(difference @ fitted.reads, fitted.moves)
         before += difference.norm(dim=1).tolist()
@@ -121,7 +121,9 @@ def test_a_direction_that_holds_nearly_all_variance_is_told(tuning):
     loaded = tuning.loaded("llama")
     with torch.no_grad():
         loaded.model.model.layers[0].mlp.down_proj.weight[3] *= 1e4
-    found = make_erasure(loaded, worded(), settings=QUICK, looking=Looking(readout="residual"))
+    found = make_erasure(
+        loaded, worded(), settings=QUICK, readout=ReadoutSettings(readout="residual")
+    )
     assert any(
         "one direction holds over 80% of the variance at blocks 0, 1" in n for n in found.notes
     )
@@ -140,11 +142,11 @@ def test_the_same_seed_gives_the_same_record_and_says_how_it_was_judged(tuning, 
 
 
 def test_pairs_that_read_the_same_are_left_out(tuning):
-    looking = Looking(max_length=6)
+    readout = ReadoutSettings(max_length=6)
     with pytest.raises(DataError, match="read the same in 6 tokens: '24'; expected at least 10"):
-        make_erasure(tuning.loaded("bert"), worded(), settings=QUICK, looking=looking)
+        make_erasure(tuning.loaded("bert"), worded(), settings=QUICK, readout=readout)
     some = pair_set([*worded(12, length=2).pairs, *worded(10, length=9).pairs], source="made")
-    found = make_erasure(tuning.loaded("bert"), some, settings=QUICK, looking=looking)
+    found = make_erasure(tuning.loaded("bert"), some, settings=QUICK, readout=readout)
     assert found.pairs == 12
     assert "10 pairs whose members read the same in 6 tokens were left out" in found.notes
 

@@ -9,6 +9,8 @@ from layerwise.objectives import resolve
 from layerwise.probing import ladder
 from layerwise.probing.ladder import adaptation_depth, default_tops
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 
 @pytest.fixture(scope="module")
 def climb(tuning):

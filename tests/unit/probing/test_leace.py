@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerwise.probing.leace import eraser_name, fit, random_directions
+from layerwise.probing.leace import eraser_name, fit_eraser, random_directions
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def erased(fitted, x):
 
 def test_no_line_tells_the_members_apart_afterwards(rows):
     x, members = rows
-    after = erased(fit(x, members), x)
+    after = erased(fit_eraser(x, members), x)
     before_gap, gap = (
         float((r[members == 1].mean(0) - r[members == 0].mean(0)).norm()) for r in (x, after)
     )
@@ -45,7 +45,7 @@ def shrunk(covariance, n):
 def test_it_is_the_closed_form(rows):
     """I - Sigma^(1/2) u u^T Sigma^(-1/2), u along Sigma^(-1/2) Sigma_xz, by numpy alone."""
     x, members = (value.double().numpy() for value in rows)
-    fitted = fit(*rows)
+    fitted = fit_eraser(*rows)
     centred = x - x.mean(0)
     values, basis = np.linalg.eigh(shrunk(centred.T @ centred / len(x), len(x)))
     root, inverse = (basis * values**p @ basis.T for p in (0.5, -0.5))
@@ -60,13 +60,13 @@ def test_it_is_the_closed_form(rows):
 def test_the_direction_points_from_a_to_b(rows):
     x, members = rows
     for sign in (members, 1 - members):
-        fitted = fit(x, sign)
+        fitted = fit_eraser(x, sign)
         assert float(fitted.reads @ (x[sign == 1].mean(0) - x[sign == 0].mean(0))) > 0.0
 
 
 def test_distances_that_are_left(rows):
     x, members = rows
-    fitted = fit(x, members)
+    fitted = fit_eraser(x, members)
     differences = x[:5] - x[5:10]
     expected = (erased(fitted, x[:5]) - erased(fitted, x[5:10])).norm(dim=1)
     torch.testing.assert_close(fitted.apart(differences), expected)
@@ -111,7 +111,7 @@ def test_directions_are_fixed_by_their_generator(rows):
 def test_nothing_to_erase_leaves_all_as_it_is():
     x = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     twice = torch.cat([x, x])
-    fitted = fit(twice, torch.arange(2).repeat_interleave(40))
+    fitted = fit_eraser(twice, torch.arange(2).repeat_interleave(40))
     assert fitted.energy == 0.0
     assert torch.equal(erased(fitted, x), x)
     none = random_directions(twice, fitted.energy, draws=3, generator=torch.Generator())
@@ -122,7 +122,7 @@ def test_fewer_rows_than_features():
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(20, 50, dtype=torch.float64, generator=generator)
     x[10:, 3] += 4.0
-    fitted = fit(x, torch.arange(2).repeat_interleave(10))
+    fitted = fit_eraser(x, torch.arange(2).repeat_interleave(10))
     assert fitted.energy > 0.0
     found = random_directions(x, fitted.energy, draws=5, generator=generator)
     reached = ((x - x.mean(0)) @ found).square().mean(0)

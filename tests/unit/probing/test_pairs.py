@@ -5,7 +5,7 @@ import json
 import pytest
 
 from layerwise.errors import DataError
-from layerwise.probing.pairs import Pair, given_pairs, pair_set, read_pairs
+from layerwise.probing.pairs import MinimalPair, given_pairs, pair_set, read_pairs
 
 
 def written(folder, rows):
@@ -23,7 +23,7 @@ def rows(count=12):
 def test_pairs_in_their_order_blank_lines_and_other_keys_aside(tmp_path):
     file = written(tmp_path, [rows(12)[0] | {"id": 7}, "\n", *rows(12)[1:]])
     found = read_pairs(file)
-    assert found.pairs == tuple(Pair(row["a"], row["b"]) for row in rows(12))
+    assert found.pairs == tuple(MinimalPair(row["a"], row["b"]) for row in rows(12))
     assert found.groups == tuple(range(12))
     assert found.notes == ()
     assert read_pairs(file).sha256 == found.sha256
@@ -47,9 +47,9 @@ def test_the_demo_s_pairs_ship_with_the_package():
 
 
 def test_pairs_that_share_a_text_are_one_group_in_steps_too():
-    many = [Pair(f"w{i}", f"w{i} not") for i in range(10)]
-    linked = [Pair("x", "y"), Pair("y", "z"), Pair("u", "z")]
-    found = pair_set([*many, *linked, Pair("x", "y")], source="made")
+    many = [MinimalPair(f"w{i}", f"w{i} not") for i in range(10)]
+    linked = [MinimalPair("x", "y"), MinimalPair("y", "z"), MinimalPair("u", "z")]
+    found = pair_set([*many, *linked, MinimalPair("x", "y")], source="made")
     assert len(found) == 13
     assert len(set(found.groups)) == 11
     assert len(set(found.groups[10:])) == 1
@@ -82,7 +82,7 @@ def test_too_few_pairs(tmp_path):
         read_pairs(written(tmp_path, rows(9)))
     with pytest.raises(DataError, match="too few pairs: '0'"):
         read_pairs(written(tmp_path, []))
-    alike = [Pair("the same", f"w{i}") for i in range(20)]
+    alike = [MinimalPair("the same", f"w{i}") for i in range(20)]
     with pytest.raises(DataError, match="too few pairs that share no text: '1'"):
         pair_set(alike, source="made")
 
@@ -101,6 +101,6 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_pairs_in_hand():
     found = given_pairs([(f"w{i}", f"w{i} not") for i in range(10)])
     assert found.source == "given"
-    assert found.pairs[3] == Pair("w3", "w3 not")
+    assert found.pairs[3] == MinimalPair("w3", "w3 not")
     with pytest.raises(DataError, match="pair on line 2 without both members"):
         given_pairs([("a", "b"), ("c",)])

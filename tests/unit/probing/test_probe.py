@@ -8,7 +8,7 @@ import torch
 
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, NonFiniteError, SchemaError
-from layerwise.probing.pooled import Looking
+from layerwise.probing.mean_states import ReadoutSettings
 from layerwise.probing.probe import make_probing
 from layerwise.probing.record import ProbeSettings, Probing
 
@@ -52,8 +52,8 @@ def test_classes_are_split_each_for_itself(tuning):
 
 
 def test_the_same_seed_gives_the_same_record_whatever_the_batches(tuning, probing):
-    looking = Looking(batch_size=5)
-    again = make_probing(tuning.loaded("llama"), labelled(HALVES), settings=QUICK, looking=looking)
+    readout = ReadoutSettings(batch_size=5)
+    again = make_probing(tuning.loaded("llama"), labelled(HALVES), settings=QUICK, readout=readout)
     assert [d.linear for d in again.depths] == [d.linear for d in probing.depths]
     other = replace(QUICK, seed=1)
     found = make_probing(tuning.loaded("llama"), labelled(HALVES), settings=other)

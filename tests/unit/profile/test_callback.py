@@ -13,7 +13,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
-from layerwise.models.kind import model_kind
+from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.profile.callback import DepthCallback
@@ -91,6 +91,7 @@ def by_hand(reading, tokenizer, model):
     return reading.states(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("adapted", "options"),
     [

@@ -100,6 +100,7 @@ def test_change_that_rises_has_a_positive_slope():
     )
 
 
+@pytest.mark.slow
 def test_the_interval_covers_as_often_as_it_says():
     """Probes drawn anew from one distribution: 95 % intervals hold the mean slope, mostly."""
     mixing = np.random.default_rng(4).standard_normal((2, 7, WIDTH, WIDTH))

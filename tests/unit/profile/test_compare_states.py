@@ -260,6 +260,7 @@ def test_another_architecture_is_refused(folders, tiny_text, tmp_path):
         lw.profile(folders["base"], str(tmp_path), probes=TEXTS)
 
 
+@pytest.mark.slow
 def test_a_profile_is_the_same_each_time_and_on_disk(folders, tmp_path):
     options = {"probes": TEXTS, "bootstrap": 20, "readout": "residual"}
     one, two = (lw.profile(folders["base"], folders["tuned"], **options) for _ in range(2))

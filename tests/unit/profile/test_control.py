@@ -16,6 +16,8 @@ from layerwise.profile.probe_reading import ProbeReading, as_probe_set, as_reado
 from layerwise.profile.record import Control
 from layerwise.tuning.record import TuneRecord
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 OPTIONS = {"steps": 5, "match_steps": 3, "learning_rate": 1e-3}
@@ -274,7 +276,7 @@ def test_a_readout_that_is_none_is_refused():
 
 
 def test_the_copy_of_the_weights_is_kept_in_main_memory(tuning):
-    from layerwise.tuning.untouched import weights_kept
+    from layerwise.capture.restore import weights_kept
 
     model = tuning.loaded().model
     before = {name: value.clone() for name, value in model.state_dict().items()}

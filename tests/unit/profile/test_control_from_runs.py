@@ -14,6 +14,8 @@ from layerwise.profile.control_from_runs import ModelLoader, control_from_runs
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.results import keep_initial, save
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 CPU = ModelLoader(device="cpu")

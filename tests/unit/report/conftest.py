@@ -140,7 +140,7 @@ def printed():
 @pytest.fixture(scope="session")
 def measured_card(planted_card, planted_measure):
     """A card to which a measurement of five regimes on blocks 3, 7, 8 and 9 was added."""
-    from layerwise.measure.onto_card import with_measured
+    from layerwise.measure.card_results import with_measured
 
     card = planted_card()
     return with_measured(card, replace(planted_measure(), model=card.model))

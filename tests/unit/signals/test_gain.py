@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from layerwise.errors import BadInputError
@@ -34,7 +34,6 @@ def test_no_gradient_gains_nothing():
     assert step_gains(np.ones((2, 3, 3)), 0.0) == pytest.approx([0.0, 0.0])
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.floats(1e-3, 1e3), st.floats(0.01, 10.0))
 def test_the_scale_of_the_loss_and_the_order_of_examples_do_not_matter(seed, scale, damping):
     gram = gram_of(*random_gradients(seed))

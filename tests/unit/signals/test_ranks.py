@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -10,7 +10,6 @@ from layerwise.errors import BadInputError
 from layerwise.signals.ranks import spearman
 
 
-@settings(deadline=None)  # A busy machine is no fault of the ranks.
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=20))
 def test_it_is_scipys_wherever_scipys_is_defined(pairs):
     x, y = np.array(pairs, dtype=np.float64).T

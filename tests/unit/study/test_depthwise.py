@@ -14,6 +14,8 @@ from layerwise.study.stages import STAGES, Task
 from layerwise.study.table import tables
 from layerwise.study.worker import execute
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 
 @pytest.fixture(scope="module")
 def files(study_kit, tmp_path_factory):

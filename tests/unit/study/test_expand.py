@@ -75,6 +75,7 @@ def test_overrides_set_what_they_select_and_nothing_else(rule):
         assert cell.settings["steps"] == (3 if selected(rule, where(cell)) else 10)
 
 
+@pytest.mark.slow
 @given(order=st.permutations(list(plain(exclude=[{"model": "a", "seed": 1}]).items())))
 def test_ids_do_not_depend_on_the_order_of_keys(order):
     expected = [c.id for c in cells(exclude=[{"seed": 1, "model": "a"}])]

@@ -31,8 +31,8 @@ def test_descriptions_that_say_too_much_or_too_little(described, error, match):
 @pytest.mark.parametrize(
     ("described", "error", "match"),
     [
-        ("7", PlacementError, "block that is not there: '7'"),
-        ({"blocks": "7"}, PlacementError, "block that is not there: '7'"),
+        ("7", PlacementError, "no such block in .*: '7'"),
+        ({"blocks": "7"}, PlacementError, "no such block in .*: '7'"),
         ({"targets": ["q_pro"]}, UnknownNameError, "q_pro"),
         ({"policy": "ski", "targets": ["q_pro"]}, UnknownNameError, "q_pro"),
     ],

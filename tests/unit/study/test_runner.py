@@ -1,7 +1,5 @@
 """The loop over an engine: order, dependencies, what is run again, and what is left alone."""
 
-import errno
-import os
 from collections import Counter
 
 import pytest
@@ -14,7 +12,7 @@ from layerwise.study.record import Failure
 from layerwise.study.runner import RESUBMITTED, run
 
 DONE = {"number": 1}
-FULL = Failure("interrupted", os.strerror(errno.ENOSPC), "training")
+FULL = Failure("interrupted", "cannot write", "training", disk_full=True)
 
 
 class Here:

@@ -6,35 +6,15 @@ import weakref
 import pytest
 import torch
 
-from layerwise.errors import LayerwiseError
 from layerwise.study.shrink import (
     HALVINGS,
     MOST,
     TooLargeError,
     halved,
-    is_out_of_memory,
     within_memory,
 )
 
 FULL = torch.OutOfMemoryError("CUDA out of memory.")
-
-
-def test_what_torch_raises_on_a_cpu_counts():
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**55)
-    assert is_out_of_memory(caught.value)
-
-
-@pytest.mark.parametrize("error", [FULL, MemoryError(), LayerwiseError("out of memory", hint="x")])
-def test_what_counts(error):
-    assert is_out_of_memory(error)
-
-
-@pytest.mark.parametrize(
-    "error", [RuntimeError("shape"), LayerwiseError("disk"), OSError("memory"), SystemExit(1)]
-)
-def test_what_does_not(error):
-    assert not is_out_of_memory(error)
 
 
 def test_work_is_called_with_one_halving_more_each_time(tmp_path):

@@ -15,6 +15,8 @@ from layerwise.study.shrink import TooLargeError
 from layerwise.study.stages import MODEL, STAGES, Task
 from layerwise.tuning.record import TuneRecord
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 READOUTS = ("hf", "residual", "normed")
 
 

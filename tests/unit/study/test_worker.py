@@ -12,6 +12,8 @@ from layerwise.errors import LayerwiseError, OutputError
 from layerwise.objectives import OBJECTIVES
 from layerwise.study.worker import execute
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 CAUSAL = OBJECTIVES["causal-lm"]
 
 

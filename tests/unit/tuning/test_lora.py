@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from layerwise.errors import PlacementError, SchemaError, UnknownNameError, VerificationError
+from layerwise.errors import SchemaError, UnknownNameError, VerificationError
 from layerwise.placement.record import PlacedBlock
 from layerwise.tuning.lora import adapted, adapter_parameters, head_notes, placed_on, prepared
 
@@ -50,20 +50,16 @@ def test_targets_may_be_named(tuning):
 @pytest.mark.parametrize(
     ("name", "blocks", "message"),
     [
-        (
-            "llama",
-            [2],
-            r"block that is not there: '2'; expected model\.layers:0 to model\.layers:1",
-        ),
-        ("llama", [-1], r"block that is not there: '-1'"),
-        ("llama", [0, 0], r"block named twice: '0'"),
-        ("llama", [PlacedBlock("other", 0)], r"block that is not there: 'other:0'"),
-        ("t5", [1], r"several stacks: '1'; expected STACK:INDEX; try: encoder\.block:1 or decoder"),
-        ("t5", [PlacedBlock("block", 1)], r"block that is not there: 'block:1'"),
+        ("llama", [2], r"no such block in model\.layers: '2'; expected 0 to 1"),
+        ("llama", [-1], r"no such block in model\.layers: '-1'"),
+        ("llama", [0, 0], r"block of model\.layers named twice: '0'"),
+        ("llama", [PlacedBlock("other", 0)], r"unknown stack: 'other'; expected .*model\.layers"),
+        ("t5", [1], r"index without its stack: '1'; expected STACK:INDEX.*try: encoder\.block:1"),
+        ("t5", [PlacedBlock("block", 1)], r"stack: 'block'; expected one of encoder.*, decoder"),
     ],
 )
 def test_blocks_that_are_not_there_are_refused(tuning, name, blocks, message):
-    with pytest.raises(PlacementError, match=message):
+    with pytest.raises(BadInputError, match=message):
         placed_on(tuning.loaded(name), blocks)
 
 

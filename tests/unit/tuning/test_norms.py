@@ -10,6 +10,7 @@ import torch
 from layerwise.tuning import norms
 
 
+@pytest.mark.slow
 def test_the_norm_of_an_embedding_of_38_million_numbers():
     tensor = torch.rand(50257, 768, generator=torch.Generator().manual_seed(0)).add_(1.0)
     true = np.sqrt(np.square(tensor.numpy(), dtype=np.float64).sum())
@@ -24,7 +25,7 @@ def test_the_norm_of_several_tensors_against_an_exact_sum():
 
 def test_of_nothing():
     assert norms.norm([]) == 0
-    assert norms.Room().change([], []) == 0
+    assert norms.Workspace().change([], []) == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
@@ -42,7 +43,7 @@ def test_turned_and_gapped_tensors():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_change_since_a_copy(dtype):
     tensors = [torch.randn(600, 500).to(dtype), torch.randn(7).to(dtype)]
-    room = norms.Room()
+    room = norms.Workspace()
     before, squares = room.copies(tensors)
     was = [t.double() for t in tensors]
     assert norms.total(squares) ** 0.5 == pytest.approx(norms.norm(tensors))
@@ -53,7 +54,7 @@ def test_the_change_since_a_copy(dtype):
 
 
 def test_room_is_used_again_and_grows():
-    room, one = norms.Room(), torch.ones(10)
+    room, one = norms.Workspace(), torch.ones(10)
     (first,), _ = room.copies([one])
     (second,), _ = room.copies([2 * one])
     assert first.data_ptr() == second.data_ptr()
@@ -64,6 +65,6 @@ def test_room_is_used_again_and_grows():
 
 
 def test_a_copy_of_room_starts_empty():
-    room = norms.Room()
+    room = norms.Workspace()
     room.copies([torch.ones(10)])
-    assert vars(copy.deepcopy(room)) == vars(norms.Room())
+    assert vars(copy.deepcopy(room)) == vars(norms.Workspace())

@@ -151,6 +151,7 @@ def test_a_file_in_the_folder_s_place_is_an_error(tuning, tmp_path):
     assert (tmp_path / "taken").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_an_adapter_with_a_head_says_for_which_classes(tuning, tmp_path, name):
     """Its base has no such head: whoever loads the adapter need not know the classes."""

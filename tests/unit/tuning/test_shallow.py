@@ -14,6 +14,8 @@ from layerwise.models.stack import find_stacks
 from layerwise.tuning.lora import adapted, adapter_parameters, placed_on
 from layerwise.tuning.shallow import ShallowBackward, stop_at_lowest
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 UPPER, ALL = range(6, 12), range(12)
 
 

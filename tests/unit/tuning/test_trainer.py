@@ -11,7 +11,7 @@ from layerwise.models import load
 from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.tuning.order import held_out
 from layerwise.tuning.results import save
-from layerwise.tuning.run import Keep, fine_tune
+from layerwise.tuning.run import Persistence, fine_tune
 
 RATE = {"learning_rate": 1e-2}
 
@@ -120,6 +120,7 @@ def test_classes_of_what_is_held_out_are_counted(tuning, name, condition):
     assert set(outcome.first_quality) == {"accuracy", "macro_f1"}
 
 
+@pytest.mark.slow
 def test_next_sentences_are_classes_too_and_tokens_are_none(tuning):
     pairs = tuning.tune(
         "pretraining", data=sentences(tuning), objective="nsp", eval_examples=7, max_length=40
@@ -245,7 +246,7 @@ def test_an_unknown_condition_is_refused(tuning):
     with pytest.raises(
         UnknownNameError, match=r"unknown condition: 'standart'.*did you mean 'standard'"
     ):
-        fine_tune(loaded, data, objective, condition="standart", keep=Keep())
+        fine_tune(loaded, data, objective, condition="standart", keep=Persistence())
 
 
 # --- Objectives -------------------------------------------------------------------------------
@@ -331,6 +332,7 @@ def test_a_head_trains_beside_the_adapters(tuning, name):
     assert f"the head ({', '.join(HEADS[name])}) trains whole" in " ".join(tuned.record.notes)
 
 
+@pytest.mark.slow
 def test_a_head_beside_adapters_is_taken_up_again(tuning, tmp_path):
     data = tuning.labelled(tuning.data())
     options = {"data": data, "condition": "lora", "steps": 4, "save_every": 2}

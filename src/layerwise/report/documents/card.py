@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from layerwise.card.columns import card_columns, signal_columns
-from layerwise.card.record import LayerCard, Measured
+from layerwise.card.record import LayerCard, Measurement
 from layerwise.columns import Column
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import placement_cost
@@ -219,14 +219,14 @@ def _performance(card: LayerCard, adapted: frozenset[int]) -> Iterator[Block]:
         )
 
 
-def _improved(measured: Measured) -> Column:
+def _improved(measured: Measurement) -> Column:
     gained = "Fall of loss" if measured.quality == "loss" else f"Gain of {shown(measured.quality)}"
     return Column(
         "improvement", gained, low="low", high="high", band="95 % interval", importance=90
     )
 
 
-def _measured_text(card: LayerCard, measured: Measured) -> str:
+def _measured_text(card: LayerCard, measured: Measurement) -> str:
     """Return what was fine-tuned for how long, and on which text."""
     blocks, seeds = counted(measured.size, "block"), counted(measured.seeds, "seed")
     text = "the examples that this card was made with"

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from layerwise.card.record import Measured
+from layerwise.card.record import Measurement
 from layerwise.measure.leaderboard import FEWEST
-from layerwise.measure.record import ArmResult, Comparison, Measure
+from layerwise.measure.record import ArmComparison, ArmResult, Measure
 from layerwise.report.old.columns import quantity
 from layerwise.report.old.story import number, percent, with_interval
 from layerwise.report.old.text import ranges, shown
@@ -100,7 +100,7 @@ def seeds_text(measure: Measure) -> str:
     return "1 seed" if len(measure.seeds) == 1 else f"{len(measure.seeds)} paired seeds"
 
 
-def gained(measure: Measure | Measured) -> str:
+def gained(measure: Measure | Measurement) -> str:
     """What the improvement is in."""
     return "fall of loss" if measure.quality == "loss" else f"gain of {shown(measure.quality)}"
 
@@ -128,7 +128,7 @@ def improvement_text(arm: ArmResult) -> str:
     return "" if found is None else told_value(found.improvement, found.low, found.high)
 
 
-def against_text(against: Comparison | None) -> str:
+def against_text(against: ArmComparison | None) -> str:
     """A comparison with its verdict; empty where there is none."""
     if against is None:
         return ""

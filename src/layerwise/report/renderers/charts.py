@@ -14,14 +14,18 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from layerwise.report.blocks import Axis, Chart, Document, Kind, Row, Rows
+from layerwise.registry import Registry
+from layerwise.report.blocks import Axis, Chart, Document, Row, Rows
 from layerwise.report.numbers import number_style, rounded
 from layerwise.report.renderers.theme import LIGHT, Spec, Theme, chart_config
 from layerwise.report.words import visible
 
-__all__ = ["exported", "heading", "specification"]
+__all__ = ["KINDS", "Layers", "exported", "heading", "specification"]
 
 Layers = list[alt.Chart | alt.LayerChart]
+
+#: How each kind of chart is drawn: the layers of its rows, which are the data set ``rows``.
+KINDS = Registry[Callable[[Chart, Theme], Layers]]("chart kind")
 
 _TICKS = 12
 _LOG_ABOVE = 20.0
@@ -55,7 +59,7 @@ def heading(chart: Chart) -> str:
 
 def specification(chart: Chart, theme: Theme) -> Spec:
     """Return `chart` as a Vega-Lite specification with its data under ``datasets``."""
-    layers = _KINDS[chart.kind](chart, theme)
+    layers = KINDS[chart.kind](chart, theme)
     height = (
         max(_LINE * len(_lines(chart)), 60) if chart.kind in {"intervals", "heat"} else chart.height
     )
@@ -457,11 +461,11 @@ def _heat(chart: Chart, theme: Theme) -> Layers:
     ]
 
 
-_KINDS: Mapping[Kind, Callable[[Chart, Theme], Layers]] = {
-    "blocks": _blocks,
-    "bars": _bars,
-    "intervals": _intervals,
-    "scatter": _scatter,
-    "heat": _heat,
-}
-"""How each kind of chart is drawn."""
+for _name, _draw in (
+    ("blocks", _blocks),
+    ("bars", _bars),
+    ("intervals", _intervals),
+    ("scatter", _scatter),
+    ("heat", _heat),
+):
+    KINDS.add(_draw, name=_name)

@@ -1,0 +1,54 @@
+"""Memory and disk that run out, told from other faults by type and number, whoever raises them."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from layerwise.errors import LayerwiseError, OutOfMemoryError
+
+__all__ = ["disk_full", "enough_memory", "out_of_memory"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether `error` says that a device's memory, or the machine's, is used up."""
+    torch = sys.modules.get("torch")  # Whatever of it is raised, it was imported before.
+    if isinstance(error, MemoryError | OutOfMemoryError):
+        return True
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    # torch has no type of its own for what a CPU's allocator raises.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+@contextmanager
+def enough_memory(hint: str) -> Iterator[None]:
+    """Let running out of memory inside be an error of one line that says what to type.
+
+    Raises:
+        OutOfMemoryError: Memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, LayerwiseError) or not out_of_memory(error):
+            raise
+        message = "out of memory"
+        raise OutOfMemoryError(message, hint=hint) from error
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Return whether `error`, or what it was raised from, says that a disk or a quota is full.
+
+    Writers in Rust and torch's archive writer put the system's words into errors without a number.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if any(os.strerror(number) in str(error) for number in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

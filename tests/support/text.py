@@ -1,0 +1,81 @@
+"""Hand-made tokenizers and chat templates, and the zoo's models for their words."""
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from support import zoo
+
+SPECIAL = {
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "cls_token": "<cls>",
+    "sep_token": "<sep>",
+    "mask_token": "<mask>",
+}
+MARKS = ["<user>", "<assistant>", "<system>", "<end>"]
+WORDS = [f"w{i}" for i in range(50)]
+VOCABULARY = {word: i for i, word in enumerate([*SPECIAL.values(), *MARKS, *WORDS])}
+
+FRAMES = {
+    "plain": "$A",
+    "causal": "<s> $A",
+    "bert": "<cls> $A <sep>",
+    "t5": "$A </s>",
+}
+
+PAIRS = {"bert": "<cls> $A <sep> $B:1 <sep>:1"}
+
+CHAT = (
+    "{% for m in messages %}<{{ m.role }}> {{ m.content }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+MARKED_CHAT = (
+    "{% for m in messages %}<{{ m.role }}> {% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content }} <end> {% endgeneration %}{% else %}{{ m.content }} <end> "
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+# A template that shows only the last exchange, as those do that drop earlier reasoning.
+FORGETFUL_CHAT = (
+    "{% for m in messages %}{% if loop.index0 >= messages | length - 2 %}"
+    "<{{ m.role }}> {{ m.content }} <end> {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+REFUSING_CHAT = "{{ raise_exception('system turns are not allowed') }}"
+
+
+def tokenizer(*, frame="plain", chat=None, without=()):
+    """A tokenizer of the words w0 … w49, parted by blanks; `frame` says which specials it adds."""
+    inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token=SPECIAL["unk_token"]))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pairs = [(token, VOCABULARY[token]) for token in SPECIAL.values()]
+    inner.post_processor = processors.TemplateProcessing(
+        single=FRAMES[frame], pair=PAIRS.get(frame, "$A $B"), special_tokens=pairs
+    )
+    special = {role: token for role, token in SPECIAL.items() if role not in without}
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+    made.chat_template = chat
+    return made
+
+
+kind = zoo.kind
+SIZE = zoo.Size(words=len(VOCABULARY), width=16, blocks=2, heads=2, inner=24)
+
+USUAL_FRAME = {
+    "causal": "causal", "masked": "bert", "encoder": "bert", "seq2seq": "t5", "classifier": "bert",
+}  # fmt: skip
+
+
+def model(name):
+    """The seeded model called `name`, of a few thousand parameters, in eval mode."""
+    with torch.random.fork_rng():
+        return zoo.build(name, size=SIZE)
+
+
+def save(folder, name="llama"):
+    """The model called `name` and a tokenizer that suits it, saved in `folder`."""
+    model(name).save_pretrained(folder)
+    tokenizer(frame=USUAL_FRAME[kind(name)]).save_pretrained(folder)
+    return folder

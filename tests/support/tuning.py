@@ -1,0 +1,89 @@
+"""Runs of a few steps on tiny models."""
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from layerwise.data.text import Example, TextData
+from layerwise.models.load import LoadedModel
+from layerwise.models.stack import find_stacks
+from layerwise.objectives import resolve
+from layerwise.tuning.record import TuneSettings
+from layerwise.tuning.run import Persistence, fine_tune
+from support import text
+
+# Trainer collects garbage before each run: most of a short one's time, were all modules looked at.
+gc.collect()
+gc.freeze()
+
+
+def data(examples=24):
+    """Texts of five to twelve words."""
+    made = tuple(
+        Example(" ".join(f"w{(7 * i + 3 * j) % 50}" for j in range(5 + i % 8)))
+        for i in range(examples)
+    )
+    return TextData("made", f"{examples:064d}", made, {"text": "text"}, examples)
+
+
+def labelled(texts, names=("neg", "pos", "odd")):
+    """The same texts with the classes `names` in turn."""
+    made = [replace(e, label=names[i % len(names)]) for i, e in enumerate(texts.examples)]
+    return replace(texts, examples=tuple(made), columns={"text": "text", "label": "label"})
+
+
+def loaded(name="llama", **config):
+    """The seeded model called `name`, as it is loaded."""
+    model = text.model(name)
+    for key, value in config.items():
+        setattr(model.config, key, value)
+    kind = text.kind(name)
+    tokenizer = text.tokenizer(frame=text.USUAL_FRAME[kind])
+    return LoadedModel(model, tokenizer, name, kind, find_stacks(model))
+
+
+def settings(**options):
+    """Settings of a short run."""
+    return TuneSettings(**({"steps": 3, "batch_size": 4, "max_length": 16} | options))
+
+
+def tune(
+    model: Any = "llama", *, folder=None, resume=False, on_step=None, objective="auto", **options
+):
+    """A short run; `options` are for `fine_tune` or settings, or `labels` of the texts."""
+    subject = loaded(model) if isinstance(model, str) else model
+    texts = options.pop("data", None) or data()
+    if "labels" in options:
+        texts = labelled(texts, options.pop("labels"))
+    own = {k: options.pop(k) for k in ("condition", "placement") if k in options}
+    keep = Persistence(folder, resume, on_step or (lambda _: None))
+    loss = resolve(objective, loaded=subject, data=texts)
+    return fine_tune(subject, texts, loss, settings=settings(**options), keep=keep, **own)
+
+
+def weights(tuned):
+    """Copies of all weights after a run, by name."""
+    model = getattr(tuned, "loaded", tuned).model
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def same(first, second):
+    """Whether two sets of weights are equal to the last bit."""
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+def furthest(first, second):
+    """The largest difference between two sets of weights, relative to each tensor's largest.
+
+    Biases of keys are left out: they add the same to all scores of a query, which softmax ignores,
+    so their gradient is rounding alone, and AdamW makes whole steps of it.
+    """
+    return max(
+        float((value - second[name]).abs().max() / value.abs().max().clamp(min=1e-12))
+        for name, value in first.items()
+        if not name.endswith(("key.bias", "k_proj.bias"))
+    )
