@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise import api, verbs
+from layerwise import verbs
 from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
@@ -103,7 +103,7 @@ def test_what_is_no_mapping_is_malformed(plain):
 class Kept(Saved, Loadable, Shown):
     SCHEMA = "layerwise/kept/1"
     FILE = "kept.json"
-    SHOWN_AS = "kept"
+    DOCUMENT = "kept"
 
     name: str
     parts: tuple[Part, ...] = ()
@@ -191,16 +191,15 @@ def test_what_is_only_written_is_marked_too(record, name):
     assert schema == f"layerwise/{name}/1"
 
 
-@pytest.mark.parametrize("record", [LayerCard, Placement, Coverage, Comparison, Profile, Control])
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(LayerCard, Placement, Coverage, Comparison, Distance, Probing, Erasure, Measure),
+        *(TuneRecord, Status, Analysis, Profile, Control),
+    ],
+)
 def test_what_is_shown_has_a_document(record):
     assert issubclass(record, Shown)
     module = import_module(f"layerwise.report.documents.{record.DOCUMENT}")
     assert callable(module.document)
     assert {"text", "notebook"} <= set(verbs._bound)
-
-
-@pytest.mark.parametrize("record", [Analysis, Measure])
-def test_what_is_drawn_as_before_has_a_table_and_a_report(record):
-    for how in ("table", "frame"):
-        assert callable(getattr(api, f"{record.SHOWN_AS}_{how}"))
-        assert f"{record.SHOWN_AS}_{how}" in verbs._bound

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from layerwise.analysis.record import Analysis
-from layerwise.api.analyses import analyse, analysis_frame, analysis_table
+from layerwise.api.analyses import analyse
 from layerwise.api.cards import (
     apply,
     card,
@@ -15,9 +15,9 @@ from layerwise.api.cards import (
     verify,
 )
 from layerwise.api.controls import control, control_from_runs
-from layerwise.api.distances import distance, distance_table
-from layerwise.api.measures import measure, measure_frame, measure_table, measured
-from layerwise.api.probes import erase, erasure_table, probe, probing_table
+from layerwise.api.distances import distance
+from layerwise.api.measures import measure, measured
+from layerwise.api.probes import erase, probe
 from layerwise.api.profiles import profile
 from layerwise.api.studies import study, study_status, study_tables
 from layerwise.api.tuning import tune
@@ -51,26 +51,19 @@ __all__ = [
     "Profile",
     "ShallowBackward",
     "analyse",
-    "analysis_frame",
-    "analysis_table",
     "apply",
     "card",
     "compare",
     "control",
     "control_from_runs",
     "distance",
-    "distance_table",
     "erase",
-    "erasure_table",
     "export",
     "lora_config",
     "measure",
-    "measure_frame",
-    "measure_table",
     "measured",
     "place",
     "probe",
-    "probing_table",
     "profile",
     "study",
     "study_status",

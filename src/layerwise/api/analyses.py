@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from layerwise.api.named import framed, printed
 from layerwise.errors import BadInputError
 from layerwise.provenance import collect
 
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
     from layerwise.analysis.record import Analysis
     from layerwise.analysis.run_tables import RunTables
 
-__all__ = ["analyse", "analysis_frame", "analysis_table"]
+__all__ = ["analyse"]
 
 
 def analyse(
@@ -65,17 +64,3 @@ def _runs(source: "str | Path | RunTables") -> "RunTables":
     from layerwise.study.table import frames
 
     return check_runs(*frames(folder), source=str(source))
-
-
-def analysis_table(made: "Analysis") -> str:
-    """What `print(analysis)` prints."""
-    from layerwise.report.old import analysis_table as table
-
-    return printed(table(made))
-
-
-def analysis_frame(made: "Analysis") -> str:
-    """What a notebook shows of it: its report in a frame that can reach nothing around it."""
-    from layerwise.report.old import analysis_html
-
-    return framed(analysis_html(made))

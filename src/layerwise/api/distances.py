@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from layerwise.api.named import enough_memory, loaded_model, printed, text_data
+from layerwise.api.named import enough_memory, loaded_model, text_data
 from layerwise.data import TextData
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
@@ -11,7 +11,7 @@ from layerwise.distance.record import Distance
 from layerwise.objectives import OBJECTIVES
 from layerwise.progress import Progress, silent
 
-__all__ = ["distance", "distance_table"]
+__all__ = ["distance"]
 
 
 def distance(  # noqa: PLR0913  # one keyword for each thing that a user may choose
@@ -72,10 +72,3 @@ def distance(  # noqa: PLR0913  # one keyword for each thing that a user may cho
             seed=seed,
             progress=progress,
         )
-
-
-def distance_table(made: Distance) -> str:
-    """What `print(distance)` prints."""
-    from layerwise.report.old import distance_table as table
-
-    return printed(table(made))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise.api.named import SMALLER, enough_memory, framed, loaded_model, printed, text_data
+from layerwise.api.named import SMALLER, enough_memory, loaded_model, text_data
 from layerwise.card.record import LayerCard
 from layerwise.data import TextData
 from layerwise.objectives import labels_for, resolve
@@ -14,7 +14,7 @@ from layerwise.tuning.record import tune_settings
 if TYPE_CHECKING:
     from layerwise.measure.record import Measure
 
-__all__ = ["measure", "measure_frame", "measure_table", "measured"]
+__all__ = ["measure", "measured"]
 
 #: Settings that a measurement decides itself, or that LoRA has no use for.
 _OWN = frozenset(
@@ -171,17 +171,3 @@ def measured(card: LayerCard, made: "Measure") -> LayerCard:
     from layerwise.measure.card_results import with_measured
 
     return with_measured(card, made)
-
-
-def measure_table(made: "Measure") -> str:
-    """What `print(made)` prints."""
-    from layerwise.report.old import measure_table as table
-
-    return printed(table(made))
-
-
-def measure_frame(made: "Measure") -> str:
-    """What a notebook shows of `made`: its report, in a frame that reaches nothing around it."""
-    from layerwise.report.old import measure_html
-
-    return framed(measure_html(made))

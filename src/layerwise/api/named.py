@@ -1,6 +1,5 @@
-"""What a user names or has in hand, as what the stages take; and how a record is shown."""
+"""What a user names or has in hand, as what the stages take."""
 
-import html
 from typing import Any
 
 from layerwise.data import TextData, read
@@ -11,9 +10,7 @@ from layerwise.resources import enough_memory
 __all__ = [
     "SMALLER",
     "enough_memory",
-    "framed",
     "loaded_model",
-    "printed",
     "text_data",
 ]
 
@@ -35,16 +32,3 @@ def loaded_model(model: Any, tokenizer: Any = None, **loading: Any) -> LoadedMod
     if isinstance(model, str):
         return load(model, **loading)
     return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
-
-
-def printed(table: Any) -> str:
-    """What `print` shows of a record: its table, a renderable of rich, as text."""
-    from layerwise.report.old.plain import as_text
-
-    return as_text(table)
-
-
-def framed(report: bytes) -> str:
-    """What a notebook shows of a record: its report, in a frame that reaches nothing around it."""
-    page = html.escape(report.decode())
-    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from layerwise.api.named import enough_memory, loaded_model, printed, text_data
+from layerwise.api.named import enough_memory, loaded_model, text_data
 from layerwise.probing.record import Erasure, ErasureSettings, ProbeSettings, Probing
 from layerwise.progress import Progress, silent
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from layerwise.data import TextData
     from layerwise.probing.pairs import PairSet
 
-__all__ = ["erase", "erasure_table", "probe", "probing_table"]
+__all__ = ["erase", "probe"]
 
 _SMALLER = "a smaller --batch-size or --max-length"
 
@@ -148,17 +148,3 @@ def _pairs(
     if isinstance(given, str):
         return read_pairs(given, examples=examples, seed=seed)
     return given if isinstance(given, PairSet) else given_pairs(given)
-
-
-def probing_table(made: Probing) -> str:
-    """What `print(probing)` prints."""
-    from layerwise.report.old import probing_table as table
-
-    return printed(table(made))
-
-
-def erasure_table(made: Erasure) -> str:
-    """What `print(erasure)` prints."""
-    from layerwise.report.old import erasure_table as table
-
-    return printed(table(made))

@@ -64,7 +64,7 @@ def analyse(source: str, **options: Any) -> None:
     with talk(form):
         made = api.analyse(source, **options)
         prepare_output(out, holds=RESULT, overwrite=overwrite)
-        files, table = _files(made, charts=charts), report.old.analysis_table(made)
+        files, table = _files(made, charts=charts), report.terminal(made)
         publish(files, record=RESULT, out=out, form=form, table=table)
 
 
@@ -72,6 +72,5 @@ def _files(made: "Analysis", *, charts: bool) -> dict[str, bytes]:
     """What `layerwise analyse` writes, by name."""
     from layerwise import report
 
-    files = {RESULT: made.to_json(), "report.html": report.old.analysis_html(made)}
-    files |= report.old.analysis_tables(made)
-    return files | (report.old.export_analysis_charts(made) if charts else {})
+    drawn = report.files(made, charts=charts) | report.analysis_files(made)
+    return {RESULT: made.to_json(), **drawn}

@@ -55,7 +55,7 @@ def distance(model: str, data: str, **options: Any) -> None:
     No weight moves: for each example, the gradient that an objective sends into the last hidden
     state is set beside the reference's. MODEL and DATA are as for `layerwise card`.
 
-    Writes distance.json.
+    Writes distance.json and report.html.
     """
     out = options.pop("out") or Path(f"{short(model)}-distance")
     overwrite, form = (options.pop(name) for name in ("overwrite", "form"))
@@ -66,5 +66,5 @@ def distance(model: str, data: str, **options: Any) -> None:
     with talk(form) as progress, together(options.pop("device")) as device:
         made = api.distance(model, data, device=device, progress=progress, **options)
         if is_first():
-            files, table = {RESULT: made.to_json()}, report.old.distance_table(made)
-            publish(files, record=RESULT, out=out, form=form, table=table)
+            files = {RESULT: made.to_json(), **report.files(made, charts=False)}
+            publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))

@@ -47,7 +47,7 @@ def erase(model: str, pairs: str, **options: Any) -> None:
     how much the members of pairs move together that the eraser was not fitted on; the control
     erases a random direction of the same energy. No weight of MODEL moves.
 
-    Writes erase.json.
+    Writes erase.json and report.html.
     """
     out = options.pop("out") or Path(f"{short(model)}-erase")
     form = options.pop("form")
@@ -56,5 +56,5 @@ def erase(model: str, pairs: str, **options: Any) -> None:
         from layerwise import api, report
     with talk(form) as progress:
         made = api.erase(model, pairs, progress=progress, **options)
-    files, table = {RESULT: made.to_json()}, report.old.erasure_table(made)
-    publish(files, record=RESULT, out=out, form=form, table=table)
+    files = {RESULT: made.to_json(), **report.files(made, charts=False)}
+    publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))

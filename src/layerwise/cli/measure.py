@@ -154,7 +154,7 @@ def measure(model: str, data: str, **options: Any) -> None:
         if card is not None:
             options["card"] = LayerCard.load(card)
         made = api.measure(model, data, kept=kept, progress=progress, **options)
-        files, table = _files(made, charts=charts), report.old.measure_table(made)
+        files, table = _files(made, charts=charts), report.terminal(made)
         publish(files, record=RESULT, out=out, form=form, table=table)
         for path in (kept, lock_of(kept)):
             remove(path, inside=out)
@@ -196,10 +196,9 @@ def _refuse_several() -> None:
 
 def _files(made: "Measure", *, charts: bool) -> dict[str, bytes]:
     """What `layerwise measure` writes, by name."""
-    from layerwise.report.old import export_measure_charts, measure_html
+    from layerwise import report
 
-    files = {RESULT: made.to_json(), "report.html": measure_html(made)}
-    return files | (export_measure_charts(made) if charts else {})
+    return {RESULT: made.to_json(), **report.files(made, charts=charts)}
 
 
 def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:

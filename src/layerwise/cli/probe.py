@@ -60,7 +60,7 @@ def probe(model: str, data: str, **options: Any) -> None:
     No weight of MODEL moves. MODEL and DATA are as for `layerwise card`; accuracies are of
     examples that the classifiers did not see.
 
-    Writes probe.json.
+    Writes probe.json and report.html.
     """
     out = options.pop("out") or Path(f"{short(model)}-probe")
     form = options.pop("form")
@@ -69,5 +69,5 @@ def probe(model: str, data: str, **options: Any) -> None:
         from layerwise import api, report
     with talk(form) as progress:
         made = api.probe(model, data, progress=progress, **options)
-    files, table = {RESULT: made.to_json()}, report.old.probing_table(made)
-    publish(files, record=RESULT, out=out, form=form, table=table)
+    files = {RESULT: made.to_json(), **report.files(made, charts=False)}
+    publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))

@@ -10,7 +10,6 @@ from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import live
 from layerwise.cli.options import choice, common_with, count, objective, reading, stacked
 from layerwise.cli.output import listed, say, short, talk
-from layerwise.cli.summary import tune_table
 from layerwise.tuning.conditions import CONDITIONS
 
 __all__ = ["training", "tune"]
@@ -126,11 +125,11 @@ def tune(model: str, data: str, **options: Any) -> None:
     )
     form = options.pop("form")
     with importing():
-        from layerwise import api
+        from layerwise import api, report
     with talk(form), together(options.pop("device")) as device:
         with live(form, options["steps"]) as on_step:
             tuned = api.tune(model, data, out=out, device=device, on_step=on_step, **options)
         if is_first():
             written = [out / name for name in (*tuned.record.files, "tune.json", "log.jsonl")]
-            human = [tune_table(tuned.record), "", listed(written)]
+            human = [report.terminal(tuned.record), "", listed(written)]
             say(form, human=human, json=tuned.record.to_json())

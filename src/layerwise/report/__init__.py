@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
+    from layerwise.analysis.record import Analysis
+
 __all__ = [
+    "analysis_files",
     "charts",
     "document",
     "files",
@@ -103,3 +106,10 @@ def charts(record: Shown | Document, **beside: Any) -> dict[str, bytes]:
     from layerwise.report.renderers.charts import exported
 
     return exported(document(record, **beside))
+
+
+def analysis_files(analysis: "Analysis") -> dict[str, bytes]:
+    """Return the parts of `analysis` as CSV and LaTeX files, by name."""
+    from layerwise.report.documents.analysis_files import analysis_files as files
+
+    return files(analysis)

@@ -8,7 +8,7 @@ from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.errors import UnknownNameError
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved
+from layerwise.records import Loadable, Saved, Shown
 
 __all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings", "tune_settings"]
 
@@ -138,7 +138,7 @@ class TuneOutcome:
 
 
 @dataclass(frozen=True)
-class TuneRecord(Saved, Loadable):
+class TuneRecord(Saved, Loadable, Shown):
     """A fine-tuning run.
 
     Attributes:
@@ -157,6 +157,7 @@ class TuneRecord(Saved, Loadable):
 
     SCHEMA = "layerwise/tune/1"
     FILE = "tune.json"
+    DOCUMENT = "tune"
 
     model: ModelInfo
     data: DataInfo
