@@ -234,15 +234,18 @@ def _colour(chart: Chart, theme: Theme) -> Any:
     """Return the colour of a series; the first one where there are none."""
     if not chart.series:
         return alt.value(theme.series[0])
-    legend = alt.Legend() if len(chart.names) > 1 else None
-    return alt.Color(f"{chart.series}:N", scale=_colours(chart, theme), legend=legend)
+    return alt.Color(f"{chart.series}:N", scale=_colours(chart, theme), legend=_legend(chart))
+
+
+def _legend(chart: Chart) -> alt.Legend | None:
+    return alt.Legend() if len(chart.names) > 1 else None
 
 
 def _points(base: alt.Chart, chart: Chart, theme: Theme, *, many: bool = False) -> alt.Chart:
     """Return points filled with their colour where the rows say so, hollow elsewhere."""
     fill: Any = alt.value(theme.series[0])
     if chart.series:
-        fill = alt.Fill(f"{chart.series}:N", scale=_colours(chart, theme), legend=None)
+        fill = alt.Fill(f"{chart.series}:N", scale=_colours(chart, theme), legend=_legend(chart))
     if chart.filled:
         fill = alt.condition(f"datum.{chart.filled}", fill, alt.value(theme.paper))
     told = base.encode(fill=fill, tooltip=_tip(chart))
