@@ -81,7 +81,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """The paths of `contents` in `folder`, all written in full before the first is put in place.
+    """Write `contents` into `folder`, all in full before the first is put in place.
 
     The folder is made where it is not there.
 

@@ -28,7 +28,7 @@ class Accumulator(Protocol[Result_co]):
         ...
 
     def merge(self, other: Any) -> Any:
-        """This sum, with `other`'s parts added."""
+        """Return this sum with `other`'s parts added."""
         ...
 
     def result(self) -> Result_co:
@@ -192,7 +192,7 @@ class GramRows:
 
     @classmethod
     def zero(cls) -> "GramRows":
-        """No rows."""
+        """Return no rows."""
         return cls()
 
     def update(self, rows: Float[Tensor, "k d"], *, key: Int[Array, "k"]) -> None:
@@ -230,7 +230,7 @@ A = TypeVar("A", bound="Accumulator[object]")
 
 
 def merge_named(parts: Sequence[Mapping[str, A]]) -> dict[str, A]:
-    """The name-wise merge of several processes' accumulators; a missing name is an empty sum."""
+    """Merge several processes' accumulators by name; a missing name is an empty sum."""
     merged: dict[str, A] = {}
     for part in parts:
         for name, sums in part.items():

@@ -74,7 +74,7 @@ def _seconds(tensors: Sequence[Tensor], clock: Clock) -> float:
 
 
 def _run(given: Tensor, base: Tensor, down: Tensor, up: Tensor) -> None:
-    """As LoRA does it: base + scaling * B A x, and all four gradients."""
+    """Run it as LoRA does: base + scaling * B A x, and all four gradients."""
     with torch.enable_grad():
         change = linear(linear(given.to(down.dtype), down), up) * 2.0
         whole = base + change.to(base.dtype)

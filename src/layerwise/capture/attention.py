@@ -137,7 +137,7 @@ Listener = Callable[..., None]
 
 @contextmanager
 def intercepted(implementation: str | None, listener: Listener) -> Iterator[bool]:
-    """Inside, `listener` hears each attention call; yields whether there is anything to hear.
+    """Let `listener` hear each attention call inside; yield whether there is any to hear.
 
     `implementation` is the model's (``"sdpa"``). The wrapped function is put back on any exit.
     """

@@ -97,7 +97,7 @@ def capture(
 
 
 def _kept_examples(batches: Sequence[Batch], plan: Plan) -> frozenset[int]:
-    """The first examples of the data, whose gradients make the Gram matrices on any sharding."""
+    """Return the first examples, whose gradients make the Gram matrices on any sharding."""
     every = sorted({int(i) for batch in batches for i in batch.index})
     return frozenset(every[: plan.gram_examples])
 
@@ -106,7 +106,7 @@ def _kept_examples(batches: Sequence[Batch], plan: Plan) -> frozenset[int]:
 def _borrowed(
     loaded: LoadedModel, objective: Objective, plan: Plan
 ) -> Iterator[tuple[CaptureSetup, Listener, Sequence[str]]]:
-    """The model frozen, prepared and heard; on any exit it is what it was."""
+    """Freeze, prepare and hear the model inside; on any exit it is what it was."""
     device = next(loaded.model.parameters()).device
     with (
         frozen(loaded.model, training=objective.stochastic, seed=plan.seed),
@@ -158,7 +158,7 @@ def _state(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _site(model: nn.Module, target: Target, plan: Plan) -> Site:
-    """A target with its simulated adapter's A: Gaussian / sqrt(d_in), fixed by seed and name."""
+    """Give a target its simulated adapter's A: Gaussian / sqrt(d_in), by seed and name."""
     module = model.get_submodule(target.name)
     device = next(module.parameters()).device
     size = (plan.rank, target.in_features)

@@ -10,7 +10,7 @@ __all__ = ["read_once"]
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """A span in which each GGUF file is parsed once and shows no progress bar.
+    """Parse each GGUF file once inside, without a progress bar.
 
     For most families transformers parses the whole file for the configuration, again for the
     weights and again for the tokenizer, and builds the table of tensor names anew for each of

@@ -19,7 +19,7 @@ ModelKind = Literal["causal", "masked", "encoder", "seq2seq", "classifier"]
 
 
 def _classes(names: Any) -> frozenset[str]:
-    """The class names in one of the tables of transformers, some of whose entries are tuples."""
+    """Return the class names in a table of transformers, some of whose entries are tuples."""
     values = (value if isinstance(value, tuple | list) else (value,) for value in names.values())
     return frozenset(name for group in values for name in group)
 

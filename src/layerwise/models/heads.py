@@ -81,7 +81,7 @@ def _has_weights(module: Any) -> bool:
 
 
 def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The classes that the base of the adapter in `source` needs a head for; None for its own head.
+    """Return the classes that an adapter's base needs a head for; None for its own head.
 
     An adapter that was trained together with a head names them in a ``config.json`` beside it.
 
@@ -120,7 +120,7 @@ def read_config(source: Source, *, remote: bool) -> Any:
 
 
 def without_weights(config: Any, how: LoadOptions) -> Any:
-    """The model of `config`, with a head for ``how.labels`` where there are any, as it is built.
+    """Build the model of `config`, with a head for ``how.labels`` where there are any.
 
     Its weights are whatever the default device and torch's generators make of them.
 
@@ -169,7 +169,7 @@ def _architecture(config: Any) -> str:
 
 
 def _auto_classes(config: Any) -> tuple[Any, ...]:
-    """The transformers classes that may load what `config` names, the most complete head first."""
+    """Return the classes that may load what `config` names, the most complete head first."""
     name = _architecture(config)
     if not name:
         # GGUF files name a family, not a class; they hold language models.
@@ -218,7 +218,7 @@ def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
 
 
 def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
-    """The model with a head for ``how.labels``: the checkpoint's if it is for them, else a new one.
+    """Read the model with a head for ``how.labels``: the checkpoint's, or else a new one.
 
     A new head's weights are drawn by ``how.seed`` alone.
     """
@@ -240,7 +240,7 @@ def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, lis
 
 
 def _class_names(config: Any) -> tuple[str, ...]:
-    """The names of the classes in `config`, by number; the number itself where nobody named one."""
+    """Return the names of the classes in `config`; the number where nobody named one."""
     names: Mapping[int, str] = config.id2label or {}
     return tuple(str(names[i]).removeprefix(_UNNAMED) for i in sorted(names))
 
@@ -316,7 +316,7 @@ def _pretrained(
 
 
 def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:
-    """What `make` gives with SDPA attention, or with eager attention for a model without SDPA."""
+    """Call `make` with SDPA attention, or with eager attention for a model without SDPA."""
     try:
         return make(*args, attn_implementation="sdpa", **options)
     except ValueError as error:

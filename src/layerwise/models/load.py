@@ -121,7 +121,7 @@ def from_config(
     dtype: str = "auto",
     labels: Sequence[str] | None = None,
 ) -> LoadedModel:
-    """A model with random weights, all drawn by `seed`: what was never trained counts as its own.
+    """Make a model with random weights drawn by `seed`: what was never trained is its own.
 
     Args:
         file: A transformers configuration (JSON) with ``model_type`` and ``architectures``.

@@ -101,7 +101,7 @@ def _uses_interface(kind: type[nn.Module]) -> bool:
 
 
 def position_limit(model: nn.Module) -> int | None:
-    """The most tokens that `model`'s learned positions reach; None where positions are computed.
+    """Return how many tokens `model`'s learned positions reach; None where they are computed.
 
     RoBERTa's positions start after its padding index, OPT's and BART's after an offset.
     """

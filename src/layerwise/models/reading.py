@@ -82,7 +82,7 @@ def named_device(name: str) -> torch.device:
 
 
 def named_dtype(name: str, device: torch.device) -> torch.dtype | str:
-    """The precision called `name`; for ``auto``, float32 on a CPU and the checkpoint's elsewhere.
+    """Return the precision `name`; for ``auto``, float32 on a CPU, else the checkpoint's.
 
     Raises:
         UnknownNameError: It is none of auto, float32, bfloat16, float16.

@@ -54,7 +54,7 @@ def roles(model: nn.Module, stacks: Sequence[Stack]) -> tuple[ParameterRole, ...
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """The names of the modules that `name` lies in, the innermost first."""
+    """Yield the names of the modules that `name` lies in, the innermost first."""
     while "." in name:
         name = name.rpartition(".")[0]
         yield name

@@ -88,7 +88,7 @@ def resolve(source: str, *, weights: bool = True) -> Source:
 
 
 def on_disk(source: str) -> str:
-    """What another library finds the model `source` by: its whole path, or the hub id as it is."""
+    """Return what another library finds `source` by: its whole path, or the hub id as it is."""
     try:
         path = {DEMO: _demo_file, DEMO_ENCODER: _demo_encoder}.get(source, lambda: Path(source))()
     except ModelError:
@@ -117,7 +117,7 @@ def _demo_encoder() -> Path:
 
 
 def _package(name: str) -> list[Path]:
-    """Where the package `name` is, found without running its code; nowhere if it is not there."""
+    """Find where the package `name` is without running its code; nowhere if it is not there."""
     spec = find_spec(name)
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
@@ -226,7 +226,7 @@ def _files(source: Source) -> Iterator[Path]:
 
 
 def hashes(source: Source) -> dict[str, str]:
-    """The SHA-256 of each weight, configuration and tokenizer file that loading `source` reads."""
+    """Hash, by SHA-256, each weight, configuration and tokenizer file that loading reads."""
     if source.file is not None:
         return {source.file: sha256(source.folder / source.file)}
     return {path.name: sha256(path) for path in _files(source) if _is_read(source, path.name)}

@@ -126,7 +126,7 @@ def _module_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
 
 
 def _configs(model: nn.Module) -> Iterator[Any]:
-    """The model's configuration, then its text part; wrappers hand the inner model's on."""
+    """Yield the model's configuration, then its text part; wrappers hand the inner one's on."""
     config = getattr(model, "config", None)
     if config is None:
         inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
@@ -180,7 +180,7 @@ def _outermost(lists: dict[str, nn.ModuleList]) -> list[tuple[str, nn.ModuleList
 def _by_depth(
     model: nn.Module, lists: dict[str, nn.ModuleList], depths: Collection[object]
 ) -> list[tuple[str, nn.ModuleList]]:
-    """The one list of equal, composite members as long as the depth; one a side in two stacks."""
+    """Find the one list of equal, composite members as long as the depth; one a side."""
     if not _is_encoder_decoder(model):
         # Some encoders count a small decoder of their own beside their depth (Funnel).
         depths = {getattr(config, "num_hidden_layers", None) for config in _configs(model)}
@@ -242,7 +242,7 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def _members(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """A block's children, those in a list (as in T5) one by one."""
+    """Yield a block's children, those in a list (as in T5) one by one."""
     for name, child in block.named_children():
         if isinstance(child, nn.ModuleList):
             yield from ((f"{name}.{inner}", module) for inner, module in child.named_children())

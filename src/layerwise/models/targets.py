@@ -80,7 +80,7 @@ def _linear(module: nn.Module) -> tuple[int, int, bool] | None:
 
 
 def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The linear modules under `module`, not looking inside one (where PEFT keeps its own)."""
+    """Yield the linear modules under `module`, not looking inside one (where PEFT has its own)."""
     for name, child in module.named_children():
         path = f"{prefix}{name}"
         if _linear(child) is not None:
@@ -172,7 +172,7 @@ def _shortest(name: str, others: set[str]) -> str:
 
 
 def fused_experts(model: nn.Module, stacks: Sequence[Stack]) -> dict[str, int]:
-    """The row of each expert weight that is one three-dimensional parameter, by qualified name."""
+    """Return the row of each three-dimensional parameter of experts, by qualified name."""
     return {
         f"{ref.name}.{name}": row
         for row, ref in enumerate(all_refs(stacks))

@@ -160,7 +160,7 @@ def has_adapters(model: nn.Module) -> bool:
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Inside, `model` computes what its base computes; after, all is as before.
+    """Let `model` compute what its base computes inside; after, all is as before.
 
     Modules that were trained and saved whole are switched to their originals too. Weights are not
     copied. What was merged into the base stays unmerged after.
@@ -200,7 +200,7 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
 
 
 def base_parameters(model: nn.Module) -> int:
-    """How many numbers `model` has without its adapters and the modules that they trained whole."""
+    """Count the numbers of `model` without adapters and the modules that they trained whole."""
     added = {
         id(parameter)
         for module in _switches(model)
@@ -241,7 +241,7 @@ def adapter_notes(model: nn.Module) -> tuple[str, ...]:
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The adapted modules of the base model, by the name that they have there."""
+    """Yield the adapted modules of the base model, by the name that they have there."""
     for name, module in base_of(model).named_modules():
         if isinstance(module, BaseTunerLayer):
             yield name, module
@@ -263,7 +263,7 @@ def _is_untrained(layer: Any) -> bool | None:
 
 
 def _held(layer: Any, names: Iterable[str]) -> Iterator[torch.Tensor]:
-    """The tensors that the active adapters keep under `names`."""
+    """Yield the tensors that the active adapters keep under `names`."""
     for name in names:
         found = getattr(layer, name, {})
         for adapter in layer.active_adapters:

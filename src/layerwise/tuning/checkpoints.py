@@ -28,7 +28,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file under `folder`, by its path there; the manifest's own left out."""
+    """Hash each file under `folder` by SHA-256, named by its path; the manifest left out."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     return {str(p.relative_to(folder)): sha256(p) for p in files}
 

@@ -403,7 +403,7 @@ def _blend(before: Tensor, after: Tensor, scale: float) -> None:
 
 @contextmanager
 def _param_groups(optimizer: Optimizer, groups: list[ParamGroup]) -> Iterator[None]:
-    """Inside, `optimizer` has `groups` alone."""
+    """Let `optimizer` have `groups` alone inside."""
     every = optimizer.param_groups
     optimizer.param_groups = groups
     try:

@@ -166,7 +166,7 @@ def _scale_notes(scales: Mapping[str, float], usual: float) -> tuple[str, ...]:
 
 
 def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
-    """`loaded` as a PEFT model with adapters on the placement's modules, checked; changed in place.
+    """Put adapters on the placement's modules of `loaded`, checked; changed in place.
 
     Raises:
         SchemaError: The placement is for another model.
@@ -186,7 +186,7 @@ def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
 
 
 def adapter_parameters(model: nn.Module) -> tuple[str, ...]:
-    """The names of what trains in a PEFT `model`: each adapter's A and B, a head beside them."""
+    """Name what trains in a PEFT `model`: each adapter's A and B, a head beside them."""
     kinds = (".lora_", _WHOLE)
     return tuple(n for n, _ in model.named_parameters() if any(kind in n for kind in kinds))
 

@@ -65,7 +65,7 @@ class AdapterMeter:
 def adapter_factors(
     model: nn.Module, groups: Sequence[LayerGroup]
 ) -> dict[str, tuple[AdapterFactors, ...]]:
-    """The LoRA adapters in each layer group of a PEFT `model`; groups without any are left out."""
+    """Return the LoRA adapters in each layer group of a PEFT `model` that has any."""
     found = {
         group.name: tuple(
             _factors(model.get_submodule(name.removesuffix(_A)))

@@ -51,12 +51,12 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def flat(tensor: Tensor) -> Tensor:
-    """What this process holds of `tensor`, in one dimension: a view wherever there can be one."""
+    """Return what this process holds of `tensor`, in one dimension: a view where it can be."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).reshape(-1)
 
 
 def shards(tensor: Tensor) -> Shards:
-    """The process groups that `tensor` is divided among; none where this process has all of it."""
+    """Return the process groups that `tensor` is divided among; none where it is whole here."""
     if not isinstance(tensor, DTensor):
         return ()
     divided = [i for i, p in enumerate(tensor.placements) if not p.is_replicate()]

@@ -98,7 +98,7 @@ def drop_former(folder: Path, *, inside: Path) -> None:
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A folder on the same disk for what must be whole before it is seen; gone on any exit."""
+    """Make a folder on the same disk for what must be whole before it is seen; gone after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=".result."))

@@ -168,7 +168,7 @@ def _completed(
 
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
-    """The model can be trained so, and the tracker is there."""
+    """Refuse a model that cannot be trained so, or a tracker that is not there."""
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
@@ -276,7 +276,7 @@ def _track(
 
 
 def _matched(job: Job) -> float:
-    """The relative step of the standard condition's first steps; the model is left as it was."""
+    """Measure the relative step of the standard condition's first steps; the model stays."""
     settings = replace(
         job.settings,
         steps=min(job.settings.match_steps, job.settings.steps),

@@ -127,7 +127,7 @@ def run_steps(job: Job, track: Track) -> LoopResult:
 
 @contextmanager
 def _output(track: Track) -> Iterator[Path]:
-    """Where Trainer and trackers write; they want a folder even where nothing is to be kept."""
+    """Give Trainer and trackers a folder to write to, even where nothing is to be kept."""
     if track.log is not None:
         yield track.log.parent
         return
@@ -136,7 +136,7 @@ def _output(track: Track) -> Iterator[Path]:
 
 
 def _refuse_bad_weights(job: Job) -> None:
-    """The last step's weights, which no loss has seen, are finite."""
+    """Refuse the last step's weights, which no loss has seen, unless they are finite."""
     parameters: Mapping[str, nn.Parameter] = dict(job.loaded.model.named_parameters())
     for group in job.groups:
         trained = [parameters[n] for n in group.parameters if n in job.factors]

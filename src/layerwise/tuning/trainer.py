@@ -89,7 +89,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     @contextmanager
     def _drawn(self, purpose: str, forward: Forward) -> Iterator[None]:
-        """Inside, dropout is drawn by the forward's number, and forwards run in the precision.
+        """Draw dropout by the forward's number inside, and run forwards in the precision.
 
         By number, not by what ran before: neither resuming nor sharing the work changes a mask.
         """
@@ -109,7 +109,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         return self.accelerator.unwrap_model(model, keep_torch_compile=True)
 
     def _source(self, forward: Forward, *, purpose: str = "dropout") -> str:
-        """The layer group in which `forward` first gives what is not finite; empty if in none."""
+        """Find the layer group in which `forward` first is not finite; empty if in none."""
         model = self._inner(self.model)
         with first_bad(model, self._layer_groups) as group, torch.no_grad():
             with self._drawn(purpose, forward):
@@ -147,7 +147,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             refuse(what, group, step=step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The mean loss of the held-out examples, as ``eval_loss``, and how well classes are told.
+        """Return the held-out examples' mean loss, ``eval_loss``, and how well classes are told.
 
         The latter where the objective has classes: ``eval_accuracy`` and ``eval_macro_f1``.
 
@@ -236,7 +236,7 @@ def _metrics(rows: Sequence[_Row]) -> dict[str, float]:
 
 @contextmanager
 def _routed(inner: Any, losses: Callable[[], Tensor]) -> Iterator[None]:
-    """Inside, calling the wrapper of `inner` runs `losses` where it would run the forward.
+    """Let a call of the wrapper of `inner` run `losses` inside, and not the forward.
 
     Gradients are averaged over processes only for what runs in the wrapper's own forward, and an
     objective may need another part of the model than its head.
