@@ -76,7 +76,7 @@ EDGES = {
     "ray": {"study.engines"},
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},
-    "yaml": {"options.config", "study.read"},
+    "yaml": {"options.config"},
     "pydantic": {"options.check", "records", "card.record"},
 }
 
