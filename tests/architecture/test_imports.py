@@ -74,7 +74,7 @@ EDGES = {
     "ray": {"study.engines"},
     "rich": {"cli", "report"},
     "submitit": {"study.engines"},
-    "yaml": {"options.config", "study.read"},
+    "yaml": {"options.config"},
     "pydantic": {"options.check", "records", "card.record"},
 }
 

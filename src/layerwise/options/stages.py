@@ -99,13 +99,13 @@ class InterventionsStage(SourceStage, Objective, Profiled, total=False):
     draws: Annotated[int, Option("Random placements.", 5, least=0)]
 
 
-@defaults(examples=64)
-class PlacementSettings(Examples, total=False):
+class PlacementSettings(TypedDict, total=False):
     """A placement as a study describes it; defaults are those of the condition ``lora``."""
 
     policy: Annotated[str | None, Option("What chooses the blocks, by a card.")]
     blocks: Annotated[str | None, Option("The blocks themselves.", metavar="3,7,11")]
     layers: Annotated[int | None, Option("How many blocks the policy takes.", least=1)]
+    examples: Annotated[int, Option("Texts that the card is made of.", 64, least=1)]
     rank: Annotated[int, Option("LoRA rank.", 8, least=1)]
     alpha: Annotated[int, Option("LoRA alpha.", 16, least=1)]
     dropout: Annotated[float, Option("LoRA dropout.", 0.1, least=0, below=1)]

@@ -1,10 +1,10 @@
 """Where a run's adapters go: on blocks by name, or where a card of the very model says."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from layerwise.capture import plan
 from layerwise.card.make import make_card
@@ -13,16 +13,18 @@ from layerwise.errors import BadInputError
 from layerwise.files import write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
+from layerwise.options.declaration import declared
+from layerwise.options.stages import PlacementSettings
 from layerwise.placement import POLICIES
 from layerwise.placement.place import place
 from layerwise.placement.record import Placement
 from layerwise.placement.rows import parse_rows
-from layerwise.tuning.lora import ALPHA, DROPOUT, RANK, named_placement, placed_on
+from layerwise.tuning.lora import named_placement, placed_on
 from layerwise.tuning.material import gather
 from layerwise.tuning.order import held_out
 from layerwise.tuning.record import TuneSettings
 
-__all__ = ["Wanted", "check_placement", "placed", "wanted"]
+__all__ = ["check_placement", "placed", "placement_settings"]
 
 log = logging.getLogger(__name__)
 
@@ -32,51 +34,26 @@ PLACEMENT = "placement.json"
 _BATCH = 8
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A placement as a study describes it; defaults are those of the condition ``lora``.
-
-    Attributes:
-        policy: What chooses the blocks, by a card of the model that the run starts from, on the
-            texts that the run trains on. None where they are named.
-        blocks: The blocks, as text such as ``"3,7,11"``; None for all, or for a policy's.
-        layers: How many blocks the policy takes; None leaves it to the policy.
-        examples: Texts that the card is made of.
-        rank: LoRA rank.
-        alpha: LoRA alpha.
-        dropout: LoRA dropout.
-        targets: Modules in each block; None for the architecture's usual ones.
-    """
-
-    policy: str | None = None
-    blocks: str | None = None
-    layers: int | None = None
-    examples: int = 64
-    rank: int = RANK
-    alpha: int = ALPHA
-    dropout: float = DROPOUT
-    targets: Sequence[str] | None = None
-
-
-def wanted(described: Mapping[str, Any]) -> Wanted:
+def placement_settings(described: Mapping[str, Any]) -> PlacementSettings:
     """What a study's mapping describes.
 
     Raises:
         BadInputError: It names both blocks and a policy, or describes a card that nobody needs.
         UnknownNameError: There is no such policy.
     """
-    found = Wanted(**described)
-    if found.policy is None:
+    options = declared(PlacementSettings)
+    found: dict[str, Any] = {name: o.default for name, o in options.items()} | dict(described)
+    if found["policy"] is None:
         unread = [name for name in ("layers", "examples") if name in described]
         if unread:
             message = f"{unread[0]} of a placement without a policy"
             raise BadInputError(message, value=described[unread[0]], hint=f"drop {unread[0]}")
-        return found
-    if found.blocks is not None:
+        return cast(PlacementSettings, found)
+    if found["blocks"] is not None:
         message = "placement with both blocks and a policy"
-        raise BadInputError(message, value=found.policy, expected="one or the other")
-    POLICIES[found.policy]
-    return found
+        raise BadInputError(message, value=found["policy"], expected="one or the other")
+    POLICIES[found["policy"]]
+    return cast(PlacementSettings, found)
 
 
 def check_placement(described: Any, loaded: LoadedModel) -> None:
@@ -90,18 +67,18 @@ def check_placement(described: Any, loaded: LoadedModel) -> None:
     if not isinstance(described, Mapping):
         named_placement(described, loaded)
         return
-    _by_name(wanted(described), loaded)
+    _by_name(placement_settings(described), loaded)
 
 
-def _by_name(asked: Wanted, loaded: LoadedModel) -> Placement:
+def _by_name(asked: PlacementSettings, loaded: LoadedModel) -> Placement:
     """Adapters on the blocks that are named, on all where none is."""
     return placed_on(
         loaded,
-        None if asked.blocks is None else parse_rows(asked.blocks),
-        rank=asked.rank,
-        alpha=asked.alpha,
-        dropout=asked.dropout,
-        targets=asked.targets,
+        None if asked["blocks"] is None else parse_rows(asked["blocks"]),
+        rank=asked["rank"],
+        alpha=asked["alpha"],
+        dropout=asked["dropout"],
+        targets=asked["targets"],
     )
 
 
@@ -129,8 +106,8 @@ def placed(
     """
     if not isinstance(described, Mapping):
         return named_placement(described, loaded)
-    asked = wanted(described)
-    if asked.policy is None:
+    asked = placement_settings(described)
+    if asked["policy"] is None:
         return _by_name(asked, loaded)
     if (folder / PLACEMENT).exists():
         return Placement.load(folder)
@@ -140,7 +117,7 @@ def placed(
 
 
 def _by_card(
-    asked: Wanted,
+    asked: PlacementSettings,
     loaded: LoadedModel,
     text: TextData,
     objective: Objective,
@@ -149,24 +126,24 @@ def _by_card(
     folder: Path,
 ) -> Placement:
     train = gather(loaded, text, objective, settings).train
-    if asked.examples < len(train):
-        _, train = held_out(train, examples=asked.examples, seed=settings.seed)
+    if asked["examples"] < len(train):
+        _, train = held_out(train, examples=asked["examples"], seed=settings.seed)
     card = make_card(
         loaded,
         train,
         objective,
-        plan(rank=asked.rank, targets=asked.targets, seed=settings.seed),
+        plan(rank=asked["rank"], targets=asked["targets"], seed=settings.seed),
         batch_size=min(_BATCH, settings.batch_size),
         max_length=settings.max_length,
     )
     card.save(folder)
     made = place(
         card,
-        policy=asked.policy,
-        layers=asked.layers,
-        rank=asked.rank,
-        alpha=asked.alpha,
+        policy=asked["policy"],
+        layers=asked["layers"],
+        rank=asked["rank"],
+        alpha=asked["alpha"],
         seed=settings.seed,
     )
-    log.info("%s chose %s", asked.policy, ", ".join(str(b.index) for b in made.blocks))
-    return replace(made, dropout=asked.dropout)
+    log.info("%s chose %s", asked["policy"], ", ".join(str(b.index) for b in made.blocks))
+    return replace(made, dropout=asked["dropout"])

@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError
+from layerwise.options.config import read_yaml, reason
 from layerwise.options.groups import CALL_ONLY
 from layerwise.study.names import safe_name
 from layerwise.study.record import STUDY_SCHEMA, StageName
@@ -71,12 +70,7 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
         SchemaError: It is of another schema.
         BadInputError: It cannot be read, or a key, a name or a value in it cannot be used.
     """
-    try:
-        text = path.read_bytes()
-        plain = yaml.load(text.decode("utf-8-sig"), Loader=_Loader)  # noqa: S506  # a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
-        message = f"cannot read the study ({_reason(error)})"
-        raise BadInputError(message, value=path, expected="a YAML file") from error
+    plain, text = read_yaml(path, what="study", expected="a YAML file")
     return checked(plain, folder=path.parent), text
 
 
@@ -119,38 +113,6 @@ def checked(study: Any, *, folder: Path) -> dict[str, Any]:
 
 
 # --- YAML -------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people expect it: a key that stands twice is an error, and 2e-5 is a number."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # as in PyYAML
-        """The mapping at `node`.
-
-        Raises:
-            yaml.constructor.ConstructorError: A key stands twice.
-        """
-        seen = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        twice = _twice(seen)
-        if twice:
-            message = f"the key {twice[0]!r} stands twice"
-            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"),
-    list("-+0123456789"),
-)
-
-
-def _reason(error: Exception) -> str:
-    """Why a file cannot be read, in a few words with the line."""
-    mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
-    where = f", line {mark.line + 1}" if mark else ""
-    said = problem or getattr(error, "strerror", None) or type(error).__name__
-    return f"{said}{where}"
 
 
 def _plain(value: Any, where: str, budget: Iterator[int]) -> Any:
@@ -252,7 +214,7 @@ def _json(file: Path, where: str) -> Any:
     try:
         return _plain(json.loads(file.read_text("utf-8")), where, iter(range(_MOST_VALUES)))
     except (OSError, ValueError, RecursionError) as error:
-        message = f"{where} that cannot be read ({_reason(error)})"
+        message = f"{where} that cannot be read ({reason(error)})"
         expected = "a transformers configuration (JSON)"
         raise BadInputError(message, value=file, expected=expected) from error
 

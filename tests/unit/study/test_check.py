@@ -1,10 +1,16 @@
 """What cannot work is found for all runs at once, before anything runs."""
 
+from dataclasses import fields
+
 import pytest
 
 from layerwise.errors import BadInputError
-from layerwise.study.check import Fault, check, refuse_faults, settings_of
+from layerwise.options.declaration import declared
+from layerwise.options.groups import CALL_ONLY
+from layerwise.options.stages import STAGES
+from layerwise.study.check import Fault, check, refuse_faults
 from layerwise.study.expand import study_from
+from layerwise.tuning.record import TuneSettings
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +85,11 @@ CASES = [
     ({"defaults": {"steps": "many"}}, "value of steps: 'many'; expected a whole number"),
     ({"defaults": {"steps": 2.5}}, "value of steps: '2.5'; expected a whole number"),
     ({"defaults": {"steps": True}}, "value of steps: 'True'; expected a whole number"),
-    ({"defaults": {"steps": 0}}, "value of steps: '0'; expected 1 or more"),
-    ({"defaults": {"weight_decay": -1}}, "value of weight_decay: '-1'; expected 0 or more"),
+    ({"defaults": {"steps": 0}}, "value of steps: '0'; expected a whole number, 1 or more"),
+    (
+        {"defaults": {"weight_decay": -1}},
+        "value of weight_decay: '-1'; expected a number, 0 or more",
+    ),
     ({"defaults": {"learning_rate": "fast"}}, "value of learning_rate.*a number"),
     ({"defaults": {"bf16": 1}}, "value of bf16: '1'; expected true or false"),
     ({"defaults": {"where": [1]}}, "value of where.*a list of text"),
@@ -94,7 +103,10 @@ CASES = [
     ({"objectives": ["auto"]}, "unknown objective: 'auto'"),
     ({"objectives": ["sft"]}, "sft needs a prompt column"),
     ({"profile": {"readuot": "hf"}}, r"unknown setting of profile: 'readuot'.*'readout'\?"),
-    ({"profile": {"readout": "raw"}}, "unknown readout: 'raw'"),
+    (
+        {"profile": {"readout": "raw"}},
+        "value of readout: 'raw'; expected one of hf, residual, normed",
+    ),
     ({"profile": {"probes": "none.txt"}}, "no such data file: 'none.txt'"),
     ({"profile": {"bootstrap": "x"}}, "value of bootstrap"),
     ({"conditions": ["lora"], "placements": {"low": "7"}}, "block.*7"),
@@ -143,13 +155,14 @@ def test_weights_are_not_read(faults, files, tmp_path):
     assert faults(models={"bare": {"source": str(bare)}}) == ()
 
 
-def test_settings_are_those_that_functions_take():
-    tune = settings_of("tune")
-    assert {"steps", "learning_rate", "where", "device", "placement", "profile"} <= set(tune)
-    assert not {"seed", "labels", "loaded", "objective", "condition"} & set(tune)
-    assert {"config", "tokenizer", "steps"} <= set(settings_of("pretrain"))
-    assert {"readout", "probes", "bootstrap"} <= set(settings_of("profile"))
-    assert {"objectives", "reference", "examples", "batch_size"} <= set(settings_of("distance"))
+def test_settings_of_stages_are_declared_with_the_names_that_functions_take():
+    tune = declared(STAGES["tune"])
+    assert {f.name for f in fields(TuneSettings)} - {"seed"} < set(tune)
+    assert {"where", "device", "placement", "profile"} <= set(tune)
+    assert not {"seed", "labels", "loaded", "objective", "condition", CALL_ONLY} & set(tune)
+    assert {"config", "tokenizer", "steps"} <= set(declared(STAGES["pretrain"]))
+    assert {"readout", "probes", "bootstrap"} <= set(declared(STAGES["profile"]))
+    assert {"objectives", "reference", "examples"} <= set(declared(STAGES["distance"]))
 
 
 def test_a_fault_is_one_line():

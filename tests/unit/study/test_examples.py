@@ -9,7 +9,7 @@ import pytest
 
 from layerwise.study.check import check
 from layerwise.study.expand import study_from
-from layerwise.study.placing import wanted
+from layerwise.study.placing import placement_settings
 
 FOLDER = Path(__file__).parents[3] / "examples" / "studies"
 OURS = {"mlm": "masked-lm"}
@@ -102,9 +102,9 @@ def test_the_inflection_protocol_has_four_strategies_from_each_source_model():
         adapters = settings["placement"] or {}
         assert (cell.condition == "lora") == bool(adapters)
         if adapters:
-            asked = wanted(adapters)
-            assert (asked.rank, asked.alpha, asked.dropout) == (4, 16, 0.05)
-            assert asked.targets == ["query", "key", "value"]
+            asked = placement_settings(adapters)
+            assert (asked["rank"], asked["alpha"], asked["dropout"]) == (4, 16, 0.05)
+            assert asked["targets"] == ["query", "key", "value"]
     told = {(cell.condition, cell.placement, cell.settings.get("top")) for cell in tuned}
     assert told == {
         ("top-m", None, 2),

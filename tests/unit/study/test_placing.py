@@ -3,15 +3,18 @@
 import pytest
 
 from layerwise.errors import BadInputError, PlacementError, UnknownNameError
-from layerwise.study.placing import Wanted, check_placement, wanted
+from layerwise.study.placing import check_placement, placement_settings
 from layerwise.tuning.lora import placed_on
 
 
 def test_what_is_not_said_is_as_for_lora_elsewhere(tuning):
     usual = placed_on(tuning.loaded("llama"))
-    asked = wanted({})
-    assert asked == Wanted()
-    assert (asked.rank, asked.alpha, asked.dropout) == (usual.rank, usual.alpha, usual.dropout)
+    asked = placement_settings({})
+    assert (asked["rank"], asked["alpha"], asked["dropout"]) == (
+        usual.rank,
+        usual.alpha,
+        usual.dropout,
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,7 @@ def test_what_is_not_said_is_as_for_lora_elsewhere(tuning):
 )
 def test_descriptions_that_say_too_much_or_too_little(described, error, match):
     with pytest.raises(error, match=match):
-        wanted(described)
+        placement_settings(described)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""The docs' tables and the schema of a study file are what the declarations say."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from layerwise.options.config import read_yaml
+from layerwise.options.declaration import declared
+from layerwise.options.reference import option_tables, study_schema
+from layerwise.options.stages import STAGES
+
+ROOT = Path(__file__).parents[3]
+HEAD = """# Options
+
+Every option of every command, from `layerwise.options`. Names that a registry
+has (signals, policies, conditions, trainers) are listed by `layerwise COMMAND --help`.
+
+"""
+
+
+def in_step(file, text):
+    """The file says `text`; it is written anew with LAYERWISE_WRITE_DOCS=1."""
+    if os.environ.get("LAYERWISE_WRITE_DOCS"):
+        file.write_text(text)
+    assert file.read_text() == text, "LAYERWISE_WRITE_DOCS=1 writes it anew"
+
+
+def test_the_docs_have_every_option():
+    in_step(ROOT / "docs" / "options.md", HEAD + option_tables())
+
+
+def test_the_schema_of_a_study_is_kept_beside_the_docs():
+    in_step(ROOT / "docs" / "study.schema.json", json.dumps(study_schema(), indent=1) + "\n")
+
+
+def test_no_file_may_say_that_code_may_run():
+    assert "trust_remote_code" not in json.dumps(study_schema())
+    assert all("trust_remote_code" not in declared(group) for group in STAGES.values())
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("examples/studies/*.yaml")), ids=lambda f: f.stem)
+def test_the_examples_are_of_the_schema(file):
+    jsonschema = pytest.importorskip("jsonschema")
+    study, _ = read_yaml(file, what="study", expected="YAML")
+    jsonschema.validate(study, study_schema())
