@@ -1,6 +1,6 @@
 """GGUF files read once and in silence, whichever way transformers goes about it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["read_once"]
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """A span in which each GGUF file is parsed once and shows no progress bar.
+    """A span in which each GGUF file is parsed once, its fields too, and shows no progress bar.
 
     For most families transformers parses the whole file for the configuration, again for the
     weights and again for the tokenizer, and builds the table of tensor names anew for each of
@@ -23,9 +23,22 @@ def read_once() -> Iterator[None]:
     with (
         _swapped(gguf, "GGUFReader", cache(gguf.GGUFReader)),
         _swapped(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
+        _swapped(legacy, "_gguf_parse_value", _remembered(legacy._gguf_parse_value)),
         _swapped(legacy, "tqdm", hf_logging.tqdm),
     ):
         yield
+
+
+def _remembered(parse: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return `parse` that decodes each part of a file once; parts are known by identity."""
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def decoded(part: Any, kind: Any) -> Any:
+        if id(part) not in known:
+            known[id(part)] = part, parse(part, kind)  # The part stays, so that its id does.
+        return known[id(part)][1]
+
+    return decoded
 
 
 @contextmanager
