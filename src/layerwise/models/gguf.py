@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
+
+import numpy as np
 
 __all__ = ["read_once"]
 
@@ -21,12 +23,19 @@ def read_once() -> Iterator[None]:
     from transformers.utils import logging as hf_logging
 
     with (
-        _swapped(gguf, "GGUFReader", cache(gguf.GGUFReader)),
+        _swapped(gguf, "GGUFReader", cache(partial(_read, gguf.GGUFReader))),
         _swapped(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         _swapped(legacy, "_gguf_parse_value", _remembered(legacy._gguf_parse_value)),
         _swapped(legacy, "tqdm", hf_logging.tqdm),
     ):
         yield
+
+
+def _read(reader: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Return what `reader` makes of a file through plain arrays: each slice of a memmap is slow."""
+    memmap = np.memmap
+    with _swapped(np, "memmap", lambda *file, **how: np.asarray(memmap(*file, **how))):
+        return reader(*args, **options)
 
 
 def _remembered(parse: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
