@@ -27,7 +27,7 @@ from layerwise.measure.arms import bounds
 from layerwise.measure.record import ArmResult, Measure
 from layerwise.measure.trial import Trial
 from layerwise.placement.rows import resolve_rows
-from layerwise.report.old.story_measure import arm_blocks
+from layerwise.report.documents.measure import arm_blocks
 
 Score = Callable[[Trial], float]
 

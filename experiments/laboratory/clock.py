@@ -17,6 +17,7 @@ import torch
 
 from layerwise.capture.restore import drawn_by, modules_kept
 from layerwise.card.record import LayerCard
+from layerwise.compat import checkpoint_blocks
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
@@ -217,8 +218,7 @@ def _training(
     """Yield a function that makes one optimizer step of adapters on `rows`."""
     with modules_kept(loaded.model), drawn_by(0, "clock"), objective.prepare(loaded.model):
         if checkpointing:
-            options = {"use_reentrant": False}
-            loaded.model.activation_checkpointing_enable(options)
+            checkpoint_blocks(loaded.model)
         subject = adapted(loaded, placed_rows(card, rows))
         subject.model.train()
         stop_at_lowest(subject.model)

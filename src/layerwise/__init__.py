@@ -123,9 +123,7 @@ def _late(module: str, name: str, *args: Any, **options: Any) -> Any:
     return getattr(import_module(f"layerwise.{module}"), name)(*args, **options)
 
 
-_VERBS = ("place", "apply", "lora_config", "distance_table", "probing_table", "erasure_table")
-_SHOWN = ("profile", "control", "analysis", "measure")
-for _verb in (*_VERBS, *(f"{shown}_{how}" for shown in _SHOWN for how in ("table", "frame"))):
+for _verb in ("place", "apply", "lora_config"):
     verbs.bind(_verb, partial(_late, "api", _verb))
 for _verb in ("text", "notebook"):
     verbs.bind(_verb, partial(_late, "report", _verb))

@@ -80,12 +80,11 @@ class Column:
 
     def interval(self, row: RowValues) -> tuple[float, float] | None:
         """Return both ends of the interval of `row` as shown; None where none was estimated."""
-        ends: tuple[Any, Any] = (row.get(self.low), row.get(self.high))
-        if self.error:
-            centre, half = row.get(self.key), row.get(self.error)
-            known = centre is not None and half is not None
-            ends = (centre - half, centre + half) if known else (None, None)
-        low, high = map(self.scaled, ends)
+        low, high = (row.get(end) if end else None for end in (self.low, self.high))
+        centre, half = row.get(self.key), row.get(self.error) if self.error else None
+        if centre is not None and half is not None:
+            low, high = centre - half, centre + half
+        low, high = self.scaled(low), self.scaled(high)
         return None if low is None or high is None else (low, high)
 
     def scaled(self, value: Any) -> Any:

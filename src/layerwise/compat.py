@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["dequantized"]
+__all__ = ["checkpoint_blocks", "checkpointing", "dequantized"]
 
 
 def dequantized(file: str) -> dict[str, Any]:
@@ -16,3 +16,23 @@ def dequantized(file: str) -> dict[str, Any]:
     config = getattr(transformers, "GgufConfig", None)
     asked = {} if config is None else {"quantization_config": config(dequantize=True)}
     return {"gguf_file": file, **asked}
+
+
+def checkpointing(*, wanted: bool) -> dict[str, Any]:
+    """Return the options by which Trainer recomputes activations in the backward, if `wanted`.
+
+    transformers called it gradient checkpointing first.
+    """
+    from transformers import TrainingArguments
+
+    known = TrainingArguments.__dataclass_fields__
+    name = "activation" if "activation_checkpointing" in known else "gradient"
+    how = {"use_reentrant": False}
+    return {f"{name}_checkpointing": wanted, f"{name}_checkpointing_kwargs": how}
+
+
+def checkpoint_blocks(model: Any, *, reentrant: bool = False) -> None:
+    """Let `model` recompute the activations of its blocks in the backward."""
+    name = "activation_checkpointing_enable"
+    enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": reentrant})

@@ -36,13 +36,13 @@ _POLL = 0.005
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as 64 hex digits, read in constant memory."""
+    """Return the SHA-256 of a file's bytes, as 64 hex digits, read in constant memory."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def canonical_json(record: Mapping[str, Any]) -> bytes:
-    """`record` as UTF-8 JSON with a stable layout: the same record is the same bytes.
+    """Return `record` as UTF-8 JSON with a stable layout: the same record is the same bytes.
 
     Raises:
         ValueError: A number is NaN or infinite; JSON has neither, and a record must not hide one.
@@ -51,7 +51,7 @@ def canonical_json(record: Mapping[str, Any]) -> bytes:
 
 
 def read_json(path: Path, *, schema: str) -> dict[str, Any]:
-    """The record in `path`, checked to be of `schema` (``"layerwise/card/1"``).
+    """Return the record in `path`, checked to be of `schema` (``"layerwise/card/1"``).
 
     Raises:
         SchemaError: The file is missing, is not JSON, or is of another schema.
@@ -81,7 +81,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """The paths of `contents` in `folder`, all written in full before the first is put in place.
+    """Write `contents` into `folder`, all in full before the first is put in place.
 
     The folder is made where it is not there.
 
@@ -97,7 +97,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 
 def write_once(path: Path, content: bytes) -> bool:
-    """Whether `content` is now at `path`; false where something was there already, which stays.
+    """Tell if `content` is now at `path`; false where something was there already, which stays.
 
     Of several processes that write the same path at once, one is told true.
 
@@ -212,7 +212,7 @@ def _alone(path: Path) -> Iterator[BinaryIO]:
 
 
 def _whole(stream: BinaryIO) -> int:
-    """The number of bytes up to the end of the last whole line."""
+    """Return the number of bytes up to the end of the last whole line."""
     end = stream.seek(0, os.SEEK_END)
     while end:
         start = stream.seek(max(0, end - _PIECE))
@@ -224,13 +224,13 @@ def _whole(stream: BinaryIO) -> int:
 
 
 def whole_lines(path: Path) -> list[bytes]:
-    """The lines of `path` without an unfinished last one; none where there is no such file."""
+    """Give the lines of `path` without an unfinished last one; none where there is no such file."""
     content = path.read_bytes() if path.exists() else b""
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
 def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
-    """`folder`, found writable before any work is spent on its content; it is left as it was.
+    """Give `folder`, found writable before any work is spent on its content; it is left as it was.
 
     A folder that is not there is made by what writes into it: a run that is refused leaves none.
 

@@ -152,17 +152,12 @@ class Shown:
         DOCUMENT: The module of `layerwise.report.documents` that says so.
     """
 
-    DOCUMENT: ClassVar[str] = ""
-    SHOWN_AS: ClassVar[str] = ""  # Of the first edition's drawings, until each has its document.
+    DOCUMENT: ClassVar[str]
 
     def __str__(self) -> str:
         """The record as a terminal shows it."""
-        if not self.DOCUMENT:
-            return str(verbs.call(f"{self.SHOWN_AS}_table", self))
         return str(verbs.call("text", self))
 
     def _repr_html_(self) -> str:
         """The record's report, for a notebook to show."""
-        if not self.DOCUMENT:
-            return str(verbs.call(f"{self.SHOWN_AS}_frame", self))
         return str(verbs.call("notebook", self))

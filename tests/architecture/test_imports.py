@@ -44,8 +44,8 @@ STAGES = (
     "measure",
     "probing",
     "analysis",
-    "report",
     "study",
+    "report",
     "api",
     "cli",
 )
@@ -54,11 +54,9 @@ STAGES = (
 NARROW = {
     "signals": {"capture.stats"},
     "analysis": set(),
-    "report": {"distance", "card", "placement", "profile", "measure", "probing", "analysis"},
+    "report": {"distance", "card", "placement", "profile", "measure", "probing", "analysis"}
+    | {"tuning.record", "tuning.columns", "study.status"},
 }
-
-#: Stages that see all before them but these.
-BLIND = {"study": {"report"}}
 
 #: Packages that are imported at one edge only, as prefixes of module names.
 EDGES = {
@@ -139,8 +137,6 @@ def may_import(importer: str, imported: str) -> bool:
         return imported == "" and stage == "cli"  # The version, for --version.
     if stage in NARROW:
         return within(imported, NARROW[stage])
-    if other in BLIND.get(stage, ()):
-        return False
     return STAGES.index(other) < STAGES.index(stage)
 
 

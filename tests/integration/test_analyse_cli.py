@@ -22,7 +22,7 @@ def test_the_atlas_is_a_ledger(run, tmp_path, atlas_analysis):
     out = tmp_path / "here"
     said = run("analyse", "atlas", "--out", out)
     assert (said.code, said.err) == (0, "")
-    assert "Analysis of atlas (arXiv 2604.17177)" in said.out
+    assert "Analysis of many runs: atlas (arXiv 2604.17177)" in said.out
     assert "189 of 190" in said.out
     assert str(out / "analysis.json") in said.out.replace("\n", "")
     assert Analysis.load(out).slopes == atlas_analysis.slopes

@@ -25,7 +25,7 @@ def test_distance_writes_the_record_and_shows_it(run, model_folder, text_file, t
     args = [model_folder, text_file, *SMALL, "--out", out, "--seed", "3"]
     said = run("distance", *args)
     assert said.code == 0
-    assert "Distances from causal-lm in" in said.out
+    assert "Objective distances: " in said.out
     assert str(out / "distance.json") in said.out.replace("\n", "")
     assert "the model has no dropout: 0.1 was put on its input embeddings" in said.err
     made = Distance.load(out)
@@ -63,7 +63,7 @@ def test_python_gives_what_the_command_line_writes(run, model_folder, text_file,
     )
     assert isinstance(made, lw.Distance)
     assert made.objectives == lw.Distance.load(out).objectives
-    assert str(made).startswith("Distances from causal-lm in")
+    assert str(made).startswith("Objective distances: ")
 
 
 @pytest.mark.parametrize(

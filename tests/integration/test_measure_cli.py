@@ -42,7 +42,7 @@ def test_a_leaderboard_is_written_and_added_to_the_card(
     out = tmp_path / "out"
     said = run("measure", model_folder, text_file, *SMALL, "--card", card, "--out", out)
     assert said.code == 0, said.err
-    assert "Rival placements of tiny-llama" in said.out
+    assert "Rival placements: tiny-llama" in said.out
     made = Measure.load(out)
     assert {path.name for path in out.iterdir()} == {"measure.json", "report.html"}
     (measured,) = LayerCard.load(card).measured

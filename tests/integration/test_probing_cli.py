@@ -23,7 +23,7 @@ def test_probe_writes_the_record_and_shows_it(run, model_folder, text_file, tmp_
     args = ["probe", model_folder, text_file, *PROBE, "--out", out, "--epochs", "2"]
     said = run(*args, "--test-share", "0.25", "--seed", "3")
     assert said.code == 0
-    assert "What can be read from the depths of" in said.out
+    assert "Probes by depth: " in said.out
     assert str(out / "probe.json") in said.out.replace("\n", "")
     made = lw.Probing.load(out)
     assert [(c.name, c.train, c.test) for c in made.classes] == [("0", 9, 3), ("1", 9, 3)]
@@ -40,7 +40,7 @@ def test_erase_writes_the_record_and_shows_it(run, model_folder, pairs_file, tmp
     args = ["erase", model_folder, pairs_file, *SMALL, "--out", out, "--draws", "3"]
     said = run(*args, "--folds", "4", "--readout", "residual", "--standardise")
     assert said.code == 0
-    assert "Erasing a concept from the depths of" in said.out
+    assert "Erasure by depth: " in said.out
     made = lw.Erasure.load(out)
     assert (made.pairs, made.groups, made.readout) == (20, 20, "residual")
     assert (made.settings.folds, made.settings.draws, made.settings.standardised) == (4, 3, True)
@@ -66,7 +66,7 @@ def test_python_gives_what_the_command_line_writes(
         label_column="stars",
     )  # fmt: skip
     assert made.depths == lw.Probing.load(tmp_path).depths
-    assert str(made).startswith("What can be read")
+    assert str(made).startswith("Probes by depth: ")
     run("erase", model_folder, pairs_file, *SMALL, "--out", tmp_path, "--format", "quiet")
     rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
     for pairs in (str(pairs_file), [(row["a"], row["b"]) for row in rows]):

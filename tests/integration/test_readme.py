@@ -16,6 +16,6 @@ def test_the_readmes_python_runs_as_it_stands(smollm2, minilm, capsys):
     names = {}
     exec(block, names)  # noqa: S102  # It is ours.
     assert str(names["card"]) in capsys.readouterr().out
-    assert names["profile"].after.base is not None
-    assert names["control"].verdict in {"intrinsic", "artefact", "inconclusive"}
+    assert (len(names["profile"].blocks), names["profile"].probes.inputs) == (30, 40)
+    assert names["control"].verdict in {"intrinsic", "artefact"}
     assert set(names["groups"]) == set(names["trained"])

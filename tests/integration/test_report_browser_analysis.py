@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.report.old import analysis_charts, analysis_html
+from layerwise.report import document, html
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -45,16 +45,16 @@ def test_every_chart_is_drawn_and_nothing_is_said(opened_page, marks, analyses, 
     pairs = len({(row.model, row.objective) for row in made.mean_slopes})
     equal = len({(row.model, row.objective) for row in made.equal_step})
     least = {"widths": 7 * len(made.widths)}
-    with opened_page(analysis_html(made)) as page:
+    with opened_page(html(made)) as page:
         drawn = marks(page)
-        assert set(drawn) == set(analysis_charts(made))
+        assert set(drawn) == set(document(made).charts())
         for name, count in drawn.items():
             lines = equal if name.startswith("equal-step") else pairs
             assert count >= least.get(name, lines), (name, drawn)
 
 
 def test_lines_stand_in_the_order_of_models(opened_page, atlas_analysis):
-    with opened_page(analysis_html(atlas_analysis)) as page:
+    with opened_page(html(atlas_analysis)) as page:
         labels = page.locator("#figure-slopes .role-axis-label text").all_text_contents()
     models = [text.split(" · ")[0] for text in labels if " · " in text]
     assert list(dict.fromkeys(models)) == [row.model for row in atlas_analysis.models]
@@ -63,7 +63,7 @@ def test_lines_stand_in_the_order_of_models(opened_page, atlas_analysis):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_and_marks_are_legible(opened_page, contrast, analyses, scheme):
-    with opened_page(analysis_html(analyses["atlas"]), color_scheme=scheme) as page:
+    with opened_page(html(analyses["atlas"]), color_scheme=scheme) as page:
         assert contrast(page, TEXT) >= 4.5
         assert contrast(page, "svg .role-axis-label text, svg text") >= 4.5
         assert contrast(page, "svg .mark-symbol.role-mark path[stroke-width]") >= 3.0
@@ -72,12 +72,12 @@ def test_text_and_marks_are_legible(opened_page, contrast, analyses, scheme):
 @pytest.mark.parametrize("width", [320, 760, 1180])
 def test_the_page_never_scrolls_sideways(opened_page, analyses, width):
     for kind in ("atlas", "long names"):
-        with opened_page(analysis_html(analyses[kind]), width=width) as page:
+        with opened_page(html(analyses[kind]), width=width) as page:
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_print_is_light_and_has_every_chart(opened_page, contrast, analyses):
-    with opened_page(analysis_html(analyses["atlas"]), color_scheme="dark") as page:
+    with opened_page(html(analyses["atlas"]), color_scheme="dark") as page:
         page.emulate_media(media="print", color_scheme="dark")
         assert contrast(page, TEXT) >= 4.5
         for figure in page.locator(".chart").all():
@@ -92,8 +92,8 @@ def test_hostile_names_show_as_text_and_never_run(opened_page, planted_runs):
         models=(HOSTILE, "b"), objectives=(HOSTILE, "p", "q"), blocks=(HOSTILE,), source=HOSTILE
     )
     made = replace(planted_runs.analysed(runs), notes=(HOSTILE,), absent={"widths": HOSTILE})
-    with opened_page(analysis_html(made)) as page:
-        for place in ("h1", ".warning", "section li", "[aria-labelledby=models] tbody th"):
+    with opened_page(html(made)) as page:
+        for place in ("h1", ".pairs dd", "section li", "[aria-labelledby=models] tbody th"):
             assert HOSTILE[:20] in page.locator(place).first.text_content(), place
         assert page.evaluate("window.pwned") is None
         assert page.locator("img, iframe, object, embed, a").count() == 0
@@ -101,7 +101,7 @@ def test_hostile_names_show_as_text_and_never_run(opened_page, planted_runs):
 
 
 def test_a_tooltip_tells_the_pair_and_both_slopes(opened_page, atlas_analysis):
-    with opened_page(analysis_html(atlas_analysis)) as page:
+    with opened_page(html(atlas_analysis)) as page:
         page.locator("#figure-equal-step-procrustes .mark-symbol.role-mark path").last.hover()
         page.wait_for_selector("#tip:not([hidden])")
         told = page.locator("#tip").text_content()

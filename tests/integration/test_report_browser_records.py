@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from layerwise.report.old import control_charts, control_html, profile_charts, profile_html
+from layerwise.report import document, html
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -44,9 +44,9 @@ def controls(planted_control):
 )
 def test_every_chart_of_a_profile_is_drawn(opened_page, marks, profiles, kind):
     profile = profiles[kind]
-    with opened_page(profile_html(profile)) as page:
+    with opened_page(html(profile)) as page:
         drawn = marks(page)
-        assert set(drawn) == set(profile_charts(profile))
+        assert set(drawn) == set(document(profile).charts())
         blocks = len(profile.blocks)
         assert all(n >= (7 if name == "width" else blocks) for name, n in drawn.items()), drawn
 
@@ -56,15 +56,15 @@ def test_every_chart_of_a_control_is_drawn(opened_page, marks, controls, kind):
     control = controls[kind]
     blocks, seeds = len(control.standard.blocks), len(control.seeds)
     least = {"slopes": 2 * seeds, "step-sizes": 2 * (blocks + 1)}
-    with opened_page(control_html(control)) as page:
+    with opened_page(html(control)) as page:
         drawn = marks(page)
-        assert set(drawn) == set(control_charts(control))
+        assert set(drawn) == set(document(control).charts())
         assert all(n >= least.get(name, 2 * blocks) for name, n in drawn.items()), drawn
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_and_marks_are_legible(opened_page, contrast, profiles, controls, scheme):
-    for content in (profile_html(profiles["30 blocks"]), control_html(controls["3 seeds"])):
+    for content in (html(profiles["30 blocks"]), html(controls["3 seeds"])):
         with opened_page(content, color_scheme=scheme) as page:
             assert contrast(page, TEXT) >= 4.5
             assert contrast(page, "svg .role-axis-label text, svg text") >= 4.5
@@ -72,7 +72,7 @@ def test_text_and_marks_are_legible(opened_page, contrast, profiles, controls, s
 
 
 def test_print_is_light_and_has_every_chart_and_column(opened_page, contrast, profiles, controls):
-    for content in (profile_html(profiles["30 blocks"]), control_html(controls["3 seeds"])):
+    for content in (html(profiles["30 blocks"]), html(controls["3 seeds"])):
         with opened_page(content, color_scheme="dark") as page:
             page.emulate_media(media="print", color_scheme="dark")
             white = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -88,7 +88,7 @@ def test_print_is_light_and_has_every_chart_and_column(opened_page, contrast, pr
 
 @pytest.mark.parametrize("width", [320, 760, 1180])
 def test_the_page_never_scrolls_sideways(opened_page, profiles, controls, width):
-    for content in (profile_html(profiles["96 blocks"]), control_html(controls["12 seeds"])):
+    for content in (html(profiles["96 blocks"]), html(controls["12 seeds"])):
         with opened_page(content, width=width) as page:
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -98,7 +98,7 @@ def test_hostile_names_show_as_text_and_never_run(opened_page, planted_profile, 
     names |= {"notes": (HOSTILE,), "untrained": (HOSTILE,)}
     control = planted_control(blocks=3, reason=HOSTILE, **names)
     control = replace(control, data=replace(control.data, source=HOSTILE, objective=HOSTILE))
-    for content in (profile_html(planted_profile(blocks=3, **names)), control_html(control)):
+    for content in (html(planted_profile(blocks=3, **names)), html(control)):
         with opened_page(content) as page:
             for place in ("h1", ".warning", "pre.command", "section li", ".sides"):
                 assert HOSTILE in page.locator(place).first.text_content(), place
@@ -108,7 +108,7 @@ def test_hostile_names_show_as_text_and_never_run(opened_page, planted_profile, 
 
 
 def test_a_tooltip_tells_block_depth_and_distance(opened_page, profiles):
-    with opened_page(profile_html(profiles["30 blocks"])) as page:
+    with opened_page(html(profiles["30 blocks"])) as page:
         page.locator("#figure-depth-profile .mark-symbol.role-mark path").last.hover()
         page.wait_for_selector("#tip:not([hidden])")
         told = page.locator("#tip").text_content()
@@ -123,7 +123,7 @@ def test_names_of_depths_do_not_overlap(opened_page, profiles):
         .includes('%')).map(label => label.getBoundingClientRect())
       .map(box => [box.left, box.right])
     """
-    with opened_page(profile_html(profiles["96 blocks"]), width=320) as page:
+    with opened_page(html(profiles["96 blocks"]), width=320) as page:
         spots = page.eval_on_selector_all("#figure-depth-profile .role-axis-label text", boxes)
     spots.sort()
     assert len(spots) >= 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layerwise.capture import plan
-from layerwise.card import make_card
+from layerwise.card.make import make_card
 from layerwise.data import read
 from layerwise.data.batches import BatchSet
 from layerwise.data.formats import FORMATS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise import api, verbs
+from layerwise import verbs
 from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
@@ -124,7 +124,7 @@ def test_what_is_left_out_of_a_file_is_read_again():
 class Kept(Saved, Loadable, Shown):
     SCHEMA = "layerwise/kept/1"
     FILE = "kept.json"
-    SHOWN_AS = "kept"
+    DOCUMENT = "kept"
 
     name: str
     parts: tuple[Part, ...] = ()
@@ -175,8 +175,8 @@ def test_another_or_no_record_is_refused(tmp_path, content, says):
 
 def test_a_record_is_shown_by_its_verbs(monkeypatch):
     monkeypatch.setattr(verbs, "_bound", {})
-    verbs.bind("kept_table", lambda record: f"table of {record.name}")
-    verbs.bind("kept_frame", lambda record: f"<iframe>{record.name}")
+    verbs.bind("text", lambda record: f"table of {record.name}")
+    verbs.bind("notebook", lambda record: f"<iframe>{record.name}")
     assert str(KEPT) == f"{KEPT}" == "table of a"
     assert KEPT._repr_html_() == "<iframe>a"
 
@@ -212,16 +212,15 @@ def test_what_is_only_written_is_marked_too(record, name):
     assert schema == f"layerwise/{name}/1"
 
 
-@pytest.mark.parametrize("record", [LayerCard, Placement, Coverage, Comparison])
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(LayerCard, Placement, Coverage, Comparison, Distance, Probing, Erasure, Measure),
+        *(TuneRecord, Status, Analysis, Profile, Control),
+    ],
+)
 def test_what_is_shown_has_a_document(record):
     assert issubclass(record, Shown)
     module = import_module(f"layerwise.report.documents.{record.DOCUMENT}")
     assert callable(module.document)
     assert {"text", "notebook"} <= set(verbs._bound)
-
-
-@pytest.mark.parametrize("record", [Profile, Control, Analysis, Measure])
-def test_what_is_drawn_as_before_has_a_table_and_a_report(record):
-    for how in ("table", "frame"):
-        assert callable(getattr(api, f"{record.SHOWN_AS}_{how}"))
-        assert f"{record.SHOWN_AS}_{how}" in verbs._bound

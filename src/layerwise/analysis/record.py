@@ -310,7 +310,7 @@ class Analysis(Saved, Loadable, Shown):
 
     SCHEMA = "layerwise/analysis/1"
     FILE = "analysis.json"
-    SHOWN_AS = "analysis"
+    DOCUMENT = "analysis"
 
     source: str
     sha256: str

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from layerwise.api.named import framed, printed
 from layerwise.errors import BadInputError
 from layerwise.options.commands import AnalyseOptions
 from layerwise.options.signature import takes_options
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from layerwise.analysis.record import Analysis
     from layerwise.analysis.run_tables import RunTables
 
-__all__ = ["analyse", "analysis_frame", "analysis_table"]
+__all__ = ["analyse"]
 
 
 @takes_options
@@ -51,17 +50,3 @@ def _runs(source: "str | Path | RunTables") -> "RunTables":
     from layerwise.study.table import frames
 
     return check_runs(*frames(folder), source=str(source))
-
-
-def analysis_table(made: "Analysis") -> str:
-    """Return what `print(analysis)` prints."""
-    from layerwise.report.old import analysis_table as table
-
-    return printed(table(made))
-
-
-def analysis_frame(made: "Analysis") -> str:
-    """Return what a notebook shows of it: its report in a frame of its own."""
-    from layerwise.report.old import analysis_html
-
-    return framed(analysis_html(made))

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from layerwise.api.named import (
     SMALLER,
     enough_memory,
-    framed,
     loaded_model,
-    printed,
     text_data,
 )
 from layerwise.options.commands import ControlOptions, FinishedOptions
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from layerwise.profile.record import Control
     from layerwise.tuning.record import TuneSettings
 
-__all__ = ["control", "control_frame", "control_from_runs", "control_table"]
+__all__ = ["control", "control_from_runs"]
 
 OnRun = Callable[[str, int], AbstractContextManager[Callable[[dict[str, Any]], None]]]
 
@@ -136,17 +134,3 @@ def _reading(options: Mapping[str, Any]) -> "ProbeReading":
     from layerwise.profile.probe_reading import make_reading
 
     return make_reading(**{k: options[k] for k in ("probes", "readout", "stack", "seed")})
-
-
-def control_table(control: "Control") -> str:
-    """Return what `print(control)` prints."""
-    from layerwise.report.old import control_table as table
-
-    return printed(table(control))
-
-
-def control_frame(control: "Control") -> str:
-    """Return what a notebook shows of `control`: its report in a frame of its own."""
-    from layerwise.report.old import control_html
-
-    return framed(control_html(control))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from layerwise.api.named import SMALLER_BATCH, enough_memory, loaded_model, printed, text_data
+from layerwise.api.named import SMALLER_BATCH, enough_memory, loaded_model, text_data
 from layerwise.options.commands import DistanceOptions
 from layerwise.options.signature import takes_options
 from layerwise.progress import Progress, silent
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from layerwise.data.text import TextData
     from layerwise.distance.record import Distance
 
-__all__ = ["distance", "distance_table"]
+__all__ = ["distance"]
 
 
 @takes_options
@@ -60,10 +60,3 @@ def distance(
             seed=options["seed"],
             progress=progress,
         )
-
-
-def distance_table(made: "Distance") -> str:
-    """Return what `print(distance)` prints."""
-    from layerwise.report.old import distance_table as table
-
-    return printed(table(made))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from layerwise.api.named import SMALLER, enough_memory, framed, loaded_model, printed, text_data
+from layerwise.api.named import SMALLER, enough_memory, loaded_model, text_data
 from layerwise.options.commands import MeasureOptions
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Batches, Steps
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from layerwise.data.text import TextData
     from layerwise.measure.record import Measure
 
-__all__ = ["measure", "measure_frame", "measure_table", "measured"]
+__all__ = ["measure", "measured"]
 
 
 @takes_options
@@ -108,17 +108,3 @@ def measured(card: "LayerCard", made: "Measure") -> "LayerCard":
     from layerwise.measure.card_results import with_measured
 
     return with_measured(card, made)
-
-
-def measure_table(made: "Measure") -> str:
-    """Return what `print(made)` prints."""
-    from layerwise.report.old import measure_table as table
-
-    return printed(table(made))
-
-
-def measure_frame(made: "Measure") -> str:
-    """Return what a notebook shows of `made`: its report in a frame of its own."""
-    from layerwise.report.old import measure_html
-
-    return framed(measure_html(made))

@@ -1,6 +1,5 @@
-"""What a user names or has in hand, as what the stages take; and how a record is shown."""
+"""What a user names or has in hand, as what the stages take."""
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,7 @@ __all__ = [
     "SMALLER",
     "SMALLER_BATCH",
     "enough_memory",
-    "framed",
     "loaded_model",
-    "printed",
     "text_data",
 ]
 
@@ -52,16 +49,3 @@ def loaded_model(
     if isinstance(model, str):
         return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))
     return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
-
-
-def printed(table: Any) -> str:
-    """Return what `print` shows of a record: its table, a renderable of rich, as text."""
-    from layerwise.report.old.plain import as_text
-
-    return as_text(table)
-
-
-def framed(report: bytes) -> str:
-    """Return a report in a frame that reaches nothing around it, for a notebook."""
-    page = html.escape(report.decode())
-    return f'<iframe srcdoc="{page}" sandbox="allow-scripts" width="100%" height="900"></iframe>'

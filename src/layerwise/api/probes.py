@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from layerwise.api.named import SMALLER_BATCH, enough_memory, loaded_model, printed, text_data
+from layerwise.api.named import SMALLER_BATCH, enough_memory, loaded_model, text_data
 from layerwise.options.commands import EraseOptions, ProbeOptions
 from layerwise.options.signature import takes_options
 from layerwise.progress import Progress, silent
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from layerwise.probing.pairs import PairSet
     from layerwise.probing.record import Erasure, Probing
 
-__all__ = ["erase", "erasure_table", "probe", "probing_table"]
+__all__ = ["erase", "probe"]
 
 
 @takes_options
@@ -107,17 +107,3 @@ def _shown(options: Mapping[str, Any]) -> "ReadoutSettings":
     return ReadoutSettings(
         options["readout"], options["stack"], options["batch_size"], options["max_length"]
     )
-
-
-def probing_table(made: "Probing") -> str:
-    """Return what `print(probing)` prints."""
-    from layerwise.report.old import probing_table as table
-
-    return printed(table(made))
-
-
-def erasure_table(made: "Erasure") -> str:
-    """Return what `print(erasure)` prints."""
-    from layerwise.report.old import erasure_table as table
-
-    return printed(table(made))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from layerwise.api.named import framed, printed
 from layerwise.options.commands import ProfileOptions, ProfileSettings
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Loading
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from layerwise.models.load import LoadedModel
     from layerwise.profile.record import Profile
 
-__all__ = ["profile", "profile_frame", "profile_table"]
+__all__ = ["profile"]
 
 
 @takes_options
@@ -72,17 +71,3 @@ def profile(
         notes=pair.notes,
     )
     return replace(made, audit=pair.audit)
-
-
-def profile_table(made: "Profile") -> str:
-    """Return what `print(profile)` prints."""
-    from layerwise.report.old import profile_table as table
-
-    return printed(table(made))
-
-
-def profile_frame(made: "Profile") -> str:
-    """Return what a notebook shows of it: its report in a frame of its own."""
-    from layerwise.report.old import profile_html
-
-    return framed(profile_html(made))

@@ -24,15 +24,15 @@ class Accumulator(Protocol[Result_co]):
 
     @classmethod
     def zero(cls) -> Any:
-        """The sum of nothing."""
+        """Return the sum of nothing."""
         ...
 
     def merge(self, other: Any) -> Any:
-        """This sum, with `other`'s parts added."""
+        """Return this sum with `other`'s parts added."""
         ...
 
     def result(self) -> Result_co:
-        """What the parts so far add up to."""
+        """Return what the parts so far add up to."""
         ...
 
 
@@ -47,7 +47,7 @@ class Table:
 
     @classmethod
     def zero(cls) -> "Table":
-        """A table without rows."""
+        """Return a table without rows."""
         return cls()
 
     def update(self, columns: Mapping[str, Array], *, key: Int[Array, "n"]) -> None:
@@ -56,11 +56,11 @@ class Table:
         self._parts.append({"key": key, **rows})
 
     def merge(self, other: "Table") -> "Table":
-        """Both tables' rows."""
+        """Return both tables' rows."""
         return type(self)(self._parts + other._parts)
 
     def result(self) -> dict[str, np.ndarray]:
-        """All rows ordered by key, as columns; the keys are the column ``key``."""
+        """Return all rows ordered by key, as columns; the keys are the column ``key``."""
         if not self._parts:
             return {}
         joined = {name: np.concatenate([p[name] for p in self._parts]) for name in self._parts[0]}
@@ -76,7 +76,7 @@ class Sum:
 
     @classmethod
     def zero(cls) -> "Sum":
-        """The sum of no tensors."""
+        """Return the sum of no tensors."""
         return cls()
 
     def update(self, part: Tensor) -> None:
@@ -85,12 +85,12 @@ class Sum:
         self._total = wide if self._total is None else self._total.add_(wide)
 
     def merge(self, other: "Sum") -> "Sum":
-        """The sum of both."""
+        """Return the sum of both."""
         totals = [t for t in (self._total, other._total) if t is not None]
         return type(self)(torch.stack(totals).sum(0) if totals else None)
 
     def result(self) -> Float64[Array, "..."]:
-        """The total; a scalar zero where nothing was added."""
+        """Return the total; a scalar zero where nothing was added."""
         return np.zeros(()) if self._total is None else self._total.numpy()
 
 
@@ -111,7 +111,7 @@ class FeatureMoments:
 
     @classmethod
     def zero(cls) -> "FeatureMoments":
-        """The moments of no rows."""
+        """Return the moments of no rows."""
         return cls()
 
     def update(self, rows: Float[Tensor, "k d"]) -> None:
@@ -143,7 +143,7 @@ class FeatureMoments:
         self._absorbed = total
 
     def merge(self, other: "FeatureMoments") -> "FeatureMoments":
-        """The moments of both sets of rows."""
+        """Return the moments of both sets of rows."""
         merged = type(self)()
         for part in (self, other):
             if part._mean is not None and part._scatter is not None:
@@ -192,7 +192,7 @@ class GramRows:
 
     @classmethod
     def zero(cls) -> "GramRows":
-        """No rows."""
+        """Return no rows."""
         return cls()
 
     def update(self, rows: Float[Tensor, "k d"], *, key: Int[Array, "k"]) -> None:
@@ -201,7 +201,7 @@ class GramRows:
             self._parts.append((key, rows.detach().to("cpu", torch.float32, copy=True)))
 
     def merge(self, other: "GramRows") -> "GramRows":
-        """Both sets of rows."""
+        """Return both sets of rows."""
         return type(self)(self._parts + other._parts)
 
     def result(self) -> Float64[Array, "g g"]:
@@ -210,7 +210,7 @@ class GramRows:
         return (rows @ rows.T).numpy()
 
     def scaled(self) -> Float64[Array, "g g"]:
-        """The same, each coordinate's products divided by its root mean square over the rows.
+        """Give the same, each coordinate's products divided by its root mean square over the rows.
 
         A coordinate that is zero in every row adds nothing.
         """
@@ -230,7 +230,7 @@ A = TypeVar("A", bound="Accumulator[object]")
 
 
 def merge_named(parts: Sequence[Mapping[str, A]]) -> dict[str, A]:
-    """The name-wise merge of several processes' accumulators; a missing name is an empty sum."""
+    """Merge several processes' accumulators by name; a missing name is an empty sum."""
     merged: dict[str, A] = {}
     for part in parts:
         for name, sums in part.items():

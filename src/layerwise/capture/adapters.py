@@ -54,7 +54,7 @@ def adapter_seconds(
 def _tensors(
     shape: tuple[int, int], tokens: int, rank: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """An input, the base module's output, A and B: what they hold does not change the time."""
+    """Give an input, the base module's output, A and B: what they hold does not change the time."""
     wide, out = shape
     narrow = torch.float32
     sizes = [((tokens, wide), dtype), ((tokens, out), dtype)]
@@ -74,7 +74,7 @@ def _seconds(tensors: Sequence[Tensor], clock: Clock) -> float:
 
 
 def _run(given: Tensor, base: Tensor, down: Tensor, up: Tensor) -> None:
-    """As LoRA does it: base + scaling * B A x, and all four gradients."""
+    """Run it as LoRA does: base + scaling * B A x, and all four gradients."""
     with torch.enable_grad():
         change = linear(linear(given.to(down.dtype), down), up) * 2.0
         whole = base + change.to(base.dtype)

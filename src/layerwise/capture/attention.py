@@ -109,7 +109,7 @@ def entropy_of_rows(
 
 
 def _rows_of(full: Tensor, rows: QueryRows) -> Tensor:
-    """The chosen query rows of a mask or bias, (n, h|1, q, s)."""
+    """Return the chosen query rows of a mask or bias, (n, h|1, q, s)."""
     n = rows.positions.shape[0]
     wide = full.expand(n, -1, -1, -1)
     take = rows.positions[:, None, :, None].expand(n, wide.shape[1], -1, wide.shape[3])
@@ -137,7 +137,7 @@ Listener = Callable[..., None]
 
 @contextmanager
 def intercepted(implementation: str | None, listener: Listener) -> Iterator[bool]:
-    """Inside, `listener` hears each attention call; yields whether there is anything to hear.
+    """Let `listener` hear each attention call inside; yield whether there is any to hear.
 
     `implementation` is the model's (``"sdpa"``). The wrapped function is put back on any exit.
     """

@@ -35,7 +35,7 @@ def _between(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
 
 
 def clock_for(device: torch.device) -> Clock:
-    """The clock that times work on `device`: where it runs, not where it is queued."""
+    """Return the clock that times work on `device`: where it runs, not where it is queued."""
     if device.type == "cuda":
         return Clock(mark=_event, seconds=_between)
     return Clock(mark=time.perf_counter, seconds=lambda start, end: end - start)

@@ -69,7 +69,7 @@ class BatchRecord:
     marks: dict[tuple[str, int], tuple[object, int]] = field(default_factory=dict)
 
     def folded(self, rows: Float[Tensor, "n *rest"]) -> Float[Tensor, "e *rest"]:
-        """`rows` added up by example."""
+        """Return `rows` added up by example."""
         if self.examples == rows.shape[0]:
             return rows
         zero = torch.zeros((self.examples, *rows.shape[1:]), dtype=rows.dtype, device=rows.device)
@@ -122,7 +122,7 @@ class Listener:
     # -- blocks ------------------------------------------------------------------------------
 
     def enter_block(self, row: int, _: nn.Module, args: Any, kwargs: Any) -> None:
-        """The block's forward begins; its input's gradient will end its backward."""
+        """Mark that the block's forward begins; its input's gradient will end its backward."""
         if self._heard is None:
             return
         given = [t for t in floating((args, kwargs)) if t.ndim == 3]
@@ -134,7 +134,7 @@ class Listener:
         self.mark("forward start", row)
 
     def leave_block(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
-        """The block's forward has ended; its output's gradient will begin its backward."""
+        """Mark that the block's forward ended; its output's gradient will begin its backward."""
         if self._heard is None:
             return
         self.mark("forward end", row)
@@ -148,7 +148,7 @@ class Listener:
             hidden.register_hook(lambda _: self.mark("backward start", row))
 
     def hear_output(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
-        """The tensor that stands for the block's output under the readout."""
+        """Hear the tensor that stands for the block's output under the readout."""
         hidden = next(floating(output), None)
         if self._heard is not None and hidden is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._output_gradient, row))
@@ -163,7 +163,7 @@ class Listener:
     # -- adapted modules ---------------------------------------------------------------------
 
     def hear_site(self, m: int, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """An adapted module ran: its input is projected, its output's gradient awaited."""
+        """Project the input of an adapted module that ran, and await its output's gradient."""
         given = next(floating((args, kwargs)), None)
         if self._heard is None or given is None:
             return
@@ -179,7 +179,7 @@ class Listener:
         output.register_hook(partial(self._site_gradient, m, mask, projected))
 
     def _mask_of(self, given: Tensor, site: Site, heard: BatchRecord) -> Bool[Tensor, "n t"]:
-        """The tokens that count among `given`'s: the encoder's where cross-attention reads them."""
+        """Return which of `given`'s tokens count: the encoder's where cross-attention reads."""
         crosses = heard.crossed is not None and any(given is t for t in self._crossed)
         return heard.crossed if crosses and heard.crossed is not None else heard.masks[site.row]
 
@@ -231,7 +231,7 @@ class Listener:
         position_bias: Tensor | None = None,
         **_rest: Any,
     ) -> None:
-        """The arguments of an attention function; the block's first call is its self-attention."""
+        """Hear an attention function's arguments; the block's first call is its self-attention."""
         row = self._row
         if self._heard is None or row is None or row in self._heard.entropy:
             return
@@ -251,7 +251,7 @@ class Listener:
             heard.entropy[row] = _entropy_sums(entropies, heard.query_rows[row], heard)
 
     def hear_weights(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
-        """A module's output, which may hold attention weights (n, h, t, t)."""
+        """Hear a module's output, which may hold attention weights (n, h, t, t)."""
         if self._heard is None or row in self._heard.entropy or not isinstance(output, tuple):
             return
         n, t = self._heard.masks[row].shape
@@ -264,7 +264,7 @@ class Listener:
     # -- memory ------------------------------------------------------------------------------
 
     def hear_saved(self, weights: frozenset[int], tensor: Tensor) -> Tensor:
-        """A tensor that autograd keeps: counted once a batch, weights not at all."""
+        """Return a tensor that autograd keeps: counted once a batch, weights not at all."""
         if self._heard is not None and self._row is not None:
             storage = tensor.untyped_storage()
             place = storage.data_ptr()
@@ -328,7 +328,7 @@ def _refuse_second_call(m: int, site: Site, heard: BatchRecord) -> None:
 
 
 def _by_example(rows: Tensor, mask: Bool[Tensor, "n t"], site: Site) -> Float[Tensor, "n t d"]:
-    """`rows` as (examples, tokens, width); some modules flatten the first two.
+    """Return `rows` as (examples, tokens, width); some modules flatten the first two.
 
     Raises:
         ModelError: The rows are not the batch's tokens, as in a routed expert.
@@ -356,7 +356,7 @@ class Wiring:
 
 @contextmanager
 def attached(listener: Listener, wiring: Wiring) -> Iterator[None]:
-    """Inside, `listener` hears the model; every hook is gone after, also when the body raises."""
+    """Let `listener` hear the model inside; every hook is gone after, also when it raises."""
     with ExitStack() as stack:
         for handle in _register(listener, wiring):
             stack.callback(handle.remove)

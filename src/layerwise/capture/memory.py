@@ -12,7 +12,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def reset_peak_memory(device: torch.device) -> bool:
-    """Whether the high-water mark of `device` could be set back to what is in use now."""
+    """Return whether the high-water mark of `device` could be set back to what is in use now."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -24,7 +24,7 @@ def reset_peak_memory(device: torch.device) -> bool:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The high-water mark in bytes: allocated on CUDA, resident on a CPU."""
+    """Return the high-water mark in bytes: allocated on CUDA, resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -114,7 +114,7 @@ def modules_kept(model: nn.Module) -> Iterator[None]:
 
 
 def _state(module: nn.Module) -> dict[str, tuple[Any, dict[Any, Any] | None]]:
-    """Each attribute, and what it holds where it is a mapping that is changed in place."""
+    """Return each attribute, and what it holds where it is a mapping that is changed in place."""
     return {k: (v, dict(v) if isinstance(v, dict) else None) for k, v in vars(module).items()}
 
 

@@ -25,7 +25,7 @@ def to_stats(
     peak_memory_bytes: int,
     notes: Sequence[str],
 ) -> LayerStats:
-    """The frozen result of a pass.
+    """Return the frozen result of a pass.
 
     Blocks and modules that never ran (a vision tower fed with text) are left out and noted.
 
@@ -96,7 +96,7 @@ def _measured(
     leaders: Sequence[int],
     rows: np.ndarray,
 ) -> dict[str, Any]:
-    """The arrays that the plan asked for and that were heard, by their name in `LayerStats`."""
+    """Get the arrays that the plan asked for and that were heard, by their name in `LayerStats`."""
     found: dict[str, Any] = {}
     needs = plan.needs
     if "gradients" in needs:
@@ -130,7 +130,7 @@ def _mean_energy(
 def _by_block(
     parts: Mapping[int, np.ndarray], targets: Sequence[Target], rows: np.ndarray
 ) -> np.ndarray:
-    """Each block's Gram matrix: its adapter gradients are its modules' side by side."""
+    """Return each block's Gram matrix: its adapter gradients are its modules' side by side."""
     size = next(iter(parts.values())).shape[0]
     total = np.zeros((len(rows), size, size))
     for m, part in parts.items():

@@ -61,7 +61,7 @@ def capture(
     *,
     progress: Progress = silent,
 ) -> LayerStats:
-    """The statistics that `plan` asks for, of `loaded` on `batches`, in one pass.
+    """Return the statistics that `plan` asks for, of `loaded` on `batches`, in one pass.
 
     Under torch.distributed each process takes every world-size-th batch and all hold the same
     result. The model is left as it was, also when this raises.
@@ -97,7 +97,7 @@ def capture(
 
 
 def _kept_examples(batches: Sequence[Batch], plan: Plan) -> frozenset[int]:
-    """The first examples of the data, whose gradients make the Gram matrices on any sharding."""
+    """Return the first examples, whose gradients make the Gram matrices on any sharding."""
     every = sorted({int(i) for batch in batches for i in batch.index})
     return frozenset(every[: plan.gram_examples])
 
@@ -106,7 +106,7 @@ def _kept_examples(batches: Sequence[Batch], plan: Plan) -> frozenset[int]:
 def _borrowed(
     loaded: LoadedModel, objective: Objective, plan: Plan
 ) -> Iterator[tuple[CaptureSetup, Listener, Sequence[str]]]:
-    """The model frozen, prepared and heard; on any exit it is what it was."""
+    """Freeze, prepare and hear the model inside; on any exit it is what it was."""
     device = next(loaded.model.parameters()).device
     with (
         frozen(loaded.model, training=objective.stochastic, seed=plan.seed),
@@ -158,7 +158,7 @@ def _state(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _site(model: nn.Module, target: Target, plan: Plan) -> Site:
-    """A target with its simulated adapter's A: Gaussian / sqrt(d_in), fixed by seed and name."""
+    """Give a target its simulated adapter's A: Gaussian / sqrt(d_in), by seed and name."""
     module = model.get_submodule(target.name)
     device = next(module.parameters()).device
     size = (plan.rank, target.in_features)
@@ -178,7 +178,7 @@ def _site(model: nn.Module, target: Target, plan: Plan) -> Site:
 
 
 def _outputs(loaded: LoadedModel, plan: Plan) -> tuple[dict[int, nn.Module], dict[str, str]]:
-    """The module whose output stands for each block under the readout, and what has none.
+    """Return the module whose output stands for each block under the readout, and what has none.
 
     Transformers' last hidden state is after the final norm, so under ``hf`` the final norm stands
     for the last block of a stack that has one.
@@ -230,7 +230,7 @@ def _measure(
 def _heard(
     subject: CaptureSetup, batch: Batch, kept: frozenset[int]
 ) -> tuple[BatchRecord, np.ndarray]:
-    """An empty `BatchRecord` for `batch`, and the keys of its examples."""
+    """Return an empty `BatchRecord` for `batch`, and the keys of its examples."""
     index = batch.index.cpu()
     keys, fold = torch.unique(index, return_inverse=True)
     if len(keys) == len(index):
@@ -251,7 +251,7 @@ def _heard(
 
 
 def _mask(batch: Batch, side: str) -> Bool[Tensor, "n t"]:
-    """The tokens that count on one side of the model."""
+    """Return the tokens that count on one side of the model."""
     crossing = batch.decoder_mask is not None and side == "decoder"
     return batch.decoder_mask if crossing and batch.decoder_mask is not None else batch.token_mask
 

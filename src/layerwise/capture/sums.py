@@ -35,7 +35,7 @@ class PassSums:
     leaders: dict[str, str] = field(default_factory=dict)
 
     def merge(self, other: "PassSums") -> "PassSums":
-        """Both passes as one."""
+        """Return both passes as one."""
         return type(self)(
             examples=self.examples.merge(other.examples),
             batches=self.batches.merge(other.batches),
@@ -73,7 +73,7 @@ class PassSums:
 def _example_columns(
     heard: BatchRecord, losses: Tensor, *, sites: int, blocks: int
 ) -> dict[str, np.ndarray]:
-    """One row an example: additive columns, NaN where a block or module was not heard."""
+    """Make one row an example: additive columns, NaN where a block or module was not heard."""
     entropy = {row: total for row, (total, _) in heard.entropy.items()}
     variance = {row: spread for row, (_, spread) in heard.entropy.items()}
     rank = next((e.shape[1] for e in heard.column_energy.values()), 0)
@@ -125,7 +125,7 @@ class Timing:
 def batch_columns(
     heard: BatchRecord, timing: Timing, clock: Clock, *, blocks: int
 ) -> dict[str, np.ndarray]:
-    """One row for the batch: the model's own seconds and saved bytes, in blocks and outside."""
+    """Make a row of the batch: the model's own seconds and saved bytes, in blocks and outside."""
     own = np.array([0.0] + [clock.seconds(a, b) for a, b in heard.spans]).cumsum()
     forward = _block_seconds(heard, own, clock, "forward start", "forward end", blocks)
     backward = _block_seconds(heard, own, clock, "backward start", "backward end", blocks)

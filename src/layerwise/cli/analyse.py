@@ -10,11 +10,11 @@ from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import AnalyseOptions
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from layerwise.analysis.record import Analysis
 
 __all__ = ["analyse"]
+
+RESULT = "analysis.json"
 
 EXAMPLES = """\b
 Examples:
@@ -40,27 +40,16 @@ def analyse(source: str, **options: Any) -> None:
     """
     out = Path(f"{short(source)}-analysis")
 
-    def make(*, device: str, progress: object, **chosen: Any) -> "Analysis":
+    def make(*, device: str, progress: object, **chosen: Any) -> Any:
         del device, progress  # It is over at once, and on the CPU.
         return api.analyse(source, **chosen)
 
-    produce(
-        make,
-        _drawn,
-        options,
-        record="analysis.json",
-        out=out,
-        needs=("layerwise.analysis.analyse",),
-        several=False,
-    )
+    needs = ("layerwise.analysis.analyse",)
+    produce(make, options, record=RESULT, out=out, needs=needs, several=False, files=_files)
 
 
-def _drawn(made: "Analysis", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
-    """Return what is written, and shown, of the result."""
-    from layerwise import report
+def _files(made: "Analysis") -> dict[str, bytes]:
+    """Return the record, and each of its tables as CSV and as LaTeX."""
+    from layerwise.report import analysis_files
 
-    files = {"analysis.json": made.to_json(), "report.html": report.old.analysis_html(made)}
-    files |= report.old.analysis_tables(made)
-    return files | (
-        report.old.export_analysis_charts(made) if charts else {}
-    ), report.old.analysis_table(made)
+    return {RESULT: made.to_json(), **analysis_files(made)}

@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layerwise import api
 from layerwise.cli.derive import command
@@ -11,11 +11,6 @@ from layerwise.cli.output import short
 from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import CardOptions
 from layerwise.signals import SIGNALS
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from layerwise.card.record import LayerCard
 
 __all__ = ["card"]
 
@@ -48,16 +43,6 @@ def card(model: str, data: str, **options: Any) -> None:
     out = options["out"] or Path(f"{short(model)}-card")
     needs = ("layerwise.card.make", "layerwise.models.load")
     make = partial(api.card, model, data)
-    produce(make, partial(_drawn, out), options, record="card.json", out=out, needs=needs)
-
-
-def _drawn(
-    out: Path, made: "LayerCard", *, charts: bool
-) -> tuple[dict[str, bytes], "RenderableType"]:
-    """Return what is written, and shown, of a card."""
-    from layerwise import report
-
     if (out / "placement.json").exists():
         log.info("placement.json is of an earlier card; layerwise place %s --overwrite", out)
-    files = {**made.files(), "report.html": report.html(made)}
-    return files | (report.charts(made) if charts else {}), report.terminal(made)
+    produce(make, options, record="card.json", out=out, needs=needs, files=lambda c: c.files())

@@ -7,7 +7,7 @@ from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
 from layerwise.cli.output import say, talk
-from layerwise.cli.produce import Shown
+from layerwise.cli.produce import Page, Shown, put_page
 from layerwise.options.commands import CompareOptions
 
 __all__ = ["compare"]
@@ -20,7 +20,7 @@ Examples:
 
 
 @command(
-    *(Shown, CompareOptions),
+    *(Shown, CompareOptions, Page),
     arguments={"cards": "CARDS..."},
     short_help="Rank agreement between cards.",
     epilog=EXAMPLES,
@@ -31,7 +31,7 @@ def compare(cards: tuple[str, ...], **options: Any) -> None:
     The agreement is the Spearman correlation of their residual norms. Where it reaches the
     threshold, one card may stand for the other: a small text for a large one, a rank for another.
     """
-    form = options.pop("format")
+    form, file, opened = (options.pop(name) for name in ("format", "html", "open"))
     with importing():
         from layerwise import report
         from layerwise.card.record import LayerCard
@@ -41,3 +41,4 @@ def compare(cards: tuple[str, ...], **options: Any) -> None:
         found = api.compare(*(LayerCard.load(Path(path)) for path in cards), **options)
         plain = {"schema": "layerwise/comparison/1", **to_plain(found)}
         say(form, human=[report.terminal(found)], json=canonical_json(plain))
+        put_page(found, file=file, wanted=opened)

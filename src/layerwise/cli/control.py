@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -16,11 +16,6 @@ from layerwise.cli.output import Format, short
 from layerwise.cli.produce import Charts, Shown, produce
 from layerwise.options.commands import ControlOptions, FinishedOptions
 from layerwise.options.declaration import pick
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from layerwise.profile.record import Control
 
 __all__ = ["control"]
 
@@ -67,7 +62,7 @@ def control(
     _refuse_mixture(model, data, runs)
     out = options["out"] or Path(f"{short(model or str(runs[0][0]))}-control")
 
-    def make(**chosen: Any) -> "Control":
+    def make(**chosen: Any) -> Any:
         if model is None or data is None:
             return api.control_from_runs(
                 *runs, progress=chosen["progress"], **pick(FinishedOptions, chosen)
@@ -78,7 +73,7 @@ def control(
         return api.control(model, data, **chosen)
 
     needs = ("layerwise.profile.control", "layerwise.profile.control_from_runs")
-    produce(make, _drawn, dict(options), record=RESULT, out=out, needs=needs)
+    produce(make, dict(options), record=RESULT, out=out, needs=needs)
 
 
 def _refuse_mixture(model: str | None, data: str | None, runs: tuple[Any, ...]) -> None:
@@ -101,12 +96,3 @@ def _watched(
     log.info("run %d of %d: %s, seed %d", begun[0], total, condition, seed)
     with live(form, steps) as listener:
         yield listener
-
-
-def _drawn(made: "Control", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
-    """Return what is written, and shown, of a control."""
-    from layerwise import report
-
-    files = {RESULT: made.to_json(), "report.html": report.old.control_html(made)}
-    files |= report.old.export_control_charts(made) if charts else {}
-    return files, report.old.control_table(made)

@@ -2,18 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.output import short
-from layerwise.cli.produce import Results, produce
+from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import DistanceOptions
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from layerwise.distance.record import Distance
 
 __all__ = ["distance"]
 
@@ -26,7 +21,7 @@ Examples:
 
 
 @command(
-    *(Results, DistanceOptions),
+    *(Results, DistanceOptions, Charts),
     arguments={"model": "MODEL", "data": "DATA"},
     short_help="How far apart objectives are at a model.",
     epilog=EXAMPLES,
@@ -37,18 +32,9 @@ def distance(model: str, data: str, **options: Any) -> None:
     No weight moves: for each example, the gradient that an objective sends into the last hidden
     state is set beside the reference's. MODEL and DATA are as for `layerwise card`.
 
-    Writes distance.json.
+    Writes distance.json and report.html.
     """
     out = Path(f"{short(model)}-distance")
     make = partial(api.distance, model, data)
-    produce(
-        make, _drawn, options, record="distance.json", out=out, needs=("layerwise.distance.make",)
-    )
-
-
-def _drawn(made: "Distance", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
-    """Return what is written, and shown, of the result."""
-    from layerwise import report
-
-    del charts  # There are none of it.
-    return {"distance.json": made.to_json()}, report.old.distance_table(made)
+    needs = ("layerwise.distance.make",)
+    produce(make, options, record="distance.json", out=out, needs=needs)

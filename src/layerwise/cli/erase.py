@@ -2,18 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.output import short
-from layerwise.cli.produce import Results, produce
+from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import EraseOptions
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from layerwise.probing.record import Erasure
 
 __all__ = ["erase"]
 
@@ -28,7 +23,7 @@ A line of PAIRS: {"a": "The plot is dull.", "b": "The plot is gripping."}
 
 
 @command(
-    *(Results, EraseOptions),
+    *(Results, EraseOptions, Charts),
     arguments={"model": "MODEL", "pairs": "PAIRS"},
     short_help="What erasing a concept does at each depth.",
     epilog=EXAMPLES,
@@ -40,24 +35,9 @@ def erase(model: str, pairs: str, **options: Any) -> None:
     how much the members of pairs move together that the eraser was not fitted on; the control
     erases a random direction of the same energy. No weight of MODEL moves.
 
-    Writes erase.json.
+    Writes erase.json and report.html.
     """
     out = Path(f"{short(model)}-erase")
     make = partial(api.erase, model, pairs)
-    produce(
-        make,
-        _drawn,
-        options,
-        record="erase.json",
-        out=out,
-        needs=("layerwise.probing.erase",),
-        several=False,
-    )
-
-
-def _drawn(made: "Erasure", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
-    """Return what is written, and shown, of the result."""
-    from layerwise import report
-
-    del charts  # There are none of it.
-    return {"erase.json": made.to_json()}, report.old.erasure_table(made)
+    needs = ("layerwise.probing.erase",)
+    produce(make, options, record="erase.json", out=out, needs=needs, several=False)

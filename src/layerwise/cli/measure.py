@@ -9,7 +9,7 @@ from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
 from layerwise.cli.output import listed, publish, say, short, talk
-from layerwise.cli.produce import Charts, Results
+from layerwise.cli.produce import REPORT, Charts, Results, open_report
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import lock_of, prepare_output, remove, write_files
 from layerwise.options.commands import MeasureOptions
@@ -63,7 +63,9 @@ def measure(model: str, data: str, **options: Any) -> None:
     report. Until then trials.jsonl has every trial that has ended, for --resume.
     """
     out = options.pop("out") or Path(f"{short(model)}-measure")
-    overwrite, form, charts = (options.pop(name) for name in ("overwrite", "format", "charts"))
+    overwrite, form, charts, opened = (
+        options.pop(name) for name in ("overwrite", "format", "charts", "open")
+    )
     _refuse_several()
     kept = _kept(out, resume=options.pop("resume"), overwrite=overwrite)
     card = options["card"]
@@ -75,14 +77,14 @@ def measure(model: str, data: str, **options: Any) -> None:
         if card is not None:
             options["card"] = LayerCard.load(card)
         made = api.measure(model, data, kept=kept, progress=progress, **options)
-        files = {RESULT: made.to_json(), "report.html": report.old.measure_html(made)}
-        files |= report.old.export_measure_charts(made) if charts else {}
-        publish(files, record=RESULT, out=out, form=form, table=report.old.measure_table(made))
+        files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
+        publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))
         for path in (kept, lock_of(kept)):
             remove(path, inside=out)
         if home is not None:
             held = write_files(home, _card_files(api.measured(options["card"], made), home))
             say(form, human=[listed(held)], json=b"")
+        open_report(out / REPORT, wanted=opened)
 
 
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:

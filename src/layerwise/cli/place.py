@@ -61,7 +61,7 @@ def place(card: str, **options: Any) -> None:
         files = placement_files(placed, export) | _report(read, placed, beside=beside)
         paths = write_files(folder, files)
         table = report.terminal(coverage)
-        human = [_summary(placed), "", table, "", listed(paths), "", _usage(export, folder)]
+        human = [report.terminal(placed), "", table, "", listed(paths), "", _usage(export, folder)]
         say(form, human=human, json=placed.to_json())
 
 
@@ -74,35 +74,10 @@ def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str
     """The report with the placement in it, where that is written beside the card that it is of."""
     from layerwise import report
 
-    return {"report.html": report.html(card, placement=placed)} if beside else {}
+    return report.files(card, charts=False, placement=placed) if beside else {}
 
 
 def _usage(export: "Export", folder: Path) -> str:
     """How to use what was written into `folder`, a line a file."""
     notes = [f"note: {note}" for note in export.notes]
     return "\n".join([*notes, f"to use it, in {folder}:", *export.usage.values()])
-
-
-def _summary(placed: "Placement") -> str:
-    """A placement in a few lines."""
-    cost, checked = placed.cost, placed.verified
-    blocks = ", ".join(f"{b.stack}.{b.index}" for b in placed.blocks)
-    adapters = f"{placed.adapter_parameters:,} parameters on {len(placed.modules)} modules"
-    lines = [
-        f"{len(placed.blocks)} blocks by {placed.policy}: {blocks}",
-        f"rank {_ranks(placed)}, alpha {placed.alpha}, {adapters}",
-    ]
-    if cost:
-        lines.append(
-            f"a step takes {cost.step_ratio:.0%} of one with all blocks, its backward "
-            f"{cost.backward_ratio:.0%}, its saved activations {cost.activation_ratio:.0%}"
-        )
-    if checked:
-        lines.append(f"verified: {checked.matched} of {checked.expected} modules, and no other")
-    return "\n".join(lines)
-
-
-def _ranks(placed: "Placement") -> str:
-    """The rank, and what other ranks there are."""
-    others = sorted(set((placed.ranks or {}).values()))
-    return f"{placed.rank} (others: {', '.join(map(str, others))})" if others else str(placed.rank)

@@ -2,18 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.output import short
-from layerwise.cli.produce import Results, produce
+from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import ProbeOptions
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from layerwise.probing.record import Probing
 
 __all__ = ["probe"]
 
@@ -26,7 +21,7 @@ Examples:
 
 
 @command(
-    *(Results, ProbeOptions),
+    *(Results, ProbeOptions, Charts),
     arguments={"model": "MODEL", "data": "DATA"},
     short_help="What can be read from each depth.",
     epilog=EXAMPLES,
@@ -37,24 +32,9 @@ def probe(model: str, data: str, **options: Any) -> None:
     No weight of MODEL moves. MODEL and DATA are as for `layerwise card`; accuracies are of
     examples that the classifiers did not see.
 
-    Writes probe.json.
+    Writes probe.json and report.html.
     """
     out = Path(f"{short(model)}-probe")
     make = partial(api.probe, model, data)
-    produce(
-        make,
-        _drawn,
-        options,
-        record="probe.json",
-        out=out,
-        needs=("layerwise.probing.probe",),
-        several=False,
-    )
-
-
-def _drawn(made: "Probing", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
-    """Return what is written, and shown, of the result."""
-    from layerwise import report
-
-    del charts  # There are none of it.
-    return {"probe.json": made.to_json()}, report.old.probing_table(made)
+    needs = ("layerwise.probing.probe",)
+    produce(make, options, record="probe.json", out=out, needs=needs, several=False)

@@ -2,18 +2,13 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.output import short
 from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import ProfileOptions
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from layerwise.profile.record import Profile
 
 __all__ = ["profile"]
 
@@ -43,20 +38,5 @@ def profile(before: str, after: str, **options: Any) -> None:
     """
     out = Path(f"{short(after)}-profile")
     make = partial(api.profile, before, after)
-    produce(
-        make,
-        _drawn,
-        options,
-        record="profile.json",
-        out=out,
-        needs=("layerwise.profile.compare_states",),
-    )
-
-
-def _drawn(made: "Profile", *, charts: bool) -> tuple[dict[str, bytes], "RenderableType"]:
-    """Return what is written, and shown, of the result."""
-    from layerwise import report
-
-    files = {"profile.json": made.to_json(), "report.html": report.old.profile_html(made)}
-    files |= report.old.export_profile_charts(made) if charts else {}
-    return files, report.old.profile_table(made)
+    needs = ("layerwise.profile.compare_states",)
+    produce(make, options, record="profile.json", out=out, needs=needs)

@@ -15,9 +15,7 @@ from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
 from layerwise.cli.output import Format, listed, say, talk
-from layerwise.cli.produce import Shown
-from layerwise.cli.study_table import summary_table
-from layerwise.errors import one_line
+from layerwise.cli.produce import Page, Shown, put_page
 from layerwise.files import canonical_json, prepare_output, write_files
 from layerwise.options.commands import StatusOptions, StudyOptions
 from layerwise.options.declaration import Option
@@ -41,8 +39,6 @@ Exit status of run: 0 all done, 3 some runs failed, 130 interrupted; run again t
 
 FAILED = 3
 """The exit status of a study some of whose runs failed."""
-
-_SHOWN = 20
 
 #: Seconds that lie at least between two lines, and at most while something happens.
 _SOONEST, _LATEST = 5.0, 60.0
@@ -74,16 +70,17 @@ def run(source: str, **options: Any) -> None:
         pass
     with talk(form), _live(form) as on_change:
         status = api.study(source, on_change=on_change, **options)
-    say(form, human=list(_told(status)), json=status.to_json())
+    _tell(form, status)
     if status.done < status.total:
         raise click.exceptions.Exit(FAILED)
 
 
-@command(*(StatusOptions, Shown), arguments={"source": "LEDGER|STUDY.yaml"}, within=study)
+@command(*(StatusOptions, Shown, Page), arguments={"source": "LEDGER|STUDY.yaml"}, within=study)
 def status(source: str, **options: Any) -> None:
     """What is done, running, waiting and failed, and the time left."""
     found = api.study_status(source, out=options["out"])
-    say(options["format"], human=list(_told(found)), json=found.to_json())
+    _tell(options["format"], found)
+    put_page(found, file=options["html"], wanted=options["open"])
 
 
 @command(*(Tables, Shown), arguments={"ledger": "LEDGER"}, within=study)
@@ -101,42 +98,20 @@ def table(ledger: str, **options: Any) -> None:
     written = write_files(prepare_output(folder, holds="runs.csv", overwrite=True), files)
     lines = {name: content.count(b"\n") - 1 for name, content in files.items() if ".csv" in name}
     told = ", ".join(f"{rows:,} rows of {name}" for name, rows in lines.items())
-    found = [summary_table(frames["summary"]), ""] if len(frames["summary"]) else []
-    say(
-        options["format"],
-        human=[*found, told, listed(written)],
-        json=canonical_json({"rows": lines}),
-    )
+    human: list[Any] = [told, listed(written)]
+    if options["format"] == "human" and len(frames["summary"]):
+        from layerwise.report import terminal
+        from layerwise.report.documents.study_summary import document
+
+        human = [terminal(document(frames["summary"], title=where.resolve().name)), "", *human]
+    say(options["format"], human=human, json=canonical_json({"rows": lines}))
 
 
-def _told(status: "Status") -> Iterator[str]:
-    """A status in lines."""
-    yield f"{status.name}: {_counts(status)}"
-    if status.seconds_left and status.done < status.total:
-        yield f"About {_span(status.seconds_left)} left."
-    for failed in status.failures[:_SHOWN]:
-        message = one_line(failed.message, limit=300)
-        yield f"- {failed.run}: {failed.kind} in {one_line(failed.where)}: {message}"
-    if len(status.failures) > _SHOWN:
-        yield f"- and {len(status.failures) - _SHOWN} more"
+def _tell(form: Format, status: "Status") -> None:
+    """Show a status to people, or print it."""
+    from layerwise.report import terminal
 
-
-def _counts(status: "Status") -> str:
-    """What has become of how many runs."""
-    parts = [f"{status.done:,} of {status.total:,} runs done"]
-    for name in ("running", "waiting", "lost", "blocked"):
-        number = getattr(status, name)
-        parts += [f"{number:,} {name}"] if number else []
-    parts += [f"{number:,} failed ({kind})" for kind, number in status.failed.items()]
-    return ", ".join(parts)
-
-
-def _span(seconds: float) -> str:
-    """A duration as people say it."""
-    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} s"
+    say(form, human=[terminal(status)] if form == "human" else [], json=status.to_json())
 
 
 # --- While it runs ----------------------------------------------------------------------------
@@ -154,6 +129,14 @@ def _live(form: Format) -> Iterator[Callable[["Status"], None]]:
         yield _Lines()
 
 
+def _went(status: "Status") -> tuple[str, str]:
+    """Return what has become of the runs, and the time left."""
+    from layerwise.report.documents.study_status import duration, state_counts
+
+    left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
+    return state_counts(status), left
+
+
 @dataclass
 class _Lines:
     """Says a line when something has changed, not too often."""
@@ -168,8 +151,7 @@ class _Lines:
         waited = now - self.said
         if waited >= _LATEST or (waited >= _SOONEST and status.done != self.done):
             self.said, self.done = now, status.done
-            left = f", about {_span(status.seconds_left)} left" if status.seconds_left else ""
-            log.info("%s%s", _counts(status), left)
+            log.info("%s%s", *_went(status))
 
 
 @contextmanager
@@ -182,8 +164,8 @@ def _display() -> Iterator[Callable[["Status"], None]]:
         task = bar.add_task("study", total=None, told="")
 
         def listener(status: "Status") -> None:
-            left = f", about {_span(status.seconds_left)} left" if status.seconds_left else ""
-            told = _counts(status).partition(", ")[2] + left
+            counts, left = _went(status)
+            told = counts.partition(", ")[2] + left
             bar.update(task, completed=status.done, total=status.total, told=told)
 
         yield listener

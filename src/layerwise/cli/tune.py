@@ -10,7 +10,6 @@ from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import live
 from layerwise.cli.output import listed, say, short, talk
 from layerwise.cli.produce import Shown
-from layerwise.cli.summary import tune_table
 from layerwise.options.commands import TuneOptions
 from layerwise.options.declaration import defaults
 from layerwise.tuning.conditions import CONDITIONS
@@ -50,12 +49,12 @@ def tune(model: str, data: str, **options: Any) -> None:
     out = options["out"] or Path(f"{short(model)}-{condition}")
     form = options.pop("format")
     with importing():
-        pass
+        from layerwise import report
     with talk(form), together(options["device"]) as device:
         with live(form, options["steps"]) as on_step:
             options |= {"out": out, "device": device}
             tuned = api.tune(model, data, on_step=on_step, **options)
         if is_first():
             written = [out / name for name in (*tuned.record.files, "tune.json", "log.jsonl")]
-            human = [tune_table(tuned.record), "", listed(written)]
+            human = [report.terminal(tuned.record), "", listed(written)]
             say(form, human=human, json=tuned.record.to_json())

@@ -5,11 +5,10 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from layerwise import verbs
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.errors import UnknownNameError
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved
+from layerwise.records import Loadable, Saved, Shown
 
 __all__ = [
     "METRICS",
@@ -101,7 +100,7 @@ class DistanceSettings:
 
 
 @dataclass(frozen=True)
-class Distance(Saved, Loadable):
+class Distance(Saved, Loadable, Shown):
     """How far each objective lies from a reference objective, with no training.
 
     Attributes:
@@ -118,6 +117,7 @@ class Distance(Saved, Loadable):
 
     SCHEMA = "layerwise/distance/1"
     FILE = "distance.json"
+    DOCUMENT = "distance"
 
     model: ModelInfo
     data: DataInfo
@@ -148,7 +148,3 @@ class Distance(Saved, Loadable):
             for o in self.objectives
             for part, found in zip(("all", "first", "second"), (o, *o.halves), strict=True)
         )
-
-    def __str__(self) -> str:
-        """Return the distances as a table for a terminal."""
-        return str(verbs.call("distance_table", self))

@@ -169,7 +169,7 @@ class Measure(Saved, Loadable, Shown):
 
     SCHEMA = "layerwise/measure/1"
     FILE = "measure.json"
-    SHOWN_AS = "measure"
+    DOCUMENT = "measure"
 
     model: ModelInfo
     data: DataInfo

@@ -25,7 +25,7 @@ def train_rivals(
     All rivals go one way before the next way begins: machines drift, and rivals are compared.
     """
     each = list(dict.fromkeys(rivals))
-    jobs = [(rival, way) for way in ways for rival in each]
+    jobs = [(rival, way) for way in dict.fromkeys(ways) for rival in each]
     made: dict[R, dict[W, T]] = {rival: {} for rival in each}
     for rival, way in progress(jobs, title, len(jobs)):
         made[rival][way] = train(rival, way)

@@ -17,7 +17,7 @@ _EXPECTED = "a transformers configuration (JSON) with model_type and architectur
 
 
 def blank_config(path: Path) -> tuple[Any, str | None]:
-    """The configuration in `path`, and the tokenizer that its key ``tokenizer`` names.
+    """Return the configuration in `path`, and the tokenizer that its key ``tokenizer`` names.
 
     A tokenizer is looked for from the file's folder first.
 
@@ -60,7 +60,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def tokenizer_source(name: str | None, *, folder: Path) -> Source:
-    """Where the tokenizer called `name` is: below `folder`, or what a model may be named by.
+    """Return where the tokenizer called `name` is: below `folder`, or what a model may be named by.
 
     A folder need not hold more than the tokenizer.
 

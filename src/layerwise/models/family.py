@@ -16,7 +16,7 @@ Family = Literal["encoder", "decoder", "encoder-decoder", "ssm", "rnn"]
 
 
 def family_of(model: nn.Module, stacks: Sequence[Stack]) -> Family:
-    """What `model`, with these `stacks`, is: by how it reads text, not by the head that it has.
+    """Get what `model`, with these `stacks`, is: by how it reads text, not by the head that it has.
 
     Blocks with a single mixer and no attention are state spaces (``ssm``), but for those with a
     recurrence of their own kind (``rnn``).

@@ -12,7 +12,7 @@ __all__ = ["read_once"]
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """A span in which each GGUF file is parsed once, its fields too, and shows no progress bar.
+    """Parse each GGUF file once inside, its fields too, without a progress bar.
 
     For most families transformers parses the whole file for the configuration, again for the
     weights and again for the tokenizer, and builds the table of tensor names anew for each of

@@ -19,7 +19,7 @@ ModelKind = Literal["causal", "masked", "encoder", "seq2seq", "classifier"]
 
 
 def _classes(names: Any) -> frozenset[str]:
-    """The class names in one of the tables of transformers, some of whose entries are tuples."""
+    """Return the class names in a table of transformers, some of whose entries are tuples."""
     values = (value if isinstance(value, tuple | list) else (value,) for value in names.values())
     return frozenset(name for group in values for name in group)
 
@@ -38,28 +38,28 @@ _VISION_TEXT = _classes(auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 
 
 def is_vision_text(name: str) -> bool:
-    """Whether the class called `name` reads images beside text and writes text."""
+    """Return whether the class called `name` reads images beside text and writes text."""
     return name in _VISION_TEXT - _CAUSAL - _SEQ2SEQ
 
 
 def is_next_sentence(name: str) -> bool:
-    """Whether the class called `name` tells, beside other things or alone, if B follows A."""
+    """Give whether the class called `name` tells, beside other things or alone, if B follows A."""
     return name in _PAIRED | _NEXT_SENTENCE
 
 
 def has_next_sentence_head(model: nn.Module) -> bool:
-    """Whether `model` tells if one text follows another."""
+    """Return whether `model` tells if one text follows another."""
     return any(is_next_sentence(type(m).__name__) for m in model.modules())
 
 
 def model_kind(model: nn.Module) -> ModelKind:
-    """What the head of `model` does; ``encoder`` for a model without a language-model head."""
+    """Give what the head of `model` does; ``encoder`` for a model without a language-model head."""
     inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
     return kind_of(type(inner).__name__)
 
 
 def kind_of(name: str) -> ModelKind:
-    """What the head of the model class called `name` does."""
+    """Return what the head of the model class called `name` does."""
     if name in _SEQ2SEQ:
         return "seq2seq"
     if name in _CAUSAL | _VISION_TEXT or name.endswith("ForCausalLM"):

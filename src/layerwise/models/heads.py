@@ -54,14 +54,14 @@ class AddedHead(str):
 
 
 def class_ids(model: Any) -> dict[str, int]:
-    """The number of each class by its name, of a model that tells classes apart; else empty."""
+    """Get the number of each class by its name, of a model that tells classes apart; else empty."""
     if model_kind(model) != "classifier":
         return {}
     return {str(name): int(i) for i, name in model.config.id2label.items()}
 
 
 def head_modules(model: Any) -> tuple[str, ...]:
-    """The modules that make classes of the states of the last block; empty without classes.
+    """Return the modules that make classes of the states of the last block; empty without classes.
 
     A pooler is one of them, the final norm is not.
     """
@@ -81,7 +81,7 @@ def _has_weights(module: Any) -> bool:
 
 
 def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The classes that the base of the adapter in `source` needs a head for; None for its own head.
+    """Return the classes that an adapter's base needs a head for; None for its own head.
 
     An adapter that was trained together with a head names them in a ``config.json`` beside it.
 
@@ -110,7 +110,7 @@ def pad_with(model: Any, token: int | None) -> None:
 
 
 def read_config(source: Source, *, remote: bool) -> Any:
-    """The configuration of the model in `source`."""
+    """Return the configuration of the model in `source`."""
     options = {"gguf_file": source.file} if source.file else {}
     config = AutoConfig.from_pretrained(source.folder, **{REMOTE: remote}, **options)
     if source.file:
@@ -120,7 +120,7 @@ def read_config(source: Source, *, remote: bool) -> Any:
 
 
 def without_weights(config: Any, how: LoadOptions) -> Any:
-    """The model of `config`, with a head for ``how.labels`` where there are any, as it is built.
+    """Build the model of `config`, with a head for ``how.labels`` where there are any.
 
     Its weights are whatever the default device and torch's generators make of them.
 
@@ -136,7 +136,7 @@ def without_weights(config: Any, how: LoadOptions) -> Any:
 
 
 def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
-    """The model with the head whose weights are really there, and what was left out or added.
+    """Give the model with the head whose weights are really there, and what was left out or added.
 
     Raises:
         ModelError: Weights of its body are missing: random ones would stand in for them.
@@ -151,7 +151,7 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
 
 
 def _attention(model: Any) -> str | None:
-    """How attention is computed (``sdpa``, ``eager``), as transformers records it."""
+    """Return how attention is computed (``sdpa``, ``eager``), as transformers records it."""
     return getattr(model.config, "_attn_implementation", None)
 
 
@@ -169,7 +169,7 @@ def _architecture(config: Any) -> str:
 
 
 def _auto_classes(config: Any) -> tuple[Any, ...]:
-    """The transformers classes that may load what `config` names, the most complete head first."""
+    """Return the classes that may load what `config` names, the most complete head first."""
     name = _architecture(config)
     if not name:
         # GGUF files name a family, not a class; they hold language models.
@@ -192,7 +192,7 @@ def _auto_classes(config: Any) -> tuple[Any, ...]:
 
 
 def _pretrained_head(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
-    """The model with the most complete head that the files hold whole."""
+    """Return the model with the most complete head that the files hold whole."""
     notes: list[str] = []
     for auto in _auto_classes(config):
         model, missing = _pretrained(auto, source, config, how)
@@ -218,7 +218,7 @@ def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
 
 
 def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
-    """The model with a head for ``how.labels``: the checkpoint's if it is for them, else a new one.
+    """Read the model with a head for ``how.labels``: the checkpoint's, or else a new one.
 
     A new head's weights are drawn by ``how.seed`` alone.
     """
@@ -240,13 +240,13 @@ def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, lis
 
 
 def _class_names(config: Any) -> tuple[str, ...]:
-    """The names of the classes in `config`, by number; the number itself where nobody named one."""
+    """Return the names of the classes in `config`; the number where nobody named one."""
     names: Mapping[int, str] = config.id2label or {}
     return tuple(str(names[i]).removeprefix(_UNNAMED) for i in sorted(names))
 
 
 def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> bool:
-    """Whether `config`, whose head is for the classes `had`, keeps their order; names `labels`.
+    """Tell if `config`, whose head is for the classes `had`, keeps their order; names `labels`.
 
     Raises:
         ModelError: The architecture has no head for classes, or two stacks.
@@ -271,13 +271,13 @@ def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = (
 
 
 def _in_body(model: Any, name: str) -> bool:
-    """Whether the parameter called `name` is one that the model had before any head."""
+    """Return whether the parameter called `name` is one that the model had before any head."""
     first, second, *_ = (*name.split("."), "")
     return first == model.base_model_prefix and second != "pooler"
 
 
 def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
-    """The parameters of the head's last layer, drawn once more as the model draws new ones."""
+    """Give the parameters of the head's last layer, drawn once more as the model draws new ones."""
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -298,7 +298,7 @@ def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
 def _pretrained(
     auto: Any, source: Source, config: Any, how: LoadOptions, **options: Any
 ) -> tuple[Any, set[str]]:
-    """A model of `auto`'s family, and the names of its weights that the files do not hold."""
+    """Give a model of `auto`'s family, and the names of its weights that the files do not hold."""
     if source.file:
         options |= dequantized(source.file)
     model, info = _with_sdpa(
@@ -316,7 +316,7 @@ def _pretrained(
 
 
 def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:
-    """What `make` gives with SDPA attention, or with eager attention for a model without SDPA."""
+    """Call `make` with SDPA attention, or with eager attention for a model without SDPA."""
     try:
         return make(*args, attn_implementation="sdpa", **options)
     except ValueError as error:

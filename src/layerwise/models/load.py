@@ -82,7 +82,7 @@ def load(
     labels: Sequence[str] | None = None,
     seed: int = 0,
 ) -> LoadedModel:
-    """The model that `source` names, in eval mode, with its tokenizer and its stacks.
+    """Return the model that `source` names, in eval mode, with its tokenizer and its stacks.
 
     Args:
         source: A hub id (``org/name`` or ``org/name@revision``), a folder, a ``.gguf`` file, a
@@ -121,7 +121,7 @@ def from_config(
     dtype: str = "auto",
     labels: Sequence[str] | None = None,
 ) -> LoadedModel:
-    """A model with random weights, all drawn by `seed`: what was never trained counts as its own.
+    """Make a model with random weights drawn by `seed`: what was never trained is its own.
 
     Args:
         file: A transformers configuration (JSON) with ``model_type`` and ``architectures``.
@@ -187,7 +187,7 @@ def _tell(loaded: LoadedModel) -> None:
 def load_skeleton(
     source: str, *, trust_remote_code: bool = False, labels: Sequence[str] | None = None
 ) -> LoadedModel:
-    """The model that `source` names without its weights, on the meta device; no tokenizer.
+    """Return the model that `source` names without its weights, on the meta device; no tokenizer.
 
     For an adapter, its base. What `load` would find in the weights, such as a head that is
     missing, is not looked for.
@@ -247,7 +247,7 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
 
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
-    """The base model with the adapter merged into its weights, so that its modules are plain.
+    """Give the base model with the adapter merged into its weights, so that its modules are plain.
 
     Raises:
         ModelError: The base cannot be loaded, or the adapter is of a kind that cannot be merged.
@@ -286,7 +286,7 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
 
 
 def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
-    """The classes that the base of an adapter gets a head for."""
+    """Return the classes that the base of an adapter gets a head for."""
     with readable(source):
         return adapter_classes(source, how.labels)
 

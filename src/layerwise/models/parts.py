@@ -29,7 +29,7 @@ _NORM_OF_POSITIONS = frozenset({"deberta-v2"})
 
 
 def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:
-    """The innermost `PreTrainedModel` that holds the module called `name`, and its own name."""
+    """Get the innermost `PreTrainedModel` that holds the module called `name`, and its own name."""
     parts = name.split(".")
     for end in range(len(parts) - 1, -1, -1):
         path = ".".join(parts[:end])
@@ -40,7 +40,7 @@ def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:
 
 
 def embeddings(model: nn.Module) -> tuple[nn.Module, ...]:
-    """The modules that embed the input of each stack of `model`, each once.
+    """Return the modules that embed the input of each stack of `model`, each once.
 
     With all weights frozen, their output must require a gradient for one to reach every block.
 
@@ -60,7 +60,7 @@ def embeddings(model: nn.Module) -> tuple[nn.Module, ...]:
 
 
 def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
-    """The norm that `model` applies to the output of `stack`'s last block; None without one.
+    """Return the norm that `model` applies to the output of `stack`'s last block; None without one.
 
     Looked for beside the module list, then beside each module around it, up to the innermost
     `PreTrainedModel`: the last norm there that is not one of embeddings.
@@ -83,7 +83,7 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
 
 
 def attention_modules(model: nn.Module, stacks: Sequence[Stack]) -> dict[nn.Module, int]:
-    """The row of each attention module in a block that computes through `AttentionInterface`.
+    """Give the row of each attention module in a block that computes through `AttentionInterface`.
 
     A model whose attention goes its own way (CodeGen), or that has none, gives an empty mapping.
     """
@@ -101,7 +101,7 @@ def _uses_interface(kind: type[nn.Module]) -> bool:
 
 
 def position_limit(model: nn.Module) -> int | None:
-    """The most tokens that `model`'s learned positions reach; None where positions are computed.
+    """Return how many tokens `model`'s learned positions reach; None where they are computed.
 
     RoBERTa's positions start after its padding index, OPT's and BART's after an offset.
     """

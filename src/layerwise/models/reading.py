@@ -60,7 +60,7 @@ class LoadOptions:
 
 
 def named_device(name: str) -> torch.device:
-    """The device called `name`.
+    """Return the device called `name`.
 
     Raises:
         UnknownNameError: It is none of auto, cpu, cuda, cuda:N.
@@ -82,7 +82,7 @@ def named_device(name: str) -> torch.device:
 
 
 def named_dtype(name: str, device: torch.device) -> torch.dtype | str:
-    """The precision called `name`; for ``auto``, float32 on a CPU and the checkpoint's elsewhere.
+    """Return the precision `name`; for ``auto``, float32 on a CPU, else the checkpoint's.
 
     Raises:
         UnknownNameError: It is none of auto, float32, bfloat16, float16.
@@ -116,7 +116,7 @@ def readable(source: Source) -> Iterator[None]:
 
 
 def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
-    """The tokenizer, with a padding token, and a note where another token serves as one.
+    """Return the tokenizer, with a padding token, and a note where another token serves as one.
 
     Raises:
         ModelError: There is no vocabulary beside the weights, or no token that can pad.

@@ -40,7 +40,7 @@ class ParameterRole:
 
 
 def roles(model: nn.Module, stacks: Sequence[Stack]) -> tuple[ParameterRole, ...]:
-    """The role of every parameter of `model`; one that is tied to another appears once."""
+    """Return the role of every parameter of `model`; one that is tied to another appears once."""
     modules = dict(model.named_modules())
     rows = {ref.name: row for row, ref in enumerate(all_refs(stacks))}
     body = _body(model)
@@ -54,7 +54,7 @@ def roles(model: nn.Module, stacks: Sequence[Stack]) -> tuple[ParameterRole, ...
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """The names of the modules that `name` lies in, the innermost first."""
+    """Yield the names of the modules that `name` lies in, the innermost first."""
     while "." in name:
         name = name.rpartition(".")[0]
         yield name
@@ -66,7 +66,7 @@ def _is_norm(name: str, modules: dict[str, nn.Module]) -> bool:
 
 
 def _inside(name: str, block: str, modules: dict[str, nn.Module]) -> Role:
-    """The role by the innermost module of the block whose name or class tells it."""
+    """Return the role by the innermost module of the block whose name or class tells it."""
     if _is_norm(name, modules):
         return "norm"
     for path in (name, *_prefixes(name)):
@@ -82,7 +82,7 @@ def _inside(name: str, block: str, modules: dict[str, nn.Module]) -> Role:
 
 
 def _body(model: nn.Module) -> str:
-    """The name of the model under the heads, with its dot; everything beside it is a head."""
+    """Give the name of the model under the heads, with its dot; everything beside it is a head."""
     name, inner = next(
         ((n, m) for n, m in model.named_modules() if isinstance(m, PreTrainedModel)), ("", None)
     )
@@ -101,7 +101,7 @@ def _outside(name: str, modules: dict[str, nn.Module], body: str) -> Role:
 
 
 def _embeds(name: str, modules: dict[str, nn.Module], body: str) -> bool:
-    """Whether the parameter lies in what makes the blocks' input, by the names around it."""
+    """Return whether the parameter lies in what makes the blocks' input, by the names around it."""
     embedding = any(
         isinstance(modules[path], nn.Embedding) or "embed" in path.rpartition(".")[2].lower()
         for path in _prefixes(name)

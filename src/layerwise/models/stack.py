@@ -83,12 +83,12 @@ class Stack:
 
 
 def all_refs(stacks: Sequence[Stack]) -> tuple[BlockRef, ...]:
-    """Every block of `stacks`, in order; a block's position here is its row in every array."""
+    """Give every block of `stacks`, in order; a block's position here is its row in every array."""
     return tuple(ref for stack in stacks for ref in stack.refs)
 
 
 def block_of(name: str, stacks: Sequence[Stack]) -> int | None:
-    """The row of the block that the module or parameter called `name` lies in; None outside."""
+    """Get the row of the block that the module or parameter called `name` lies in; None outside."""
     for row, ref in enumerate(all_refs(stacks)):
         if name == ref.name or name.startswith(ref.name + "."):
             return row
@@ -96,7 +96,7 @@ def block_of(name: str, stacks: Sequence[Stack]) -> int | None:
 
 
 def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
-    """The stacks of `model`, an encoder's before a decoder's; weights are never looked at.
+    """Return the stacks of `model`, an encoder's before a decoder's; weights are never looked at.
 
     A stack is an outermost `ModuleList` whose members are gradient-checkpointing layers or of a
     class that the model forbids to split over devices; where there is none, the one `ModuleList`
@@ -126,7 +126,7 @@ def _module_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
 
 
 def _configs(model: nn.Module) -> Iterator[Any]:
-    """The model's configuration, then its text part; wrappers hand the inner model's on."""
+    """Yield the model's configuration, then its text part; wrappers hand the inner one's on."""
     config = getattr(model, "config", None)
     if config is None:
         inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
@@ -153,7 +153,7 @@ def _is_encoder_decoder(model: nn.Module) -> bool:
 
 
 def _declared(model: nn.Module, lists: dict[str, nn.ModuleList]) -> dict[str, nn.ModuleList]:
-    """The lists whose members the model itself declares to be blocks."""
+    """Return the lists whose members the model itself declares to be blocks."""
     unsplit = {
         name
         for module in model.modules()
@@ -180,7 +180,7 @@ def _outermost(lists: dict[str, nn.ModuleList]) -> list[tuple[str, nn.ModuleList
 def _by_depth(
     model: nn.Module, lists: dict[str, nn.ModuleList], depths: Collection[object]
 ) -> list[tuple[str, nn.ModuleList]]:
-    """The one list of equal, composite members as long as the depth; one a side in two stacks."""
+    """Find the one list of equal, composite members as long as the depth; one a side."""
     if not _is_encoder_decoder(model):
         # Some encoders count a small decoder of their own beside their depth (Funnel).
         depths = {getattr(config, "num_hidden_layers", None) for config in _configs(model)}
@@ -236,13 +236,13 @@ def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether `module` normalises its input, by its class's name."""
+    """Return whether `module` normalises its input, by its class's name."""
     name = type(module).__name__.lower()
     return "norm" in name and "embed" not in name
 
 
 def _members(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """A block's children, those in a list (as in T5) one by one."""
+    """Yield a block's children, those in a list (as in T5) one by one."""
     for name, child in block.named_children():
         if isinstance(child, nn.ModuleList):
             yield from ((f"{name}.{inner}", module) for inner, module in child.named_children())
@@ -259,7 +259,7 @@ def _sublayers(block: nn.Module) -> list[str]:
 
 
 def _is_parallel(block: nn.Module) -> bool:
-    """Whether attention and MLP read the same input: the block says so, or they share a norm."""
+    """Tell if attention and MLP read the same input: the block says so, or they share a norm."""
     config = getattr(block, "config", None)
     declared = (
         getattr(block, "use_parallel_residual", False),

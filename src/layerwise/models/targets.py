@@ -80,7 +80,7 @@ def _linear(module: nn.Module) -> tuple[int, int, bool] | None:
 
 
 def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The linear modules under `module`, not looking inside one (where PEFT keeps its own)."""
+    """Yield the linear modules under `module`, not looking inside one (where PEFT has its own)."""
     for name, child in module.named_children():
         path = f"{prefix}{name}"
         if _linear(child) is not None:
@@ -91,7 +91,7 @@ def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]
 
 
 def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
-    """Every linear module inside a block that sees each token of its input.
+    """Return every linear module inside a block that sees each token of its input.
 
     Left out are routed experts, which see only some tokens, projections of positions, a module
     that several blocks share, which belongs to no one depth, and one whose weight is used without
@@ -115,7 +115,7 @@ def _target(name: str, row: int, module: nn.Module) -> Target:
 
 
 def default_targets(model: nn.Module, stacks: Sequence[Stack]) -> tuple[str, ...]:
-    """The names of the modules to adapt when the user names none.
+    """Return the names of the modules to adapt when the user names none.
 
     A row of the published table where every block has all of its names; otherwise the linear
     modules of the attention (or other token mixer), with as many parts of their name as it
@@ -137,7 +137,7 @@ def _model_types(model: nn.Module) -> set[str]:
 
 
 def _by_row(model: nn.Module, stacks: Sequence[Stack]) -> list[list[str]]:
-    """The adaptable modules' names inside their block, block by block."""
+    """Return the adaptable modules' names inside their block, block by block."""
     rows: list[list[str]] = [[] for _ in all_refs(stacks)]
     refs = all_refs(stacks)
     for target in adaptable(model, stacks):
@@ -165,14 +165,14 @@ def _structural(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def _shortest(name: str, others: set[str]) -> str:
-    """The fewest last parts of `name` that none of `others` ends in."""
+    """Return the fewest last parts of `name` that none of `others` ends in."""
     parts = name.split(".")
     tails = (".".join(parts[-k:]) for k in range(1, len(parts) + 1))
     return next((t for t in tails if not any(_matches(o, t) for o in others)), name)
 
 
 def fused_experts(model: nn.Module, stacks: Sequence[Stack]) -> dict[str, int]:
-    """The row of each expert weight that is one three-dimensional parameter, by qualified name."""
+    """Return the row of each three-dimensional parameter of experts, by qualified name."""
     return {
         f"{ref.name}.{name}": row
         for row, ref in enumerate(all_refs(stacks))
@@ -184,7 +184,7 @@ def fused_experts(model: nn.Module, stacks: Sequence[Stack]) -> dict[str, int]:
 def resolve_targets(
     model: nn.Module, stacks: Sequence[Stack], wanted: Sequence[str] | None = None
 ) -> tuple[Target, ...]:
-    """The modules that `wanted` means, in depth order.
+    """Return the modules that `wanted` means, in depth order.
 
     Args:
         model: The model.

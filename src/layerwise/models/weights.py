@@ -29,7 +29,7 @@ def check_finite(model: nn.Module, *, source: str) -> None:
 
 
 def _is_finite(weight: torch.Tensor) -> bool:
-    """A finite sum proves it without a mask as large as the weight; an overflow proves nothing."""
+    """Tell by the sum, which needs no mask as large as the weight; an overflow proves nothing."""
     if not weight.is_floating_point():
         return True
     return bool(weight.sum(dtype=torch.float32).isfinite()) or bool(weight.isfinite().all())
@@ -61,7 +61,7 @@ def merge_adapter(model: Any, folder: Path) -> tuple[Any, int, list[str]]:
 
 
 def _take_saved_modules(model: nn.Module) -> list[str]:
-    """The modules of `model` that an adapter was trained together with, now in their place.
+    """Return the modules of `model` that an adapter was trained together with, now in their place.
 
     PEFT keeps such a module, a head for instance, in a wrapper beside the one it replaces.
     """
@@ -75,7 +75,7 @@ def _take_saved_modules(model: nn.Module) -> list[str]:
 
 
 def _adapted(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The outermost modules under `module` that hold a base layer and can merge into it."""
+    """Yield the outermost modules under `module` that hold a base layer and can merge into it."""
     for name, child in module.named_children():
         if hasattr(child, "merge") and hasattr(child, "get_base_layer"):
             yield f"{prefix}{name}", child

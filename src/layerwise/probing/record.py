@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from layerwise import verbs
 from layerwise.card.record import ModelInfo
 from layerwise.profile.record import Readout
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved, to_plain
+from layerwise.records import Loadable, Saved, Shown, to_plain
 
 __all__ = [
     "Accuracy",
@@ -105,7 +104,7 @@ class ProbedDepth:
 
 
 @dataclass(frozen=True)
-class Probing(Saved, Loadable):
+class Probing(Saved, Loadable, Shown):
     """How well classes can be read from a model's representation at each depth.
 
     Attributes:
@@ -122,6 +121,7 @@ class Probing(Saved, Loadable):
 
     SCHEMA = "layerwise/probe/1"
     FILE = "probe.json"
+    DOCUMENT = "probing"
 
     model: ModelInfo
     data: TextInfo
@@ -141,10 +141,6 @@ class Probing(Saved, Loadable):
             for d in self.depths
             for name in ("linear", "mlp")
         )
-
-    def __str__(self) -> str:
-        """Return the record as a table for a terminal."""
-        return str(verbs.call("probing_table", self))
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,7 @@ class ErasedDepth:
 
 
 @dataclass(frozen=True)
-class Erasure(Saved, Loadable):
+class Erasure(Saved, Loadable, Shown):
     """What erasing the member of a minimal pair does to the distance between both, by depth.
 
     Attributes:
@@ -236,6 +232,7 @@ class Erasure(Saved, Loadable):
 
     SCHEMA = "layerwise/erase/1"
     FILE = "erase.json"
+    DOCUMENT = "erasure"
 
     model: ModelInfo
     data: TextInfo
@@ -252,7 +249,3 @@ class Erasure(Saved, Loadable):
     def frame(self) -> pd.DataFrame:
         """Return a line a depth, a column a number."""
         return pd.DataFrame(to_plain(depth) for depth in self.depths)
-
-    def __str__(self) -> str:
-        """Return the record as a table for a terminal."""
-        return str(verbs.call("erasure_table", self))

@@ -10,7 +10,7 @@ from layerwise import distributed
 from layerwise.capture.restore import weights_kept
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, OutputError
-from layerwise.files import prepare_output, remove, write_atomic
+from layerwise.files import prepare_output, remove
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.profile.probe_reading import ProbeReading
@@ -233,10 +233,8 @@ def _run(
             settings=settings,
             keep=Persistence(folder, on_step=on_step),
         )
-        if folder is not None and setup.keep.weights:
-            tuned = save(tuned, folder)
-        elif folder is not None and distributed.rank() == 0:
-            write_atomic(folder / RECORD, tuned.record.to_json())
+        if folder is not None:
+            tuned = save(tuned, folder, weights=setup.keep.weights)
         after = replace(  # Under the name of its run, not under that of the model before.
             tuned.loaded,
             source=f"{condition}-{seed}" if folder is None else str(folder),

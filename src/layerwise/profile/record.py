@@ -112,7 +112,7 @@ class Profile(Saved, Loadable, Shown):
 
     SCHEMA = "layerwise/profile/1"
     FILE = "profile.json"
-    SHOWN_AS = "profile"
+    DOCUMENT = "profile"
 
     before: ModelInfo
     after: ModelInfo
@@ -223,7 +223,7 @@ class Control(Saved, Loadable, Shown):
 
     SCHEMA = "layerwise/control/1"
     FILE = "control.json"
-    SHOWN_AS = "control"
+    DOCUMENT = "control"
 
     standard: Profile
     equal_step: Profile

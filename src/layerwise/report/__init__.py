@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
-__all__ = ["charts", "document", "frames", "html", "markdown", "notebook", "terminal", "text"]
+    from layerwise.analysis.record import Analysis
+
+__all__ = [
+    "analysis_files",
+    "charts",
+    "document",
+    "files",
+    "frames",
+    "html",
+    "markdown",
+    "notebook",
+    "terminal",
+    "text",
+]
 
 
 def document(record: Shown | Document, **beside: Any) -> Document:
@@ -80,8 +93,23 @@ def frames(record: Shown | Document, **beside: Any) -> "dict[str, pd.DataFrame]"
     return {name: frame(table) for name, table in tables.items()}
 
 
+def files(record: Shown | Document, *, charts: bool, **beside: Any) -> dict[str, bytes]:
+    """Return what a command writes of `record` beside its JSON: the report, and charts if asked."""
+    from layerwise.report.renderers.charts import exported
+
+    made = document(record, **beside)
+    return {"report.html": html(made), **(exported(made) if charts else {})}
+
+
 def charts(record: Shown | Document, **beside: Any) -> dict[str, bytes]:
     """Return ``chart-<name>.png`` and ``.svg`` of each chart, drawn without any network."""
     from layerwise.report.renderers.charts import exported
 
     return exported(document(record, **beside))
+
+
+def analysis_files(analysis: "Analysis") -> dict[str, bytes]:
+    """Return the parts of `analysis` as CSV and LaTeX files, by name."""
+    from layerwise.report.documents.analysis_files import analysis_files as files
+
+    return files(analysis)

@@ -190,6 +190,7 @@ class Axis:
         form: How its numbers are written.
         scale: From the data's ends, from 0, from 0 to 1, or logarithmic where positive numbers
             span more than a linear axis could show.
+        most: What the axis from 0 reaches at least, so that several charts share a scale.
     """
 
     field: str
@@ -197,6 +198,7 @@ class Axis:
     unit: str = ""
     form: Literal["number", "percent"] = "number"
     scale: Scale = "near"
+    most: float = 0.0
 
 
 @dataclass(frozen=True)

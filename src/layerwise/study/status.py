@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerwise.records import Saved
+from layerwise.records import Saved, Shown
 from layerwise.study.expand import expand, study_from
 from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
@@ -28,7 +28,7 @@ class FailedRun:
 
 
 @dataclass(frozen=True)
-class Status(Saved):
+class Status(Saved, Shown):
     """How far a study is.
 
     Attributes:
@@ -46,6 +46,7 @@ class Status(Saved):
     """
 
     SCHEMA = "layerwise/status/1"
+    DOCUMENT = "study_status"
 
     name: str
     total: int

@@ -46,7 +46,7 @@ class Sample:
 
     @classmethod
     def of(cls, parameters: Sequence[Tensor], wanted: int, draw: int) -> "Sample":
-        """The thinnest sample that has `wanted` entries, starting where the number `draw` says.
+        """Get the thinnest sample that has `wanted` entries, starting where the number `draw` says.
 
         Its step is a prime that divides no matrix's width, so that it goes through all columns as
         it goes down the rows.
@@ -96,7 +96,7 @@ class _Factors:
 
 
 def obstacle(optimizer: Optimizer) -> str:
-    """Why the steps of `optimizer` cannot be foreseen; empty where they can."""
+    """Return why the steps of `optimizer` cannot be foreseen; empty where they can."""
     if type(optimizer) is not AdamW:
         return f"{type(optimizer).__name__} is not torch.optim.AdamW"
     for flag in ("amsgrad", "maximize", "differentiable"):
@@ -115,7 +115,7 @@ def foreseen(
     draw: int = 0,
     room: Workspace | None = None,
 ) -> StepForecast:
-    """The step that AdamW would make on the tensors of `groups`, taken together.
+    """Return the step that AdamW would make on the tensors of `groups`, taken together.
 
     Args:
         optimizer: For its state; nothing of it is changed.
@@ -161,7 +161,7 @@ class _Sum:
         self.variances.append(Part(torch.dot(steps, steps), scale**2 / 2, over))
 
     def result(self) -> tuple[float, float]:
-        """The norm and its relative standard error, half that of its square."""
+        """Return the norm and its relative standard error, half that of its square."""
         square, variance = norms.total(self.squares), norms.total(self.variances)
         return square**0.5, variance**0.5 / (2 * square) if square else 0.0
 

@@ -65,7 +65,7 @@ def remember(groups: Mapping[str, Sequence[AdapterFactors]]) -> Remembered:
 def adapter_steps(
     groups: Mapping[str, Sequence[AdapterFactors]], before: Remembered
 ) -> dict[str, StepRatio]:
-    """Each group's ||d(BA)|| / ||W|| since `before`, over the adapted modules of the group."""
+    """Give each group's ||d(BA)|| / ||W|| since `before`, over the adapted modules of the group."""
     return {name: _ratio(adapters, before[name]) for name, adapters in groups.items()}
 
 

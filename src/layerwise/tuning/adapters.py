@@ -62,7 +62,7 @@ _STARTS: tuple[tuple[tuple[str, ...], float], ...] = (
 
 
 def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
-    """`loaded` with the adapter in `source` on it, not merged: `disabled` gives the base back.
+    """Give `loaded` with the adapter in `source` on it, not merged: `disabled` gives the base back.
 
     The adapted modules replace those of the model itself, under their names; nothing is copied.
     The tokenizer is the adapter's own where its folder holds one.
@@ -118,7 +118,7 @@ def _fitting(adapter: str, base: str) -> Iterator[None]:
 
 
 def inseparable(folder: Path) -> str:
-    """Why the adapter in `folder` cannot be switched off to get its base back; empty if it can.
+    """Get why the adapter in `folder` cannot be switched off to get its base back; empty if it can.
 
     Raises:
         ModelError: Its configuration cannot be read.
@@ -143,24 +143,24 @@ def _refuse_inseparable(why: str, adapter: str) -> None:
 
 
 def base_of(model: nn.Module) -> nn.Module:
-    """The Hugging Face model under a `PeftModel`; any other model itself."""
+    """Return the Hugging Face model under a `PeftModel`; any other model itself."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _switches(model: nn.Module) -> list[Any]:
-    """The modules that an adapter was put into or that stand in for a fully trained module."""
+    """Give the modules that an adapter was put into or that stand in for a fully trained module."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     return [module for module in model.modules() if isinstance(module, kinds)]
 
 
 def has_adapters(model: nn.Module) -> bool:
-    """Whether `model` has adapters that can be switched off."""
+    """Return whether `model` has adapters that can be switched off."""
     return bool(_switches(model))
 
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Inside, `model` computes what its base computes; after, all is as before.
+    """Let `model` compute what its base computes inside; after, all is as before.
 
     Modules that were trained and saved whole are switched to their originals too. Weights are not
     copied. What was merged into the base stays unmerged after.
@@ -200,7 +200,7 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
 
 
 def base_parameters(model: nn.Module) -> int:
-    """How many numbers `model` has without its adapters and the modules that they trained whole."""
+    """Count the numbers of `model` without adapters and the modules that they trained whole."""
     added = {
         id(parameter)
         for module in _switches(model)
@@ -216,7 +216,7 @@ def _parameters(held: Any) -> Iterator[nn.Parameter]:
 
 
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
-    """The base model's names of the modules whose adapter is still what it was at the start.
+    """Return the base model's names of the modules whose adapter is still what it was at the start.
 
     For LoRA, those whose B is all zero (PEFT lets an embedding's A start at zero instead); for
     AdaLoRA E, for OFT and BOFT R, for VeRA b; for IA3, scales that are all one; for LoHa and LoKr,
@@ -226,7 +226,7 @@ def untrained_modules(model: nn.Module) -> tuple[str, ...]:
 
 
 def adapter_notes(model: nn.Module) -> tuple[str, ...]:
-    """Why `untrained_modules` may not tell the whole story of this model's adapters."""
+    """Return why `untrained_modules` may not tell the whole story of this model's adapters."""
     notes = []
     unsure = sorted({type(layer).__name__ for _, layer in _layers(model) if _unsure(layer)})
     if unsure:
@@ -241,7 +241,7 @@ def adapter_notes(model: nn.Module) -> tuple[str, ...]:
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The adapted modules of the base model, by the name that they have there."""
+    """Yield the adapted modules of the base model, by the name that they have there."""
     for name, module in base_of(model).named_modules():
         if isinstance(module, BaseTunerLayer):
             yield name, module
@@ -252,7 +252,7 @@ def _unsure(layer: Any) -> bool:
 
 
 def _is_untrained(layer: Any) -> bool | None:
-    """Whether no active adapter of `layer` moved from its start; None where it cannot be told."""
+    """Tell if no active adapter of `layer` moved from its start; None where it cannot be told."""
     if isinstance(layer, LycorisLayer):
         return _all((layer.get_delta_weight(name) for name in layer.active_adapters), value=0.0)
     for names, value in _STARTS:
@@ -263,7 +263,7 @@ def _is_untrained(layer: Any) -> bool | None:
 
 
 def _held(layer: Any, names: Iterable[str]) -> Iterator[torch.Tensor]:
-    """The tensors that the active adapters keep under `names`."""
+    """Yield the tensors that the active adapters keep under `names`."""
     for name in names:
         found = getattr(layer, name, {})
         for adapter in layer.active_adapters:

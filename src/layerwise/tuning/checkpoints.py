@@ -28,7 +28,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file under `folder`, by its path there; the manifest's own left out."""
+    """Hash each file under `folder` by SHA-256, named by its path; the manifest left out."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     return {str(p.relative_to(folder)): sha256(p) for p in files}
 
@@ -116,13 +116,13 @@ class Checkpoints:
         self._is_settled = True
 
     def _steps(self) -> list[int]:
-        """The steps of the sealed checkpoints, ascending."""
+        """Return the steps of the sealed checkpoints, ascending."""
         found = (_NAME.fullmatch(p.name) for p in self.folder.glob("checkpoint-*"))
         steps = (int(m[1]) for m in found if m)
         return sorted(s for s in steps if (self.folder / f"checkpoint-{s}" / MANIFEST).exists())
 
     def has_any(self) -> bool:
-        """Whether there is a sealed checkpoint, of whatever run."""
+        """Return whether there is a sealed checkpoint, of whatever run."""
         return bool(self._steps())
 
     def clear(self) -> None:
@@ -134,7 +134,7 @@ class Checkpoints:
         remove(path, inside=self.folder.parent)
 
     def latest(self) -> Checkpoint | None:
-        """The last sealed checkpoint, checked; None where there is none.
+        """Return the last sealed checkpoint, checked; None where there is none.
 
         A checkpoint without its seal was being written when the run was killed, and is not used.
 

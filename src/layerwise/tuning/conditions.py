@@ -92,7 +92,7 @@ class Condition:
     reads: frozenset[str] = frozenset()
 
     def trained(self, where: Sequence[Place], settings: "TuneSettings") -> Mapping[str, float]:
-        """The learning rate factor of each parameter that trains, by name.
+        """Return the learning rate factor of each parameter that trains, by name.
 
         Raises:
             BadInputError: The condition leaves nothing to train, or needs a setting.
@@ -138,7 +138,7 @@ def _below_top(place: Place, settings: "TuneSettings") -> bool:
 
 
 def _below(place: Place, first: int) -> bool:
-    """Whether a parameter lies under block `first`; embeddings do."""
+    """Return whether a parameter lies under block `first`; embeddings do."""
     return place.role.embeds if place.index is None else place.index < first
 
 

@@ -68,7 +68,7 @@ class _Sizes:
             raise NonFiniteError(msg, value=sizes, expected="finite gradients and weights")
 
     def scale(self, tau: float | None) -> float:
-        """The factor on dW; 1 for a group that is left alone."""
+        """Return the factor on dW; 1 for a group that is left alone."""
         if tau is None or self.weight == 0 or self.update == 0:
             return 1.0
         return tau * self.weight / (self.update + 1e-12)
@@ -191,7 +191,7 @@ class EqualStep(Optimizer):
         self.optimizer.zero_grad(set_to_none=set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """The wrapped optimizer's state, and tau and the sample's seed beside it."""
+        """Return the wrapped optimizer's state, and tau and the sample's seed beside it."""
         own = {"tau": self.tau, "sample": self._sample, "seed": self._seed}
         return {**self.optimizer.state_dict(), KEY: own}
 
@@ -249,7 +249,7 @@ class EqualStep(Optimizer):
                 self.param_groups[i].update(kept)
 
     def _copied(self, name: str, groups: list[ParamGroup]) -> StepRatio:
-        """The definition: step, look at what happened, rescale it."""
+        """Return the definition: step, look at what happened, rescale it."""
         moving = _moving(groups)
         before, squares = self._room.copies(moving)
         still = [p for group in groups for p in group["params"] if p.grad is None]
@@ -285,7 +285,7 @@ class EqualStep(Optimizer):
         return self._room.change(before, moving)
 
     def _draw(self, name: str, groups: Sequence[ParamGroup]) -> int:
-        """Where this step's sample lies: elsewhere each step, and the same after a resume."""
+        """Give where this step's sample lies: elsewhere each step, and the same after a resume."""
         states = (self.state[p] for group in groups for p in group["params"] if p in self.state)
         made = next((int(state["step"]) for state in states if "step" in state), 0)
         return derive(self._seed, KEY, name, made)
@@ -296,7 +296,7 @@ class EqualStep(Optimizer):
 
 
 def match_tau(records: Iterable[Mapping[str, StepRatio]]) -> float:
-    """The median of ||dW|| / ||W|| over groups and steps, to be every group's tau.
+    """Return the median of ||dW|| / ||W|| over groups and steps, to be every group's tau.
 
     Args:
         records: `EqualStep.steps` of each step; groups that did not move do not count.
@@ -345,7 +345,7 @@ def _method(optimizer: Optimizer, method: str) -> str:
 def _layout(
     optimizer: Optimizer, groups: Mapping[str, Sequence[Tensor]]
 ) -> dict[str, list[tuple[int, list[int]]]]:
-    """Where each layer group's tensors are: (parameter group, positions in it)."""
+    """Return where each layer group's tensors are: (parameter group, positions in it)."""
     places = {
         id(p): (i, j)
         for i, group in enumerate(optimizer.param_groups)
@@ -403,7 +403,7 @@ def _blend(before: Tensor, after: Tensor, scale: float) -> None:
 
 @contextmanager
 def _param_groups(optimizer: Optimizer, groups: list[ParamGroup]) -> Iterator[None]:
-    """Inside, `optimizer` has `groups` alone."""
+    """Let `optimizer` have `groups` alone inside."""
     every = optimizer.param_groups
     optimizer.param_groups = groups
     try:

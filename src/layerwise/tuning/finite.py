@@ -30,7 +30,7 @@ def refuse(what: str, group: str, *, step: int) -> None:
 
 
 def group_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, float]:
-    """The norm of each layer group's gradient; groups without one are left out."""
+    """Return the norm of each layer group's gradient; groups without one are left out."""
     parameters = dict(model.named_parameters())
     found = {}
     for group in groups:
@@ -43,7 +43,7 @@ def group_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, flo
 
 
 def _whole(value: Any) -> Tensor:
-    """`value` of all processes, where each holds a shard of it."""
+    """Return `value` of all processes, where each holds a shard of it."""
     whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
     return whole
 
@@ -51,7 +51,7 @@ def _whole(value: Any) -> Tensor:
 def gradient_fault(
     model: nn.Module, groups: Sequence[LayerGroup], norms: Mapping[str, float]
 ) -> str | None:
-    """The layer group that a gradient which is not finite comes from; None where all are finite.
+    """Find the layer group that a gradient that is not finite comes from; None if all are.
 
     What goes wrong in a backward pass spreads to all that lies below, the embeddings last. So it
     is the highest block concerned; or the head, where something over the blocks is concerned too.
@@ -72,7 +72,7 @@ def _is_bad_above(model: nn.Module, groups: Sequence[LayerGroup]) -> bool:
 
 @contextmanager
 def first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Callable[[], str]]:
-    """Inside, blocks are watched; gives the first group with a weight or output not finite, or "".
+    """Watch blocks inside; give the first group with a weight or output not finite, or "".
 
     Where weights are not finite, theirs is the fault, whatever was computed first.
     """
@@ -96,7 +96,7 @@ def first_bad(model: nn.Module, groups: Sequence[LayerGroup]) -> Iterator[Callab
 
 
 def _watch(name: str, bad: list[str]) -> Callable[..., None]:
-    """A hook that puts `name` into `bad` if the block's output is not finite and its input is."""
+    """Make a hook that puts `name` into `bad` if the block makes what is not finite."""
 
     def look(_module: nn.Module, args: Any, options: Any, output: Any) -> None:
         states = output[0] if isinstance(output, tuple) else output

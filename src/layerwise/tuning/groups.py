@@ -35,7 +35,7 @@ class LayerGroup:
 
 
 def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup, ...]:
-    """A group for each block, from the input to the output, and the rest last.
+    """Return a group for each block, from the input to the output, and the rest last.
 
     Together they hold every parameter of `model` once. A group may be empty: a block without
     parameters, or a model that is nothing but blocks.
@@ -55,14 +55,14 @@ def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup,
 
 
 def _prefix(model: nn.Module) -> str:
-    """What an adapter's wrapper puts before the names of the model that it holds."""
+    """Return what an adapter's wrapper puts before the names of the model that it holds."""
     base = base_of(model)
     name = next(name for name, module in model.named_modules() if module is base)
     return f"{name}." if name else ""
 
 
 def _beneath(stacks: Sequence[Stack]) -> tuple[str, ...]:
-    """Where an encoder lies, whose final norm is beneath its decoder."""
+    """Return where an encoder lies, whose final norm is beneath its decoder."""
     sides = {stack.side for stack in stacks}
     encoders = (s.name.rpartition(".")[0] for s in stacks if s.side == "encoder")
     return tuple(f"{name}." for name in encoders) if len(sides) > 1 else ()

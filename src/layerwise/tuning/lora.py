@@ -35,7 +35,7 @@ RANK, ALPHA, DROPOUT = 8, 16, 0.1
 def named_placement(
     named: Placement | Path | str | Sequence[int | PlacedBlock] | None, loaded: LoadedModel
 ) -> Placement | None:
-    """The placement that a user means, made for `loaded` where blocks alone are named.
+    """Return the placement that a user means, made for `loaded` where blocks alone are named.
 
     Args:
         named: A placement, a file that holds one, or blocks (``"3,7,11"``).
@@ -97,7 +97,7 @@ def _size(target: Target, rank: int) -> int:
 
 
 def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedModel, Placement]:
-    """`loaded` with adapters, and where they are; changed in place.
+    """Return `loaded` with adapters, and where they are; changed in place.
 
     A model that has adapters keeps them, wherever they are, unless `placement` says otherwise. One
     without gets them where `placement` says, or on all blocks.
@@ -131,7 +131,7 @@ def _refuse_others(placement: Placement, found: Placement) -> None:
 
 
 def _found(loaded: LoadedModel) -> Placement:
-    """Where the LoRA adapters of a PEFT model are."""
+    """Return where the LoRA adapters of a PEFT model are."""
     model, base = loaded.model, base_of(loaded.model)
     layers = {name: m for name, m in base.named_modules() if hasattr(m, "lora_A")}
     if not layers or any("default" not in layer.lora_A for layer in layers.values()):
@@ -159,14 +159,14 @@ def _found(loaded: LoadedModel) -> Placement:
 
 
 def _scale_notes(scales: Mapping[str, float], usual: float) -> tuple[str, ...]:
-    """Which modules of another rank have another scale too, which a placement cannot say."""
+    """Return which modules of another rank have another scale too, which a placement cannot say."""
     odd = [f"{name} ({scale:g})" for name, scale in scales.items() if scale != usual]
     told = f"adapters of another rank are scaled by other than alpha / rank = {usual:g}: "
     return (told + ", ".join(odd),) if odd else ()
 
 
 def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
-    """`loaded` as a PEFT model with adapters on the placement's modules, checked; changed in place.
+    """Put adapters on the placement's modules of `loaded`, checked; changed in place.
 
     Raises:
         SchemaError: The placement is for another model.
@@ -186,13 +186,13 @@ def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
 
 
 def adapter_parameters(model: nn.Module) -> tuple[str, ...]:
-    """The names of what trains in a PEFT `model`: each adapter's A and B, a head beside them."""
+    """Name what trains in a PEFT `model`: each adapter's A and B, a head beside them."""
     kinds = (".lora_", _WHOLE)
     return tuple(n for n, _ in model.named_parameters() if any(kind in n for kind in kinds))
 
 
 def head_notes(model: nn.Module) -> tuple[str, ...]:
-    """Whether the head of a PEFT `model` for classes trains beside its adapters; empty without."""
+    """Tell if the head of a PEFT `model` for classes trains beside its adapters; empty without."""
     base = base_of(model)
     heads = head_modules(base)
     if not heads:

@@ -38,7 +38,7 @@ class Material:
     coupled: bool
 
     def forwards(self, settings: TuneSettings, *, steps: int, processes: int) -> Forwards:
-        """The forwards of the first `steps` steps of a run.
+        """Return the forwards of the first `steps` steps of a run.
 
         Raises:
             DataError: There are fewer examples than a batch holds.
@@ -50,7 +50,7 @@ class Material:
         return Forwards(self.train, planned, batches_of=self.batches_of, seed=settings.seed)
 
     def evaluation(self, settings: TuneSettings) -> Forwards | None:
-        """The forwards of an evaluation: always the same ones."""
+        """Return the forwards of an evaluation: always the same ones."""
         if self.held is None:
             return None
         size, every = settings.batch_size, range(len(self.held))
@@ -63,7 +63,7 @@ class Material:
 def gather(
     loaded: LoadedModel, data: TextData, objective: Objective, settings: TuneSettings
 ) -> Material:
-    """The data of a run.
+    """Return the data of a run.
 
     Raises:
         DataError: Nothing is left to train on.

@@ -24,7 +24,7 @@ class Meter(Protocol):
         ...
 
     def after(self, optimizer: EqualStep) -> Mapping[str, StepRatio]:
-        """How far each group moved in the step; empty where it was not wanted."""
+        """Return how far each group moved in the step; empty where it was not wanted."""
         ...
 
 
@@ -36,7 +36,7 @@ class WeightMeter:
         optimizer.measuring = wanted
 
     def after(self, optimizer: EqualStep) -> Mapping[str, StepRatio]:
-        """What the optimizer measured."""
+        """Return what the optimizer measured."""
         return optimizer.steps if optimizer.measuring else {}
 
 
@@ -57,7 +57,7 @@ class AdapterMeter:
         self._before = remember(self._groups) if wanted else None
 
     def after(self, optimizer: EqualStep) -> Mapping[str, StepRatio]:
-        """How far the products moved."""
+        """Return how far the products moved."""
         del optimizer
         return {} if self._before is None else adapter_steps(self._groups, self._before)
 
@@ -65,7 +65,7 @@ class AdapterMeter:
 def adapter_factors(
     model: nn.Module, groups: Sequence[LayerGroup]
 ) -> dict[str, tuple[AdapterFactors, ...]]:
-    """The LoRA adapters in each layer group of a PEFT `model`; groups without any are left out."""
+    """Return the LoRA adapters in each layer group of a PEFT `model` that has any."""
     found = {
         group.name: tuple(
             _factors(model.get_submodule(name.removesuffix(_A)))

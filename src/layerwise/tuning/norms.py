@@ -46,17 +46,17 @@ class Part:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process holds of `tensor`, sharing its memory: a sharded tensor's own shard."""
+    """Get what this process holds of `tensor`, sharing its memory: a sharded tensor's own shard."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def flat(tensor: Tensor) -> Tensor:
-    """What this process holds of `tensor`, in one dimension: a view wherever there can be one."""
+    """Return what this process holds of `tensor`, in one dimension: a view where it can be."""
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).reshape(-1)
 
 
 def shards(tensor: Tensor) -> Shards:
-    """The process groups that `tensor` is divided among; none where this process has all of it."""
+    """Return the process groups that `tensor` is divided among; none where it is whole here."""
     if not isinstance(tensor, DTensor):
         return ()
     divided = [i for i, p in enumerate(tensor.placements) if not p.is_replicate()]
@@ -76,12 +76,12 @@ def chunks(*tensors: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """`tensor` in a type that squares can be summed in: float32 for the half precisions."""
+    """Return `tensor` in a type that squares can be summed in: float32 for the half precisions."""
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
 def total(parts: Iterable[Part]) -> float:
-    """The sum of all parts, those of other processes included.
+    """Return the sum of all parts, those of other processes included.
 
     Where tensors are sharded this is a collective: every process gives parts of the same tensors
     in the same order, and gets the same sum.
@@ -93,7 +93,7 @@ def total(parts: Iterable[Part]) -> float:
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
-    """The Frobenius norm of all `tensors` together; 0 of none."""
+    """Return the Frobenius norm of all `tensors` together; 0 of none."""
     return total(part for tensor in tensors for part in squares(tensor)) ** 0.5
 
 
@@ -114,7 +114,7 @@ class Workspace:
         return Workspace, ()  # What is in it is of no use to a copy.
 
     def take(self, purpose: str, size: int, like: Tensor) -> Tensor:
-        """`size` numbers to write in, of the type of `like`: the same for the same purpose."""
+        """Give `size` numbers to write in, of the type of `like`: the same for the same purpose."""
         key = (purpose, like.device, like.dtype)
         if key not in self._made or len(self._made[key]) < size:
             self._made.pop(key, None)  # First give back what is too small.

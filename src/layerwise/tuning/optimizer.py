@@ -13,7 +13,7 @@ __all__ = ["build_optimizer", "optimizer_factory"]
 
 
 def optimizer_factory() -> Any:
-    """What transformers' Trainer calls to get `build_optimizer`.
+    """Return what transformers' Trainer calls to get `build_optimizer`.
 
     For ``optimizer_cls_and_kwargs=(optimizer_factory, options)``: Trainer instantiates what is no
     optimizer class and calls the result with the model, whose parameter names it thus sees.

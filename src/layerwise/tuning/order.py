@@ -21,7 +21,7 @@ BatchesOf = Callable[[TextData, int], Sequence[Batch]]
 
 
 def order(examples: int, *, batch_size: int, forwards: int, seed: int) -> list[tuple[int, ...]]:
-    """The examples of each forward: epochs in seeded orders, cut into batches of one size.
+    """Return the examples of each forward: epochs in seeded orders, cut into batches of one size.
 
     What is left at an epoch's end, too little for a batch, is left out of that epoch: no forward
     sees an example twice.
@@ -48,7 +48,7 @@ def order(examples: int, *, batch_size: int, forwards: int, seed: int) -> list[t
 
 
 def held_out(data: TextData, *, examples: int, seed: int) -> tuple[TextData, TextData]:
-    """What is trained on and what is kept for evaluation, `examples` of them drawn by the seed.
+    """Get what is trained on and what is kept for evaluation, `examples` of them drawn by the seed.
 
     Raises:
         DataError: Nothing would be left to train on.
@@ -73,7 +73,7 @@ class Forward:
     batch: Batch
 
     def to(self, device: Any, **_: Any) -> "Forward":
-        """The same on `device`."""
+        """Return the same on `device`."""
         return replace(self, batch=self.batch.to(device))
 
 

@@ -27,7 +27,7 @@ def outcome(
     processes: int,
     resumed_from: int | None,
 ) -> TuneOutcome:
-    """The outcome of a run over `examples` training examples whose log is `entries`."""
+    """Return the outcome of a run over `examples` training examples whose log is `entries`."""
     losses = [e["loss"] for e in entries if "loss" in e]
     evaluated = [_evaluated(e) for e in entries if "eval_loss" in e] or [(None, {})]
     (first_loss, first_quality), (last_loss, last_quality) = evaluated[0], evaluated[-1]
@@ -50,7 +50,7 @@ def outcome(
 
 
 def _evaluated(entry: Entry) -> tuple[float | None, dict[str, float]]:
-    """The loss of an evaluation, and its other figures by name."""
+    """Return the loss of an evaluation, and its other figures by name."""
     found = {k.removeprefix(EVALUATED): v for k, v in entry.items() if k.startswith(EVALUATED)}
     return found.pop("loss"), found
 
@@ -62,7 +62,7 @@ def group_records(
     settings: TuneSettings,
     entries: Sequence[Entry],
 ) -> tuple[GroupRecord, ...]:
-    """Each layer group with its size, its rate and the steps that it made."""
+    """Return each layer group with its size, its rate and the steps that it made."""
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     return tuple(_group(group, sizes, factors, settings, entries) for group in groups)
 
@@ -91,7 +91,7 @@ def _group(
 
 
 def matched_tau(entries: Sequence[Mapping[str, Any]], *, steps: int) -> float:
-    """The median relative step over layer groups and the first `steps` steps of a standard run.
+    """Get the median relative step over layer groups and the first `steps` steps of a standard run.
 
     Raises:
         BadInputError: No group moved in any of them.

@@ -9,7 +9,7 @@ from layerwise.options.declaration import declared
 from layerwise.options.groups import Settings
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
-from layerwise.records import ABSENT, Loadable, Saved
+from layerwise.records import ABSENT, Loadable, Saved, Shown
 
 __all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings"]
 
@@ -105,7 +105,7 @@ class TuneOutcome:
 
 
 @dataclass(frozen=True)
-class TuneRecord(Saved, Loadable):
+class TuneRecord(Saved, Loadable, Shown):
     """A fine-tuning run.
 
     Attributes:
@@ -124,6 +124,7 @@ class TuneRecord(Saved, Loadable):
 
     SCHEMA = "layerwise/tune/1"
     FILE = "tune.json"
+    DOCUMENT = "tune"
 
     model: ModelInfo
     data: DataInfo

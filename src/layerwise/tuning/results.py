@@ -23,16 +23,20 @@ INITIAL = "initial"
 """The folder, beside the result, of random weights that a run started from."""
 
 
-def save(tuned: Tuned, folder: Path) -> Tuned:
-    """`tuned`, whose record now names the files that lie in `folder`.
+def save(tuned: Tuned, folder: Path, *, weights: bool = True) -> Tuned:
+    """Return `tuned`, whose record now names the files that lie in `folder`.
 
     The folder can be loaded as a model, or as an adapter of its base. A result that was there is
-    replaced, once the new one is written in full. Of several processes the first writes.
+    replaced, once the new one is written in full. Of several processes the first writes. Without
+    `weights`, the record alone is kept.
 
     Raises:
         OutputError: It cannot be written; what was there stays, and nothing of the result.
     """
     if distributed.rank() != 0:
+        return tuned
+    if not weights:
+        write_atomic(folder / RECORD, tuned.record.to_json())
         return tuned
     with _staged(folder) as staging:
         whole, record = _whole(tuned)
@@ -65,7 +69,7 @@ def _whole(tuned: Tuned) -> tuple[LoadedModel, TuneRecord]:
 
 
 def keep_initial(loaded: LoadedModel, folder: Path) -> LoadedModel:
-    """`loaded`, random weights, as the model that now lies in the folder `INITIAL` of `folder`.
+    """Get `loaded`, random weights, as the model that now lies in the folder `INITIAL` of `folder`.
 
     Raises:
         OutputError: It cannot be written.
@@ -94,7 +98,7 @@ def drop_former(folder: Path, *, inside: Path) -> None:
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A folder on the same disk for what must be whole before it is seen; gone on any exit."""
+    """Make a folder on the same disk for what must be whole before it is seen; gone after."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=".result."))

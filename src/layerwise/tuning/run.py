@@ -86,7 +86,7 @@ def fine_tune(
     placement: Placement | None = None,
     keep: Persistence | None = None,
 ) -> Tuned:
-    """`loaded` after fine-tuning on `data`, changed in place.
+    """Return `loaded` after fine-tuning on `data`, changed in place.
 
     Under torch.distributed, processes share each step's forwards.
 
@@ -148,7 +148,7 @@ def fine_tune(
 def _completed(
     settings: TuneSettings, condition: Condition, placement: Placement | None
 ) -> TuneSettings:
-    """`settings` with the condition's learning rate where none is given.
+    """Return `settings` with the condition's learning rate where none is given.
 
     Raises:
         BadInputError: A setting or a placement has no meaning under the condition.
@@ -168,7 +168,7 @@ def _completed(
 
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
-    """The model can be trained so, and the tracker is there."""
+    """Refuse a model that cannot be trained so, or a tracker that is not there."""
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
@@ -201,7 +201,7 @@ def _identity(
     settings: TuneSettings,
     placement: Placement | None,
 ) -> dict[str, Any]:
-    """What tells a run from another one; a checkpoint is for one run alone."""
+    """Return what tells a run from another one; a checkpoint is for one run alone."""
     parts = {
         "model": loaded.source,
         "model_files": dict(loaded.files) or _fingerprint(loaded.model),
@@ -224,7 +224,7 @@ FREE = frozenset({"log_every", "save_every", "eval_every", "track"})
 
 
 def _fingerprint(model: nn.Module) -> str:
-    """A hash of the weights of a model that comes from no file."""
+    """Return a hash of the weights of a model that comes from no file."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -236,7 +236,7 @@ def _fingerprint(model: nn.Module) -> str:
 def _factors(
     subject: LoadedModel, condition: Condition, settings: TuneSettings
 ) -> Mapping[str, float]:
-    """The learning rate factor of each parameter that trains."""
+    """Return the learning rate factor of each parameter that trains."""
     if condition.adapters:
         return dict.fromkeys(adapter_parameters(subject.model), 1.0)
     where = places(roles(subject.model, subject.stacks), subject.stacks)
@@ -250,12 +250,12 @@ def _checkpoints(
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether `folder` holds a checkpoint of a run that did not end."""
+    """Return whether `folder` holds a checkpoint of a run that did not end."""
     return Checkpoints(folder / CHECKPOINTS, {}).has_any()
 
 
 def _last(keep: Persistence, run: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint to go on from; where the run starts anew, earlier ones are removed."""
+    """Return the checkpoint to go on from; where the run starts anew, earlier ones are removed."""
     checkpoints = _checkpoints(keep, run)
     if checkpoints is None:
         return None
@@ -276,7 +276,7 @@ def _track(
 
 
 def _matched(job: Job) -> float:
-    """The relative step of the standard condition's first steps; the model is left as it was."""
+    """Measure the relative step of the standard condition's first steps; the model stays."""
     settings = replace(
         job.settings,
         steps=min(job.settings.match_steps, job.settings.steps),

@@ -23,7 +23,7 @@ Entry = dict[str, Any]
 
 
 def read_log(file: Path, *, until: int | None = None) -> list[Entry]:
-    """The lines of a ``log.jsonl``, up to and including step `until`; none where it is absent.
+    """Give the lines of a ``log.jsonl``, up to and including step `until`; none where it is absent.
 
     A last line without its end was being written when the run was killed, and is left out.
 
@@ -121,7 +121,7 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
 
 
 def _unwrapped(optimizer: Any) -> EqualStep:
-    """The optimizer within Accelerate's wrapper."""
+    """Return the optimizer within Accelerate's wrapper."""
     inner: EqualStep = optimizer if isinstance(optimizer, EqualStep) else optimizer.optimizer
     return inner
 

@@ -16,6 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
+from layerwise.compat import checkpointing
 from layerwise.errors import SchemaError
 from layerwise.models.hf_logging import quiet
 from layerwise.models.load import LoadedModel
@@ -126,7 +127,7 @@ def run_steps(job: Job, track: Track) -> LoopResult:
 
 @contextmanager
 def _output(track: Track) -> Iterator[Path]:
-    """Where Trainer and trackers write; they want a folder even where nothing is to be kept."""
+    """Give Trainer and trackers a folder to write to, even where nothing is to be kept."""
     if track.log is not None:
         yield track.log.parent
         return
@@ -135,7 +136,7 @@ def _output(track: Track) -> Iterator[Path]:
 
 
 def _refuse_bad_weights(job: Job) -> None:
-    """The last step's weights, which no loss has seen, are finite."""
+    """Refuse the last step's weights, which no loss has seen, unless they are finite."""
     parameters: Mapping[str, nn.Parameter] = dict(job.loaded.model.named_parameters())
     for group in job.groups:
         trained = [parameters[n] for n in group.parameters if n in job.factors]
@@ -144,7 +145,7 @@ def _refuse_bad_weights(job: Job) -> None:
 
 
 def _steplog(job: Job, track: Track, trainer: ForwardTrainer) -> StepLog:
-    """The log of `trainer`'s run, going on from where the last checkpoint was made."""
+    """Return the log of `trainer`'s run, going on from where the last checkpoint was made."""
     adapters = adapter_factors(job.loaded.model, job.groups)
     steplog = StepLog(
         norms=lambda: trainer.group_norms,
@@ -159,7 +160,7 @@ def _steplog(job: Job, track: Track, trainer: ForwardTrainer) -> StepLog:
 
 
 def _former(track: Track) -> list[Entry]:
-    """The log up to the checkpoint that the run goes on from."""
+    """Return the log up to the checkpoint that the run goes on from."""
     if track.log is None or track.last is None:
         return []
     entries = read_log(track.log, until=track.last.step)
@@ -222,8 +223,7 @@ def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments
         eval_steps=settings.eval_every or None,
         eval_on_start=bool(settings.eval_examples) and not is_resumed,
         bf16=settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        **checkpointing(wanted=settings.gradient_checkpointing),
         ddp_find_unused_parameters=True,  # A loss may leave out the head, or a part of it.
         train_sampling_strategy="sequential",
         remove_unused_columns=False,

@@ -38,7 +38,7 @@ _GRADIENT = "gradient"
 
 
 def collate(items: Sequence[Forward]) -> Inputs:
-    """A data loader's batch: one forward, in the mapping that Trainer wants."""
+    """Return a data loader's batch: one forward, in the mapping that Trainer wants."""
     (only,) = items
     return {"forward": only}
 
@@ -77,7 +77,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         self.group_norms: Mapping[str, float] = {}
 
     def compute_loss(self, model: Any, inputs: Inputs, *_: Any, **__: Any) -> Tensor:
-        """The mean loss of a forward's rows."""
+        """Return the mean loss of a forward's rows."""
         forward: Forward = inputs["forward"].to(self.args.device)
         with self._drawn("dropout", forward):
             loss = self._losses(model, forward).mean()
@@ -89,7 +89,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     @contextmanager
     def _drawn(self, purpose: str, forward: Forward) -> Iterator[None]:
-        """Inside, dropout is drawn by the forward's number, and forwards run in the precision.
+        """Draw dropout by the forward's number inside, and run forwards in the precision.
 
         By number, not by what ran before: neither resuming nor sharing the work changes a mask.
         """
@@ -109,7 +109,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         return self.accelerator.unwrap_model(model, keep_torch_compile=True)
 
     def _source(self, forward: Forward, *, purpose: str = "dropout") -> str:
-        """The layer group in which `forward` first gives what is not finite; empty if in none."""
+        """Find the layer group in which `forward` first is not finite; empty if in none."""
         model = self._inner(self.model)
         with first_bad(model, self._layer_groups) as group, torch.no_grad():
             with self._drawn(purpose, forward):
@@ -117,7 +117,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             return group()
 
     def training_step(self, *args: Any, **options: Any) -> Tensor:
-        """The loss of one forward, its gradient added to what is there.
+        """Return the loss of one forward, its gradient added to what is there.
 
         Raises:
             NonFiniteError: The gradient is whole, and it or a loss is not finite; raised by every
@@ -147,7 +147,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             refuse(what, group, step=step)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The mean loss of the held-out examples, as ``eval_loss``, and how well classes are told.
+        """Return the held-out examples' mean loss, ``eval_loss``, and how well classes are told.
 
         The latter where the objective has classes: ``eval_accuracy`` and ``eval_macro_f1``.
 
@@ -169,7 +169,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         return metrics
 
     def _judged(self, forward: Forward) -> list[_Row]:
-        """Each row's loss, and where rows have classes the one it was taken for and its own."""
+        """Get each row's loss, and where rows have classes the one it was taken for and its own."""
         model, batch, logits_of = (
             self._inner(self.model),
             forward.batch,
@@ -190,12 +190,12 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         return list(zip(*columns, strict=True))
 
     def floating_point_ops(self, inputs: Inputs) -> int:
-        """Nothing: Trainer's estimate is of full fine-tuning, whatever is adapted."""
+        """Return nothing: Trainer's estimate is of full fine-tuning, whatever is adapted."""
         del inputs
         return 0
 
     def _get_output_dir(self, trial: Any) -> str:
-        """Where checkpoints go, apart from what else Trainer and trackers write."""
+        """Return where checkpoints go, apart from what else Trainer and trackers write."""
         return (
             str(self._checkpoints.folder) if self._checkpoints else super()._get_output_dir(trial)
         )
@@ -226,7 +226,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
 
 def _metrics(rows: Sequence[_Row]) -> dict[str, float]:
-    """The figures of an evaluation, as Trainer names them."""
+    """Return the figures of an evaluation, as Trainer names them."""
     losses, *classes = zip(*rows, strict=True)
     found = {"loss": sum(losses) / len(losses)}
     if classes:
@@ -236,7 +236,7 @@ def _metrics(rows: Sequence[_Row]) -> dict[str, float]:
 
 @contextmanager
 def _routed(inner: Any, losses: Callable[[], Tensor]) -> Iterator[None]:
-    """Inside, calling the wrapper of `inner` runs `losses` where it would run the forward.
+    """Let a call of the wrapper of `inner` run `losses` inside, and not the forward.
 
     Gradients are averaged over processes only for what runs in the wrapper's own forward, and an
     objective may need another part of the model than its head.

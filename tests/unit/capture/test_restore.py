@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from layerwise.capture.restore import drawn_by, modules_kept, trainable
+from layerwise.compat import checkpoint_blocks
 from layerwise.tuning.lora import placed_on
 
 
@@ -23,7 +24,7 @@ def test_flags_gradients_and_forward_come_back(tuning, fails):
     ):
         inside = {n for n, p in model.named_parameters() if p.requires_grad}
         model.train()
-        model.activation_checkpointing_enable()
+        checkpoint_blocks(model)
         model.forward = lambda *_: None
         model._original_forward = 1
         model.model.norm.weight.grad = torch.ones_like(model.model.norm.weight)
@@ -48,9 +49,10 @@ def test_a_forward_of_its_own_is_kept(tuning):
 
 def test_checkpointing_that_was_on_stays_on(tuning):
     model = tuning.loaded("llama").model
-    model.activation_checkpointing_enable()
+    checkpoint_blocks(model)
     with trainable(model, ()):
-        model.activation_checkpointing_disable()
+        for module in model.modules():
+            module.gradient_checkpointing = False
     assert model.model.layers[0].gradient_checkpointing
 
 

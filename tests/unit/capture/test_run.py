@@ -8,6 +8,7 @@ import torch
 from transformers import AttentionInterface
 
 from layerwise.capture import capture, plan
+from layerwise.compat import checkpoint_blocks
 from layerwise.errors import ModelError, NonFiniteError, UnknownNameError
 from layerwise.objectives import OBJECTIVES
 from layerwise.signals import COSTS, SIGNALS
@@ -63,7 +64,7 @@ def disturbed(tiny, name):
     loaded = tiny.build(name)
     model = loaded.model.train()
     if model.supports_gradient_checkpointing:
-        model.activation_checkpointing_enable()
+        checkpoint_blocks(model)
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i % 3 != 0)
         if i % 3 == 1:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from layerwise.capture import capture, plan
-from layerwise.card import LayerCard, make_card
+from layerwise.card.make import make_card
+from layerwise.card.record import LayerCard
 from layerwise.data.batches import BatchSet
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError

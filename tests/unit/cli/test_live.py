@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from layerwise.cli.live import _line, _Lines, _parts, _Run, live
-from layerwise.report.old.terminal import Room
+from layerwise.report.renderers.terminal import Room
 
 
 def entry(step, **more):

@@ -61,4 +61,4 @@ def test_other_records_are_refused(distance, tmp_path):
 
 
 def test_printing_it_is_the_table(distance):
-    assert str(distance).startswith("Distances from causal-lm in llama")
+    assert str(distance).startswith("Objective distances: llama")

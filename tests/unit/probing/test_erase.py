@@ -69,7 +69,7 @@ def test_no_pair_is_judged_by_an_eraser_that_saw_it_or_its_group(tuning, monkeyp
     a, b = (torch.randn(12, 5, dtype=torch.float64, generator=generator) for _ in range(2))
     groups = np.array([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 8])
     folds = erase._folds(groups, QUICK)
-    parts = erase._judged(a, b, folds, QUICK)
+    parts = erase._fold_results(a, b, folds, QUICK)
     assert sorted(np.concatenate([part.rows for part in parts])) == list(range(12))
     for fold, rows in enumerate(seen):
         judged = {tuple(r) for r in torch.cat([a, b])[np.tile(folds == fold, 2)].numpy().round(9)}
@@ -83,7 +83,7 @@ def test_the_numbers_of_a_depth_are_those_of_its_pairs(tuning):
     a = torch.randn(20, 6, dtype=torch.float64, generator=generator)
     b = a + torch.tensor([2.0, 0, 0, 0, 0, 0]) + 0.3 * torch.randn(20, 6, generator=generator)
     folds, weights = np.arange(20) % 4, np.ones((1, 20))
-    found = erase._depth(0, 1.0, erase._judged(a, b, folds, QUICK), weights)
+    found = erase._depth(0, 1.0, erase._fold_results(a, b, folds, QUICK), weights)
     before, after = [], []
     for fold in range(4):
         inside = folds != fold
@@ -107,11 +107,11 @@ def test_standardised_features_forget_their_scale():
     folds, weights = np.arange(40) % 4, np.ones((1, 40))
     settings = replace(QUICK, standardised=True)
     found = [
-        erase._depth(0, 1.0, erase._judged(a * s, b * s, folds, settings), weights)
+        erase._depth(0, 1.0, erase._fold_results(a * s, b * s, folds, settings), weights)
         for s in (torch.ones(4, dtype=torch.float64), scale)
     ]
     assert found[0].effect == pytest.approx(found[1].effect)
-    raw = erase._depth(0, 1.0, erase._judged(a * scale, b * scale, folds, QUICK), weights)
+    raw = erase._depth(0, 1.0, erase._fold_results(a * scale, b * scale, folds, QUICK), weights)
     assert raw.top_variance > 0.999
     assert raw.overlap > 0.99  # A control that is no other direction.
     assert found[0].overlap < 0.9

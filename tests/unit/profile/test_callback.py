@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from layerwise.compat import checkpointing
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
@@ -98,8 +99,8 @@ def by_hand(reading, tokenizer, model):
         (False, {}),
         (True, {}),
         (False, {"bf16": True}),
-        (True, {"activation_checkpointing": True}),
-        (False, {"gradient_accumulation_steps": 2, "activation_checkpointing": True}),
+        (True, checkpointing(wanted=True)),
+        (False, {"gradient_accumulation_steps": 2, **checkpointing(wanted=True)}),
     ],
     ids=["plain", "lora", "bf16", "lora-checkpointing", "accumulation-checkpointing"],
 )
@@ -399,7 +400,7 @@ def test_steps_are_not_listened_to_unless_asked(model, train):
     assert all(found.signals is None for found in callback.history)
 
 
-@pytest.mark.parametrize("options", [{}, {"activation_checkpointing": True}])
+@pytest.mark.parametrize("options", [{}, checkpointing(wanted=True)])
 def test_under_lora_every_step_is_heard_once(tiny, train, options):
     """A forward passes through the wrapper and the body; checkpointing runs blocks twice."""
     found = []

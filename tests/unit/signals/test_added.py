@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from layerwise.capture import plan
-from layerwise.card import LayerCard, make_card
+from layerwise.card.make import make_card
+from layerwise.card.record import LayerCard
 from layerwise.cli import card as command
 from layerwise.columns import Column
 from layerwise.data.batches import BatchSet

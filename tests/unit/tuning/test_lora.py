@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from layerwise.errors import SchemaError, UnknownNameError, VerificationError
+from layerwise.errors import BadInputError, SchemaError, UnknownNameError, VerificationError
 from layerwise.placement.record import PlacedBlock
 from layerwise.tuning.lora import adapted, adapter_parameters, head_notes, placed_on, prepared
 

@@ -8,6 +8,7 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainingArguments
 
+from layerwise.compat import checkpoint_blocks, checkpointing
 from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
@@ -89,11 +90,11 @@ def test_the_upper_half_costs_half_a_backward(tuning, flops, kind, checkpointing
 
 def test_weights_are_those_without_checkpointing(tuning):
     runs = []
-    for checkpointing in (False, True):
+    for wanted in (False, True):
         subject = loaded(tuning)
         tuned = tuning.tune(
             subject, condition="lora", placement=placed_on(subject, UPPER),
-            gradient_checkpointing=checkpointing, learning_rate=1e-2,
+            gradient_checkpointing=wanted, learning_rate=1e-2,
         )  # fmt: skip
         runs.append(tuning.weights(tuned))
     assert tuning.furthest(*runs) < 1e-4
@@ -114,7 +115,7 @@ def adapted_upper(tuning, blocks=UPPER):
 def hugging_face(model, folder, *, shallow):
     args = TrainingArguments(
         str(folder), max_steps=1, per_device_train_batch_size=4, use_cpu=True, report_to="none",
-        disable_tqdm=True, activation_checkpointing=True, save_strategy="no",
+        disable_tqdm=True, save_strategy="no", **checkpointing(wanted=True),
     )  # fmt: skip
     callbacks = [ShallowBackward()] if shallow else []
     return Trainer(model, args, train_dataset=rows(), callbacks=callbacks)
@@ -157,7 +158,7 @@ def test_trl_stops_there_too(tuning, flops, tmp_path):
 
 def test_every_adapter_gets_its_gradient(tuning):
     model = adapted_upper(tuning).train()
-    model.activation_checkpointing_enable()
+    checkpoint_blocks(model)
     model.enable_input_require_grads()  # Asked twice, as TRL and Trainer do.
     stop_at_lowest(model)
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -171,7 +172,7 @@ def test_reentrant_checkpointing_is_refused(tuning):
     model = adapted_upper(tuning)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.activation_checkpointing_enable({"use_reentrant": True})
+        checkpoint_blocks(model, reentrant=True)
     with pytest.raises(
         BadInputError, match=r"reentrant gradient checkpointing.*use_reentrant\": False"
     ):

@@ -371,7 +371,8 @@ def _time(drawn: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Chart:
         top = 0.0
         for column in columns:
             low, top = top, rounded(top + row.get(column.key, 0.0))
-            rows.append({**row, "part": column.title, "low": low, "high": top})
+            part = {"part": _part(column), "tip": row.get(f"{column.key}_tip", "")}
+            rows.append({**row, **part, "low": low, "high": top})
     return Chart(
         "time",
         "Time per batch",
@@ -381,11 +382,16 @@ def _time(drawn: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Chart:
         Axis("high", unit="ms"),
         low="low",
         series="part",
-        names=[column.title for column in columns],
-        tips={f"{column.key}_tip": column.title for column in columns},
+        names=[_part(column) for column in columns],
+        tips={"part": "Part", "tip": "Time"},
         caption="What a batch takes in each block.",
         height=150,
     )
+
+
+def _part(column: Column) -> str:
+    """Return what a part of the time is called beside the other."""
+    return column.title.removesuffix(" time").lower()
 
 
 def _memory(column: Column, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Chart:

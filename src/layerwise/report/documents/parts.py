@@ -1,6 +1,7 @@
 """What several records say alike: names of models and blocks, notes, and how a record was made."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
@@ -9,11 +10,13 @@ from layerwise.columns import Column
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
 from layerwise.report.blocks import Block, Code, Facts, Heading, Note, Verdict
-from layerwise.report.numbers import counted, plural
+from layerwise.report.numbers import counted, plural, quantity
 from layerwise.report.words import ranges, shown
 
 __all__ = [
     "block_names",
+    "chosen",
+    "ending",
     "facts",
     "glossary",
     "made",
@@ -155,3 +158,26 @@ def made(
     if files:
         digests = [(shown(name, limit=120), shown(digest)) for name, digest in files.items()]
         yield from (Heading("Files, by SHA-256", 3), Facts(digests))
+
+
+def chosen(settings: Any) -> list[tuple[str, object]]:
+    """Return what was chosen, by label: every setting that has a value."""
+    return [
+        (key.removesuffix("_bytes").replace("_", " ").capitalize(), _setting(key, value))
+        for key, value in asdict(settings).items()
+    ]
+
+
+def _setting(key: str, value: Any) -> object:
+    if key == "seconds" or key.endswith("_bytes"):
+        return quantity(value, "s" if key == "seconds" else "B")
+    return "; ".join(map(" and ".join, value)) if isinstance(value, tuple) else value
+
+
+def ending(record: Any, heading: str, *pairs: tuple[str, object]) -> Iterator[Block]:
+    """Yield what most documents end with: the model, notes, settings, how the record was made."""
+    data, model = record.data, record.model
+    yield from (Heading("The model", detail=True), model_facts(model), *noted(record.notes))
+    read = [("Data", data.source), ("Data SHA-256", data.sha256)]
+    told = [*read, *pairs, *chosen(record.settings)]
+    yield from made(heading, record.provenance, told, files=model.files)

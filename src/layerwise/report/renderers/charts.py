@@ -32,6 +32,7 @@ _LOG_ABOVE = 20.0
 _MANY = 48
 _LINE = 20
 _SHORT_LABEL = 4
+_IN_STACK = "isValid(datum.index)"
 
 
 def exported(document: Document) -> dict[str, bytes]:
@@ -137,6 +138,8 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     scale: Spec = {"zero": axis.scale == "zero", "nice": axis.scale != "share"}
     if axis.scale == "share":
         scale |= {"domain": [0, 1]}
+    if axis.most or (axis.scale == "zero" and not any(_values(chart, axis))):
+        scale |= {"domain": [0, axis.most or 0.1]}
     if found.domain is not None:
         scale = {"type": "log", "domain": list(found.domain), "nice": False}
         looks |= {"values": list(found.log), "tickCount": len(found.log)}
@@ -231,15 +234,18 @@ def _colour(chart: Chart, theme: Theme) -> Any:
     """Return the colour of a series; the first one where there are none."""
     if not chart.series:
         return alt.value(theme.series[0])
-    legend = alt.Legend() if len(chart.names) > 1 else None
-    return alt.Color(f"{chart.series}:N", scale=_colours(chart, theme), legend=legend)
+    return alt.Color(f"{chart.series}:N", scale=_colours(chart, theme), legend=_legend(chart))
+
+
+def _legend(chart: Chart) -> alt.Legend | None:
+    return alt.Legend() if len(chart.names) > 1 else None
 
 
 def _points(base: alt.Chart, chart: Chart, theme: Theme, *, many: bool = False) -> alt.Chart:
     """Return points filled with their colour where the rows say so, hollow elsewhere."""
     fill: Any = alt.value(theme.series[0])
     if chart.series:
-        fill = alt.Fill(f"{chart.series}:N", scale=_colours(chart, theme), legend=None)
+        fill = alt.Fill(f"{chart.series}:N", scale=_colours(chart, theme), legend=_legend(chart))
     if chart.filled:
         fill = alt.condition(f"datum.{chart.filled}", fill, alt.value(theme.paper))
     told = base.encode(fill=fill, tooltip=_tip(chart))
@@ -302,8 +308,9 @@ def _blocks(chart: Chart, theme: Theme) -> Layers:
     if chart.low:
         # A pale band for the eye, and whiskers that also show a block without neighbours.
         ends = base.encode(y=alt.Y(f"{chart.low}:Q", **y), y2=f"{chart.high}:Q")
-        layers += [ends.mark_area(opacity=0.13), ends.mark_rule(opacity=0.6, strokeWidth=1.2)]
-    line = values.transform_filter("isValid(datum.index)")
+        band = ends.transform_filter(_IN_STACK).mark_area(opacity=0.13)
+        layers += [band, ends.mark_rule(opacity=0.6, strokeWidth=1.2)]
+    line = values.transform_filter(_IN_STACK)
     line = line.encode(detail=f"{chart.join}:N") if chart.join and not chart.faint else line
     many = len(chart.rows) > _MANY
     points = _points(values, chart, theme, many=many)

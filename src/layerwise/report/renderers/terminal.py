@@ -33,7 +33,7 @@ from layerwise.report.numbers import number
 from layerwise.report.renderers.cells import Written, drawn_columns, written
 from layerwise.report.words import shown, visible
 
-__all__ = ["Room", "Sized", "printed", "sparkline", "tabled", "terminal"]
+__all__ = ["Room", "Sized", "printed", "sparkline", "terminal"]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -335,19 +335,23 @@ def _grids(
         if table.marked:
             grid.add_column("", min_width=1)
         for column, texts in zip(columns, cells, strict=True):
-            _add_column(grid, column, texts, room)
+            barred = "bar" in parts.get(column.column.key, ())
+            _add_column(grid, column, texts, room, barred=barred)
         for place in range(start, end):
             style = "bold" if rows[place] in table.marked else ""
             grid.add_row(*(texts[place] for texts in drawn), style=style)
         yield grid
 
 
-def _add_column(grid: Grid, column: Written, texts: Sequence[Line], room: Room) -> None:
+def _add_column(
+    grid: Grid, column: Written, texts: Sequence[Line], room: Room, *, barred: bool
+) -> None:
     head = Line("\n").join(room.text(line) for line in _heads(column))
+    right = column.numeric and not barred  # A bar begins where its neighbours begin.
     # The first column of numbers counts; an ellipsis is not ASCII.
     grid.add_column(
         head,
-        justify="right" if column.numeric else "left",
+        justify="right" if right else "left",
         overflow="fold" if room.ascii_only else "ellipsis",
         vertical="bottom",
         min_width=min(max((text.cell_len for text in texts), default=0), _LONGEST),
@@ -396,16 +400,6 @@ def _bar(share: float) -> str:
 
 def _ascii_bar(share: float) -> str:
     return "#" * round(share * _BAR)
-
-
-def tabled(headings: Sequence[str], rows: Sequence[Sequence[str]], room: Room) -> Grid:
-    """Return a plain table of text, all but its first column to the right."""
-    grid = _ruled(room)
-    for place, heading in enumerate(headings):
-        grid.add_column(room.text(heading), justify="right" if place else "left")
-    for row in rows:
-        grid.add_row(*(room.text(cell) for cell in row))
-    return grid
 
 
 _DRAWN: Mapping[type, Callable[..., Iterator[RenderableType]]] = {

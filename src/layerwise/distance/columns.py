@@ -1,0 +1,83 @@
+"""The columns of objective distances, as a reader sees them."""
+
+from layerwise.columns import Column
+
+__all__ = ["DISTANCES", "GRADIENTS"]
+
+_FEW = "Distances of objectives that both halves of the examples rank differently are not apart."
+
+DISTANCES = (
+    Column("name", "Objective", form="text"),
+    Column(
+        "procrustes",
+        "Procrustes",
+        digits=4,
+        importance=60,
+        meaning="Procrustes distance of the gradients of all examples, from 0 to √2.",
+        reads="0: the same gradients but for a rotation; high: the objective asks for other ones.",
+        caution=_FEW,
+    ),
+    Column(
+        "cosine",
+        "Cosine",
+        digits=4,
+        importance=50,
+        meaning="1 - cosine of the two mean gradients, from 0 to 2.",
+        reads="0: both pull one way; 1: at right angles; 2: against each other.",
+        caution=_FEW,
+    ),
+    Column(
+        "cosine_128",
+        "Cosine at 128",
+        short="at 128",
+        digits=4,
+        importance=40,
+        meaning="The same after a random projection to 128 coordinates.",
+    ),
+    Column(
+        "cosine_32",
+        "Cosine at 32",
+        short="at 32",
+        digits=4,
+        importance=30,
+        meaning="The same after a random projection to 32 coordinates.",
+    ),
+    Column(
+        "pearson",
+        "Pearson",
+        digits=4,
+        importance=20,
+        meaning="1 - Pearson correlation of the two mean gradients, from 0 to 2.",
+    ),
+    Column(
+        "fisher",
+        "Fisher",
+        digits=4,
+        importance=10,
+        meaning="1 - cosine of the element-wise mean squares, from 0 to 1.",
+        reads="High: the objectives weigh other coordinates.",
+    ),
+)
+"""How far an objective's gradients lie from the reference's."""
+
+GRADIENTS = (
+    DISTANCES[0],
+    Column("mean_norm", "Mean norm", importance=30, meaning="Mean norm of an example's gradient."),
+    Column(
+        "coherence",
+        "Coherence",
+        importance=20,
+        meaning="Mean over coordinates of |mean| / standard deviation over the examples.",
+        reads="High: the examples agree.",
+    ),
+    Column(
+        "nonzero",
+        "Nonzero",
+        form="percent",
+        digits=1,
+        importance=10,
+        meaning="Share of the entries of all gradients that are not zero.",
+    ),
+    Column("rows", "Examples", form="count", meaning="Examples that were compared."),
+)
+"""What the gradients themselves are like."""

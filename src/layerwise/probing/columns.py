@@ -1,0 +1,149 @@
+"""The columns of probes and of erasure, as a reader sees them."""
+
+from layerwise.columns import Column
+
+__all__ = ["ERASED", "PROBED"]
+
+_BLOCK = Column("index", "Block", short="block", form="count")
+_DEPTH = Column("relative", "Relative depth", short="depth", form="percent")
+_WILSON = "95 % Wilson interval over held-out examples"
+_PAIRS = "95 % interval over pairs"
+
+PROBED = (
+    _BLOCK,
+    _DEPTH,
+    Column(
+        "linear",
+        "Linear probe",
+        short="linear",
+        digits=3,
+        low="linear_low",
+        high="linear_high",
+        band=_WILSON,
+        importance=50,
+        meaning="Share of held-out examples whose class one linear layer gives.",
+        reads="High: the classes lie apart in the representation of this depth.",
+        caution="What can be read need not be used by the model.",
+    ),
+    Column(
+        "mlp",
+        "MLP",
+        digits=3,
+        low="mlp_low",
+        high="mlp_high",
+        band=_WILSON,
+        importance=40,
+        meaning="The same for two layers with a nonlinearity between.",
+        caution="Where it is far better than the linear probe, the probe itself does the work.",
+    ),
+    Column(
+        "linear_train",
+        "Linear, trained on",
+        digits=3,
+        importance=10,
+        meaning="Share of the examples that the linear probe was trained on which it gives right.",
+    ),
+    Column("mlp_train", "MLP, trained on", digits=3, importance=5),
+)
+"""What two probes read at a depth."""
+
+ERASED = (
+    _BLOCK,
+    _DEPTH,
+    Column(
+        "effect",
+        "Effect",
+        form="percent",
+        digits=1,
+        low="effect_low",
+        high="effect_high",
+        band=_PAIRS,
+        importance=90,
+        meaning="By which share of their distance erasing the concept moves the members of a pair "
+        "together.",
+        reads="High: the concept is most of what tells them apart; below 0: they are driven apart.",
+    ),
+    Column(
+        "control",
+        "Control",
+        form="percent",
+        digits=1,
+        low="control_low",
+        high="control_high",
+        band="95 % of the random directions",
+        importance=80,
+        meaning="The same for erasing a random direction of the same energy, mean over draws.",
+    ),
+    Column(
+        "margin",
+        "Margin",
+        form="percent",
+        digits=1,
+        low="margin_low",
+        high="margin_high",
+        band=_PAIRS,
+        importance=70,
+        meaning="Effect less control.",
+        caution="Where its interval reaches 0, the concept is not told from a random direction.",
+    ),
+    Column(
+        "effect_median",
+        "Median effect",
+        short="median",
+        form="percent",
+        digits=1,
+        importance=30,
+        meaning="The median over pairs of each pair's own share.",
+    ),
+    Column(
+        "ordered",
+        "Told apart",
+        form="percent",
+        digits=1,
+        importance=25,
+        meaning="Share of pairs whose members the erased direction tells apart: 50 % is chance.",
+    ),
+    Column(
+        "energy",
+        "Energy",
+        form="percent",
+        digits=1,
+        importance=20,
+        meaning="Mean squared change of an input by the erasure, as a share of the total variance.",
+    ),
+    Column("control_energy", "Control's energy", form="percent", digits=1, importance=8),
+    Column(
+        "overlap",
+        "Overlap",
+        digits=3,
+        importance=7,
+        meaning="Mean |cosine| of the random directions with that along which an input is moved.",
+        caution="Near 1, the control is no other direction.",
+    ),
+    Column(
+        "effect_in_sample",
+        "Effect in sample",
+        form="percent",
+        digits=1,
+        importance=6,
+        meaning="The effect on the pairs of the fit.",
+        caution="It flatters; for comparison alone.",
+    ),
+    Column(
+        "top_variance",
+        "Variance along one direction",
+        short="top var.",
+        form="percent",
+        digits=1,
+        importance=5,
+        meaning="Share of the total variance that lies along one direction.",
+        caution="Near 100 %, distances are about that direction: often a few units of one token.",
+    ),
+    Column(
+        "distance",
+        "Distance",
+        importance=4,
+        meaning="Mean Euclidean distance between the members of a pair, before.",
+    ),
+)
+"""What erasing a concept does at a depth."""

@@ -1,0 +1,308 @@
+"""An audit of an adapter, as a part of a profile: what it is, what a user needs first, first."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from layerwise.columns import Column
+from layerwise.placement.record import PlacedBlock
+from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement
+from layerwise.profile.record import Profile
+from layerwise.report.blocks import (
+    Axis,
+    Block,
+    Chart,
+    Figure,
+    Figures,
+    Heading,
+    Strip,
+    Table,
+    Text,
+    Verdict,
+)
+from layerwise.report.documents.parts import block_names, facts, spots, stack_labels
+from layerwise.report.numbers import counted, number, percent
+from layerwise.report.words import shown
+
+__all__ = ["ADAPTER", "audit_blocks", "audit_tables"]
+
+#: A share of wasted parameters from which on it is worth a word (ours).
+_MUCH = 0.005
+#: Blocks that a terminal shows; the page has all.
+_ROWS = 10
+_SHARES = {"relative_norm": "update over weights", "output_change": "change of outputs"}
+
+ADAPTER = (
+    Column("block", "Block", form="text"),
+    Column("modules", "Adapters", form="count", importance=40),
+    Column("dead", "Dead", form="count", importance=95),
+    Column("used", "Rank used (90 %)", short="rank used", form="text", importance=90),
+    Column("relative_norm", "Of weights", unit="%", factor=100.0, importance=80,
+           meaning="Frobenius norm of the updates over that of the weights that they adapt."),
+    Column("output_change", "Of outputs", unit="%", factor=100.0, importance=70,
+           meaning="Root mean square of what adapters add to outputs on the probes over these."),
+    Column("dominance", "Of largest", importance=60,
+           meaning="Largest singular value of an update over that of its weight."),
+    Column("moved", "Moved", importance=50, meaning="Procrustes distance of the block's output."),
+    Column("wasted_share", "Wasted", form="percent", importance=20,
+           meaning="Share of the parameters that are dead or hold the last 1 % of an update."),
+    Column("frobenius_norm", "Frobenius norm", importance=10),
+)  # fmt: skip
+_MODULES = (
+    Column("name", "Module", form="text"),
+    Column("dead", "Dead", form="flag"),
+    Column("rank", "Rank", form="count"),
+    Column("stable_rank", "Stable rank"),
+    Column("effective_rank", "Effective rank"),
+    Column("energy_rank_90", "Holds 90 %", form="count"),
+    Column("energy_rank_95", "Holds 95 %", form="count"),
+    Column("energy_rank_99", "Holds 99 %", form="count"),
+    Column("spectral_norm", "Spectral norm"),
+    Column("frobenius_norm", "Frobenius norm"),
+    Column("dominance", "Of largest"),
+    Column("relative_norm", "Of weights", unit="%", factor=100.0),
+    Column("whole_relative_norm", "With magnitudes", unit="%", factor=100.0),
+    Column("output_change", "Of outputs", unit="%", factor=100.0),
+)
+
+
+def audit_blocks(profile: Profile) -> Iterator[Block]:
+    """Yield what the adapter is, in words, figures and charts; nothing without an audit."""
+    audit = profile.audit
+    if audit is None:
+        return
+    yield Heading("The adapter")
+    yield Text(_headline(audit))
+    told = dict(_sentences(audit))
+    if audit.dead:
+        yield Verdict(told.pop("Dead"), tone="warning")
+    yield facts(told.items())
+    for key, title in (("relative_norm", "weights %"), ("output_change", "outputs %")):
+        values = [100.0 * v for b in audit.blocks if (v := getattr(b, key)) is not None]
+        if values and len(values) == len(audit.blocks):
+            indices = [block.index for block in audit.blocks]
+            yield Strip(title, indices, values=values, most=max(values))
+    yield Heading("The adapter in figures", detail=True)
+    yield _figures(audit)
+    yield from _charts(profile, audit)
+
+
+def audit_tables(profile: Profile) -> Iterator[Block]:
+    """Yield every adapted block and module; nothing without an audit."""
+    audit = profile.audit
+    if audit is None or not audit.modules:
+        return
+    if audit.blocks:
+        yield Heading("The adapter by block")
+        rows = [_block_row(profile, block) for block in audit.blocks]
+        carded = frozenset(n for n, block in enumerate(audit.blocks) if block.carded)
+        columns = [c for c in ADAPTER if c.key != "dead" or audit.dead]
+        yield Table("adapter", columns, rows, marked=carded, mark="where the card would place",
+                    most=_ROWS)  # fmt: skip
+    yield Heading("The adapter by module", detail=True)
+    dead = frozenset(n for n, module in enumerate(audit.modules) if module.dead)
+    rows = [{**asdict(module), **asdict(module.update)} for module in audit.modules]
+    yield Table("modules", _MODULES, rows, marked=dead, mark="dead")
+
+
+def _block_row(profile: Profile, block: BlockAudit) -> dict[str, Any]:
+    moved = {b.index: b.procrustes for b in profile.blocks or profile.depths}
+    row = {"block": _head(profile, block), "used": f"{block.energy_rank_90} of {block.rank}"}
+    there = block.stack == profile.stack
+    return {**asdict(block), **row, "moved": moved.get(block.index) if there else None}
+
+
+def _head(profile: Profile, block: BlockAudit) -> str:
+    labels = stack_labels(profile.before, limit=20)
+    return f"{labels[block.stack]} {block.index}" if len(labels) > 1 else str(block.index)
+
+
+# --- Words ------------------------------------------------------------------------------------
+
+
+def _headline(audit: Audit) -> str:
+    """Return what the adapter is, in one line."""
+    count, outside = len(audit.modules), sum(m.index is None for m in audit.modules)
+    beyond = f" and {outside} outside blocks" if outside else ""
+    inside, blocks = counted(count - outside, "module"), counted(len(audit.blocks), "block")
+    return (
+        f"{shown(', '.join(audit.kinds) or 'Adapter', limit=60)}: {inside} in {blocks}{beyond}, "
+        f"{_ranks(audit)}, {audit.parameters:,} parameters."
+    )
+
+
+def _ranks(audit: Audit) -> str:
+    """Return the ranks of the adapters: one, or from the least to the largest."""
+    ranks = sorted({m.rank // m.experts for m in audit.modules})
+    if not ranks:
+        return "no rank"
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
+
+
+def _sentences(audit: Audit) -> Iterator[tuple[str, str]]:
+    """Yield what to know of the adapter, by a word each, the most urgent first."""
+    if audit.modules:
+        yield "Dead", _dead(audit)
+    if len(audit.dead) < len(audit.modules):
+        yield "Rank", _rank(audit)
+    if audit.relative_norm is not None and audit.blocks:
+        yield "Size", _size(audit, audit.relative_norm)
+    yield from (("On inputs", told) for told in _on_inputs(audit))
+    if audit.card is not None:
+        yield "Card", _card(audit.card, len(audit.blocks))
+    if unread := _unread(audit):
+        yield "Not read", unread
+
+
+def _part(share: float) -> str:
+    return f"{number(100.0 * share)} %"
+
+
+def _dead(audit: Audit) -> str:
+    count, dead = len(audit.modules), len(audit.dead)
+    if not dead:
+        return "No adapter is dead: each changes its weight."
+    if dead == count:
+        return "All adapters are dead: the model is its base."
+    blocks = [PlacedBlock(b.stack, b.index) for b in audit.blocks if b.dead]
+    inside = f", in {block_names(blocks)}" if blocks else ""
+    return f"{dead} of {count} adapters are dead, they change nothing{inside}."
+
+
+def _rank(audit: Audit) -> str:
+    used = (
+        f"Of {median(m.rank for m in audit.modules):g} directions the median adapter holds 90 % of "
+        f"its update in {audit.energy_rank_90:g} (stable rank {number(audit.stable_rank)}, "
+        f"effective rank {number(audit.effective_rank)}); rank {audit.enough_rank} would do for "
+        "nine in ten."
+    )
+    if audit.wasted_share < _MUCH:
+        return used
+    wasted = "are dead or in directions that hold the last 1 % of an update"
+    return f"{used} {percent(audit.wasted_share)} of the parameters {wasted}."
+
+
+def _size(audit: Audit, norm: float) -> str:
+    known = [(b, b.relative_norm) for b in audit.blocks if b.relative_norm is not None]
+    told = f"The update is {_part(norm)} of the weights that it adapts{_from_to(known)}"
+    whole = [m.whole_relative_norm for m in audit.modules if m.whole_relative_norm is not None]
+    if whole:
+        magnitudes = f"the median weight changed by {_part(median(whole))}"
+        told += f"; with DoRA's magnitudes {magnitudes}"
+    largest = [(m.dominance, m.name) for m in audit.modules if m.dominance is not None]
+    if largest and max(largest)[0]:
+        most, name = max(largest)
+        told += f". By largest singular values it is {number(most)} of its weight at most, "
+        told += f"in {shown(name, limit=80)}" + ("; it outweighs it" if most > 1.0 else "")
+    return f"{told}."
+
+
+def _from_to(known: Sequence[tuple[BlockAudit, float]]) -> str:
+    """Return from which block to which a share goes; nothing where there is one block."""
+    if len(known) < 2:
+        return ""
+    (first, least), (last, most) = (end(known, key=lambda pair: pair[1]) for end in (min, max))
+    return f", from {_part(least)} in block {first.index} to {_part(most)} in block {last.index}"
+
+
+def _on_inputs(audit: Audit) -> Iterator[str]:
+    """Yield what weights alone cannot tell."""
+    known = [(b, b.output_change) for b in audit.blocks if b.output_change is not None]
+    if not known:
+        return
+    middle = _part(median(change for _, change in known))
+    told = f"On the probes the outputs of adapted modules change by {middle} in the median block"
+    told += _from_to(known)
+    pairs = ((m.output_change, m.whole_relative_norm or m.relative_norm) for m in audit.modules)
+    ratios = [change / size for change, size in pairs if change and size]
+    if ratios:
+        told += f", {number(median(ratios))} times what the weights' norms would suggest"
+    if audit.depth_agreement is not None:
+        told += f". Size and effect rank the blocks alike at Spearman {audit.depth_agreement:.2f}"
+    yield f"{told}."
+
+
+def _card(card: CardPlacement, adapted: int) -> str:
+    """Return where the card would have placed as many, and what that would have cost."""
+    some = f"the adapter is on {card.shared} of these, not on {block_names(card.missed)}"
+    have = some if card.missed else "the adapter is there"
+    more = f", and on {len(card.elsewhere)} more" if card.elsewhere else ""
+    told = f"The card ({shown(card.policy)}) would have taken {block_names(card.blocks)}; {have}"
+    told += f"{more}. What both have holds {percent(card.norm_share)} of the update's squared norm"
+    if card.step_ratio is not None and card.adapter_step_ratio is not None:
+        told += f". A step there takes {card.step_ratio:.2f} of one with all blocks, the adapter's "
+        told += f"{card.adapter_step_ratio:.2f}"
+    if card.spearman is not None:
+        told += f". Residual norm and update rank its {adapted} blocks alike at Spearman "
+        told += f"{card.spearman:.2f}"
+    return f"{told}."
+
+
+def _unread(audit: Audit) -> str:
+    """Return which adapted modules are not in the figures."""
+    told = []
+    if audit.unread:
+        why = shown(next(iter(audit.unread.values())), limit=120)
+        told.append(f"{len(audit.unread)} adapted modules are not products B A ({why}).")
+    if audit.saved_modules:
+        names = shown(", ".join(audit.saved_modules), limit=120)
+        told.append(f"Trained and saved whole: {names}.")
+    return " ".join(told)
+
+
+def _figures(audit: Audit) -> Figures:
+    size = "–" if audit.relative_norm is None else _part(audit.relative_norm)
+    told = (
+        ("Dead adapters", f"{len(audit.dead)} of {len(audit.modules)}", "change nothing"),
+        (
+            "Rank that would do",
+            str(audit.enough_rank),
+            f"for nine in ten, of {_ranks(audit)}",
+        ),
+        ("Stable rank", number(audit.stable_rank), "median of the live modules"),
+        ("Effective rank", number(audit.effective_rank), "median of the live modules"),
+        ("Wasted", percent(audit.wasted_share), "of the parameters: dead, or the last 1 %"),
+        ("Size", size, "of the weights, by Frobenius norm"),
+    )
+    return Figures([Figure(*figure) for figure in told])
+
+
+# --- Charts -----------------------------------------------------------------------------------
+
+
+def _charts(profile: Profile, audit: Audit) -> Iterator[Block]:
+    """Yield size and effect, and the rank that is used, by block."""
+    places = spots(profile.before)
+    sizes = [
+        {**_spot(places, block), "of": title, "share": value, "tip": _part(value)}
+        for block in audit.blocks
+        for key, title in _SHARES.items()
+        if (value := getattr(block, key)) is not None
+    ]
+    used = [
+        {**_spot(places, block), "share": block.energy_rank_90 / block.rank if block.rank else 0.0}
+        | {"of": "on the card" if block.carded else "elsewhere"}
+        | {"tip": f"{block.energy_rank_90} of {block.rank}"}
+        for block in audit.blocks
+    ]
+    if sizes:
+        yield Chart(
+            "audit-size", "The update by block: of the weights, and of the outputs on the probes",
+            "blocks", sizes, Axis("x"), Axis("share", form="percent", scale="zero"), series="of",
+            names=list(_SHARES.values()), join="stack", tips={"of": "What", "tip": "Share"},
+            caption="Norm of the update over that of the weights, as the files alone would tell, "
+            "and root mean square of what the adapters add to outputs over those outputs.",
+        )  # fmt: skip
+    if used:
+        names = ["elsewhere", "on the card"] if audit.card else ["elsewhere"]
+        yield Chart(
+            "audit-rank", "Rank that holds 90 % of the update, of the rank there is", "bars", used,
+            Axis("x"), Axis("share", form="percent", scale="share"), series="of", names=names,
+            tips={"tip": "Directions"}, caption="Low: a smaller rank would have done.",
+        )  # fmt: skip
+
+
+def _spot(places: dict[tuple[str, int], dict[str, Any]], block: BlockAudit) -> dict[str, Any]:
+    spot = places[block.stack, block.index]
+    return {**spot, "head": spot["head"] + (" · on the card" if block.carded else "")}

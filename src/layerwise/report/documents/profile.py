@@ -1,0 +1,380 @@
+"""A depth profile: what moved from one model to another, at which depth, and how surely."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean, linear_regression
+from typing import Any, get_args
+
+from layerwise.columns import Column
+from layerwise.profile.record import DepthChange, ProbeInfo, Profile, Readout, ReadoutProfile
+from layerwise.report.blocks import (
+    Axis,
+    Block,
+    Chart,
+    Document,
+    Figure,
+    Figures,
+    Heading,
+    Rule,
+    Strip,
+    Table,
+    Text,
+    Verdict,
+)
+from layerwise.report.documents.audit import ADAPTER, audit_blocks, audit_tables
+from layerwise.report.documents.parts import (
+    glossary,
+    made,
+    model_facts,
+    model_name,
+    noted,
+    untrained,
+)
+from layerwise.report.numbers import ends, interval, number, percent, rounded
+from layerwise.report.words import shown
+
+__all__ = [
+    "CHANGES",
+    "READOUTS",
+    "change_chart",
+    "depth_names",
+    "direction",
+    "document",
+    "every_block",
+    "fitted",
+    "probe_facts",
+    "readouts",
+]
+
+READOUTS = {
+    "hf": "As transformers gives hidden states: in many decoders the last is after the final norm.",
+    "residual": "Block outputs at every depth, the last one before the final norm.",
+    "normed": "The final norm at every depth.",
+}
+"""What stands for a block's output."""
+
+BLOCK = Column("index", "Block", form="count")
+CHANGES = (
+    Column("procrustes", "Procrustes distance", short="Procrustes", importance=90,
+           meaning="How far the outputs are apart after the best rotation, from 0 to √2 ≈ 1.41.",
+           caution="With fewer probes than dimensions the rotation overfits, and it is too small."),
+    Column("noise", "Halves differ by", short="noise", importance=80,
+           meaning="By how much the distance differs between two halves of the probes."),
+    Column("cka", "CKA change", short="CKA", importance=70,
+           meaning="1 - linear CKA.", reads="Blind to rotation and scale."),
+    Column("rsa", "RSA change", short="RSA", importance=60,
+           meaning="1 - Spearman correlation of the two dissimilarity matrices."),
+    Column("shared_pca_cka", "Shared-PCA CKA change", short="shared PCA", importance=50,
+           meaning="1 - linear CKA in the principal components of both together."),
+)  # fmt: skip
+"""The ways in which a change is measured."""
+
+_SLOPES = (
+    Column("readout", "Readout", form="text"),
+    Column("slope", "Slope", low="slope_low", high="slope_high", band="95 % interval",
+           importance=90, meaning="Of the Procrustes distance at the seven depths on depth."),
+    Column("cka_slope", "CKA slope", importance=60),
+    Column("rsa_slope", "RSA slope", importance=50),
+    Column("share", "Last depth's share", short="last share", form="percent", importance=70,
+           meaning="Of the CKA change over the seven depths."),
+    Column("noise_floor", "Noise floor", importance=40),
+)  # fmt: skip
+_DEPTHS = (Column("relative", "Depth", form="percent"), Column("index", "Block", form="count",
+           importance=95), *CHANGES)  # fmt: skip
+_PROFILE_READS = (
+    "Filled points: the seven depths named above. Dashed: their least-squares line, on the fan of "
+    "its 95 % interval. Grey: the noise floor."
+)
+_WIDTH_READS = "Of the CKA change over the seven depths. Dashed: an even profile."
+
+
+def document(profile: Profile) -> Document:
+    """Return what moved and where, how it was measured, and what an adapter is."""
+    probes, blocks = profile.probes, every_block(profile)
+    names = [model_name(model, limit=80) for model in (profile.before, profile.after)]
+    about = f"{len(blocks)} blocks of {shown(profile.stack)} · {probes.inputs:,} probes of "
+    about += f"{shown(probes.source, limit=100)}, {probes.tokens:,} tokens, readout "
+    told: list[Block] = [
+        Verdict(_headline(profile), _reasons(profile)),
+        *untrained(profile.untrained_modules),
+        *audit_blocks(profile),
+        Heading("Where it moved"),
+        Strip("every block", [b.index for b in blocks], values=[b.procrustes for b in blocks],
+              most=_most(profile).procrustes,
+              about="the stronger the colour, the further its output moved"),
+        _figures(profile),
+        *_charts(profile),
+        Heading("The seven depths"),
+        Table("depths", _DEPTHS, [asdict(d) for d in profile.depths], bar="procrustes"),
+        Heading("Slopes"),
+        _slopes(profile),
+        Heading("Every block", detail=True),
+        _every_block(profile),
+        *audit_tables(profile),
+        *glossary([*CHANGES, *(ADAPTER if profile.audit else ())]),
+        Heading("Before and after", detail=True),
+        model_facts(profile.before, title="Before"),
+        model_facts(profile.after, title="After"),
+        *noted([*profile.notes, *(profile.audit.notes if profile.audit else ())]),
+        *_made(profile),
+    ]  # fmt: skip
+    return Document("Depth profile", " → ".join(names), about + profile.readout, told)
+
+
+def readouts(profile: Profile) -> Mapping[str, ReadoutProfile]:
+    """Return the readouts of `profile` that there can be, in one order."""
+    return {n: profile.readouts[n] for n in get_args(Readout) if n in profile.readouts}
+
+
+def every_block(profile: Profile | ReadoutProfile) -> tuple[DepthChange, ...]:
+    """Return every block of a profile; its seven depths where that is all it has."""
+    return profile.blocks or profile.depths
+
+
+def _most(profile: Profile) -> DepthChange:
+    return max(every_block(profile), key=lambda block: block.procrustes)
+
+
+# --- Words ------------------------------------------------------------------------------------
+
+
+def _headline(profile: Profile) -> str:
+    """Return what moved, in one sentence."""
+    if not profile.width:
+        return "Nothing moved: the representations before and after are the same at every depth."
+    most = _most(profile)
+    if most.procrustes <= profile.noise_floor:
+        return "Nothing moved beyond the noise of the probes."
+    told = f"block {most.index} moved most"
+    if _slope_below(profile) is not None:
+        return f"Change rises at the last depth alone: {told}."
+    return f"Change {direction(profile.slope_low, profile.slope_high)} over depth: {told}."
+
+
+def direction(low: float, high: float) -> str:
+    """Return whether the interval of a slope lies above 0, below 0, or holds it."""
+    return "rises" if low > 0 else "falls" if high < 0 else "has no clear direction"
+
+
+def _slope_below(profile: Profile) -> float | None:
+    """Return the slope without the last depth, where the rise is that depth's alone."""
+    below = profile.depths[:-1]
+    if profile.slope_low <= 0 or len({depth.relative for depth in below}) < 2:
+        return None
+    relative = [depth.relative for depth in below]
+    slope = linear_regression(relative, [depth.procrustes for depth in below]).slope
+    return slope if slope <= 0 else None
+
+
+def _reasons(profile: Profile) -> list[str]:
+    """Return the figures behind the headline, a sentence each."""
+    if not profile.width:
+        return []
+    most, floor, alone = _most(profile), profile.noise_floor, _slope_below(profile)
+    far = f"The Procrustes distance reaches {number(most.procrustes)} at block {most.index}"
+    if floor > 0:
+        times = most.procrustes / floor
+        times_told = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
+        far += f", {times_told} times the noise floor of {number(floor)}."
+    else:
+        far += "; halves of the probes agree on every distance."
+    steep = (
+        f"The slope over relative depth is {_slope(profile)}, and the last depth holds "
+        f"{percent(profile.width[-1])} of the CKA change over the seven depths, where an even "
+        f"profile would hold {percent(1 / len(profile.width))}."
+    )
+    steep += "" if alone is None else f" Without the last depth the slope is {number(alone)}."
+    return [far, steep, *_agreement(profile)]
+
+
+def _slope(found: Profile | ReadoutProfile) -> str:
+    return interval(found.slope, found.slope_low, found.slope_high)
+
+
+def _agreement(profile: Profile) -> Iterator[str]:
+    """Yield whether the shape is there under each readout, or only under some."""
+    ways = {n: direction(r.slope_low, r.slope_high) for n, r in readouts(profile).items()}
+    if len(set(ways.values())) > 1:
+        which = ", ".join(f"it {way} under {name}" for name, way in ways.items())
+        why = "They differ in what they do about the final norm: part of the shape is that norm's."
+        yield f"The readouts disagree: {which}. {why}"
+    elif len(ways) > 1:
+        slopes = ", ".join(f"{n} {number(r.slope)}" for n, r in readouts(profile).items())
+        yield f"The readouts agree on the direction: slopes {slopes}."
+
+
+def _figures(profile: Profile) -> Figures:
+    most, low, high = _most(profile), profile.slope_low, profile.slope_high
+    where = f"at block {most.index}" if profile.width else "at every block"
+    share = percent(profile.width[-1] if profile.width else None)
+    told = (
+        ("Slope", number(profile.slope), f"95 % interval {ends(low, high)}, over relative depth"),
+        ("Largest change", number(most.procrustes), f"Procrustes distance, {where}"),
+        ("Last depth's share", share, "of the CKA change over the seven depths"),
+        ("Noise floor", number(profile.noise_floor), "by which halves of the probes differ"),
+        ("CKA slope", number(profile.cka_slope), "of 1 - CKA"),
+        ("RSA slope", number(profile.rsa_slope), "of 1 - RSA"),
+    )
+    return Figures([Figure(*figure) for figure in told])
+
+
+# --- Tables -----------------------------------------------------------------------------------
+
+
+def _slopes(profile: Profile) -> Table:
+    found = readouts(profile)
+    rows = [
+        {**vars(r), "readout": name, "share": r.width[-1] if r.width else None}
+        for name, r in found.items()
+    ]
+    marked = frozenset(n for n, name in enumerate(found) if name == profile.readout)
+    return Table("slopes", _SLOPES, rows, marked=marked, mark="the readout of this profile")
+
+
+def _every_block(profile: Profile) -> Table:
+    """Return all changes under the profile's readout, Procrustes under the others."""
+    others = {name: r for name, r in readouts(profile).items() if name != profile.readout}
+    more = [Column(f"under_{n}", f"Procrustes distance, {n}") for n in others]
+    by_index = {n: {b.index: b.procrustes for b in every_block(r)} for n, r in others.items()}
+    names = depth_names(profile)
+    rows = [
+        {**asdict(block), "depth": names.get(block.index, "")}
+        | {f"under_{n}": found.get(block.index) for n, found in by_index.items()}
+        for block in every_block(profile)
+    ]
+    marked = frozenset(n for n, row in enumerate(rows) if row["depth"])
+    columns = [BLOCK, Column("depth", "Depth", form="text"), *CHANGES, *more]
+    return Table("blocks", columns, rows, marked=marked, mark="one of the seven depths")
+
+
+def probe_facts(probes: ProbeInfo) -> list[tuple[str, object]]:
+    """Return what two models were shown and how they were compared, by label."""
+    sizes = f"{probes.inputs:,} inputs, {probes.tokens:,} tokens, {probes.max_length} at most"
+    return [
+        ("Probes", probes.source),
+        ("Probes SHA-256", probes.sha256),
+        ("Shown", sizes),
+        ("Bootstrap", f"{probes.bootstrap} resamples"),
+        ("Shared PCA", f"{probes.pca_components} components"),
+        ("Seed", probes.seed),
+    ]
+
+
+def _made(profile: Profile) -> Iterator[Block]:
+    sides = {"before": profile.before, "after": profile.after}
+    files = {f"{s}: {name}": h for s, model in sides.items() for name, h in model.files.items()}
+    pairs = [*probe_facts(profile.probes), ("Readout", profile.readout)]
+    return made("How this profile was made", profile.provenance, pairs, files=files)
+
+
+# --- Charts -----------------------------------------------------------------------------------
+
+
+def _charts(profile: Profile) -> Iterator[Block]:
+    rows, found = _rows(profile), readouts(profile)
+    yield Heading("The profile over depth", detail=True)
+    yield Text("Blocks are counted from 0 at the input. A distance of 0 is no change; the largest "
+               "possible is √2 ≈ 1.41.", quiet=True)  # fmt: skip
+    floor = profile.noise_floor
+    yield change_chart(
+        "depth-profile", f"Procrustes distance by block (readout {profile.readout})", rows,
+        lines=_line(profile), top=depth_names(profile), caption=_PROFILE_READS, width="wide",
+        summary=" ".join([_headline(profile), *_reasons(profile)[:2]]), height=260,
+        rules=[Rule(floor, band=True)] if floor > 0 else [],
+    )  # fmt: skip
+    if len(found) > 1:
+        yield Heading("The same under each readout", detail=True)
+        about = "Readouts differ in what stands for a block's output. All are on one scale."
+        yield Text(about, quiet=True)
+        top = max(block.procrustes for r in found.values() for block in every_block(r))
+        for name, readout in found.items():
+            yield change_chart(
+                f"readout-{name}", f"{name}: slope {number(readout.slope)}", _rows(readout),
+                most=top, lines=_line(readout), width="third", height=150,
+                caption=f"Slope {_slope(readout)}. {READOUTS[name]}",
+            )  # fmt: skip
+    yield Heading("The same by other measures", detail=True)
+    for column in CHANGES[2:]:
+        yield change_chart(
+            column.key.replace("_", "-"), column.title, rows, column=column, width="third",
+            caption=column.explained, height=150,
+        )  # fmt: skip
+    if profile.width:
+        yield Heading("How the change spreads", detail=True)
+        yield _width(profile)
+
+
+def change_chart(
+    name: str,
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    column: Column = CHANGES[0],
+    most: float = 0.0,
+    **more: Any,
+) -> Chart:
+    """Return a chart of a change over blocks, from 0 to at least `most`."""
+    tips = {f"{column.key}_tip": column.title}
+    axis = Axis(column.key, scale="zero", most=most)
+    return Chart(name, title, "blocks", rows, Axis("x"), axis, filled="marked", tips=tips, **more)
+
+
+def _rows(profile: Profile | ReadoutProfile) -> list[dict[str, Any]]:
+    """Return what charts draw of each block."""
+    names, rows = depth_names(profile), []
+    for block in every_block(profile):
+        depth = names.get(block.index, "")
+        head = f"block {block.index}" + (f" · depth {depth}" if depth else "")
+        tips = {f"{c.key}_tip": number(getattr(block, c.key)) for c in CHANGES}
+        if block.noise is not None:
+            tips["procrustes_tip"] += f" (halves differ by {number(block.noise)})"
+        spot = {"x": block.index, "head": head, "marked": bool(depth)}
+        rows.append({**asdict(block), **spot, **tips})
+    return rows
+
+
+def depth_names(profile: Profile | ReadoutProfile) -> dict[int, str]:
+    """Return what the seven depths are called, by the block that stands for them."""
+    found: dict[int, list[float]] = {}
+    for depth in profile.depths:
+        found.setdefault(depth.index, []).append(depth.relative)
+    return {index: ", ".join(map(percent, depths)) for index, depths in found.items()}
+
+
+def _line(found: Profile | ReadoutProfile) -> list[dict[str, Any]]:
+    slope = (found.slope, found.slope_low, found.slope_high)
+    return fitted(found.depths, slope, blocks=len(every_block(found)))
+
+
+def fitted(
+    depths: Sequence[DepthChange], slope: tuple[float, float, float], *, blocks: int
+) -> list[dict[str, Any]]:
+    """Return the line of a slope through the mean of the seven depths, and its interval's fan.
+
+    Args:
+        depths: The seven depths.
+        slope: Per relative depth, and both ends of its interval.
+        blocks: How many blocks relative depth 1 is.
+    """
+    relative = [depth.relative for depth in depths]
+    centre, middle = fmean(relative), fmean(depth.procrustes for depth in depths)
+    keys = ("procrustes", "low", "high")
+    return [
+        {"x": r * blocks - 1}
+        | {key: middle + s * (r - centre) for key, s in zip(keys, slope, strict=True)}
+        for r in (min(relative), centre, max(relative))
+    ]
+
+
+def _width(profile: Profile) -> Chart:
+    """Return the share of each of the seven depths, and what an even profile would give."""
+    rows = [
+        {"depth": percent(depth.relative), "share": rounded(share), "tip": percent(share, digits=1)}
+        | {"head": f"depth {percent(depth.relative)} · block {depth.index}"}
+        for depth, share in zip(profile.depths, profile.width, strict=True)
+    ]
+    return Chart(
+        "width", "Width: share of the CKA change", "bars", rows,
+        Axis("depth", title="Relative depth"), Axis("share", form="percent", scale="zero"),
+        tips={"tip": "Share"}, rules=[Rule(1 / len(rows))], caption=_WIDTH_READS, height=150,
+    )  # fmt: skip

@@ -1,0 +1,325 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from layerwise.card.record import StackInfo
+from layerwise.report import charts, document, frames, html, text
+from layerwise.report.blocks import Strip
+from layerwise.report.documents.profile import fitted
+
+NAMES = {
+    "depth-profile", "readout-hf", "readout-residual", "readout-normed", "cka", "rsa",
+    "shared-pca-cka", "width",
+}  # fmt: skip
+
+
+def verdict(profile):
+    return document(profile).blocks[0]
+
+
+def test_a_profile_that_rises_says_so_with_its_figures(planted_profile):
+    profile = planted_profile()
+    told = verdict(profile)
+    assert told.text == "Change rises over depth: block 29 moved most."
+    far, steep, agree = told.reasons
+    assert "reaches 0.400 at block 29, 100 times the noise floor of 0.00400" in far
+    assert "0.389 (0.359 to 0.419)" in steep
+    assert f"the last depth holds {100 * profile.width[-1]:.0f} %" in steep
+    assert "an even profile would hold 14 %" in steep
+    assert agree.startswith("The readouts agree on the direction: slopes hf 0.389")
+
+
+@pytest.mark.parametrize(
+    ("steepness", "spread", "words"),
+    [(-0.04, 0.01, "falls over depth: block 0"), (0.01, 0.03, "has no clear direction over depth")],
+)
+def test_a_profile_may_fall_or_have_no_direction(planted_profile, steepness, spread, words):
+    assert words in verdict(planted_profile(steepness=steepness, spread=spread)).text
+
+
+def test_a_rise_of_the_last_depth_alone_is_called_so(planted_profile):
+    profile = planted_profile(steepness=-0.02)
+    last = replace(profile.depths[-1], procrustes=0.5)
+    profile = replace(
+        profile,
+        depths=(*profile.depths[:-1], last),
+        blocks=(*profile.blocks[:-1], replace(profile.blocks[-1], procrustes=0.5)),
+        slope=0.2,
+        slope_low=0.1,
+        slope_high=0.3,
+    )
+    told = verdict(profile)
+    assert told.text == "Change rises at the last depth alone: block 29 moved most."
+    six = [(depth.relative, depth.procrustes) for depth in profile.depths[:-1]]
+    slope = np.polyfit(*zip(*six, strict=True), 1)[0]
+    assert f"Without the last depth the slope is {slope:.4f}." in told.reasons[1]
+
+
+def test_nothing_moved_is_an_answer_in_every_form(still_profile, read_page):
+    profile = still_profile()
+    made = document(profile)
+    assert verdict(profile).text.startswith("Nothing moved: ")
+    assert verdict(profile).reasons == []
+    assert set(made.charts()) == NAMES - {"width"}
+    said = read_page(html(profile)).said
+    assert "Last depth's share –" in said
+    assert "Procrustes distance, at every block" in said
+    assert "█" not in text(profile)
+
+
+def test_a_change_within_the_noise_is_no_change(planted_profile):
+    told = verdict(planted_profile(noise=0.5))
+    assert told.text == "Nothing moved beyond the noise of the probes."
+    assert "0.8 times the noise floor" in told.reasons[0]
+    agreed = verdict(planted_profile(noise=0.0))
+    assert "halves of the probes agree" in agreed.reasons[0]
+
+
+def test_readouts_that_disagree_are_told_and_one_alone_agrees_with_nothing(planted_profile):
+    scales = {"hf": 1.0, "residual": 0.05, "normed": 1.0}
+    told = verdict(planted_profile(scales=scales)).reasons[-1]
+    assert "it rises under hf, it has no clear direction under residual" in told
+    alone = planted_profile(scales={"hf": 1.0})
+    assert len(verdict(alone).reasons) == 2
+    assert not any(name.startswith("readout") for name in document(alone).charts())
+
+
+def test_readouts_come_in_one_order_and_strangers_do_not(planted_profile):
+    rows = document(planted_profile(scales={"normed": 1.0, "../x": 1.0, "hf": 1.0}))
+    assert [row["readout"] for row in rows.tables()["slopes"].rows] == ["hf", "normed"]
+
+
+def test_tables_have_the_record_s_numbers(planted_profile):
+    profile = planted_profile()
+    found = frames(profile)
+    assert list(found["depths"]["procrustes"]) == [d.procrustes for d in profile.depths]
+    assert list(found["blocks"]["rsa"]) == [b.rsa for b in profile.blocks]
+    residual = [b.procrustes for b in profile.readouts["residual"].blocks]
+    assert list(found["blocks"]["under_residual"]) == residual
+    assert list(found["slopes"]["slope_high"]) == [r.slope_high for r in profile.readouts.values()]
+    marked = document(profile).tables()["blocks"].marked
+    assert marked == {d.index for d in profile.depths}
+
+
+def test_a_terminal_shows_depths_every_block_slopes_and_words(planted_profile):
+    names = tuple(f"h.{n}.q" for n in range(11))
+    said = text(planted_profile(notes=("a fallback",), untrained=names), width=100)
+    for words in (
+        "Depth profile: SmolLM2-135M-Instruct.Q4_K_M.gguf → standard/model",
+        "3,412 tokens, readout hf",
+        "0.0504 to 0.400",
+        "0.389 0.359–0.419",
+        "100 times the noise floor",
+        "11 modules never trained (adapter B all zero)",
+        "h.7.q and 3 more",
+        "- note: a fallback",
+    ):
+        assert words in said, words
+    assert "never trained" not in text(planted_profile())
+
+
+def test_the_page_has_models_probes_and_hashes(planted_profile, read_page):
+    said = read_page(html(planted_profile())).said
+    for words in (
+        "Slope 0.389 95 % interval 0.359 to 0.419",
+        "layerwise profile demo tuned --out moved",
+        "before: model.safetensors " + "5a" * 32,
+        "after: model.safetensors " + "c7" * 32,
+        "Base model SmolLM2-135M-Instruct.Q4_K_M.gguf",
+        "Probes SHA-256 " + "3f" * 32,
+        "Shared PCA 256 components",
+    ):
+        assert words in said, words
+
+
+def test_every_block_is_drawn_with_its_own_numbers(planted_profile):
+    profile = planted_profile(blocks=12)
+    made = document(profile).charts()
+    assert set(made) == NAMES
+    rows = made["depth-profile"].rows
+    assert [row["procrustes"] for row in rows] == [b.procrustes for b in profile.blocks]
+    assert [r["x"] for r in rows if r["marked"]] == sorted({d.index for d in profile.depths})
+    assert rows[11]["head"] == "block 11 · depth 100 %"
+    assert [row["share"] for row in made["width"].rows] == pytest.approx(profile.width, rel=1e-5)
+    assert [rule.band for rule in made["depth-profile"].rules] == [True]
+    assert document(planted_profile(noise=0.0)).charts()["depth-profile"].rules == []
+
+
+def test_a_block_may_stand_for_two_depths(planted_profile):
+    assert document(planted_profile(blocks=6)).charts()["depth-profile"].top[1] == "25 %, 40 %"
+
+
+def test_readouts_share_one_scale(planted_profile):
+    scales = {"hf": 1.0, "residual": 0.1, "normed": 2.0}
+    made = document(planted_profile(scales=scales)).charts()
+    tops = {chart.y.most for name, chart in made.items() if name.startswith("readout-")}
+    largest = planted_profile(scales=scales).readouts["normed"].blocks[-1].procrustes
+    assert tops == {largest}
+
+
+def test_the_line_is_that_of_least_squares_and_its_fan_turns_about_the_mean(planted_profile):
+    profile = planted_profile(blocks=20)
+    first, middle, last = document(profile).charts()["depth-profile"].lines
+    depths = profile.depths
+    slope, start = np.polyfit([d.relative for d in depths], [d.procrustes for d in depths], 1)
+    for row, relative in ((first, 0.1), (last, 1.0)):
+        assert row["x"] == pytest.approx(20 * relative - 1)
+        assert row["procrustes"] == pytest.approx(start + slope * relative, rel=1e-4)
+    assert middle["low"] == middle["high"] == middle["procrustes"]
+    rows = fitted(depths, (0.5, 0.4, 0.7), blocks=10)
+    run = (rows[2]["x"] - rows[1]["x"]) / 10
+    assert rows[2]["high"] - rows[1]["procrustes"] == pytest.approx(0.7 * run, rel=1e-4)
+
+
+def test_without_all_blocks_the_seven_depths_stand_for_them(planted_profile):
+    profile = replace(planted_profile(), blocks=())
+    (strip,) = (b for b in document(profile).blocks if isinstance(b, Strip))
+    assert list(strip.values) == [d.procrustes for d in profile.depths]
+
+
+def test_noise_may_be_missing(planted_profile):
+    profile = planted_profile(blocks=4)
+    bare = tuple(replace(block, noise=None) for block in profile.blocks)
+    assert "noise" not in frames(replace(profile, blocks=bare))["blocks"]
+
+
+# --- An adapter -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audited(planted_profile, planted_audit):
+    """Makes a profile of an adapter."""
+    return lambda audit=None, **how: replace(planted_profile(), audit=audit or planted_audit(**how))
+
+
+def sentences(profile):
+    """What is said of an adapter, by its word."""
+    blocks = document(profile).blocks
+    place = next(n for n, b in enumerate(blocks) if getattr(b, "text", "") == "The adapter")
+    return dict(next(b.pairs for b in blocks[place:] if hasattr(b, "pairs")))
+
+
+def test_without_an_audit_there_is_no_word_of_it(planted_profile):
+    assert "The adapter" not in text(planted_profile())
+    assert "audit-rank" not in document(planted_profile()).charts()
+
+
+def test_the_adapter_is_counted_and_the_most_urgent_comes_first(audited, planted_audit):
+    profile = audited(dead=(3, 4, 5, 9), card=(2, 4, 8))
+    said = text(profile, width=200)
+    assert "LORA: 60 modules in 30 blocks, rank 8, 552,960 parameters." in said
+    dead = "8 of 60 adapters are dead, they change nothing, in blocks 3–5, 9."
+    assert dead in said
+    assert list(sentences(profile)) == ["Rank", "Size", "On inputs", "Card"]
+    warned = [b for b in document(profile).blocks if getattr(b, "tone", "") == "warning"]
+    assert [block.text for block in warned] == [dead]
+    audit = planted_audit()
+    outside = replace(audit.modules[0], name="embed", stack=None, index=None, rank=32)
+    more = replace(audit, modules=(*audit.modules, outside), kinds=("LORA", "DoRA"))
+    told = "LORA, DoRA: 60 modules in 30 blocks and 1 outside blocks, ranks 8 to 32"
+    assert told in text(audited(more), width=200)
+
+
+def test_no_adapter_is_dead_or_all_are(audited):
+    assert sentences(audited())["Dead"] == "No adapter is dead: each changes its weight."
+    every = audited(blocks=3, dead=(0, 1, 2))
+    assert "All adapters are dead: the model is its base." in text(every)
+    assert "Rank" not in sentences(every)
+
+
+def test_ranks_are_those_of_one_expert(audited, planted_audit):
+    audit = planted_audit(on=[0])
+    many = tuple(replace(m, rank=64, experts=8) for m in audit.modules)
+    assert "rank 8," in text(audited(replace(audit, modules=many)), width=200)
+
+
+def test_rank_size_and_effect_are_said_with_their_figures(audited):
+    told = sentences(audited())
+    assert "Of 8 directions the median adapter holds 90 % of its update in 3" in told["Rank"]
+    assert "rank 5 would do for nine in ten. 25 % of the parameters" in told["Rank"]
+    assert "from 0.0140 % in block 0 to 0.420 % in block 29." in told["Size"]
+    assert "it is 0.0300 of its weight at most, in model.layers.29.v_proj." in told["Size"]
+    assert "in block 29, 1.50 times what the weights' norms would suggest" in told["On inputs"]
+    assert told["On inputs"].endswith("rank the blocks alike at Spearman 0.87.")
+    assert "parameters" not in sentences(audited(wasted_share=0.001))["Rank"]
+
+
+def test_what_is_not_known_is_left_out(audited, planted_audit):
+    told = sentences(audited(relative_norm=None, depth_agreement=None))
+    assert "Size" not in told
+    assert "alike" not in told["On inputs"]
+    audit = planted_audit()
+    unknown = tuple(replace(b, relative_norm=None, output_change=None) for b in audit.blocks)
+    silent = audited(replace(audit, blocks=unknown))
+    assert "On inputs" not in sentences(silent)
+    assert "audit-size" not in document(silent).charts()
+    assert "audit-rank" in document(silent).charts()
+
+
+def test_an_update_that_outweighs_its_weight_and_dora_s_magnitudes_are_said(audited, planted_audit):
+    audit = planted_audit(on=[4])
+    loud = tuple(replace(m, dominance=3.2) for m in audit.modules)
+    told = sentences(audited(replace(audit, modules=loud)))["Size"]
+    assert told.endswith("in model.layers.4.v_proj; it outweighs it.")
+    audit = planted_audit()
+    whole = tuple(replace(m, whole_relative_norm=2.0 * m.output_change) for m in audit.modules)
+    told = sentences(audited(replace(audit, modules=whole)))
+    assert "; with DoRA's magnitudes the median weight changed by 0.651 %. By" in told["Size"]
+    assert "0.500 times what the weights' norms would suggest" in told["On inputs"]
+
+
+def test_the_card_s_blocks_are_said_beside_the_adapter_s(audited):
+    assert sentences(audited(card=(2, 4, 8)))["Card"] == (
+        "The card (uniform) would have taken blocks 2, 4, 8; the adapter is there, and on 27 more. "
+        "What both have holds 45 % of the update's squared norm. A step there takes 0.74 of one "
+        "with all blocks, the adapter's 1.00. Residual norm and update rank its 30 blocks alike at "
+        "Spearman 0.52."
+    )
+    apart = sentences(audited(on=[2, 3], card=(2, 4, 8)))["Card"]
+    assert "the adapter is on 1 of these, not on blocks 4, 8, and on 1 more." in apart
+
+
+def test_what_is_not_in_the_figures_is_named(audited, planted_audit):
+    told = sentences(audited(unread={"h.0.q": "Linear does more"}, saved_modules=("score",)))
+    assert told["Not read"] == (
+        "1 adapted modules are not products B A (Linear does more). Trained and saved whole: score."
+    )
+    bare = replace(planted_audit(), modules=(), blocks=(), dead=(), unread={"h.0.q": "no"})
+    nothing = audited(replace(bare, depth_agreement=None))
+    assert list(sentences(nothing)) == ["Not read"]
+    html(nothing)
+
+
+def test_every_adapted_block_and_module_is_a_row(audited):
+    profile = audited(dead=(1,), card=(2, 3), notes=("odd",))
+    made = document(profile).tables()
+    assert made["adapter"].marked == {2, 3}
+    assert made["modules"].marked == {2, 3}
+    assert [row["used"] for row in made["adapter"].rows][:3] == ["2 of 16", "0 of 16", "6 of 16"]
+    assert len(frames(profile)["modules"]) == 60
+    assert "whole_relative_norm" not in frames(profile)["modules"]
+    assert "10 of 30 rows" in text(profile, width=100)
+    assert "- note: odd" in text(profile)
+
+
+def test_size_effect_and_used_rank_are_drawn_by_block(audited, planted_audit):
+    made = document(audited(on=[4, 9], card=(9,))).charts()
+    assert len(made["audit-size"].rows) == 4
+    assert {row["of"] for row in made["audit-size"].rows} == set(made["audit-size"].names)
+    used = made["audit-rank"].rows
+    assert [row["x"] for row in used] == [4, 9]
+    assert [row["tip"] for row in used] == ["10 of 16", "10 of 16"]
+    assert [row["of"] for row in used] == ["elsewhere", "on the card"]
+    two = (StackInfo("encoder", 2, "B", "sequential"), StackInfo("decoder", 3, "B", "sequential"))
+    both = planted_audit(on=[0, 1], stack="encoder"), planted_audit(on=[2], stack="decoder")
+    profile = audited(replace(both[0], blocks=both[0].blocks + both[1].blocks))
+    profile = replace(profile, before=replace(profile.before, stacks=two))
+    rows = document(profile).charts()["audit-rank"].rows
+    assert [row["x"] for row in rows] == [0, 1, 5]
+    assert rows[-1]["head"] == "decoder block 2"
+
+
+def test_charts_can_be_exported_and_the_page_stays_small(planted_profile, audited):
+    assert len(charts(audited(card=(2, 5)))) == 2 * (len(NAMES) + 2)
+    assert len(html(planted_profile(blocks=128, before="m" * 5000, stack="s" * 5000))) < 1_200_000
