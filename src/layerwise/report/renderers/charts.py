@@ -238,7 +238,9 @@ def _points(base: alt.Chart, chart: Chart, theme: Theme, *, many: bool = False) 
     """Return points filled with their colour where the rows say so, hollow elsewhere."""
     fill: Any = alt.value(theme.series[0])
     if chart.series:
-        fill = alt.Fill(f"{chart.series}:N", scale=_colours(chart, theme), legend=None)
+        # The colour's own legend, or Vega warns that the two conflict.
+        legend = alt.Legend() if len(chart.names) > 1 else None
+        fill = alt.Fill(f"{chart.series}:N", scale=_colours(chart, theme), legend=legend)
     if chart.filled:
         fill = alt.condition(f"datum.{chart.filled}", fill, alt.value(theme.paper))
     told = base.encode(fill=fill, tooltip=_tip(chart))
