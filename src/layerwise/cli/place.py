@@ -46,6 +46,7 @@ def place(card: str, **options: Any) -> None:
     Writes placement.json and the trainer's file (lora_config.json for peft), into the card's
     folder unless --out names another; there it also draws the placement into report.html.
     """
+    TRAINERS[options["trainer"]]  # A name that is none is told before anything is read.
     form, home = options["format"], _folder(Path(card))
     with importing():
         from layerwise import report
