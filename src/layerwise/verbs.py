@@ -20,5 +20,5 @@ def bind(verb: str, function: Callable[..., Any]) -> None:
 
 
 def call(verb: str, *args: Any, **options: Any) -> Any:
-    """What the function bound to `verb` returns."""
+    """Return what the function bound to `verb` returns."""
     return _bound[verb](*args, **options)

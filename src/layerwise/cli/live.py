@@ -31,7 +31,7 @@ _LOSSES = 24
 
 @contextmanager
 def live(form: Format, total_steps: int) -> Iterator[Listener]:
-    """What is to hear of each optimizer step, and shows it while inside.
+    """Yield a listener to each optimizer step, which shows it while inside.
 
     The listener takes a mapping with ``step`` (from 1), ``loss``, ``learning_rate``,
     ``grad_norm``, ``seconds``, ``step_ratio`` (||dW|| / ||W|| by layer group) and sometimes

@@ -44,7 +44,7 @@ with failed runs, 130 interrupted.
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Where in depth to adapt a model, what it costs, and why."""
+    """Find where in depth to adapt a model, what it costs, and why."""
 
 
 for _command in (

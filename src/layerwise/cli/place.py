@@ -78,6 +78,6 @@ def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str
 
 
 def _usage(export: "Export", folder: Path) -> str:
-    """How to use what was written into `folder`, a line a file."""
+    """Return how to use what was written into `folder`, a line a file."""
     notes = [f"note: {note}" for note in export.notes]
     return "\n".join([*notes, f"to use it, in {folder}:", *export.usage.values()])

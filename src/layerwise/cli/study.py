@@ -77,7 +77,7 @@ def run(source: str, **options: Any) -> None:
 
 @command(*(StatusOptions, Shown, Page), arguments={"source": "LEDGER|STUDY.yaml"}, within=study)
 def status(source: str, **options: Any) -> None:
-    """What is done, running, waiting and failed, and the time left."""
+    """Show what is done, running, waiting and failed, and the time left."""
     found = api.study_status(source, out=options["out"])
     _tell(options["format"], found)
     put_page(found, file=options["html"], wanted=options["open"])
@@ -119,7 +119,7 @@ def _tell(form: Format, status: "Status") -> None:
 
 @contextmanager
 def _live(form: Format) -> Iterator[Callable[["Status"], None]]:
-    """What is to hear of each change, and shows it while inside."""
+    """Yield a listener to each change, which shows it while inside."""
     if form != "human":
         yield lambda _status: None
     elif sys.stderr.isatty():

@@ -86,7 +86,7 @@ def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) 
 
 
 def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple[Fault, ...]:
-    """Why which of `cells` cannot work; empty where all can.
+    """Return the reasons why some of `cells` cannot work; empty where all can.
 
     Looked at are settings (names, types, ranges), models and data (that they are there, and what
     the models' configurations say), objectives, conditions and placements.
@@ -112,7 +112,7 @@ def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple
 
 
 def _likeness(cell: Cell) -> tuple[Any, ...]:
-    """What decides whether a cell can work: all but its seed."""
+    """Return what decides whether a cell can work: all but its seed."""
     settings = {key: value for key, value in cell.settings.items() if key != "pretrained"}
     told = json.dumps(settings, sort_keys=True)
     return cell.stage, cell.model, cell.objective, cell.condition, cell.placement, told
@@ -137,7 +137,7 @@ def _gathered(
 
 
 def _configurations(study: Study, folder: Path) -> dict[str, str]:
-    """What models that the study makes itself are made of: sources, or files in `folder`."""
+    """Return what the study's own models are made of: sources, or files in `folder`."""
     files = {}
     for cell in study.cells:
         if cell.stage == "pretrain" and cell.model not in files:
@@ -206,7 +206,7 @@ class _Checker:
     known: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def fault(self, cell: Cell) -> str | None:
-        """Why `cell` cannot work; None where it can."""
+        """Return why `cell` cannot work; None where it can."""
         looks = {
             "pretrain": self._pretrain,
             "source": self._training,
@@ -308,7 +308,7 @@ class _Checker:
         return found
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What `make` gives, or the error that it raised, made when first asked for.
+        """Return what `make` gives, called when first asked for; its error is kept likewise.
 
         Raises:
             LayerwiseError: As `make` did.

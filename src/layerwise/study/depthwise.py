@@ -60,7 +60,7 @@ class Subject:
         return {name: self.settings[name] for name in names if name in self.settings}
 
     def readout(self, *, max_length: int) -> ReadoutSettings:
-        """How texts are shown to the model."""
+        """Return how texts are shown to the model."""
         size = max(1, self.settings.get("batch_size", 32) >> self.halvings)
         return ReadoutSettings(
             as_readout(self.settings.get("readout", "hf")),
@@ -70,7 +70,7 @@ class Subject:
         )
 
     def training(self, *, compares: str | None) -> TuneSettings:
-        """How each training of the stage is optimised.
+        """Return how each training of the stage is optimised.
 
         Raises:
             TooLargeError: The batch cannot be halved so often.
@@ -94,7 +94,7 @@ class Found:
 
 
 def probe(subject: Subject, text: TextData) -> Found:
-    """What probes read of the labels of `text` at each depth."""
+    """Measure what probes read of the labels of `text` at each depth."""
     made = make_probing(
         subject.loaded,
         text,
@@ -113,7 +113,7 @@ def probe(subject: Subject, text: TextData) -> Found:
 
 
 def erase(subject: Subject) -> Found:
-    """What erasing the concept of the cell's pairs does at each depth."""
+    """Measure what erasing the concept of the cell's pairs does at each depth."""
     settings = ErasureSettings(
         **subject.chosen("folds", "draws"),
         standardised=subject.settings.get("standardise", False),
@@ -131,7 +131,7 @@ def erase(subject: Subject) -> Found:
 
 
 def climb(subject: Subject, text: TextData) -> Found:
-    """The final loss as more of the top blocks train."""
+    """Measure the final loss as more of the top blocks train."""
     objective = resolve(subject.settings["objective"], loaded=subject.loaded, data=text)
     made = adaptation_depth(
         subject.loaded,
@@ -156,7 +156,7 @@ def climb(subject: Subject, text: TextData) -> Found:
 
 
 def intervene(subject: Subject, text: TextData) -> Found:
-    """What adapters do on the blocks that moved most in a fine-tuning, and elsewhere.
+    """Measure adapters on the blocks that moved most in a fine-tuning, and elsewhere.
 
     The model is fine-tuned under the standard condition, for as many steps as the adapters get, to
     see what moves; then it is what it was again.
@@ -192,7 +192,7 @@ def _moved(
     budget: TuneSettings,
     reading: ProbeReading,
 ) -> Profile:
-    """What a fine-tuning of all weights moves; its rate is the condition's own."""
+    """Return what a fine-tuning of all weights moves; its rate is the condition's own."""
     before = reading.states(loaded)
     with weights_kept(loaded.model):
         tuned = fine_tune(loaded, train, objective, settings=replace(budget, learning_rate=None))

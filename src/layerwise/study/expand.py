@@ -188,7 +188,7 @@ class _Matrix:
     def _start(
         self, model: Mapping[str, Any], name: str, seed: int
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """What a run of the model called `name` starts from, as settings; and the run before it."""
+        """Return what a run of the model `name` starts from, as settings, and the run before it."""
         start: dict[str, Any] = {}
         after: tuple[str, ...] = ()
         if "source" in model:

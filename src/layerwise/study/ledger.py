@@ -193,7 +193,7 @@ class Ledger:
         write_atomic(self.folder(run_id) / FAILURE, canonical_json(record))
 
     def state(self, run_id: str, *, now: float | None = None) -> State:
-        """What has become of a run.
+        """Return what has become of a run.
 
         Args:
             run_id: The run.
@@ -242,7 +242,7 @@ class Ledger:
         return record
 
     def seconds(self, run_id: str) -> float:
-        """How long a run that is done took; 0 where its record does not say."""
+        """Return the seconds that a run took which is done; 0 where its record does not say."""
         try:
             return float(self.result(run_id, verify=False)["seconds"])
         except (SchemaError, KeyError, TypeError, ValueError):
@@ -312,7 +312,7 @@ def root_of(study: Study, out: Path | str | None) -> Path:
 
 
 def is_ledger(root: Path) -> bool:
-    """Whether the folder `root` holds a ledger of any schema."""
+    """Return whether the folder `root` holds a ledger of any schema."""
     return (root / ABOUT).is_file()
 
 

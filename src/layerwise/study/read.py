@@ -187,7 +187,7 @@ def _model(value: Any, name: str, folder: Path) -> dict[str, Any]:
 
 
 def _pretrain(value: Any, where: str, folder: Path) -> dict[str, Any]:
-    """How a model is made, its configuration in full."""
+    """Return how a model is made, its configuration in full."""
     beside_data = ("config", "tokenizer", "objective", "condition")
     plain = _settings(_mapping(value, where), where, beside_data, deep=("config",))
     config, beside = plain.get("config"), folder
@@ -204,7 +204,7 @@ def _pretrain(value: Any, where: str, folder: Path) -> dict[str, Any]:
 
 
 def _tuning(value: Any, where: str) -> dict[str, Any]:
-    """How a model is fine-tuned before the runs of the matrix start from it."""
+    """Return how a model is fine-tuned before the runs of the matrix start from it."""
     plain = _settings(_mapping(value, where), where, ("objective", "condition"))
     _string(plain.get("data"), f"{where}.data")
     return plain
@@ -220,7 +220,7 @@ def _json(file: Path, where: str) -> Any:
 
 
 def _axes(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a matrix is spanned by, beside the models."""
+    """Return what a matrix is spanned by, beside the models."""
     seeds = plain.get("seeds")
     return {
         "objectives": _names(plain.get("objectives"), f"{where}objectives"),
@@ -292,7 +292,7 @@ def _override(value: Any, where: str) -> dict[str, Any]:
 
 
 def _rule(value: Any, where: str) -> dict[str, list[Any]]:
-    """What runs are selected by: for each dimension that is named, the values that fit."""
+    """Return what selects runs: for each dimension that is named, the values that fit."""
     plain = _mapping(value, where)
     _known(plain, DIMENSIONS, f"key in {where}")
     if not plain:

@@ -36,7 +36,7 @@ def run(
     retry_failed: bool = False,
     on_change: Callable[[Status], None] = unheard,
 ) -> Status:
-    """How far `study` is once everything that can run has run.
+    """Run what can run of `study`, and return how far it is then.
 
     Runs with a result are left alone. Runs that were lost or interrupted, or that a full disk
     ended, are run again; failed ones where that is asked for. Several runners may work on one
@@ -101,7 +101,7 @@ class _Work:
         self._changed()
 
     def step(self) -> bool:
-        """Whether there was anything to do: submit what fits, and wait for something to end."""
+        """Submit what fits, wait for something to end; return whether there was anything to do."""
         self._submit()
         if not self.submitted and not self.elsewhere:
             return bool(self.ready)
@@ -122,7 +122,7 @@ class _Work:
         return ()
 
     def status(self) -> Status:
-        """How far the study is."""
+        """Return how far the study is."""
         return self.tally.status(workers=self.engine.slots)
 
     def _changed(self) -> None:
@@ -142,7 +142,7 @@ class _Work:
             self._changed()
 
     def _is_free(self, run_id: str) -> bool:
-        """Whether a run is still there to be done; where another took it, that is settled."""
+        """Return whether a run is still to be done; where another took it, that is settled."""
         state = self.ledger.state(run_id)
         if state == "failed" and run_id not in self.again:
             free = _runs_again(self.ledger.failure(run_id))
@@ -212,7 +212,7 @@ class _Work:
 
 
 def _runs_again(failure: Failure) -> bool:
-    """Whether a run that ended so is run again without being asked for."""
+    """Return whether a run that ended so is run again without being asked for."""
     return failure.kind == "interrupted"
 
 

@@ -98,7 +98,7 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """Where its files go."""
+        """Return the folder that its files go into."""
         return self.ledger.folder(self.cell.id)
 
     def chosen(self, *names: str) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _text(task: Task) -> TextData:
 
 
 def _source(task: Task) -> str:
-    """What the cell's model is loaded from: what the user named, or what another run made.
+    """Return what the cell's model is loaded from: the user's, or what another run made.
 
     Raises:
         SchemaError: That run has no result, or its files are not what it wrote.
@@ -189,7 +189,7 @@ def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -
 
 
 def _halving(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What was done about memory, in words."""
+    """Return what was done about memory, in words."""
     asked, made = (f"{s['accumulation']} x {s['batch_size']}" for s in (before, after))
     return f"memory ran out with {asked} examples a step: it is {made} instead"
 
@@ -230,14 +230,14 @@ def _source_tuning(task: Task) -> dict[str, Any]:
 
 
 def _made(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> dict[str, Any]:
-    """What is to be told of `loaded` after it was trained for other runs."""
+    """Train `loaded` for other runs to start from; return what a table says of it."""
     tuned = _trained(task, loaded, text, **defaults)
     remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded)
 
 
 def _tune(task: Task) -> dict[str, Any]:
-    """What fine-tuning moved at which depth; the weights are dropped but where they are to stay."""
+    """Measure what fine-tuning moves at which depth; weights stay only where asked for."""
     task.begins("reading")
     text = _text(task)
     loaded = _loaded(task, _labels(task, text))
@@ -262,7 +262,7 @@ def _tune(task: Task) -> dict[str, Any]:
 
 
 def _distance(task: Task) -> dict[str, Any]:
-    """How far the gradients of objectives lie from those of a reference objective."""
+    """Measure how far gradients of objectives lie from those of a reference objective."""
     task.begins("reading")
     settings = task.cell.settings
     data = {"examples": _DISTANCE_EXAMPLES, **task.chosen("text_column", "where", "examples")}
@@ -304,7 +304,7 @@ def _memory(task: Task, fitted: Mapping[str, Any]) -> dict[str, Any]:
 def _row(
     task: Task, record: TuneRecord, loaded: LoadedModel, *, stack: str | None = None
 ) -> dict[str, Any]:
-    """What a table says of the model and its training; `stack` is the one that was followed."""
+    """Return what a table says of model and training; `stack` is the one that was followed."""
     settings, went = record.settings, record.outcome
     training = {
         "objective": record.data.objective,
@@ -336,7 +336,7 @@ def _blocks(placement: Placement) -> str:
 
 
 def _facts(info: ModelInfo, loaded: LoadedModel, stack: str | None) -> dict[str, Any]:
-    """What tells one model from another; blocks are those of `stack`, else of the last."""
+    """Return what tells one model from another; blocks are those of `stack`, else the last's."""
     named = {s.name: s for s in info.stacks}
     followed = named.get(stack or "", info.stacks[-1])
     return {
@@ -363,7 +363,7 @@ def _readout(found: ReadoutProfile) -> dict[str, Any]:
 
 
 def _looked(task: Task, found: Found, loaded: LoadedModel) -> dict[str, Any]:
-    """What a stage that looks at a model by depth found, with what the model is."""
+    """Return what a stage that looks at a model by depth found, with what the model is."""
     facts = _facts(found.model, loaded, found.stack)
     return {"model": facts, **found.numbers, "halvings": task.halvings}
 
@@ -374,14 +374,14 @@ def _subject(task: Task, loaded: LoadedModel) -> Subject:
 
 
 def _probe(task: Task) -> dict[str, Any]:
-    """What probes read of labels at each depth."""
+    """Measure what probes read of labels at each depth."""
     task.begins("reading")
     text, loaded = _text(task), _loaded(task)
     return _looked(task, depthwise.probe(_subject(task, loaded), text), loaded)
 
 
 def _erase(task: Task) -> dict[str, Any]:
-    """What erasing a concept does at each depth."""
+    """Measure what erasing a concept does at each depth."""
     task.begins("reading")
     loaded = _loaded(task)
     return _looked(task, depthwise.erase(_subject(task, loaded)), loaded)

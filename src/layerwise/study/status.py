@@ -110,11 +110,11 @@ class Tally:
         self._seconds[group] += seconds
 
     def knows(self, cell: Cell) -> bool:
-        """Whether enough runs like `cell` have been timed."""
+        """Return whether enough runs like `cell` have been timed."""
         return self._timed[cell.stage, cell.model] >= _SAMPLE
 
     def status(self, *, workers: int | None = None) -> Status:
-        """How far the study is, with `workers` at once (default: as many as run now)."""
+        """Return how far the study is, with `workers` at once (default: as many as run now)."""
         counts, blocked = self._counts, len(self._blocked())
         return Status(
             name=self.study.name,
@@ -161,7 +161,7 @@ def _is_left(state: State) -> bool:
 
 
 def survey(study: Study, ledger: Ledger) -> Tally:
-    """What has become of each run of `study` in `ledger`.
+    """Return what has become of each run of `study` in `ledger`.
 
     A failure whose record cannot be read counts as one of kind ``error`` that says so.
     """
@@ -175,7 +175,7 @@ def survey(study: Study, ledger: Ledger) -> Tally:
 
 
 def status_of(source: Path | str | Mapping[str, Any], *, out: Path | str | None = None) -> Status:
-    """How far a study is; nothing is run.
+    """Return how far a study is; nothing is run.
 
     Args:
         source: The folder of its ledger, or the study itself: a YAML file or a mapping.

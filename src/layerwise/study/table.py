@@ -168,7 +168,7 @@ def _placement(cell: Cell) -> str:
 
 
 def _named(cell: Cell) -> dict[str, Any]:
-    """What tells a run from others, in a table."""
+    """Return what tells a run from others, in a table."""
     return {
         "model": cell.model,
         "objective": cell.objective,
@@ -206,7 +206,7 @@ def _depths(cell: Cell, values: Sequence[float], name: str = "") -> dict[str, fl
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result says of its model."""
+    """Return what a result says of its model."""
     return dict(result.get("model", {}))
 
 

@@ -92,7 +92,7 @@ def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool], *, tr
 def _found(
     book: Ledger, run_id: str, begins: Callable[[str], None], *, trusts: bool
 ) -> Mapping[str, Any]:
-    """What the run's stage found, with its micro-batch halved as often as memory needs it."""
+    """Return what the run's stage found, its micro-batch halved as often as memory needs."""
     cell = book.cell(run_id)
     task, run = Task(cell, book, trusts=trusts, begins=begins), STAGES[cell.stage].run
 
@@ -126,7 +126,7 @@ def _kind(error: BaseException, *, is_interrupted: bool) -> FailureKind:
 
 
 def _told(error: BaseException) -> str:
-    """What a record says of `error`: one line."""
+    """Return what a record says of `error`: one line."""
     if isinstance(error, LayerwiseError):
         return error.message
     said = one_line(error)

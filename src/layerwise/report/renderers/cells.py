@@ -35,7 +35,7 @@ class Written:
 
     @property
     def numeric(self) -> bool:
-        """Whether the cells stand to the right, digit under digit."""
+        """Return whether the cells stand to the right, digit under digit."""
         return self.column.form not in {"text", "flag"}
 
 

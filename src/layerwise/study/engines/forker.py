@@ -105,7 +105,7 @@ class _Forker:
         self._end()
 
     def _read(self) -> bool:
-        """Whether standard input goes on; a child is forked for each line in it."""
+        """Fork a child for each line of standard input; return whether it goes on."""
         found = os.read(0, 65536)
         *lines, self.rest = (self.rest + found).split(b"\n")
         for line in lines:
@@ -220,7 +220,7 @@ def _die_with(parent: int) -> None:
 
 
 def _holds_gpu() -> bool:
-    """Whether this process has memory on a GPU, which the next run may need."""
+    """Return whether this process has memory on a GPU, which the next run may need."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.cuda.is_initialized()
 

@@ -86,7 +86,7 @@ class RayEngine:
         self.slots = workers or room
 
     def _room(self) -> int:
-        """How many runs the cluster has room for, were it idle."""
+        """Return the number of runs that the cluster has room for, were it idle."""
         there = self._ray.cluster_resources()
         return int(min(there.get(name, 0) // n for name, n in self._needs.items() if n))
 

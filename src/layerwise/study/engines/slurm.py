@@ -120,7 +120,7 @@ class SlurmEngine:
         self._waiting.clear()
 
     def _is_gone(self, job: Any) -> bool:
-        """Whether `job` has ended, however; one that SLURM cannot be asked about has not."""
+        """Return whether `job` has ended; one that SLURM cannot be asked about has not."""
         try:
             return bool(job.done())
         except (OSError, RuntimeError) as error:
