@@ -9,15 +9,15 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from layerwise import verbs
+from layerwise import late_methods
 from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, whole_lines
 
 __all__ = [
     "ABSENT",
-    "Loadable",
-    "Saved",
-    "Shown",
+    "DocumentRecord",
+    "FileRecord",
+    "JsonRecord",
     "from_plain",
     "read_lines",
     "read_record",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-L = TypeVar("L", bound="Loadable")
+L = TypeVar("L", bound="FileRecord")
 
 #: Marks a field that may be None and has no default: as what is None is left out, it is read so.
 ABSENT: Any = Field(default=None)
@@ -106,7 +106,7 @@ def record_file(path: Path | str, *, name: str) -> Path:
     return path / name if path.is_dir() else path
 
 
-class Saved:
+class JsonRecord:
     """What a frozen record has that goes into a file as JSON.
 
     Attributes:
@@ -124,7 +124,7 @@ class Saved:
         return canonical_json(self.to_plain())
 
 
-class Loadable:
+class FileRecord:
     """What a frozen record has that is read from a file of its own.
 
     Attributes:
@@ -145,7 +145,7 @@ class Loadable:
         return read_record(path, cls, name=cls.FILE, schema=cls.SCHEMA)
 
 
-class Shown:
+class DocumentRecord:
     """What a record has that says what it holds: `print` shows it, a notebook draws it.
 
     Attributes:
@@ -156,8 +156,8 @@ class Shown:
 
     def __str__(self) -> str:
         """The record as a terminal shows it."""
-        return str(verbs.call("text", self))
+        return str(late_methods.call("text", self))
 
     def _repr_html_(self) -> str:
         """The record's report, for a notebook to show."""
-        return str(verbs.call("notebook", self))
+        return str(late_methods.call("notebook", self))

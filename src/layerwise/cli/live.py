@@ -47,14 +47,14 @@ def live(form: Format, total_steps: int) -> Iterator[Listener]:
         with _display(total_steps) as listener:
             yield listener
     else:
-        yield _Lines(total_steps)
+        yield _StepLines(total_steps)
 
 
 # --- Lines ------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Lines:
+class _StepLines:
     """Says a line every tenth of the run, not too often and not too seldom."""
 
     total: int
@@ -103,7 +103,7 @@ def _known(values: Any) -> list[float]:
 
 
 @dataclass
-class _Run:
+class _RunHistory:
     """What has been heard of a run."""
 
     losses: list[float] = field(default_factory=list)
@@ -121,11 +121,11 @@ def _display(total: int) -> Iterator[Listener]:
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from layerwise.report.renderers.terminal import Sized
+    from layerwise.report.renderers.terminal import RoomRenderable
 
     bar = Progress("tuning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    task, run = bar.add_task("tuning", total=total), _Run()
-    shown = Sized(lambda room: _parts(bar, run, room), None)
+    task, run = bar.add_task("tuning", total=total), _RunHistory()
+    shown = RoomRenderable(lambda room: _parts(bar, run, room), None)
 
     def listener(entry: Mapping[str, Any]) -> None:
         run.hear(entry)
@@ -135,7 +135,7 @@ def _display(total: int) -> Iterator[Listener]:
         yield listener
 
 
-def _parts(bar: "RenderableType", run: _Run, room: "Room") -> Iterator["RenderableType"]:
+def _parts(bar: "RenderableType", run: _RunHistory, room: "Room") -> Iterator["RenderableType"]:
     """The bar, the figures with the course of the loss, and the step of each group."""
     yield bar
     if run.last:

@@ -37,7 +37,7 @@ TRIALS = "trials.jsonl"
 
 
 @defaults(batch_size=8, examples=None)
-class Resumed(MeasureOptions, total=False):
+class MeasureCommand(MeasureOptions, total=False):
     """A measurement on the command line: in smaller batches, and taken up again."""
 
     resume: Annotated[
@@ -46,7 +46,7 @@ class Resumed(MeasureOptions, total=False):
 
 
 @command(
-    *(Results, Resumed, Charts),
+    *(Results, MeasureCommand, Charts),
     arguments={"model": "MODEL", "data": "DATA"},
     short_help="Fine-tune rival placements, compare.",
     epilog=EXAMPLES,

@@ -86,7 +86,7 @@ def quiet_libraries() -> Iterator[None]:
         yield
 
 
-class _Said(logging.Handler):
+class _LogHandler(logging.Handler):
     """Log records as lines on what is standard error at the time, above a bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -97,7 +97,7 @@ class _Said(logging.Handler):
 @contextmanager
 def talk(form: Format) -> Iterator[Progress]:
     """Inside, layerwise's log goes to standard error; the progress to hand to the library."""
-    logger, handler = logging.getLogger("layerwise"), _Said()
+    logger, handler = logging.getLogger("layerwise"), _LogHandler()
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(_LEVELS[form])

@@ -28,7 +28,7 @@ from layerwise.tuning.order import held_out
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import fine_tune
 
-__all__ = ["LABELLED", "Found", "Subject", "climb", "erase", "intervene", "probe"]
+__all__ = ["LABELLED", "DepthInput", "DepthResult", "climb", "erase", "intervene", "probe"]
 
 #: Held-out examples of a training where no number is given (ours).
 _HELD_OUT = 64
@@ -38,7 +38,7 @@ LABELLED: Mapping[str, Mapping[str, Any]] = {"probe": {"label_column": "label", 
 
 
 @dataclass(frozen=True)
-class Subject:
+class DepthInput:
     """What a stage works on.
 
     Attributes:
@@ -85,7 +85,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Found:
+class DepthResult:
     """What a stage gives: the model and stack that it is about, and the numbers of its rows."""
 
     model: ModelInfo
@@ -93,7 +93,7 @@ class Found:
     numbers: Mapping[str, Any]
 
 
-def probe(subject: Subject, text: TextData) -> Found:
+def probe(subject: DepthInput, text: TextData) -> DepthResult:
     """Measure what probes read of the labels of `text` at each depth."""
     made = make_probing(
         subject.loaded,
@@ -109,10 +109,10 @@ def probe(subject: Subject, text: TextData) -> Found:
         for d in made.depths
     ]  # fmt: skip
     common = {"readout": made.readout, "majority": made.majority, "data_sha256": made.data.sha256}
-    return Found(made.model, made.stack, {**common, "rows": rows})
+    return DepthResult(made.model, made.stack, {**common, "rows": rows})
 
 
-def erase(subject: Subject) -> Found:
+def erase(subject: DepthInput) -> DepthResult:
     """Measure what erasing the concept of the cell's pairs does at each depth."""
     settings = ErasureSettings(
         **subject.chosen("folds", "draws"),
@@ -127,10 +127,10 @@ def erase(subject: Subject) -> Found:
     )
     write_atomic(subject.folder / "erase.json", made.to_json())
     common = {"readout": made.readout, "pairs": made.pairs, "data_sha256": made.data.sha256}
-    return Found(made.model, made.stack, {**common, "rows": to_plain(made.depths)})
+    return DepthResult(made.model, made.stack, {**common, "rows": to_plain(made.depths)})
 
 
-def climb(subject: Subject, text: TextData) -> Found:
+def climb(subject: DepthInput, text: TextData) -> DepthResult:
     """Measure the final loss as more of the top blocks train."""
     objective = resolve(subject.settings["objective"], loaded=subject.loaded, data=text)
     made = adaptation_depth(
@@ -152,10 +152,10 @@ def climb(subject: Subject, text: TextData) -> Found:
         "saturation": -1 if made.saturation is None else made.saturation,
         "data_sha256": made.data.sha256,
     }
-    return Found(made.model, None, {**common, "rows": rows})
+    return DepthResult(made.model, None, {**common, "rows": rows})
 
 
-def intervene(subject: Subject, text: TextData) -> Found:
+def intervene(subject: DepthInput, text: TextData) -> DepthResult:
     """Measure adapters on the blocks that moved most in a fine-tuning, and elsewhere.
 
     The model is fine-tuned under the standard condition, for as many steps as the adapters get, to
@@ -182,7 +182,7 @@ def intervene(subject: Subject, text: TextData) -> Found:
         for row in made.frame().drop(columns="seed").to_dict("records")
     ]
     common = {"objective": objective.name, "loss_before": made.loss_before}
-    return Found(made.model, made.stack, {**common, "data_sha256": text.sha256, "rows": rows})
+    return DepthResult(made.model, made.stack, {**common, "data_sha256": text.sha256, "rows": rows})
 
 
 def _moved(

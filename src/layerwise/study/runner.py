@@ -12,7 +12,7 @@ from layerwise.errors import OutputError
 from layerwise.study.engines import Engine
 from layerwise.study.ledger import Ledger
 from layerwise.study.record import Cell, Failure, Study
-from layerwise.study.status import Status, Tally, survey, unheard
+from layerwise.study.status import RunStates, Status, survey, unheard
 
 __all__ = ["RESUBMITTED", "run"]
 
@@ -53,7 +53,7 @@ def run(
         OutputError: The ledger cannot be written: the disk is full. The study can go on later.
     """
     try:
-        work = _Work(survey(study, ledger), ledger, engine, on_change)
+        work = _RunQueue(survey(study, ledger), ledger, engine, on_change)
         work.begin(retry_failed=retry_failed)
         while work.step():
             pass
@@ -63,7 +63,7 @@ def run(
 
 
 @dataclass
-class _Work:
+class _RunQueue:
     """One runner's view of a study.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Work:
         lost: How often each was lost here.
     """
 
-    tally: Tally
+    tally: RunStates
     ledger: Ledger
     engine: Engine
     on_change: Callable[[Status], None]

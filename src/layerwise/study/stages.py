@@ -29,7 +29,7 @@ from layerwise.provenance import collect
 from layerwise.records import to_plain
 from layerwise.registry import Registry
 from layerwise.study import depthwise
-from layerwise.study.depthwise import LABELLED, Found, Subject
+from layerwise.study.depthwise import LABELLED, DepthInput, DepthResult
 from layerwise.study.ledger import Ledger
 from layerwise.study.placing import placed
 from layerwise.study.record import Cell
@@ -362,15 +362,15 @@ def _readout(found: ReadoutProfile) -> dict[str, Any]:
     return changes | {name: to_plain(getattr(found, name)) for name in _SUMMARY}
 
 
-def _looked(task: Task, found: Found, loaded: LoadedModel) -> dict[str, Any]:
+def _looked(task: Task, found: DepthResult, loaded: LoadedModel) -> dict[str, Any]:
     """Return what a stage that looks at a model by depth found, with what the model is."""
     facts = _facts(found.model, loaded, found.stack)
     return {"model": facts, **found.numbers, "halvings": task.halvings}
 
 
-def _subject(task: Task, loaded: LoadedModel) -> Subject:
+def _subject(task: Task, loaded: LoadedModel) -> DepthInput:
     task.begins(task.cell.stage)
-    return Subject(loaded, task.cell.settings, task.cell.seed, task.folder, task.halvings)
+    return DepthInput(loaded, task.cell.settings, task.cell.seed, task.folder, task.halvings)
 
 
 def _probe(task: Task) -> dict[str, Any]:
@@ -387,7 +387,9 @@ def _erase(task: Task) -> dict[str, Any]:
     return _looked(task, depthwise.erase(_subject(task, loaded)), loaded)
 
 
-def _trains(look: Callable[[Subject, TextData], Found]) -> Callable[[Task], dict[str, Any]]:
+def _trains(
+    look: Callable[[DepthInput, TextData], DepthResult],
+) -> Callable[[Task], dict[str, Any]]:
     """A stage that trains parts of the model on a text, each time from the same weights."""
 
     def stage(task: Task) -> dict[str, Any]:

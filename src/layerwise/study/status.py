@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerwise.records import Saved, Shown
+from layerwise.records import DocumentRecord, JsonRecord
 from layerwise.study.expand import expand, study_from
 from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
 
-__all__ = ["FailedRun", "Status", "Tally", "status_of", "survey", "unheard"]
+__all__ = ["FailedRun", "RunStates", "Status", "status_of", "survey", "unheard"]
 
 _SAMPLE = 50
 """Results of one stage and model that are read for their duration before anything runs."""
@@ -28,7 +28,7 @@ class FailedRun:
 
 
 @dataclass(frozen=True)
-class Status(Saved, Shown):
+class Status(JsonRecord, DocumentRecord):
     """How far a study is.
 
     Attributes:
@@ -64,7 +64,7 @@ Group = tuple[str, str]
 
 
 @dataclass
-class Tally:
+class RunStates:
     """What is known of each run, kept up to date run by run.
 
     Attributes:
@@ -160,12 +160,12 @@ def _is_left(state: State) -> bool:
     return state in {"waiting", "running", "lost"}
 
 
-def survey(study: Study, ledger: Ledger) -> Tally:
+def survey(study: Study, ledger: Ledger) -> RunStates:
     """Return what has become of each run of `study` in `ledger`.
 
     A failure whose record cannot be read counts as one of kind ``error`` that says so.
     """
-    tally, begun, now = Tally(study), ledger.begun(), ledger.now()
+    tally, begun, now = RunStates(study), ledger.begun(), ledger.now()
     for cell in study.cells:
         state = ledger.state(cell.id, now=now) if cell.id in begun else "waiting"
         tally.put(cell, state, ledger.failure(cell.id) if state == "failed" else None)
