@@ -3,11 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
-from layerwise.options.commands import ProfileSettings
 from layerwise.options.declaration import Option, defaults
 from layerwise.options.groups import Batches, Columns, Device, Examples, Training, Views
 
-__all__ = ["STAGES", "PlacementSettings"]
+__all__ = [
+    "DistanceStage",
+    "EraseStage",
+    "InterventionsStage",
+    "LadderStage",
+    "PlacementSettings",
+    "PretrainStage",
+    "ProbeStage",
+    "RunStart",
+    "RunText",
+    "SourceStage",
+    "TuneStage",
+]
 
 
 class RunStart(Device, total=False):
@@ -110,18 +121,3 @@ class PlacementSettings(TypedDict, total=False):
     alpha: Annotated[int, Option("LoRA alpha.", 16, least=1)]
     dropout: Annotated[float, Option("LoRA dropout.", 0.1, least=0, below=1)]
     targets: Annotated[Sequence[str] | None, Option("Modules adapted in each block.")]
-
-
-#: The group of each stage, and of the mappings inside settings.
-STAGES: Mapping[str, type] = {
-    "pretrain": PretrainStage,
-    "source": SourceStage,
-    "tune": TuneStage,
-    "distance": DistanceStage,
-    "probe": ProbeStage,
-    "erase": EraseStage,
-    "ladder": LadderStage,
-    "interventions": InterventionsStage,
-    "profile": ProfileSettings,
-    "placement": PlacementSettings,
-}

@@ -18,19 +18,20 @@ from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, labels_for, resolve
 from layerwise.objectives.classification import label_names
 from layerwise.options.check import known, value_of
+from layerwise.options.commands import ProfileSettings
 from layerwise.options.declaration import declared, pick
 from layerwise.options.groups import CALL_ONLY, TextOptions
-from layerwise.options.stages import STAGES
+from layerwise.options.stages import PlacementSettings
 from layerwise.probing.ladder import rungs_of
 from layerwise.probing.pairs import read_pairs
 from layerwise.profile.probe_reading import as_readout, make_reading
-from layerwise.study.depthwise import LABELLED
 from layerwise.study.placing import check_placement
 from layerwise.study.record import Cell, Study
+from layerwise.study.stages import STAGES
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.record import TuneSettings
 
-__all__ = ["Fault", "check", "refuse_faults"]
+__all__ = ["Checker", "Fault", "check", "refuse_faults"]
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,9 @@ def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) 
     """
     cells = list(cells)
     for stage, names in dict.fromkeys((cell.stage, tuple(cell.settings)) for cell in cells):
-        _refuse_unknown(stage, names)
+        _refuse_unknown(stage, STAGES[stage].settings, names)
     for names in dict.fromkeys(tuple(cell.settings.get("profile", ())) for cell in cells):
-        _refuse_unknown("profile", names)
+        _refuse_unknown("profile", ProfileSettings, names)
     faults = check(study, cells, trusts=trusts)
     if not faults:
         return
@@ -101,7 +102,7 @@ def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple
         alike.setdefault(_likeness(cell), []).append(cell)
     found: dict[tuple[str, str | None, str | None, str], int] = {}
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        checker = _Checker(_configurations(study, Path(folder)), trusts)
+        checker = Checker(_configurations(study, Path(folder)), trusts)
         for same in alike.values():
             first = same[0]
             message = checker.fault(first)
@@ -164,27 +165,26 @@ def _quiet() -> Iterator[None]:
 # --- Settings ---------------------------------------------------------------------------------
 
 
-def _refuse_unknown(stage: str, names: Iterable[str]) -> None:
-    """Settings of these names are known to the stage.
+def _refuse_unknown(what: str, group: type, names: Iterable[str]) -> None:
+    """Refuse names that the options of `group` have not.
 
     Raises:
-        UnknownNameError: One is not.
+        UnknownNameError: There is one.
     """
-    options = declared(STAGES[stage])
     for name in names:
-        known(name, options, what=f"setting of {stage}")
+        known(name, declared(group), what=f"setting of {what}")
 
 
-def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
-    """Settings are known to the stage, of their type, and in range.
+def _refuse_settings(what: str, group: type, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that `group` has not, of another type, or out of range.
 
     Raises:
         UnknownNameError: One is not known.
         BadInputError: A value cannot be used.
     """
-    options = declared(STAGES[stage])
+    options = declared(group)
     for name, value in settings.items():
-        option = known(name, options, what=f"setting of {stage}")
+        option = known(name, options, what=f"setting of {what}")
         value_of(option, value, label=name, texts=False)
 
 
@@ -192,7 +192,7 @@ def _refuse_settings(stage: str, settings: Mapping[str, Any]) -> None:
 
 
 @dataclass
-class _Checker:
+class Checker:
     """Looks at one cell after another, at each model and each text once.
 
     Attributes:
@@ -207,107 +207,42 @@ class _Checker:
 
     def fault(self, cell: Cell) -> str | None:
         """Return why `cell` cannot work; None where it can."""
-        looks = {
-            "pretrain": self._pretrain,
-            "source": self._training,
-            "tune": self._tune,
-            "distance": self._distance,
-            "probe": self._probe,
-            "erase": self._erase,
-            "ladder": self._ladder,
-            "interventions": self._interventions,
-        }
+        stage = STAGES[cell.stage]
         try:
-            _refuse_settings(cell.stage, cell.settings)
-            looks[cell.stage](cell)
+            _refuse_settings(stage.name, stage.settings, cell.settings)
+            stage.check(self, cell)
         except LayerwiseError as error:
             return error.message
         return None
 
-    def _pretrain(self, cell: Cell) -> None:
-        words = cell.settings["tokenizer"]
-        self._once(("tokenizer", words), lambda: tokenizer_source(words, folder=Path()))
-        self._training(cell)
+    def reading(self, options: Mapping[str, Any]) -> None:
+        """Read the probes of a profile once.
 
-    def _tune(self, cell: Cell) -> None:
-        OBJECTIVES[str(cell.objective)]  # `auto` would hide in tables what was trained.
-        _refuse_settings("profile", cell.settings["profile"])
-        self._reading(cell.settings["profile"])
-        self._training(cell)
-
-    def _reading(self, options: Mapping[str, Any]) -> None:
+        Raises:
+            LayerwiseError: They cannot be read, or there is no such readout.
+        """
         as_readout(str(options.get("readout", "hf")))
         if options.get("probes") is not None:
-            self._once(("probes", _key(options)), lambda: make_reading(**options))
+            self.once(("probes", _key(options)), lambda: make_reading(**options))
 
-    def _training(self, cell: Cell) -> None:
-        condition, text = CONDITIONS[str(cell.condition)], self._text(cell)
-        settings = _refuse_unread(condition, cell.settings)
-        labels = labels_for(str(cell.objective), text)
-        loaded = self._skeleton(cell, labels)
-        resolve(str(cell.objective), loaded=loaded, data=text)
-        if condition.adapters:
-            described = cell.settings.get("placement")
-            if isinstance(described, Mapping):
-                _refuse_settings("placement", described)
-            check_placement(described, loaded)
-        else:
-            condition.trained(places(roles(loaded.model, loaded.stacks), loaded.stacks), settings)
-
-    def _distance(self, cell: Cell) -> None:
-        text, asked = self._text(cell), cell.settings
-        loaded = self._skeleton(cell, labels_for("auto", text))
-        choose(loaded, text, objectives=asked.get("objectives"), reference=asked.get("reference"))
-
-    def _probe(self, cell: Cell) -> None:
-        as_readout(str(cell.settings.get("readout", "hf")))
-        label_names(self._text(cell))
-        self._skeleton(cell, None)
-
-    def _erase(self, cell: Cell) -> None:
-        as_readout(str(cell.settings.get("readout", "hf")))
-        source = cell.settings["pairs"]
-        self._once(("pairs", source), lambda: read_pairs(source))
-        self._skeleton(cell, None)
-
-    def _ladder(self, cell: Cell) -> None:
-        text, loss = self._text(cell), str(cell.settings.get("objective", ""))
-        loaded = self._skeleton(cell, labels_for(loss, text))
-        resolve(loss, loaded=loaded, data=text)
-        rungs_of(cell.settings.get("tops"), loaded)
-
-    def _interventions(self, cell: Cell) -> None:
-        text, loss = self._text(cell), str(cell.settings.get("objective", ""))
-        loaded = self._skeleton(cell, labels_for(loss, text))
-        resolve(loss, loaded=loaded, data=text)
-        self._reading(cell.settings.get("profile", {}))
-        most, blocks = (
-            max(len(stack.blocks) for stack in loaded.stacks),
-            cell.settings.get("blocks"),
-        )
-        if blocks is None or blocks > most:
-            message = "number of blocks of the interventions"
-            raise BadInputError(message, value=blocks, expected=f"1 to {most}", hint="blocks: K")
-
-    def _text(self, cell: Cell) -> TextData:
-        options = pick(TextOptions, cell.settings)
-        options = {**LABELLED.get(cell.stage, {}), **options}
+    def text(self, cell: Cell) -> TextData:
+        """Return the text that the cell names, read once."""
+        options = {**STAGES[cell.stage].unsaid, **pick(TextOptions, cell.settings)}
         source = cell.settings["data"]
-        found: TextData = self._once(
-            ("text", source, _key(options)), lambda: read(source, **options)
-        )
+        key = ("text", source, _key(options))
+        found: TextData = self.once(key, lambda: read(source, **options))
         return found
 
-    def _skeleton(self, cell: Cell, labels: tuple[str, ...] | None) -> LoadedModel:
-        """The cell's model without its weights, with a head for `labels`."""
+    def skeleton(self, cell: Cell, labels: tuple[str, ...] | None = None) -> LoadedModel:
+        """Return the cell's model without its weights, with a head for `labels`."""
         source = cell.settings.get("source", self.made.get(cell.model))
-        found: LoadedModel = self._once(
+        found: LoadedModel = self.once(
             ("model", source, labels),
             lambda: load_skeleton(source, labels=labels, **{CALL_ONLY: self.trusts}),
         )
         return found
 
-    def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Return what `make` gives, called when first asked for; its error is kept likewise.
 
         Raises:
@@ -321,6 +256,85 @@ class _Checker:
         if isinstance(self.known[key], LayerwiseError):
             raise self.known[key]
         return self.known[key]
+
+
+def check_pretrain(checker: Checker, cell: Cell) -> None:
+    """Raise where a model cannot be made of its configuration."""
+    words = cell.settings["tokenizer"]
+    checker.once(("tokenizer", words), lambda: tokenizer_source(words, folder=Path()))
+    check_training(checker, cell)
+
+
+def check_tune(checker: Checker, cell: Cell) -> None:
+    """Raise where a run of the matrix cannot work."""
+    OBJECTIVES[str(cell.objective)]  # `auto` would hide in tables what was trained.
+    _refuse_settings("profile", ProfileSettings, cell.settings["profile"])
+    checker.reading(cell.settings["profile"])
+    check_training(checker, cell)
+
+
+def check_training(checker: Checker, cell: Cell) -> None:
+    """Raise where a training cannot work."""
+    condition, text = CONDITIONS[str(cell.condition)], checker.text(cell)
+    settings = _refuse_unread(condition, cell.settings)
+    labels = labels_for(str(cell.objective), text)
+    loaded = checker.skeleton(cell, labels)
+    resolve(str(cell.objective), loaded=loaded, data=text)
+    if condition.adapters:
+        described = cell.settings.get("placement")
+        if isinstance(described, Mapping):
+            _refuse_settings("placement", PlacementSettings, described)
+        check_placement(described, loaded)
+    else:
+        condition.trained(places(roles(loaded.model, loaded.stacks), loaded.stacks), settings)
+
+
+def check_distance(checker: Checker, cell: Cell) -> None:
+    """Raise where objectives cannot be compared."""
+    text, asked = checker.text(cell), cell.settings
+    loaded = checker.skeleton(cell, labels_for("auto", text))
+    choose(loaded, text, objectives=asked.get("objectives"), reference=asked.get("reference"))
+
+
+def check_probe(checker: Checker, cell: Cell) -> None:
+    """Raise where no probe can be trained."""
+    label_names(checker.text(cell))
+    checker.skeleton(cell)
+
+
+def check_erase(checker: Checker, cell: Cell) -> None:
+    """Raise where no concept can be erased."""
+    source = cell.settings["pairs"]
+    checker.once(("pairs", source), lambda: read_pairs(source))
+    checker.skeleton(cell)
+
+
+def _trainable(checker: Checker, cell: Cell) -> LoadedModel:
+    """Return the model that the loss of the cell's settings trains.
+
+    Raises:
+        LayerwiseError: It cannot train it, or there is none.
+    """
+    text, loss = checker.text(cell), str(cell.settings.get("objective", ""))
+    loaded = checker.skeleton(cell, labels_for(loss, text))
+    resolve(loss, loaded=loaded, data=text)
+    return loaded
+
+
+def check_ladder(checker: Checker, cell: Cell) -> None:
+    """Raise where the ladder has no such rungs."""
+    loaded = _trainable(checker, cell)
+    rungs_of(cell.settings.get("tops"), loaded)
+
+
+def check_interventions(checker: Checker, cell: Cell) -> None:
+    """Raise where there are not as many blocks."""
+    loaded = _trainable(checker, cell)
+    checker.reading(cell.settings.get("profile", {}))
+    blocks, most = cell.settings.get("blocks"), max(len(stack.blocks) for stack in loaded.stacks)
+    if blocks is None or blocks > most:
+        message = "number of blocks of the interventions"
+        raise BadInputError(message, value=blocks, expected=f"1 to {most}", hint="blocks: K")
 
 
 def _key(options: Mapping[str, Any]) -> str:

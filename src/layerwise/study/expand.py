@@ -3,16 +3,14 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.options.groups import CALL_ONLY
 from layerwise.study.read import MODEL_KEYS, checked, read
-from layerwise.study.record import Cell, StageName, Study
-from layerwise.tuning.conditions import CONDITIONS
-from layerwise.tuning.record import TuneSettings
+from layerwise.study.record import Cell, Study
+from layerwise.study.stages import READING, STAGES
 
 __all__ = ["MOST", "expand", "study_from"]
 
@@ -20,31 +18,9 @@ MOST = 1_000_000
 """Runs of a study, counted before exclusions."""
 
 #: The stages that make what runs start from, one after the other, and a model's keys for them.
-_MAKING: tuple[tuple[StageName, str], ...] = (
-    ("pretrain", "pretrain"),
-    ("source", "source_tuning"),
-)
+_MAKING = (("pretrain", "pretrain"), ("source", "source_tuning"))
 #: The condition whose adapters a placement is for.
 _PLACED = "lora"
-
-#: Settings of training that say what is read and where it is worked on; `distance` takes them too.
-_READING = ("data", "where", "text_column", "max_length", "device", "dtype", CALL_ONLY)
-
-#: Settings that one condition alone reads.
-_OF_ONE = frozenset().union(*(CONDITIONS[name].reads for name in CONDITIONS))
-
-#: The settings of training that what looks at models by depth takes over, by stage.
-_TRAINING = (
-    *_READING,
-    *("prompt_column", "label_column", "examples", "profile"),
-    *(f.name for f in fields(TuneSettings) if f.name not in {"seed", "save_every", *_OF_ONE}),
-)
-_SHARED: Mapping[str, tuple[str, ...]] = {
-    "probe": (*_READING, "label_column", "examples"),
-    "erase": ("device", "dtype", CALL_ONLY),
-    "ladder": tuple(name for name in _TRAINING if name != "profile"),
-    "interventions": _TRAINING,
-}
 
 
 def study_from(study: Path | str | Mapping[str, Any]) -> Study:
@@ -202,7 +178,7 @@ class _Matrix:
 
     def _make(
         self,
-        stage: StageName,
+        stage: str,
         name: str,
         seed: int,
         settings: dict[str, Any],
@@ -231,7 +207,7 @@ class _Matrix:
         self, model: Mapping[str, Any], name: str, asked: Mapping[str, Any]
     ) -> Iterator[Cell]:
         base = _base(self.plain, model)
-        settings = {key: base[key] for key in _READING if key in base} | dict(asked)
+        settings = {key: base[key] for key in READING if key in base} | dict(asked)
         own = settings.pop("seed", 0)
         seeds = list(dict.fromkeys(seed for _, n, seed in self.made if n == name))
         for seed in seeds or [own]:
@@ -244,12 +220,12 @@ class _Matrix:
             stages = _looks(self.plain, model)
             for stage, seed in itertools.product(stages, _axis(self.plain, model, "seeds")):
                 start, after = self._start(model, name, seed)
-                base = {k: v for k, v in _base(self.plain, model).items() if k in _SHARED[stage]}
-                settings = {**base, **stages[stage], **start}
-                source = "pairs" if stage == "erase" else "data"
-                if source not in settings:
-                    message = f"{stage} of model {name} without {source}"
-                    expected = f"probing: {{{stage}: {{{source}: ...}}}}"
+                row, base = STAGES[stage], _base(self.plain, model)
+                taken = {key: value for key, value in base.items() if key in row.takes}
+                settings = {**taken, **stages[stage], **start}
+                if row.needs and row.needs not in settings:
+                    message = f"{stage} of model {name} without {row.needs}"
+                    expected = f"probing: {{{stage}: {{{row.needs}: ...}}}}"
                     raise BadInputError(message, expected=expected)
                 yield Cell(stage, name, None, None, None, seed, settings, after)
 

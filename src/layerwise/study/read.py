@@ -12,9 +12,10 @@ from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 from layerwise.options.config import read_yaml, reason
 from layerwise.options.groups import CALL_ONLY
 from layerwise.study.names import safe_name
-from layerwise.study.record import STUDY_SCHEMA, StageName
+from layerwise.study.record import STUDY_SCHEMA
+from layerwise.study.stages import probing
 
-__all__ = ["DIMENSIONS", "MODEL_KEYS", "PROBING", "checked", "read"]
+__all__ = ["DIMENSIONS", "MODEL_KEYS", "checked", "read"]
 
 #: What a run is told apart by, and what rules select by.
 DIMENSIONS = ("model", "objective", "condition", "placement", "seed")
@@ -49,9 +50,6 @@ MODEL_KEYS = (
     "distance",
     "probing",
 )
-
-#: What looks at a model by depth.
-PROBING: tuple[StageName, ...] = ("probe", "erase", "ladder", "interventions")
 
 _PRETRAIN = ("config", "tokenizer", "data")
 
@@ -272,7 +270,7 @@ def _distance(plain: Mapping[str, Any], where: str) -> dict[str, Any] | None:
 def _probing(value: Any, where: str) -> dict[str, dict[str, Any]]:
     """The settings of each stage that looks at models by depth; none is asked for where empty."""
     named = _mapping({} if value is None else value, where)
-    _known(named, PROBING, f"key in {where}")
+    _known(named, probing(), f"key in {where}")
     return {
         stage: _settings(found, f"{where}.{stage}", ("objective",))
         for stage, found in named.items()

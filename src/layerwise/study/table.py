@@ -15,6 +15,7 @@ from layerwise.errors import SchemaError
 from layerwise.study.expand import expand
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Cell
+from layerwise.study.stages import STAGES, probing
 
 __all__ = ["DEPTHS", "as_files", "frames", "table_files", "tables"]
 
@@ -36,13 +37,6 @@ _FIGURES = (
 )
 #: Stages that train the model of the study, or what it starts from.
 _TRAINED = ("pretrain", "source", "tune")
-#: The table of each stage that looks at models by depth, and what its rows are told apart by.
-_LOOKS = {
-    "probe": ("probes", "index"),
-    "erase": ("erasures", "index"),
-    "ladder": ("ladders", "top"),
-    "interventions": ("interventions", "arm"),
-}
 _FACTS = ("model", "family", "block", "layers")
 
 ALL = "all"
@@ -108,12 +102,11 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     apart = _distances(found)
     if len(apart):
         made["distances"] = _sorted(apart, by=["model", "seed", "objective"])
-    for stage, (name, key) in _LOOKS.items():
-        rows = [
-            row for cell, result in found if cell.stage == stage for row in _looked(cell, result)
-        ]
+    for name in probing():
+        stage, looks = STAGES[name], [(c, result) for c, result in found if c.stage == name]
+        rows = [row for cell, result in looks for row in _looked(cell, result)]
         if rows:
-            made[name] = _sorted(pd.DataFrame(rows), by=["model", "seed", key])
+            made[stage.table] = _sorted(pd.DataFrame(rows), by=["model", "seed", stage.key])
     return made
 
 

@@ -24,7 +24,8 @@ from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Failure, FailureKind
 from layerwise.study.shrink import within_memory
-from layerwise.study.stages import STAGES, Task
+from layerwise.study.stages import STAGES
+from layerwise.study.tasks import Task
 from layerwise.tuning.run import CHECKPOINTS, has_checkpoint
 
 __all__ = ["execute", "execute_trusting"]

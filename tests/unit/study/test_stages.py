@@ -12,7 +12,8 @@ from layerwise.placement.place import place
 from layerwise.profile.record import Profile
 from layerwise.registry import Registry
 from layerwise.study.shrink import TooLargeError
-from layerwise.study.stages import MODEL, STAGES, Task
+from layerwise.study.stages import STAGES
+from layerwise.study.tasks import MODEL, Task
 from layerwise.tuning.record import TuneRecord
 
 pytestmark = pytest.mark.slow  # Short runs, many of them.
