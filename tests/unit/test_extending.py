@@ -127,6 +127,7 @@ def test_the_stage_is_checked_run_and_in_the_tables(study_kit, tmp_path):
     assert "value of order" in fault.message
     assert check(study_from(ledger.study_plain()), [cell]) == ()
     execute(ledger.root, cell.id)
+    assert ledger.state(cell.id) == "done"
     made = tables(ledger)["norms"]
     assert made["index"].tolist() == [0, 1]
     assert (made["norm"] > 0).all()

@@ -20,6 +20,8 @@ from layerwise.files import canonical_json, remove, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
+from layerwise.options.check import known
+from layerwise.options.declaration import declared
 from layerwise.options.groups import CALL_ONLY
 from layerwise.placement.record import Placement
 from layerwise.profile.compare_states import read_pair
@@ -134,6 +136,8 @@ def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -
     objective = resolve(str(cell.objective), loaded=loaded, data=text)
     beside = {*_READING, *_LOADING, *_BESIDE}
     given = defaults | {k: v for k, v in cell.settings.items() if k not in beside}
+    for name in given:
+        known(name, declared(STAGES[cell.stage].settings), what=f"setting of {cell.stage}")
     chosen = asdict(TuneSettings(**{"save_every": _SAVE_EVERY, **given, "seed": cell.seed}))
     fitted = halved(chosen, task.halvings, compares=objective.name if objective.coupled else None)
     if task.halvings:
