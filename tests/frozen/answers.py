@@ -213,6 +213,8 @@ def from_file(file):
     """Yield the answers in `file`: each a path in it, and a number, a truth or a text."""
     if file.name in TOKENIZER_FILES or file.suffix in NO_ANSWERS or "checkpoints" in file.parts:
         return
+    if file.name.startswith("lease."):  # Which process had a run, and when.
+        return
     if file.suffix == ".json":
         yield from flat(json.loads(file.read_text()))
     elif file.suffix == ".jsonl":
@@ -246,8 +248,9 @@ def flat(value, path=""):
 def number_or_text(value):
     """Return a cell's text as the float that it writes, and all else as it is."""
     if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            return float(value) if "." in value or "e" in value else value
+        if "." in value or "e" in value:
+            with contextlib.suppress(ValueError):
+                return float(value)
         return nameless(value)
     return value
 

@@ -79,7 +79,7 @@ def hostile_card(planted_card, text):
 def test_hostile_names_show_as_text_and_never_run(opened, planted_card, planted_placement, text):
     card = hostile_card(planted_card, text)
     with opened(card, planted_placement(card, policy=text)) as page:
-        for place in ("h1", ".advice", ".stack", "pre.command", "td code"):
+        for place in ("h1", ".advice", ".stack", "pre.command", "td.spare"):
             assert text in page.locator(place).first.text_content(), place
         assert text[:6] in page.locator("#figure-gain svg").text_content()
         assert page.evaluate("window.pwned") is None

@@ -1,6 +1,5 @@
 """What the commands that make a record have in common: prepare, make, write, say."""
 
-import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -115,5 +114,9 @@ def produce(
 
 def open_report(file: Path, *, wanted: bool) -> None:
     """Open the page `file` in a browser where that is `wanted`; say so where there is none."""
-    if wanted and not webbrowser.open(file.resolve().as_uri()):
+    if not wanted:
+        return
+    import webbrowser
+
+    if not webbrowser.open(file.resolve().as_uri()):
         click.echo(f"layerwise: no browser was found to open {file}", err=True)

@@ -130,6 +130,7 @@ def _equal_step(analysis: Analysis, metric: str) -> Iterator[Chart]:
         for row in found
         if (label := labels.get((row.model, row.objective)))
     ]
+    seeded = any(row["low"] is not None for row in rows)
     if rows:
         yield Chart(
             f"equal-step-{metric}",
@@ -140,9 +141,9 @@ def _equal_step(analysis: Analysis, metric: str) -> Iterator[Chart]:
             Axis("label"),
             series="block",
             names=kinds,
-            low="low",
-            high="high",
-            other="standard",
+            low="low" if seeded else "",
+            high="high" if seeded else "",
+            other="standard" if any(row["standard"] is not None for row in rows) else "",
             join="model",
             tips={"standard_tip": "standard", "tip": "equal-step", "ratio": "ratio"},
             caption="Hollow: standard. Filled: equal-step. Bands: intervals over seeds, if any."

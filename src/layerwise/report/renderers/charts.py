@@ -272,8 +272,8 @@ def _rules(chart: Chart, theme: Theme, axes: Mapping[str, Any]) -> Layers:
             continue
         made.append(base.mark_rule(strokeDash=[4, 3], opacity=0.75))
         if rule.text and rule.of == "x":
-            text = base.encode(y=alt.value(0), text="text:N")
-            made.append(text.mark_text(align="left", baseline="top", dx=5, color=theme.muted))
+            text = base.encode(y=alt.value("height"), text="text:N")
+            made.append(text.mark_text(align="left", baseline="bottom", dx=5, color=theme.muted))
         elif rule.text:
             text = base.encode(x=alt.value("width"), text="text:N")
             made.append(text.mark_text(align="right", dy=-7, color=theme.muted))
