@@ -64,7 +64,7 @@ def _reader(record_type: Any) -> TypeAdapter[Any]:
 
 
 def read_record(path: Path | str, record_type: type[T], *, name: str, schema: str) -> T:
-    """The `record_type` in `path`: its file, or the folder that holds it under `name`.
+    """Return the `record_type` in `path`: its file, or the folder that holds it under `name`.
 
     Raises:
         SchemaError: No such record is there, or it is malformed or of another schema.
@@ -74,7 +74,7 @@ def read_record(path: Path | str, record_type: type[T], *, name: str, schema: st
 
 
 def read_lines(path: Path, record_type: type[T], *, schema: str, what: str) -> tuple[T, ...]:
-    """The records of `path`, one a line, in their order; none where there is no such file.
+    """Return the records of `path`, one a line, in their order; none where there is no such file.
 
     An unfinished last line, of a process that was killed, is left out. `what` is a record's name in
     an error.
@@ -101,7 +101,7 @@ def _from_line(line: bytes, record_type: type[T], *, schema: str, what: str, whe
 
 
 def record_file(path: Path | str, *, name: str) -> Path:
-    """The file of a record that is named by itself, or by the folder that holds it."""
+    """Return the file of a record that is named by itself, or by the folder that holds it."""
     path = Path(path)
     return path / name if path.is_dir() else path
 
@@ -116,11 +116,11 @@ class JsonRecord:
     SCHEMA: ClassVar[str]
 
     def to_plain(self) -> dict[str, Any]:
-        """The record as JSON values, its schema first."""
+        """Return the record as JSON values, its schema first."""
         return {"schema": self.SCHEMA, **to_plain(self)}
 
     def to_json(self) -> bytes:
-        """The content of the record's file; the same record is the same bytes."""
+        """Return the content of the record's file; the same record is the same bytes."""
         return canonical_json(self.to_plain())
 
 
@@ -137,7 +137,7 @@ class FileRecord:
 
     @classmethod
     def load(cls: type[L], path: Path | str) -> L:
-        """The record in `path`: its file, or the folder that holds it under `FILE`.
+        """Return the record in `path`: its file, or the folder that holds it under `FILE`.
 
         Raises:
             SchemaError: None is there, or it is malformed or of another schema.
@@ -155,9 +155,9 @@ class DocumentRecord:
     DOCUMENT: ClassVar[str]
 
     def __str__(self) -> str:
-        """The record as a terminal shows it."""
+        """Return the record as a terminal shows it."""
         return str(late_methods.call("text", self))
 
     def _repr_html_(self) -> str:
-        """The record's report, for a notebook to show."""
+        """Return the record's report, for a notebook to show."""
         return str(late_methods.call("notebook", self))

@@ -73,7 +73,7 @@ class _StepLines:
 
 
 def _line(entry: Mapping[str, Any], total: int) -> str:
-    """A step in one line."""
+    """Return a step in one line."""
     parts = [f"step {entry['step']}/{total}", *_numbers(entry)]
     ratios = _known((entry.get("step_ratio") or {}).values())
     if ratios:
@@ -84,7 +84,7 @@ def _line(entry: Mapping[str, Any], total: int) -> str:
 
 
 def _numbers(entry: Mapping[str, Any]) -> list[str]:
-    """The figures of a step that it has."""
+    """Return the figures of a step that it has."""
     titles = {
         "loss": "loss {:.4g}",
         "eval_loss": "eval loss {:.4g}",
@@ -136,7 +136,7 @@ def _display(total: int) -> Iterator[Listener]:
 
 
 def _parts(bar: "RenderableType", run: _RunHistory, room: "Room") -> Iterator["RenderableType"]:
-    """The bar, the figures with the course of the loss, and the step of each group."""
+    """Yield the bar, the figures with the course of the loss, and the step of each group."""
     yield bar
     if run.last:
         yield _join(room, _course(run.losses, room), ", ".join(_numbers(run.last)))
@@ -146,14 +146,14 @@ def _parts(bar: "RenderableType", run: _RunHistory, room: "Room") -> Iterator["R
 
 
 def _join(room: "Room", drawn: "Text", told: str) -> "Text":
-    """A drawing and its words on one line."""
+    """Return a drawing and its words on one line."""
     line = drawn + room.text(f" {told}")
     line.truncate(room.width)
     return line
 
 
 def _course(losses: Sequence[float], room: "Room") -> "Text":
-    """The loss from the first step to the last, between its own ends."""
+    """Return the loss from the first step to the last, between its own ends."""
     from layerwise.report.renderers.terminal import sparkline
 
     low, high = min(losses, default=0.0), max(losses, default=0.0)

@@ -67,7 +67,7 @@ def publish(
 
 
 def listed(paths: Iterable[Path]) -> str:
-    """The files that were written, as a line."""
+    """Return the files that were written, as a line."""
     return "Wrote " + ", ".join(map(str, paths))
 
 
@@ -125,6 +125,6 @@ def progress_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
 
 
 def short(model: str) -> str:
-    """The last part of a model's name, without revision and suffix."""
+    """Return the last part of a model's name, without revision and suffix."""
     last = Path(model.partition("@")[0]).resolve().name
     return last.removesuffix(".gguf") or "model"

@@ -66,7 +66,7 @@ def place(card: str, **options: Any) -> None:
 
 
 def _folder(card: Path) -> Path:
-    """The folder that holds a card, named by itself or by its file."""
+    """Return the folder that holds a card, named by itself or by its file."""
     return card if card.is_dir() else card.parent
 
 

@@ -57,7 +57,7 @@ class Fault:
     message: str
 
     def __str__(self) -> str:
-        """The fault in one line."""
+        """Return the fault in one line."""
         where = " ".join(part for part in (self.model, self.objective, self.condition) if part)
         return f"{where} ({self.runs} {'run' if self.runs == 1 else 'runs'}): {self.message}"
 
@@ -342,7 +342,7 @@ def _key(options: Mapping[str, Any]) -> str:
 
 
 def _refuse_unread(condition: Condition, given: Mapping[str, Any]) -> TuneSettings:
-    """The settings of training; none is there that another condition alone reads.
+    """Return the settings of training; none is there that another condition alone reads.
 
     Raises:
         BadInputError: One is; it would have no effect.

@@ -24,7 +24,7 @@ _PLACED = "lora"
 
 
 def study_from(study: Path | str | Mapping[str, Any]) -> Study:
-    """The study in a file, or in a mapping with the file's keys, as cells.
+    """Return the study in a file, or in a mapping with the file's keys, as cells.
 
     Raises:
         SchemaError: It is of another schema.
@@ -37,7 +37,7 @@ def study_from(study: Path | str | Mapping[str, Any]) -> Study:
 
 
 def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
-    """The study of `plain`, which `layerwise.study.read` has checked, as cells.
+    """Return the study of `plain`, which `layerwise.study.read` has checked, as cells.
 
     Pretraining comes first, then training by model, objective, condition, placement and seed as
     they are listed, then distances, then what looks at models by depth. A model that is pretrained,
@@ -85,7 +85,7 @@ def _check_size(plain: Mapping[str, Any]) -> None:
 
 
 def _axis(plain: Mapping[str, Any], model: Mapping[str, Any], name: str) -> Any:
-    """The members of an axis for a model: its own, else the study's."""
+    """Return the members of an axis for a model: its own, else the study's."""
     return model[name] if name in model else plain[name]
 
 
@@ -111,7 +111,7 @@ class _Matrix:
     merged: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
 
     def trained(self) -> Iterator[Cell]:
-        """The cells of training."""
+        """Yield the cells of training."""
         for name, model in self.plain["models"].items():
             objectives, conditions, seeds = (
                 _axis(self.plain, model, axis) for axis in ("objectives", "conditions", "seeds")
@@ -123,12 +123,12 @@ class _Matrix:
                         yield self._cell(model, where)
 
     def _places(self, model: Mapping[str, Any], condition: str) -> Sequence[str | None]:
-        """The placements of a condition: none but where adapters are placed."""
+        """Return the placements of a condition: none but where adapters are placed."""
         named = list(_axis(self.plain, model, "placements"))
         return named if condition == _PLACED and named else [None]
 
     def _matching(self, kind: str, where: tuple[Any, ...]) -> tuple[int, ...]:
-        """The numbers of the rules that select the run at `where`."""
+        """Return the numbers of the rules that select the run at `where`."""
         found = []
         for number, rule in enumerate(self.plain[kind]):
             if _selects(rule["where"] if kind == "override" else rule, where):
@@ -148,7 +148,7 @@ class _Matrix:
     def _settings(
         self, model: Mapping[str, Any], name: str, placement: str | None, rules: tuple[int, ...]
     ) -> dict[str, Any]:
-        """The settings of a cell, one object for all that have the same."""
+        """Return the settings of a cell, one object for all that have the same."""
         key = (name, placement, rules)
         if key not in self.merged:
             made = _base(self.plain, model)
@@ -184,7 +184,7 @@ class _Matrix:
         settings: dict[str, Any],
         after: tuple[str, ...],
     ) -> Cell:
-        """The run that makes the model called `name` from `seed`, once."""
+        """Return the run that makes the model called `name` from `seed`, once."""
         key = (stage, name, seed)
         if key not in self.made:
             objective = settings.pop("objective", "auto")
@@ -194,7 +194,7 @@ class _Matrix:
         return self.made[key]
 
     def distances(self, trained: Sequence[Cell]) -> Iterator[Cell]:
-        """The cells of objective distances, of each model that is trained."""
+        """Yield the cells of objective distances, of each model that is trained."""
         objectives: dict[str, dict[str, None]] = {}
         for cell in trained:
             objectives.setdefault(cell.model, {})[str(cell.objective)] = None
@@ -279,7 +279,7 @@ class _Matrix:
 
 
 def _base(plain: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a model's training before rules."""
+    """Return the settings of a model's training before rules."""
     own = {key: value for key, value in model.items() if key not in MODEL_KEYS}
     profile = {**plain["profile"], **model.get("profile", {})}
     return {**plain["defaults"], **own, "profile": profile}
@@ -293,5 +293,5 @@ def _selects(rule: Mapping[str, Sequence[Any]], where: tuple[Any, ...]) -> bool:
 
 
 def _told(rule: Mapping[str, Sequence[Any]]) -> str:
-    """A rule in one line."""
+    """Return a rule in one line."""
     return ", ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in rule.items())

@@ -100,7 +100,7 @@ class Lease:
 
 
 def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
-    """The lease on the run in `folder`; None where another holds it.
+    """Return the lease on the run in `folder`; None where another holds it.
 
     Args:
         folder: The run's folder.
@@ -158,7 +158,7 @@ def is_held(folder: Path, *, now: float) -> bool | None:
 
 
 def file_system_now(folder: Path) -> float:
-    """The time by the clock of the file system that `folder` is on, in seconds.
+    """Return the time by the clock of the file system that `folder` is on, in seconds.
 
     Where `folder` cannot be written, this machine's.
     """
@@ -170,7 +170,7 @@ def file_system_now(folder: Path) -> float:
 
 
 def _last(folder: Path) -> int:
-    """The last generation in `folder`; 0 where there is none."""
+    """Return the last generation in `folder`; 0 where there is none."""
     try:
         found = [_NAME.fullmatch(file.name) for file in folder.iterdir()]
     except OSError:

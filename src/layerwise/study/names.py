@@ -19,7 +19,7 @@ def is_safe(name: object, *, longest: int = LONGEST) -> bool:
 
 
 def safe_name(name: object, *, what: str) -> str:
-    """`name`, which can be a part of a file name.
+    """Return `name`, which can be a part of a file name.
 
     Args:
         name: As a user gave it.

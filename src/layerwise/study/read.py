@@ -62,7 +62,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def read(path: Path) -> tuple[dict[str, Any], bytes]:
-    """The study in the file `path`, checked, and the file's own text.
+    """Return the study in the file `path`, checked, and the file's own text.
 
     Raises:
         SchemaError: It is of another schema.
@@ -73,7 +73,7 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def checked(study: Any, *, folder: Path) -> dict[str, Any]:
-    """`study`, a mapping as it stands in the file, checked; every key is there afterwards.
+    """Return `study`, a mapping as it stands in the file, checked; every key is there afterwards.
 
     What only the stages know (settings, objectives, conditions) is not looked at here.
 
@@ -114,7 +114,7 @@ def checked(study: Any, *, folder: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str, budget: Iterator[int]) -> Any:
-    """`value` as JSON has it, whole numbers as such: 1.0 and 1 are one setting.
+    """Return `value` as JSON has it, whole numbers as such: 1.0 and 1 are one setting.
 
     Raises:
         BadInputError: It is not finite, not of JSON, or there is too much of it.
@@ -258,7 +258,7 @@ def _blocks(value: Any, where: str) -> str | None:
 
 
 def _distance(plain: Mapping[str, Any], where: str) -> dict[str, Any] | None:
-    """The settings of `distance`; None where it is not asked for."""
+    """Return the settings of `distance`; None where it is not asked for."""
     if plain.get("distance") is None:
         return None
     settings = _settings(plain["distance"], where, ("objectives",))
@@ -306,7 +306,7 @@ def _rule(value: Any, where: str) -> dict[str, list[Any]]:
 def _settings(
     value: Any, where: str, beside: Collection[str] = (), *, deep: Collection[str] = ()
 ) -> dict[str, Any]:
-    """`value` as settings: names with plain values, or lists of text.
+    """Return `value` as settings: names with plain values, or lists of text.
 
     Raises:
         BadInputError: The matrix gives a setting of that name its value, or it is no such value.
@@ -361,7 +361,7 @@ def _names(value: Any, where: str) -> list[str]:
 
 
 def _different(value: Any, where: str, take: Callable[[Any, str], Any]) -> list[Any]:
-    """The members of a list, each once."""
+    """Return the members of a list, each once."""
     if not isinstance(value, list):
         message = f"value of {where}"
         raise BadInputError(message, value=value, expected="a list, such as [a, b]")
@@ -374,7 +374,7 @@ def _different(value: Any, where: str, take: Callable[[Any, str], Any]) -> list[
 
 
 def _twice(members: Sequence[Any]) -> list[Any]:
-    """Those of `members` that stand there more than once."""
+    """Return those of `members` that stand there more than once."""
     return [member for member, times in Counter(map(_hashable, members)).items() if times > 1]
 
 

@@ -58,7 +58,7 @@ class Cell:
     after: tuple[str, ...] = ()
 
     def spec(self) -> dict[str, Any]:
-        """The cell as JSON values, complete: the content of ``spec.json``."""
+        """Return the cell as JSON values, complete: the content of ``spec.json``."""
         return {
             "schema": SPEC_SCHEMA,
             "stage": self.stage,
@@ -91,7 +91,7 @@ class Cell:
 
     @classmethod
     def from_spec(cls, plain: Mapping[str, Any], *, source: object) -> "Cell":
-        """The cell of which `plain` is the spec; `source` names the file in the error.
+        """Return the cell of which `plain` is the spec; `source` names the file in the error.
 
         Raises:
             SchemaError: A key is missing.

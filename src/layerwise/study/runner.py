@@ -114,7 +114,7 @@ class _RunQueue:
         return True
 
     def _ended(self) -> Sequence[str]:
-        """The runs of the engine that ended, after a wait until the next look elsewhere."""
+        """Return the runs of the engine that ended, after a wait until the next look elsewhere."""
         pause = self.elsewhere[0][0] - time.monotonic() if self.elsewhere else _PATIENCE
         if self.submitted:
             return self.engine.ended(max(0.0, pause))

@@ -96,7 +96,7 @@ def _free() -> None:
 
 
 def halved(settings: Mapping[str, Any], times: int, *, compares: str | None) -> dict[str, Any]:
-    """`settings` with ``batch_size`` halved and ``accumulation`` doubled `times` times.
+    """Return `settings` with ``batch_size`` halved and ``accumulation`` doubled `times` times.
 
     Args:
         settings: Both are in it.

@@ -133,12 +133,12 @@ class RunStates:
         )
 
     def _blocked(self) -> set[str]:
-        """The runs that wait for one that failed."""
+        """Return the runs that wait for one that failed."""
         waiting = {run for failed in self.failures for run in self.later.get(failed, ())}
         return {run for run in waiting if self.states[run] == "waiting"}
 
     def _seconds_left(self, workers: int) -> float | None:
-        """The sum over what is left of the mean of its like, spread over `workers`."""
+        """Return the sum over what is left of the mean of its like, spread over `workers`."""
         left = self._left - Counter(self._groups[run] for run in self._blocked())
         if not left:
             return 0.0

@@ -131,7 +131,7 @@ class Task:
 
 
 def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> Tuned:
-    """`loaded` after the cell's training, taken up from a checkpoint where there is one."""
+    """Return `loaded` after the cell's training, taken up from a checkpoint where there is one."""
     cell = task.cell
     objective = resolve(str(cell.objective), loaded=loaded, data=text)
     beside = {*_READING, *_LOADING, *_BESIDE}
@@ -265,7 +265,7 @@ def measure_distance(task: Task) -> dict[str, Any]:
 
 
 def _distances(made: Distance) -> dict[str, Any]:
-    """Every number of each objective; the reference's distances are 0."""
+    """Return every number of each objective; the reference's distances are 0."""
     return {
         "reference": made.reference,
         "objectives": [
@@ -308,7 +308,7 @@ def _row(
 
 
 def _blocks(placement: Placement) -> str:
-    """The blocks that have adapters, as a study names them."""
+    """Return the blocks that have adapters, as a study names them."""
     stacks = {block.stack for block in placement.blocks}
     alone = len(stacks) == 1
     return ",".join(str(b.index) if alone else f"{b.stack}:{b.index}" for b in placement.blocks)
@@ -328,7 +328,7 @@ def facts(info: ModelInfo, loaded: LoadedModel, stack: str | None = None) -> dic
 
 
 def _profiled(profile: Profile) -> dict[str, Any]:
-    """The profile under each readout, at the seven depths."""
+    """Return the profile under each readout, at the seven depths."""
     return {
         "readout": profile.readout,
         "profile": {name: _readout(found) for name, found in profile.readouts.items()},

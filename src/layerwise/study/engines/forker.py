@@ -126,7 +126,7 @@ class _Forker:
         self.spare = self._spare()
 
     def _order(self, order: str) -> int | None:
-        """The process id of the child that took `order`; None where there is none."""
+        """Return the process id of the child that took `order`; None where there is none."""
         if self.spare is None:
             return None
         (pid, pipe), self.spare = self.spare, None
@@ -139,7 +139,7 @@ class _Forker:
         return pid
 
     def _spare(self) -> tuple[int, int]:
-        """A child that waits for an order, and the end of the pipe that takes it."""
+        """Return a child that waits for an order, and the end of the pipe that takes it."""
         parent, (order, pipe) = os.getpid(), os.pipe()
         pid = os.fork()
         if not pid:

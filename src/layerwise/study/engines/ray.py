@@ -102,7 +102,7 @@ class RayEngine:
         self._running[task.remote(self._ledger, run_id)] = run_id
 
     def ended(self, timeout: float) -> Sequence[str]:
-        """The ids of the runs whose task ended, after at most `timeout` seconds."""
+        """Return the ids of the runs whose task ended, after at most `timeout` seconds."""
         self._look()
         if not self._running:
             return ()
@@ -147,7 +147,7 @@ class RayEngine:
 
 
 def _ray() -> Any:
-    """The package ray.
+    """Return the package ray.
 
     Raises:
         BadInputError: It is not installed.

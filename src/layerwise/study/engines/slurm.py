@@ -87,7 +87,7 @@ class SlurmEngine:
         self._waiting.append(run_id)
 
     def ended(self, timeout: float) -> Sequence[str]:
-        """The ids of the runs whose job ended, after at most `timeout` seconds.
+        """Return the ids of the runs whose job ended, after at most `timeout` seconds.
 
         Raises:
             LayerwiseError: SLURM does not take a job.
@@ -144,7 +144,7 @@ class SlurmEngine:
 
 
 def _executor(folder: Path, job: SlurmJob, cluster: str, workers: int) -> Any:
-    """The executor of submitit, set up.
+    """Return the executor of submitit, set up.
 
     Raises:
         BadInputError: It is not installed, or there is no such cluster.
