@@ -28,10 +28,13 @@ from layerwise.tuning.order import held_out
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import fine_tune
 
-__all__ = ["climb", "erase", "intervene", "probe"]
+__all__ = ["LABELLED", "climb", "erase", "intervene", "probe"]
 
 #: Held-out examples of a training where no number is given (ours).
 _HELD_OUT = 64
+
+#: What probes read where their settings do not say it.
+LABELLED: Mapping[str, Any] = {"label_column": "label", "examples": 1000}
 
 
 def _readout(task: Task, *, max_length: int) -> ReadoutSettings:
@@ -76,7 +79,7 @@ def _result(
 def probe(task: Task) -> dict[str, Any]:
     """Measure what probes read of the labels of the cell's text at each depth."""
     task.begins("reading")
-    text, loaded = task.text(), task.model()
+    text, loaded = task.text(**LABELLED), task.model()
     task.begins("probe")
     made = make_probing(
         loaded,

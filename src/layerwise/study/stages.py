@@ -5,7 +5,7 @@ numbers out) and a row in `STAGES`. No such function is imported before it is ca
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from layerwise.options.groups import CALL_ONLY
@@ -48,13 +48,12 @@ class Stage:
             row as JSON values: the model's under ``model``, and a list under ``rows`` where a table
             has several rows a run.
         check: Raises a `LayerwiseError` where a cell cannot work; gets a
-            `layerwise.study.check.Checker`, which reads models and texts once, and the cell.
+            `layerwise.study.stage_checks.Checker`, which reads models and texts once, and the cell.
         table: The name of its table; a stage with one looks at a model by depth, and stands under
             ``probing`` in a study.
         key: The column that the rows of a run are told apart by.
         takes: Settings of the study's training that it takes over.
         needs: The setting without which it cannot run.
-        unsaid: What is read where its settings do not say it.
     """
 
     name: str
@@ -65,7 +64,6 @@ class Stage:
     key: str = "index"
     takes: tuple[str, ...] = READING
     needs: str = "data"
-    unsaid: Mapping[str, Any] = field(default_factory=dict)
 
 
 STAGES = Registry[Stage]("stage")
@@ -77,7 +75,7 @@ def probing() -> tuple[str, ...]:
 
 
 def _check(name: str) -> Callable[..., None]:
-    return later("layerwise.study.check", name)
+    return later("layerwise.study.stage_checks", name)
 
 
 def _work(name: str) -> Callable[..., Mapping[str, Any]]:
@@ -100,7 +98,6 @@ STAGES.add(
         _check("check_probe"),
         table="probes",
         takes=(*READING, "label_column", "examples"),
-        unsaid={"label_column": "label", "examples": 1000},
     )
 )
 STAGES.add(

@@ -20,8 +20,6 @@ from layerwise.files import canonical_json, remove, write_atomic
 from layerwise.models.family import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
-from layerwise.options.check import known
-from layerwise.options.declaration import declared
 from layerwise.options.groups import CALL_ONLY
 from layerwise.placement.record import Placement
 from layerwise.profile.compare_states import read_pair
@@ -33,7 +31,6 @@ from layerwise.study.ledger import Ledger
 from layerwise.study.placing import placed
 from layerwise.study.record import Cell
 from layerwise.study.shrink import halved
-from layerwise.study.stages import STAGES
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, save
 from layerwise.tuning.run import CHECKPOINTS, Persistence, Tuned, fine_tune
@@ -105,9 +102,9 @@ class Task:
         """Return the settings among `names` that the cell gives a value to."""
         return {n: self.cell.settings[n] for n in names if n in self.cell.settings}
 
-    def text(self) -> TextData:
-        """Return the text that the cell names."""
-        chosen = {**STAGES[self.cell.stage].unsaid, **self.chosen(*_READING)}
+    def text(self, **unsaid: Any) -> TextData:
+        """Return the text that the cell names, read by `unsaid` where its settings do not say."""
+        chosen = unsaid | self.chosen(*_READING)
         return read(self.cell.settings["data"], seed=self.cell.seed, **chosen)
 
     def model(self, labels: tuple[str, ...] | None = None) -> LoadedModel:
@@ -136,8 +133,6 @@ def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -
     objective = resolve(str(cell.objective), loaded=loaded, data=text)
     beside = {*_READING, *_LOADING, *_BESIDE}
     given = defaults | {k: v for k, v in cell.settings.items() if k not in beside}
-    for name in given:
-        known(name, declared(STAGES[cell.stage].settings), what=f"setting of {cell.stage}")
     chosen = asdict(TuneSettings(**{"save_every": _SAVE_EVERY, **given, "seed": cell.seed}))
     fitted = halved(chosen, task.halvings, compares=objective.name if objective.coupled else None)
     if task.halvings:

@@ -20,6 +20,7 @@ from layerwise.errors import (
 from layerwise.files import remove
 from layerwise.interrupts import INTERRUPTED, interruptible
 from layerwise.resources import disk_full, out_of_memory
+from layerwise.study.check import refuse_unknown
 from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Failure, FailureKind
@@ -95,17 +96,18 @@ def _found(
 ) -> Mapping[str, Any]:
     """Return what the run's stage found, its micro-batch halved as often as memory needs."""
     cell = book.cell(run_id)
-    task, run = Task(cell, book, trusts=trusts, begins=begins), STAGES[cell.stage].run
+    stage, task = STAGES[cell.stage], Task(cell, book, trusts=trusts, begins=begins)
+    refuse_unknown(stage.name, stage.settings, cell.settings)
 
     def work(halvings: int) -> Mapping[str, Any]:
         try:
-            return run(replace(task, halvings=halvings))
+            return stage.run(replace(task, halvings=halvings))
         except SchemaError as error:
             if not has_checkpoint(task.folder):
                 raise
             log.warning("the run begins anew: %s", error)
         remove(task.folder / CHECKPOINTS, inside=task.folder)
-        return run(replace(task, halvings=halvings))
+        return stage.run(replace(task, halvings=halvings))
 
     return within_memory(work, task.folder)
 
