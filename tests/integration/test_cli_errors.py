@@ -63,7 +63,7 @@ def saved(tiny_text, tmp_path):
         (["card", "demo", "demo", "--out"], "Option '--out' requires an argument"),
         (["card", "demo", "demo", "more"], "Got unexpected extra argument (more)"),
         (["place"], "Missing argument 'CARD'"),
-        (["place", "x", "--for", "nemo"], "value of --for: 'nemo'; expected one of peft, trl"),
+        (["place", "x", "--for", "nemo"], "unknown trainer: 'nemo'; expected one of peft, trl"),
         (["compare"], "Missing argument 'CARDS...'"),
     ],
 )

@@ -48,7 +48,7 @@ def test_ranks_by_block(run, card_folder, tmp_path):
         (["--ranks", "1=2", "--for", "ms-swift"], "ranks that differ between modules, for ms-sw"),
         (["--ranks", "1=x"], "rank of a block: '1=x'; expected BLOCK=RANK, such as 3=4,7=16"),
         (["--ranks", "7=2"], "no such block in model.layers: '7'; expected 0 to 1"),
-        (["--for", "axolot"], "'axolot' is not one of"),
+        (["--for", "axolot"], "unknown trainer: 'axolot'"),
     ],
 )
 def test_what_cannot_be_written_is_refused_and_nothing_is(

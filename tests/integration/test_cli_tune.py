@@ -232,8 +232,8 @@ REFUSED = {
         "examples held out for evaluation: '24'; expected fewer than the 24",
     ),
     "config": (["--from-config", "absent.json"], "no such configuration file: 'absent.json'"),
-    "steps": (["--steps", "0"], "'--steps'"),
-    "tracker": (["--track", "tensorbord"], "'--track'"),
+    "steps": (["--steps", "0"], "value of --steps: '0'"),
+    "tracker": (["--track", "tensorbord"], "value of --track: 'tensorbord'"),
 }
 
 
@@ -319,7 +319,9 @@ def test_what_is_no_model_is_refused(text_file):
 
 
 def test_an_unknown_setting_is_refused(model_folder, text_file):
-    with pytest.raises(UnknownNameError, match=r"unknown setting: 'step'.*did you mean 'steps'"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown option of tune: 'step'.*did you mean 'steps'"
+    ):
         lw.tune(str(model_folder), str(text_file), step=3)
 
 

@@ -93,7 +93,7 @@ def test_it_is_what_python_gives(made, model_folder, text_file, tmp_path):
         assert run.standard.readouts == other.standard.readouts
         assert run.equal_step.readouts == other.equal_step.readouts
     assert (first.slopes, first.verdict, first.tau) == (second.slopes, second.verdict, second.tau)
-    assert str(found).startswith("Control of tiny-llama")
+    assert str(found).startswith("Control: tiny-llama")
     assert "<iframe" in found._repr_html_()
 
 
@@ -143,13 +143,19 @@ def test_runs_of_tune_will_do(run, model_folder, text_file, probes, tmp_path):
         (["demo"], "Missing argument 'DATA', or --runs"),
         (["demo", "demo", "--runs", "a", "b"], "MODEL and DATA have no meaning beside --runs"),
         (["--runs", "a"], "Option '--runs' requires 2 arguments"),
-        (["demo", "demo", "--tau", "0"], "0.0 is not in the range x>0"),
-        (["demo", "demo", "--tau", "-1"], "-1.0 is not in the range x>0"),
-        (["demo", "demo", "--seeds", ""], "'' is not a list of whole numbers"),
-        (["demo", "demo", "--seeds", "0,one"], "'0,one' is not a list of whole numbers"),
-        (["demo", "demo", "--seeds", "1,1"], "'1,1': each seed is wanted once"),
-        (["demo", "demo", "--readout", "last"], "'last' is not one of 'hf'"),
-        (["demo", "demo", "--steps", "0"], "0 is not in the range x>=1"),
+        (["demo", "demo", "--tau", "0"], "value of --tau: '0'; expected a number, above 0"),
+        (["demo", "demo", "--tau", "-1"], "value of --tau: '-1'; expected a number, above 0"),
+        (["demo", "demo", "--seeds", ""], "value of --seeds: ''; expected whole numbers"),
+        (["demo", "demo", "--seeds", "0,one"], "value of --seeds: '0,one'; expected whole numbers"),
+        (
+            ["demo", "demo", "--seeds", "1,1"],
+            "--seeds: '1,1'; expected whole numbers, such as 0,1,2, each once",
+        ),
+        (["demo", "demo", "--readout", "last"], "value of --readout: 'last'; expected one of hf"),
+        (
+            ["demo", "demo", "--steps", "0"],
+            "value of --steps: '0'; expected a whole number, 1 or more",
+        ),
         (["demo", "demo", "--condition", "lora"], "No such option '--condition'"),
     ],
 )
@@ -203,5 +209,5 @@ def test_runs_that_do_not_belong_together_are_named(run, made, tmp_path):
 
 def test_settings_that_a_control_decides_are_not_taken(model_folder, text_file):
     for name in ("seed_of_runs", "log_every", "save_every", "top"):
-        with pytest.raises(lw.LayerwiseError, match=f"unknown setting: '{name}'"):
+        with pytest.raises(lw.LayerwiseError, match=f"unknown option of control: '{name}'"):
             lw.control(str(model_folder), str(text_file), text_column="text", **{name: 3})

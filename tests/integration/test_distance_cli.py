@@ -34,7 +34,7 @@ def test_distance_writes_the_record_and_shows_it(run, model_folder, text_file, t
     ]  # fmt: skip
     assert (made.settings.seed, made.settings.batch_size, made.data.max_length) == (3, 6, 12)
     assert made.data.examples == 24
-    assert [path.name for path in out.iterdir()] == ["distance.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["distance.json", "report.html"]
     again = run("distance", *args)
     assert again.code == 2
     assert "already holds a distance.json" in again.error
@@ -73,10 +73,10 @@ def test_python_gives_what_the_command_line_writes(run, model_folder, text_file,
         (["--reference", "mlm"], "unknown objective: 'mlm'"),
         (["--objectives", "nsp,simcse,masked-lm"], "cannot do on this data: 'nsp, masked-lm'"),
         (["--objectives", "causal-lm"], "nothing to compare the reference objective with"),
-        (["--objectives", ","], "no name is given"),
+        (["--objectives", ","], "value of --objectives: ','; expected a list of text"),
         (["--examples", "6"], "too few examples for two halves: '6'"),
         (["--batch-size", "2"], "batch size leaves barlow-twins too few texts to compare: '2'"),
-        (["--max-length", "1"], "1 is not in the range x>=2"),
+        (["--max-length", "1"], "value of --max-length: '1'; expected a whole number, 2 or more"),
         (["--where", "stars=7"], "no row matches: 'stars=7'"),
         (["--label-column", "stars"], "No such option"),
     ],

@@ -38,7 +38,7 @@ def analyse(source: str, **options: Any) -> None:
 
     Writes analysis.json, report.html, and each table as CSV and as LaTeX.
     """
-    out = Path(f"{short(source)}-analysis")
+    out = options["out"] or Path(f"{short(source)}-analysis")
 
     def make(*, device: str, progress: object, **chosen: Any) -> Any:
         del device, progress  # It is over at once, and on the CPU.

@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layerwise import api
 from layerwise.cli.derive import command
@@ -11,6 +11,9 @@ from layerwise.cli.output import short
 from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import CardOptions
 from layerwise.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from layerwise.card.record import LayerCard
 
 __all__ = ["card"]
 
@@ -43,6 +46,12 @@ def card(model: str, data: str, **options: Any) -> None:
     out = options["out"] or Path(f"{short(model)}-card")
     needs = ("layerwise.card.make", "layerwise.models.load")
     make = partial(api.card, model, data)
+    files = partial(_files, out)
+    produce(make, options, record="card.json", out=out, needs=needs, files=files)
+
+
+def _files(out: Path, made: "LayerCard") -> dict[str, bytes]:
+    """Return the card and its arrays; say so where a placement from an older card lies there."""
     if (out / "placement.json").exists():
         log.info("placement.json is of an earlier card; layerwise place %s --overwrite", out)
-    produce(make, options, record="card.json", out=out, needs=needs, files=lambda c: c.files())
+    return made.files()

@@ -34,7 +34,7 @@ def distance(model: str, data: str, **options: Any) -> None:
 
     Writes distance.json and report.html.
     """
-    out = Path(f"{short(model)}-distance")
+    out = options["out"] or Path(f"{short(model)}-distance")
     make = partial(api.distance, model, data)
     needs = ("layerwise.distance.make",)
     produce(make, options, record="distance.json", out=out, needs=needs)

@@ -37,7 +37,7 @@ def erase(model: str, pairs: str, **options: Any) -> None:
 
     Writes erase.json and report.html.
     """
-    out = Path(f"{short(model)}-erase")
+    out = options["out"] or Path(f"{short(model)}-erase")
     make = partial(api.erase, model, pairs)
     needs = ("layerwise.probing.erase",)
     produce(make, options, record="erase.json", out=out, needs=needs, several=False)

@@ -34,7 +34,7 @@ def probe(model: str, data: str, **options: Any) -> None:
 
     Writes probe.json and report.html.
     """
-    out = Path(f"{short(model)}-probe")
+    out = options["out"] or Path(f"{short(model)}-probe")
     make = partial(api.probe, model, data)
     needs = ("layerwise.probing.probe",)
     produce(make, options, record="probe.json", out=out, needs=needs, several=False)

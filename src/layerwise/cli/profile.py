@@ -36,7 +36,7 @@ def profile(before: str, after: str, **options: Any) -> None:
 
     Writes profile.json and report.html.
     """
-    out = Path(f"{short(after)}-profile")
+    out = options["out"] or Path(f"{short(after)}-profile")
     make = partial(api.profile, before, after)
     needs = ("layerwise.profile.compare_states",)
     produce(make, options, record="profile.json", out=out, needs=needs)

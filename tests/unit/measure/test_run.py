@@ -69,7 +69,7 @@ def test_it_is_saved_and_read(whole, tmp_path):
     (tmp_path / "measure.json").write_bytes(whole.measure.to_json())
     assert Measure.load(tmp_path) == whole.measure
     assert whole.measure.arm("all").name == "all"
-    assert "Rival placements of llama" in str(whole.measure)
+    assert "Rival placements: llama" in str(whole.measure)
     assert "<iframe" in whole.measure._repr_html_()
 
 
