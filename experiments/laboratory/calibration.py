@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved
+from layerwise.records import FileRecord, JsonRecord
 
 __all__ = [
     "Calibration",
@@ -150,7 +150,7 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Calibration(Saved, Loadable):
+class Calibration(JsonRecord, FileRecord):
     """Predictors held against measured improvements, and the one that they speak for.
 
     Attributes:

@@ -13,7 +13,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from layerwise import verbs
+from layerwise import late_methods
 from layerwise.errors import LayerwiseError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _late(module: str, name: str, *args: Any, **options: Any) -> Any:
     return getattr(import_module(f"layerwise.{module}"), name)(*args, **options)
 
 
-for _verb in ("place", "apply", "lora_config"):
-    verbs.bind(_verb, partial(_late, "api", _verb))
-for _verb in ("text", "notebook"):
-    verbs.bind(_verb, partial(_late, "report", _verb))
+for _method in ("place", "apply", "lora_config"):
+    late_methods.bind(_method, partial(_late, "api", _method))
+for _method in ("text", "notebook"):
+    late_methods.bind(_method, partial(_late, "report", _method))

@@ -14,17 +14,17 @@ def _running() -> bool:
 
 
 def rank() -> int:
-    """This process's number, 0 where there is only one."""
+    """Return this process's number, 0 where there is only one."""
     return dist.get_rank() if _running() else 0
 
 
 def world_size() -> int:
-    """How many processes work together, 1 where none were launched."""
+    """Return the number of processes that work together, 1 where none were launched."""
     return dist.get_world_size() if _running() else 1
 
 
 def all_gather(item: T) -> list[T]:
-    """Every process's `item`, in rank order, the same list on each of them."""
+    """Return every process's `item`, in rank order, the same list on each of them."""
     if world_size() == 1:
         return [item]
     gathered: list[T | None] = [None] * world_size()

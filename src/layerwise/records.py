@@ -9,15 +9,15 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from layerwise import verbs
+from layerwise import late_methods
 from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, whole_lines
 
 __all__ = [
     "ABSENT",
-    "Loadable",
-    "Saved",
-    "Shown",
+    "DocumentRecord",
+    "FileRecord",
+    "JsonRecord",
     "from_plain",
     "read_lines",
     "read_record",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-L = TypeVar("L", bound="Loadable")
+L = TypeVar("L", bound="FileRecord")
 
 #: Marks a field that may be None and has no default: as what is None is left out, it is read so.
 ABSENT: Any = Field(default=None)
@@ -64,7 +64,7 @@ def _reader(record_type: Any) -> TypeAdapter[Any]:
 
 
 def read_record(path: Path | str, record_type: type[T], *, name: str, schema: str) -> T:
-    """The `record_type` in `path`: its file, or the folder that holds it under `name`.
+    """Return the `record_type` in `path`: its file, or the folder that holds it under `name`.
 
     Raises:
         SchemaError: No such record is there, or it is malformed or of another schema.
@@ -74,7 +74,7 @@ def read_record(path: Path | str, record_type: type[T], *, name: str, schema: st
 
 
 def read_lines(path: Path, record_type: type[T], *, schema: str, what: str) -> tuple[T, ...]:
-    """The records of `path`, one a line, in their order; none where there is no such file.
+    """Return the records of `path`, one a line, in their order; none where there is no such file.
 
     An unfinished last line, of a process that was killed, is left out. `what` is a record's name in
     an error.
@@ -101,12 +101,12 @@ def _from_line(line: bytes, record_type: type[T], *, schema: str, what: str, whe
 
 
 def record_file(path: Path | str, *, name: str) -> Path:
-    """The file of a record that is named by itself, or by the folder that holds it."""
+    """Return the file of a record that is named by itself, or by the folder that holds it."""
     path = Path(path)
     return path / name if path.is_dir() else path
 
 
-class Saved:
+class JsonRecord:
     """What a frozen record has that goes into a file as JSON.
 
     Attributes:
@@ -116,15 +116,15 @@ class Saved:
     SCHEMA: ClassVar[str]
 
     def to_plain(self) -> dict[str, Any]:
-        """The record as JSON values, its schema first."""
+        """Return the record as JSON values, its schema first."""
         return {"schema": self.SCHEMA, **to_plain(self)}
 
     def to_json(self) -> bytes:
-        """The content of the record's file; the same record is the same bytes."""
+        """Return the content of the record's file; the same record is the same bytes."""
         return canonical_json(self.to_plain())
 
 
-class Loadable:
+class FileRecord:
     """What a frozen record has that is read from a file of its own.
 
     Attributes:
@@ -137,7 +137,7 @@ class Loadable:
 
     @classmethod
     def load(cls: type[L], path: Path | str) -> L:
-        """The record in `path`: its file, or the folder that holds it under `FILE`.
+        """Return the record in `path`: its file, or the folder that holds it under `FILE`.
 
         Raises:
             SchemaError: None is there, or it is malformed or of another schema.
@@ -145,7 +145,7 @@ class Loadable:
         return read_record(path, cls, name=cls.FILE, schema=cls.SCHEMA)
 
 
-class Shown:
+class DocumentRecord:
     """What a record has that says what it holds: `print` shows it, a notebook draws it.
 
     Attributes:
@@ -155,9 +155,9 @@ class Shown:
     DOCUMENT: ClassVar[str]
 
     def __str__(self) -> str:
-        """The record as a terminal shows it."""
-        return str(verbs.call("text", self))
+        """Return the record as a terminal shows it."""
+        return str(late_methods.call("text", self))
 
     def _repr_html_(self) -> str:
-        """The record's report, for a notebook to show."""
-        return str(verbs.call("notebook", self))
+        """Return the record's report, for a notebook to show."""
+        return str(late_methods.call("notebook", self))

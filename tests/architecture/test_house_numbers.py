@@ -50,3 +50,27 @@ def test_helpers_of_tests_are_imported():
     """They are the package `support`; a file that is run for its names hides who uses them."""
     files = sources("src", "tests", "experiments", "benchmarks", "examples")
     assert [name for name, text in files.items() if "import " + "runpy" in text] == []
+
+
+def test_docstrings_say_what_functions_do_or_return():
+    """They open with a verb; "What ..." leaves the reader to find it."""
+    words = {"What", "That", "Where", "How", "Whether"}
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    found = [
+        f"{name}: {node.name}"
+        for name, text in sources("src").items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, kinds) and (ast.get_docstring(node) or "-").split()[0] in words
+    ]
+    assert found == []
+
+
+def test_class_names_are_unique():
+    """With or without an underscore: one name, one meaning."""
+    found = [
+        node.name.lstrip("_")
+        for text in sources("src").values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert {name for name in found if found.count(name) > 1} == set()

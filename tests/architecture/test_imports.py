@@ -26,7 +26,7 @@ GROUND = {
     "resources",
     "seeds",
     "shapes",
-    "verbs",
+    "late_methods",
 }
 
 #: From the start of the way to its end: a stage sees those before it, and ground.
@@ -167,7 +167,7 @@ def test_experiments_may_import_the_package_and_never_the_reverse():
         ("signals.gain", "capture.stats", True),
         ("report.html", "models.load", False),
         ("errors", "models.load", False),
-        ("errors", "verbs", True),
+        ("errors", "late_methods", True),
         ("card.record", "", False),
         ("placement.record", "api", False),
         ("cli.main", "", True),

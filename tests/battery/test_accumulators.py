@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerwise.capture.accumulators import Accumulator, FeatureMoments, GramRows, Sum, Table
+from layerwise.capture.accumulators import Accumulator, FeatureMoments, GramRows, KeyedTable, Sum
 
 N, D = 40, 6
 
@@ -36,7 +36,7 @@ MEMBERS = {
     "moments": (FeatureMoments, add_moments),
     "sum": (Sum, add_sum),
     "gram rows": (GramRows, add_gram),
-    "table": (Table, add_table),
+    "table": (KeyedTable, add_table),
 }
 
 

@@ -23,11 +23,17 @@ from layerwise.report.blocks import Document
 from layerwise.report.renderers.charts import KINDS, exported
 from layerwise.report.renderers.html import html
 from layerwise.signals import SIGNALS, select
+from layerwise.study.check import check
+from layerwise.study.expand import study_from
+from layerwise.study.schema import study_schema
+from layerwise.study.stages import STAGES
+from layerwise.study.table import tables
+from layerwise.study.worker import execute
 from layerwise.tuning.conditions import CONDITIONS, places
 from layerwise.tuning.record import TuneSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-REGISTRIES = (SIGNALS, OBJECTIVES, CONDITIONS, POLICIES, TRAINERS, READERS, FORMATS, KINDS)
+REGISTRIES = (SIGNALS, OBJECTIVES, CONDITIONS, POLICIES, TRAINERS, READERS, FORMATS, STAGES, KINDS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,6 +114,23 @@ def test_the_reader_and_the_format_make_examples(tmp_path):
     assert data.examples == (Example("so", prompt="why"), Example("thus", prompt="how"))
     assert data.columns == {"text": "answer", "prompt": "question"}
     assert read(str(tmp_path), text_column="answer").examples[0] == Example("so")
+
+
+def test_the_stage_is_checked_run_and_in_the_tables(study_kit, tmp_path):
+    files = study_kit.files(tmp_path / "files", "llama")
+    asked = {"probing": {"norms": {"order": 1}}, "objectives": [], "conditions": []}
+    ledger, (cell,) = study_kit.opened(tmp_path / "ledger", study_kit.plain(files, **asked))
+    assert (cell.stage, cell.settings["device"], "data" in cell.settings) == ("norms", "cpu", False)
+    assert "order" in study_schema()["properties"]["probing"]["properties"]["norms"]["properties"]
+    wrong = study_from(study_kit.plain(files, **{**asked, "probing": {"norms": {"order": 0}}}))
+    (fault,) = check(wrong, wrong.cells)
+    assert "value of order" in fault.message
+    assert check(study_from(ledger.study_plain()), [cell]) == ()
+    execute(ledger.root, cell.id)
+    assert ledger.state(cell.id) == "done"
+    made = tables(ledger)["norms"]
+    assert made["index"].tolist() == [0, 1]
+    assert (made["norm"] > 0).all()
 
 
 def test_the_chart_is_drawn_on_a_page_and_as_a_file(page):

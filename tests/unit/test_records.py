@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise import verbs
+from layerwise import late_methods
 from layerwise.analysis.record import Analysis
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
@@ -20,7 +20,7 @@ from layerwise.placement.record import Coverage, Placement
 from layerwise.probing.ladder import Ladder
 from layerwise.probing.record import Erasure, Probing
 from layerwise.profile.record import Control, Profile
-from layerwise.records import ABSENT, Loadable, Saved, Shown, from_plain, to_plain
+from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord, from_plain, to_plain
 from layerwise.study.status import Status
 from layerwise.tuning.record import TuneRecord
 
@@ -110,7 +110,9 @@ def parts_of(kind):
 
 def test_what_is_left_out_of_a_file_is_read_again():
     """As None is an absent key, a field that may be None has a default or is marked."""
-    records = {part for kind in (*Loadable.__subclasses__(), LayerCard) for part in parts_of(kind)}
+    records = {
+        part for kind in (*FileRecord.__subclasses__(), LayerCard) for part in parts_of(kind)
+    }
     loose = [
         (kind.__name__, f.name)
         for kind in records - {Part, Whole, Kept}
@@ -121,7 +123,7 @@ def test_what_is_left_out_of_a_file_is_read_again():
 
 
 @dataclass(frozen=True)
-class Kept(Saved, Loadable, Shown):
+class Kept(JsonRecord, FileRecord, DocumentRecord):
     SCHEMA = "layerwise/kept/1"
     FILE = "kept.json"
     DOCUMENT = "kept"
@@ -173,10 +175,10 @@ def test_another_or_no_record_is_refused(tmp_path, content, says):
         Kept.load(tmp_path)
 
 
-def test_a_record_is_shown_by_its_verbs(monkeypatch):
-    monkeypatch.setattr(verbs, "_bound", {})
-    verbs.bind("text", lambda record: f"table of {record.name}")
-    verbs.bind("notebook", lambda record: f"<iframe>{record.name}")
+def test_a_record_is_shown_by_its_late_methods(monkeypatch):
+    monkeypatch.setattr(late_methods, "_bound", {})
+    late_methods.bind("text", lambda record: f"table of {record.name}")
+    late_methods.bind("notebook", lambda record: f"<iframe>{record.name}")
     assert str(KEPT) == f"{KEPT}" == "table of a"
     assert KEPT._repr_html_() == "<iframe>a"
 
@@ -196,8 +198,8 @@ def test_a_record_is_shown_by_its_verbs(monkeypatch):
     ],
 )
 def test_files_are_called_and_marked_as_those_that_are_there_already(record, name):
-    assert issubclass(record, Saved)
-    assert issubclass(record, Loadable)
+    assert issubclass(record, JsonRecord)
+    assert issubclass(record, FileRecord)
     schema, file = record.SCHEMA, record.FILE
     assert (schema, file) == (f"layerwise/{name}/1", f"{name}.json")
 
@@ -207,7 +209,7 @@ def test_files_are_called_and_marked_as_those_that_are_there_already(record, nam
     [(Ladder, "ladder"), (Interventions, "interventions"), (Status, "status")],
 )
 def test_what_is_only_written_is_marked_too(record, name):
-    assert issubclass(record, Saved)
+    assert issubclass(record, JsonRecord)
     schema = record.SCHEMA
     assert schema == f"layerwise/{name}/1"
 
@@ -220,7 +222,7 @@ def test_what_is_only_written_is_marked_too(record, name):
     ],
 )
 def test_what_is_shown_has_a_document(record):
-    assert issubclass(record, Shown)
+    assert issubclass(record, DocumentRecord)
     module = import_module(f"layerwise.report.documents.{record.DOCUMENT}")
     assert callable(module.document)
-    assert {"text", "notebook"} <= set(verbs._bound)
+    assert {"text", "notebook"} <= set(late_methods._bound)

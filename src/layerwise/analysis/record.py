@@ -13,7 +13,7 @@ import pandas as pd
 
 from layerwise.analysis.names import DEPTHS
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved, Shown
+from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 from layerwise.registry import Registry
 
 __all__ = [
@@ -283,7 +283,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Analysis(Saved, Loadable, Shown):
+class Analysis(JsonRecord, FileRecord, DocumentRecord):
     """The analysis of many runs, after arXiv 2604.17177.
 
     Attributes:

@@ -13,7 +13,7 @@ import torch
 
 from layerwise.shapes import Array, Float, Float64, Int, Tensor
 
-__all__ = ["Accumulator", "FeatureMoments", "GramRows", "Sum", "Table", "merge_named"]
+__all__ = ["Accumulator", "FeatureMoments", "GramRows", "KeyedTable", "Sum", "merge_named"]
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -36,7 +36,7 @@ class Accumulator(Protocol[Result_co]):
         ...
 
 
-class Table:
+class KeyedTable:
     """Rows of named columns, each row with a key; the result is ordered by key.
 
     Holds what is one small row an example (or a batch), such as norms, tokens and times.
@@ -46,7 +46,7 @@ class Table:
         self._parts = parts or []
 
     @classmethod
-    def zero(cls) -> "Table":
+    def zero(cls) -> "KeyedTable":
         """Return a table without rows."""
         return cls()
 
@@ -55,7 +55,7 @@ class Table:
         rows = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
         self._parts.append({"key": key, **rows})
 
-    def merge(self, other: "Table") -> "Table":
+    def merge(self, other: "KeyedTable") -> "KeyedTable":
         """Return both tables' rows."""
         return type(self)(self._parts + other._parts)
 

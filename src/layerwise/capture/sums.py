@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from layerwise.capture.accumulators import FeatureMoments, GramRows, Sum, Table, merge_named
+from layerwise.capture.accumulators import FeatureMoments, GramRows, KeyedTable, Sum, merge_named
 from layerwise.capture.clock import Clock
 from layerwise.capture.hooks import BatchRecord, Listener, Site
 from layerwise.shapes import Tensor
@@ -27,8 +27,8 @@ class PassSums:
         leaders: The first module that reads the same input, for each module that ran.
     """
 
-    examples: Table = field(default_factory=Table.zero)
-    batches: Table = field(default_factory=Table.zero)
+    examples: KeyedTable = field(default_factory=KeyedTable.zero)
+    batches: KeyedTable = field(default_factory=KeyedTable.zero)
     gradients: dict[str, Sum] = field(default_factory=dict)
     kept: dict[str, GramRows] = field(default_factory=dict)
     inputs: dict[str, FeatureMoments] = field(default_factory=dict)

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ConfigDict
 
-from layerwise import verbs
+from layerwise import late_methods
 from layerwise.errors import SchemaError, UnknownNameError
 from layerwise.files import canonical_json, read_json, sha256, write_files
 from layerwise.provenance import Provenance
-from layerwise.records import Shown, from_plain, record_file, to_plain
+from layerwise.records import DocumentRecord, from_plain, record_file, to_plain
 from layerwise.signals import SIGNALS
 
 __all__ = [
@@ -251,7 +251,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class LayerCard(Shown):
+class LayerCard(DocumentRecord):
     """Signals by blocks, with intervals, costs and provenance.
 
     Attributes:
@@ -300,7 +300,7 @@ class LayerCard(Shown):
 
     def place(self, goal: str | None = None, *, layers: int | None = None, **options: Any) -> Any:
         """Return the `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
-        return verbs.call("place", self, goal, layers=layers, **options)
+        return late_methods.call("place", self, goal, layers=layers, **options)
 
     def to_plain(self) -> dict[str, Any]:
         """Return the card as JSON values, without the arrays."""

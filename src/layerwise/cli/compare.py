@@ -7,7 +7,7 @@ from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
 from layerwise.cli.output import say, talk
-from layerwise.cli.produce import Page, Shown, put_page
+from layerwise.cli.produce import OutputFormat, Page, put_page
 from layerwise.options.commands import CompareOptions
 
 __all__ = ["compare"]
@@ -20,7 +20,7 @@ Examples:
 
 
 @command(
-    *(Shown, CompareOptions, Page),
+    *(OutputFormat, CompareOptions, Page),
     arguments={"cards": "CARDS..."},
     short_help="Rank agreement between cards.",
     epilog=EXAMPLES,

@@ -13,7 +13,7 @@ from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.live import Listener, live
 from layerwise.cli.output import Format, short
-from layerwise.cli.produce import Charts, Shown, produce
+from layerwise.cli.produce import Charts, OutputFormat, produce
 from layerwise.options.commands import ControlOptions, FinishedOptions
 from layerwise.options.declaration import pick
 
@@ -42,7 +42,7 @@ _RUNS = click.Option(
 
 
 @command(
-    *(Shown, ControlOptions, Charts),
+    *(OutputFormat, ControlOptions, Charts),
     arguments={"model": "[MODEL]", "data": "[DATA]"},
     beside=(_RUNS,),
     short_help="Intrinsic, or an artefact of step sizes?",

@@ -9,7 +9,7 @@ import click
 from layerwise.errors import BadInputError
 from layerwise.options.check import alternatives, bounds, value_of
 from layerwise.options.config import read_options
-from layerwise.options.declaration import Declared, declared
+from layerwise.options.declaration import Declaration, declared
 from layerwise.options.signature import shown_default
 
 __all__ = ["command"]
@@ -22,7 +22,7 @@ class _Value(click.ParamType[Any]):
 
     name = "value"
 
-    def __init__(self, option: Declared) -> None:
+    def __init__(self, option: Declaration) -> None:
         self.option = option
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002  # as in click
@@ -91,7 +91,7 @@ def _argument(name: str, shown: str) -> click.Argument:
 
 
 def _reader(
-    options: Mapping[str, Declared], arguments: Iterable[str]
+    options: Mapping[str, Declaration], arguments: Iterable[str]
 ) -> Callable[[click.Context, click.Parameter, Path | None], None]:
     """Return what lets the values in a file stand where an option is not given."""
     names = {name.replace("_", "-"): name for name in arguments}
@@ -103,7 +103,7 @@ def _reader(
     return read
 
 
-def _parameter(option: Declared, names: Iterable[str]) -> click.Option:
+def _parameter(option: Declaration, names: Iterable[str]) -> click.Option:
     """Return the parameter of an option."""
     said, is_flag = option.option, option.kind is bool
     told = "; ".join(
@@ -126,7 +126,7 @@ def _parameter(option: Declared, names: Iterable[str]) -> click.Option:
     )
 
 
-def _metavar(option: Declared) -> str:
+def _metavar(option: Declaration) -> str:
     """Return what stands for a value in help."""
     kind = next(each for each in alternatives(option.kind) if each is not type(None))
     if get_origin(kind) is Literal:

@@ -8,12 +8,12 @@ __all__ = ["is_first", "together"]
 
 
 def _launched() -> int:
-    """How many processes a launcher started; 1 without one."""
+    """Return the number of processes that a launcher started; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints and writes."""
+    """Return whether this process is the one that prints and writes."""
     return _launched() == 1 or os.environ.get("RANK", "0") == "0"
 
 

@@ -31,7 +31,7 @@ _LOSSES = 24
 
 @contextmanager
 def live(form: Format, total_steps: int) -> Iterator[Listener]:
-    """What is to hear of each optimizer step, and shows it while inside.
+    """Yield a listener to each optimizer step, which shows it while inside.
 
     The listener takes a mapping with ``step`` (from 1), ``loss``, ``learning_rate``,
     ``grad_norm``, ``seconds``, ``step_ratio`` (||dW|| / ||W|| by layer group) and sometimes
@@ -47,14 +47,14 @@ def live(form: Format, total_steps: int) -> Iterator[Listener]:
         with _display(total_steps) as listener:
             yield listener
     else:
-        yield _Lines(total_steps)
+        yield _StepLines(total_steps)
 
 
 # --- Lines ------------------------------------------------------------------------------------
 
 
 @dataclass
-class _Lines:
+class _StepLines:
     """Says a line every tenth of the run, not too often and not too seldom."""
 
     total: int
@@ -73,7 +73,7 @@ class _Lines:
 
 
 def _line(entry: Mapping[str, Any], total: int) -> str:
-    """A step in one line."""
+    """Return a step in one line."""
     parts = [f"step {entry['step']}/{total}", *_numbers(entry)]
     ratios = _known((entry.get("step_ratio") or {}).values())
     if ratios:
@@ -84,7 +84,7 @@ def _line(entry: Mapping[str, Any], total: int) -> str:
 
 
 def _numbers(entry: Mapping[str, Any]) -> list[str]:
-    """The figures of a step that it has."""
+    """Return the figures of a step that it has."""
     titles = {
         "loss": "loss {:.4g}",
         "eval_loss": "eval loss {:.4g}",
@@ -103,7 +103,7 @@ def _known(values: Any) -> list[float]:
 
 
 @dataclass
-class _Run:
+class _RunHistory:
     """What has been heard of a run."""
 
     losses: list[float] = field(default_factory=list)
@@ -121,11 +121,11 @@ def _display(total: int) -> Iterator[Listener]:
     from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from layerwise.report.renderers.terminal import Sized
+    from layerwise.report.renderers.terminal import RoomRenderable
 
     bar = Progress("tuning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    task, run = bar.add_task("tuning", total=total), _Run()
-    shown = Sized(lambda room: _parts(bar, run, room), None)
+    task, run = bar.add_task("tuning", total=total), _RunHistory()
+    shown = RoomRenderable(lambda room: _parts(bar, run, room), None)
 
     def listener(entry: Mapping[str, Any]) -> None:
         run.hear(entry)
@@ -135,8 +135,8 @@ def _display(total: int) -> Iterator[Listener]:
         yield listener
 
 
-def _parts(bar: "RenderableType", run: _Run, room: "Room") -> Iterator["RenderableType"]:
-    """The bar, the figures with the course of the loss, and the step of each group."""
+def _parts(bar: "RenderableType", run: _RunHistory, room: "Room") -> Iterator["RenderableType"]:
+    """Yield the bar, the figures with the course of the loss, and the step of each group."""
     yield bar
     if run.last:
         yield _join(room, _course(run.losses, room), ", ".join(_numbers(run.last)))
@@ -146,14 +146,14 @@ def _parts(bar: "RenderableType", run: _Run, room: "Room") -> Iterator["Renderab
 
 
 def _join(room: "Room", drawn: "Text", told: str) -> "Text":
-    """A drawing and its words on one line."""
+    """Return a drawing and its words on one line."""
     line = drawn + room.text(f" {told}")
     line.truncate(room.width)
     return line
 
 
 def _course(losses: Sequence[float], room: "Room") -> "Text":
-    """The loss from the first step to the last, between its own ends."""
+    """Return the loss from the first step to the last, between its own ends."""
     from layerwise.report.renderers.terminal import sparkline
 
     low, high = min(losses, default=0.0), max(losses, default=0.0)

@@ -44,7 +44,7 @@ with failed runs, 130 interrupted.
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def commands() -> None:
-    """Where in depth to adapt a model, what it costs, and why."""
+    """Find where in depth to adapt a model, what it costs, and why."""
 
 
 for _command in (
@@ -65,7 +65,7 @@ for _command in (
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """The exit status of the command line `args` (default: this process's own).
+    """Return the exit status of the command line `args` (default: this process's own).
 
     What a user can cause ends in one line on standard error. Anything else is a fault of the
     program and keeps its traceback.
@@ -85,7 +85,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _end(error: BaseException) -> int:
-    """The exit status for `error`, after its one line is said; a fault goes on its way."""
+    """Return the exit status for `error`, after its one line is said; a fault goes on its way."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, BrokenPipeError):
@@ -102,7 +102,7 @@ def _end(error: BaseException) -> int:
 
 
 def _usage(error: click.ClickException) -> str:
-    """A usage error's message with where to look."""
+    """Return a usage error's message with where to look."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "layerwise"
     return f"{error.format_message().rstrip('.')}; try: {path} --help"

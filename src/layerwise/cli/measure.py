@@ -37,7 +37,7 @@ TRIALS = "trials.jsonl"
 
 
 @defaults(batch_size=8, examples=None)
-class Resumed(MeasureOptions, total=False):
+class MeasureCommand(MeasureOptions, total=False):
     """A measurement on the command line: in smaller batches, and taken up again."""
 
     resume: Annotated[
@@ -46,7 +46,7 @@ class Resumed(MeasureOptions, total=False):
 
 
 @command(
-    *(Results, Resumed, Charts),
+    *(Results, MeasureCommand, Charts),
     arguments={"model": "MODEL", "data": "DATA"},
     short_help="Fine-tune rival placements, compare.",
     epilog=EXAMPLES,
@@ -88,7 +88,7 @@ def measure(model: str, data: str, **options: Any) -> None:
 
 
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
-    """The file of trials in `out`, where nothing would be lost that was not given up.
+    """Return the file of trials in `out`, where nothing would be lost that was not given up.
 
     Raises:
         OutputError: Otherwise.
@@ -105,7 +105,7 @@ def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
 
 
 def _writable(card: Path) -> Path:
-    """The folder of the card, found writable before any work is spent on what goes there."""
+    """Return the folder of the card, found writable before any work is spent on what goes there."""
     folder = card if card.is_dir() else card.parent
     return prepare_output(folder, holds=RESULT, overwrite=True)
 

@@ -67,7 +67,7 @@ def publish(
 
 
 def listed(paths: Iterable[Path]) -> str:
-    """The files that were written, as a line."""
+    """Return the files that were written, as a line."""
     return "Wrote " + ", ".join(map(str, paths))
 
 
@@ -86,7 +86,7 @@ def quiet_libraries() -> Iterator[None]:
         yield
 
 
-class _Said(logging.Handler):
+class _LogHandler(logging.Handler):
     """Log records as lines on what is standard error at the time, above a bar if one is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -97,7 +97,7 @@ class _Said(logging.Handler):
 @contextmanager
 def talk(form: Format) -> Iterator[Progress]:
     """Inside, layerwise's log goes to standard error; the progress to hand to the library."""
-    logger, handler = logging.getLogger("layerwise"), _Said()
+    logger, handler = logging.getLogger("layerwise"), _LogHandler()
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(_LEVELS[form])
@@ -125,6 +125,6 @@ def progress_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
 
 
 def short(model: str) -> str:
-    """The last part of a model's name, without revision and suffix."""
+    """Return the last part of a model's name, without revision and suffix."""
     last = Path(model.partition("@")[0]).resolve().name
     return last.removesuffix(".gguf") or "model"

@@ -67,7 +67,7 @@ def place(card: str, **options: Any) -> None:
 
 
 def _folder(card: Path) -> Path:
-    """The folder that holds a card, named by itself or by its file."""
+    """Return the folder that holds a card, named by itself or by its file."""
     return card if card.is_dir() else card.parent
 
 
@@ -79,6 +79,6 @@ def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str
 
 
 def _usage(export: "Export", folder: Path) -> str:
-    """How to use what was written into `folder`, a line a file."""
+    """Return how to use what was written into `folder`, a line a file."""
     notes = [f"note: {note}" for note in export.notes]
     return "\n".join([*notes, f"to use it, in {folder}:", *export.usage.values()])

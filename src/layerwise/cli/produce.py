@@ -15,12 +15,21 @@ from layerwise.files import prepare_output, write_atomic
 from layerwise.options.declaration import Option
 from layerwise.options.groups import Writing
 
-__all__ = ["REPORT", "Charts", "Page", "Results", "Shown", "open_report", "produce", "put_page"]
+__all__ = [
+    "REPORT",
+    "Charts",
+    "OutputFormat",
+    "Page",
+    "Results",
+    "open_report",
+    "produce",
+    "put_page",
+]
 
 REPORT = "report.html"
 
 
-class Shown(TypedDict, total=False):
+class OutputFormat(TypedDict, total=False):
     """What is said."""
 
     format: Annotated[
@@ -28,7 +37,7 @@ class Shown(TypedDict, total=False):
     ]
 
 
-class Results(Writing, Shown, total=False):
+class Results(Writing, OutputFormat, total=False):
     """What becomes of a result."""
 
 

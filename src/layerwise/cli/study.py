@@ -15,7 +15,7 @@ from layerwise import api
 from layerwise.cli.derive import command
 from layerwise.cli.interrupt import importing
 from layerwise.cli.output import Format, listed, say, talk
-from layerwise.cli.produce import Page, Shown, put_page
+from layerwise.cli.produce import OutputFormat, Page, put_page
 from layerwise.files import canonical_json, prepare_output, write_files
 from layerwise.options.commands import StatusOptions, StudyOptions
 from layerwise.options.declaration import Option
@@ -59,7 +59,9 @@ class Tables(TypedDict, total=False):
     out: Annotated[Path | None, Option("Where tables go.", unset="LEDGER-tables", metavar="DIR")]
 
 
-@command(*(StudyOptions, Shown), arguments={"source": "STUDY.yaml"}, within=study, epilog=EXAMPLES)
+@command(
+    *(StudyOptions, OutputFormat), arguments={"source": "STUDY.yaml"}, within=study, epilog=EXAMPLES
+)
 def run(source: str, **options: Any) -> None:
     """Run what STUDY.yaml has and its ledger has not.
 
@@ -75,15 +77,17 @@ def run(source: str, **options: Any) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-@command(*(StatusOptions, Shown, Page), arguments={"source": "LEDGER|STUDY.yaml"}, within=study)
+@command(
+    *(StatusOptions, OutputFormat, Page), arguments={"source": "LEDGER|STUDY.yaml"}, within=study
+)
 def status(source: str, **options: Any) -> None:
-    """What is done, running, waiting and failed, and the time left."""
+    """Show what is done, running, waiting and failed, and the time left."""
     found = api.study_status(source, out=options["out"])
     _tell(options["format"], found)
     put_page(found, file=options["html"], wanted=options["open"])
 
 
-@command(*(Tables, Shown), arguments={"ledger": "LEDGER"}, within=study)
+@command(*(Tables, OutputFormat), arguments={"ledger": "LEDGER"}, within=study)
 def table(ledger: str, **options: Any) -> None:
     """The results as CSV and Parquet, and what they come to over seeds.
 
@@ -119,14 +123,14 @@ def _tell(form: Format, status: "Status") -> None:
 
 @contextmanager
 def _live(form: Format) -> Iterator[Callable[["Status"], None]]:
-    """What is to hear of each change, and shows it while inside."""
+    """Yield a listener to each change, which shows it while inside."""
     if form != "human":
         yield lambda _status: None
     elif sys.stderr.isatty():
         with _display() as listener:
             yield listener
     else:
-        yield _Lines()
+        yield _StatusLines()
 
 
 def _went(status: "Status") -> tuple[str, str]:
@@ -138,7 +142,7 @@ def _went(status: "Status") -> tuple[str, str]:
 
 
 @dataclass
-class _Lines:
+class _StatusLines:
     """Says a line when something has changed, not too often."""
 
     clock: Callable[[], float] = time.monotonic

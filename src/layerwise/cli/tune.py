@@ -9,7 +9,7 @@ from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import live
 from layerwise.cli.output import listed, say, short, talk
-from layerwise.cli.produce import Shown
+from layerwise.cli.produce import OutputFormat
 from layerwise.options.commands import TuneOptions
 from layerwise.options.declaration import defaults
 from layerwise.tuning.conditions import CONDITIONS
@@ -27,12 +27,12 @@ Examples:
 
 
 @defaults(batch_size=32, examples=None, save_every=100)
-class Kept(TuneOptions, total=False):
+class TuneCommand(TuneOptions, total=False):
     """What is kept of a run on the command line: checkpoints too."""
 
 
 @command(
-    *(Shown, Kept),
+    *(OutputFormat, TuneCommand),
     arguments={"model": "MODEL", "data": "DATA"},
     names={"condition": CONDITIONS},
     short_help="Fine-tune a model under a condition.",

@@ -8,7 +8,7 @@ import pandas as pd
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.errors import UnknownNameError
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved, Shown
+from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 
 __all__ = [
     "METRICS",
@@ -100,7 +100,7 @@ class DistanceSettings:
 
 
 @dataclass(frozen=True)
-class Distance(Saved, Loadable, Shown):
+class Distance(JsonRecord, FileRecord, DocumentRecord):
     """How far each objective lies from a reference objective, with no training.
 
     Attributes:

@@ -25,7 +25,7 @@ from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.profile.record import Profile
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance, collect
-from layerwise.records import Saved, to_plain
+from layerwise.records import JsonRecord, to_plain
 from layerwise.seeds import numpy_generator
 from layerwise.tuning.lora import RANK, placed_on
 
@@ -66,7 +66,7 @@ class InterventionTrial:
 
 
 @dataclass(frozen=True)
-class Interventions(Saved):
+class Interventions(JsonRecord):
     """What adapters do on the blocks that moved most, and elsewhere.
 
     Attributes:

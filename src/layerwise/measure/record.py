@@ -7,7 +7,7 @@ from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.measure.trial import Trial
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved, Shown
+from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 from layerwise.tuning.record import TuneSettings
 
 __all__ = [
@@ -142,7 +142,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Measure(Saved, Loadable, Shown):
+class Measure(JsonRecord, FileRecord, DocumentRecord):
     """Rival placements fine-tuned at an equal budget.
 
     Attributes:

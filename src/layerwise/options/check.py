@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.options.declaration import Declared, declared
+from layerwise.options.declaration import Declaration, declared
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -42,7 +42,7 @@ def complete(group: type, given: Mapping[str, Any], *, command: str) -> dict[str
     }
 
 
-def known(name: str, options: Mapping[str, Declared], *, what: str) -> Declared:
+def known(name: str, options: Mapping[str, Declaration], *, what: str) -> Declaration:
     """Return the option called `name`.
 
     Raises:
@@ -53,7 +53,7 @@ def known(name: str, options: Mapping[str, Declared], *, what: str) -> Declared:
     return options[name]
 
 
-def value_of(option: Declared, value: Any, *, label: str, texts: bool = True) -> Any:
+def value_of(option: Declaration, value: Any, *, label: str, texts: bool = True) -> Any:
     """Return `value` as the option takes it.
 
     Args:
@@ -85,11 +85,11 @@ def value_of(option: Declared, value: Any, *, label: str, texts: bool = True) ->
     return found
 
 
-def _refusal(option: Declared, value: Any, label: str) -> BadInputError:
+def _refusal(option: Declaration, value: Any, label: str) -> BadInputError:
     return BadInputError(f"value of {label}", value=value, expected=expected(option))
 
 
-def _plain(option: Declared, value: Any) -> Any:
+def _plain(option: Declaration, value: Any) -> Any:
     """Return `value` with Python's own numbers for NumPy's, and a tuple for what has members."""
     if not is_list(option.kind):
         is_number = hasattr(value, "item") and getattr(value, "ndim", None) == 0
@@ -120,7 +120,7 @@ def is_list(kind: Any) -> bool:
     return any(get_origin(each) is Sequence for each in alternatives(kind))
 
 
-def expected(option: Declared) -> str:
+def expected(option: Declaration) -> str:
     """Return what is expected of a value, in words."""
     kinds = [each for each in alternatives(option.kind) if each is not type(None)]
     words = " or ".join(dict.fromkeys(map(_words, kinds)))
@@ -128,7 +128,7 @@ def expected(option: Declared) -> str:
     return ", ".join(filter(None, (words, bounds(option), once)))
 
 
-def bounds(option: Declared) -> str:
+def bounds(option: Declaration) -> str:
     """Return the bounds of a number, in words."""
     said = option.option
     told = {
@@ -152,13 +152,13 @@ def _words(kind: Any) -> str:
 
 
 @cache
-def _adapter(option: Declared) -> "TypeAdapter[Any]":
+def _adapter(option: Declaration) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(_checked(option.kind, option))
 
 
-def _checked(kind: Any, option: Declared) -> Any:
+def _checked(kind: Any, option: Declaration) -> Any:
     """Return `kind` with the option's bounds on its numbers, as pydantic understands it."""
     from pydantic import Field
 

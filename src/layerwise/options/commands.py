@@ -13,7 +13,7 @@ from layerwise.options.groups import (
     Loss,
     Probes,
     Readout,
-    Rows,
+    RowFilter,
     Seed,
     Steps,
     TextOptions,
@@ -197,7 +197,7 @@ class FinishedOptions(Seed, Loading, Views, Probes, total=False):
 
 
 @defaults(batch_size=32, examples=1000)
-class DistanceOptions(Seed, Batches, Examples, Loading, Rows, total=False):
+class DistanceOptions(Seed, Batches, Examples, Loading, RowFilter, total=False):
     """`layerwise distance`."""
 
     objectives: Annotated[
@@ -211,7 +211,7 @@ class DistanceOptions(Seed, Batches, Examples, Loading, Rows, total=False):
 
 
 @defaults(batch_size=32, examples=1000)
-class ProbeOptions(Seed, Batches, Examples, Loading, Rows, Views, total=False):
+class ProbeOptions(Seed, Batches, Examples, Loading, RowFilter, Views, total=False):
     """`layerwise probe`."""
 
     label_column: Annotated[str, Option("The class.", "label")]

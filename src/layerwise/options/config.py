@@ -9,7 +9,7 @@ from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.options.check import value_of
-from layerwise.options.declaration import Declared
+from layerwise.options.declaration import Declaration
 
 __all__ = ["read_options", "read_yaml", "reason"]
 
@@ -65,7 +65,7 @@ def reason(error: Exception) -> str:
 
 
 def read_options(
-    file: Path, options: Mapping[str, Declared], *, arguments: Mapping[str, str]
+    file: Path, options: Mapping[str, Declaration], *, arguments: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the values of `options` in the YAML file, by Python's names; paths are as on the line.
 
@@ -99,7 +99,7 @@ def read_options(
     return values
 
 
-def _value(option: Declared, value: Any, file: Path) -> Any:
+def _value(option: Declaration, value: Any, file: Path) -> Any:
     """Return the value of an option in a file; numbers may stand where text is meant."""
     if option.option.call_only:
         message = f"{option.key} in {file}, which a file may not say"

@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from typing import Any, ForwardRef, TypeVar, get_args
 
-__all__ = ["Declared", "Option", "declared", "defaults", "pick"]
+__all__ = ["Declaration", "Option", "declared", "defaults", "pick"]
 
 C = TypeVar("C")
 
@@ -54,7 +54,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Declared:
+class Declaration:
     """An option of a group.
 
     Attributes:
@@ -101,7 +101,7 @@ def defaults(**values: Any) -> Callable[[C], C]:
 
 
 @cache
-def declared(group: type) -> Mapping[str, Declared]:
+def declared(group: type) -> Mapping[str, Declaration]:
     """Return the options of `group` by name, inherited ones first."""
     own = getattr(group, "__defaults__", {})
     found = {}
@@ -109,7 +109,7 @@ def declared(group: type) -> Mapping[str, Declared]:
         hint, option = get_args(annotation)
         if isinstance(hint, ForwardRef):
             hint = hint.__forward_arg__
-        found[name] = Declared(name, hint, option, own.get(name, option.default))
+        found[name] = Declaration(name, hint, option, own.get(name, option.default))
     return found
 
 

@@ -53,7 +53,7 @@ class Examples(TypedDict, total=False):
     examples: Annotated[int | None, Option("Examples that are read.", 64, unset="all", least=1)]
 
 
-class Rows(TypedDict, total=False):
+class RowFilter(TypedDict, total=False):
     """Which texts of a data set are read."""
 
     text_column: Annotated[str | None, Option("The text.", unset="found by its name")]
@@ -63,7 +63,7 @@ class Rows(TypedDict, total=False):
     ]
 
 
-class Columns(Rows, total=False):
+class Columns(RowFilter, total=False):
     """What is read of a data set."""
 
     prompt_column: Annotated[str | None, Option("What precedes it, outside the loss.")]

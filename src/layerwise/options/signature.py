@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 from layerwise.options.check import complete
-from layerwise.options.declaration import Declared, declared
+from layerwise.options.declaration import Declaration, declared
 
 __all__ = ["group_of", "shown_default", "takes_options"]
 
@@ -55,7 +55,7 @@ def group_of(function: Callable[..., Any]) -> type:
     return group
 
 
-def shown_default(option: Declared) -> str:
+def shown_default(option: Declaration) -> str:
     """Return the default as people read it; empty where it is none or goes without saying."""
     if option.default is None or option.default == ():
         return option.option.unset
@@ -66,7 +66,7 @@ def shown_default(option: Declared) -> str:
     return str(option.default)
 
 
-def _documented(text: str, options: Mapping[str, Declared]) -> str:
+def _documented(text: str, options: Mapping[str, Declaration]) -> str:
     """Return a docstring in which each of `options` stands in the place of the one for all."""
     lines = text.splitlines()
     at = next((i for i, line in enumerate(lines) if line.strip().startswith(_PLACEHOLDER)), None)

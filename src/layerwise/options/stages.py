@@ -3,27 +3,38 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
-from layerwise.options.commands import ProfileSettings
 from layerwise.options.declaration import Option, defaults
 from layerwise.options.groups import Batches, Columns, Device, Examples, Training, Views
 
-__all__ = ["STAGES", "PlacementSettings"]
+__all__ = [
+    "DistanceStage",
+    "EraseStage",
+    "InterventionsStage",
+    "LadderStage",
+    "PlacementSettings",
+    "PretrainStage",
+    "ProbeStage",
+    "RunStart",
+    "RunText",
+    "SourceStage",
+    "TuneStage",
+]
 
 
-class Start(Device, total=False):
+class RunStart(Device, total=False):
     """What a run starts from."""
 
     source: Annotated[str | None, Option("The model.", metavar="MODEL")]
     pretrained: Annotated[str | None, Option("The run that makes the model, by its id.")]
 
 
-class Reads(Columns, Examples, total=False):
+class RunText(Columns, Examples, total=False):
     """What a run reads."""
 
     data: Annotated[str | None, Option("The text.", metavar="DATA")]
 
 
-class Profiled(TypedDict, total=False):
+class ProfileMapping(TypedDict, total=False):
     """How a run is profiled."""
 
     profile: Annotated[
@@ -31,24 +42,24 @@ class Profiled(TypedDict, total=False):
     ]
 
 
-class Objective(TypedDict, total=False):
+class StageObjective(TypedDict, total=False):
     """What a stage trains that looks at a model by depth."""
 
     objective: Annotated[str, Option("The loss.", "")]
 
 
-class SourceStage(Start, Reads, Training, total=False):
+class SourceStage(RunStart, RunText, Training, total=False):
     """Fine-tuning on other text first, which other runs start from."""
 
 
-class PretrainStage(Device, Reads, Training, total=False):
+class PretrainStage(Device, RunText, Training, total=False):
     """Training from random weights, which other runs start from."""
 
     config: Annotated[Mapping[str, Any], Option("A transformers configuration.", text=Mapping)]
     tokenizer: Annotated[str | None, Option("Where the tokenizer is.", metavar="MODEL")]
 
 
-class TuneStage(SourceStage, Profiled, total=False):
+class TuneStage(SourceStage, ProfileMapping, total=False):
     """A run of the matrix."""
 
     placement: Annotated[
@@ -57,7 +68,7 @@ class TuneStage(SourceStage, Profiled, total=False):
 
 
 @defaults(batch_size=32, examples=1000)
-class DistanceStage(Start, Reads, Batches, total=False):
+class DistanceStage(RunStart, RunText, Batches, total=False):
     """How far objectives are apart."""
 
     objectives: Annotated[Sequence[str] | None, Option("What is compared.")]
@@ -65,7 +76,7 @@ class DistanceStage(Start, Reads, Batches, total=False):
 
 
 @defaults(batch_size=32, examples=1000)
-class ProbeStage(Start, Reads, Batches, Views, total=False):
+class ProbeStage(RunStart, RunText, Batches, Views, total=False):
     """Probes by depth."""
 
     epochs: Annotated[int, Option("Passes of a probe over its examples.", 20, least=1)]
@@ -75,7 +86,7 @@ class ProbeStage(Start, Reads, Batches, Views, total=False):
 
 
 @defaults(batch_size=32, max_length=64, examples=None)
-class EraseStage(Start, Examples, Batches, Views, total=False):
+class EraseStage(RunStart, Examples, Batches, Views, total=False):
     """Concept erasure by depth."""
 
     pairs: Annotated[str | None, Option("The pairs, a JSON Lines file.", metavar="PAIRS")]
@@ -84,14 +95,14 @@ class EraseStage(Start, Examples, Batches, Views, total=False):
     standardise: Annotated[bool, Option("Divide features by their spread.", default=False)]
 
 
-class LadderStage(SourceStage, Objective, total=False):
+class LadderStage(SourceStage, StageObjective, total=False):
     """The loss as more of the top blocks train."""
 
     tops: Annotated[Sequence[int] | None, Option("Numbers of top blocks.", least=0)]
     tolerance: Annotated[float, Option("What counts as saturated, a share.", 0.05, least=0)]
 
 
-class InterventionsStage(SourceStage, Objective, Profiled, total=False):
+class InterventionsStage(SourceStage, StageObjective, ProfileMapping, total=False):
     """Adapters on the blocks that moved most, and elsewhere."""
 
     blocks: Annotated[int | None, Option("Blocks of an arm.", least=1)]
@@ -110,18 +121,3 @@ class PlacementSettings(TypedDict, total=False):
     alpha: Annotated[int, Option("LoRA alpha.", 16, least=1)]
     dropout: Annotated[float, Option("LoRA dropout.", 0.1, least=0, below=1)]
     targets: Annotated[Sequence[str] | None, Option("Modules adapted in each block.")]
-
-
-#: The group of each stage, and of the mappings inside settings.
-STAGES: Mapping[str, type] = {
-    "pretrain": PretrainStage,
-    "source": SourceStage,
-    "tune": TuneStage,
-    "distance": DistanceStage,
-    "probe": ProbeStage,
-    "erase": EraseStage,
-    "ladder": LadderStage,
-    "interventions": InterventionsStage,
-    "profile": ProfileSettings,
-    "placement": PlacementSettings,
-}

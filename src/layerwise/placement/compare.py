@@ -8,7 +8,7 @@ import numpy as np
 
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, SchemaError
-from layerwise.records import Shown
+from layerwise.records import DocumentRecord
 from layerwise.signals.ranks import spearman
 
 __all__ = ["USABLE", "Comparison", "PairAgreement", "compare", "refuse_another_model"]
@@ -35,7 +35,7 @@ class PairAgreement:
 
 
 @dataclass(frozen=True)
-class Comparison(Shown):
+class Comparison(DocumentRecord):
     """The agreement of every pair of some cards.
 
     Attributes:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from layerwise import verbs
-from layerwise.records import Loadable, Saved, Shown
+from layerwise import late_methods
+from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 
 __all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verification"]
 
@@ -36,7 +36,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Coverage(Shown):
+class Coverage(DocumentRecord):
     """Which modules of which blocks got an adapter.
 
     Attributes:
@@ -62,7 +62,7 @@ class Coverage(Shown):
 
 
 @dataclass(frozen=True)
-class Placement(Saved, Loadable, Shown):
+class Placement(JsonRecord, FileRecord, DocumentRecord):
     """Adapters on some blocks.
 
     Attributes:
@@ -114,8 +114,8 @@ class Placement(Saved, Loadable, Shown):
         Raises:
             VerificationError: PEFT adapted other modules than those of this placement.
         """
-        return verbs.call("apply", self, model)
+        return late_methods.call("apply", self, model)
 
     def lora_config(self) -> Any:
         """Return the `peft.LoraConfig` of this placement, for your own trainer."""
-        return verbs.call("lora_config", self)
+        return late_methods.call("lora_config", self)

@@ -17,7 +17,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance, collect
-from layerwise.records import Saved
+from layerwise.records import JsonRecord
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
 
@@ -54,7 +54,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Ladder(Saved):
+class Ladder(JsonRecord):
     """How the final loss falls as more of the top blocks train.
 
     Attributes:

@@ -8,7 +8,7 @@ import pandas as pd
 from layerwise.card.record import ModelInfo
 from layerwise.profile.record import Readout
 from layerwise.provenance import Provenance
-from layerwise.records import Loadable, Saved, Shown, to_plain
+from layerwise.records import DocumentRecord, FileRecord, JsonRecord, to_plain
 
 __all__ = [
     "Accuracy",
@@ -104,7 +104,7 @@ class ProbedDepth:
 
 
 @dataclass(frozen=True)
-class Probing(Saved, Loadable, Shown):
+class Probing(JsonRecord, FileRecord, DocumentRecord):
     """How well classes can be read from a model's representation at each depth.
 
     Attributes:
@@ -214,7 +214,7 @@ class ErasedDepth:
 
 
 @dataclass(frozen=True)
-class Erasure(Saved, Loadable, Shown):
+class Erasure(JsonRecord, FileRecord, DocumentRecord):
     """What erasing the member of a minimal pair does to the distance between both, by depth.
 
     Attributes:

@@ -9,7 +9,7 @@ import pandas as pd
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.profile.audit_record import Audit
 from layerwise.provenance import Provenance
-from layerwise.records import ABSENT, Loadable, Saved, Shown, to_plain
+from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord, to_plain
 
 __all__ = [
     "Control",
@@ -93,7 +93,7 @@ class ProbeInfo:
 
 
 @dataclass(frozen=True)
-class Profile(Saved, Loadable, Shown):
+class Profile(JsonRecord, FileRecord, DocumentRecord):
     """The change between two states of a model, by depth.
 
     The fields from `depths` to `noise_floor` are those of the readout that was asked for; all of
@@ -203,7 +203,7 @@ class Slope:
 
 
 @dataclass(frozen=True)
-class Control(Saved, Loadable, Shown):
+class Control(JsonRecord, FileRecord, DocumentRecord):
     """The verdict whether the shape of a depth profile is the model's or the optimizer's.
 
     Attributes:

@@ -7,7 +7,7 @@ take a record, or a document made before.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from layerwise.records import Shown
+from layerwise.records import DocumentRecord
 from layerwise.report.blocks import Document
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def document(record: Shown | Document, **beside: Any) -> Document:
+def document(record: DocumentRecord | Document, **beside: Any) -> Document:
     """Return what `record` has to say: the blocks that `layerwise.report.documents` gives of it.
 
     Args:
@@ -45,7 +45,7 @@ def document(record: Shown | Document, **beside: Any) -> Document:
 
 
 def terminal(
-    record: Shown | Document, *, width: int | None = None, **beside: Any
+    record: DocumentRecord | Document, *, width: int | None = None, **beside: Any
 ) -> "RenderableType":
     """Return `record` for `rich`, `width` characters a line (default: the console's)."""
     from layerwise.report.renderers.terminal import terminal as drawn
@@ -53,14 +53,14 @@ def terminal(
     return drawn(document(record, **beside), width=width)
 
 
-def text(record: Shown | Document, *, width: int | None = None, **beside: Any) -> str:
+def text(record: DocumentRecord | Document, *, width: int | None = None, **beside: Any) -> str:
     """Return what a terminal of `width` characters shows of `record`, without colours."""
     from layerwise.report.renderers.terminal import printed
 
     return printed(document(record, **beside), width=width)
 
 
-def html(record: Shown | Document, **beside: Any) -> bytes:
+def html(record: DocumentRecord | Document, **beside: Any) -> bytes:
     """Return the report of `record` as one UTF-8 HTML file that needs nothing else.
 
     It works offline under a Content-Security-Policy that allows its own scripts and style sheet by
@@ -71,21 +71,21 @@ def html(record: Shown | Document, **beside: Any) -> bytes:
     return drawn(document(record, **beside))
 
 
-def notebook(record: Shown | Document, **beside: Any) -> str:
+def notebook(record: DocumentRecord | Document, **beside: Any) -> str:
     """Return the report of `record` for a notebook, in a frame that reaches nothing around it."""
     from layerwise.report.renderers.html import framed
 
     return framed(html(record, **beside))
 
 
-def markdown(record: Shown | Document, **beside: Any) -> str:
+def markdown(record: DocumentRecord | Document, **beside: Any) -> str:
     """Return `record` as Markdown: its words and tables, and what its charts show."""
     from layerwise.report.renderers.markdown import markdown as drawn
 
     return drawn(document(record, **beside))
 
 
-def frames(record: Shown | Document, **beside: Any) -> "dict[str, pd.DataFrame]":
+def frames(record: DocumentRecord | Document, **beside: Any) -> "dict[str, pd.DataFrame]":
     """Return the tables of `record` by name, their columns as declared."""
     from layerwise.report.renderers.frames import frame
 
@@ -93,7 +93,7 @@ def frames(record: Shown | Document, **beside: Any) -> "dict[str, pd.DataFrame]"
     return {name: frame(table) for name, table in tables.items()}
 
 
-def files(record: Shown | Document, *, charts: bool, **beside: Any) -> dict[str, bytes]:
+def files(record: DocumentRecord | Document, *, charts: bool, **beside: Any) -> dict[str, bytes]:
     """Return what a command writes of `record` beside its JSON: the report, and charts if asked."""
     from layerwise.report.renderers.charts import exported
 
@@ -101,7 +101,7 @@ def files(record: Shown | Document, *, charts: bool, **beside: Any) -> dict[str,
     return {"report.html": html(made), **(exported(made) if charts else {})}
 
 
-def charts(record: Shown | Document, **beside: Any) -> dict[str, bytes]:
+def charts(record: DocumentRecord | Document, **beside: Any) -> dict[str, bytes]:
     """Return ``chart-<name>.png`` and ``.svg`` of each chart, drawn without any network."""
     from layerwise.report.renderers.charts import exported
 

@@ -44,7 +44,7 @@ class NumberStyle:
 
     @property
     def suffix(self) -> str:
-        """What the heading adds (``"×10⁻⁶"``), empty for plain numbers."""
+        """Return what the heading adds (``"×10⁻⁶"``), empty for plain numbers."""
         return f"×10{str(self.exponent).translate(_SUPERSCRIPTS)}" if self.exponent else ""
 
     def text(self, value: float | None) -> str:

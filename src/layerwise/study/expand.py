@@ -3,16 +3,14 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.options.groups import CALL_ONLY
 from layerwise.study.read import MODEL_KEYS, checked, read
-from layerwise.study.record import Cell, StageName, Study
-from layerwise.tuning.conditions import CONDITIONS
-from layerwise.tuning.record import TuneSettings
+from layerwise.study.record import Cell, Study
+from layerwise.study.stages import READING, STAGES
 
 __all__ = ["MOST", "expand", "study_from"]
 
@@ -20,35 +18,13 @@ MOST = 1_000_000
 """Runs of a study, counted before exclusions."""
 
 #: The stages that make what runs start from, one after the other, and a model's keys for them.
-_MAKING: tuple[tuple[StageName, str], ...] = (
-    ("pretrain", "pretrain"),
-    ("source", "source_tuning"),
-)
+_MAKING = (("pretrain", "pretrain"), ("source", "source_tuning"))
 #: The condition whose adapters a placement is for.
 _PLACED = "lora"
 
-#: Settings of training that say what is read and where it is worked on; `distance` takes them too.
-_READING = ("data", "where", "text_column", "max_length", "device", "dtype", CALL_ONLY)
-
-#: Settings that one condition alone reads.
-_OF_ONE = frozenset().union(*(CONDITIONS[name].reads for name in CONDITIONS))
-
-#: The settings of training that what looks at models by depth takes over, by stage.
-_TRAINING = (
-    *_READING,
-    *("prompt_column", "label_column", "examples", "profile"),
-    *(f.name for f in fields(TuneSettings) if f.name not in {"seed", "save_every", *_OF_ONE}),
-)
-_SHARED: Mapping[str, tuple[str, ...]] = {
-    "probe": (*_READING, "label_column", "examples"),
-    "erase": ("device", "dtype", CALL_ONLY),
-    "ladder": tuple(name for name in _TRAINING if name != "profile"),
-    "interventions": _TRAINING,
-}
-
 
 def study_from(study: Path | str | Mapping[str, Any]) -> Study:
-    """The study in a file, or in a mapping with the file's keys, as cells.
+    """Return the study in a file, or in a mapping with the file's keys, as cells.
 
     Raises:
         SchemaError: It is of another schema.
@@ -61,7 +37,7 @@ def study_from(study: Path | str | Mapping[str, Any]) -> Study:
 
 
 def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
-    """The study of `plain`, which `layerwise.study.read` has checked, as cells.
+    """Return the study of `plain`, which `layerwise.study.read` has checked, as cells.
 
     Pretraining comes first, then training by model, objective, condition, placement and seed as
     they are listed, then distances, then what looks at models by depth. A model that is pretrained,
@@ -109,7 +85,7 @@ def _check_size(plain: Mapping[str, Any]) -> None:
 
 
 def _axis(plain: Mapping[str, Any], model: Mapping[str, Any], name: str) -> Any:
-    """The members of an axis for a model: its own, else the study's."""
+    """Return the members of an axis for a model: its own, else the study's."""
     return model[name] if name in model else plain[name]
 
 
@@ -135,7 +111,7 @@ class _Matrix:
     merged: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
 
     def trained(self) -> Iterator[Cell]:
-        """The cells of training."""
+        """Yield the cells of training."""
         for name, model in self.plain["models"].items():
             objectives, conditions, seeds = (
                 _axis(self.plain, model, axis) for axis in ("objectives", "conditions", "seeds")
@@ -147,12 +123,12 @@ class _Matrix:
                         yield self._cell(model, where)
 
     def _places(self, model: Mapping[str, Any], condition: str) -> Sequence[str | None]:
-        """The placements of a condition: none but where adapters are placed."""
+        """Return the placements of a condition: none but where adapters are placed."""
         named = list(_axis(self.plain, model, "placements"))
         return named if condition == _PLACED and named else [None]
 
     def _matching(self, kind: str, where: tuple[Any, ...]) -> tuple[int, ...]:
-        """The numbers of the rules that select the run at `where`."""
+        """Return the numbers of the rules that select the run at `where`."""
         found = []
         for number, rule in enumerate(self.plain[kind]):
             if _selects(rule["where"] if kind == "override" else rule, where):
@@ -172,7 +148,7 @@ class _Matrix:
     def _settings(
         self, model: Mapping[str, Any], name: str, placement: str | None, rules: tuple[int, ...]
     ) -> dict[str, Any]:
-        """The settings of a cell, one object for all that have the same."""
+        """Return the settings of a cell, one object for all that have the same."""
         key = (name, placement, rules)
         if key not in self.merged:
             made = _base(self.plain, model)
@@ -188,7 +164,7 @@ class _Matrix:
     def _start(
         self, model: Mapping[str, Any], name: str, seed: int
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """What a run of the model called `name` starts from, as settings; and the run before it."""
+        """Return what a run of the model `name` starts from, as settings, and the run before it."""
         start: dict[str, Any] = {}
         after: tuple[str, ...] = ()
         if "source" in model:
@@ -202,13 +178,13 @@ class _Matrix:
 
     def _make(
         self,
-        stage: StageName,
+        stage: str,
         name: str,
         seed: int,
         settings: dict[str, Any],
         after: tuple[str, ...],
     ) -> Cell:
-        """The run that makes the model called `name` from `seed`, once."""
+        """Return the run that makes the model called `name` from `seed`, once."""
         key = (stage, name, seed)
         if key not in self.made:
             objective = settings.pop("objective", "auto")
@@ -218,7 +194,7 @@ class _Matrix:
         return self.made[key]
 
     def distances(self, trained: Sequence[Cell]) -> Iterator[Cell]:
-        """The cells of objective distances, of each model that is trained."""
+        """Yield the cells of objective distances, of each model that is trained."""
         objectives: dict[str, dict[str, None]] = {}
         for cell in trained:
             objectives.setdefault(cell.model, {})[str(cell.objective)] = None
@@ -231,7 +207,7 @@ class _Matrix:
         self, model: Mapping[str, Any], name: str, asked: Mapping[str, Any]
     ) -> Iterator[Cell]:
         base = _base(self.plain, model)
-        settings = {key: base[key] for key in _READING if key in base} | dict(asked)
+        settings = {key: base[key] for key in READING if key in base} | dict(asked)
         own = settings.pop("seed", 0)
         seeds = list(dict.fromkeys(seed for _, n, seed in self.made if n == name))
         for seed in seeds or [own]:
@@ -244,12 +220,12 @@ class _Matrix:
             stages = _looks(self.plain, model)
             for stage, seed in itertools.product(stages, _axis(self.plain, model, "seeds")):
                 start, after = self._start(model, name, seed)
-                base = {k: v for k, v in _base(self.plain, model).items() if k in _SHARED[stage]}
-                settings = {**base, **stages[stage], **start}
-                source = "pairs" if stage == "erase" else "data"
-                if source not in settings:
-                    message = f"{stage} of model {name} without {source}"
-                    expected = f"probing: {{{stage}: {{{source}: ...}}}}"
+                row, base = STAGES[stage], _base(self.plain, model)
+                taken = {key: value for key, value in base.items() if key in row.takes}
+                settings = {**taken, **stages[stage], **start}
+                if row.needs and row.needs not in settings:
+                    message = f"{stage} of model {name} without {row.needs}"
+                    expected = f"probing: {{{stage}: {{{row.needs}: ...}}}}"
                     raise BadInputError(message, expected=expected)
                 yield Cell(stage, name, None, None, None, seed, settings, after)
 
@@ -303,7 +279,7 @@ class _Matrix:
 
 
 def _base(plain: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a model's training before rules."""
+    """Return the settings of a model's training before rules."""
     own = {key: value for key, value in model.items() if key not in MODEL_KEYS}
     profile = {**plain["profile"], **model.get("profile", {})}
     return {**plain["defaults"], **own, "profile": profile}
@@ -317,5 +293,5 @@ def _selects(rule: Mapping[str, Sequence[Any]], where: tuple[Any, ...]) -> bool:
 
 
 def _told(rule: Mapping[str, Sequence[Any]]) -> str:
-    """A rule in one line."""
+    """Return a rule in one line."""
     return ", ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in rule.items())

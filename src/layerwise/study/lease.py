@@ -48,7 +48,7 @@ class Lease:
 
     @property
     def file(self) -> Path:
-        """Where it is written."""
+        """Return the file that it is written in."""
         return self.folder / f"lease.{self.generation}.json"
 
     def renew(self) -> None:
@@ -100,7 +100,7 @@ class Lease:
 
 
 def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
-    """The lease on the run in `folder`; None where another holds it.
+    """Return the lease on the run in `folder`; None where another holds it.
 
     Args:
         folder: The run's folder.
@@ -124,7 +124,7 @@ def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
 
 
 def put(path: Path, content: bytes) -> bool:
-    """Whether `content` is now at `path`; false where something was there already, which stays.
+    """Put `content` at `path`; return false where something was there already, which stays.
 
     A reader sees all of it or nothing. It is not synced to the disk, as `write_once` does: what can
     be made again after a power cut need not cost a run the wait.
@@ -147,7 +147,7 @@ def put(path: Path, content: bytes) -> bool:
 
 
 def is_held(folder: Path, *, now: float) -> bool | None:
-    """Whether a process runs the cell in `folder`; None where none ever did.
+    """Return whether a process runs the cell in `folder`; None where none ever did.
 
     Args:
         folder: The run's folder.
@@ -158,7 +158,7 @@ def is_held(folder: Path, *, now: float) -> bool | None:
 
 
 def file_system_now(folder: Path) -> float:
-    """The time by the clock of the file system that `folder` is on, in seconds.
+    """Return the time by the clock of the file system that `folder` is on, in seconds.
 
     Where `folder` cannot be written, this machine's.
     """
@@ -170,7 +170,7 @@ def file_system_now(folder: Path) -> float:
 
 
 def _last(folder: Path) -> int:
-    """The last generation in `folder`; 0 where there is none."""
+    """Return the last generation in `folder`; 0 where there is none."""
     try:
         found = [_NAME.fullmatch(file.name) for file in folder.iterdir()]
     except OSError:
@@ -179,7 +179,7 @@ def _last(folder: Path) -> int:
 
 
 def _is_live(file: Path, now: float) -> bool:
-    """Whether the holder of the lease in `file` may still be at work."""
+    """Return whether the holder of the lease in `file` may still be at work."""
     try:
         age = now - file.lstat().st_mtime
         holder = json.loads(file.read_text(encoding="utf-8"))
@@ -191,7 +191,7 @@ def _is_live(file: Path, now: float) -> bool:
 
 
 def _is_gone(holder: Mapping[str, Any]) -> bool:
-    """Whether the holder was a process of this machine, and is no more."""
+    """Return whether the holder was a process of this machine, and is no more."""
     here = _machine()
     if any(holder.get(key) != value for key, value in here.items()):
         return False
@@ -199,13 +199,13 @@ def _is_gone(holder: Mapping[str, Any]) -> bool:
 
 
 def _self() -> dict[str, Any]:
-    """What tells this process from all others."""
+    """Return what tells this process from all others."""
     return {**_machine(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 @cache
 def _machine() -> dict[str, str]:
-    """What tells a machine, since it was started, and a view of its processes from others."""
+    """Return what tells a machine, since it was started, and a view of its processes apart."""
     boot, view = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     return {
         "host": socket.gethostname(),
@@ -215,7 +215,7 @@ def _machine() -> dict[str, str]:
 
 
 def _started(pid: int) -> str | None:
-    """When the process `pid` began, in the system's own words; None where it has ended.
+    """Return when the process `pid` began, in the system's words; None where it has ended.
 
     A process that was killed and whose parent has not looked yet has ended.
     """

@@ -74,11 +74,11 @@ class Ledger:
 
     @property
     def runs(self) -> Path:
-        """The folder of the runs' folders."""
+        """Return the folder of the runs' folders."""
         return self.root / RUNS
 
     def folder(self, run_id: str) -> Path:
-        """The folder of the run `run_id`, whether or not it is there.
+        """Return the folder of the run `run_id`, whether or not it is there.
 
         Raises:
             OutputError: The id is not one file name, or something else than a folder is there.
@@ -91,7 +91,7 @@ class Ledger:
         return folder
 
     def prepare(self, cell: Cell) -> Path:
-        """The folder of `cell`, with its spec.
+        """Return the folder of `cell`, with its spec.
 
         A spec that is there already stays, unless a power cut left it damaged.
 
@@ -110,7 +110,7 @@ class Ledger:
         return folder
 
     def cell(self, run_id: str) -> Cell:
-        """The cell of the run `run_id`, as its spec says.
+        """Return the cell of the run `run_id`, as its spec says.
 
         Raises:
             SchemaError: There is no spec, or it is not the one that the id was made of.
@@ -193,7 +193,7 @@ class Ledger:
         write_atomic(self.folder(run_id) / FAILURE, canonical_json(record))
 
     def state(self, run_id: str, *, now: float | None = None) -> State:
-        """What has become of a run.
+        """Return what has become of a run.
 
         Args:
             run_id: The run.
@@ -212,16 +212,16 @@ class Ledger:
         return "waiting" if held is None else "lost"
 
     def now(self) -> float:
-        """The time by which leases are judged."""
+        """Return the time by which leases are judged."""
         return file_system_now(self.runs)
 
     def begun(self) -> set[str]:
-        """The ids of the runs that have a folder."""
+        """Return the ids of the runs that have a folder."""
         with os.scandir(self.runs) as entries:
             return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
 
     def result(self, run_id: str, *, verify: bool = True) -> dict[str, Any]:
-        """The record of a run that is done: ``run``, ``seconds``, ``files`` and ``result``.
+        """Return the record of a run that is done: ``run``, ``seconds``, ``files`` and ``result``.
 
         Args:
             run_id: The run.
@@ -242,7 +242,7 @@ class Ledger:
         return record
 
     def seconds(self, run_id: str) -> float:
-        """How long a run that is done took; 0 where its record does not say."""
+        """Return the seconds that a run took which is done; 0 where its record does not say."""
         try:
             return float(self.result(run_id, verify=False)["seconds"])
         except (SchemaError, KeyError, TypeError, ValueError):
@@ -268,7 +268,7 @@ class Ledger:
 
 
 def create(root: Path, study: Study) -> Ledger:
-    """The ledger in the folder `root`, made if need be, opened for `study`.
+    """Return the ledger in the folder `root`, made if need be, opened for `study`.
 
     Raises:
         OutputError: Something else is in the way, `root` is inside another ledger or a link, or it
@@ -295,7 +295,7 @@ def create(root: Path, study: Study) -> Ledger:
 
 
 def open_ledger(root: Path) -> Ledger:
-    """The ledger in the folder `root`.
+    """Return the ledger in the folder `root`.
 
     Raises:
         SchemaError: There is none, or one of another schema.
@@ -307,12 +307,12 @@ def open_ledger(root: Path) -> Ledger:
 
 
 def root_of(study: Study, out: Path | str | None) -> Path:
-    """The folder of a study's ledger: `out`, or ``NAME-study`` where that is None."""
+    """Return the folder of a study's ledger: `out`, or ``NAME-study`` where that is None."""
     return Path(f"{study.name}-study") if out is None else Path(out)
 
 
 def is_ledger(root: Path) -> bool:
-    """Whether the folder `root` holds a ledger of any schema."""
+    """Return whether the folder `root` holds a ledger of any schema."""
     return (root / ABOUT).is_file()
 
 
@@ -359,7 +359,7 @@ def _refuse_no_folder(path: Path) -> None:
 
 
 def _beside(folder: Path) -> Iterator[str]:
-    """The files that make up a result, from the folder of its run, in order.
+    """Yield the files that make up a result, from the folder of its run, in order.
 
     Raises:
         LayerwiseError: A link is among them: what it leads to is not the run's.

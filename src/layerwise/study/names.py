@@ -14,12 +14,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def is_safe(name: object, *, longest: int = LONGEST) -> bool:
-    """Whether `name` is one file name on every system: no path, no hidden file, no option."""
+    """Return whether `name` is one file name everywhere: no path, hidden file or option."""
     return isinstance(name, str) and len(name) <= longest and bool(_SAFE.fullmatch(name))
 
 
 def safe_name(name: object, *, what: str) -> str:
-    """`name`, which can be a part of a file name.
+    """Return `name`, which can be a part of a file name.
 
     Args:
         name: As a user gave it.

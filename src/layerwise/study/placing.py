@@ -35,7 +35,7 @@ _BATCH = 8
 
 
 def placement_settings(described: Mapping[str, Any]) -> PlacementSettings:
-    """What a study's mapping describes.
+    """Return the settings of a placement that a study's mapping describes.
 
     Raises:
         BadInputError: It names both blocks and a policy, or describes a card that nobody needs.
@@ -91,7 +91,7 @@ def placed(
     settings: TuneSettings,
     folder: Path,
 ) -> Placement | None:
-    """Where the adapters of a run go; None where the study does not say.
+    """Return where the adapters of a run go; None where the study does not say.
 
     The card of a policy and its placement are kept in `folder`, and the placement is taken from
     there where a run is taken up: timings, which a policy may go by, differ each time.

@@ -12,9 +12,10 @@ from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 from layerwise.options.config import read_yaml, reason
 from layerwise.options.groups import CALL_ONLY
 from layerwise.study.names import safe_name
-from layerwise.study.record import STUDY_SCHEMA, StageName
+from layerwise.study.record import STUDY_SCHEMA
+from layerwise.study.stages import probing
 
-__all__ = ["DIMENSIONS", "MODEL_KEYS", "PROBING", "checked", "read"]
+__all__ = ["DIMENSIONS", "MODEL_KEYS", "checked", "read"]
 
 #: What a run is told apart by, and what rules select by.
 DIMENSIONS = ("model", "objective", "condition", "placement", "seed")
@@ -50,9 +51,6 @@ MODEL_KEYS = (
     "probing",
 )
 
-#: What looks at a model by depth.
-PROBING: tuple[StageName, ...] = ("probe", "erase", "ladder", "interventions")
-
 _PRETRAIN = ("config", "tokenizer", "data")
 
 _MOST_VALUES = 100_000
@@ -64,7 +62,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def read(path: Path) -> tuple[dict[str, Any], bytes]:
-    """The study in the file `path`, checked, and the file's own text.
+    """Return the study in the file `path`, checked, and the file's own text.
 
     Raises:
         SchemaError: It is of another schema.
@@ -75,7 +73,7 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def checked(study: Any, *, folder: Path) -> dict[str, Any]:
-    """`study`, a mapping as it stands in the file, checked; every key is there afterwards.
+    """Return `study`, a mapping as it stands in the file, checked; every key is there afterwards.
 
     What only the stages know (settings, objectives, conditions) is not looked at here.
 
@@ -116,7 +114,7 @@ def checked(study: Any, *, folder: Path) -> dict[str, Any]:
 
 
 def _plain(value: Any, where: str, budget: Iterator[int]) -> Any:
-    """`value` as JSON has it, whole numbers as such: 1.0 and 1 are one setting.
+    """Return `value` as JSON has it, whole numbers as such: 1.0 and 1 are one setting.
 
     Raises:
         BadInputError: It is not finite, not of JSON, or there is too much of it.
@@ -187,7 +185,7 @@ def _model(value: Any, name: str, folder: Path) -> dict[str, Any]:
 
 
 def _pretrain(value: Any, where: str, folder: Path) -> dict[str, Any]:
-    """How a model is made, its configuration in full."""
+    """Return how a model is made, its configuration in full."""
     beside_data = ("config", "tokenizer", "objective", "condition")
     plain = _settings(_mapping(value, where), where, beside_data, deep=("config",))
     config, beside = plain.get("config"), folder
@@ -204,7 +202,7 @@ def _pretrain(value: Any, where: str, folder: Path) -> dict[str, Any]:
 
 
 def _tuning(value: Any, where: str) -> dict[str, Any]:
-    """How a model is fine-tuned before the runs of the matrix start from it."""
+    """Return how a model is fine-tuned before the runs of the matrix start from it."""
     plain = _settings(_mapping(value, where), where, ("objective", "condition"))
     _string(plain.get("data"), f"{where}.data")
     return plain
@@ -220,7 +218,7 @@ def _json(file: Path, where: str) -> Any:
 
 
 def _axes(plain: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a matrix is spanned by, beside the models."""
+    """Return what a matrix is spanned by, beside the models."""
     seeds = plain.get("seeds")
     return {
         "objectives": _names(plain.get("objectives"), f"{where}objectives"),
@@ -260,7 +258,7 @@ def _blocks(value: Any, where: str) -> str | None:
 
 
 def _distance(plain: Mapping[str, Any], where: str) -> dict[str, Any] | None:
-    """The settings of `distance`; None where it is not asked for."""
+    """Return the settings of `distance`; None where it is not asked for."""
     if plain.get("distance") is None:
         return None
     settings = _settings(plain["distance"], where, ("objectives",))
@@ -272,7 +270,7 @@ def _distance(plain: Mapping[str, Any], where: str) -> dict[str, Any] | None:
 def _probing(value: Any, where: str) -> dict[str, dict[str, Any]]:
     """The settings of each stage that looks at models by depth; none is asked for where empty."""
     named = _mapping({} if value is None else value, where)
-    _known(named, PROBING, f"key in {where}")
+    _known(named, probing(), f"key in {where}")
     return {
         stage: _settings(found, f"{where}.{stage}", ("objective",))
         for stage, found in named.items()
@@ -292,7 +290,7 @@ def _override(value: Any, where: str) -> dict[str, Any]:
 
 
 def _rule(value: Any, where: str) -> dict[str, list[Any]]:
-    """What runs are selected by: for each dimension that is named, the values that fit."""
+    """Return what selects runs: for each dimension that is named, the values that fit."""
     plain = _mapping(value, where)
     _known(plain, DIMENSIONS, f"key in {where}")
     if not plain:
@@ -308,7 +306,7 @@ def _rule(value: Any, where: str) -> dict[str, list[Any]]:
 def _settings(
     value: Any, where: str, beside: Collection[str] = (), *, deep: Collection[str] = ()
 ) -> dict[str, Any]:
-    """`value` as settings: names with plain values, or lists of text.
+    """Return `value` as settings: names with plain values, or lists of text.
 
     Raises:
         BadInputError: The matrix gives a setting of that name its value, or it is no such value.
@@ -363,7 +361,7 @@ def _names(value: Any, where: str) -> list[str]:
 
 
 def _different(value: Any, where: str, take: Callable[[Any, str], Any]) -> list[Any]:
-    """The members of a list, each once."""
+    """Return the members of a list, each once."""
     if not isinstance(value, list):
         message = f"value of {where}"
         raise BadInputError(message, value=value, expected="a list, such as [a, b]")
@@ -376,7 +374,7 @@ def _different(value: Any, where: str, take: Callable[[Any, str], Any]) -> list[
 
 
 def _twice(members: Sequence[Any]) -> list[Any]:
-    """Those of `members` that stand there more than once."""
+    """Return those of `members` that stand there more than once."""
     return [member for member, times in Counter(map(_hashable, members)).items() if times > 1]
 
 

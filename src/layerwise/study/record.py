@@ -10,14 +10,10 @@ from typing import Any, Literal
 from layerwise.errors import SchemaError
 from layerwise.study.names import slug
 
-__all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "StageName", "Study"]
+__all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "Study"]
 
 SPEC_SCHEMA = "layerwise/run/1"
 STUDY_SCHEMA = "layerwise/study/1"
-
-StageName = Literal[
-    "pretrain", "source", "tune", "distance", "probe", "erase", "ladder", "interventions"
-]
 
 FailureKind = Literal["oom", "diverged", "interrupted", "bad-input", "error"]
 """Why a run ended without a result: memory, a loss that is not finite, a signal, what was asked
@@ -34,8 +30,7 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        stage: What is done: ``pretrain``, ``source``, ``tune``, ``distance``, or one of what looks
-            at a model by depth: ``probe``, ``erase``, ``ladder`` and ``interventions``.
+        stage: What is done, by its name in `layerwise.study.stages`.
         model: The model's name in the study.
         objective: What is trained; None for ``distance``, which compares several, and for what
             looks at a model by depth, whose settings say it.
@@ -53,7 +48,7 @@ class Cell:
         after: The ids of the runs that must be done before.
     """
 
-    stage: StageName
+    stage: str
     model: str
     objective: str | None
     condition: str | None
@@ -63,7 +58,7 @@ class Cell:
     after: tuple[str, ...] = ()
 
     def spec(self) -> dict[str, Any]:
-        """The cell as JSON values, complete: the content of ``spec.json``."""
+        """Return the cell as JSON values, complete: the content of ``spec.json``."""
         return {
             "schema": SPEC_SCHEMA,
             "stage": self.stage,
@@ -78,7 +73,7 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """A file name that starts with what people look for and ends with a hash of the spec.
+        """Return a file name that starts with what people look for and ends with the spec's hash.
 
         The hash alone, 16 hexadecimal digits of the SHA-256 of the spec with its keys in order,
         decides whether two cells are the same.
@@ -96,7 +91,7 @@ class Cell:
 
     @classmethod
     def from_spec(cls, plain: Mapping[str, Any], *, source: object) -> "Cell":
-        """The cell of which `plain` is the spec; `source` names the file in the error.
+        """Return the cell of which `plain` is the spec; `source` names the file in the error.
 
         Raises:
             SchemaError: A key is missing.

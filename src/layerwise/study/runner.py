@@ -12,7 +12,7 @@ from layerwise.errors import OutputError
 from layerwise.study.engines import Engine
 from layerwise.study.ledger import Ledger
 from layerwise.study.record import Cell, Failure, Study
-from layerwise.study.status import Status, Tally, survey, unheard
+from layerwise.study.status import RunStates, Status, survey, unheard
 
 __all__ = ["RESUBMITTED", "run"]
 
@@ -36,7 +36,7 @@ def run(
     retry_failed: bool = False,
     on_change: Callable[[Status], None] = unheard,
 ) -> Status:
-    """How far `study` is once everything that can run has run.
+    """Run what can run of `study`, and return how far it is then.
 
     Runs with a result are left alone. Runs that were lost or interrupted, or that a full disk
     ended, are run again; failed ones where that is asked for. Several runners may work on one
@@ -53,7 +53,7 @@ def run(
         OutputError: The ledger cannot be written: the disk is full. The study can go on later.
     """
     try:
-        work = _Work(survey(study, ledger), ledger, engine, on_change)
+        work = _RunQueue(survey(study, ledger), ledger, engine, on_change)
         work.begin(retry_failed=retry_failed)
         while work.step():
             pass
@@ -63,7 +63,7 @@ def run(
 
 
 @dataclass
-class _Work:
+class _RunQueue:
     """One runner's view of a study.
 
     Attributes:
@@ -75,7 +75,7 @@ class _Work:
         lost: How often each was lost here.
     """
 
-    tally: Tally
+    tally: RunStates
     ledger: Ledger
     engine: Engine
     on_change: Callable[[Status], None]
@@ -101,7 +101,7 @@ class _Work:
         self._changed()
 
     def step(self) -> bool:
-        """Whether there was anything to do: submit what fits, and wait for something to end."""
+        """Submit what fits, wait for something to end; return whether there was anything to do."""
         self._submit()
         if not self.submitted and not self.elsewhere:
             return bool(self.ready)
@@ -114,7 +114,7 @@ class _Work:
         return True
 
     def _ended(self) -> Sequence[str]:
-        """The runs of the engine that ended, after a wait until the next look elsewhere."""
+        """Return the runs of the engine that ended, after a wait until the next look elsewhere."""
         pause = self.elsewhere[0][0] - time.monotonic() if self.elsewhere else _PATIENCE
         if self.submitted:
             return self.engine.ended(max(0.0, pause))
@@ -122,7 +122,7 @@ class _Work:
         return ()
 
     def status(self) -> Status:
-        """How far the study is."""
+        """Return how far the study is."""
         return self.tally.status(workers=self.engine.slots)
 
     def _changed(self) -> None:
@@ -142,7 +142,7 @@ class _Work:
             self._changed()
 
     def _is_free(self, run_id: str) -> bool:
-        """Whether a run is still there to be done; where another took it, that is settled."""
+        """Return whether a run is still to be done; where another took it, that is settled."""
         state = self.ledger.state(run_id)
         if state == "failed" and run_id not in self.again:
             free = _runs_again(self.ledger.failure(run_id))
@@ -212,7 +212,7 @@ class _Work:
 
 
 def _runs_again(failure: Failure) -> bool:
-    """Whether a run that ended so is run again without being asked for."""
+    """Return whether a run that ended so is run again without being asked for."""
     return failure.kind == "interrupted"
 
 

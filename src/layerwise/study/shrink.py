@@ -36,7 +36,7 @@ class TooLargeError(OutOfMemoryError):
 
 
 def within_memory(work: Callable[[int], T], folder: Path) -> T:
-    """What `work` gives, called with how often its micro-batch is to be halved.
+    """Return what `work` gives, called with how often its micro-batch is to be halved.
 
     It begins with none, or with what a process before found to be needed, and is called again with
     one more each time that memory runs out.
@@ -81,7 +81,7 @@ def _keep(folder: Path, halvings: int, said: str) -> None:
 
 
 def _known(folder: Path) -> int:
-    """How often a process before had halved; 0 where it had not, or its file cannot be read."""
+    """Return how often a process before had halved; 0 without a file that can be read."""
     try:
         found = json.loads((folder / HALVINGS).read_text(encoding="utf-8"))["halvings"]
     except (OSError, ValueError, TypeError, KeyError):
@@ -96,7 +96,7 @@ def _free() -> None:
 
 
 def halved(settings: Mapping[str, Any], times: int, *, compares: str | None) -> dict[str, Any]:
-    """`settings` with ``batch_size`` halved and ``accumulation`` doubled `times` times.
+    """Return `settings` with ``batch_size`` halved and ``accumulation`` doubled `times` times.
 
     Args:
         settings: Both are in it.

@@ -1,109 +1,40 @@
-"""What a run of a study does, by stage: from the cell's settings to the numbers of a table's row.
+"""The stages of a study, a row each; reading, checks, runs, tables and the schema follow from it.
 
-What a stage gives is free of times and paths: the same cell gives the same numbers, byte by byte,
-also where it was killed and taken up again. The records beside it (``tune.json``, ``profile.json``,
-``distance.json``) say the rest.
+A stage is a module with the function that does its work (`layerwise.study.tasks.Task` in, a row's
+numbers out) and a row in `STAGES`. No such function is imported before it is called.
 """
 
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
-from layerwise.card.record import ModelInfo
-from layerwise.data.text import TextData, read
-from layerwise.distance.choose import choose
-from layerwise.distance.make import make_distance
-from layerwise.distance.record import Distance
-from layerwise.files import canonical_json, remove, write_atomic
-from layerwise.models.family import family_of
-from layerwise.models.load import LoadedModel, from_config, load
-from layerwise.objectives import labels_for, resolve
 from layerwise.options.groups import CALL_ONLY
-from layerwise.placement.record import Placement
-from layerwise.profile.compare_states import read_pair
-from layerwise.profile.probe_reading import make_reading
-from layerwise.profile.record import Profile, ReadoutProfile
-from layerwise.provenance import collect
-from layerwise.records import to_plain
-from layerwise.registry import Registry
-from layerwise.study import depthwise
-from layerwise.study.depthwise import LABELLED, Found, Subject
-from layerwise.study.ledger import Ledger
-from layerwise.study.placing import placed
-from layerwise.study.record import Cell
-from layerwise.study.shrink import halved
-from layerwise.tuning.record import TuneRecord, TuneSettings
-from layerwise.tuning.results import RECORD, save
-from layerwise.tuning.run import CHECKPOINTS, Persistence, Tuned, fine_tune
-
-__all__ = ["MODEL", "STAGES", "Stage", "Task"]
-
-log = logging.getLogger(__name__)
-
-MODEL = "model"
-"""The folder, in a run's, of the weights that it ended with."""
-
-#: Settings of a run that say what is read, and where the model is worked on.
-_READING = ("text_column", "prompt_column", "label_column", "where", "examples")
-_LOADING = ("device", "dtype")
-#: Those that are read otherwise.
-_BESIDE = ("source", "pretrained", "data", "placement", "profile", "config", "tokenizer")
-
-#: Stages whose weights stay, as other runs start from them.
-_MAKES = ("pretrain", "source")
-
-#: A run is taken up from its last checkpoint, if it is long enough to have one (ours).
-_SAVE_EVERY = 100
-#: Examples that distances are taken from where no number is given (ours).
-_DISTANCE_EXAMPLES = 1000
-#: The rate that random weights are trained at where none is given (ours).
-_PRETRAIN_RATE = 1e-3
-
-_CHANGES = ("procrustes", "cka", "rsa", "shared_pca_cka")
-_SUMMARY = (
-    "slope",
-    "slope_low",
-    "slope_high",
-    "cka_slope",
-    "rsa_slope",
-    "width",
-    "noise_floor",
+from layerwise.options.stages import (
+    DistanceStage,
+    EraseStage,
+    InterventionsStage,
+    LadderStage,
+    PretrainStage,
+    ProbeStage,
+    SourceStage,
+    TuneStage,
 )
+from layerwise.registry import Registry, later
+from layerwise.tuning.conditions import CONDITIONS
+from layerwise.tuning.record import TuneSettings
 
+__all__ = ["READING", "STAGES", "Stage", "probing"]
 
-def _unheard(part: str) -> None:
-    del part
+#: Settings of training that say what is read and where it is worked on; `distance` takes them too.
+READING = ("data", "where", "text_column", "max_length", "device", "dtype", CALL_ONLY)
 
-
-@dataclass(frozen=True)
-class Task:
-    """A run, as its stage gets it.
-
-    Attributes:
-        cell: What is to be done.
-        ledger: Where it belongs.
-        halvings: How often the micro-batch is to be halved, as memory ran out before.
-        trusts: Whether code that a model's repository brings may run.
-        begins: Called with the name of each part of the work as it begins, and at each step that is
-            logged; raises where the run is no longer this process's.
-    """
-
-    cell: Cell
-    ledger: Ledger
-    halvings: int = 0
-    trusts: bool = False
-    begins: Callable[[str], None] = _unheard
-
-    @property
-    def folder(self) -> Path:
-        """Where its files go."""
-        return self.ledger.folder(self.cell.id)
-
-    def chosen(self, *names: str) -> dict[str, Any]:
-        """The settings among `names` that the cell gives a value to."""
-        return {n: self.cell.settings[n] for n in names if n in self.cell.settings}
+#: Settings that one condition alone reads.
+_OF_ONE = frozenset().union(*(CONDITIONS[name].reads for name in CONDITIONS))
+_TRAINING = (
+    *READING,
+    *("prompt_column", "label_column", "examples"),
+    *(f.name for f in fields(TuneSettings) if f.name not in {"seed", "save_every", *_OF_ONE}),
+)
 
 
 @dataclass(frozen=True)
@@ -112,301 +43,93 @@ class Stage:
 
     Attributes:
         name: As a cell says it.
-        run: Does it: writes its records into the run's folder, and gives the numbers of a row as
-            JSON values.
+        settings: The group of options that it takes (`layerwise.options`).
+        run: Does it: writes its records into the run's folder, and returns the numbers of a table's
+            row as JSON values: the model's under ``model``, and a list under ``rows`` where a table
+            has several rows a run.
+        check: Raises a `LayerwiseError` where a cell cannot work; gets a
+            `layerwise.study.stage_checks.Checker`, which reads models and texts once, and the cell.
+        table: The name of its table; a stage with one looks at a model by depth, and stands under
+            ``probing`` in a study.
+        key: The column that the rows of a run are told apart by.
+        takes: Settings of the study's training that it takes over.
+        needs: The setting without which it cannot run.
     """
 
     name: str
-    run: Callable[[Task], Mapping[str, Any]]
+    settings: type
+    run: Callable[..., Mapping[str, Any]]
+    check: Callable[..., None]
+    table: str = ""
+    key: str = "index"
+    takes: tuple[str, ...] = READING
+    needs: str = "data"
 
 
 STAGES = Registry[Stage]("stage")
 
 
-def _text(task: Task) -> TextData:
-    """The text that the cell names."""
-    chosen = {**LABELLED.get(task.cell.stage, {}), **task.chosen(*_READING)}
-    return read(task.cell.settings["data"], seed=task.cell.seed, **chosen)
+def probing() -> tuple[str, ...]:
+    """Return the names of the stages that look at a model by depth."""
+    return tuple(stage.name for stage in STAGES.values() if stage.table)
 
 
-def _source(task: Task) -> str:
-    """What the cell's model is loaded from: what the user named, or what another run made.
-
-    Raises:
-        SchemaError: That run has no result, or its files are not what it wrote.
-    """
-    made = task.cell.settings.get("pretrained")
-    if made is None:
-        return str(task.cell.settings["source"])
-    task.ledger.result(made)
-    return str(task.ledger.folder(made) / MODEL)
+def _check(name: str) -> Callable[..., None]:
+    return later("layerwise.study.stage_checks", name)
 
 
-def _labels(task: Task, text: TextData) -> tuple[str, ...] | None:
-    """The classes that the model is loaded for."""
-    return labels_for(str(task.cell.objective), text)
+def _work(name: str) -> Callable[..., Mapping[str, Any]]:
+    return later("layerwise.study.tasks", name)
 
 
-def _loaded(task: Task, labels: tuple[str, ...] | None = None) -> LoadedModel:
-    how = task.chosen(*_LOADING)
-    how |= {"seed": task.cell.seed, CALL_ONLY: task.trusts}
-    return load(_source(task), labels=labels, **how)
+def _look(name: str) -> Callable[..., Mapping[str, Any]]:
+    return later("layerwise.study.depthwise", name)
 
 
-def _trained(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> Tuned:
-    """`loaded` after the cell's training, taken up from a checkpoint where there is one."""
-    cell = task.cell
-    objective = resolve(str(cell.objective), loaded=loaded, data=text)
-    beside = {*_READING, *_LOADING, *_BESIDE}
-    given = defaults | {k: v for k, v in cell.settings.items() if k not in beside}
-    chosen = asdict(TuneSettings(**{"save_every": _SAVE_EVERY, **given, "seed": cell.seed}))
-    fitted = halved(chosen, task.halvings, compares=objective.name if objective.coupled else None)
-    if task.halvings:
-        loaded = replace(loaded, notes=(*loaded.notes, _halving(chosen, fitted)))
-    settings = TuneSettings(**fitted)
-    described = cell.settings.get("placement")
-    if described:
-        task.begins("placement")
-    placement = placed(
-        described,
-        loaded,
-        text,
-        objective,
-        settings=settings,
-        folder=task.folder,
+STAGES.add(Stage("pretrain", PretrainStage, _work("pretrain"), _check("check_pretrain")))
+STAGES.add(Stage("source", SourceStage, _work("tune_source"), _check("check_training")))
+STAGES.add(Stage("tune", TuneStage, _work("tune"), _check("check_tune")))
+STAGES.add(Stage("distance", DistanceStage, _work("measure_distance"), _check("check_distance")))
+STAGES.add(
+    Stage(
+        "probe",
+        ProbeStage,
+        _look("probe"),
+        _check("check_probe"),
+        table="probes",
+        takes=(*READING, "label_column", "examples"),
     )
-    task.begins("training")
-    tuned = fine_tune(
-        loaded,
-        text,
-        objective,
-        condition=str(cell.condition),
-        settings=settings,
-        placement=placement,
-        keep=Persistence(task.folder, resume=True, on_step=lambda _: task.begins("training")),
+)
+STAGES.add(
+    Stage(
+        "erase",
+        EraseStage,
+        _look("erase"),
+        _check("check_erase"),
+        table="erasures",
+        takes=("device", "dtype", CALL_ONLY),
+        needs="pairs",
     )
-    return _kept(task, tuned)
-
-
-def _halving(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """What was done about memory, in words."""
-    asked, made = (f"{s['accumulation']} x {s['batch_size']}" for s in (before, after))
-    return f"memory ran out with {asked} examples a step: it is {made} instead"
-
-
-def _kept(task: Task, tuned: Tuned) -> Tuned:
-    """`tuned`, with its record in the run's folder, and its weights where they are to stay."""
-    if task.ledger.keep_weights or task.cell.stage in _MAKES:
-        task.begins("saving")
-        remove(task.folder / MODEL, inside=task.folder)  # A part of it, if anything.
-        (task.folder / MODEL).mkdir()
-        tuned = save(tuned, task.folder / MODEL)
-    write_atomic(task.folder / RECORD, tuned.record.to_json())
-    return tuned
-
-
-def _pretrain(task: Task) -> dict[str, Any]:
-    """A model trained from random weights, drawn by the cell's seed; it stays for other runs."""
-    task.begins("reading")
-    settings = task.cell.settings
-    text = _text(task)
-    file = task.folder / "config.json"
-    write_atomic(file, canonical_json(settings["config"]))
-    loaded = from_config(
-        file,
-        tokenizer=settings["tokenizer"],
-        seed=task.cell.seed,
-        labels=_labels(task, text),
-        **task.chosen("device", "dtype"),
+)
+STAGES.add(
+    Stage(
+        "ladder",
+        LadderStage,
+        _look("climb"),
+        _check("check_ladder"),
+        table="ladders",
+        key="top",
+        takes=_TRAINING,
     )
-    return _made(task, loaded, text, learning_rate=_PRETRAIN_RATE)
-
-
-def _source_tuning(task: Task) -> dict[str, Any]:
-    """A model fine-tuned on other text first; it stays for other runs, which start from it."""
-    task.begins("reading")
-    text = _text(task)
-    return _made(task, _loaded(task, _labels(task, text)), text)
-
-
-def _made(task: Task, loaded: LoadedModel, text: TextData, **defaults: Any) -> dict[str, Any]:
-    """What is to be told of `loaded` after it was trained for other runs."""
-    tuned = _trained(task, loaded, text, **defaults)
-    remove(task.folder / CHECKPOINTS, inside=task.folder)
-    return _row(task, tuned.record, loaded)
-
-
-def _tune(task: Task) -> dict[str, Any]:
-    """What fine-tuning moved at which depth; the weights are dropped but where they are to stay."""
-    task.begins("reading")
-    text = _text(task)
-    loaded = _loaded(task, _labels(task, text))
-    options = dict(task.cell.settings.get("profile") or {})
-    options["batch_size"] = max(1, options.get("batch_size", 32) >> task.halvings)
-    reading = make_reading(**options)
-    task.begins("profile before")
-    before = reading.states(loaded)
-    tuned = _trained(task, loaded, text)
-    task.begins("profile after")
-    pair = read_pair(before, tuned, reading=reading, load=load)
-    profile = reading.profile(
-        pair.before,
-        pair.after,
-        provenance=collect(device=pair.device),
-        untrained_modules=pair.untrained_modules,
-        notes=pair.notes,
+)
+STAGES.add(
+    Stage(
+        "interventions",
+        InterventionsStage,
+        _look("intervene"),
+        _check("check_interventions"),
+        table="interventions",
+        key="arm",
+        takes=(*_TRAINING, "profile"),
     )
-    write_atomic(task.folder / "profile.json", profile.to_json())
-    remove(task.folder / CHECKPOINTS, inside=task.folder)
-    return _row(task, tuned.record, loaded, stack=profile.stack) | _profiled(profile)
-
-
-def _distance(task: Task) -> dict[str, Any]:
-    """How far the gradients of objectives lie from those of a reference objective."""
-    task.begins("reading")
-    settings = task.cell.settings
-    data = {"examples": _DISTANCE_EXAMPLES, **task.chosen("text_column", "where", "examples")}
-    text = read(settings["data"], seed=task.cell.seed, **data)
-    loaded = _loaded(task)
-    chosen = choose(loaded, text, **task.chosen("objectives", "reference"))
-    whole = {"batch_size": settings.get("batch_size", 32), "accumulation": 1}
-    compares = next((objective.name for objective in chosen if objective.coupled), None)
-    fitted = halved(whole, task.halvings, compares=compares)
-    task.begins("distance")
-    made = make_distance(
-        loaded,
-        text,
-        chosen,
-        batch_size=fitted["batch_size"],
-        seed=task.cell.seed,
-        **task.chosen("max_length"),
-    )
-    write_atomic(task.folder / "distance.json", made.to_json())
-    return {"model": _facts(made.model, loaded, None)} | _distances(made) | _memory(task, fitted)
-
-
-def _distances(made: Distance) -> dict[str, Any]:
-    """Every number of each objective; the reference's distances are 0."""
-    return {
-        "reference": made.reference,
-        "objectives": [
-            {k: v for k, v in to_plain(found).items() if k != "halves"} for found in made.objectives
-        ],
-        "agreement": dict(made.agreement),
-        "data_sha256": made.data.sha256,
-    }
-
-
-def _memory(task: Task, fitted: Mapping[str, Any]) -> dict[str, Any]:
-    return {"batch_size": fitted["batch_size"], "halvings": task.halvings}
-
-
-def _row(
-    task: Task, record: TuneRecord, loaded: LoadedModel, *, stack: str | None = None
-) -> dict[str, Any]:
-    """What a table says of the model and its training; `stack` is the one that was followed."""
-    settings, went = record.settings, record.outcome
-    training = {
-        "objective": record.data.objective,
-        "condition": record.condition,
-        "loss": went.loss,
-        "first_loss": went.first_loss,
-        "eval_loss": went.eval_loss,
-        "first_eval_loss": went.first_eval_loss,
-        **went.quality,
-        **{f"first_{name}": value for name, value in went.first_quality.items()},
-        "steps": settings.steps,
-        "learning_rate": settings.learning_rate,
-        "batch_size": settings.batch_size,
-        "accumulation": settings.accumulation,
-        "halvings": task.halvings,
-        "tau": record.tau,
-        "trained": sum(group.trained for group in record.groups),
-        "blocks": None if record.placement is None else _blocks(record.placement),
-        "data_sha256": record.data.sha256,
-    }
-    return {"model": _facts(record.model, loaded, stack), "training": to_plain(training)}
-
-
-def _blocks(placement: Placement) -> str:
-    """The blocks that have adapters, as a study names them."""
-    stacks = {block.stack for block in placement.blocks}
-    alone = len(stacks) == 1
-    return ",".join(str(b.index) if alone else f"{b.stack}:{b.index}" for b in placement.blocks)
-
-
-def _facts(info: ModelInfo, loaded: LoadedModel, stack: str | None) -> dict[str, Any]:
-    """What tells one model from another; blocks are those of `stack`, else of the last."""
-    named = {s.name: s for s in info.stacks}
-    followed = named.get(stack or "", info.stacks[-1])
-    return {
-        "architecture": info.architecture,
-        "family": family_of(loaded.model, loaded.stacks),
-        "block": followed.residual,
-        "layers": followed.blocks,
-        "parameters": info.parameters,
-    }
-
-
-def _profiled(profile: Profile) -> dict[str, Any]:
-    """The profile under each readout, at the seven depths."""
-    return {
-        "readout": profile.readout,
-        "profile": {name: _readout(found) for name, found in profile.readouts.items()},
-        "untrained_modules": len(profile.untrained_modules),
-    }
-
-
-def _readout(found: ReadoutProfile) -> dict[str, Any]:
-    changes = {name: [getattr(depth, name) for depth in found.depths] for name in _CHANGES}
-    return changes | {name: to_plain(getattr(found, name)) for name in _SUMMARY}
-
-
-def _looked(task: Task, found: Found, loaded: LoadedModel) -> dict[str, Any]:
-    """What a stage that looks at a model by depth found, with what the model is."""
-    facts = _facts(found.model, loaded, found.stack)
-    return {"model": facts, **found.numbers, "halvings": task.halvings}
-
-
-def _subject(task: Task, loaded: LoadedModel) -> Subject:
-    task.begins(task.cell.stage)
-    return Subject(loaded, task.cell.settings, task.cell.seed, task.folder, task.halvings)
-
-
-def _probe(task: Task) -> dict[str, Any]:
-    """What probes read of labels at each depth."""
-    task.begins("reading")
-    text, loaded = _text(task), _loaded(task)
-    return _looked(task, depthwise.probe(_subject(task, loaded), text), loaded)
-
-
-def _erase(task: Task) -> dict[str, Any]:
-    """What erasing a concept does at each depth."""
-    task.begins("reading")
-    loaded = _loaded(task)
-    return _looked(task, depthwise.erase(_subject(task, loaded)), loaded)
-
-
-def _trains(look: Callable[[Subject, TextData], Found]) -> Callable[[Task], dict[str, Any]]:
-    """A stage that trains parts of the model on a text, each time from the same weights."""
-
-    def stage(task: Task) -> dict[str, Any]:
-        task.begins("reading")
-        text = _text(task)
-        loaded = _loaded(task, labels_for(task.cell.settings["objective"], text))
-        return _looked(task, look(_subject(task, loaded), text), loaded)
-
-    return stage
-
-
-for _stage in (
-    Stage("pretrain", _pretrain),
-    Stage("source", _source_tuning),
-    Stage("tune", _tune),
-    Stage("distance", _distance),
-    Stage("probe", _probe),
-    Stage("erase", _erase),
-    Stage("ladder", _trains(depthwise.climb)),
-    Stage("interventions", _trains(depthwise.intervene)),
-):
-    STAGES.add(_stage)
+)

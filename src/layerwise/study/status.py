@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from layerwise.records import Saved, Shown
+from layerwise.records import DocumentRecord, JsonRecord
 from layerwise.study.expand import expand, study_from
 from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
 
-__all__ = ["FailedRun", "Status", "Tally", "status_of", "survey", "unheard"]
+__all__ = ["FailedRun", "RunStates", "Status", "status_of", "survey", "unheard"]
 
 _SAMPLE = 50
 """Results of one stage and model that are read for their duration before anything runs."""
@@ -28,7 +28,7 @@ class FailedRun:
 
 
 @dataclass(frozen=True)
-class Status(Saved, Shown):
+class Status(JsonRecord, DocumentRecord):
     """How far a study is.
 
     Attributes:
@@ -64,7 +64,7 @@ Group = tuple[str, str]
 
 
 @dataclass
-class Tally:
+class RunStates:
     """What is known of each run, kept up to date run by run.
 
     Attributes:
@@ -110,11 +110,11 @@ class Tally:
         self._seconds[group] += seconds
 
     def knows(self, cell: Cell) -> bool:
-        """Whether enough runs like `cell` have been timed."""
+        """Return whether enough runs like `cell` have been timed."""
         return self._timed[cell.stage, cell.model] >= _SAMPLE
 
     def status(self, *, workers: int | None = None) -> Status:
-        """How far the study is, with `workers` at once (default: as many as run now)."""
+        """Return how far the study is, with `workers` at once (default: as many as run now)."""
         counts, blocked = self._counts, len(self._blocked())
         return Status(
             name=self.study.name,
@@ -133,12 +133,12 @@ class Tally:
         )
 
     def _blocked(self) -> set[str]:
-        """The runs that wait for one that failed."""
+        """Return the runs that wait for one that failed."""
         waiting = {run for failed in self.failures for run in self.later.get(failed, ())}
         return {run for run in waiting if self.states[run] == "waiting"}
 
     def _seconds_left(self, workers: int) -> float | None:
-        """The sum over what is left of the mean of its like, spread over `workers`."""
+        """Return the sum over what is left of the mean of its like, spread over `workers`."""
         left = self._left - Counter(self._groups[run] for run in self._blocked())
         if not left:
             return 0.0
@@ -160,12 +160,12 @@ def _is_left(state: State) -> bool:
     return state in {"waiting", "running", "lost"}
 
 
-def survey(study: Study, ledger: Ledger) -> Tally:
-    """What has become of each run of `study` in `ledger`.
+def survey(study: Study, ledger: Ledger) -> RunStates:
+    """Return what has become of each run of `study` in `ledger`.
 
     A failure whose record cannot be read counts as one of kind ``error`` that says so.
     """
-    tally, begun, now = Tally(study), ledger.begun(), ledger.now()
+    tally, begun, now = RunStates(study), ledger.begun(), ledger.now()
     for cell in study.cells:
         state = ledger.state(cell.id, now=now) if cell.id in begun else "waiting"
         tally.put(cell, state, ledger.failure(cell.id) if state == "failed" else None)
@@ -175,7 +175,7 @@ def survey(study: Study, ledger: Ledger) -> Tally:
 
 
 def status_of(source: Path | str | Mapping[str, Any], *, out: Path | str | None = None) -> Status:
-    """How far a study is; nothing is run.
+    """Return how far a study is; nothing is run.
 
     Args:
         source: The folder of its ledger, or the study itself: a YAML file or a mapping.

@@ -15,6 +15,7 @@ from layerwise.errors import SchemaError
 from layerwise.study.expand import expand
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Cell
+from layerwise.study.stages import STAGES, probing
 
 __all__ = ["DEPTHS", "as_files", "frames", "table_files", "tables"]
 
@@ -36,13 +37,6 @@ _FIGURES = (
 )
 #: Stages that train the model of the study, or what it starts from.
 _TRAINED = ("pretrain", "source", "tune")
-#: The table of each stage that looks at models by depth, and what its rows are told apart by.
-_LOOKS = {
-    "probe": ("probes", "index"),
-    "erase": ("erasures", "index"),
-    "ladder": ("ladders", "top"),
-    "interventions": ("interventions", "arm"),
-}
 _FACTS = ("model", "family", "block", "layers")
 
 ALL = "all"
@@ -52,7 +46,7 @@ Finished = tuple[Cell, Mapping[str, Any]]
 
 
 def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The profiles, distances and models of the runs of a study that are done.
+    """Return the profiles, distances and models of the runs of a study that are done.
 
     Of the ledger's runs, those that the study has which it was last opened for; each file of theirs
     is held against its hash.
@@ -84,7 +78,7 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
 
 
 def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
-    """All numbers of the runs of a study that are done.
+    """Return all numbers of the runs of a study that are done.
 
     ``runs`` has a row a run: what it was, its model, its training, and its profile under the
     readout that the study asked for. ``summary`` has a row for what differs in no more than the
@@ -108,17 +102,16 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     apart = _distances(found)
     if len(apart):
         made["distances"] = _sorted(apart, by=["model", "seed", "objective"])
-    for stage, (name, key) in _LOOKS.items():
-        rows = [
-            row for cell, result in found if cell.stage == stage for row in _looked(cell, result)
-        ]
+    for name in probing():
+        stage, looks = STAGES[name], [(c, result) for c, result in found if c.stage == name]
+        rows = [row for cell, result in looks for row in _looked(cell, result)]
         if rows:
-            made[name] = _sorted(pd.DataFrame(rows), by=["model", "seed", key])
+            made[stage.table] = _sorted(pd.DataFrame(rows), by=["model", "seed", stage.key])
     return made
 
 
 def _summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Means and standard deviations over seeds of the runs of training."""
+    """Return means and standard deviations over seeds of the runs of training."""
     tuned = runs[runs["stage"] == "tune"]
     figures = [name for name in _FIGURES if name in tuned and tuned[name].notna().any()]
     alike = tuned.groupby(list(_ALIKE), sort=True)
@@ -129,7 +122,7 @@ def _summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_files(ledger: Ledger | Path) -> dict[str, bytes]:
-    """The tables as CSV and Parquet, by file name.
+    """Return the tables as CSV and Parquet, by file name.
 
     Raises:
         SchemaError: It is no ledger, or a result in it is not what was written.
@@ -153,7 +146,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _finished(ledger: Ledger | Path) -> Iterator[Finished]:
-    """Each cell of the study that is done, with what its stage found."""
+    """Yield each cell of the study that is done, with what its stage found."""
     book = ledger if isinstance(ledger, Ledger) else open_ledger(ledger)
     begun = book.begun()
     for cell in expand(book.study_plain()).cells:
@@ -162,13 +155,13 @@ def _finished(ledger: Ledger | Path) -> Iterator[Finished]:
 
 
 def _placement(cell: Cell) -> str:
-    """The name of a cell's placement, where that is not on all blocks."""
+    """Return the name of a cell's placement, where that is not on all blocks."""
     chosen = cell.settings.get("placement") and cell.placement
     return str(chosen) if chosen else ALL
 
 
 def _named(cell: Cell) -> dict[str, Any]:
-    """What tells a run from others, in a table."""
+    """Return what tells a run from others, in a table."""
     return {
         "model": cell.model,
         "objective": cell.objective,
@@ -179,13 +172,13 @@ def _named(cell: Cell) -> dict[str, Any]:
 
 
 def _rows(cell: Cell, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row of profiles for each metric."""
+    """Yield a row of profiles for each metric."""
     for metric in _METRICS:
         yield {**_named(cell), "metric": metric, **_depths(cell, _profile(cell, result)[metric])}
 
 
 def _profile(cell: Cell, result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The profile under the readout that was asked for.
+    """Return the profile under the readout that was asked for.
 
     Raises:
         SchemaError: There is none.
@@ -206,12 +199,12 @@ def _depths(cell: Cell, values: Sequence[float], name: str = "") -> dict[str, fl
 
 
 def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result says of its model."""
+    """Return what a result says of its model."""
     return dict(result.get("model", {}))
 
 
 def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table of runs."""
+    """Return a row of the table of runs."""
     row = {"run": cell.id, "stage": cell.stage, **_named(cell), **_facts(result)}
     row |= {k: v for k, v in result.get("training", {}).items() if k not in row}
     if cell.stage == "tune":
@@ -226,14 +219,14 @@ def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _looked(cell: Cell, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A row for each depth, rung or arm of a run that looks at a model by depth."""
+    """Yield a row for each depth, rung or arm of a run that looks at a model by depth."""
     common = {k: v for k, v in result.items() if k not in {"model", "rows"}}
     for row in result["rows"]:
         yield {"run": cell.id, "model": cell.model, "seed": cell.seed, **common, **row}
 
 
 def _distances(found: Sequence[Finished]) -> pd.DataFrame:
-    """A row for each objective of each distance run."""
+    """Return a row for each objective of each distance run."""
     rows = [
         {
             "run": cell.id,
@@ -254,5 +247,5 @@ _COLUMNS = ("run", "model", "seed", "reference", "objective", "cosine", "procrus
 
 
 def _sorted(frame: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
-    """`frame` in the order of its names, numbered anew."""
+    """Return `frame` in the order of its names, numbered anew."""
     return frame.sort_values(list(by), kind="stable").reset_index(drop=True)

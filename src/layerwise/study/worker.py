@@ -20,11 +20,13 @@ from layerwise.errors import (
 from layerwise.files import remove
 from layerwise.interrupts import INTERRUPTED, interruptible
 from layerwise.resources import disk_full, out_of_memory
+from layerwise.study.check import refuse_unknown
 from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Failure, FailureKind
 from layerwise.study.shrink import within_memory
-from layerwise.study.stages import STAGES, Task
+from layerwise.study.stages import STAGES
+from layerwise.study.tasks import Task
 from layerwise.tuning.run import CHECKPOINTS, has_checkpoint
 
 __all__ = ["execute", "execute_trusting"]
@@ -92,19 +94,20 @@ def _do(book: Ledger, run_id: str, lease: Lease, came: Callable[[], bool], *, tr
 def _found(
     book: Ledger, run_id: str, begins: Callable[[str], None], *, trusts: bool
 ) -> Mapping[str, Any]:
-    """What the run's stage found, with its micro-batch halved as often as memory needs it."""
+    """Return what the run's stage found, its micro-batch halved as often as memory needs."""
     cell = book.cell(run_id)
-    task, run = Task(cell, book, trusts=trusts, begins=begins), STAGES[cell.stage].run
+    stage, task = STAGES[cell.stage], Task(cell, book, trusts=trusts, begins=begins)
+    refuse_unknown(stage.name, stage.settings, cell.settings)
 
     def work(halvings: int) -> Mapping[str, Any]:
         try:
-            return run(replace(task, halvings=halvings))
+            return stage.run(replace(task, halvings=halvings))
         except SchemaError as error:
             if not has_checkpoint(task.folder):
                 raise
             log.warning("the run begins anew: %s", error)
         remove(task.folder / CHECKPOINTS, inside=task.folder)
-        return run(replace(task, halvings=halvings))
+        return stage.run(replace(task, halvings=halvings))
 
     return within_memory(work, task.folder)
 
@@ -126,7 +129,7 @@ def _kind(error: BaseException, *, is_interrupted: bool) -> FailureKind:
 
 
 def _told(error: BaseException) -> str:
-    """What a record says of `error`: one line."""
+    """Return what a record says of `error`: one line."""
     if isinstance(error, LayerwiseError):
         return error.message
     said = one_line(error)

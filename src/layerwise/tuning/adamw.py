@@ -139,7 +139,7 @@ def foreseen(
 
 
 @dataclass
-class _Sum:
+class _SquareSum:
     """A sum of squares over many tensors, and the variance of what a sample makes of it."""
 
     squares: list[Part] = field(default_factory=list)
@@ -189,7 +189,7 @@ class _Unit:
 def _foreseen(
     optimizer: Optimizer, groups: Sequence[Group], sample: Sample, room: Workspace
 ) -> StepForecast:
-    weights, updates = _Sum(), _Sum()
+    weights, updates = _SquareSum(), _SquareSum()
     for group in groups:
         for unit in _units(optimizer, group):
             if sample.step > 1 and unit.entries > WHOLE:
@@ -228,7 +228,7 @@ def _tensors(parameter: Tensor, state: Mapping[str, Tensor]) -> list[Tensor]:
     return [norms.flat(parameter), gradient, *moments]
 
 
-def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, room: Workspace) -> None:
+def _add_whole(weights: _SquareSum, updates: _SquareSum, unit: _Unit, room: Workspace) -> None:
     """Add this process's share of ||W||^2 and ||dW||^2, every entry of it."""
     for chunk in norms.chunks(*unit.tensors, size=norms.chunk_size(unit.tensors[0])):
         weight, *rest = map(norms.wide, chunk)
@@ -240,7 +240,7 @@ def _add_whole(weights: _Sum, updates: _Sum, unit: _Unit, room: Workspace) -> No
 
 
 def _add_sampled(
-    weights: _Sum, updates: _Sum, unit: _Unit, sample: Sample, room: Workspace
+    weights: _SquareSum, updates: _SquareSum, unit: _Unit, sample: Sample, room: Workspace
 ) -> None:
     """Add what a sample of this process's share makes of ||W||^2 and ||dW||^2."""
     entries, period, start = len(unit.tensors[0]), RUN * sample.step, RUN * sample.first

@@ -9,7 +9,7 @@ from layerwise.options.declaration import declared
 from layerwise.options.groups import Settings
 from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
-from layerwise.records import ABSENT, Loadable, Saved, Shown
+from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord
 
 __all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings"]
 
@@ -105,7 +105,7 @@ class TuneOutcome:
 
 
 @dataclass(frozen=True)
-class TuneRecord(Saved, Loadable, Shown):
+class TuneRecord(JsonRecord, FileRecord, DocumentRecord):
     """A fine-tuning run.
 
     Attributes:

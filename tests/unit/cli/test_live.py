@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from layerwise.cli.live import _line, _Lines, _parts, _Run, live
+from layerwise.cli.live import _line, _parts, _RunHistory, _StepLines, live
 from layerwise.report.renderers.terminal import Room
 
 
@@ -48,7 +48,7 @@ def test_a_loss_that_is_no_number_is_said_as_it_is():
 def spoken(said, *, seconds):
     """The steps of 60 that a line is said of, where each takes `seconds`."""
     ticks = itertools.count()
-    listener = _Lines(60, clock=lambda: next(ticks) * seconds)
+    listener = _StepLines(60, clock=lambda: next(ticks) * seconds)
     for step in range(1, 61):
         listener(entry(step))
     return [int(re.match(r"step (\d+)/", line)[1]) for line in said()]
@@ -74,7 +74,7 @@ def test_a_slow_run_says_a_line_a_minute_besides_its_tenths(said):
 
 
 def test_an_evaluation_is_always_said(said):
-    listener = _Lines(1000, clock=lambda: 0.0)
+    listener = _StepLines(1000, clock=lambda: 0.0)
     for step in (1, 2, 3):
         listener(entry(step))
     listener({"step": 3, "eval_loss": 2.5})
@@ -120,7 +120,7 @@ def test_a_terminal_gets_a_display_that_leaves_nothing_behind(monkeypatch, said)
 
 
 def display(*entries, width=100, ascii_only=False):
-    run = _Run()
+    run = _RunHistory()
     for one in entries:
         run.hear(one)
     console = Console(file=io.StringIO(), width=width)

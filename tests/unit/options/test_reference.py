@@ -8,8 +8,9 @@ import pytest
 
 from layerwise.options.config import read_yaml
 from layerwise.options.declaration import declared
-from layerwise.options.reference import option_tables, study_schema
-from layerwise.options.stages import STAGES
+from layerwise.options.reference import option_tables
+from layerwise.study.schema import study_schema
+from layerwise.study.stages import STAGES
 
 ROOT = Path(__file__).parents[3]
 HEAD = """# Options
@@ -37,7 +38,7 @@ def test_the_schema_of_a_study_is_kept_beside_the_docs():
 
 def test_no_file_may_say_that_code_may_run():
     assert "trust_remote_code" not in json.dumps(study_schema())
-    assert all("trust_remote_code" not in declared(group) for group in STAGES.values())
+    assert all("trust_remote_code" not in declared(stage.settings) for stage in STAGES.values())
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("examples/studies/*.yaml")), ids=lambda f: f.stem)

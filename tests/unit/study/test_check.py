@@ -5,11 +5,12 @@ from dataclasses import fields
 import pytest
 
 from layerwise.errors import BadInputError
+from layerwise.options.commands import ProfileSettings
 from layerwise.options.declaration import declared
 from layerwise.options.groups import CALL_ONLY
-from layerwise.options.stages import STAGES
 from layerwise.study.check import Fault, check, refuse_faults
 from layerwise.study.expand import study_from
+from layerwise.study.stages import STAGES
 from layerwise.tuning.record import TuneSettings
 
 
@@ -156,13 +157,13 @@ def test_weights_are_not_read(faults, files, tmp_path):
 
 
 def test_settings_of_stages_are_declared_with_the_names_that_functions_take():
-    tune = declared(STAGES["tune"])
+    tune = declared(STAGES["tune"].settings)
     assert {f.name for f in fields(TuneSettings)} - {"seed"} < set(tune)
     assert {"where", "device", "placement", "profile"} <= set(tune)
     assert not {"seed", "labels", "loaded", "objective", "condition", CALL_ONLY} & set(tune)
-    assert {"config", "tokenizer", "steps"} <= set(declared(STAGES["pretrain"]))
-    assert {"readout", "probes", "bootstrap"} <= set(declared(STAGES["profile"]))
-    assert {"objectives", "reference", "examples"} <= set(declared(STAGES["distance"]))
+    assert {"config", "tokenizer", "steps"} <= set(declared(STAGES["pretrain"].settings))
+    assert {"readout", "probes", "bootstrap"} <= set(declared(ProfileSettings))
+    assert {"objectives", "reference", "examples"} <= set(declared(STAGES["distance"].settings))
 
 
 def test_a_fault_is_one_line():

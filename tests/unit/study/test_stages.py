@@ -6,13 +6,15 @@ import pytest
 
 from layerwise.card.record import LayerCard
 from layerwise.distance.record import Distance
-from layerwise.errors import SchemaError, UnknownNameError
+from layerwise.errors import SchemaError
 from layerwise.models.load import load
 from layerwise.placement.place import place
 from layerwise.profile.record import Profile
 from layerwise.registry import Registry
 from layerwise.study.shrink import TooLargeError
-from layerwise.study.stages import MODEL, STAGES, Task
+from layerwise.study.stages import STAGES
+from layerwise.study.tasks import MODEL, Task
+from layerwise.study.worker import execute
 from layerwise.tuning.record import TuneRecord
 
 pytestmark = pytest.mark.slow  # Short runs, many of them.
@@ -173,8 +175,10 @@ def test_a_pretrained_model_that_was_changed_is_refused(opened, study_kit, files
 
 def test_a_setting_that_does_not_exist_is_named(opened):
     ledger, (cell,) = opened(defaults={"batchsize": 4})
-    with pytest.raises(UnknownNameError, match="did you mean 'batch_size'"):
-        run(ledger, cell)
+    execute(ledger.root, cell.id)
+    failure = ledger.failure(cell.id)
+    assert failure.kind == "bad-input"
+    assert "did you mean 'batch_size'" in failure.message
 
 
 def test_distances_are_those_of_their_record(opened):

@@ -9,14 +9,14 @@ from layerwise.report.blocks import Table
 from layerwise.report.numbers import NONE, number_style, quantity
 from layerwise.report.words import shown
 
-__all__ = ["CHECK", "Written", "drawn_columns", "written"]
+__all__ = ["CHECK", "ColumnText", "drawn_columns", "written"]
 
 CHECK = "●"
 _LONGEST = 120
 
 
 @dataclass(frozen=True)
-class Written:
+class ColumnText:
     """A column as text.
 
     Attributes:
@@ -35,7 +35,7 @@ class Written:
 
     @property
     def numeric(self) -> bool:
-        """Whether the cells stand to the right, digit under digit."""
+        """Return whether the cells stand to the right, digit under digit."""
         return self.column.form not in {"text", "flag"}
 
 
@@ -46,18 +46,18 @@ def drawn_columns(table: Table) -> list[Column]:
     return [first, *kept]
 
 
-def written(column: Column, rows: Sequence[RowValues]) -> Written:
+def written(column: Column, rows: Sequence[RowValues]) -> ColumnText:
     """Return the values of `column` as text, all in one style."""
     values = [column.value(row) for row in rows]
     if column.form in {"text", "flag", "quantity"}:
         cells = [_alone(column, value) for value in values]
-        return Written(column, "", values, cells, [""] * len(values))
+        return ColumnText(column, "", values, cells, [""] * len(values))
     ends = [column.interval(row) for row in rows]
     style = number_style([*values, *(end for both in ends for end in both or ())], column)
     unit = " ".join(filter(None, (style.suffix, column.unit)))
     cells = [style.text(value) for value in values]
     between = [f"{style.text(both[0])}–{style.text(both[1])}" if both else "" for both in ends]
-    return Written(column, unit, values, cells, between)
+    return ColumnText(column, unit, values, cells, between)
 
 
 def _alone(column: Column, value: Any) -> str:

@@ -30,10 +30,10 @@ from layerwise.report.blocks import (
     Verdict,
 )
 from layerwise.report.numbers import number
-from layerwise.report.renderers.cells import Written, drawn_columns, written
+from layerwise.report.renderers.cells import ColumnText, drawn_columns, written
 from layerwise.report.words import shown, visible
 
-__all__ = ["Room", "Sized", "printed", "sparkline", "terminal"]
+__all__ = ["Room", "RoomRenderable", "printed", "sparkline", "terminal"]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -66,7 +66,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Sized:
+class RoomRenderable:
     """A renderable that is made when the room for it is known.
 
     Attributes:
@@ -94,7 +94,7 @@ def terminal(document: Document, *, width: int | None = None) -> RenderableType:
         document: What is shown.
         width: Characters a line, where fewer than the console's are wanted.
     """
-    return Sized(lambda room: _document(document, room), width)
+    return RoomRenderable(lambda room: _document(document, room), width)
 
 
 def printed(document: Document, *, width: int | None = None) -> str:
@@ -276,7 +276,7 @@ def _evenly(count: int, most: int | None) -> list[int]:
     return [round(n * (count - 1) / (most - 1)) for n in range(most)]
 
 
-def _heads(column: Written) -> list[str]:
+def _heads(column: ColumnText) -> list[str]:
     """Return the heading in lines no longer than they need be, the unit last."""
     words = (column.column.short or column.column.title).split(" ")
     room = max([cell_len(cell) for cell in column.cells] + [len(word) for word in words])
@@ -289,12 +289,12 @@ def _heads(column: Written) -> list[str]:
     return [*lines, column.unit] if column.unit else lines
 
 
-def _cells_width(column: Written) -> int:
+def _cells_width(column: ColumnText) -> int:
     longest = max(cell_len(text) for text in (*_heads(column), *column.cells))
     return 2 + (longest if column.numeric else min(longest, _LONGEST))
 
 
-def _fitting(columns: Sequence[Written], table: Table, room: int) -> Mapping[str, set[str]]:
+def _fitting(columns: Sequence[ColumnText], table: Table, room: int) -> Mapping[str, set[str]]:
     """Return what is drawn of each column that fits: its value, its ends, a bar.
 
     An interval is worth half as much as the number that it is of, a bar a quarter.
@@ -317,7 +317,7 @@ def _fitting(columns: Sequence[Written], table: Table, room: int) -> Mapping[str
 
 def _grids(
     table: Table,
-    columns: Sequence[Written],
+    columns: Sequence[ColumnText],
     parts: Mapping[str, set[str]],
     rows: Sequence[int],
     room: Room,
@@ -344,7 +344,7 @@ def _grids(
 
 
 def _add_column(
-    grid: Grid, column: Written, texts: Sequence[Line], room: Room, *, barred: bool
+    grid: Grid, column: ColumnText, texts: Sequence[Line], room: Room, *, barred: bool
 ) -> None:
     head = Line("\n").join(room.text(line) for line in _heads(column))
     right = column.numeric and not barred  # A bar begins where its neighbours begin.
@@ -366,7 +366,7 @@ def _ruled(room: Room) -> Grid:
     )
 
 
-def _drawn(column: Written, parts: set[str], rows: Sequence[int], room: Room) -> list[Line]:
+def _drawn(column: ColumnText, parts: set[str], rows: Sequence[int], room: Room) -> list[Line]:
     """Return the cells of `rows`, with their ends and bars where those have room."""
     made = [_aligned([column.cells[row] for row in rows], room, right=column.numeric)]
     if "ends" in parts:

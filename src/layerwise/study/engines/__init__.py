@@ -21,7 +21,7 @@ class Engine(Protocol):
         ...
 
     def ended(self, timeout: float) -> Sequence[str]:
-        """The ids of the runs that ended since it was last asked, however they did.
+        """Return the ids of the runs that ended since it was last asked, however they did.
 
         Args:
             timeout: Seconds to wait for the first; none where nothing runs.

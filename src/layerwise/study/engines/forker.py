@@ -105,7 +105,7 @@ class _Forker:
         self._end()
 
     def _read(self) -> bool:
-        """Whether standard input goes on; a child is forked for each line in it."""
+        """Fork a child for each line of standard input; return whether it goes on."""
         found = os.read(0, 65536)
         *lines, self.rest = (self.rest + found).split(b"\n")
         for line in lines:
@@ -126,7 +126,7 @@ class _Forker:
         self.spare = self._spare()
 
     def _order(self, order: str) -> int | None:
-        """The process id of the child that took `order`; None where there is none."""
+        """Return the process id of the child that took `order`; None where there is none."""
         if self.spare is None:
             return None
         (pid, pipe), self.spare = self.spare, None
@@ -139,7 +139,7 @@ class _Forker:
         return pid
 
     def _spare(self) -> tuple[int, int]:
-        """A child that waits for an order, and the end of the pipe that takes it."""
+        """Return a child that waits for an order, and the end of the pipe that takes it."""
         parent, (order, pipe) = os.getpid(), os.pipe()
         pid = os.fork()
         if not pid:
@@ -220,7 +220,7 @@ def _die_with(parent: int) -> None:
 
 
 def _holds_gpu() -> bool:
-    """Whether this process has memory on a GPU, which the next run may need."""
+    """Return whether this process has memory on a GPU, which the next run may need."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.cuda.is_initialized()
 

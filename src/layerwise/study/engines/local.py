@@ -80,7 +80,7 @@ class LocalEngine:
                 self._process.stdin.write(f"{number} {run_id}\n".encode())
 
     def ended(self, timeout: float) -> Sequence[str]:
-        """The ids of the runs whose process ended, after at most `timeout` seconds.
+        """Return the ids of the runs whose process ended, after at most `timeout` seconds.
 
         Raises:
             LayerwiseError: The process that runs are forked from cannot start.

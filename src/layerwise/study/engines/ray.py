@@ -86,7 +86,7 @@ class RayEngine:
         self.slots = workers or room
 
     def _room(self) -> int:
-        """How many runs the cluster has room for, were it idle."""
+        """Return the number of runs that the cluster has room for, were it idle."""
         there = self._ray.cluster_resources()
         return int(min(there.get(name, 0) // n for name, n in self._needs.items() if n))
 
@@ -102,7 +102,7 @@ class RayEngine:
         self._running[task.remote(self._ledger, run_id)] = run_id
 
     def ended(self, timeout: float) -> Sequence[str]:
-        """The ids of the runs whose task ended, after at most `timeout` seconds."""
+        """Return the ids of the runs whose task ended, after at most `timeout` seconds."""
         self._look()
         if not self._running:
             return ()
@@ -147,7 +147,7 @@ class RayEngine:
 
 
 def _ray() -> Any:
-    """The package ray.
+    """Return the package ray.
 
     Raises:
         BadInputError: It is not installed.

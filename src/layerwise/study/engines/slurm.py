@@ -87,7 +87,7 @@ class SlurmEngine:
         self._waiting.append(run_id)
 
     def ended(self, timeout: float) -> Sequence[str]:
-        """The ids of the runs whose job ended, after at most `timeout` seconds.
+        """Return the ids of the runs whose job ended, after at most `timeout` seconds.
 
         Raises:
             LayerwiseError: SLURM does not take a job.
@@ -120,7 +120,7 @@ class SlurmEngine:
         self._waiting.clear()
 
     def _is_gone(self, job: Any) -> bool:
-        """Whether `job` has ended, however; one that SLURM cannot be asked about has not."""
+        """Return whether `job` has ended; one that SLURM cannot be asked about has not."""
         try:
             return bool(job.done())
         except (OSError, RuntimeError) as error:
@@ -144,7 +144,7 @@ class SlurmEngine:
 
 
 def _executor(folder: Path, job: SlurmJob, cluster: str, workers: int) -> Any:
-    """The executor of submitit, set up.
+    """Return the executor of submitit, set up.
 
     Raises:
         BadInputError: It is not installed, or there is no such cluster.
