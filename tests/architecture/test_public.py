@@ -74,41 +74,54 @@ def test_version_is_the_package_s():
     assert layerwise.__version__ == version("layerwise")
 
 
+# In one process, each order of import begins with a package that knows no module of ours.
+ORDERS = """
+import sys
+from importlib import import_module
+
+names = ["card", "distance", "measure", "profile", "study", "control"]
+firsts = ["", *(f"layerwise.{n}" for n in names[:-1]), "layerwise.card.record", "layerwise.api"]
+for first in firsts:
+    for known in [name for name in sys.modules if name.partition(".")[0] == "layerwise"]:
+        del sys.modules[known]
+    if first:
+        import_module(first)
+    import layerwise as lw
+    import layerwise.card.record, layerwise.distance.make, layerwise.profile.control
+    for name in names:
+        assert type(getattr(lw, name)).__name__ == "function", (first, name)
+print(len(firsts))
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "first",
-    ["", "from layerwise.card.record import LayerCard", "import layerwise.card.record"],
-    ids=["alone", "after its stage", "after its stage by dots"],
-)
-def test_card_is_the_function_whatever_was_imported_before(first):
-    code = f"{first}\nimport layerwise as lw\nprint(type(lw.card).__name__)\nlw.card\n"
-    assert python(code).stdout == "function\n"
+def test_a_function_is_the_function_whatever_was_imported_before():
+    assert python(ORDERS).stdout == "8\n"
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import layerwise",
-        "from layerwise.cli import main; main(['--help'])",
-        "from layerwise.cli import main; main(['--version'])",
-        "from layerwise.cli import main; main(['card', '--help'])",
-        "from layerwise.cli import main; main(['place', '--help'])",
-        "from layerwise.cli import main; main(['compare', '--help'])",
-        "from layerwise.cli import main; main(['profile', '--help'])",
-        "from layerwise.cli import main; main(['analyse', '--help'])",
-        "from layerwise.cli import main; main(['control', '--help'])",
-        "from layerwise.cli import main; main(['study', '--help'])",
-        "from layerwise.cli import main; main(['study', 'run', '--help'])",
-        "from layerwise.cli import main; main(['distance', '--help'])",
-        "from layerwise.cli import main; main(['probe', '--help'])",
-        "from layerwise.cli import main; main(['erase', '--help'])",
-        "from layerwise.cli import main; main(['tune', '--help'])",
-        "import layerwise.signals, layerwise.placement, layerwise.tuning.conditions",
-    ],
-)
-def test_nothing_heavy_is_loaded_before_it_is_needed(code):
-    loaded = python(f"{code}\nimport sys\nprint('loaded', *sys.modules)").stdout
-    assert HEAVY & {m.split(".")[0] for m in loaded.rpartition("loaded ")[2].split()} == set()
+# One process for all: what one of them loads would be there for the rest, which are not asked.
+LIGHT = [
+    "import layerwise",
+    "from layerwise.cli import main",
+    *(
+        f"main({words.split()})"
+        for words in (
+            "--help", "--version", "card --help", "place --help", "compare --help",
+            "profile --help", "analyse --help", "control --help", "study --help",
+            "study run --help", "distance --help", "probe --help", "erase --help", "tune --help",
+            "measure --help",
+        )
+    ),
+    "import layerwise.signals, layerwise.placement, layerwise.tuning.conditions",
+]  # fmt: skip
+
+
+def test_nothing_heavy_is_loaded_before_it_is_needed():
+    check = "print('loaded', *sys.modules)"
+    said = python("\n".join(["import sys", *(f"{code}\n{check}" for code in LIGHT)])).stdout
+    loaded = [line.split()[1:] for line in said.splitlines() if line.startswith("loaded ")]
+    heavy = [HEAVY & {name.split(".")[0] for name in names} for names in loaded]
+    assert dict(zip(LIGHT, heavy, strict=True)) == {code: set() for code in LIGHT}
 
 
 def seconds(*command):

@@ -92,7 +92,12 @@ ARGUMENTS = [
 CONTRAST = """
 (selector) => {
   const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const known = new Map();
   const rgba = (css) => {
+    if (!known.has(css)) known.set(css, painted(css));
+    return known.get(css);
+  };
+  const painted = (css) => {
     canvas.clearRect(0, 0, 1, 1);
     canvas.fillStyle = css;
     canvas.fillRect(0, 0, 1, 1);
@@ -132,27 +137,42 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def window(chromium):
+    """One page of the browser, which shows one report after the other: a new one costs as much."""
+    with chromium.new_context() as context:
+        yield context.new_page()
+
+
 @pytest.fixture
-def opened_page(chromium, tmp_path):
+def opened_page(window, tmp_path):
     """Opens a page's bytes; on leaving, holds it to silence and to asking for nothing."""
 
     @contextmanager
-    def open_page(content, *, width=1180, silent=True, **context):
+    def open_page(content, *, width=1180, color_scheme="light", silent=True):
         file = tmp_path / "report.html"
         file.write_bytes(content)
         said, asked = [], []
-        with chromium.new_context(viewport={"width": width, "height": 900}, **context) as window:
-            page = window.new_page()
-            page.on("console", lambda message: said.append(message.text))
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("dialog", lambda dialog: said.append(dialog.message) or dialog.dismiss())
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(file.as_uri())
-            page.wait_for_selector("html[data-drawn]", timeout=30_000)
-            yield page
-            if silent:
-                assert said == []
-                assert asked == [file.as_uri()]
+        told = {
+            "console": lambda message: said.append(message.text),
+            "pageerror": lambda error: said.append(str(error)),
+            "dialog": lambda dialog: said.append(dialog.message) or dialog.dismiss(),
+            "request": lambda request: asked.append(request.url),
+        }
+        window.set_viewport_size({"width": width, "height": 900})
+        window.emulate_media(media="screen", color_scheme=color_scheme)
+        for event, listen in told.items():
+            window.on(event, listen)
+        try:
+            window.goto(file.as_uri())
+            window.wait_for_selector("html[data-drawn]", timeout=30_000)
+            yield window
+        finally:
+            for event, listen in told.items():
+                window.remove_listener(event, listen)
+        if silent:
+            assert said == []
+            assert asked == [file.as_uri()]
 
     return open_page
 

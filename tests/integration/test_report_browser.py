@@ -130,22 +130,19 @@ def test_what_gets_into_the_page_all_the_same_cannot_run(opened, planted_card):
         assert stopped == [("https://example.invalid/x.png", "csp")]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_and_marks_are_legible(opened, planted_card, planted_placement, scheme, contrast):
+def test_text_and_marks_are_legible_in_light_and_dark(
+    opened_page, planted_card, planted_placement, contrast
+):
     card = planted_card({f"stack{n}": 3 for n in range(6)}, notes=("a note",))
-    with opened(card, planted_placement(card), color_scheme=scheme) as page:
-        text = "h1, h2, h3, p, li, dt, dd, small, figcaption span, th, td, code, .end, .cell"
-        assert contrast(page, text) >= 4.5
-        assert contrast(page, "svg .role-axis-label text, svg text") >= 4.5
-        assert contrast(page, "svg .mark-symbol.role-mark path") >= 3.0
-
-
-def test_light_and_dark_differ(opened, planted_card):
-    grounds = []
+    content, grounds = html(card, placement=planted_placement(card)), set()
     for scheme in ("light", "dark"):
-        with opened(planted_card({"h": 2}), color_scheme=scheme) as page:
-            grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-    assert grounds[0] != grounds[1]
+        with opened_page(content, color_scheme=scheme) as page:
+            grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+            text = "h1, h2, h3, p, li, dt, dd, small, figcaption span, th, td, code, .end, .cell"
+            assert contrast(page, text) >= 4.5, scheme
+            assert contrast(page, "svg .role-axis-label text, svg text") >= 4.5, scheme
+            assert contrast(page, "svg .mark-symbol.role-mark path") >= 3.0, scheme
+    assert len(grounds) == 2
 
 
 def test_print_is_light_and_has_every_chart_whole(opened, planted_card, contrast):
@@ -164,17 +161,18 @@ def test_print_is_light_and_has_every_chart_whole(opened, planted_card, contrast
         assert page.pdf(format="A4").startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("width", [320, 400, 760, 1180])
-def test_the_page_never_scrolls_sideways(opened, planted_card, planted_placement, width):
+def test_the_page_never_scrolls_sideways(opened_page, planted_card, planted_placement):
     card = planted_card({"encoder.block": 24, "decoder.block": 24})
-    with opened(card, planted_placement(card), width=width) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        overhang = page.eval_on_selector_all(
-            "[data-chart]",
-            """places => places.map(place => place.querySelector('svg')
-                .getBoundingClientRect().right - place.getBoundingClientRect().right)""",
-        )
-        assert max(overhang) <= 1
+    content = html(card, placement=planted_placement(card))
+    for width in (320, 400, 760, 1180):
+        with opened_page(content, width=width) as page:
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            overhang = page.eval_on_selector_all(
+                "[data-chart]",
+                """places => places.map(place => place.querySelector('svg')
+                    .getBoundingClientRect().right - place.getBoundingClientRect().right)""",
+            )
+            assert max(overhang) <= 1, width
 
 
 def test_a_tooltip_is_plain_text(opened, planted_card):

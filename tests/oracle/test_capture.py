@@ -31,6 +31,12 @@ def measure(tiny, name, batches, **options):
     return loaded, capture(loaded, objective(name), batches, plan(rank=RANK, **options))
 
 
+@cache
+def measured(tiny, name):
+    """`measure` of the usual batch, once for all tests that only read it."""
+    return measure(tiny, name, [tiny.batch(name)])
+
+
 def peft_gradients(tiny, name, example):
     """B gradients of real LoRA modules with the pass's A and B = 0, on one example alone."""
     loaded = tiny.build(name)
@@ -59,8 +65,7 @@ def references(tiny, name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_adapter_gradients_are_those_of_peft_for_each_example(tiny, name):
-    batch = tiny.batch(name)
-    _, stats = measure(tiny, name, [batch])
+    _, stats = measured(tiny, name)
     rows = {m.name: i for i, m in enumerate(stats.modules)}
     reference = references(tiny, name)
     gram, scaled = np.zeros_like(stats.gram), np.zeros_like(stats.gram)
@@ -93,7 +98,7 @@ def adam_products(rows):
 def test_residual_norm_and_coherence_follow_their_formula(tiny, name):
     """Every module's own sigma, from features gathered one example at a time."""
     batch = tiny.batch(name)
-    loaded, stats = measure(tiny, name, [batch])
+    loaded, stats = measured(tiny, name)
     features = module_inputs(loaded, name, batch, [m.name for m in stats.modules])
     reference = references(tiny, name)
     squares, means = np.zeros(len(stats.blocks)), np.zeros(len(stats.blocks))
@@ -197,7 +202,7 @@ def test_sampled_entropy_is_within_its_stated_interval(tiny, name):
 
 @pytest.mark.parametrize("name", ["mamba", "mamba2", "rwkv"])
 def test_models_without_attention_say_so(tiny, name):
-    _, stats = measure(tiny, name, [tiny.batch(name)])
+    _, stats = measured(tiny, name)
     assert stats.entropy is None
     assert "attention" in stats.absent["entropy"]
 
