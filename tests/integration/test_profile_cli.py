@@ -62,7 +62,7 @@ def test_profile_writes_the_record_and_the_page(run, model_folder, tuned_folder,
     said = run("profile", model_folder, tuned_folder, *args)
     assert said.code == 0
     assert said.err == ""
-    assert "Depth profile of tiny-llama" in said.out
+    assert "Depth profile: tiny-llama → tiny-tuned" in said.out
     assert str(out / "profile.json") in said.out.replace("\n", "")
     made = Profile.load(out)
     assert (made.readout, made.probes.inputs, made.probes.seed) == ("residual", 20, 3)
@@ -98,7 +98,7 @@ def test_charts_are_files_too(run, model_folder, tuned_folder, probes, tmp_path)
     ("args", "message"),
     [
         (["--stack", "model.layer"], "unknown stack: 'model.layer'"),
-        (["--readout", "last"], "'last' is not one of"),
+        (["--readout", "last"], "of --readout: 'last'; expected one of hf, residual, normed"),
         (["--probes", "none.txt"], "none.txt"),
     ],
 )
