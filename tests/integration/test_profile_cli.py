@@ -127,8 +127,8 @@ def test_an_adapter_is_audited_beside_a_card(
     assert said.code == 0
     text = " ".join(said.out.split())
     assert "LORA: 2 modules in 1 block, rank 4" in text
-    assert "Dead: 1 of 2 adapters are dead, they change nothing, in block 0." in text
-    assert "Card: The card (gain) would have taken block" in text
+    assert "1 of 2 adapters are dead, they change nothing, in block 0." in text
+    assert "Card The card (gain) would have taken block" in text
     audit = Profile.load(out).audit
     assert audit.dead == ("model.layers.0.mlp.down_proj",)
     assert len(audit.card.blocks) == 1
