@@ -93,8 +93,11 @@ def test_generated_text_is_a_quality(run, model_folder, text_file, tmp_path):
         (["--quality", "bleu"], "bleu of generated text under causal-lm"),
         (["-k", "9"], "number of layers: '9'; expected 1 to 2"),
         (["--eval-examples", "12"], "out of 24: '12'; expected at most 11"),
-        (["--ladder", "fast"], "'fast' is not a list of rates"),
-        (["--ladder", "1e-3,1e-3"], "each rate is wanted once"),
+        (["--ladder", "fast"], "value of --ladder: 'fast'; expected numbers"),
+        (
+            ["--ladder", "1e-3,1e-3"],
+            "'1e-3,1e-3'; expected numbers, such as 1e-4,1e-3, above 0 and below 1000, each once",
+        ),
         (["--card", "nowhere"], "no such file"),
     ],
 )

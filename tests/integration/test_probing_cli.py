@@ -28,7 +28,7 @@ def test_probe_writes_the_record_and_shows_it(run, model_folder, text_file, tmp_
     made = lw.Probing.load(out)
     assert [(c.name, c.train, c.test) for c in made.classes] == [("0", 9, 3), ("1", 9, 3)]
     assert (made.settings.epochs, made.settings.seed, made.data.max_length) == (2, 3, 12)
-    assert [path.name for path in out.iterdir()] == ["probe.json"]
+    assert {path.name for path in out.iterdir()} == {"probe.json", "report.html"}
     again = run(*args)
     assert again.code == 2
     assert "already holds a probe.json" in again.error
@@ -87,10 +87,10 @@ def test_a_model_in_hand(tiny_text, pairs_file):
         (["--where", "stars=1"], "needs two classes or more: '1'"),
         (["--label-column", "label"], "unknown column: 'label'"),
         (["--label-column", "question"], "classes with a single example"),
-        (["--test-share", "1"], "1.0 is not in the range 0.0<x<1.0"),
-        (["--epochs", "0"], "0 is not in the range x>=1"),
+        (["--test-share", "1"], "of --test-share: '1'; expected a number, above 0 and below 1"),
+        (["--epochs", "0"], "of --epochs: '0'; expected a whole number, 1 or more"),
         (["--stack", "encoder"], "unknown stack: 'encoder'"),
-        (["--readout", "last"], "'last' is not one of"),
+        (["--readout", "last"], "of --readout: 'last'; expected one of hf, residual, normed"),
     ],
 )
 def test_what_cannot_be_probed_is_one_line(run, model_folder, text_file, tmp_path, args, message):

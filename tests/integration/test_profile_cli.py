@@ -62,7 +62,7 @@ def test_profile_writes_the_record_and_the_page(run, model_folder, tuned_folder,
     said = run("profile", model_folder, tuned_folder, *args)
     assert said.code == 0
     assert said.err == ""
-    assert "Depth profile of tiny-llama" in said.out
+    assert "Depth profile: tiny-llama → tiny-tuned" in said.out
     assert str(out / "profile.json") in said.out.replace("\n", "")
     made = Profile.load(out)
     assert (made.readout, made.probes.inputs, made.probes.seed) == ("residual", 20, 3)
@@ -98,7 +98,7 @@ def test_charts_are_files_too(run, model_folder, tuned_folder, probes, tmp_path)
     ("args", "message"),
     [
         (["--stack", "model.layer"], "unknown stack: 'model.layer'"),
-        (["--readout", "last"], "'last' is not one of"),
+        (["--readout", "last"], "of --readout: 'last'; expected one of hf, residual, normed"),
         (["--probes", "none.txt"], "none.txt"),
     ],
 )
@@ -127,8 +127,8 @@ def test_an_adapter_is_audited_beside_a_card(
     assert said.code == 0
     text = " ".join(said.out.split())
     assert "LORA: 2 modules in 1 block, rank 4" in text
-    assert "Dead: 1 of 2 adapters are dead, they change nothing, in block 0." in text
-    assert "Card: The card (gain) would have taken block" in text
+    assert "1 of 2 adapters are dead, they change nothing, in block 0." in text
+    assert "Card The card (gain) would have taken block" in text
     audit = Profile.load(out).audit
     assert audit.dead == ("model.layers.0.mlp.down_proj",)
     assert len(audit.card.blocks) == 1

@@ -13,6 +13,7 @@ from layerwise.report.blocks import (
     Axis,
     Block,
     Chart,
+    Facts,
     Figure,
     Figures,
     Heading,
@@ -21,7 +22,7 @@ from layerwise.report.blocks import (
     Text,
     Verdict,
 )
-from layerwise.report.documents.parts import block_names, facts, spots, stack_labels
+from layerwise.report.documents.parts import block_names, spots, stack_labels
 from layerwise.report.numbers import counted, number, percent
 from layerwise.report.words import shown
 
@@ -77,7 +78,7 @@ def audit_blocks(profile: Profile) -> Iterator[Block]:
     told = dict(_sentences(audit))
     if audit.dead:
         yield Verdict(told.pop("Dead"), tone="warning")
-    yield facts(told.items())
+    yield Facts([*told.items()])  # Whole: sentences are as long as what they say.
     for key, title in (("relative_norm", "weights %"), ("output_change", "outputs %")):
         values = [100.0 * v for b in audit.blocks if (v := getattr(b, key)) is not None]
         if values and len(values) == len(audit.blocks):

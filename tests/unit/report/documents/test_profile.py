@@ -228,6 +228,12 @@ def test_no_adapter_is_dead_or_all_are(audited):
     assert "Rank" not in sentences(every)
 
 
+def test_a_sentence_with_many_blocks_is_shown_whole(audited):
+    told = sentences(audited(on=range(0, 30, 2), card=range(1, 30, 2)))["Card"]
+    assert len(told) > 400
+    assert "…" not in told
+
+
 def test_ranks_are_those_of_one_expert(audited, planted_audit):
     audit = planted_audit(on=[0])
     many = tuple(replace(m, rank=64, experts=8) for m in audit.modules)
