@@ -40,3 +40,15 @@ def test_torch_is_installed_first_at_its_pin(pins):
     makefile = (ROOT / "Makefile").read_text()
     assert f"TORCH := torch=={pins['torch']}" in makefile
     assert makefile.index("$(TORCH)\n") < makefile.index("-e '.[dev]'")
+
+
+def test_make_test_quick_covers_every_package():
+    """Each package of the source has unit tests that are not slow as a file."""
+    marked = re.compile(r"^pytestmark = .*\b(slow|real_model)\b", re.MULTILINE)
+    units, packages = ROOT / "tests" / "unit", ROOT / "src" / "layerwise"
+
+    def quick(name):
+        files = [*(units / name).rglob("test_*.py"), *units.glob(f"test_{name}*.py")]
+        return any(not marked.search(file.read_text()) for file in files)
+
+    assert [p.parent.name for p in packages.glob("*/__init__.py") if not quick(p.parent.name)] == []

@@ -93,18 +93,13 @@ def test_card_replaces_another_only_when_told(run, card_folder, model_folder, te
     assert names(tmp_path) == FILES
 
 
-def test_card_measures_what_is_asked_for(run, model_folder, text_file, tmp_path):
-    options = ("--signals", "residual_norm,coherence", "--targets", "q_proj")
+def test_card_measures_and_draws_what_is_asked_for(run, model_folder, text_file, tmp_path):
+    options = ("--signals", "residual_norm,coherence", "--targets", "q_proj", "--charts")
     said = run("card", model_folder, text_file, *SMALL, *options, "--out", tmp_path)
     assert said.code == 0, said.err
     card = lw.LayerCard.load(tmp_path)
     assert card.capture.targets == ("q_proj",)
     assert all(row.coherence is not None and row.effective_rank is None for row in card.layers)
-
-
-def test_card_draws_charts_when_asked(run, model_folder, text_file, tmp_path):
-    said = run("card", model_folder, text_file, *SMALL, "--charts", "--out", tmp_path)
-    assert said.code == 0, said.err
     pictures = {path.suffix for path in tmp_path.iterdir()} - {".json", ".html", ".safetensors"}
     assert pictures == {".png", ".svg"}
 

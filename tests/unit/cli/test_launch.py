@@ -2,6 +2,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from layerwise.cli.launch import is_first, together
 
 
@@ -20,6 +22,7 @@ def test_only_the_first_speaks(monkeypatch):
     assert is_first()
 
 
+@pytest.mark.slow
 def test_launched_processes_are_a_group_until_the_end(tmp_path):
     code = """
     import torch.distributed as dist

@@ -10,6 +10,8 @@ from layerwise.errors import SchemaError
 from layerwise.files import whole_lines
 from layerwise.measure.trial_log import TrialLog
 
+pytestmark = pytest.mark.slow  # Short runs, many of them.
+
 FEW = {"arms": ("uniform", "last", "all"), "ladder": (1e-3, 1e-2), "seeds": (0, 1)}
 
 

@@ -42,6 +42,7 @@ def test_the_pattern_matches_these_names_and_no_others(wanted, others):
     assert not any(pattern.fullmatch(name) for name in others - wanted)
 
 
+@pytest.mark.slow
 @UNTIMED
 @given(st.sets(st.text(min_size=1, max_size=6), min_size=1), st.text(max_size=6))
 def test_no_character_of_a_name_has_a_meaning(wanted, other):
