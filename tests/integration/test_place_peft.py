@@ -333,10 +333,16 @@ def test_the_matrix_as_text(subject):
     it = subject("llama", targets=["q_proj", "down_proj"])
     text = str(verify(place(it.card, rows="0,2"), meta_copy(it.model)))
     assert text.splitlines() == [
-        "                self_attn.q_proj  mlp.down_proj",
-        "model.layers.0                 x              x",
-        "model.layers.2                 x              x",
-        "blocks adapted                 2              2",
+        "Coverage: model.layers",
+        "3 blocks",
+        "",
+        "Adapters by block",
+        "                  0",
+        "self_attn.q_proj  ●·●  2 of 3",
+        "               0",
+        "mlp.down_proj  ●·●  2 of 3",
+        "",
+        "4 of 4 modules adapted as meant, 2,304 trainable parameters.",
     ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from layerwise.profile.probe_reading import ProbeReading
-from layerwise.study import stages
+from layerwise.study import tasks
 from layerwise.study.ledger import Ledger
 from layerwise.study.worker import execute
 from layerwise.tuning.trainer import ForwardTrainer
@@ -18,8 +18,8 @@ DEATHS = {
     "reading the model before": lambda: kill_in(ProbeReading, "states", at=1, after=True),
     "reading the model after": lambda: kill_in(ProbeReading, "states", at=2, after=True),
     # Second of what the stage writes itself: of tuning, the profile; of pretraining, the record.
-    "writing the profile": lambda: kill_in(stages, "write_atomic", at=2),
-    "writing the record": lambda: kill_in(stages, "write_atomic", at=2),
+    "writing the profile": lambda: kill_in(tasks, "write_atomic", at=2),
+    "writing the record": lambda: kill_in(tasks, "write_atomic", at=2),
     "before the result": lambda: kill_in(Ledger, "finish", at=1),
     "after the result": lambda: kill_in(Ledger, "finish", at=1, after=True),
 }
