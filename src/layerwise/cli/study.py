@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
@@ -69,7 +70,8 @@ def run(source: str, **options: Any) -> None:
     """
     form = options.pop("format")
     with importing():
-        pass
+        for name in ("check", "runner"):
+            import_module(f"layerwise.study.{name}")
     with talk(form), _live(form) as on_change:
         status = api.study(source, on_change=on_change, **options)
     _tell(form, status)

@@ -1,5 +1,6 @@
 """`layerwise tune MODEL DATA`: fine-tune under a condition and placement."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ def tune(model: str, data: str, **options: Any) -> None:
     form = options.pop("format")
     with importing():
         from layerwise import report
+
+        import_module("layerwise.tuning.run")
     with talk(form), together(options["device"]) as device:
         with live(form, options["steps"]) as on_step:
             options |= {"out": out, "device": device}
