@@ -215,6 +215,6 @@ def pocket():
 @pytest.fixture(scope="session")
 def atlas_analysis(planted_runs):
     """The analysis of the published runs."""
-    from layerwise.analysis.atlas import atlas
+    from layerwise.analysis.run_tables import atlas
 
     return planted_runs.analysed(atlas())

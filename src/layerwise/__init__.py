@@ -9,12 +9,12 @@
 Nothing heavy is imported until one of these names is used.
 """
 
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from layerwise import late_methods
 from layerwise.errors import LayerwiseError
+from layerwise.registry import later
 
 if TYPE_CHECKING:
     from layerwise.analysis.record import Analysis
@@ -118,12 +118,8 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def _late(module: str, name: str, *args: Any, **options: Any) -> Any:
-    """Return what the function `name` of `module` returns."""
-    return getattr(import_module(f"layerwise.{module}"), name)(*args, **options)
-
-
-for _method in ("place", "apply", "lora_config"):
-    late_methods.bind(_method, partial(_late, "api", _method))
+late_methods.bind("place", later("layerwise.api", "place"))
+for _method in ("apply", "lora_config"):
+    late_methods.bind(_method, later("layerwise.placement.verify", _method))
 for _method in ("text", "notebook"):
-    late_methods.bind(_method, partial(_late, "report", _method))
+    late_methods.bind(_method, later("layerwise.report", _method))

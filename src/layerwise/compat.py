@@ -2,8 +2,6 @@
 
 from typing import Any
 
-__all__ = ["checkpoint_blocks", "checkpointing", "dequantized"]
-
 
 def dequantized(file: str) -> dict[str, Any]:
     """Return the options by which transformers reads the GGUF file `file` as plain weights.

@@ -6,8 +6,6 @@ import numpy as np
 
 from layerwise.shapes import Array, Float64
 
-__all__ = ["RELATIVE_DEPTHS", "block_at", "slope"]
-
 #: The relative depths of arXiv 2604.17177.
 RELATIVE_DEPTHS = (0.10, 0.25, 0.40, 0.60, 0.75, 0.90, 1.00)
 

@@ -4,8 +4,6 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["all_gather", "rank", "world_size"]
-
 T = TypeVar("T")
 
 

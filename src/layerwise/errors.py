@@ -8,24 +8,6 @@ import difflib
 import traceback
 from collections.abc import Iterable
 
-__all__ = [
-    "BadInputError",
-    "DataError",
-    "LayerwiseError",
-    "LeaseError",
-    "ModelError",
-    "NonFiniteError",
-    "OutOfMemoryError",
-    "OutputError",
-    "PlacementError",
-    "SchemaError",
-    "StackError",
-    "UnknownNameError",
-    "VerificationError",
-    "is_bug",
-    "one_line",
-]
-
 
 def one_line(text: object, *, limit: int = 300) -> str:
     """`text` with control characters and line breaks flattened, cut to `limit` characters."""

@@ -13,20 +13,6 @@ from typing import Any, BinaryIO
 
 from layerwise.errors import OutputError, SchemaError, one_line
 
-__all__ = [
-    "append_line",
-    "canonical_json",
-    "lock_of",
-    "prepare_output",
-    "read_json",
-    "remove",
-    "sha256",
-    "whole_lines",
-    "write_atomic",
-    "write_files",
-    "write_once",
-]
-
 _LOG = logging.getLogger(__name__)
 
 #: Bytes that are looked through at a time for the end of a line.
@@ -120,10 +106,7 @@ def _writable(folder: Path) -> Iterator[None]:
     except OSError as error:
         msg = f"cannot write ({error.strerror})"
         raise OutputError(
-            msg,
-            value=folder,
-            expected="a writable folder",
-            hint="--out FOLDER",
+            msg, value=folder, expected="a writable folder", hint="--out FOLDER"
         ) from error
 
 
@@ -247,10 +230,7 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
     except OSError as error:
         msg = f"cannot write to the output folder ({error.strerror})"
         raise OutputError(
-            msg,
-            value=folder,
-            expected="a folder that you may write",
-            hint="--out FOLDER",
+            msg, value=folder, expected="a folder that you may write", hint="--out FOLDER"
         ) from error
     if (folder / holds).exists() and not overwrite:
         msg = f"output folder already holds a {holds}"

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Never
 
-__all__ = ["INTERRUPTED", "handled", "interruptible"]
-
 INTERRUPTED = 130
 """The exit status of a process that a signal ended."""
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["percentiles"]
-
 
 def percentiles(figures: np.ndarray) -> tuple[float, float]:
     """Return both ends of the percentile interval (95 %) of resampled figures (Efron 1979)."""

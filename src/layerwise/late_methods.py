@@ -10,8 +10,6 @@ called.
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["bind", "call"]
-
 _bound: dict[str, Callable[..., Any]] = {}
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
-__all__ = ["Progress", "silent"]
-
 T = TypeVar("T")
 
 

@@ -12,8 +12,6 @@ from typing import Annotated
 
 from layerwise.records import ABSENT
 
-__all__ = ["Provenance", "collect"]
-
 
 @dataclass(frozen=True)
 class Provenance:

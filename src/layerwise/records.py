@@ -13,18 +13,6 @@ from layerwise import late_methods
 from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, whole_lines
 
-__all__ = [
-    "ABSENT",
-    "DocumentRecord",
-    "FileRecord",
-    "JsonRecord",
-    "from_plain",
-    "read_lines",
-    "read_record",
-    "record_file",
-    "to_plain",
-]
-
 T = TypeVar("T")
 L = TypeVar("L", bound="FileRecord")
 

@@ -6,8 +6,6 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from layerwise.errors import UnknownNameError
 
-__all__ = ["Registry", "later"]
-
 T = TypeVar("T")
 
 

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 from layerwise.errors import LayerwiseError, OutOfMemoryError
 
-__all__ = ["disk_full", "enough_memory", "out_of_memory"]
-
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["derive", "numpy_generator", "rng_untouched", "torch_generator"]
-
 
 def derive(seed: int, *purpose: object) -> int:
     """A 63-bit seed for `purpose`, the same on every machine and in every process.

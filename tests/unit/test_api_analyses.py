@@ -20,6 +20,11 @@ def test_tables_in_hand(planted_runs):
     assert made.provenance.device == "cpu"
 
 
+def test_a_bootstrap_needs_resamples():
+    with pytest.raises(BadInputError, match="bootstrap: '0'; expected a whole number, 1 or more"):
+        layerwise.analyse("atlas", bootstrap=0)
+
+
 def test_what_is_printed_and_what_a_notebook_shows(atlas_analysis):
     assert "189 of 190" in str(atlas_analysis)
     shown = atlas_analysis._repr_html_()

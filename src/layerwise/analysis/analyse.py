@@ -6,25 +6,29 @@ from dataclasses import replace
 
 import pandas as pd
 
-from layerwise.analysis.anomalies import fit_lines, standardise
 from layerwise.analysis.concordance import (
     NO_OBJECTIVE,
     concordance,
     distance_points,
+    fit_lines,
     pooled,
     sign_tests,
+    standardise,
 )
 from layerwise.analysis.equal_step_slopes import equal_step, same_seeds, sign_counts
 from layerwise.analysis.names import ALL, EQUAL_STEP, FIVE, KEYS, METRICS
-from layerwise.analysis.record import Analysis, AnalysisSettings, ModelRow, rows_of
+from layerwise.analysis.record import Analysis, AnalysisSettings, ModelRow, RunSlope, rows_of
 from layerwise.analysis.resamples import LEVEL, ResampledSlopes, mean_slopes, resample_slopes
 from layerwise.analysis.run_tables import RunTables
-from layerwise.analysis.slopes import disagreements, negative, run_slopes, shares, slope_table
-from layerwise.analysis.widths import widths
+from layerwise.analysis.slopes import (
+    disagreements,
+    negative,
+    shares,
+    slope_table,
+    widths,
+)
 from layerwise.errors import BadInputError
 from layerwise.provenance import Provenance
-
-__all__ = ["analyse_runs"]
 
 
 def analyse_runs(
@@ -50,8 +54,7 @@ def analyse_runs(
         seed: Of the resamples.
 
     Raises:
-        BadInputError: The threshold is not a number above 0, there are no resamples, or their seed
-            is below 0.
+        BadInputError: The threshold is not a number above 0, or the seed is below 0.
     """
     settings = _settings(placement, threshold, bootstrap, seed)
     slopes = slope_table(runs)
@@ -67,7 +70,7 @@ def analyse_runs(
         sha256=runs.sha256,
         settings=settings,
         models=_models(runs),
-        slopes=run_slopes(slopes),
+        slopes=rows_of(slopes, RunSlope),
         shares=shares(slopes),
         negative=negative(slopes),
         disagreements=disagreements(slopes),
@@ -90,9 +93,6 @@ def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> An
     if not (math.isfinite(threshold) and threshold > 0):
         msg = "threshold of anomalies"
         raise BadInputError(msg, value=threshold, expected="a number above 0", hint="1.5")
-    if bootstrap < 1:
-        msg = "resamples of the bootstrap"
-        raise BadInputError(msg, value=bootstrap, expected="1 or more", hint="1000")
     if seed < 0:
         msg = "seed of the resamples"
         raise BadInputError(msg, value=seed, expected="0 or more", hint="0")

@@ -3,8 +3,6 @@
 from layerwise.analysis.names import DEPTHS
 from layerwise.columns import Column
 
-__all__ = ["COLUMNS"]
-
 _SEEDS = "95 % bootstrap interval over seeds"
 
 _TEXT = (

@@ -1,6 +1,7 @@
-"""Does the farther objective have the steeper slope? In each model, and over all of them."""
+"""Does the farther objective have the steeper slope, in each model and over all? Which do not?"""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from layerwise.analysis.names import DISTANCES, METRICS
-from layerwise.analysis.record import Concordance, Point, PooledCorrelation, SignTest
+from layerwise.analysis.record import Concordance, Fit, Point, PooledCorrelation, SignTest
 from layerwise.analysis.resamples import (
     ObjectiveSlopes,
     ResampledSlopes,
@@ -18,21 +19,14 @@ from layerwise.analysis.resamples import (
 from layerwise.analysis.slopes import count_signs
 from layerwise.shapes import Array, Float64
 
-__all__ = [
-    "NO_OBJECTIVE",
-    "by_pair",
-    "concordance",
-    "correlations",
-    "distance_points",
-    "pooled",
-    "sign_tests",
-]
-
 NO_OBJECTIVE = "no objective has both a distance and a slope under the five standard conditions"
 """The reason where a correlation has no point."""
 
 #: Two points always correlate perfectly.
 _FEWEST = 3
+
+#: Below this share of the spread of the slopes, what a line leaves over is rounding.
+_ROUNDING = 1e-9
 
 
 def concordance(slopes: ResampledSlopes, distances: pd.DataFrame) -> tuple[Concordance, ...]:
@@ -88,16 +82,12 @@ def correlations(figures: Float64[Array, "b o"], at: Float64[Array, " o"]) -> Fl
     Ties share the mean of their ranks.
     """
     whole = np.isfinite(figures).all(axis=1)
-    x = _centre(stats.rankdata(figures[whole], axis=1))
-    y = _centre(stats.rankdata(at)[None])[0]
+    middle = (len(at) + 1) / 2
+    x, y = stats.rankdata(figures[whole], axis=1) - middle, stats.rankdata(at) - middle
     below = np.sqrt((x * x).sum(axis=1) * (y @ y))
     found = np.full(len(figures), np.nan)
     found[whole] = np.divide(x @ y, below, out=np.full_like(below, np.nan), where=below > 0)
     return found.clip(-1.0, 1.0)
-
-
-def _centre(ranks: Float64[Array, "b o"]) -> Float64[Array, "b o"]:
-    return ranks - ranks.mean(axis=1, keepdims=True)
 
 
 def sign_tests(rows: Iterable[Concordance]) -> tuple[SignTest, ...]:
@@ -148,3 +138,48 @@ def pooled(points: Iterable[Point]) -> tuple[PooledCorrelation, ...]:
                 rho, p_value = float(found.statistic), float(found.pvalue)
             rows.append(PooledCorrelation(*names, references, len(part), rho, p_value, reason))
     return tuple(rows)
+
+
+def fit_lines(points: Iterable[Point]) -> tuple[Fit, ...]:
+    """Fit the least-squares line of each distance and metric through all its points."""
+    return tuple(_fit(names, part) for names, part in by_pair(points).items())
+
+
+def _fit(names: tuple[str, str], points: list[Point]) -> Fit:
+    at = np.array([point.at for point in points], dtype=np.float64)
+    slopes = np.array([point.slope for point in points], dtype=np.float64)
+    if len(points) < 3:
+        return Fit(*names, len(points), reason=f"{len(points)} of at least 3 points")
+    if np.ptp(at) == 0:
+        return Fit(*names, len(points), reason="all distances are the same")
+    line = stats.linregress(at, slopes)
+    intercept, gradient = float(line.intercept), float(line.slope)
+    residuals = slopes - (intercept + gradient * at)
+    deviation = float(np.sqrt(residuals @ residuals / (len(points) - 2)))
+    if deviation <= _ROUNDING * np.abs(slopes).max():
+        reason = "the points lie on the line"
+        return Fit(*names, len(points), intercept, gradient, reason=reason)
+    return Fit(*names, len(points), intercept, gradient, deviation)
+
+
+def standardise(
+    points: Iterable[Point], lines: Iterable[Fit], *, threshold: float
+) -> tuple[Point, ...]:
+    """Return the points with their residuals in residual standard deviations of their line.
+
+    Args:
+        points: Without residuals.
+        lines: From `fit_lines`.
+        threshold: A point beyond it is an anomaly.
+    """
+    by_names = {(line.distance, line.metric): line for line in lines}
+    found = []
+    for point in points:
+        line = by_names[point.distance, point.metric]
+        if line.intercept is None or line.gradient is None or line.deviation is None:
+            found.append(point)
+        else:
+            over = point.slope - line.intercept - line.gradient * point.at
+            residual = over / line.deviation
+            found.append(replace(point, residual=residual, anomaly=abs(residual) > threshold))
+    return tuple(found)

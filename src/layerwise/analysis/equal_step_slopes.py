@@ -6,12 +6,10 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from layerwise.analysis.names import EQUAL_STEP, METRICS, family_of
+from layerwise.analysis.names import EQUAL_STEP, FAMILIES, METRICS
 from layerwise.analysis.record import EqualStepSlope, SignCount
 from layerwise.analysis.resamples import ResampledSlope, ResampledSlopes, interval
 from layerwise.analysis.slopes import count_signs
-
-__all__ = ["equal_step", "same_seeds", "sign_counts"]
 
 _PAIR = ["model", "objective", "metric"]
 
@@ -65,7 +63,7 @@ def _row(
     return EqualStepSlope(
         *names,
         block,
-        family_of(names[1]),
+        FAMILIES.get(names[1], "other"),
         equal.seeds,
         equal.slope,
         None if standard is None else standard.slope,

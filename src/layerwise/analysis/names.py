@@ -2,20 +2,6 @@
 
 from layerwise.depths import RELATIVE_DEPTHS
 
-__all__ = [
-    "ALL",
-    "DEPTHS",
-    "DISTANCES",
-    "EQUAL_STEP",
-    "FIVE",
-    "KEYS",
-    "METRICS",
-    "UNKNOWN",
-    "condition_group",
-    "family_of",
-    "objective_name",
-]
-
 METRICS = ("procrustes", "cka")
 """The measures of a change."""
 
@@ -39,11 +25,7 @@ FIVE = ("standard", "uniform", "lora", "frozen-norm", "frozen-lower")
 
 EQUAL_STEP = "equal-step"
 
-_ALIASES = {"mlm": "masked-lm"}
-
-#: Which objectives are alike (ours). The paper parts those that predict tokens from those that
-#: draw whole sequences together; one that judges a whole sequence is neither.
-_FAMILIES = {
+FAMILIES = {
     "masked-lm": "token-prediction",
     "span-denoise": "token-prediction",
     "causal-lm": "token-prediction",
@@ -54,26 +36,5 @@ _FAMILIES = {
     "nsp": "sequence-classification",
     "classification": "sequence-classification",
 }
-
-
-def objective_name(name: str) -> str:
-    """Return the one name of an objective that has several.
-
-    >>> objective_name("mlm"), objective_name("nsp")
-    ('masked-lm', 'nsp')
-    """
-    return _ALIASES.get(name, name)
-
-
-def family_of(objective: str) -> str:
-    """Return the family of an objective, ``other`` where it is none of ours."""
-    return _FAMILIES.get(objective, "other")
-
-
-def condition_group(condition: str) -> str:
-    """Return the group that a condition is counted in: ``five-standard``, or its own name.
-
-    >>> [condition_group(name) for name in ("lora", "equal-step", "top-m")]
-    ['five-standard', 'equal-step', 'top-m']
-    """
-    return "five-standard" if condition in FIVE else condition
+"""Which objectives are alike (ours). The paper parts those that predict tokens from those that draw
+whole sequences together; one that judges a whole sequence is neither."""

@@ -16,26 +16,6 @@ from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 from layerwise.registry import Registry
 
-__all__ = [
-    "PARTS",
-    "Analysis",
-    "AnalysisSettings",
-    "Concordance",
-    "Disagreement",
-    "EqualStepSlope",
-    "Fit",
-    "MeanSlope",
-    "ModelRow",
-    "Point",
-    "PooledCorrelation",
-    "RunSlope",
-    "Share",
-    "SignCount",
-    "SignTest",
-    "Width",
-    "rows_of",
-]
-
 T = TypeVar("T")
 
 

@@ -8,18 +8,8 @@ import pandas as pd
 
 from layerwise.analysis.names import FIVE
 from layerwise.analysis.record import MeanSlope
+from layerwise.intervals import percentiles
 from layerwise.shapes import Array, Float64
-
-__all__ = [
-    "LEVEL",
-    "ObjectiveSlopes",
-    "ResampledSlope",
-    "ResampledSlopes",
-    "average_conditions",
-    "interval",
-    "mean_slopes",
-    "resample_slopes",
-]
 
 LEVEL = 0.95
 """Coverage of the intervals."""
@@ -110,8 +100,7 @@ def interval(figures: Float64[Array, " b"], *, seeds: int) -> tuple[float | None
     resamples = figures[1:][np.isfinite(figures[1:])]
     if seeds < 2 or not len(resamples):
         return None, None
-    low, high = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return percentiles(resamples)
 
 
 def mean_slopes(slopes: ResampledSlopes) -> tuple[MeanSlope, ...]:

@@ -1,24 +1,18 @@
-"""The finished runs of a study as three tables, checked once."""
+"""The finished runs of a study, or those published, as three tables, checked once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 
-from layerwise.analysis.names import (
-    ALL,
-    DEPTHS,
-    DISTANCES,
-    KEYS,
-    METRICS,
-    UNKNOWN,
-    objective_name,
-)
+from layerwise.analysis.names import ALL, DEPTHS, DISTANCES, KEYS, METRICS, UNKNOWN
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 
-__all__ = ["RunTables", "check_runs"]
+ATLAS = "atlas"
+"""The name of the published runs where a ledger could be named."""
 
 #: A change this little below 0 is rounding, and taken for 0.
 _ROUNDING = 1e-6
@@ -156,7 +150,7 @@ def _clean_names(table: pd.DataFrame, columns: Sequence[str], what: str) -> None
             raise SchemaError(msg, value=_first_row(table, lacking), expected="a name in every row")
         table[column] = table[column].map(str).astype("object")
     if "objective" in columns:
-        table["objective"] = table["objective"].map(objective_name)
+        table["objective"] = table["objective"].replace("mlm", "masked-lm")
 
 
 def _whole_numbers(table: pd.DataFrame, column: str, *, optional: bool) -> pd.Series:
@@ -197,3 +191,16 @@ def _first_row(table: pd.DataFrame, where: pd.Series) -> str:
     """Return the names of the first row that `where` marks."""
     first = table.loc[where].iloc[0]
     return " ".join(str(first[name]) for name in (*KEYS, "metric") if name in table)
+
+
+def atlas() -> RunTables:
+    """Return the 210 published runs of "Decomposing the Depth Profile of Fine-Tuning".
+
+    Their tables lie in ``atlas/`` beside this module, with their source (arXiv 2604.17177).
+    """
+    tables = []
+    for name in ("profiles", "distances", "models"):
+        with files("layerwise.analysis").joinpath(ATLAS, f"{name}.csv").open("rb") as stream:
+            # A kind of block called ``none`` is a word, not a gap.
+            tables.append(pd.read_csv(stream, keep_default_na=False))
+    return check_runs(*tables, source=f"{ATLAS} (arXiv 2604.17177)")

@@ -1,25 +1,15 @@
-"""The slope of every run, and in how many it is positive."""
+"""The slope of every run, in how many it is positive, and the spread of change over depth."""
 
 from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from layerwise.analysis.names import DEPTHS, FIVE, KEYS, METRICS, condition_group
-from layerwise.analysis.record import Disagreement, RunSlope, Share, rows_of
+from layerwise.analysis.names import DEPTHS, FIVE, KEYS, METRICS
+from layerwise.analysis.record import Disagreement, RunSlope, Share, Width, rows_of
 from layerwise.analysis.run_tables import RunTables
 from layerwise.depths import slope
 from layerwise.shapes import Array, Float64
-
-__all__ = [
-    "clean_slope",
-    "count_signs",
-    "disagreements",
-    "negative",
-    "run_slopes",
-    "shares",
-    "slope_table",
-]
 
 #: A slope this far below the size of the values it is of is what rounding leaves of 0.
 _ROUNDING = 1e-12
@@ -38,11 +28,6 @@ def slope_table(runs: RunTables) -> pd.DataFrame:
     return runs.profiles[[*KEYS, "metric"]].assign(slope=clean_slope(values))
 
 
-def run_slopes(slopes: pd.DataFrame) -> tuple[RunSlope, ...]:
-    """Return every row of a table of slopes."""
-    return rows_of(slopes, RunSlope)
-
-
 def negative(slopes: pd.DataFrame) -> tuple[RunSlope, ...]:
     """Return the runs of the five standard conditions whose slope is below 0."""
     return rows_of(slopes[slopes["condition"].isin(FIVE) & (slopes["slope"] < 0)], RunSlope)
@@ -56,7 +41,8 @@ def count_signs(values: Iterable[float]) -> tuple[int, int, int]:
 
 def shares(slopes: pd.DataFrame) -> tuple[Share, ...]:
     """Count signs by metric, of the five standard conditions together and of each other one."""
-    grouped = slopes.assign(conditions=slopes["condition"].map(condition_group))
+    five = slopes["condition"].isin(FIVE)
+    grouped = slopes.assign(conditions=slopes["condition"].mask(five, "five-standard"))
     order = sorted(set(grouped["conditions"]), key=lambda name: (name != "five-standard", name))
     rows = []
     for metric in METRICS:
@@ -76,3 +62,21 @@ def disagreements(slopes: pd.DataFrame) -> tuple[Disagreement, ...]:
     differ = both[np.sign(both["procrustes"]) != np.sign(both["cka"])].reset_index()
     first = slopes.drop_duplicates(list(KEYS))[list(KEYS)]
     return rows_of(first.merge(differ, on=list(KEYS), how="inner"), Disagreement)
+
+
+def widths(runs: RunTables) -> tuple[Width, ...]:
+    """Return a row for each model with CKA profiles under any of the five standard conditions.
+
+    A run's width is its CKA-change profile divided by its sum (arXiv 2604.17177, table 3); a
+    model's is the mean of those of its runs, over conditions, objectives and seeds.
+    """
+    table = runs.profiles
+    cka = table[(table["metric"] == "cka") & table["condition"].isin(FIVE)]
+    rows = []
+    for model, part in cka.groupby("model", sort=False):
+        profiles = part[list(DEPTHS)].to_numpy(dtype=np.float64)
+        sums = profiles.sum(axis=1, keepdims=True)
+        moved = sums[:, 0] > 0
+        shares = (profiles[moved] / sums[moved]).mean(axis=0).tolist() if moved.any() else []
+        rows.append(Width(str(model), int(moved.sum()), int((~moved).sum()), tuple(shares)))
+    return tuple(rows)

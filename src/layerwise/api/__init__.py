@@ -1,26 +1,12 @@
 """What `import layerwise` offers: one function a command, from what a user names to a record."""
 
-from layerwise.api.analyses import analyse
-from layerwise.api.cards import (
-    apply,
-    card,
-    compare,
-    export,
-    lora_config,
-    place,
-    verify,
-)
-from layerwise.api.controls import control, control_from_runs
-from layerwise.api.distances import distance
-from layerwise.api.measures import measure, measured
-from layerwise.api.probes import erase, probe
-from layerwise.api.profiles import profile
-from layerwise.api.studies import study, study_status, study_tables
-from layerwise.api.tuning import tune
+from layerwise.api.cards import card, compare, export, place, verify
+from layerwise.api.readings import distance, erase, probe, profile
+from layerwise.api.studies import analyse, study, study_status, study_tables
+from layerwise.api.training import control, control_from_runs, measure, measured, tune
 
 __all__ = [
     "analyse",
-    "apply",
     "card",
     "compare",
     "control",
@@ -28,7 +14,6 @@ __all__ = [
     "distance",
     "erase",
     "export",
-    "lora_config",
     "measure",
     "measured",
     "place",

@@ -3,21 +3,16 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from layerwise.api.named import (
-    SMALLER_BATCH,
-    enough_memory,
-    loaded_model,
-    text_data,
-)
+from layerwise.api.named import SMALLER_BATCH, known_card, loaded_model, text_data
 from layerwise.errors import ModelError, PlacementError, SchemaError, VerificationError
 from layerwise.options.commands import CardOptions, CompareOptions, ExportOptions, PlaceOptions
 from layerwise.options.declaration import pick
-from layerwise.options.groups import Trust
+from layerwise.options.groups import Batches, Trust
 from layerwise.options.signature import takes_options
 from layerwise.progress import Progress, silent
+from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard, StackInfo
@@ -26,17 +21,6 @@ if TYPE_CHECKING:
     from layerwise.placement.compare import Comparison
     from layerwise.placement.exports.record import Export
     from layerwise.placement.record import Coverage, Placement
-    from layerwise.placement.reference import Transfer
-
-__all__ = [
-    "apply",
-    "card",
-    "compare",
-    "export",
-    "lora_config",
-    "place",
-    "verify",
-]
 
 
 _LOG = logging.getLogger(__name__)
@@ -88,9 +72,8 @@ def card(
             loss,
             measured,
             signals=wanted,
-            batch_size=options["batch_size"],
-            max_length=options["max_length"],
             progress=progress,
+            **pick(Batches, options),
         )
     return made.with_advice(advise(made))
 
@@ -114,46 +97,21 @@ def place(
         BadInputError: The reference is too different, or has nothing measured.
     """
     from layerwise.placement.place import place as placed_by
+    from layerwise.placement.reference import transferred
 
-    reference = options.pop("reference")
-    note = None
+    reference, note = options.pop("reference"), None
     if reference is not None:
-        _refuse_beside_reference(policy=options["policy"], blocks=options["blocks"])
-        found = _by_reference(card, reference, layers=options["layers"], goal=goal)
+        for name in ("policy", "blocks"):
+            if options[name] is not None:
+                msg = f"{name} beside a reference, which chooses them"
+                raise PlacementError(msg, value=options[name], expected="one or the other")
+        found = transferred(card, known_card(reference), layers=options["layers"], goal=goal)
         goal, note = goal or found.goal, found.note
         options |= {"policy": found.policy, "layers": options["layers"] or found.layers}
+        _LOG.info("%s", note)
     given: dict[str, Any] = {**options}
     placed = placed_by(card, goal=goal, rows=given.pop("blocks"), **given)
     return placed if note is None else replace(placed, notes=(*placed.notes, note))
-
-
-def _refuse_beside_reference(**chosen: object) -> None:
-    """Leave nothing to choose beside a reference.
-
-    Raises:
-        PlacementError: A policy or the blocks are named too.
-    """
-    for name, value in chosen.items():
-        if value is not None:
-            msg = f"{name} beside a reference, which chooses them"
-            raise PlacementError(msg, value=value, expected="one or the other")
-
-
-def _by_reference(
-    card: "LayerCard",
-    reference: "LayerCard | Path | str",
-    *,
-    layers: int | None,
-    goal: str | None,
-) -> "Transfer":
-    """Return what did best on the reference, which may be named by where it lies."""
-    from layerwise.card.record import LayerCard
-    from layerwise.placement.reference import transferred
-
-    other = reference if isinstance(reference, LayerCard) else LayerCard.load(Path(reference))
-    found = transferred(card, other, layers=layers, goal=goal)
-    _LOG.info("%s", found.note)
-    return found
 
 
 @takes_options
@@ -197,7 +155,7 @@ def export(
 
     trainer = options["trainer"]
     made = TRAINERS[trainer].export(placed, card.model)
-    skeleton = _matching_skeleton(card, options["model"], **pick(Trust, options))
+    skeleton = _skeleton(card, options["model"], **pick(Trust, options))
     made = checks.kept_trained(made, placed, skeleton.model)
     coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
     try:
@@ -209,11 +167,25 @@ def export(
     return placed.with_verified(coverage.verified), coverage, made
 
 
-def _matching_skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
-    """Return the card's model without its weights, with the blocks that the card says."""
-    from layerwise.card.record import StackInfo
+def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
+    """Return the card's model without its weights, found to have the blocks that the card says.
 
-    skeleton = _skeleton(card, model, **trust)
+    Which classes its head is for does not matter.
+    """
+    from layerwise.card.record import StackInfo
+    from layerwise.models.head_kind import kind_of
+    from layerwise.models.load import load_skeleton
+
+    labels = ("one", "other") if kind_of(card.model.architecture) == "classifier" else None
+    revision = f"@{card.model.revision}" if card.model.revision else ""
+    source = model or f"{card.model.source}{revision}"
+    try:
+        skeleton = load_skeleton(source, labels=labels, **trust)
+    except ModelError as error:
+        if model is not None or error.hint:
+            raise
+        hint = "--model MODEL, where it lies now"
+        raise ModelError(error.what, value=source, expected=error.expected, hint=hint) from error
     found = tuple(
         StackInfo(s.name, len(s.blocks), s.block_class, s.residual) for s in skeleton.stacks
     )
@@ -222,23 +194,6 @@ def _matching_skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "
         expected = _blocks(card.model.stacks)
         raise SchemaError(msg, value=f"{skeleton.source} ({_blocks(found)})", expected=expected)
     return skeleton
-
-
-def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
-    """Return the card's model without weights; which classes its head is for does not matter."""
-    from layerwise.models.head_kind import kind_of
-    from layerwise.models.load import load_skeleton
-
-    labels = ("one", "other") if kind_of(card.model.architecture) == "classifier" else None
-    revision = f"@{card.model.revision}" if card.model.revision else ""
-    source = model or f"{card.model.source}{revision}"
-    try:
-        return load_skeleton(source, labels=labels, **trust)
-    except ModelError as error:
-        if model is not None or error.hint:
-            raise
-        hint = "--model MODEL, where it lies now"
-        raise ModelError(error.what, value=source, expected=error.expected, hint=hint) from error
 
 
 def _blocks(stacks: "Sequence[StackInfo]") -> str:
@@ -261,17 +216,3 @@ def compare(*cards: "LayerCard", **options: Unpack[CompareOptions]) -> "Comparis
     from layerwise.placement.compare import compare as compared
 
     return compared(cards, threshold=options["threshold"])
-
-
-def apply(placed: "Placement", model: Any) -> Any:
-    """Return what `placed.apply(model)` gives: a `PeftModel` with adapters on these modules."""
-    from layerwise.placement.verify import apply as applied
-
-    return applied(placed, model)
-
-
-def lora_config(placed: "Placement") -> Any:
-    """Return what `placed.lora_config()` gives: a `peft.LoraConfig`."""
-    from layerwise.placement.verify import lora_config as config
-
-    return config(placed)

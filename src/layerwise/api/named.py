@@ -1,23 +1,16 @@
 """What a user names or has in hand, as what the stages take."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Loading, TextOptions
-from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
+    from layerwise.card.record import LayerCard
     from layerwise.data.text import TextData
     from layerwise.models.load import LoadedModel
-
-__all__ = [
-    "SMALLER",
-    "SMALLER_BATCH",
-    "enough_memory",
-    "loaded_model",
-    "text_data",
-]
 
 #: What to type where a pass or a training does not fit.
 SMALLER_BATCH = "a smaller --batch-size or --max-length"
@@ -32,11 +25,7 @@ def text_data(data: "str | TextData", options: Mapping[str, Any]) -> "TextData":
 
 
 def loaded_model(
-    model: Any,
-    tokenizer: Any,
-    options: Mapping[str, Any],
-    *,
-    labels: Sequence[str] | None = None,
+    model: Any, tokenizer: Any, options: Mapping[str, Any], *, labels: Sequence[str] | None = None
 ) -> "LoadedModel":
     """Return the model that `model` names, loaded as `options` say; or the one in hand.
 
@@ -49,3 +38,14 @@ def loaded_model(
     if isinstance(model, str):
         return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))
     return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
+
+
+def known_card(card: "LayerCard | Path | str") -> "LayerCard":
+    """Return the card that `card` names; or itself.
+
+    Raises:
+        SchemaError: There is none.
+    """
+    from layerwise.card.record import LayerCard
+
+    return card if isinstance(card, LayerCard) else LayerCard.load(Path(card))

@@ -1,11 +1,11 @@
-"""Studies, from what a user names."""
+"""Studies, and what their runs have in common, from what a user names."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from layerwise.errors import BadInputError
-from layerwise.options.commands import StatusOptions, StudyOptions
+from layerwise.options.commands import AnalyseOptions, StatusOptions, StudyOptions
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Trust
 from layerwise.options.signature import takes_options
@@ -13,12 +13,13 @@ from layerwise.options.signature import takes_options
 if TYPE_CHECKING:
     import pandas as pd
 
+    from layerwise.analysis.record import Analysis
+    from layerwise.analysis.run_tables import RunTables
     from layerwise.study.engines import Engine
     from layerwise.study.ledger import Ledger
     from layerwise.study.record import Cell, Study
     from layerwise.study.status import Status
 
-__all__ = ["ENGINES", "study", "study_status", "study_tables"]
 
 #: The engines, each with the options that it takes.
 ENGINES: Mapping[str, frozenset[str]] = {
@@ -106,6 +107,41 @@ def study_tables(ledger: Path | str) -> "dict[str, pd.DataFrame]":
     from layerwise.study.table import tables
 
     return tables(Path(ledger))
+
+
+@takes_options
+def analyse(source: "str | Path | RunTables", **options: Unpack[AnalyseOptions]) -> "Analysis":
+    """Return what the runs of a study have in common: slopes, equal steps, widths, distances.
+
+    Args:
+        source: The ledger of a study; ``atlas`` for the published runs of arXiv 2604.17177, which
+            ship with the package; or tables, from `layerwise.analysis.run_tables.check_runs`.
+        options: Those of `layerwise.options.commands.AnalyseOptions`.
+
+    Raises:
+        BadInputError: There is no such ledger or no finished run in it, or an option is wrong.
+        SchemaError: It is no ledger, or its runs do not hold what they should.
+    """
+    from layerwise.analysis.analyse import analyse_runs
+    from layerwise.analysis.run_tables import ATLAS, atlas, check_runs
+    from layerwise.provenance import collect
+
+    if source == ATLAS:
+        source = atlas()
+    elif isinstance(source, str | Path):
+        source = check_runs(*_frames(Path(source)), source=str(source))
+    return analyse_runs(source, provenance=collect(device="cpu"), **options)
+
+
+def _frames(ledger: Path) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
+    """Return the tables of a study that an analysis is made from."""
+    from layerwise.study.table import frames
+
+    if not ledger.is_dir():
+        msg = "no such ledger"
+        expected = "the folder of a study's runs, or atlas"
+        raise BadInputError(msg, value=str(ledger), expected=expected)
+    return frames(ledger)
 
 
 def _left(study: "Study", folder: Path) -> "list[Cell]":

@@ -5,25 +5,20 @@ from typing import Any
 
 from layerwise import api
 from layerwise.cli.derive import command
-from layerwise.cli.interrupt import importing
 from layerwise.cli.output import say, talk
-from layerwise.cli.produce import OutputFormat, Page, put_page
+from layerwise.cli.produce import OutputFormat, Page, import_for, put_page
+from layerwise.files import canonical_json
 from layerwise.options.commands import CompareOptions
-
-__all__ = ["compare"]
-
-EXAMPLES = """\b
-Examples:
-  layerwise compare small-card full-card
-  layerwise compare cards/*/card.json --format json
-"""
 
 
 @command(
     *(OutputFormat, CompareOptions, Page),
     arguments={"cards": "CARDS..."},
     short_help="Rank agreement between cards.",
-    epilog=EXAMPLES,
+    examples=(
+        "layerwise compare small-card full-card",
+        "layerwise compare cards/*/card.json --format json",
+    ),
 )
 def compare(cards: tuple[str, ...], **options: Any) -> None:
     """Say how well each pair of CARDs of one model agrees on the ranking of blocks.
@@ -32,11 +27,11 @@ def compare(cards: tuple[str, ...], **options: Any) -> None:
     threshold, one card may stand for the other: a small text for a large one, a rank for another.
     """
     form, file, opened = (options.pop(name) for name in ("format", "html", "open"))
-    with importing():
-        from layerwise import report
-        from layerwise.card.record import LayerCard
-        from layerwise.files import canonical_json
-        from layerwise.records import to_plain
+    import_for(api.compare)
+    from layerwise import report
+    from layerwise.card.record import LayerCard
+    from layerwise.records import to_plain
+
     with talk(form):
         found = api.compare(*(LayerCard.load(Path(path)) for path in cards), **options)
         plain = {"schema": "layerwise/comparison/1", **to_plain(found)}

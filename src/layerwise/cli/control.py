@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,7 @@ from layerwise.cli.produce import Charts, OutputFormat, produce
 from layerwise.options.commands import ControlOptions, FinishedOptions
 from layerwise.options.declaration import pick
 
-__all__ = ["control"]
-
 log = logging.getLogger(__name__)
-
-EXAMPLES = """\b
-Examples:
-  layerwise control demo demo --where source=rotten_tomatoes --steps 60 --batch-size 8
-  layerwise control org/model reviews.csv --seeds 0,1,2 --tau 1e-3
-  layerwise control --runs runs/standard runs/equal-step --out verdict
-  layerwise control --runs std0 equal0 --runs std1 equal1
-"""
-
-RESULT = "control.json"
 
 _RUNS = click.Option(
     ["--runs"],
@@ -46,7 +35,12 @@ _RUNS = click.Option(
     arguments={"model": "[MODEL]", "data": "[DATA]"},
     beside=(_RUNS,),
     short_help="Intrinsic, or an artefact of step sizes?",
-    epilog=EXAMPLES,
+    examples=(
+        "layerwise control demo demo --where source=rotten_tomatoes --steps 60 --batch-size 8",
+        "layerwise control org/model reviews.csv --seeds 0,1,2 --tau 1e-3",
+        "layerwise control --runs runs/standard runs/equal-step --out verdict",
+        "layerwise control --runs std0 equal0 --runs std1 equal1",
+    ),
 )
 def control(
     model: str | None, data: str | None, runs: tuple[tuple[Path, Path], ...], **options: Any
@@ -59,7 +53,13 @@ def control(
 
     Writes control.json, report.html, and the log and record of each run.
     """
-    _refuse_mixture(model, data, runs)
+    context = click.get_current_context()
+    if runs and model is not None:
+        msg = "MODEL and DATA have no meaning beside --runs"
+        raise click.UsageError(msg, context)
+    if not runs and data is None:
+        msg = f"Missing argument '{'DATA' if model else 'MODEL'}', or --runs STANDARD EQUAL_STEP"
+        raise click.UsageError(msg, context)
     out = options["out"] or Path(f"{short(model or str(runs[0][0]))}-control")
 
     def make(**chosen: Any) -> Any:
@@ -68,31 +68,19 @@ def control(
                 *runs, progress=chosen["progress"], **pick(FinishedOptions, chosen)
             )
         total = 2 * len(chosen["seeds"])
-        watch = partial(_watched, options["format"], chosen["steps"], total, [0])
+        watch = partial(_watched, options["format"], chosen["steps"], total, count(1))
         chosen |= {"out": out, "overwrite": options["overwrite"], "on_run": watch}
         return api.control(model, data, **chosen)
 
-    needs = ("layerwise.profile.control", "layerwise.profile.control_from_runs")
-    produce(make, dict(options), record=RESULT, out=out, needs=needs)
-
-
-def _refuse_mixture(model: str | None, data: str | None, runs: tuple[Any, ...]) -> None:
-    """Either MODEL and DATA are given, or finished runs."""
-    context = click.get_current_context()
-    if runs and model is not None:
-        msg = "MODEL and DATA have no meaning beside --runs"
-        raise click.UsageError(msg, context)
-    if not runs and data is None:
-        msg = f"Missing argument '{'DATA' if model else 'MODEL'}', or --runs STANDARD EQUAL_STEP"
-        raise click.UsageError(msg, context)
+    needs = api.control_from_runs if runs else api.control
+    produce(make, dict(options), needs=needs, record="control.json", out=out)
 
 
 @contextmanager
 def _watched(
-    form: Format, steps: int, total: int, begun: list[int], condition: str, seed: int
+    form: Format, steps: int, total: int, runs: Iterator[int], condition: str, seed: int
 ) -> Iterator[Listener]:
     """The live display of one run, under its name."""
-    begun[0] += 1
-    log.info("run %d of %d: %s, seed %d", begun[0], total, condition, seed)
+    log.info("run %d of %d: %s, seed %d", next(runs), total, condition, seed)
     with live(form, steps) as listener:
         yield listener

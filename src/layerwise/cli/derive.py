@@ -12,8 +12,6 @@ from layerwise.options.config import read_options
 from layerwise.options.declaration import Declaration, declared
 from layerwise.options.signature import shown_default
 
-__all__ = ["command"]
-
 _METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 
@@ -40,6 +38,14 @@ class _Value(click.ParamType[Any]):
             ) from error
 
 
+def epilog(examples: Iterable[str], note: str = "") -> str:
+    """Return what stands at the end of help: lines to type, and a note."""
+    if not examples:
+        return note
+    lines = "".join(f"  {example}\n" for example in examples)
+    return f"\b\nExamples:\n{lines}" + (f"\n{note}\n" if note else "")
+
+
 def command(
     *groups: type,
     arguments: Mapping[str, str] | None = None,
@@ -47,6 +53,8 @@ def command(
     name: str | None = None,
     beside: tuple[click.Parameter, ...] = (),
     names: Mapping[str, Iterable[str]] | None = None,
+    examples: Iterable[str] = (),
+    note: str = "",
     **texts: Any,
 ) -> Callable[[Callable[..., None]], click.Command]:
     """Return a decorator that makes a function, called with all options by name, a command.
@@ -59,7 +67,9 @@ def command(
         name: What it is called; as the function, where None.
         beside: Parameters that are no options of a library function.
         names: The members of the registry that an option names one of, by the option.
-        texts: ``short_help`` and ``epilog``.
+        examples: Lines to type, at the end of help.
+        note: What is said after them.
+        texts: ``short_help``, and ``help`` where the docstring is not it.
     """
     options = {o.name: o for group in groups for o in declared(group).values()}
     given = [_argument(name, shown) for name, shown in (arguments or {}).items()]
@@ -78,7 +88,9 @@ def command(
         made = [_parameter(o, known.get(o.name, ())) for o in options.values()]
         parameters = [*given, *made, *beside, config]
         make = within.command if within is not None else click.command
-        called: click.Command = make(name or function.__name__, **texts)(function)
+        called: click.Command = make(
+            name or function.__name__, epilog=epilog(examples, note), **texts
+        )(function)
         called.params = parameters
         return called
 

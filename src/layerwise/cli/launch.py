@@ -4,17 +4,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["is_first", "together"]
 
-
-def _launched() -> int:
+def launched() -> int:
     """Return the number of processes that a launcher started; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
     """Return whether this process is the one that prints and writes."""
-    return _launched() == 1 or os.environ.get("RANK", "0") == "0"
+    return launched() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -25,7 +23,7 @@ def together(device: str, *, several: bool = True) -> Iterator[str]:
         device: As the user named it; ``cuda`` becomes this process's own card.
         several: Whether the work is one that processes share.
     """
-    if _launched() == 1 or not several:
+    if launched() == 1 or not several:
         yield device
         return
     import torch

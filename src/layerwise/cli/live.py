@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from layerwise.report.renderers.terminal import Room
 
-__all__ = ["Listener", "live"]
 
 log = logging.getLogger(__name__)
 

@@ -7,23 +7,17 @@ from collections.abc import Sequence
 import click
 
 from layerwise import __version__
-from layerwise.cli.analyse import analyse
-from layerwise.cli.card import card
 from layerwise.cli.compare import compare
 from layerwise.cli.control import control
-from layerwise.cli.distance import distance
-from layerwise.cli.erase import erase
-from layerwise.cli.interrupt import INTERRUPTED, MESSAGE, interruptible
 from layerwise.cli.measure import measure
 from layerwise.cli.output import complain, quiet_libraries
 from layerwise.cli.place import place
-from layerwise.cli.probe import probe
-from layerwise.cli.profile import profile
+from layerwise.cli.produce import MESSAGE
+from layerwise.cli.records import COMMANDS
 from layerwise.cli.study import study
 from layerwise.cli.tune import tune
 from layerwise.errors import LayerwiseError
-
-__all__ = ["commands", "main"]
+from layerwise.interrupts import INTERRUPTED, interruptible
 
 EPILOG = """\b
 Examples:
@@ -47,20 +41,7 @@ def commands() -> None:
     """Find where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (
-    card,
-    place,
-    measure,
-    tune,
-    profile,
-    control,
-    distance,
-    probe,
-    erase,
-    study,
-    analyse,
-    compare,
-):
+for _command in (*COMMANDS, place, measure, tune, control, study, compare):
     commands.add_command(_command)
 
 

@@ -1,15 +1,14 @@
 """`layerwise measure MODEL DATA`: rival placements fine-tuned at an equal budget."""
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from layerwise import api
 from layerwise.cli.derive import command
-from layerwise.cli.interrupt import importing
-from layerwise.cli.output import listed, publish, say, short, talk
-from layerwise.cli.produce import REPORT, Charts, Results, open_report
+from layerwise.cli.launch import launched
+from layerwise.cli.output import folder_of, listed, publish, say, short, talk
+from layerwise.cli.produce import REPORT, Charts, Results, import_for, open_report
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import lock_of, prepare_output, remove, write_files
 from layerwise.options.commands import MeasureOptions
@@ -18,18 +17,8 @@ from layerwise.options.declaration import Option, defaults
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
 
-__all__ = ["measure"]
 
 log = logging.getLogger(__name__)
-
-EXAMPLES = """\b
-Examples:
-  layerwise measure demo demo --where source=rotten_tomatoes --examples 400 --steps 40
-  layerwise measure org/model reviews.csv --card model-card -k 5 --seeds 0,1,2,3,4
-  layerwise measure org/model qa.jsonl --prompt-column question --quality rouge
-  layerwise measure org/model text.txt --quality harness:hellaswag/acc_norm --limit 200
-  layerwise measure org/model text.txt --arms uniform,random,all --ladder 1e-4,1e-3
-"""
 
 RESULT = "measure.json"
 #: Trials of a measurement that has not ended.
@@ -49,7 +38,13 @@ class MeasureCommand(MeasureOptions, total=False):
     *(Results, MeasureCommand, Charts),
     arguments={"model": "MODEL", "data": "DATA"},
     short_help="Fine-tune rival placements, compare.",
-    epilog=EXAMPLES,
+    examples=(
+        "layerwise measure demo demo --where source=rotten_tomatoes --examples 400 --steps 40",
+        "layerwise measure org/model reviews.csv --card model-card -k 5 --seeds 0,1,2,3,4",
+        "layerwise measure org/model qa.jsonl --prompt-column question --quality rouge",
+        "layerwise measure org/model text.txt --quality harness:hellaswag/acc_norm --limit 200",
+        "layerwise measure org/model text.txt --arms uniform,random,all --ladder 1e-4,1e-3",
+    ),
 )
 def measure(model: str, data: str, **options: Any) -> None:
     """Fine-tune rival placements of adapters in MODEL on DATA at an equal budget.
@@ -66,13 +61,17 @@ def measure(model: str, data: str, **options: Any) -> None:
     overwrite, form, charts, opened = (
         options.pop(name) for name in ("overwrite", "format", "charts", "open")
     )
-    _refuse_several()
+    if launched() > 1:  # Trials take turns on one model: each process would do all of them.
+        message = "processes that were launched together"
+        raise BadInputError(message, value=launched(), expected="one", hint="layerwise measure ...")
     kept = _kept(out, resume=options.pop("resume"), overwrite=overwrite)
-    card = options["card"]
-    home = None if card is None else _writable(card)
-    with importing():
-        from layerwise import report
-        from layerwise.card.record import LayerCard
+    card, home = options["card"], None
+    if card is not None:  # Found writable before any work is spent on what goes there.
+        home = prepare_output(folder_of(card), holds=RESULT, overwrite=True)
+    import_for(api.measure)
+    from layerwise import report
+    from layerwise.card.record import LayerCard
+
     with talk(form) as progress:
         if card is not None:
             options["card"] = LayerCard.load(card)
@@ -102,20 +101,6 @@ def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
     if not resume:
         remove(kept, inside=out)
     return kept
-
-
-def _writable(card: Path) -> Path:
-    """Return the folder of the card, found writable before any work is spent on what goes there."""
-    folder = card if card.is_dir() else card.parent
-    return prepare_output(folder, holds=RESULT, overwrite=True)
-
-
-def _refuse_several() -> None:
-    """Trials take turns on one model: several processes would each do all of them."""
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        message = "processes that were launched together"
-        value = os.environ["WORLD_SIZE"]
-        raise BadInputError(message, value=value, expected="one", hint="layerwise measure ...")
 
 
 def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:

@@ -19,17 +19,6 @@ from layerwise.progress import Progress, silent
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = [
-    "Format",
-    "complain",
-    "listed",
-    "progress_bar",
-    "publish",
-    "quiet_libraries",
-    "say",
-    "short",
-    "talk",
-]
 
 T = TypeVar("T")
 
@@ -122,6 +111,11 @@ def progress_bar(items: Iterable[T], title: str, total: int) -> Iterator[T]:
             yield item
             expected = (time.monotonic() - began) / done * max(total, done)
             bar.update(task, completed=done, visible=expected > PATIENCE)
+
+
+def folder_of(card: Path) -> Path:
+    """Return the folder that holds a card, named by itself or by its file."""
+    return card if card.is_dir() else card.parent
 
 
 def short(model: str) -> str:

@@ -5,28 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from layerwise import api
 from layerwise.cli.derive import command
-from layerwise.cli.interrupt import importing
-from layerwise.cli.output import listed, say, talk
-from layerwise.cli.produce import Results
+from layerwise.cli.output import folder_of, listed, say, talk
+from layerwise.cli.produce import Results, import_for
 from layerwise.files import prepare_output, write_files
 from layerwise.options.commands import ExportOptions, GoalOptions, PlaceOptions
 from layerwise.options.declaration import pick
 from layerwise.placement import GOALS, POLICIES, TRAINERS
 
 if TYPE_CHECKING:
-    from layerwise.card.record import LayerCard
-    from layerwise.placement.exports.record import Export
-    from layerwise.placement.record import Placement
-
-__all__ = ["place"]
-
-EXAMPLES = """\b
-Examples:
-  layerwise place demo-card
-  layerwise place demo-card --policy uniform --layers 5 --overwrite
-  layerwise place demo-card --blocks 3,7,11 --rank 16 --out by-hand
-  layerwise place demo-card --for axolotl --overwrite
-"""
+    pass
 
 
 @command(
@@ -34,7 +21,12 @@ Examples:
     arguments={"card": "CARD"},
     names={"policy": POLICIES, "goal": GOALS, "trainer": TRAINERS},
     short_help="Place adapters by a card; export, verified.",
-    epilog=EXAMPLES,
+    examples=(
+        "layerwise place demo-card",
+        "layerwise place demo-card --policy uniform --layers 5 --overwrite",
+        "layerwise place demo-card --blocks 3,7,11 --rank 16 --out by-hand",
+        "layerwise place demo-card --for axolotl --overwrite",
+    ),
 )
 def place(card: str, **options: Any) -> None:
     """Choose the blocks that get adapters by CARD, a card.json or the folder that holds one.
@@ -47,38 +39,24 @@ def place(card: str, **options: Any) -> None:
     folder unless --out names another; there it also draws the placement into report.html.
     """
     TRAINERS[options["trainer"]]  # A name that is none is told before anything is read.
-    form, home = options["format"], _folder(Path(card))
-    with importing():
-        from layerwise import report
-        from layerwise.card.record import LayerCard
-        from layerwise.placement.exports.lora import placement_files
+    form, home = options["format"], folder_of(Path(card))
+    import_for(api.place, api.export)
+    from layerwise import report
+    from layerwise.card.record import LayerCard
+    from layerwise.placement.exports.lora import placement_files
+
     with talk(form):
         read = LayerCard.load(Path(card))
         out, overwrite = options["out"] or home, options["overwrite"]
         folder = prepare_output(out, holds="placement.json", overwrite=overwrite)
         chosen = api.place(read, options["goal"], **pick(PlaceOptions, options))
         placed, coverage, export = api.export(chosen, read, **pick(ExportOptions, options))
-        beside = folder.resolve() == home.resolve()
-        files = placement_files(placed, export) | _report(read, placed, beside=beside)
+        files = placement_files(placed, export)
+        if folder.resolve() == home.resolve():  # Beside the card, its report shows the placement.
+            files |= report.files(read, charts=False, placement=placed)
         paths = write_files(folder, files)
         table = report.terminal(coverage)
-        human = [report.terminal(placed), "", table, "", listed(paths), "", _usage(export, folder)]
+        notes = [f"note: {note}" for note in export.notes]
+        usage = "\n".join([*notes, f"to use it, in {folder}:", *export.usage.values()])
+        human = [report.terminal(placed), "", table, "", listed(paths), "", usage]
         say(form, human=human, json=placed.to_json())
-
-
-def _folder(card: Path) -> Path:
-    """Return the folder that holds a card, named by itself or by its file."""
-    return card if card.is_dir() else card.parent
-
-
-def _report(card: "LayerCard", placed: "Placement", *, beside: bool) -> dict[str, bytes]:
-    """The report with the placement in it, where that is written beside the card that it is of."""
-    from layerwise import report
-
-    return report.files(card, charts=False, placement=placed) if beside else {}
-
-
-def _usage(export: "Export", folder: Path) -> str:
-    """Return how to use what was written into `folder`, a line a file."""
-    notes = [f"note: {note}" for note in export.notes]
-    return "\n".join([*notes, f"to use it, in {folder}:", *export.usage.values()])

@@ -1,32 +1,28 @@
-"""What the commands that make a record have in common: prepare, make, write, say."""
+"""What commands have in common: what they import, and how a record is made, written and said."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dis
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Annotated, Any, Literal, TypedDict
+from types import FrameType
+from typing import Annotated, Any, Literal, Never, TypedDict
 
 import click
 
-from layerwise.cli.interrupt import importing
+from layerwise.api import named
 from layerwise.cli.launch import is_first, together
-from layerwise.cli.output import publish, talk
+from layerwise.cli.output import complain, publish, talk
 from layerwise.files import prepare_output, write_atomic
+from layerwise.interrupts import INTERRUPTED, handled
 from layerwise.options.declaration import Option
 from layerwise.options.groups import Writing
 
-__all__ = [
-    "REPORT",
-    "Charts",
-    "OutputFormat",
-    "Page",
-    "Results",
-    "open_report",
-    "produce",
-    "put_page",
-]
-
 REPORT = "report.html"
+MESSAGE = "interrupted; no file was half written"
 
 
 class OutputFormat(TypedDict, total=False):
@@ -55,6 +51,82 @@ class Page(TypedDict, total=False):
     open: Annotated[bool, Option("Open the report in a browser.", default=False)]
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Inside, a signal ends the process at once, as nothing has been written yet.
+
+    An exception in the middle of an import reaches no one: compiled modules abort on it, lazy ones
+    report that a package is missing.
+    """
+
+    def leave(_number: int, _frame: FrameType | None) -> Never:
+        complain(MESSAGE)
+        os._exit(INTERRUPTED)
+
+    with handled(leave):
+        yield
+
+
+def import_for(*functions: Callable[..., Any]) -> None:
+    """Import reports and what `functions` of the API would, before they do any work."""
+    with importing():
+        for name in ("layerwise.report", *(name for each in functions for name in _imports(each))):
+            import_module(name)
+
+
+def _imports(function: Callable[..., Any]) -> Iterator[str]:
+    """Yield the modules that a function of the API imports in its body, or opens models with."""
+    code = inspect.unwrap(function).__code__
+    yield from (step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME")
+    for called in map(vars(named).get, code.co_names):
+        if inspect.isfunction(called):
+            yield from _imports(called)
+
+
+def produce(
+    make: Callable[..., Any],
+    options: dict[str, Any],
+    *,
+    needs: Callable[..., Any],
+    record: str,
+    out: Path,
+    several: bool = True,
+    files: Callable[[Any, Path], Mapping[str, bytes]] | None = None,
+) -> None:
+    """Make a record, write it with its report, and show it.
+
+    Args:
+        make: Gives the record, from ``progress`` and the options that are left.
+        options: All that the command got.
+        needs: The function of the API that `make` calls.
+        record: The name of the record's file.
+        out: Where it goes if the options do not say.
+        several: Whether processes that were launched together share the work.
+        files: Gives all files of the record for a folder; its JSON alone where None.
+    """
+    folder = options.pop("out") or out
+    overwrite, form, charts, opened = (
+        options.pop(name) for name in ("overwrite", "format", "charts", "open")
+    )
+    if is_first():
+        prepare_output(folder, holds=record, overwrite=overwrite)
+    import_for(needs)
+    from layerwise import report
+
+    with talk(form) as progress, together(options.get("device", ""), several=several) as device:
+        if "device" in options:
+            options["device"] = device
+        if "progress" in inspect.signature(needs).parameters:
+            options["progress"] = progress
+        made = make(**options)
+        if is_first() or not several:
+            own = {record: made.to_json()} if files is None else files(made, folder)
+            drawn = report.files(made, charts=charts)
+            table = report.terminal(made)
+            publish({**own, **drawn}, record=record, out=folder, form=form, table=table)
+            open_report(folder / REPORT, wanted=opened)
+
+
 def put_page(record: Any, *, file: Path | None, wanted: bool) -> None:
     """Write the report of `record` into `file`, if one is named, and open it where `wanted`.
 
@@ -68,48 +140,6 @@ def put_page(record: Any, *, file: Path | None, wanted: bool) -> None:
     where = file or Path(mkdtemp(prefix="layerwise-")) / REPORT
     write_atomic(where, report.html(record))
     open_report(where, wanted=wanted)
-
-
-def produce(
-    make: Callable[..., Any],
-    options: dict[str, Any],
-    *,
-    record: str,
-    out: Path,
-    needs: Sequence[str],
-    several: bool = True,
-    files: Callable[[Any], Mapping[str, bytes]] | None = None,
-) -> None:
-    """Make a record, write it with its report, and show it.
-
-    Args:
-        make: Gives the record, from ``device``, ``progress`` and the options that are left.
-        options: All that the command got.
-        record: The name of the record's file.
-        out: Where it goes if the options do not say.
-        needs: Modules that are imported before anything is made.
-        several: Whether processes that were launched together share the work.
-        files: Gives all files of the record; its JSON alone where None.
-    """
-    folder = options.pop("out") or out
-    overwrite, form, charts, opened = (
-        options.pop(name) for name in ("overwrite", "format", "charts", "open")
-    )
-    if is_first():
-        prepare_output(folder, holds=record, overwrite=overwrite)
-    with importing():
-        for name in (*needs, "layerwise.report"):
-            import_module(name)
-    from layerwise import report
-
-    with talk(form) as progress, together(options.pop("device", "auto"), several=several) as device:
-        made = make(progress=progress, device=device, **options)
-        if is_first() or not several:
-            own = {record: made.to_json()} if files is None else files(made)
-            drawn = report.files(made, charts=charts)
-            table = report.terminal(made)
-            publish({**own, **drawn}, record=record, out=folder, form=form, table=table)
-            open_report(folder / REPORT, wanted=opened)
 
 
 def open_report(file: Path, *, wanted: bool) -> None:

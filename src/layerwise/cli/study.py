@@ -6,17 +6,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import click
 
 from layerwise import api
-from layerwise.cli.derive import command
-from layerwise.cli.interrupt import importing
+from layerwise.cli.derive import command, epilog
 from layerwise.cli.output import Format, listed, say, talk
-from layerwise.cli.produce import OutputFormat, Page, put_page
+from layerwise.cli.produce import OutputFormat, Page, import_for, put_page
 from layerwise.files import canonical_json, prepare_output, write_files
 from layerwise.options.commands import StatusOptions, StudyOptions
 from layerwise.options.declaration import Option
@@ -24,19 +22,16 @@ from layerwise.options.declaration import Option
 if TYPE_CHECKING:
     from layerwise.study.status import Status
 
-__all__ = ["study"]
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = """\b
-Examples:
-  layerwise study run pocket.yaml --workers 2
-  layerwise study run matrix.yaml --engine ray --address auto --workers 16 --out /shared/matrix
-  layerwise study status pocket-study
-  layerwise study table pocket-study --out tables
-
-Exit status of run: 0 all done, 3 some runs failed, 130 interrupted; run again to go on.
-"""
+EXAMPLES = (
+    "layerwise study run pocket.yaml --workers 2",
+    "layerwise study run matrix.yaml --engine ray --address auto --workers 16 --out /shared/matrix",
+    "layerwise study status pocket-study",
+    "layerwise study table pocket-study --out tables",
+)
+EXIT = "Exit status of run: 0 all done, 3 some runs failed, 130 interrupted; run again to go on."
 
 FAILED = 3
 """The exit status of a study some of whose runs failed."""
@@ -45,7 +40,9 @@ FAILED = 3
 _SOONEST, _LATEST = 5.0, 60.0
 
 
-@click.group("study", short_help="Run a matrix of runs, and go on with it.", epilog=EXAMPLES)
+@click.group(
+    "study", short_help="Run a matrix of runs, and go on with it.", epilog=epilog(EXAMPLES, EXIT)
+)
 def study() -> None:
     """Run a matrix of models, objectives, conditions, placements and seeds.
 
@@ -61,7 +58,11 @@ class Tables(TypedDict, total=False):
 
 
 @command(
-    *(StudyOptions, OutputFormat), arguments={"source": "STUDY.yaml"}, within=study, epilog=EXAMPLES
+    *(StudyOptions, OutputFormat),
+    arguments={"source": "STUDY.yaml"},
+    within=study,
+    examples=EXAMPLES,
+    note=EXIT,
 )
 def run(source: str, **options: Any) -> None:
     """Run what STUDY.yaml has and its ledger has not.
@@ -69,9 +70,7 @@ def run(source: str, **options: Any) -> None:
     Before anything runs, all runs that cannot work are refused together.
     """
     form = options.pop("format")
-    with importing():
-        for name in ("check", "runner"):
-            import_module(f"layerwise.study.{name}")
+    import_for(api.study)
     with talk(form), _live(form) as on_change:
         status = api.study(source, on_change=on_change, **options)
     _tell(form, status)

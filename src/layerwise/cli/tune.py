@@ -1,30 +1,17 @@
 """`layerwise tune MODEL DATA`: fine-tune under a condition and placement."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from layerwise import api
 from layerwise.cli.derive import command
-from layerwise.cli.interrupt import importing
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import live
 from layerwise.cli.output import listed, say, short, talk
-from layerwise.cli.produce import OutputFormat
+from layerwise.cli.produce import OutputFormat, import_for
 from layerwise.options.commands import TuneOptions
 from layerwise.options.declaration import defaults
 from layerwise.tuning.conditions import CONDITIONS
-
-__all__ = ["tune"]
-
-EXAMPLES = """\b
-Examples:
-  layerwise tune demo demo --where source=rotten_tomatoes --steps 60 --batch-size 8
-  layerwise tune org/model chats.jsonl --placement model-card/placement.json
-  layerwise tune org/model reviews.csv --condition equal-step --tau 1e-3 --out runs/equal
-  layerwise tune org/model text.txt --from-config small-bert.json --steps 5000
-  torchrun --nproc-per-node 2 -m layerwise tune org/model data.jsonl --save-every 50
-"""
 
 
 @defaults(batch_size=32, examples=None, save_every=100)
@@ -37,7 +24,13 @@ class TuneCommand(TuneOptions, total=False):
     arguments={"model": "MODEL", "data": "DATA"},
     names={"condition": CONDITIONS},
     short_help="Fine-tune a model under a condition.",
-    epilog=EXAMPLES,
+    examples=(
+        "layerwise tune demo demo --where source=rotten_tomatoes --steps 60 --batch-size 8",
+        "layerwise tune org/model chats.jsonl --placement model-card/placement.json",
+        "layerwise tune org/model reviews.csv --condition equal-step --tau 1e-3 --out runs/equal",
+        "layerwise tune org/model text.txt --from-config small-bert.json --steps 5000",
+        "torchrun --nproc-per-node 2 -m layerwise tune org/model data.jsonl --save-every 50",
+    ),
 )
 def tune(model: str, data: str, **options: Any) -> None:
     """Fine-tune MODEL on DATA under a condition: what is frozen, what moves, at which rate.
@@ -49,10 +42,9 @@ def tune(model: str, data: str, **options: Any) -> None:
     condition = options["condition"] or ("lora" if options["placement"] else "standard")
     out = options["out"] or Path(f"{short(model)}-{condition}")
     form = options.pop("format")
-    with importing():
-        from layerwise import report
+    import_for(api.tune)
+    from layerwise import report
 
-        import_module("layerwise.tuning.run")
     with talk(form), together(options["device"]) as device:
         with live(form, options["steps"]) as on_step:
             options |= {"out": out, "device": device}

@@ -13,18 +13,6 @@ from layerwise.options.declaration import Declaration, declared
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = [
-    "alternatives",
-    "bounds",
-    "complete",
-    "expected",
-    "is_list",
-    "known",
-    "nullable",
-    "schema",
-    "value_of",
-]
-
 
 def complete(group: type, given: Mapping[str, Any], *, command: str) -> dict[str, Any]:
     """Return every option of `group`: as `given`, else its default.

@@ -65,13 +65,7 @@ class GoalOptions(TypedDict, total=False):
 class PlaceOptions(TypedDict, total=False):
     """`layerwise place`: what chooses the blocks, and the adapters on them."""
 
-    policy: Annotated[
-        str | None,
-        Option(
-            "What chooses the blocks{names}.",
-            unset="gain",
-        ),
-    ]
+    policy: Annotated[str | None, Option("What chooses the blocks{names}.", unset="gain")]
     layers: Annotated[
         int | None, Option("How many.", unset="the policy's", flags=("-k", "--layers"))
     ]
@@ -205,8 +199,7 @@ class DistanceOptions(Seed, Batches, Examples, Loading, RowFilter, total=False):
         Option("What is compared.", unset="all that the model can do", metavar="A,B"),
     ]
     reference: Annotated[
-        str | None,
-        Option("The objective they are compared with.", unset="masked-lm or causal-lm"),
+        str | None, Option("The objective they are compared with.", unset="masked-lm or causal-lm")
     ]
 
 
@@ -226,8 +219,7 @@ class EraseOptions(Seed, Batches, Examples, Loading, Views, total=False):
     """`layerwise erase`."""
 
     folds: Annotated[
-        int,
-        Option("Parts of the pairs; each is judged by an eraser of the others.", 5, least=2),
+        int, Option("Parts of the pairs; each is judged by an eraser of the others.", 5, least=2)
     ]
     draws: Annotated[int, Option("Random directions that the eraser is held against.", 20, least=1)]
     standardise: Annotated[
@@ -273,10 +265,7 @@ class MeasureOptions(TextOptions, Batches, Loading, Loss, Steps, total=False):
     seeds: Annotated[
         Sequence[int],
         Option(
-            "Of the trials: the same batches for every arm.",
-            (0, 1, 2),
-            metavar="0,1,2",
-            once=True,
+            "Of the trials: the same batches for every arm.", (0, 1, 2), metavar="0,1,2", once=True
         ),
     ]
     ladder: Annotated[
@@ -329,12 +318,10 @@ class AnalyseOptions(TypedDict, total=False):
     """`layerwise analyse`."""
 
     placement: Annotated[
-        str,
-        Option("Which runs are compared with each other; all are those on all blocks.", "all"),
+        str, Option("Which runs are compared with each other; all are those on all blocks.", "all")
     ]
     threshold: Annotated[
-        float,
-        Option("Residual standard deviations beyond which a slope is an anomaly.", 1.5),
+        float, Option("Residual standard deviations beyond which a slope is an anomaly.", 1.5)
     ]
     bootstrap: Annotated[int, Option("Resamples of the seeds behind the intervals.", 1000, least=1)]
     seed: Annotated[int, Option("Of the resamples.", 0)]
@@ -346,9 +333,6 @@ class CompareOptions(TypedDict, total=False):
     threshold: Annotated[
         float,
         Option(
-            "The agreement from which on one card may stand for the other.",
-            0.9,
-            least=-1,
-            most=1,
+            "The agreement from which on one card may stand for the other.", 0.9, least=-1, most=1
         ),
     ]

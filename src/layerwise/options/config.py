@@ -11,8 +11,6 @@ from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.options.check import value_of
 from layerwise.options.declaration import Declaration
 
-__all__ = ["read_options", "read_yaml", "reason"]
-
 _CONFIG = "YAML lines such as 'examples: 64'"
 
 

@@ -12,8 +12,6 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from typing import Any, ForwardRef, TypeVar, get_args
 
-__all__ = ["Declaration", "Option", "declared", "defaults", "pick"]
-
 C = TypeVar("C")
 
 
@@ -114,5 +112,5 @@ def declared(group: type) -> Mapping[str, Declaration]:
 
 
 def pick(group: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of `options` that belong to `group`."""
-    return {name: options[name] for name in declared(group) if name in options}
+    """Return those of `options` that `group` has, which may be a record of options too."""
+    return {name: options[name] for name in group.__annotations__ if name in options}

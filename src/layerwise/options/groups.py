@@ -78,8 +78,7 @@ class Loss(TypedDict, total=False):
     """What is trained."""
 
     objective: Annotated[
-        str,
-        Option("The loss; auto takes what the model's head and the columns call for.", "auto"),
+        str, Option("The loss; auto takes what the model's head and the columns call for.", "auto")
     ]
 
 
@@ -123,12 +122,10 @@ class Conditions(TypedDict, total=False):
     """What conditions go by."""
 
     learning_rate: Annotated[
-        float | None,
-        Option("The top rate.", unset="2e-5; 2e-4 for lora", above=0, metavar="RATE"),
+        float | None, Option("The top rate.", unset="2e-5; 2e-4 for lora", above=0, metavar="RATE")
     ]
     decay: Annotated[
-        float,
-        Option("Rate per block from the top down, under standard.", 0.95, above=0, most=1),
+        float, Option("Rate per block from the top down, under standard.", 0.95, above=0, most=1)
     ]
     tau: Annotated[
         float | None,
@@ -145,8 +142,7 @@ class Watching(TypedDict, total=False):
 
     eval_examples: Annotated[int, Option("Examples held out for evaluation.", 0, least=0)]
     eval_every: Annotated[
-        int,
-        Option("Steps between evaluations; 0 evaluates at the start and the end.", 0, least=0),
+        int, Option("Steps between evaluations; 0 evaluates at the start and the end.", 0, least=0)
     ]
     track: Annotated[
         Literal["trackio", "wandb", "tensorboard"] | None,

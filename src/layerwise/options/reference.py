@@ -7,8 +7,6 @@ from layerwise.options.check import expected
 from layerwise.options.declaration import declared
 from layerwise.options.signature import shown_default
 
-__all__ = ["option_tables"]
-
 _COMMANDS = {
     "card": (commands.CardOptions,),
     "place": (commands.GoalOptions, commands.PlaceOptions, commands.ExportOptions),

@@ -8,8 +8,6 @@ from typing import Any, TypeVar, get_args
 from layerwise.options.check import complete
 from layerwise.options.declaration import Declaration, declared
 
-__all__ = ["group_of", "shown_default", "takes_options"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLACEHOLDER = "options: "

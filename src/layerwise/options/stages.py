@@ -6,20 +6,6 @@ from typing import Annotated, Any, TypedDict
 from layerwise.options.declaration import Option, defaults
 from layerwise.options.groups import Batches, Columns, Device, Examples, Training, Views
 
-__all__ = [
-    "DistanceStage",
-    "EraseStage",
-    "InterventionsStage",
-    "LadderStage",
-    "PlacementSettings",
-    "PretrainStage",
-    "ProbeStage",
-    "RunStart",
-    "RunText",
-    "SourceStage",
-    "TuneStage",
-]
-
 
 class RunStart(Device, total=False):
     """What a run starts from."""

@@ -153,11 +153,6 @@ def test_a_threshold_must_be_a_number_above_zero(planted_runs, value):
         planted_runs.analysed(planted_runs.study(), threshold=value)
 
 
-def test_a_bootstrap_needs_resamples(planted_runs):
-    with pytest.raises(BadInputError, match="resamples of the bootstrap: '0'"):
-        planted_runs.analysed(planted_runs.study(), bootstrap=0)
-
-
 CHANGES = st.one_of(
     st.just(0.0), st.floats(0, 1.4), st.floats(0, 1e-300), st.sampled_from([0.1, 0.5, 1e-7])
 )

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from layerwise.analysis.anomalies import fit_lines, standardise
+from layerwise.analysis.concordance import fit_lines, standardise
 from layerwise.analysis.record import Point
 
 

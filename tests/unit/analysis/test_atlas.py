@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerwise.analysis.atlas import atlas
 from layerwise.analysis.names import DEPTHS, FIVE, KEYS
+from layerwise.analysis.run_tables import atlas
 
 PUBLISHED_WIDTHS = Path(__file__).parents[2] / "data" / "atlas_widths.csv"
 

@@ -2,12 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from layerwise.analysis.record import RunSlope, rows_of
 from layerwise.analysis.run_tables import check_runs
 from layerwise.analysis.slopes import (
     clean_slope,
     disagreements,
     negative,
-    run_slopes,
     shares,
     slope_table,
 )
@@ -30,7 +30,7 @@ def test_planted_slopes_are_found(table):
         ("a", "nsp", "lora", "cka"): -0.2,
         ("b", "simcse", "equal-step", "procrustes"): 1e-9,
     }
-    found = run_slopes(table(wanted))
+    found = rows_of(table(wanted), RunSlope)
     got = {(r.model, r.objective, r.condition, r.metric): r.slope for r in found}
     assert got == {key: pytest.approx(slope, rel=1e-6) for key, slope in wanted.items()}
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from layerwise.analysis.run_tables import check_runs
-from layerwise.analysis.widths import widths
+from layerwise.analysis.slopes import widths
 
 RISING = (0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.4)
 LAST = (0, 0, 0, 0, 0, 0, 0.002)

@@ -8,7 +8,7 @@ import pytest
 
 from layerwise import api
 from layerwise.cli import main
-from layerwise.cli.interrupt import MESSAGE
+from layerwise.cli.produce import MESSAGE
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -21,7 +21,8 @@ def send(number):
 def test_a_signal_while_importing_ends_the_process_at_once(number):
     code = f"""
     import os
-    from layerwise.cli.interrupt import importing, interruptible
+    from layerwise.cli.produce import importing
+    from layerwise.interrupts import interruptible
     with interruptible(), importing():
         try:
             os.kill(os.getpid(), {int(number)})

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from layerwise.capture import plan
 from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard
-from layerwise.cli import card as command
+from layerwise.cli import records as command
 from layerwise.columns import Column
 from layerwise.data.batches import BatchSet
 from layerwise.data.text import Example, TextData
@@ -100,5 +100,5 @@ def test_it_is_in_the_table_and_the_report(tiny, registered):
 
 
 def test_it_is_in_the_help(registered):
-    told = CliRunner().invoke(reload(command).card, ["--help"]).output
+    told = CliRunner().invoke(reload(command).COMMANDS[0], ["--help"]).output
     assert "gradient_spread" in " ".join(told.split())

@@ -1,0 +1,202 @@
+"""What is read from models without training them, from what a user names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
+
+from layerwise.api.named import SMALLER_BATCH, known_card, loaded_model, text_data
+from layerwise.options.commands import (
+    DistanceOptions,
+    EraseOptions,
+    ProbeOptions,
+    ProfileOptions,
+    ProfileSettings,
+)
+from layerwise.options.declaration import pick
+from layerwise.options.groups import Batches, Loading
+from layerwise.options.signature import takes_options
+from layerwise.progress import Progress, silent
+from layerwise.resources import enough_memory
+
+if TYPE_CHECKING:
+    from layerwise.data.text import TextData
+    from layerwise.distance.record import Distance
+    from layerwise.probing.mean_states import ReadoutSettings
+    from layerwise.probing.pairs import PairSet
+    from layerwise.probing.record import Erasure, Probing
+    from layerwise.profile.record import Profile
+
+
+@takes_options
+def profile(
+    before: Any, after: Any, *, progress: Progress = silent, **options: Unpack[ProfileOptions]
+) -> "Profile":
+    """Return what moved from `before` to `after`, at which depth, and how surely.
+
+    Where `after` is an adapter on `before`, its `audit` says what the adapter is.
+
+    Args:
+        before: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; a model in hand; or
+            the states of one, from `layerwise.profile.states.observe`. None where `after` is an
+            adapter: its base.
+        after: The same, or what `tune` returned. An adapter goes onto the base's own weights,
+            unmerged; adapters on a model in hand are switched off to read the base.
+        progress: Hears how far each forward is.
+        options: Those of `layerwise.options.commands.ProfileOptions`.
+
+    Raises:
+        BadInputError: The two cannot be compared, or there is a card and no adapter; the message
+            says what to type.
+        SchemaError: The card cannot be read, or is of another model.
+        NonFiniteError: A hidden state is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.models.load import load
+    from layerwise.profile.compare_states import AuditRequest, read_pair
+    from layerwise.profile.probe_reading import make_reading
+    from layerwise.provenance import collect
+
+    reading, card = make_reading(**pick(ProfileSettings, options)), options["card"]
+    pair = read_pair(
+        before,
+        after,
+        reading=reading,
+        load=partial(load, **pick(Loading, options)),
+        progress=progress,
+        auditing=AuditRequest(None if card is None else known_card(card)),
+    )
+    made = reading.profile(
+        pair.before,
+        pair.after,
+        provenance=collect(device=pair.device),
+        untrained_modules=pair.untrained_modules,
+        notes=pair.notes,
+    )
+    return replace(made, audit=pair.audit)
+
+
+@takes_options
+def distance(
+    model: Any,
+    data: "str | TextData",
+    *,
+    tokenizer: Any = None,
+    progress: Progress = silent,
+    **options: Unpack[DistanceOptions],
+) -> "Distance":
+    """Return how far apart objectives are at `model`, by their gradients on the same text.
+
+    Nothing is trained.
+
+    Args:
+        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
+        data: A file, folder, hub data set or ``demo``; or text read before.
+        tokenizer: That of a transformers model in hand; read from where the model was if None.
+        progress: Hears how far the pass is.
+        options: Those of `layerwise.options.commands.DistanceOptions`. SimCSE and Barlow Twins
+            compare the texts of a batch, so its size changes their numbers.
+
+    Raises:
+        BadInputError: Something named cannot be used; the message says what to type.
+        NonFiniteError: A gradient is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.distance.choose import choose
+    from layerwise.distance.make import make_distance
+    from layerwise.objectives import OBJECTIVES
+
+    objectives, reference = options["objectives"], options["reference"]
+    for name in (*(objectives or ()), *filter(None, [reference])):
+        OBJECTIVES[name]  # A name that is wrong is said before a model is loaded.
+    text = text_data(data, options)
+    loaded = loaded_model(model, tokenizer, options)
+    chosen = choose(loaded, text, objectives=objectives, reference=reference)
+    how = {**pick(Batches, options), "seed": options["seed"]}
+    with enough_memory(SMALLER_BATCH):
+        return make_distance(loaded, text, chosen, progress=progress, **how)
+
+
+@takes_options
+def probe(
+    model: Any,
+    data: "str | TextData",
+    *,
+    tokenizer: Any = None,
+    progress: Progress = silent,
+    **options: Unpack[ProbeOptions],
+) -> "Probing":
+    """Return how well the labels of `data` can be read from each depth of `model`.
+
+    No weight moves.
+
+    Args:
+        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
+        data: A file, folder, hub data set or ``demo``, with labels; or text read before.
+        tokenizer: That of a transformers model in hand; read from where the model was if None.
+        progress: Hears how far the forward and the probes are.
+        options: Those of `layerwise.options.commands.ProbeOptions`.
+
+    Raises:
+        BadInputError: Something named cannot be used, or there is one class alone.
+        NonFiniteError: A hidden state is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.objectives.classification import label_names
+    from layerwise.probing.probe import make_probing
+    from layerwise.probing.record import ProbeSettings
+
+    shown, text = _shown(options), text_data(data, options)
+    label_names(text)  # One class alone is said before a model is loaded.
+    loaded = loaded_model(model, tokenizer, options)
+    settings = ProbeSettings(
+        epochs=options["epochs"], test_share=options["test_share"], seed=options["seed"]
+    )
+    with enough_memory(SMALLER_BATCH):
+        return make_probing(loaded, text, settings=settings, readout=shown, progress=progress)
+
+
+@takes_options
+def erase(
+    model: Any,
+    pairs: "str | PairSet | Sequence[tuple[str, str]]",
+    *,
+    tokenizer: Any = None,
+    progress: Progress = silent,
+    **options: Unpack[EraseOptions],
+) -> "Erasure":
+    """Return by how much erasing what tells `pairs` apart draws them together, by depth.
+
+    Args:
+        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
+        pairs: A JSON Lines file of objects with the texts ``a`` and ``b``; ``demo``, the pairs
+            that ship with the package; or pairs of texts.
+        tokenizer: That of a transformers model in hand; read from where the model was if None.
+        progress: Hears how far the forward and the erasure are.
+        options: Those of `layerwise.options.commands.EraseOptions`.
+
+    Raises:
+        BadInputError: Something named cannot be used; of a pair, its line is named.
+        NonFiniteError: A hidden state is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.probing.erase import make_erasure
+    from layerwise.probing.pairs import PairSet, given_pairs, read_pairs
+    from layerwise.probing.record import ErasureSettings
+
+    shown, seed = _shown(options), options["seed"]
+    if isinstance(pairs, str):
+        pairs = read_pairs(pairs, examples=options["examples"], seed=seed)
+    found = pairs if isinstance(pairs, PairSet) else given_pairs(pairs)
+    loaded = loaded_model(model, tokenizer, options)
+    how = pick(ErasureSettings, options)
+    settings = ErasureSettings(standardised=options["standardise"], **how)
+    with enough_memory(SMALLER_BATCH):
+        return make_erasure(loaded, found, settings=settings, readout=shown, progress=progress)
+
+
+def _shown(options: Mapping[str, Any]) -> "ReadoutSettings":
+    """Return how texts are shown to the model."""
+    from layerwise.probing.mean_states import ReadoutSettings
+
+    return ReadoutSettings(**pick(ReadoutSettings, options))
