@@ -44,11 +44,9 @@ def read_json(path: Path, *, schema: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = "no such file"
-        raise SchemaError(msg, value=path, expected=f"a {schema} record") from None
     except (OSError, ValueError) as error:
-        msg = f"unreadable record ({type(error).__name__})"
+        is_absent = isinstance(error, FileNotFoundError)
+        msg = "no such file" if is_absent else f"unreadable record ({type(error).__name__})"
         raise SchemaError(msg, value=path, expected=f"a {schema} record") from error
     found = record.get("schema") if isinstance(record, dict) else None
     if found != schema:
@@ -99,15 +97,15 @@ def write_once(path: Path, content: bytes) -> bool:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """Inside, a fault of the disk is an error of one line about `folder`."""
+def _writable(
+    place: Path, *, expected: str = "a writable folder", hint: str = "--out FOLDER", what: str = ""
+) -> Iterator[None]:
+    """Inside, a fault of the disk is an error of one line about `place`."""
     try:
         yield
     except OSError as error:
-        msg = f"cannot write ({error.strerror})"
-        raise OutputError(
-            msg, value=folder, expected="a writable folder", hint="--out FOLDER"
-        ) from error
+        msg = f"cannot write{what} ({error.strerror})"
+        raise OutputError(msg, value=place, expected=expected, hint=hint) from error
 
 
 @contextmanager
@@ -183,15 +181,12 @@ def _alone(path: Path) -> Iterator[BinaryIO]:
     """Open `path` for this process alone."""
     from filelock import FileLock
 
-    try:
+    with _writable(path, expected="a file that you may write", hint=""):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock_of(path)).acquire(poll_interval=_POLL):
             path.touch()
             with path.open("r+b") as stream:
                 yield stream
-    except OSError as error:
-        msg = f"cannot write ({error.strerror})"
-        raise OutputError(msg, value=path, expected="a file that you may write") from error
 
 
 def _whole(stream: BinaryIO) -> int:
@@ -225,13 +220,17 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
     Raises:
         OutputError: It cannot be made or written, or holds a result and `overwrite` is false.
     """
+    told = {"what": " to the output folder", "expected": "a folder that you may write"}
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        _try_to_write(folder)
-    except OSError as error:
-        msg = f"cannot write to the output folder ({error.strerror})"
-        raise OutputError(
-            msg, value=folder, expected="a folder that you may write", hint="--out FOLDER"
-        ) from error
+        with _writable(folder, **told):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
     if (folder / holds).exists() and not overwrite:
         msg = f"output folder already holds a {holds}"
         raise OutputError(
@@ -241,16 +240,3 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
             hint="--overwrite to replace it, or another --out FOLDER",
         )
     return folder
-
-
-def _try_to_write(folder: Path) -> None:
-    """Raise OSError if nothing can be written in `folder`; make it for that, and take it away."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    finally:
-        for path in missing:
-            with suppress(OSError):
-                path.rmdir()

@@ -50,15 +50,10 @@ def _git_commit(folder: Path) -> str | None:
     return said.stdout.strip() or None
 
 
-def _command() -> str:
-    """The command line that runs now, as it could be typed again."""
-    program = Path(sys.argv[0]).name
-    shown = "layerwise" if program in {"layerwise", "__main__.py"} else program
-    return shlex.join([shown, *sys.argv[1:]])
-
-
 def collect(*, device: str, command: str | None = None) -> Provenance:
     """The provenance of a record made now on `device` by `command` (default: this process)."""
+    program = Path(sys.argv[0]).name
+    shown = "layerwise" if program in {"layerwise", "__main__.py"} else program
     return Provenance(
         layerwise=_version("layerwise"),
         torch=_version("torch"),
@@ -67,6 +62,6 @@ def collect(*, device: str, command: str | None = None) -> Provenance:
         python=platform.python_version(),
         git=_git_commit(Path.cwd()),
         device=device,
-        command=_command() if command is None else command,
+        command=shlex.join([shown, *sys.argv[1:]]) if command is None else command,
         created=datetime.now(UTC).replace(microsecond=0).isoformat(),
     )

@@ -51,16 +51,6 @@ def _reader(record_type: Any) -> TypeAdapter[Any]:
     return TypeAdapter(record_type)
 
 
-def read_record(path: Path | str, record_type: type[T], *, name: str, schema: str) -> T:
-    """Return the `record_type` in `path`: its file, or the folder that holds it under `name`.
-
-    Raises:
-        SchemaError: No such record is there, or it is malformed or of another schema.
-    """
-    file = record_file(path, name=name)
-    return from_plain(read_json(file, schema=schema), record_type, source=file)
-
-
 def read_lines(path: Path, record_type: type[T], *, schema: str, what: str) -> tuple[T, ...]:
     """Return the records of `path`, one a line, in their order; none where there is no such file.
 
@@ -70,22 +60,19 @@ def read_lines(path: Path, record_type: type[T], *, schema: str, what: str) -> t
     Raises:
         SchemaError: A line holds no such record, or one of another schema; names the line.
     """
-    return tuple(
-        _from_line(line, record_type, schema=schema, what=what, where=f"{path}, line {i}")
-        for i, line in enumerate(whole_lines(path), 1)
-    )
-
-
-def _from_line(line: bytes, record_type: type[T], *, schema: str, what: str, where: str) -> T:
-    try:
-        plain = json.loads(line)
-    except ValueError as error:
-        msg = f"unreadable {what}"
-        raise SchemaError(msg, value=where, expected="a JSON object a line") from error
-    if not isinstance(plain, dict) or plain.get("schema") != schema:
-        msg = f"line that is no {what}"
-        raise SchemaError(msg, value=where, expected=schema)
-    return from_plain(plain, record_type, source=where)
+    found = []
+    for number, line in enumerate(whole_lines(path), 1):
+        where = f"{path}, line {number}"
+        try:
+            plain = json.loads(line)
+        except ValueError as error:
+            msg = f"unreadable {what}"
+            raise SchemaError(msg, value=where, expected="a JSON object a line") from error
+        if not isinstance(plain, dict) or plain.get("schema") != schema:
+            msg = f"line that is no {what}"
+            raise SchemaError(msg, value=where, expected=schema)
+        found.append(from_plain(plain, record_type, source=where))
+    return tuple(found)
 
 
 def record_file(path: Path | str, *, name: str) -> Path:
@@ -130,7 +117,8 @@ class FileRecord:
         Raises:
             SchemaError: None is there, or it is malformed or of another schema.
         """
-        return read_record(path, cls, name=cls.FILE, schema=cls.SCHEMA)
+        file = record_file(path, name=cls.FILE)
+        return from_plain(read_json(file, schema=cls.SCHEMA), cls, source=file)
 
 
 class DocumentRecord:

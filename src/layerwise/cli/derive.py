@@ -9,7 +9,7 @@ import click
 from layerwise.errors import BadInputError
 from layerwise.options.check import alternatives, bounds, value_of
 from layerwise.options.config import read_options
-from layerwise.options.declaration import Declaration, declared
+from layerwise.options.declaration import Option, declared
 from layerwise.options.signature import shown_default
 
 _METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
@@ -20,7 +20,7 @@ class _Value(click.ParamType[Any]):
 
     name = "value"
 
-    def __init__(self, option: Declaration) -> None:
+    def __init__(self, option: Option) -> None:
         self.option = option
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002  # as in click
@@ -103,7 +103,7 @@ def _argument(name: str, shown: str) -> click.Argument:
 
 
 def _reader(
-    options: Mapping[str, Declaration], arguments: Iterable[str]
+    options: Mapping[str, Option], arguments: Iterable[str]
 ) -> Callable[[click.Context, click.Parameter, Path | None], None]:
     """Return what lets the values in a file stand where an option is not given."""
     names = {name.replace("_", "-"): name for name in arguments}
@@ -115,32 +115,25 @@ def _reader(
     return read
 
 
-def _parameter(option: Declaration, names: Iterable[str]) -> click.Option:
+def _parameter(option: Option, names: Iterable[str]) -> click.Option:
     """Return the parameter of an option."""
-    said, is_flag = option.option, option.kind is bool
-    told = "; ".join(
-        filter(
-            None,
-            (
-                f"default: {d}" if (d := shown_default(option)) else "",
-                "" if said.once else bounds(option),
-            ),
-        )
-    )
+    is_flag, default = option.kind is bool, shown_default(option)
+    limits = "" if option.once else bounds(option)
+    told = "; ".join(filter(None, (f"default: {default}" if default else "", limits)))
     return click.Option(
         [*option.flags, option.name],
-        type=click.BOOL if is_flag else click.STRING if said.repeat else _Value(option),
+        type=click.BOOL if is_flag else click.STRING if option.repeat else _Value(option),
         is_flag=is_flag,
-        default=None if said.repeat else option.default,
-        multiple=said.repeat,
+        default=None if option.repeat else option.default,
+        multiple=option.repeat,
         metavar=None if is_flag else _metavar(option),
-        help=f"{option.help(names)}  [{told}]" if told else option.help(names),
+        help=f"{option.told(names)}  [{told}]" if told else option.told(names),
     )
 
 
-def _metavar(option: Declaration) -> str:
+def _metavar(option: Option) -> str:
     """Return what stands for a value in help."""
     kind = next(each for each in alternatives(option.kind) if each is not type(None))
     if get_origin(kind) is Literal:
         return f"[{'|'.join(get_args(kind))}]"
-    return option.option.metavar or _METAVARS[kind]
+    return option.metavar or _METAVARS[kind]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.options.declaration import Declaration, declared
+from layerwise.options.declaration import Option, declared
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -30,7 +30,7 @@ def complete(group: type, given: Mapping[str, Any], *, command: str) -> dict[str
     }
 
 
-def known(name: str, options: Mapping[str, Declaration], *, what: str) -> Declaration:
+def known(name: str, options: Mapping[str, Option], *, what: str) -> Option:
     """Return the option called `name`.
 
     Raises:
@@ -41,7 +41,7 @@ def known(name: str, options: Mapping[str, Declaration], *, what: str) -> Declar
     return options[name]
 
 
-def value_of(option: Declaration, value: Any, *, label: str, texts: bool = True) -> Any:
+def value_of(option: Option, value: Any, *, label: str, texts: bool = True) -> Any:
     """Return `value` as the option takes it.
 
     Args:
@@ -58,7 +58,7 @@ def value_of(option: Declaration, value: Any, *, label: str, texts: bool = True)
 
     if value is None and (texts or nullable(option.kind)):
         return None if nullable(option.kind) else option.default
-    is_object = option.option.text is not None and not isinstance(value, str | bool | int | float)
+    is_object = option.text is not None and not isinstance(value, str | bool | int | float)
     if is_object and texts:
         return value  # An object that Python alone can give.
     is_text = texts and isinstance(value, str)
@@ -67,23 +67,23 @@ def value_of(option: Declaration, value: Any, *, label: str, texts: bool = True)
     except ValidationError:
         raise _refusal(option, value, label) from None
     if is_list(option.kind):
-        twice = option.option.once and len(set(found)) < len(found)
-        if twice or not (found or option.option.repeat):
+        twice = option.once and len(set(found)) < len(found)
+        if twice or not (found or option.repeat):
             raise _refusal(option, value, label)
     return found
 
 
-def _refusal(option: Declaration, value: Any, label: str) -> BadInputError:
+def _refusal(option: Option, value: Any, label: str) -> BadInputError:
     return BadInputError(f"value of {label}", value=value, expected=expected(option))
 
 
-def _plain(option: Declaration, value: Any) -> Any:
+def _plain(option: Option, value: Any) -> Any:
     """Return `value` with Python's own numbers for NumPy's, and a tuple for what has members."""
     if not is_list(option.kind):
         is_number = hasattr(value, "item") and getattr(value, "ndim", None) == 0
         return value.item() if is_number else value
     if isinstance(value, str):
-        parts = [value] if option.option.repeat else value.split(",")
+        parts = [value] if option.repeat else value.split(",")
         return tuple(filter(None, (part.strip() for part in parts)))
     if isinstance(value, Mapping) or not isinstance(value, Iterable):
         return value
@@ -108,22 +108,20 @@ def is_list(kind: Any) -> bool:
     return any(get_origin(each) is Sequence for each in alternatives(kind))
 
 
-def expected(option: Declaration) -> str:
+def expected(option: Option) -> str:
     """Return what is expected of a value, in words."""
     kinds = [each for each in alternatives(option.kind) if each is not type(None)]
     words = " or ".join(dict.fromkeys(map(_words, kinds)))
-    once = "each once" if option.option.once else ""
-    return ", ".join(filter(None, (words, bounds(option), once)))
+    return ", ".join(filter(None, (words, bounds(option), "each once" if option.once else "")))
 
 
-def bounds(option: Declaration) -> str:
+def bounds(option: Option) -> str:
     """Return the bounds of a number, in words."""
-    said = option.option
     told = {
-        "{:g} or more": said.least,
-        "above {:g}": said.above,
-        "at most {:g}": said.most,
-        "below {:g}": said.below,
+        "{:g} or more": option.least,
+        "above {:g}": option.above,
+        "at most {:g}": option.most,
+        "below {:g}": option.below,
     }
     return " and ".join(form.format(v) for form, v in told.items() if v is not None)
 
@@ -140,13 +138,13 @@ def _words(kind: Any) -> str:
 
 
 @cache
-def _adapter(option: Declaration) -> "TypeAdapter[Any]":
+def _adapter(option: Option) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(_checked(option.kind, option))
 
 
-def _checked(kind: Any, option: Declaration) -> Any:
+def _checked(kind: Any, option: Option) -> Any:
     """Return `kind` with the option's bounds on its numbers, as pydantic understands it."""
     from pydantic import Field
 
@@ -156,11 +154,9 @@ def _checked(kind: Any, option: Declaration) -> Any:
         return tuple[_checked(get_args(kind)[0], option), ...]  # type: ignore[misc]
     if kind not in {int, float}:
         return Annotated[kind, Field(strict=False)] if kind is Path else kind
-    said = option.option
-    limits: dict[str, Any] = {"ge": said.least, "gt": said.above, "le": said.most, "lt": said.below}
-    if kind is float:
-        limits["allow_inf_nan"] = False
-    return Annotated[kind, Field(**limits)]
+    finite: dict[str, Any] = {} if kind is int else {"allow_inf_nan": False}
+    limits = Field(ge=option.least, gt=option.above, le=option.most, lt=option.below, **finite)
+    return Annotated[kind, limits]
 
 
 def schema(group: type) -> dict[str, Any]:
@@ -170,11 +166,11 @@ def schema(group: type) -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             option.name: {
-                "description": option.help(),
+                "description": option.told(),
                 **_adapter(option).json_schema(),
                 **({} if option.default is None else {"default": option.default}),
             }
             for option in declared(group).values()
-            if not option.option.call_only
+            if not option.call_only
         },
     }

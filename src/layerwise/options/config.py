@@ -9,7 +9,7 @@ from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.options.check import value_of
-from layerwise.options.declaration import Declaration
+from layerwise.options.declaration import Option
 
 _CONFIG = "YAML lines such as 'examples: 64'"
 
@@ -63,7 +63,7 @@ def reason(error: Exception) -> str:
 
 
 def read_options(
-    file: Path, options: Mapping[str, Declaration], *, arguments: Mapping[str, str]
+    file: Path, options: Mapping[str, Option], *, arguments: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the values of `options` in the YAML file, by Python's names; paths are as on the line.
 
@@ -97,12 +97,12 @@ def read_options(
     return values
 
 
-def _value(option: Declaration, value: Any, file: Path) -> Any:
+def _value(option: Option, value: Any, file: Path) -> Any:
     """Return the value of an option in a file; numbers may stand where text is meant."""
-    if option.option.call_only:
+    if option.call_only:
         message = f"{option.key} in {file}, which a file may not say"
         raise BadInputError(message, value=value, hint=f"{option.flags[-1]} on the command line")
-    if isinstance(value, list) and option.option.text is not None:
+    if isinstance(value, list) and option.text is not None:
         value = ",".join(map(str, value))
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     label = f"{option.key} in {file}"

@@ -8,7 +8,7 @@ is what its function takes as ``**options: Unpack[Tune]`` (PEP 692). All else is
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cache
 from typing import Any, ForwardRef, TypeVar, get_args
 
@@ -17,7 +17,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Option:
-    """All that is to be said of an option beside its name and type.
+    """All that is to be said of an option; its name and type are read off the group.
 
     Attributes:
         help: What it is for, in a sentence; ``{names}`` in it stands for the members of a registry.
@@ -33,6 +33,8 @@ class Option:
         repeat: Whether it is given again for each further member, rather than ``a,b,c``.
         once: Whether each member may be given once alone.
         call_only: Whether only the command line and a Python call may say it, never a file.
+        name: As Python spells it.
+        hint: The type of the Python argument.
     """
 
     help: str
@@ -49,38 +51,18 @@ class Option:
     repeat: bool = False
     once: bool = False
     call_only: bool = False
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """An option of a group.
-
-    Attributes:
-        name: As Python spells it.
-        hint: The type of the Python argument.
-        option: What is declared of it.
-        default: The group's default, which may be another than the option's.
-    """
-
-    name: str
-    hint: Any
-    option: Option
-    default: Any
+    name: str = ""
+    hint: Any = None
 
     @property
     def kind(self) -> Any:
         """Its type in a file and on the command line."""
-        return self.option.text or self.hint
+        return self.text or self.hint
 
-    def help(self, names: Iterable[str] = ()) -> str:
+    def told(self, names: Iterable[str] = ()) -> str:
         """Return what it is for, with the `names` that it may take."""
         told = ", ".join(names)
-        return self.option.help.replace("{names}", f": {told}" if told else "")
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Its spellings on the command line."""
-        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+        return self.help.replace("{names}", f": {told}" if told else "")
 
     @property
     def key(self) -> str:
@@ -99,15 +81,19 @@ def defaults(**values: Any) -> Callable[[C], C]:
 
 
 @cache
-def declared(group: type) -> Mapping[str, Declaration]:
-    """Return the options of `group` by name, inherited ones first."""
+def declared(group: type) -> Mapping[str, Option]:
+    """Return the options of `group` by name, inherited ones first, with all that they leave out."""
     own = getattr(group, "__defaults__", {})
     found = {}
     for name, annotation in group.__annotations__.items():
         hint, option = get_args(annotation)
-        if isinstance(hint, ForwardRef):
-            hint = hint.__forward_arg__
-        found[name] = Declaration(name, hint, option, own.get(name, option.default))
+        found[name] = replace(
+            option,
+            name=name,
+            hint=hint.__forward_arg__ if isinstance(hint, ForwardRef) else hint,
+            default=own.get(name, option.default),
+            flags=option.flags or (f"--{name.replace('_', '-')}",),
+        )
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
 from layerwise.options.check import complete
-from layerwise.options.declaration import Declaration, declared
+from layerwise.options.declaration import Option, declared
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,10 +53,10 @@ def group_of(function: Callable[..., Any]) -> type:
     return group
 
 
-def shown_default(option: Declaration) -> str:
+def shown_default(option: Option) -> str:
     """Return the default as people read it; empty where it is none or goes without saying."""
     if option.default is None or option.default == ():
-        return option.option.unset
+        return option.unset
     if isinstance(option.default, bool):
         return ""
     if isinstance(option.default, tuple):
@@ -64,14 +64,14 @@ def shown_default(option: Declaration) -> str:
     return str(option.default)
 
 
-def _documented(text: str, options: Mapping[str, Declaration]) -> str:
+def _documented(text: str, options: Mapping[str, Option]) -> str:
     """Return a docstring in which each of `options` stands in the place of the one for all."""
     lines = text.splitlines()
     at = next((i for i, line in enumerate(lines) if line.strip().startswith(_PLACEHOLDER)), None)
     if at is None:
         return text
     told = [
-        f"    {o.name}: {o.help()}" + (f"  [default: {d}]" if (d := shown_default(o)) else "")
+        f"    {o.name}: {o.told()}" + (f"  [default: {d}]" if (d := shown_default(o)) else "")
         for o in options.values()
     ]
     return "\n".join([*lines[:at], *told, *lines[at + 1 :]])

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from layerwise import api
+from layerwise.options.check import expected
+from layerwise.options.commands import GoalOptions
 from layerwise.options.config import read_yaml
 from layerwise.options.declaration import declared
-from layerwise.options.reference import option_tables
+from layerwise.options.signature import group_of, shown_default
 from layerwise.study.schema import study_schema
 from layerwise.study.stages import STAGES
 
@@ -19,6 +22,32 @@ Every option of every command, from `layerwise.options`. Names that a registry
 has (signals, policies, conditions, trainers) are listed by `layerwise COMMAND --help`.
 
 """
+
+
+COMMANDS = [
+    "card", "place", "measure", "tune", "profile", "control", "distance", "probe", "erase", "study",
+    "analyse", "compare",
+]  # fmt: skip
+
+
+def option_tables():
+    """A Markdown table of the options of each command."""
+    parts = []
+    for name in COMMANDS:
+        groups = [group_of(getattr(api, name))]
+        if name == "place":
+            groups = [GoalOptions, *groups, group_of(api.export)]
+        parts += [
+            "",
+            f"## {name}",
+            "",
+            "| option | Python | takes | default | |",
+            "|---|---|---|---|---|",
+        ]
+        for option in (o for group in groups for o in declared(group).values()):
+            flags, says = ", ".join(option.flags), (expected(option), shown_default(option))
+            parts += [" | ".join([f"| `{flags}`", f"`{option.name}`", *says, f"{option.told()} |"])]
+    return "\n".join(parts[1:]) + "\n"
 
 
 def in_step(file, text):

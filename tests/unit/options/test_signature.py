@@ -135,8 +135,8 @@ def test_public_functions_declare_their_options(name):
     function = getattr(lw, name)
     options = declared(group_of(function))
     assert set(options) < set(inspect.signature(function).parameters)
-    assert all(f"    {name}: {o.help()}" in function.__doc__ for name, o in options.items())
+    assert all(f"    {name}: {o.told()}" in function.__doc__ for name, o in options.items())
     assert not any("**" in str(p) for p in inspect.signature(function).parameters.values())
     for option in options.values():
-        assert option.option.help.endswith(".")
-        assert option.option.help[0].isupper() or option.option.help.split()[0].endswith(",")
+        assert option.help.endswith(".")
+        assert option.help[0].isupper() or option.help.split()[0].endswith(",")
