@@ -51,7 +51,6 @@ def place(card: str, **options: Any) -> None:
     with importing():
         from layerwise import report
         from layerwise.card.record import LayerCard
-        from layerwise.placement.exports.lora import placement_files
     with talk(form):
         read = LayerCard.load(Path(card))
         out, overwrite = options["out"] or home, options["overwrite"]
@@ -59,7 +58,8 @@ def place(card: str, **options: Any) -> None:
         chosen = api.place(read, options["goal"], **pick(PlaceOptions, options))
         placed, coverage, export = api.export(chosen, read, **pick(ExportOptions, options))
         beside = folder.resolve() == home.resolve()
-        files = placement_files(placed, export) | _report(read, placed, beside=beside)
+        files = {**export.files, "placement.json": placed.to_json()}
+        files |= _report(read, placed, beside=beside)
         paths = write_files(folder, files)
         table = report.terminal(coverage)
         human = [report.terminal(placed), "", table, "", listed(paths), "", _usage(export, folder)]
