@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layerwise.capture.stats import AdaptedModule, BlockName, LayerStats
+from layerwise.capture.stats import AdaptedModule, LayerStats
 from layerwise.columns import Column
 from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.models.stack import BlockRef
 from layerwise.signals import COSTS, SIGNALS, Signal, select
 from layerwise.signals.inputs import effective_rank, effective_rank_of
 from layerwise.signals.residual import (
@@ -37,7 +38,7 @@ def stats():
     )
     m = len(modules)
     return LayerStats(
-        blocks=tuple(BlockName("b", i, f"b.{i}") for i in range(BLOCKS)),
+        blocks=tuple(BlockRef("b", i, f"b.{i}") for i in range(BLOCKS)),
         modules=modules,
         source_rows=np.repeat(np.arange(BLOCKS), 2),
         index=np.arange(N),
@@ -255,7 +256,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     for i in range(300):
         energy = draw.lognormal(0, 0.5, (64, 1, 1))
         one = LayerStats(
-            blocks=(BlockName("b", 0, "b.0"),), modules=(AdaptedModule("b.0.q", 0, 0, 1, 1),),
+            blocks=(BlockRef("b", 0, "b.0"),), modules=(AdaptedModule("b.0.q", 0, 0, 1, 1),),
             source_rows=np.zeros(1, dtype=int), index=np.arange(64), losses=np.ones(64),
             tokens=np.ones((64, 1)), batch_tokens=np.ones(1), forward_seconds=np.ones((1, 1)),
             backward_seconds=np.ones((1, 1)), outside_seconds=np.ones((1, 2)),
