@@ -38,9 +38,8 @@ from layerwise.distance.gradients import last_states, prepared, sharing
 from layerwise.distance.make import distances
 from layerwise.distance.moments import ObjectiveMoments
 from layerwise.distance.run import WINDOW, measure
-from layerwise.models.load import LoadedModel, load
+from layerwise.models.load import LoadedModel, load, wrap_model
 from layerwise.models.sources import on_disk
-from layerwise.models.wrap_model import wrap_model
 
 ROWS, WIDTH, NAMES = 64_000, 768, ("masked-lm", "span-denoise", "nsp", "simcse", "barlow-twins")
 TEXT = {"where": ["source=rotten_tomatoes"]}

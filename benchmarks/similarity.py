@@ -30,7 +30,7 @@ from rich.table import Table
 from scipy.linalg import orthogonal_procrustes
 
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
-from layerwise.signals.similarity import CrossMoments, cka_change, procrustes
+from layerwise.signals.similarity import CrossMoments, cka_of, procrustes, represent
 
 PROBES = 290
 STREAMED, WIDTH, PART = 64_000, 768, 2_000
@@ -234,7 +234,7 @@ def bench_cka(_: int) -> None:
     energy = 1 - ((x - x.mean(0)) ** 2).sum() / (x**2).sum()
     heads = ("contestant", "estimator", "1 - CKA", "1 - CKA, exact", "error")
     table = Table(*heads, title=f"float32 features whose mean is {energy:.1%} of the energy")
-    ours, exact = cka_change(x, y), 1 - biased(x, y)
+    ours, exact = cka_of(represent(x), represent(y)), 1 - biased(x, y)
     table.add_row("layerwise", "CKA", f"{ours:.6f}", f"{exact:.6f}", f"{abs(ours - exact):.1e}")
     exact = 1 - debiased(x, y)
     for name, (module, run) in OTHERS.items():

@@ -11,7 +11,7 @@ import transformers
 
 import layerwise as lw
 from layerwise.errors import BadInputError, ModelError, OutputError, SchemaError, UnknownNameError
-from layerwise.models import load
+from layerwise.models.load import load
 from layerwise.tuning.lora import placed_on
 from layerwise.tuning.record import TuneRecord
 

@@ -16,7 +16,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from layerwise.files import write_files
 from layerwise.placement import TRAINERS
-from layerwise.placement.exports.lora import placement_files
 from layerwise.placement.place import place
 
 BLOCKS = 16
@@ -99,7 +98,7 @@ def taken(small_card, folders, installed, tmp_path):
         card = small_card(BLOCKS, modules=modules)
         placement = place(card, rows=rows, rank=4, ranks=ranks)
         made = TRAINERS[export or trainer].export(placement, card.model)
-        write_files(tmp_path, placement_files(placement, made))
+        write_files(tmp_path, made.files)
         entry = f"{trainer}-freeze" if export == "freeze" else trainer
         told = subprocess.run(
             [sys.executable, "-m", "support.processes.trainer_adapts", entry, str(tmp_path / file),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from layerwise.errors import ModelError
-from layerwise.models import load, load_skeleton, resolve_targets
+from layerwise.models.load import load, load_skeleton
+from layerwise.models.targets import resolve_targets
 
 pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 

@@ -30,7 +30,7 @@ from layerwise.errors import PlacementError, VerificationError
 from layerwise.models.stack import find_stacks
 from layerwise.models.targets import resolve_targets
 from layerwise.placement import TRAINERS
-from layerwise.placement.exports.lora import placement_files
+from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.place import place
 from layerwise.placement.verify import apply, kept_trained, lora_config, meta_copy, verify
 
@@ -171,7 +171,7 @@ def test_one_training_step_reaches_every_adapter_and_nothing_else(subject, name)
 def test_the_exported_file_means_the_same_to_peft(subject, name, tmp_path):
     it = subject(name)
     placement = place(it.card, rows=ends(it.card))
-    exported = json.loads(placement_files(placement)["lora_config.json"])
+    exported = json.loads(json.dumps(peft_config(placement)))
     assert LoraConfig(**exported).to_dict() == lora_config(placement).to_dict()
     (tmp_path / "adapter_config.json").write_text(json.dumps(exported))
     config = LoraConfig.from_pretrained(tmp_path)

@@ -12,7 +12,8 @@ from layerwise.models.parts import embeddings
 from layerwise.models.targets import resolve_targets
 from layerwise.objectives import OBJECTIVES
 from layerwise.seeds import torch_generator
-from layerwise.signals.inputs import activation_energy, effective_rank, effective_rank_of
+from layerwise.signals import spectrum
+from layerwise.signals.inputs import activation_energy, effective_rank
 from layerwise.signals.residual import coherence, residual_norm
 from layerwise.signals.saturation import activation_gradient, attention_entropy
 from support.batches import row
@@ -144,7 +145,7 @@ def test_effective_rank_and_energy_are_numpys_on_the_full_features(tiny, name, n
     for m in stats.modules:
         rows = features[m.name]
         values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
-        ranks[m.row].append(effective_rank_of(np.maximum(values, 0)))
+        ranks[m.row].append(spectrum.effective_rank(np.maximum(values, 0)))
         energies[m.row].append((rows**2).mean())
     expected = [np.mean(x) for x in ranks]
     np.testing.assert_allclose(effective_rank(stats), expected, rtol=1e-4)

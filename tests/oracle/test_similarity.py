@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from scipy.stats import spearmanr
 
-from layerwise.signals.similarity import cka_change, procrustes, rsa_change, shared_pca_cka
+from layerwise.signals.similarity import cka_of, procrustes, represent, rsa_of, shared_pca_of
 
 SHAPES = [(24, 60), (24, 25), (24, 24), (24, 23), (60, 9)]
 KINDS = ["full", "rank 5", "decaying", "mostly mean", "rank 5, other rows"]
@@ -84,14 +84,14 @@ def test_procrustes_keeps_its_digits_at_any_size(shape, share):
 @pytest.mark.parametrize("share", [0.03, 1.0])
 def test_cka(shape, kind, share):
     x, y = pair(shape, kind, share)
-    assert cka_change(x, y) == pytest.approx(slow_cka(x, y), abs=1e-12)
+    assert cka_of(represent(x), represent(y)) == pytest.approx(slow_cka(x, y), abs=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", ["full", "mostly mean"])
 def test_rsa(shape, kind):
     x, y = pair(shape, kind, 0.3)
-    assert rsa_change(x, y) == pytest.approx(slow_rsa(x, y), abs=1e-12)
+    assert rsa_of(represent(x), represent(y)) == pytest.approx(slow_rsa(x, y), abs=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -99,4 +99,5 @@ def test_rsa(shape, kind):
 def test_shared_pca(shape, components):
     x, y = pair(shape, "full", 0.3)
     kept = min(components, shape[0] - 1, shape[1])
-    assert shared_pca_cka(x, y, components) == pytest.approx(slow_shared_pca(x, y, kept), abs=1e-10)
+    found = shared_pca_of(represent(x), represent(y), components=components)
+    assert found == pytest.approx(slow_shared_pca(x, y, kept), abs=1e-10)

@@ -32,8 +32,7 @@ def loaded_model(
     Raises:
         BadInputError: It is neither a name nor a model.
     """
-    from layerwise.models.load import LoadedModel, load
-    from layerwise.models.wrap_model import wrap_model
+    from layerwise.models.load import LoadedModel, load, wrap_model
 
     if isinstance(model, str):
         return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))

@@ -5,7 +5,7 @@ in parts, in any split over processes, gives what one update with everything wou
 float64 on the CPU.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -20,12 +20,12 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 @runtime_checkable
 class Accumulator(Protocol[Result_co]):
-    """The four operations that make a statistic streamable."""
+    """The operations that make a statistic streamable, beside an ``update`` of its own."""
 
     @classmethod
     def zero(cls) -> Any:
         """Return the sum of nothing."""
-        ...
+        return cls()
 
     def merge(self, other: Any) -> Any:
         """Return this sum with `other`'s parts added."""
@@ -36,7 +36,7 @@ class Accumulator(Protocol[Result_co]):
         ...
 
 
-class KeyedTable:
+class KeyedTable(Accumulator[dict[str, np.ndarray]]):
     """Rows of named columns, each row with a key; the result is ordered by key.
 
     Holds what is one small row an example (or a batch), such as norms, tokens and times.
@@ -44,11 +44,6 @@ class KeyedTable:
 
     def __init__(self, parts: list[dict[str, np.ndarray]] | None = None) -> None:
         self._parts = parts or []
-
-    @classmethod
-    def zero(cls) -> "KeyedTable":
-        """Return a table without rows."""
-        return cls()
 
     def update(self, columns: Mapping[str, Array], *, key: Int[Array, "n"]) -> None:
         """Add one row for each key; every column has that many rows."""
@@ -68,16 +63,11 @@ class KeyedTable:
         return {name: values[order] for name, values in joined.items()}
 
 
-class Sum:
+class Sum(Accumulator[np.ndarray]):
     """A plain sum of tensors of one shape, in float64."""
 
     def __init__(self, total: Tensor | None = None) -> None:
         self._total = total
-
-    @classmethod
-    def zero(cls) -> "Sum":
-        """Return the sum of no tensors."""
-        return cls()
 
     def update(self, part: Tensor) -> None:
         """Add `part`."""
@@ -94,7 +84,7 @@ class Sum:
         return np.zeros(()) if self._total is None else self._total.numpy()
 
 
-class FeatureMoments:
+class FeatureMoments(Accumulator[np.ndarray]):
     """Mean and scatter of feature rows, and from them the covariance's eigenvalues.
 
     While fewer rows than features have come, the rows themselves are kept: smaller than their
@@ -108,11 +98,6 @@ class FeatureMoments:
         self._absorbed = 0
         self._mean: Tensor | None = None
         self._scatter: Tensor | None = None
-
-    @classmethod
-    def zero(cls) -> "FeatureMoments":
-        """Return the moments of no rows."""
-        return cls()
 
     def update(self, rows: Float[Tensor, "k d"]) -> None:
         """Add `rows`, one feature vector each."""
@@ -181,7 +166,7 @@ def _centred(rows: Tensor) -> tuple[int, Tensor, Tensor]:
     return int(rows.shape[0]), mean.cpu(), scatter.to("cpu", torch.float64)
 
 
-class GramRows:
+class GramRows(Accumulator[np.ndarray]):
     """Feature rows of a few examples, and their inner products.
 
     Examples may come in any order and in several pieces; the result is ordered by key.
@@ -189,11 +174,6 @@ class GramRows:
 
     def __init__(self, parts: list[tuple[np.ndarray, Tensor]] | None = None) -> None:
         self._parts = parts or []
-
-    @classmethod
-    def zero(cls) -> "GramRows":
-        """Return no rows."""
-        return cls()
 
     def update(self, rows: Float[Tensor, "k d"], *, key: Int[Array, "k"]) -> None:
         """Add one row for each key."""
@@ -226,13 +206,12 @@ class GramRows:
         return torch.cat([rows for _, rows in self._parts])[torch.from_numpy(order)].double()
 
 
-A = TypeVar("A", bound="Accumulator[object]")
+A = TypeVar("A", bound=Accumulator[Any])
 
 
-def merge_named(parts: Sequence[Mapping[str, A]]) -> dict[str, A]:
-    """Merge several processes' accumulators by name; a missing name is an empty sum."""
-    merged: dict[str, A] = {}
-    for part in parts:
-        for name, sums in part.items():
-            merged[name] = merged[name].merge(sums) if name in merged else sums
+def merge_named(first: Mapping[str, A], second: Mapping[str, A]) -> dict[str, A]:
+    """Merge two processes' accumulators by name; a missing name is an empty sum."""
+    merged = dict(first)
+    for name, sums in second.items():
+        merged[name] = merged[name].merge(sums) if name in merged else sums
     return merged

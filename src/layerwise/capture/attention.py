@@ -5,7 +5,6 @@ function that they already use, for the time of the pass: masks, output and conf
 they are. Models that return attention weights from the attention module are read there.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from layerwise.seeds import derive
 from layerwise.shapes import Bool, Float, Int, Tensor
 
 __all__ = ["QueryRows", "entropy_of_rows", "entropy_of_weights", "intercepted", "sample_rows"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,9 +99,9 @@ def entropy_of_rows(
         ahead = torch.arange(length, device=scores.device) > rows.positions[:, None, :, None]
         scores = scores.masked_fill(ahead, -torch.inf)
     elif mask is not None:
-        chosen = _rows_of(mask, rows)
-        hidden = ~chosen if chosen.dtype == torch.bool else None
-        scores = scores + chosen if hidden is None else scores.masked_fill(hidden, -torch.inf)
+        kept = _rows_of(mask, rows)
+        additive = kept.dtype != torch.bool
+        scores = scores + kept if additive else scores.masked_fill(~kept, -torch.inf)
     return _entropy(scores).mean(1)
 
 

@@ -21,7 +21,10 @@ from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["BatchRecord", "Listener", "Site", "attached", "floating"]
+__all__ = ["WHOLE", "BatchRecord", "Listener", "Site", "attached", "floating"]
+
+#: Stands for the whole model among the rows of blocks whose moments are marked.
+WHOLE = -1
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,24 @@ class Listener:
     # -- adapted modules ---------------------------------------------------------------------
 
     def hear_site(self, m: int, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        """Project the input of an adapted module that ran, and await its output's gradient."""
+        """Project the input of an adapted module that ran, and await its output's gradient.
+
+        Raises:
+            ModelError: It ran before in this batch, or its rows are not the batch's tokens.
+        """
         given = next(floating((args, kwargs)), None)
         if self._heard is None or given is None:
             return
         site = self.sites[m]
         with self.own_work() as heard:
-            _refuse_second_call(m, site, heard)
+            if m in heard.called:  # The adapter's gradient would be the sum of both calls'.
+                raise ModelError(
+                    what="adapted module runs more than once in a forward",
+                    value=site.name,
+                    expected="modules that run once",
+                    hint="--targets with other module names",
+                )
+            heard.called.add(m)
             mask = self._mask_of(given, site, heard)
             rows = _by_example(given.detach(), mask, site)
             self._hear_input(m, given, rows, mask)
@@ -180,12 +194,17 @@ class Listener:
 
     def _mask_of(self, given: Tensor, site: Site, heard: BatchRecord) -> Bool[Tensor, "n t"]:
         """Return which of `given`'s tokens count: the encoder's where cross-attention reads."""
-        crosses = heard.crossed is not None and any(given is t for t in self._crossed)
-        return heard.crossed if crosses and heard.crossed is not None else heard.masks[site.row]
+        if heard.crossed is not None and any(given is t for t in self._crossed):
+            return heard.crossed
+        return heard.masks[site.row]
 
     def _hear_input(self, m: int, given: Tensor, rows: Tensor, mask: Tensor) -> None:
         """Measure an input once, however many of a block's modules read it."""
-        leader = self._leader_of(m, given)
+        if m not in self.leaders:
+            self.leaders[m] = next((lead for lead, t in self._inputs if t is given), m)
+            if self.leaders[m] == m:
+                self.moments[m] = FeatureMoments.zero()
+        leader = self.leaders[m]
         self._inputs.append((leader, given))
         if leader != m or "inputs" not in self.needs or self._heard is None:
             return
@@ -194,13 +213,6 @@ class Listener:
         self._heard.input_tokens[m] = self._heard.folded(mask.sum(1).float())
         if "covariance" in self.needs:
             self.moments[m].update(rows[mask])
-
-    def _leader_of(self, m: int, given: Tensor) -> int:
-        if m not in self.leaders:
-            self.leaders[m] = next((lead for lead, t in self._inputs if t is given), m)
-            if self.leaders[m] == m:
-                self.moments[m] = FeatureMoments.zero()
-        return self.leaders[m]
 
     def _site_gradient(self, m: int, mask: Tensor, projected: Tensor, gradient: Tensor) -> None:
         if self._heard is None:
@@ -308,23 +320,6 @@ def floating(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, Mapping | tuple | list):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from floating(item)
-
-
-def _refuse_second_call(m: int, site: Site, heard: BatchRecord) -> None:
-    """Note that the module ran in this batch.
-
-    Raises:
-        ModelError: It ran before: its adapter's gradient would be the sum of both, which is not
-            what is measured.
-    """
-    if m in heard.called:
-        raise ModelError(
-            what="adapted module runs more than once in a forward",
-            value=site.name,
-            expected="modules that run once",
-            hint="--targets with other module names",
-        )
-    heard.called.add(m)
 
 
 def _by_example(rows: Tensor, mask: Bool[Tensor, "n t"], site: Site) -> Float[Tensor, "n t d"]:

@@ -1,10 +1,10 @@
 """The pass itself: batches through a frozen model, `LayerStats` out."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import chain
 
 import numpy as np
 import torch
@@ -12,24 +12,25 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from layerwise import distributed
-from layerwise.capture.attention import QueryRows, intercepted, sample_rows
+from layerwise.capture.attention import intercepted, sample_rows
 from layerwise.capture.clock import clock_for
-from layerwise.capture.hooks import BatchRecord, Listener, Site, Wiring, attached
+from layerwise.capture.hooks import WHOLE, BatchRecord, Listener, Site, Wiring, attached
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.plan import Plan
 from layerwise.capture.restore import frozen
 from layerwise.capture.result import to_stats
-from layerwise.capture.stats import BlockName, LayerStats
-from layerwise.capture.sums import PassSums, Timing, batch_columns
+from layerwise.capture.stats import LayerStats
+from layerwise.capture.sums import PassSums, batch_columns
 from layerwise.data.batches import Batch
 from layerwise.errors import NonFiniteError
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, final_norm
+from layerwise.models.stack import BlockRef, all_refs
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.objectives.record import Objective
 from layerwise.progress import Progress, silent
 from layerwise.seeds import derive, torch_generator
-from layerwise.shapes import Bool, Tensor
+from layerwise.shapes import Tensor
 
 __all__ = ["capture"]
 
@@ -43,7 +44,7 @@ class CaptureSetup:
     loaded: LoadedModel
     objective: Objective
     plan: Plan
-    blocks: tuple[BlockName, ...]
+    blocks: tuple[BlockRef, ...]
     sides: tuple[str, ...]
     targets: tuple[Target, ...]
     sites: tuple[Site, ...]
@@ -71,15 +72,23 @@ def capture(
         ModelError: Nothing that was to be measured ran.
         UnknownNameError: A target names no module.
     """
-    device = next(loaded.model.parameters()).device
-    kept = _kept_examples(batches, plan)
+    model = loaded.model
+    device = next(model.parameters()).device
+    every = sorted({int(i) for batch in batches for i in batch.index})
+    kept = frozenset(every[: plan.gram_examples])  # The first examples, on any sharding.
     numbered = list(enumerate(batches))[distributed.rank() :: distributed.world_size()]
     resettable = reset_peak_memory(device)
-    start = time.perf_counter()
-    with _borrowed(loaded, objective, plan) as (subject, listener, changed):
-        sums = PassSums()
-        for number, batch in progress(numbered, "measuring", len(numbered)):
-            _measure(subject, listener, sums, batch.to(device), number=number, kept=kept)
+    start, sums = time.perf_counter(), PassSums()
+    with (
+        frozen(model, training=objective.stochastic, seed=plan.seed),
+        objective.prepare(model) as changed,
+    ):
+        subject = _subject(loaded, objective, plan)
+        listener = Listener(sites=subject.sites, needs=plan.needs, clock=clock_for(device))
+        heard = intercepted(subject.implementation, listener.hear_attention)
+        with attached(listener, subject.wiring), heard:
+            for number, batch in progress(numbered, "measuring", len(numbered)):
+                _measure(subject, listener, sums, batch.to(device), number=number, kept=kept)
         sums.take_inputs(listener)
     seconds, peak = time.perf_counter() - start, peak_memory_bytes(device)
     gathered = distributed.all_gather((sums, seconds, peak))
@@ -96,34 +105,12 @@ def capture(
     )
 
 
-def _kept_examples(batches: Sequence[Batch], plan: Plan) -> frozenset[int]:
-    """Return the first examples, whose gradients make the Gram matrices on any sharding."""
-    every = sorted({int(i) for batch in batches for i in batch.index})
-    return frozenset(every[: plan.gram_examples])
-
-
-@contextmanager
-def _borrowed(
-    loaded: LoadedModel, objective: Objective, plan: Plan
-) -> Iterator[tuple[CaptureSetup, Listener, Sequence[str]]]:
-    """Freeze, prepare and hear the model inside; on any exit it is what it was."""
-    device = next(loaded.model.parameters()).device
-    with (
-        frozen(loaded.model, training=objective.stochastic, seed=plan.seed),
-        objective.prepare(loaded.model) as changed,
-    ):
-        subject = _subject(loaded, objective, plan)
-        listener = Listener(sites=subject.sites, needs=plan.needs, clock=clock_for(device))
-        wanted = subject.implementation if "entropy" in plan.needs else None
-        with attached(listener, subject.wiring), intercepted(wanted, listener.hear_attention):
-            yield subject, listener, changed
-
-
 def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSetup:
     model, stacks = loaded.model, loaded.stacks
     targets = resolve_targets(model, stacks, plan.targets) if "inputs" in plan.needs else ()
     implementation = getattr(model.config, "_attn_implementation", None)
-    weighs = "entropy" in plan.needs and implementation in {None, "eager"}
+    listens = "entropy" in plan.needs
+    weighs = listens and implementation in {None, "eager"}
     outputs, absent = _outputs(loaded, plan)
     if weighs and objective.stochastic:
         weighs = False
@@ -136,7 +123,7 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
         loaded=loaded,
         objective=objective,
         plan=plan,
-        blocks=tuple(BlockName(r.stack, r.index, r.name) for s in stacks for r in s.refs),
+        blocks=all_refs(stacks),
         sides=tuple(s.side for s in stacks for _ in s.blocks),
         targets=targets,
         sites=tuple(_site(model, target, plan) for target in targets),
@@ -146,15 +133,12 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
             embeddings=embeddings(model),
             weigh_attention=weighs,
         ),
-        implementation=implementation if implementation == "sdpa" else None,
+        implementation="sdpa" if implementation == "sdpa" and listens else None,
         absent=absent,
-        weights=frozenset(t.untyped_storage().data_ptr() for t in _state(model)),
+        weights=frozenset(
+            t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers())
+        ),
     )
-
-
-def _state(model: nn.Module) -> Iterator[Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
 
 
 def _site(model: nn.Module, target: Target, plan: Plan) -> Site:
@@ -207,24 +191,26 @@ def _measure(
 ) -> None:
     """Run one batch forward and backward, and add what was heard to `sums`."""
     heard, keys = _heard(subject, batch, kept)
-    clock = listener.clock
     listener.start(heard)
     # Dropout draws by batch, not by what ran before: sharded runs see the same masks.
     torch.manual_seed(derive(subject.plan.seed, "dropout", number))
     try:
-        start = clock.mark()
+        listener.mark("forward start", WHOLE)
         with saved_tensors_hooks(partial(listener.hear_saved, subject.weights), lambda x: x):
             losses = subject.objective.losses(subject.loaded.model, batch)
-        turn, spans = clock.mark(), len(heard.spans)
+        listener.mark("forward end", WHOLE)
+        listener.mark("backward start", WHOLE)
         _check_forward(subject, heard, losses, number)
         torch.autograd.backward(losses.sum())
-        timing = Timing(start, turn, clock.mark(), spans, batch.token_mask.numel())
+        listener.mark("backward end", WHOLE)
     finally:
         listener.stop()
     _check_backward(subject, heard, number)
     blocks = len(subject.blocks)
     sums.add_examples(heard, losses, keys, sites=subject.sites, blocks=blocks)
-    sums.batches.update(batch_columns(heard, timing, clock, blocks=blocks), key=np.array([number]))
+    tokens = batch.token_mask.numel()
+    columns = batch_columns(heard, listener.clock, blocks=blocks, tokens=tokens)
+    sums.batches.update(columns, key=np.array([number]))
 
 
 def _heard(
@@ -235,40 +221,28 @@ def _heard(
     keys, fold = torch.unique(index, return_inverse=True)
     if len(keys) == len(index):
         keys, fold = index, torch.arange(len(index))
-    masks = {row: _mask(batch, side) for row, side in enumerate(subject.sides)}
+    masks = {"encoder": batch.token_mask, "decoder": batch.token_mask}
+    if batch.decoder_mask is not None:
+        masks["decoder"] = batch.decoder_mask
+    sides, plan = dict(enumerate(subject.sides)), subject.plan
+    drawn = {}
+    if "entropy" in plan.needs:
+        drawn = {
+            side: sample_rows(masks[side], batch.index, rows=plan.entropy_rows, seed=plan.seed)
+            for side in set(subject.sides)
+        }
     device = batch.token_mask.device
     heard = BatchRecord(
-        masks=masks,
+        masks={row: masks[side] for row, side in sides.items()},
         fold=fold.to(device),
         examples=len(keys),
         keep=torch.tensor(
             [i for i, k in enumerate(keys) if int(k) in kept], dtype=torch.long, device=device
         ),
-        query_rows=_query_rows(subject, batch),
+        query_rows={row: drawn[side] for row, side in sides.items() if drawn},
         crossed=batch.token_mask if batch.decoder_mask is not None else None,
     )
     return heard, keys.numpy()
-
-
-def _mask(batch: Batch, side: str) -> Bool[Tensor, "n t"]:
-    """Return the tokens that count on one side of the model."""
-    crossing = batch.decoder_mask is not None and side == "decoder"
-    return batch.decoder_mask if crossing and batch.decoder_mask is not None else batch.token_mask
-
-
-def _query_rows(subject: CaptureSetup, batch: Batch) -> dict[int, QueryRows]:
-    if "entropy" not in subject.plan.needs:
-        return {}
-    sampled = {
-        side: sample_rows(
-            _mask(batch, side),
-            batch.index,
-            rows=subject.plan.entropy_rows,
-            seed=subject.plan.seed,
-        )
-        for side in set(subject.sides)
-    }
-    return {row: sampled[side] for row, side in enumerate(subject.sides)}
 
 
 def _check_forward(subject: CaptureSetup, heard: BatchRecord, losses: Tensor, number: int) -> None:

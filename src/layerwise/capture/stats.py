@@ -5,18 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from layerwise.models.stack import BlockRef
 from layerwise.shapes import Array, Float64, Int
 
-__all__ = ["AdaptedModule", "BlockName", "LayerStats"]
-
-
-@dataclass(frozen=True)
-class BlockName:
-    """A block by its stack, its index there and its module's name."""
-
-    stack: str
-    index: int
-    name: str
+__all__ = ["AdaptedModule", "LayerStats"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class LayerStats:
         notes: What was done otherwise than by default.
     """
 
-    blocks: tuple[BlockName, ...]
+    blocks: tuple[BlockRef, ...]
     modules: tuple[AdaptedModule, ...]
     source_rows: Int[Array, "s"]
     index: Int[Array, "n"]

@@ -8,10 +8,10 @@ import torch
 
 from layerwise.capture.accumulators import FeatureMoments, GramRows, KeyedTable, Sum, merge_named
 from layerwise.capture.clock import Clock
-from layerwise.capture.hooks import BatchRecord, Listener, Site
+from layerwise.capture.hooks import WHOLE, BatchRecord, Listener, Site
 from layerwise.shapes import Tensor
 
-__all__ = ["PassSums", "Timing", "batch_columns"]
+__all__ = ["PassSums", "batch_columns"]
 
 
 @dataclass
@@ -39,9 +39,9 @@ class PassSums:
         return type(self)(
             examples=self.examples.merge(other.examples),
             batches=self.batches.merge(other.batches),
-            gradients=merge_named([self.gradients, other.gradients]),
-            kept=merge_named([self.kept, other.kept]),
-            inputs=merge_named([self.inputs, other.inputs]),
+            gradients=merge_named(self.gradients, other.gradients),
+            kept=merge_named(self.kept, other.kept),
+            inputs=merge_named(self.inputs, other.inputs),
             leaders={**other.leaders, **self.leaders},
         )
 
@@ -103,53 +103,35 @@ def _columns(heard: Mapping[int, Tensor], width: int, examples: int) -> np.ndarr
     return table
 
 
-@dataclass(frozen=True)
-class Timing:
-    """The moments of one batch that belong to no block.
-
-    Attributes:
-        start: Before the forward.
-        turn: Between forward and backward.
-        end: After the backward.
-        spans_at_turn: How many spans of the listener's own work lay in the forward.
-        tokens: Tokens of the batch, padding included.
-    """
-
-    start: object
-    turn: object
-    end: object
-    spans_at_turn: int
-    tokens: int
-
-
 def batch_columns(
-    heard: BatchRecord, timing: Timing, clock: Clock, *, blocks: int
+    heard: BatchRecord, clock: Clock, *, blocks: int, tokens: int
 ) -> dict[str, np.ndarray]:
-    """Make a row of the batch: the model's own seconds and saved bytes, in blocks and outside."""
+    """Make a row of the batch: the model's own seconds and saved bytes, in blocks and outside.
+
+    `tokens` are the batch's, padding included.
+    """
     own = np.array([0.0] + [clock.seconds(a, b) for a, b in heard.spans]).cumsum()
-    forward = _block_seconds(heard, own, clock, "forward start", "forward end", blocks)
-    backward = _block_seconds(heard, own, clock, "backward start", "backward end", blocks)
-    turn = own[timing.spans_at_turn]
-    whole_forward = clock.seconds(timing.start, timing.turn) - turn
-    whole_backward = clock.seconds(timing.turn, timing.end) - (own[-1] - turn)
-    outside = [whole_forward - np.nansum(forward), whole_backward - np.nansum(backward)]
+    forward = _seconds(heard, own, clock, "forward", blocks)
+    backward = _seconds(heard, own, clock, "backward", blocks)
+    outside = [each[WHOLE] - np.nansum(each[:WHOLE]) for each in (forward, backward)]
     saved = [heard.saved_bytes.get(row, np.nan) for row in range(blocks)]
     return {
-        "batch_tokens": np.array([timing.tokens]),
-        "forward_seconds": forward[None],
-        "backward_seconds": backward[None],
+        "batch_tokens": np.array([tokens]),
+        "forward_seconds": forward[None, :WHOLE],
+        "backward_seconds": backward[None, :WHOLE],
         "outside_seconds": np.maximum(outside, 0.0)[None],
         "activation_bytes": np.array([saved], dtype=np.float64),
     }
 
 
-def _block_seconds(
-    heard: BatchRecord, own: np.ndarray, clock: Clock, start: str, end: str, blocks: int
+def _seconds(
+    heard: BatchRecord, own: np.ndarray, clock: Clock, way: str, blocks: int
 ) -> np.ndarray:
-    """Seconds of each block between two marks, less the own work in between; NaN where unheard."""
-    seconds = np.full(blocks, np.nan)
-    for row in range(blocks):
-        if (start, row) in heard.marks and (end, row) in heard.marks:
-            (from_, before), (to, after) = heard.marks[start, row], heard.marks[end, row]
+    """Seconds of each block and of the whole, less our own work in between; NaN where unheard."""
+    seconds = np.full(blocks + 1, np.nan)
+    for row in (*range(blocks), WHOLE):
+        start, end = (f"{way} start", row), (f"{way} end", row)
+        if start in heard.marks and end in heard.marks:
+            (from_, before), (to, after) = heard.marks[start], heard.marks[end]
             seconds[row] = max(0.0, clock.seconds(from_, to) - (own[after] - own[before]))
     return seconds

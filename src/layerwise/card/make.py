@@ -20,6 +20,7 @@ from layerwise.provenance import collect
 from layerwise.signals import COSTS, Signal, residual, select
 from layerwise.signals.cost import outside_seconds, plain_step_seconds
 from layerwise.signals.gain import DAMPING
+from layerwise.signals.ranks import spearman_to
 
 __all__ = ["make_card"]
 
@@ -154,9 +155,9 @@ def _agreement(stats: LayerStats, plan: Plan, whole: np.ndarray | None) -> Agree
     replicates = residual.bootstrap(stats)[:, known]
     ranks = [r for r in (1, 4, 8) if r < plan.rank]
     smaller = np.stack([residual.residual_norm(stats, rank=r) for r in (*ranks, plan.rank)])
-    pairs = [residual.spearman_to(row, smaller[:, known]) for row in smaller[:, known]]
+    pairs = [spearman_to(row, smaller[:, known]) for row in smaller[:, known]]
     return Agreement(
-        bootstrap_spearman=float(np.median(residual.spearman_to(whole[known], replicates))),
+        bootstrap_spearman=float(np.median(spearman_to(whole[known], replicates))),
         rank_stability=float(np.min(pairs)) if ranks else None,
     )
 

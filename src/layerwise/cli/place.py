@@ -43,7 +43,6 @@ def place(card: str, **options: Any) -> None:
     import_for(api.place, api.export)
     from layerwise import report
     from layerwise.card.record import LayerCard
-    from layerwise.placement.exports.lora import placement_files
 
     with talk(form):
         read = LayerCard.load(Path(card))
@@ -51,7 +50,7 @@ def place(card: str, **options: Any) -> None:
         folder = prepare_output(out, holds="placement.json", overwrite=overwrite)
         chosen = api.place(read, options["goal"], **pick(PlaceOptions, options))
         placed, coverage, export = api.export(chosen, read, **pick(ExportOptions, options))
-        files = placement_files(placed, export)
+        files = {**export.files, "placement.json": placed.to_json()}
         if folder.resolve() == home.resolve():  # Beside the card, its report shows the placement.
             files |= report.files(read, charts=False, placement=placed)
         paths = write_files(folder, files)

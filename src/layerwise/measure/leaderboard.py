@@ -9,7 +9,7 @@ import numpy as np
 from layerwise.measure.arms import ALL, RECOMMENDED
 from layerwise.measure.record import ArmComparison, ArmResult, Outcome, Verdict
 from layerwise.measure.trial import Trial
-from layerwise.signals.paired import seed_interval
+from layerwise.signals.over_seeds import seed_interval
 
 __all__ = [
     "FEWEST",

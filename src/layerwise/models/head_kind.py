@@ -1,13 +1,18 @@
-"""What a model's head does, told by the family that its class belongs to."""
+"""What a model's head does, told by the family that its class belongs to; and its own family."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
+from layerwise.models.stack import RECURRENT, Stack
+
 __all__ = [
+    "Family",
     "ModelKind",
+    "family_of",
     "has_next_sentence_head",
     "is_next_sentence",
     "is_vision_text",
@@ -16,6 +21,7 @@ __all__ = [
 ]
 
 ModelKind = Literal["causal", "masked", "encoder", "seq2seq", "classifier"]
+Family = Literal["encoder", "decoder", "encoder-decoder", "ssm", "rnn"]
 
 
 def _classes(names: Any) -> frozenset[str]:
@@ -68,3 +74,23 @@ def kind_of(name: str) -> ModelKind:
         return "classifier"
     is_masked = name in _MASKED | _PRETRAINING or name.endswith("ForMaskedLM")
     return "masked" if is_masked else "encoder"
+
+
+def family_of(model: nn.Module, stacks: Sequence[Stack]) -> Family:
+    """Get what `model`, with these `stacks`, is: by how it reads text, not by the head that it has.
+
+    Blocks with a single mixer and no attention are state spaces (``ssm``), but for those with a
+    recurrence of their own kind (``rnn``).
+    """
+    kind = model_kind(model)
+    if kind == "seq2seq":
+        return "encoder-decoder"
+    inner = next(m for m in model.modules() if isinstance(m, PreTrainedModel))
+    name = str(inner.config.model_type)
+    if all(stack.residual == "none" for stack in stacks):
+        return "rnn" if name in RECURRENT else "ssm"
+    if kind in ("causal", "masked"):
+        return "decoder" if kind == "causal" else "encoder"
+    is_causal = name in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    is_masked = name in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "decoder" if is_causal and not is_masked else "encoder"

@@ -68,12 +68,9 @@ def head_modules(model: Any) -> tuple[str, ...]:
     if model_kind(model) != "classifier":
         return ()
     body = model.base_model_prefix
-    beside = [name for name, module in model.named_children() if _has_weights(module)]
     pooler = getattr(getattr(model, body, None), "pooler", None)
-    return (
-        *([f"{body}.pooler"] if _has_weights(pooler) else ()),
-        *(n for n in beside if n != body),
-    )
+    beside = (n for n, module in model.named_children() if n != body and _has_weights(module))
+    return (*([f"{body}.pooler"] if _has_weights(pooler) else ()), *beside)
 
 
 def _has_weights(module: Any) -> bool:
@@ -145,14 +142,9 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
     config = read_config(source, remote=how.remote)
     reader = _pretrained_head if how.labels is None else _classifier
     model, notes = reader(source, config, how)
-    if _attention(model) == "eager":
+    if getattr(model.config, "_attn_implementation", None) == "eager":
         notes.append("attention runs in eager: this architecture has no SDPA")
     return model, notes
-
-
-def _attention(model: Any) -> str | None:
-    """Return how attention is computed (``sdpa``, ``eager``), as transformers records it."""
-    return getattr(model.config, "_attn_implementation", None)
 
 
 def _architecture(config: Any) -> str:
@@ -256,9 +248,7 @@ def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = (
         message = "labels of a classification"
         expected = "at least two, all different"
         raise BadInputError(message, value=", ".join(labels), expected=expected)
-    known = (
-        type(config) in AutoModelForSequenceClassification._model_mapping
-    )  # the only table of them
+    known = type(config) in AutoModelForSequenceClassification._model_mapping  # their only table
     if not known or getattr(config, "is_encoder_decoder", False):
         message = "architecture that classification is not for"
         expected = "an encoder or a causal model with a sequence classification head"

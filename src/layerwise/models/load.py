@@ -1,4 +1,4 @@
-"""A hub id, folder, GGUF file or PEFT adapter folder, as a model and its tokenizer."""
+"""A hub id, folder, file, adapter or model in hand, as a model with tokenizer and stacks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from layerwise.errors import ModelError, one_line
+from layerwise.errors import BadInputError, ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
 from layerwise.models.head_kind import ModelKind, model_kind
@@ -20,11 +21,11 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
-from layerwise.models.hf_logging import quiet
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
     named_dtype,
+    quiet,
     read_tokenizer,
     readable,
 )
@@ -38,10 +39,10 @@ from layerwise.models.sources import (
     tokenizer_hashes,
 )
 from layerwise.models.stack import Stack, find_stacks
-from layerwise.models.weights import check_finite, merge_adapter
+from layerwise.models.weights import check_finite, merge_adapter, refuse_unfit
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton"]
+__all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton", "wrap_model"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,8 +103,7 @@ def load(
         BadInputError: There are labels, but not two different ones or more.
     """
     where = named_device(device)
-    classes = None if labels is None else tuple(labels)
-    how = LoadOptions(named_dtype(dtype, where), trust_remote_code, classes, seed)
+    how = LoadOptions(named_dtype(dtype, where), trust_remote_code, labels, seed)
     with quiet():
         loaded = _load(resolve(source), how)
     loaded.model.to(where).eval()
@@ -141,33 +141,28 @@ def from_config(
     """
     path, where = Path(file), named_device(device)
     kept = torch.float32 if dtype == "auto" else named_dtype(dtype, where)
-    classes = None if labels is None else tuple(labels)
     with quiet():
-        loaded = _blank(path, LoadOptions(torch.float32, labels=classes, seed=seed), tokenizer)
-    loaded.model.to(where, kept).eval()
+        config, named = blank_config(path)
+        words = tokenizer_source(tokenizer or named, folder=path.parent)
+        described = Source(str(path), "folder", path.parent)
+        with readable(described), rng_untouched(derive(seed, "weights")):
+            model = without_weights(config, LoadOptions(torch.float32, labels=labels, seed=seed))
+        with readable(words):
+            read, padding = read_tokenizer(words, remote=False)
+        _refuse_few_embeddings(model, read, path)
+        pad_with(model, read.pad_token_id)
+    files = {path.name: sha256(path), **tokenizer_hashes(words)}
+    notes = (f"random weights from {path}, seed {seed}", *padding)
+    loaded = _loaded(model, read, str(path), files=files, notes=notes)
+    model.to(where, kept).eval()
     _tell(loaded)
     return loaded
 
 
-def _blank(path: Path, how: LoadOptions, tokenizer: str | None) -> LoadedModel:
-    config, named = blank_config(path)
-    words = tokenizer_source(tokenizer or named, folder=path.parent)
-    described = Source(str(path), "folder", path.parent)
-    with readable(described), rng_untouched(derive(how.seed, "weights")):
-        model = without_weights(config, how)
-    with readable(words):
-        read, padding = read_tokenizer(words, remote=False)
-    _refuse_few_embeddings(model, read, path)
-    pad_with(model, read.pad_token_id)
-    return LoadedModel(
-        model=model,
-        tokenizer=read,
-        source=str(path),
-        kind=model_kind(model),
-        stacks=find_stacks(model),
-        files={path.name: sha256(path), **tokenizer_hashes(words)},
-        notes=(f"random weights from {path}, seed {how.seed}", *padding),
-    )
+def _loaded(model: Any, tokenizer: Any, source: str, **further: Any) -> LoadedModel:
+    """Return `model` with what is found in it: its kind and its stacks."""
+    kind, stacks = model_kind(model), find_stacks(model)
+    return LoadedModel(model, tokenizer, source, kind, stacks, **further)
 
 
 def _refuse_few_embeddings(model: Any, tokenizer: Any, path: Path) -> None:
@@ -196,10 +191,8 @@ def load_skeleton(
         ModelError: The configuration cannot be found, read or trusted.
         StackError: No stack of blocks was found.
     """
-    classes = None if labels is None else tuple(labels)
-    how = LoadOptions(torch.float32, trust_remote_code, classes)
     with quiet():
-        return _skeleton(source, how)
+        return _skeleton(source, LoadOptions(torch.float32, trust_remote_code, labels))
 
 
 def _skeleton(source: str, how: LoadOptions) -> LoadedModel:
@@ -217,14 +210,7 @@ def _skeleton(source: str, how: LoadOptions) -> LoadedModel:
             config = read_config(found, remote=how.remote)
     with readable(Source(described, "folder", Path())), torch.device("meta"):
         model = without_weights(config, how)
-    return LoadedModel(
-        model=model.eval(),
-        tokenizer=None,
-        source=described,
-        kind=model_kind(model),
-        stacks=find_stacks(model),
-        revision=revision,
-    )
+    return _loaded(model.eval(), None, described, revision=revision)
 
 
 def _load(source: Source, how: LoadOptions) -> LoadedModel:
@@ -234,16 +220,8 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
         model, notes = read_model(source, how)
         tokenizer, padding = read_tokenizer(source, remote=how.remote)
     pad_with(model, tokenizer.pad_token_id)
-    return LoadedModel(
-        model=model,
-        tokenizer=tokenizer,
-        source=source.name,
-        kind=model_kind(model),
-        stacks=find_stacks(model),
-        revision=source.revision,
-        files=hashes(source),
-        notes=(*notes, *padding),
-    )
+    found = {"revision": source.revision, "files": hashes(source), "notes": (*notes, *padding)}
+    return _loaded(model, tokenizer, source.name, **found)
 
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
@@ -258,18 +236,14 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
         base = _load(resolve(name), how)
     except ModelError as error:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
-        hint = "correct base_model_name_or_path in adapter_config.json"
-        raise ModelError(
-            message, value=source.name, expected="its base model", hint=hint
-        ) from error
+        hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
+        raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
     with readable(source):
         report, merged, brought = merge_adapter(base.model, source.folder)
-        tokenizer, padding = (
-            read_tokenizer(source, remote=how.remote)
-            if has_tokenizer(source)
-            else (base.tokenizer, [])
-        )
-    _check_adapter(source, report, merged)
+        tokenizer, padding = base.tokenizer, list[str]()
+        if has_tokenizer(source):
+            tokenizer, padding = read_tokenizer(source, remote=how.remote)
+    refuse_unfit(report, source=source.name, lacking="" if merged else "layers that can be merged")
     notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
     if brought:  # What was added to the base made room for its own.
         notes = [note for note in notes if not isinstance(note, AddedHead)]
@@ -291,11 +265,30 @@ def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
         return adapter_classes(source, how.labels)
 
 
-def _check_adapter(source: Source, report: Any, merged: int) -> None:
-    missing = sorted(getattr(report, "missing_keys", ()))
-    if missing or not merged:
-        message = "adapter that does not fit its base model"
-        lacking = (
-            f"weights for {', '.join(missing[:3])}" if missing else "layers that can be merged"
-        )
-        raise ModelError(message, value=source.name, expected=lacking)
+def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
+    """Return `model`, the very object in eval mode, with its tokenizer and stacks.
+
+    Args:
+        model: A `PreTrainedModel`, or one in an adapter's wrapper.
+        tokenizer: Its tokenizer; read from where the model was where None.
+
+    Raises:
+        BadInputError: It is no such model.
+        ModelError: Its tokenizer cannot be found, or has no token that can pad.
+        StackError: No stack of blocks was found in it.
+    """
+    modules = model.modules() if hasattr(model, "modules") else ()
+    inner = next((m for m in modules if isinstance(m, PreTrainedModel)), None)
+    if inner is None:
+        msg = "no model"
+        expected = "a name, a transformers PreTrainedModel, or a PeftModel of one"
+        raise BadInputError(msg, value=type(model).__name__, expected=expected)
+    name, notes = inner.name_or_path, list[str]()
+    if tokenizer is None and not name:
+        msg = "model without a name to find its tokenizer by"
+        raise BadInputError(msg, expected="a tokenizer", hint="tokenizer=...")
+    if tokenizer is None:
+        source = resolve(name, weights=False)
+        with quiet(), readable(source):
+            tokenizer, notes = read_tokenizer(source, remote=False)
+    return _loaded(model.eval(), tokenizer, name or type(inner).__name__, notes=tuple(notes))

@@ -1,15 +1,13 @@
-"""The parts of a model that measuring it needs: embeddings, final norms, attention, experts."""
+"""The parts of a model that measuring it needs: embeddings, final norms, positions."""
 
-import inspect
 import re
-from collections.abc import Sequence
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerwise.models.stack import Stack, all_refs, find_stacks, is_norm
+from layerwise.models.stack import Stack, find_stacks, is_norm
 
-__all__ = ["attention_modules", "embeddings", "final_norm", "owner", "position_limit"]
+__all__ = ["embeddings", "final_norm", "owner", "position_limit"]
 
 # Norms beside a stack that are not applied to its output.
 _NOT_FINAL = re.compile(
@@ -80,24 +78,6 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
         if norms:
             return norms[-1]
     return None
-
-
-def attention_modules(model: nn.Module, stacks: Sequence[Stack]) -> dict[nn.Module, int]:
-    """Give the row of each attention module in a block that computes through `AttentionInterface`.
-
-    A model whose attention goes its own way (CodeGen), or that has none, gives an empty mapping.
-    """
-    return {
-        module: row
-        for row, ref in enumerate(all_refs(stacks))
-        for module in model.get_submodule(ref.name).modules()
-        if _uses_interface(type(module))
-    }
-
-
-def _uses_interface(kind: type[nn.Module]) -> bool:
-    code = getattr(inspect.unwrap(kind.forward), "__code__", None)
-    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
 
 
 def position_limit(model: nn.Module) -> int | None:

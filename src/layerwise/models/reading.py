@@ -1,9 +1,9 @@
-"""How models are read: device and precision, and every fault as one typed error."""
+"""How models are read: device and precision, in silence, every fault as one typed error."""
 
 import pickle
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,22 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
+from transformers.utils import logging as hf_logging
 
 from layerwise.errors import ModelError, UnknownNameError, is_bug, one_line
 from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
 from layerwise.resources import out_of_memory
 
-__all__ = ["REMOTE", "LoadOptions", "named_device", "named_dtype", "read_tokenizer", "readable"]
+__all__ = [
+    "REMOTE",
+    "LoadOptions",
+    "named_device",
+    "named_dtype",
+    "quiet",
+    "read_tokenizer",
+    "readable",
+]
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 REMOTE = "trust_remote_code"
@@ -55,7 +64,7 @@ class LoadOptions:
 
     dtype: torch.dtype | str
     remote: bool = False
-    labels: tuple[str, ...] | None = None
+    labels: Sequence[str] | None = None
     seed: int = 0
 
 
@@ -93,6 +102,20 @@ def named_dtype(name: str, device: torch.device) -> torch.dtype | str:
         kind = "dtype"
         raise UnknownNameError(kind, value=name, known=("auto", *_DTYPES))
     return _DTYPES[name]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars and load reports away inside."""
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
 
 
 @contextmanager

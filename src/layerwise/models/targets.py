@@ -79,13 +79,15 @@ def _linear(module: nn.Module) -> tuple[int, int, bool] | None:
     return None
 
 
-def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _walk(
+    module: nn.Module, prefix: str = ""
+) -> Iterator[tuple[str, nn.Module, tuple[int, int, bool]]]:
     """Yield the linear modules under `module`, not looking inside one (where PEFT has its own)."""
     for name, child in module.named_children():
-        path = f"{prefix}{name}"
-        if _linear(child) is not None:
+        path, shape = f"{prefix}{name}", _linear(child)
+        if shape is not None:
             if not _BARE.fullmatch(f"{type(module).__name__}.{name}"):
-                yield path, child
+                yield path, child, shape
         elif not is_norm(child):
             yield from _walk(child, f"{path}.")
 
@@ -100,18 +102,12 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
     found = []
     owners: dict[int, set[int]] = {}
     for row, ref in enumerate(all_refs(stacks)):
-        for path, module in _walk(model.get_submodule(ref.name)):
+        for path, module, shape in _walk(model.get_submodule(ref.name)):
             owners.setdefault(id(module), set()).add(row)
             if not (_EXPERTS.search(path) or _POSITIONS.search(path)):
-                found.append((_target(f"{ref.name}.{path}", row, module), id(module)))
+                target = Target(f"{ref.name}.{path}", row, path.rpartition(".")[2], *shape)
+                found.append((target, id(module)))
     return tuple(target for target, key in found if len(owners[key]) == 1)
-
-
-def _target(name: str, row: int, module: nn.Module) -> Target:
-    shape = _linear(module)
-    if shape is None:  # `_walk` yields linear modules only.
-        raise TypeError(name)
-    return Target(name, row, name.rpartition(".")[2], *shape)
 
 
 def default_targets(model: nn.Module, stacks: Sequence[Stack]) -> tuple[str, ...]:
@@ -123,34 +119,20 @@ def default_targets(model: nn.Module, stacks: Sequence[Stack]) -> tuple[str, ...
 
     Source: arXiv 2604.17177, for the table.
     """
-    rows = _by_row(model, stacks)
-    types = _model_types(model)
-    ranked = sorted(_TABLE, key=lambda kind: kind not in types)
-    for kind in ranked:
-        if rows and all(_has(names, _TABLE[kind]) for names in rows):
-            return _TABLE[kind]
-    return _structural(rows)
-
-
-def _model_types(model: nn.Module) -> set[str]:
-    return {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
-
-
-def _by_row(model: nn.Module, stacks: Sequence[Stack]) -> list[list[str]]:
-    """Return the adaptable modules' names inside their block, block by block."""
-    rows: list[list[str]] = [[] for _ in all_refs(stacks)]
     refs = all_refs(stacks)
+    rows: list[list[str]] = [[] for _ in refs]  # Names inside their block, block by block.
     for target in adaptable(model, stacks):
         rows[target.row].append(target.name.removeprefix(refs[target.row].name + "."))
-    return rows
+    types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
+    for kind in sorted(_TABLE, key=lambda kind: kind not in types):
+        suffixes = _TABLE[kind]
+        if rows and all(any(_matches(n, s) for n in names) for names in rows for s in suffixes):
+            return suffixes
+    return _structural(rows)
 
 
 def _matches(name: str, suffix: str) -> bool:
     return name == suffix or name.endswith("." + suffix)
-
-
-def _has(names: Sequence[str], suffixes: Sequence[str]) -> bool:
-    return all(any(_matches(name, suffix) for name in names) for suffix in suffixes)
 
 
 def _structural(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -211,17 +193,15 @@ def resolve_targets(
 
 
 def _check(suffix: str, known: Sequence[Target], experts: Mapping[str, int]) -> None:
-    hit = any(_matches(target.name, suffix) for target in known)
-    fused = [n for n in experts if _matches(n, suffix) or _matches(n.rpartition(".")[0], suffix)]
     names = sorted({target.suffix for target in known})
-    if hit:
+    fused = any(_matches(n, suffix) or _matches(n.rpartition(".")[0], suffix) for n in experts)
+    if any(_matches(target.name, suffix) for target in known):
         if fused:
             _LOG.warning("%s: the fused experts of that name are not adapted", suffix)
-        return
-    if fused:
+    elif fused:
         message = "target is the weight of fused experts, which no adapter here can sit on"
-        raise PlacementError(
-            message, value=suffix, expected="a linear module", hint="--targets " + ",".join(names)
-        )
-    kind = "target"
-    raise UnknownNameError(kind, value=suffix, known=names)
+        hint = "--targets " + ",".join(names)
+        raise PlacementError(message, value=suffix, expected="a linear module", hint=hint)
+    else:
+        kind = "target"
+        raise UnknownNameError(kind, value=suffix, known=names)

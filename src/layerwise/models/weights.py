@@ -9,8 +9,7 @@ from torch import nn
 
 from layerwise.errors import ModelError
 
-__all__ = ["check_finite", "merge_adapter"]
-
+__all__ = ["check_finite", "merge_adapter", "refuse_unfit"]
 
 #: What transformers keeps on a model of the adapter, or the weights, that it read last.
 _OF_LOADING = ("_hf_peft_config_loaded", "_weight_conversions", "peft_config")
@@ -58,6 +57,19 @@ def merge_adapter(model: Any, folder: Path) -> tuple[Any, int, list[str]]:
         vars(model).pop(name, None)
     vars(model).update(own)
     return report, len(layers), brought
+
+
+def refuse_unfit(report: Any, *, source: str, lacking: str) -> None:
+    """Raise unless transformers' or PEFT's `report` of reading an adapter says that it fits.
+
+    Raises:
+        ModelError: Weights are missing, or the base is `lacking` what it is to sit on.
+    """
+    missing = sorted(getattr(report, "missing_keys", ()))
+    if missing or lacking:
+        message = "adapter that does not fit its base model"
+        lacking = f"weights for {', '.join(missing[:3])}" if missing else lacking
+        raise ModelError(message, value=source, expected=lacking)
 
 
 def _take_saved_modules(model: nn.Module) -> list[str]:

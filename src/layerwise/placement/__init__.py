@@ -6,7 +6,7 @@ placement is chosen and written without it.
 """
 
 from layerwise.placement.exports.record import Trainer
-from layerwise.placement.policy import Policy, all_of
+from layerwise.placement.policy import Policy
 from layerwise.registry import Registry, later
 
 __all__ = [
@@ -34,39 +34,22 @@ for _name, _meaning in (
     ("last", "the highest: the cheapest backward"),
 ):
     POLICIES.add(Policy(_name, _meaning, later("layerwise.placement.policies", _name)))
-POLICIES.add(
-    Policy(
-        "ski",
-        "where attention is saturated and the gradient suppressed, and their neighbours",
-        later("layerwise.placement.policies", "ski"),
-        size=later("layerwise.placement.policies", "ski_size"),
-    )
-)
-POLICIES.add(
-    Policy(
-        "ski-greedy",
-        "the most saturated and the first suppressed block, and their neighbours",
-        later("layerwise.placement.policies", "ski_greedy"),
-        size=later("layerwise.placement.policies", "ski_greedy_size"),
-    )
-)
-POLICIES.add(
-    Policy(
-        "gain",
-        "those that are predicted to gain the most together",
-        later("layerwise.placement.policies", "gain"),
-    )
-)
-POLICIES.add(
-    Policy(
-        "gain-per-cost",
-        "those that are predicted to gain the most for each second of a step",
-        later("layerwise.placement.policies", "gain_per_cost"),
-    )
-)
-POLICIES.add(
-    Policy("all", "every block", later("layerwise.placement.policies", "every"), size=all_of)
-)
+for _name, _meaning in (
+    ("ski", "where attention is saturated and the gradient suppressed, and their neighbours"),
+    ("ski-greedy", "the most saturated and the first suppressed block, and their neighbours"),
+):
+    _choose = later("layerwise.placement.policies", _name.replace("-", "_"))
+    _size = later("layerwise.placement.policies", f"{_name.replace('-', '_')}_size")
+    POLICIES.add(Policy(_name, _meaning, _choose, _size))
+for _name, _meaning in (
+    ("gain", "those that are predicted to gain the most together"),
+    ("gain-per-cost", "those that are predicted to gain the most for each second of a step"),
+):
+    _choose = later("layerwise.placement.policies", _name.replace("-", "_"))
+    POLICIES.add(Policy(_name, _meaning, _choose))
+# Of all blocks, those evenly spread are all; of fewer, they are what `all` can mean.
+_choose = later("layerwise.placement.policies", "uniform")
+POLICIES.add(Policy("all", "every block", _choose, size=lambda _card, rows: len(rows)))
 
 #: The largest step time that each goal allows, relative to adapters on all blocks (ours).
 GOALS = Registry[float]("goal")
@@ -80,32 +63,18 @@ ADVISED, WITHOUT_GAINS = "gain", "midpoints"
 #: placement where that was measured (docs/evidence.md), so that has to be asked for.
 DEFAULT_GOAL = "quality"
 
-#: Whose configuration a placement can be written in: a module each in `placement.exports`.
+#: Whose configuration a placement can be written in: a function each in `placement.exports`.
 TRAINERS = Registry[Trainer]("trainer")
 
-for _trainer in (
-    Trainer(
-        "peft",
-        "PEFT itself, and whatever takes its LoraConfig",
-        later("layerwise.placement.exports.peft", "export"),
-    ),
-    Trainer(
-        "trl",
-        "TRL: its command line, and its trainers in Python",
-        later("layerwise.placement.exports.trl", "export"),
-    ),
-    Trainer("axolotl", "Axolotl", later("layerwise.placement.exports.axolotl", "export")),
-    Trainer(
-        "llamafactory",
-        "LLaMA-Factory",
-        later("layerwise.placement.exports.llamafactory", "export"),
-    ),
-    Trainer("ms-swift", "ms-swift", later("layerwise.placement.exports.ms_swift", "export")),
-    Trainer("unsloth", "Unsloth", later("layerwise.placement.exports.unsloth", "export")),
-    Trainer(
-        "freeze",
-        "lists of weights, for training blocks whole",
-        later("layerwise.placement.exports.freeze", "export"),
-    ),
+for _name, _meaning in (
+    ("peft", "PEFT itself, and whatever takes its LoraConfig"),
+    ("trl", "TRL: its command line, and its trainers in Python"),
+    ("axolotl", "Axolotl"),
+    ("llamafactory", "LLaMA-Factory"),
+    ("ms-swift", "ms-swift"),
+    ("unsloth", "Unsloth"),
 ):
-    TRAINERS.add(_trainer)
+    _export = later("layerwise.placement.exports.adapters", _name.replace("-", "_"))
+    TRAINERS.add(Trainer(_name, _meaning, _export))
+_export = later("layerwise.placement.exports.freeze", "export")
+TRAINERS.add(Trainer("freeze", "lists of weights, for training blocks whole", _export))

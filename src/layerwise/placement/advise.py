@@ -35,7 +35,8 @@ def advise(card: LayerCard, *, goal: str = DEFAULT_GOAL, layers: int | None = No
         PlacementError: The model does not have so many blocks that can be adapted.
     """
     choice = choose(card, layers=layers, goal=goal)
-    flat = _is_flat(card)
+    low, high = _intervals(card)
+    flat = low.size == 0 or bool(low.max() <= high.min())  # One value lies in all of them.
     return Advice(
         verdict="flat" if flat else "place",
         layers=choice.rows,
@@ -50,12 +51,6 @@ def _intervals(card: LayerCard) -> tuple[np.ndarray, np.ndarray]:
     low, high = card.column("residual_norm_low"), card.column("residual_norm_high")
     known = np.isfinite(low) & np.isfinite(high)
     return low[known], high[known]
-
-
-def _is_flat(card: LayerCard) -> bool:
-    """Return whether one value lies in every interval, so that no two of them are apart."""
-    low, high = _intervals(card)
-    return low.size == 0 or bool(low.max() <= high.min())
 
 
 def _reason(card: LayerCard, choice: Choice, *, goal: str, flat: bool) -> str:
@@ -87,39 +82,38 @@ def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
     """Return what the goal did to the choice."""
     lowest = card.layers[choice.rows[0]].name
     if choice.cost is None:
-        what = (
-            "what a step takes is unknown"
-            if goal == DEFAULT_GOAL
-            else f"goal {goal} was not applied"
-        )
-        return f"{what}, since the card has no timings"
+        unknown, unused = "what a step takes is unknown", f"goal {goal} was not applied"
+        return f"{unknown if goal == DEFAULT_GOAL else unused}, since the card has no timings"
     step = f"a step takes {choice.cost.step_ratio:.2f} of one with all blocks"
     if goal == DEFAULT_GOAL:
         return step
     allowed = f"goal {goal} allows {choice.allowed:.2f}"
-    if not choice.affordable:
-        return f"they start at {lowest}, the cheapest there is, and {step} where {allowed}"
-    return f"they start at {lowest}, the lowest that keeps the cost, and {step} where {allowed}"
+    what = "lowest that keeps the cost" if choice.affordable else "cheapest there is"
+    return f"they start at {lowest}, the {what}, and {step} where {allowed}"
 
 
 def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:
-    """Return what would make the advice surer, for the weakest link first."""
-    links = [*_examples(card, flat=flat), *_rank(card), *_signals(card)]
+    """Return what would make the advice surer, for the weakest link first; 1 is full confidence."""
+    links = _examples(card, flat=flat)
+    stability = card.agreement.rank_stability
+    if stability is not None and stability < ENOUGH:
+        why = f"rankings at several adapter ranks agree at {stability:.2f} only"
+        rank = f"layerwise card with --rank {2 * card.capture.rank}"
+        links.append((stability, f"measure at a larger rank ({why}): {rank}"))
+    known = np.isfinite(card.column("attention_entropy")).any()
+    if not known and "attention_entropy" not in card.absent:  # Else the model cannot have it.
+        why = "ski placements cannot be compared without attention entropy"
+        links.append((ENOUGH, f"measure all signals ({why}): layerwise card without --signals"))
     links.sort(key=lambda link: link[0])
     return (*(text for _, text in links), _SECOND, _RIVALS)
 
 
-Link = tuple[float, str]
-
-
-def _examples(card: LayerCard, *, flat: bool) -> list[Link]:
-    """More examples, where the ranking or the intervals are unsure; 0 is no confidence, 1 full."""
+def _examples(card: LayerCard, *, flat: bool) -> list[tuple[float, str]]:
+    """More examples, where the ranking or the intervals are unsure; 0 is no confidence."""
     low, high = _intervals(card)
     agreement = card.agreement.bootstrap_spearman
     width = float(np.median(2.0 * (high - low) / (high + low))) if np.any(high > 0.0) else 0.0
-    reasons: list[Link] = []
-    if flat:
-        reasons.append((0.0, "no two blocks are told apart"))
+    reasons = [(0.0, "no two blocks are told apart")] if flat else []
     if agreement is not None and agreement < ENOUGH:
         reasons.append((agreement, f"resampled rankings agree at {agreement:.2f} only"))
     if width > WIDE:
@@ -129,20 +123,3 @@ def _examples(card: LayerCard, *, flat: bool) -> list[Link]:
     why = ", ".join(text for _, text in reasons)
     more = 4 * card.data.examples
     return [(min(reasons)[0], f"measure more text ({why}): layerwise card with --examples {more}")]
-
-
-def _rank(card: LayerCard) -> list[Link]:
-    stability = card.agreement.rank_stability
-    if stability is None or stability >= ENOUGH:
-        return []
-    rank = 2 * card.capture.rank
-    why = f"rankings at several adapter ranks agree at {stability:.2f} only"
-    return [(stability, f"measure at a larger rank ({why}): layerwise card with --rank {rank}")]
-
-
-def _signals(card: LayerCard) -> list[Link]:
-    """Signals that the card could have had: those absent for a reason in the model cannot help."""
-    if np.isfinite(card.column("attention_entropy")).any() or "attention_entropy" in card.absent:
-        return []
-    why = "ski placements cannot be compared without attention entropy"
-    return [(ENOUGH, f"measure all signals ({why}): layerwise card without --signals")]

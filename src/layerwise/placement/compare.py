@@ -67,21 +67,17 @@ def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Compari
         raise BadInputError(msg, value=len(cards), expected="at least 2", hint="compare CARD CARD")
     for card in cards[1:]:
         refuse_another_model(cards[0].model, card.model)
-    norms = [_residual_norms(card) for card in cards]
+    norms = [card.column("residual_norm") for card in cards]
+    for card, values in zip(cards, norms, strict=True):
+        if not np.isfinite(values).all():
+            msg = "card without residual norms of every block"
+            raise BadInputError(msg, value=card.data.source, hint="make it with all signals")
     pairs = []
     for i, j in combinations(range(len(cards)), 2):
         rho = spearman(norms[i], norms[j])
         pairs.append(PairAgreement(i, j, rho, usable=rho >= threshold))
     data = tuple(f"{card.data.source} ({card.data.objective})" for card in cards)
     return Comparison(cards[0].model.source, data, tuple(pairs), threshold)
-
-
-def _residual_norms(card: LayerCard) -> np.ndarray:
-    norms = card.column("residual_norm")
-    if not np.isfinite(norms).all():
-        msg = "card without residual norms of every block"
-        raise BadInputError(msg, value=card.data.source, hint="make it with all signals")
-    return norms
 
 
 def refuse_another_model(expected: ModelInfo, found: ModelInfo) -> None:

@@ -100,7 +100,10 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
             card, policy=policy, layers=layers, stack=stack, goal=goal, rank=rank, seed=seed
         )
     else:
-        _refuse_with_rows(policy=policy, layers=layers, goal=goal)
+        for name, value in {"policy": policy, "layers": layers, "goal": goal}.items():
+            if value is not None:  # Blocks named by hand leave nothing to choose.
+                msg = f"{name} beside blocks that are named"
+                raise PlacementError(msg, value=value, expected="one or the other")
         blocks = parse_rows(rows) if isinstance(rows, str) else rows
         found = resolve_rows(card, blocks, stack=stack)
         choice = Choice(found, "manual", cost=placement_cost(card, found, rank=rank))
@@ -112,14 +115,6 @@ def _positive(what: str, value: int) -> int:
     if value < 1:
         raise PlacementError(what, value=value, expected="a whole number of at least 1")
     return value
-
-
-def _refuse_with_rows(**options: object) -> None:
-    """Blocks named by hand leave nothing to choose."""
-    for name, value in options.items():
-        if value is not None:
-            msg = f"{name} beside blocks that are named"
-            raise PlacementError(msg, value=value, expected="one or the other")
 
 
 def _placement(
@@ -170,7 +165,9 @@ def choose(
     rows = adaptable_rows(card, stack=stack)
     pick: Pick = partial(POLICIES[name], card, seed=seed)
     taken = pick(layers, rows=rows)
-    notes = [*lacking, *_left_out(card, rows, stack), *_thinned(name, taken, rows)]
+    notes = [*lacking, *_left_out(card, rows, stack)]
+    if name == "all" and len(taken) < len(rows):
+        notes.append(f"policy all with {len(taken)} of {len(rows)} blocks: they are evenly spread")
     if missing_timings(card):
         bounded = allowed is not None and allowed < 1.0  # No set takes longer than all blocks.
         notes += [f"goal {goal} not applied: the cost is unknown"] if bounded else []
@@ -212,17 +209,10 @@ def _cheap_enough(
 
 def _left_out(card: LayerCard, rows: Sequence[int], stack: str | None) -> list[str]:
     """Return a note on blocks that no policy can take, since none of their modules is adapted."""
-    wanted = None if stack is None else resolve_stack(card, stack)
+    wanted = None if stack is None else resolve_stack(card.layers, stack)
     inside = [row for row, x in enumerate(card.layers) if wanted in {None, x.stack}]
     missed = [card.layers[row].name for row in inside if row not in rows]
     if not missed:
         return []
     shown = ", ".join(missed[:5]) + (", ..." if len(missed) > 5 else "")
     return [f"{len(missed)} of {len(inside)} blocks have no module to adapt: {shown}"]
-
-
-def _thinned(policy: str, taken: Sequence[int], rows: Sequence[int]) -> list[str]:
-    """Return a note where `all` was asked for fewer than all."""
-    if policy != "all" or len(taken) == len(rows):
-        return []
-    return [f"policy all with {len(taken)} of {len(rows)} blocks: they are evenly spread"]

@@ -16,7 +16,6 @@ from layerwise.seeds import numpy_generator
 
 __all__ = [
     "bottom",
-    "every",
     "first",
     "gain",
     "gain_per_cost",
@@ -94,30 +93,28 @@ def last(_card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[
     return rows[-k:]
 
 
-def _ski_band(card: LayerCard, rows: Sequence[int]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """SKI over `rows`, and the positions of its band in the order in which they are taken."""
-    entropy = _column(card, "attention_entropy", rows, "ski")
-    gradient = _column(card, "activation_gradient", rows, "ski")
-    values = inflection(entropy, gradient)
-    return values, inflection_order(values, _segments(card, rows))
+def _ski_band(
+    card: LayerCard, rows: Sequence[int], policy: str
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return SKI over `rows`, and the positions of the band in the order in which it is taken."""
+    entropy = _column(card, "attention_entropy", rows, policy)
+    gradient = _column(card, "activation_gradient", rows, policy)
+    values, stacks = inflection(entropy, gradient), [card.layers[row].stack for row in rows]
+    if policy == "ski":
+        return values, inflection_order(values, stacks)
+    return values, around(suppressed(entropy, gradient), stacks)
 
 
-def _greedy_band(card: LayerCard, rows: Sequence[int]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return SKI over `rows`, and the positions of the greedy variant's band."""
-    entropy = _column(card, "attention_entropy", rows, "ski-greedy")
-    gradient = _column(card, "activation_gradient", rows, "ski-greedy")
-    centres = suppressed(entropy, gradient)
-    return inflection(entropy, gradient), around(centres, _segments(card, rows))
-
-
-def _segments(card: LayerCard, rows: Sequence[int]) -> list[str]:
-    return [card.layers[row].stack for row in rows]
-
-
-def _filled(values: np.ndarray, band: Sequence[int]) -> list[int]:
-    """Return `band`, then every other position by falling SKI."""
+def _by_ski(card: LayerCard, k: int, rows: Sequence[int], policy: str) -> list[int]:
+    """Return `k` of the rows of the band, then of every other by falling SKI."""
+    values, band = _ski_band(card, rows, policy)
     rest = np.argsort(-values, kind="stable")
-    return list(dict.fromkeys([*band, *(int(p) for p in rest)]))
+    return [rows[p] for p in dict.fromkeys([*band, *(int(p) for p in rest)])][:k]
+
+
+def ski(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
+    """Local maxima of SKI and their neighbours. Source: arXiv 2511.00797."""
+    return _by_ski(card, k, rows, "ski")
 
 
 def ski_size(card: LayerCard, rows: Sequence[int]) -> int:
@@ -126,26 +123,21 @@ def ski_size(card: LayerCard, rows: Sequence[int]) -> int:
     Raises:
         PlacementError: It has none.
     """
-    size = len(_ski_band(card, rows)[1])
+    size = len(_ski_band(card, rows, "ski")[1])
     if size == 0:
         msg = "policy 'ski' finds no layer: SKI is the same in every block"
         raise PlacementError(msg, hint="--policy uniform, or a number of --layers")
     return size
 
 
-def ski(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """Local maxima of SKI and their neighbours. Source: arXiv 2511.00797."""
-    return [rows[p] for p in _filled(*_ski_band(card, rows))[:k]]
+def ski_greedy(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
+    """The most saturated and the first suppressed block, and their neighbours. Source: same."""
+    return _by_ski(card, k, rows, "ski-greedy")
 
 
 def ski_greedy_size(card: LayerCard, rows: Sequence[int]) -> int:
     """Return how many blocks the greedy variant's band has."""
-    return len(_greedy_band(card, rows)[1])
-
-
-def ski_greedy(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
-    """The most saturated and the first suppressed block, and their neighbours. Source: same."""
-    return [rows[p] for p in _filled(*_greedy_band(card, rows))[:k]]
+    return len(_ski_band(card, rows, "ski-greedy")[1])
 
 
 def gain(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
@@ -169,8 +161,3 @@ def _greedy(
         scores = [predicted_gain(card, some) / price(some) for some in sets]
         chosen.append(left[int(np.argmax(scores))])
     return chosen
-
-
-def every(card: LayerCard, k: int, rows: Sequence[int], seed: int) -> Iterable[int]:
-    """Return every row; of fewer, those evenly spread."""
-    return uniform(card, k, rows, seed)

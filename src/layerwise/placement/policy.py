@@ -9,7 +9,7 @@ from layerwise.errors import PlacementError
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
 
-__all__ = ["Policy", "all_of", "default_size"]
+__all__ = ["Policy", "default_size"]
 
 Choose = Callable[["LayerCard", int, Sequence[int], int], Iterable[int]]
 Size = Callable[["LayerCard", Sequence[int]], int]
@@ -18,15 +18,6 @@ Size = Callable[["LayerCard", Sequence[int]], int]
 def default_size(rows: Sequence[int]) -> int:
     """Return a sixth of `rows`, rounded up (ours)."""
     return -(-len(rows) // 6)
-
-
-def _sixth(_card: "LayerCard", rows: Sequence[int]) -> int:
-    return default_size(rows)
-
-
-def all_of(_card: "LayerCard", rows: Sequence[int]) -> int:
-    """Return how many `rows` there are."""
-    return len(rows)
 
 
 @dataclass(frozen=True)
@@ -44,7 +35,7 @@ class Policy:
     name: str
     meaning: str
     choose: Choose
-    size: Size = _sixth
+    size: Size = lambda _card, rows: default_size(rows)
 
     def __call__(
         self, card: "LayerCard", k: int | None, *, rows: Sequence[int], seed: int = 0

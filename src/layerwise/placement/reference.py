@@ -93,8 +93,10 @@ def _nearest(reference: LayerCard, layers: int | None) -> Measurement:
 
 def _best(found: Measurement, goal: str | None) -> MeasuredRegime:
     """Return the policy that improved most, of those whose steps the goal allows."""
-    allowed = None if goal is None else GOALS[goal]
-    able = [r for r in found.regimes if _is_choice(r) and _is_allowed(r, allowed)]
+    able = [regime for regime in found.regimes if _is_choice(regime)]
+    if goal is not None:
+        allowed = GOALS[goal]
+        able = [r for r in able if r.step_ratio is not None and r.step_ratio <= allowed]
     if not able:
         message = "reference card without a measured policy that the goal allows"
         raise BadInputError(message, value=goal, expected="a policy among its regimes")
@@ -104,10 +106,6 @@ def _best(found: Measurement, goal: str | None) -> MeasuredRegime:
 def _is_choice(regime: MeasuredRegime) -> bool:
     name = regime.name
     return name == "recommended" or name in GOALS or (name in POLICIES and name not in _NO_CHOICE)
-
-
-def _is_allowed(regime: MeasuredRegime, allowed: float | None) -> bool:
-    return allowed is None or (regime.step_ratio is not None and regime.step_ratio <= allowed)
 
 
 def _note(reference: LayerCard, found: Measurement, best: MeasuredRegime, rho: float) -> str:

@@ -98,32 +98,23 @@ def resolve_ranks(
         PlacementError: A block is not among `within`, is named twice or cannot be read, or a rank
             is below 1.
     """
-    by_block = parse_ranks(ranks) if isinstance(ranks, str) else ranks
     by_row: dict[int, int] = {}
-    for block, rank in by_block.items():
+    for block, rank in (parse_ranks(ranks) if isinstance(ranks, str) else ranks).items():
         (row,) = resolve_rows(card, [block], stack=stack)
-        _refuse_rank(card, row, rank, within=within)
+        name = card.layers[row].name
+        if row not in within:
+            msg = "rank of a block that gets no adapter"
+            placed = ", ".join(card.layers[r].name for r in within)
+            raise PlacementError(msg, value=name, expected=f"one of {placed}")
+        if operator.index(rank) < 1:
+            msg = f"LoRA rank of {name}"
+            raise PlacementError(msg, value=rank, expected="a whole number of at least 1")
         _refuse_duplicates(card.layers, [*by_row, row])
         by_row[row] = rank
     return by_row
 
 
-def _refuse_rank(card: LayerCard, row: int, rank: int, *, within: Sequence[int]) -> None:
-    if row not in within:
-        msg = "rank of a block that gets no adapter"
-        placed = ", ".join(card.layers[r].name for r in within)
-        raise PlacementError(msg, value=card.layers[row].name, expected=f"one of {placed}")
-    if operator.index(rank) < 1:
-        msg = f"LoRA rank of {card.layers[row].name}"
-        raise PlacementError(msg, value=rank, expected="a whole number of at least 1")
-
-
-def resolve_stack(card: LayerCard, name: str) -> str:
-    """Return the card's stack called `name`, as `_stack_of` finds it."""
-    return _stack_of(card.layers, name)
-
-
-def _stack_of(places: Sequence[BlockPlace], name: str) -> str:
+def resolve_stack(places: Sequence[BlockPlace], name: str) -> str:
     """Return the stack called `name`, which may be a part of its name that no other stack has.
 
     Raises:
@@ -155,7 +146,7 @@ def adaptable_rows(card: LayerCard, *, stack: str | None = None) -> tuple[int, .
         UnknownNameError: The model has no such stack.
         PlacementError: No row is left.
     """
-    wanted = None if stack is None else resolve_stack(card, stack)
+    wanted = None if stack is None else resolve_stack(card.layers, stack)
     rows = tuple(
         row
         for row, layer in enumerate(card.layers)
@@ -199,7 +190,7 @@ def locate(
         PlacementError: There is no block, one is named twice or is not in the model, or an index
             could be of several stacks.
     """
-    rows = [_row(places, _located(places, block, stack)) for block in blocks]
+    rows = [_row(places, block, stack) for block in blocks]
     if not rows:
         msg = "no block in the placement"
         raise PlacementError(msg, expected=f"at least one: {_SPELLING}")
@@ -207,39 +198,27 @@ def locate(
     return tuple(sorted(rows))
 
 
-def _located(
-    places: Sequence[BlockPlace], block: int | PlacedBlock, stack: str | None
-) -> PlacedBlock:
-    """Return `block` with the full name of its stack."""
-    if isinstance(block, PlacedBlock):
-        return PlacedBlock(_stack_of(places, block.stack), block.index)
+def _row(places: Sequence[BlockPlace], block: int | PlacedBlock, stack: str | None) -> int:
+    """Return the row of `block`; a bare index is one of `stack`, or of the only stack."""
     names = _stacks(places)
-    if stack is None and len(names) > 1:
+    if isinstance(block, PlacedBlock):
+        stack, index = resolve_stack(places, block.stack), block.index
+    elif stack is None and len(names) > 1:
         msg = "block index without its stack"
-        raise PlacementError(
-            msg,
-            value=block,
-            expected="STACK:INDEX, with a stack of " + ", ".join(names),
-            hint=f"{names[0]}:{block}",
-        )
-    return PlacedBlock(names[0] if stack is None else _stack_of(places, stack), _index(block))
-
-
-def _index(block: object) -> int:
-    try:
-        return operator.index(block)  # type: ignore[arg-type]  # What is no integer is refused.
-    except TypeError:
-        msg = "block"
-        raise PlacementError(msg, value=block, expected=_SPELLING) from None
-
-
-def _row(places: Sequence[BlockPlace], block: PlacedBlock) -> int:
-    known = {place.index: row for row, place in enumerate(places) if place.stack == block.stack}
-    row = known.get(block.index)
-    if row is None:
-        msg = f"no such block in {block.stack}"
-        raise PlacementError(msg, value=block.index, expected=f"{min(known)} to {max(known)}")
-    return row
+        expected = "STACK:INDEX, with a stack of " + ", ".join(names)
+        raise PlacementError(msg, value=block, expected=expected, hint=f"{names[0]}:{block}")
+    else:
+        stack = names[0] if stack is None else resolve_stack(places, stack)
+        try:
+            index = operator.index(block)
+        except TypeError:
+            msg = "block"
+            raise PlacementError(msg, value=block, expected=_SPELLING) from None
+    known = {place.index: row for row, place in enumerate(places) if place.stack == stack}
+    if index not in known:
+        msg = f"no such block in {stack}"
+        raise PlacementError(msg, value=index, expected=f"{min(known)} to {max(known)}")
+    return known[index]
 
 
 def _refuse_duplicates(places: Sequence[BlockPlace], rows: Sequence[int]) -> None:

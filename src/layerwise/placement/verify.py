@@ -3,7 +3,7 @@
 import copy
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -109,7 +109,10 @@ def apply(placement: Placement, model: nn.Module) -> PeftModel:
     """
     verify(placement, meta_copy(model))
     heads = head_modules(model)
-    _refuse_other_heads(heads, model)
+    found = [name for name, _ in model.named_modules() if name.endswith(heads)]
+    if set(found) != set(heads):
+        msg = "modules that PEFT would take for the head"
+        raise VerificationError(msg, value=_shown(found), expected=_shown(heads))
     config = lora_config(placement)
     config.modules_to_save = list(heads) or None
     config.base_model_name_or_path = None  # PEFT warns where it differs from the model's own name.
@@ -132,13 +135,9 @@ def _peft_faults(placement: Placement) -> Iterator[None]:
             yield
         except (ValueError, TypeError) as error:
             msg = f"PEFT cannot adapt these modules ({error})"
-            raise VerificationError(
-                msg, value=", ".join(_endings(placement)), hint="a card made with other --targets"
-            ) from error
-
-
-def _endings(placement: Placement) -> list[str]:
-    return sorted({name.rpartition(".")[2] for name in placement.modules})
+            endings = ", ".join(sorted({name.rpartition(".")[2] for name in placement.modules}))
+            hint = "a card made with other --targets"
+            raise VerificationError(msg, value=endings, hint=hint) from error
 
 
 def _refuse_misplaced(placement: Placement, refs: Sequence[BlockRef]) -> None:
@@ -197,33 +196,22 @@ def _refuse_difference(placement: Placement, model: nn.Module) -> None:
         )
 
 
-def _refuse_other_heads(heads: Sequence[str], model: nn.Module) -> None:
-    """No other modules have names that end as the heads' do: PEFT would train them whole too."""
-    found = [name for name, _ in model.named_modules() if name.endswith(tuple(heads))]
-    if set(found) != set(heads):
-        msg = "modules that PEFT would take for the head"
-        raise VerificationError(msg, value=_shown(found), expected=_shown(heads))
-
-
-def _refuse_other_ranks(placement: Placement, model: nn.Module) -> None:
-    for name, layer in _adapted(model).items():
+def _covered(placement: Placement, model: nn.Module, refs: Sequence[BlockRef]) -> Coverage:
+    """Return what an injected `model` says, after it is held against `placement`."""
+    _refuse_difference(placement, model)
+    adapted = _adapted(model)
+    for name, layer in adapted.items():
         (rank,), (scale,) = layer.r.values(), layer.scaling.values()
         expected = (placement.rank_of(name), placement.alpha / placement.rank)
         if (rank, scale) != expected:
             msg = f"rank and scale of the adapter on {name}"
             raise VerificationError(msg, value=(rank, scale), expected=f"{expected}")
-
-
-def _covered(placement: Placement, model: nn.Module, refs: Sequence[BlockRef]) -> Coverage:
-    """Return what an injected `model` says, after it is held against `placement`."""
-    _refuse_difference(placement, model)
-    _refuse_other_ranks(placement, model)
     added = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if added != placement.adapter_parameters:
         msg = "parameters of the adapters"
         raise VerificationError(msg, value=added, expected=str(placement.adapter_parameters))
-    adapted = _adapted(model)
-    inside = [_inside(ref, adapted) for ref in refs]
+    starts = [f"{ref.name}." for ref in refs]
+    inside = [[n.removeprefix(start) for n in adapted if n.startswith(start)] for start in starts]
     targets = tuple(dict.fromkeys(name for names in inside for name in names))
     return Coverage(
         blocks=tuple(PlacedBlock(ref.stack, ref.index) for ref in refs),
@@ -232,9 +220,3 @@ def _covered(placement: Placement, model: nn.Module, refs: Sequence[BlockRef]) -
         adapter_parameters=added,
         verified=Verification(expected=len(placement.modules), matched=len(adapted)),
     )
-
-
-def _inside(ref: BlockRef, names: Iterable[str]) -> list[str]:
-    """Return those of `names` that lie in the block, from there on."""
-    start = f"{ref.name}."
-    return [name.removeprefix(start) for name in names if name.startswith(start)]

@@ -12,9 +12,8 @@ from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel
+from layerwise.models.load import LoadedModel, wrap_model
 from layerwise.models.sources import adapter_base, resolve
-from layerwise.models.wrap_model import wrap_model
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import make_audit
 from layerwise.profile.audit_card import compare_with_card

@@ -6,7 +6,7 @@ from layerwise.card.record import DataInfo
 from layerwise.errors import BadInputError
 from layerwise.profile.record import Control, ControlRun, Profile, Slope, StepSizes, Verdict
 from layerwise.provenance import Provenance
-from layerwise.signals.pooling import pooled
+from layerwise.signals.over_seeds import pooled
 
 __all__ = ["judge", "pair_profiles", "refuse_seeds"]
 
@@ -55,7 +55,7 @@ def judge(
 
     The verdict is arXiv 2604.17177's: intrinsic where the slope under equal-step is positive and
     its interval excludes 0, a gradient artefact where the interval includes 0 or lies below. How
-    seeds are pooled is ours; see `layerwise.signals.pooling.pooled`.
+    seeds are pooled is ours; see `layerwise.signals.over_seeds.pooled`.
 
     Raises:
         BadInputError: There is no run, or two are of one seed.

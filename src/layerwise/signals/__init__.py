@@ -34,12 +34,11 @@ def select(names: Sequence[str] | None = None) -> tuple[Signal, ...]:
     return tuple(SIGNALS[name] for name in dict.fromkeys(SIGNALS if names is None else names))
 
 
-SIGNALS.add(
-    Signal(
-        "residual_norm",
-        needs=("gradients",),
-        compute=later("layerwise.signals.residual", "residual_norm_interval"),
-        column=Column(
+for _needs, _compute, _column in (
+    (
+        ("gradients",),
+        later("layerwise.signals.residual", "residual_norm_interval"),
+        Column(
             "residual_norm",
             "Residual norm",
             short="resid.",
@@ -52,14 +51,11 @@ SIGNALS.add(
             band="95 % bootstrap interval",
             importance=100,
         ),
-    )
-)
-SIGNALS.add(
-    Signal(
-        "coherence",
-        needs=("gradients",),
-        compute=later("layerwise.signals.residual", "coherence"),
-        column=Column(
+    ),
+    (
+        ("gradients",),
+        later("layerwise.signals.residual", "coherence"),
+        Column(
             "coherence",
             "Gradient coherence",
             short="coher.",
@@ -69,14 +65,11 @@ SIGNALS.add(
             caution="With few examples it is large by chance: about one over their root.",
             importance=40,
         ),
-    )
-)
-SIGNALS.add(
-    Signal(
-        "activation_energy",
-        needs=("inputs",),
-        compute=later("layerwise.signals.inputs", "activation_energy"),
-        column=Column(
+    ),
+    (
+        ("inputs",),
+        later("layerwise.signals.inputs", "activation_energy"),
+        Column(
             "activation_energy",
             "Activation energy",
             short="energy",
@@ -85,14 +78,11 @@ SIGNALS.add(
             caution="Its scale is the model's own: compare blocks of one model, not models.",
             importance=90,
         ),
-    )
-)
-SIGNALS.add(
-    Signal(
-        "effective_rank",
-        needs=("covariance",),
-        compute=later("layerwise.signals.inputs", "effective_rank"),
-        column=Column(
+    ),
+    (
+        ("covariance",),
+        later("layerwise.signals.inputs", "effective_rank"),
+        Column(
             "effective_rank",
             "Effective rank",
             short="eff. rank",
@@ -102,14 +92,11 @@ SIGNALS.add(
             caution="It cannot exceed the number of tokens, and grows with them at first.",
             importance=80,
         ),
-    )
-)
-SIGNALS.add(
-    Signal(
-        "attention_entropy",
-        needs=("entropy",),
-        compute=later("layerwise.signals.saturation", "attention_entropy"),
-        column=Column(
+    ),
+    (
+        ("entropy",),
+        later("layerwise.signals.saturation", "attention_entropy"),
+        Column(
             "attention_entropy",
             "Attention entropy",
             short="entropy",
@@ -122,14 +109,11 @@ SIGNALS.add(
             band="99 % interval of the sampled rows",
             importance=75,
         ),
-    )
-)
-SIGNALS.add(
-    Signal(
-        "activation_gradient",
-        needs=("outputs",),
-        compute=later("layerwise.signals.saturation", "activation_gradient"),
-        column=Column(
+    ),
+    (
+        ("outputs",),
+        later("layerwise.signals.saturation", "activation_gradient"),
+        Column(
             "activation_gradient",
             "Activation gradient",
             short="act. grad",
@@ -138,14 +122,11 @@ SIGNALS.add(
             caution="Under the readout hf the last block is on the scale of the final norm.",
             importance=70,
         ),
-    )
-)
-SIGNALS.add(
-    Signal(
-        "gain",
-        needs=("gram",),
-        compute=later("layerwise.signals.gain", "gain"),
-        column=Column(
+    ),
+    (
+        ("gram",),
+        later("layerwise.signals.gain", "gain"),
+        Column(
             "gain",
             "Coupled gain",
             short="gain",
@@ -155,73 +136,49 @@ SIGNALS.add(
             caution="Gains of several blocks do not add up.",
             importance=45,
         ),
-    )
-)
+    ),
+):
+    SIGNALS.add(Signal(_column.key, _needs, _compute, _column))
 
-COSTS.add(
-    Signal(
+for _column in (
+    Column(
         "forward_seconds",
-        needs=(),
-        compute=later("layerwise.signals.cost", "forward_seconds"),
-        column=Column(
-            "forward_seconds",
-            "Forward time",
-            short="fwd",
-            unit="ms",
-            factor=1e3,
-            meaning="Time a batch spends in the block's forward pass.",
-            caution="Other work on the machine makes it longer.",
-            importance=20,
-        ),
-    )
-)
-COSTS.add(
-    Signal(
+        "Forward time",
+        short="fwd",
+        unit="ms",
+        factor=1e3,
+        meaning="Time a batch spends in the block's forward pass.",
+        caution="Other work on the machine makes it longer.",
+        importance=20,
+    ),
+    Column(
         "backward_seconds",
-        needs=(),
-        compute=later("layerwise.signals.cost", "backward_seconds"),
-        column=Column(
-            "backward_seconds",
-            "Backward time",
-            short="bwd",
-            unit="ms",
-            factor=1e3,
-            meaning="Time a batch spends in the block's backward pass, its weights frozen.",
-            caution="Other work on the machine makes it longer.",
-            importance=60,
-        ),
-    )
-)
-COSTS.add(
-    Signal(
+        "Backward time",
+        short="bwd",
+        unit="ms",
+        factor=1e3,
+        meaning="Time a batch spends in the block's backward pass, its weights frozen.",
+        caution="Other work on the machine makes it longer.",
+        importance=60,
+    ),
+    Column(
         "adapter_seconds",
-        needs=(),
-        compute=later("layerwise.signals.cost", "adapter_seconds"),
-        column=Column(
-            "adapter_seconds",
-            "Adapter time",
-            short="adapt.",
-            unit="ms",
-            factor=1e3,
-            meaning="Time a batch spends in adapters on all targets of the block, forward and "
-            "backward.",
-            importance=15,
-        ),
-    )
-)
-COSTS.add(
-    Signal(
+        "Adapter time",
+        short="adapt.",
+        unit="ms",
+        factor=1e3,
+        meaning="Time a batch spends in adapters on all targets of the block, forward and "
+        "backward.",
+        importance=15,
+    ),
+    Column(
         "activation_bytes",
-        needs=(),
-        compute=later("layerwise.signals.cost", "activation_bytes"),
-        column=Column(
-            "activation_bytes",
-            "Saved activations",
-            short="saved",
-            unit="MB",
-            factor=1e-6,
-            meaning="Memory a batch keeps for the block's backward pass.",
-            importance=30,
-        ),
-    )
-)
+        "Saved activations",
+        short="saved",
+        unit="MB",
+        factor=1e-6,
+        meaning="Memory a batch keeps for the block's backward pass.",
+        importance=30,
+    ),
+):
+    COSTS.add(Signal(_column.key, (), later("layerwise.signals.cost", _column.key), _column))

@@ -6,8 +6,9 @@ import numpy as np
 
 from layerwise.capture.stats import LayerStats
 from layerwise.shapes import Array, Float64
+from layerwise.signals import spectrum
 
-__all__ = ["activation_energy", "effective_rank", "effective_rank_of"]
+__all__ = ["activation_energy", "effective_rank"]
 
 
 def activation_energy(stats: LayerStats) -> Float64[Array, "l"]:
@@ -23,19 +24,7 @@ def activation_energy(stats: LayerStats) -> Float64[Array, "l"]:
 def effective_rank(stats: LayerStats) -> Float64[Array, "l"]:
     """Effective rank of the inputs' token covariance, mean over the block's adapted modules."""
     assert stats.spectra is not None  # noqa: S101  # the plan measured covariances
-    return _over_modules(stats, [effective_rank_of(values) for values in stats.spectra])
-
-
-def effective_rank_of(eigenvalues: Float64[Array, "d"]) -> float:
-    """exp(entropy) of the normalised spectrum: between 1 and the number of non-zero eigenvalues.
-
-    Source: Roy and Vetterli, The effective rank (EUSIPCO 2007). A spectrum of zeros has rank 0.
-    """
-    total = eigenvalues.sum()
-    if total <= 0:
-        return 0.0
-    p = eigenvalues[eigenvalues > 0] / total
-    return float(np.exp(-(p * np.log(p)).sum()))
+    return _over_modules(stats, [spectrum.effective_rank(values) for values in stats.spectra])
 
 
 def _over_modules(stats: LayerStats, values: Sequence[float] | np.ndarray) -> np.ndarray:

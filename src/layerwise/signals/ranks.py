@@ -1,4 +1,4 @@
-"""Rank correlation that always gives a number, for rankings of blocks."""
+"""Rank correlations that always give a number, for rankings of blocks."""
 
 import numpy as np
 from scipy.stats import rankdata
@@ -6,7 +6,7 @@ from scipy.stats import rankdata
 from layerwise.errors import BadInputError
 from layerwise.shapes import Array, Float64
 
-__all__ = ["spearman"]
+__all__ = ["spearman", "spearman_to"]
 
 
 def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
@@ -24,3 +24,14 @@ def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
     x, y = (np.asarray(rankdata(v) - (v.size + 1) / 2.0) for v in (first, second))
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(np.clip((x @ y) / scale, -1.0, 1.0)) if scale > 0.0 else 0.0
+
+
+def spearman_to(
+    reference: Float64[Array, "l"], replicates: Float64[Array, "k l"]
+) -> Float64[Array, "k"]:
+    """Return Spearman correlation of each replicate with the reference; 0 where one is flat."""
+    ranks = rankdata(replicates, axis=1)
+    ranks = ranks - ranks.mean(1, keepdims=True)
+    fixed = rankdata(reference) - (len(reference) + 1) / 2
+    scale = np.linalg.norm(ranks, axis=1) * np.linalg.norm(fixed)
+    return np.divide(ranks @ fixed, scale, out=np.zeros(len(ranks)), where=scale > 0)

@@ -5,7 +5,6 @@ Language Models" (Layer Card), arXiv 2602.04019.
 """
 
 import numpy as np
-from scipy.stats import rankdata
 
 from layerwise.capture.stats import LayerStats
 from layerwise.seeds import numpy_generator
@@ -18,7 +17,6 @@ __all__ = [
     "interval",
     "residual_norm",
     "residual_norm_interval",
-    "spearman_to",
 ]
 
 #: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
@@ -71,17 +69,6 @@ def interval(
     tail = (1 - level) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
     return low, high
-
-
-def spearman_to(
-    reference: Float64[Array, "l"], replicates: Float64[Array, "k l"]
-) -> Float64[Array, "k"]:
-    """Return Spearman correlation of each replicate with the reference; 0 where one is flat."""
-    ranks = rankdata(replicates, axis=1)
-    ranks = ranks - ranks.mean(1, keepdims=True)
-    fixed = rankdata(reference) - (len(reference) + 1) / 2
-    scale = np.linalg.norm(ranks, axis=1) * np.linalg.norm(fixed)
-    return np.divide(ranks @ fixed, scale, out=np.zeros(len(ranks)), where=scale > 0)
 
 
 def _weighted(

@@ -24,13 +24,10 @@ __all__ = [
     "CrossMoments",
     "Representation",
     "align",
-    "cka_change",
     "cka_of",
     "procrustes",
     "represent",
-    "rsa_change",
     "rsa_of",
-    "shared_pca_cka",
     "shared_pca_of",
 ]
 
@@ -243,20 +240,11 @@ def procrustes(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
     return math.sqrt(squared) if squared > _PLAIN else align(before, after).distance
 
 
-def cka_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
+def cka_of(x: Representation, y: Representation) -> float:
     """Return 1 - linear CKA, in [0, 1]: 1 - ||X^T Y||_F^2 / (||X^T X||_F ||Y^T Y||_F).
 
     Source: Kornblith et al., Similarity of neural network representations revisited (2019).
-
-    Raises:
-        NonFiniteError: An entry is NaN or infinite.
-        BadInputError: A state has no variance.
     """
-    return cka_of(represent(x), represent(y))
-
-
-def cka_of(x: Representation, y: Representation) -> float:
-    """Return 1 - linear CKA of two prepared states."""
     n, p = x.centred.shape
     # ||X^T Y||_F^2 is the inner product of the two Gram matrices.
     shared = (x.rows.T @ y.rows).square() if p < n else x.gram * y.gram
@@ -267,7 +255,7 @@ def _unit(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-def rsa_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
+def rsa_of(x: Representation, y: Representation) -> float:
     """1 - Spearman correlation of the two dissimilarity matrices' upper triangles, in [0, 2].
 
     Dissimilarity is 1 - Pearson correlation between rows, after the columns are centred.
@@ -275,35 +263,18 @@ def rsa_change(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
     Source: Kriegeskorte et al., Representational similarity analysis (2008).
 
     Raises:
-        NonFiniteError: An entry is NaN or infinite.
-        BadInputError: A state, or one row of it over its features, has no variance.
+        BadInputError: A row of a state has no variance over its features.
     """
-    return rsa_of(represent(x), represent(y))
-
-
-def rsa_of(x: Representation, y: Representation) -> float:
-    """Return the RSA change of two prepared states."""
     return min(max(1.0 - float(x.ranks @ y.ranks), 0.0), 2.0)
 
 
-def shared_pca_cka(
-    x: Float[Array, "n p"], y: Float[Array, "n p"], components: int = COMPONENTS
-) -> float:
+def shared_pca_of(x: Representation, y: Representation, *, components: int = COMPONENTS) -> float:
     """Return 1 - linear CKA of both states on the first principal components of the two together.
 
-    At most min(n - 1, p) components.
+    At most min(n - 1, p) `components`.
 
     Source: arXiv 2511.00797.
-
-    Raises:
-        NonFiniteError: An entry is NaN or infinite.
-        BadInputError: A state has no variance.
     """
-    return shared_pca_of(represent(x), represent(y), components=components)
-
-
-def shared_pca_of(x: Representation, y: Representation, *, components: int = COMPONENTS) -> float:
-    """Return the shared-PCA CKA change of two prepared states."""
     n, p = x.raw.shape
     if p <= min(components, n - 1):
         return cka_of(x, y)  # All components: a rotation.

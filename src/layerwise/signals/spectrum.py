@@ -78,15 +78,15 @@ def stable_rank(values: Float64[Array, "k"]) -> float:
 
 
 def effective_rank(values: Float64[Array, "k"]) -> float:
-    """The exponential of the entropy of the singular `values` over their sum; 0 where all are 0.
+    """exp(entropy) of the normalised `values`: from 1 to how many are not 0; 0 where all are.
 
-    Source: Roy & Vetterli (2007), "The effective rank".
+    Source: Roy and Vetterli, The effective rank (EUSIPCO 2007).
     """
-    total = float(values.sum())
+    total = values.sum()
     if total <= 0.0:
         return 0.0
     shares = values[values > 0.0] / total
-    return float(np.exp(-np.sum(shares * np.log(shares))))
+    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def energy_rank(values: Float64[Array, "k"], *, share: float) -> int:

@@ -17,7 +17,7 @@ from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.distance.record import Distance
 from layerwise.files import canonical_json, remove, write_atomic
-from layerwise.models.family import family_of
+from layerwise.models.head_kind import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.objectives import labels_for, resolve
 from layerwise.options.groups import CALL_ONLY

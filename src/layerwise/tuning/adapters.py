@@ -21,7 +21,7 @@ from layerwise.errors import ModelError, is_bug, one_line
 from layerwise.models.load import LoadedModel
 from layerwise.models.reading import REMOTE
 from layerwise.models.sources import Source, has_tokenizer, hashes, refuse_without_weights
-from layerwise.models.weights import check_finite
+from layerwise.models.weights import check_finite, refuse_unfit
 
 __all__ = [
     "adapter_notes",
@@ -78,11 +78,8 @@ def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
         config.inference_mode = True
         # It puts the adapter's modules into the very model that it is given.
         report = PeftModel(loaded.model, config, _NAME).load_adapter(str(source.folder), _NAME)
-    missing = sorted(report.missing_keys)
-    if missing or not has_adapters(loaded.model):
-        msg = "adapter that does not fit its base model"
-        lacking = f"weights for {', '.join(missing[:3])}" if missing else "modules to adapt"
-        raise ModelError(msg, value=source.name, expected=lacking)
+    lacking = "" if has_adapters(loaded.model) else "modules to adapt"
+    refuse_unfit(report, source=source.name, lacking=lacking)
     loaded.model.eval()
     check_finite(loaded.model, source=source.name)
     tokenizer = loaded.tokenizer

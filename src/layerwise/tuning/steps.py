@@ -18,8 +18,8 @@ from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
 from layerwise.compat import checkpointing
 from layerwise.errors import SchemaError
-from layerwise.models.hf_logging import quiet
 from layerwise.models.load import LoadedModel
+from layerwise.models.reading import quiet
 from layerwise.objectives import Objective
 from layerwise.seeds import derive
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints

@@ -6,8 +6,8 @@ from typing import Any
 
 from layerwise.files import remove
 from layerwise.models.heads import head_modules
-from layerwise.models.hf_logging import quiet
 from layerwise.models.load import LoadedModel
+from layerwise.models.reading import quiet
 from layerwise.tuning.adapters import base_of, has_adapters
 
 __all__ = ["write_model"]

@@ -135,8 +135,8 @@ def test_two_rows_of_an_example_are_one_of_both(tuning):
 def test_new_adapters_change_nothing(tuning, model):
     from peft import LoraConfig, get_peft_model
 
+    from layerwise.models.load import wrap_model
     from layerwise.models.targets import default_targets
-    from layerwise.models.wrap_model import wrap_model
 
     loaded = tuning.loaded(model)
     name = "causal-lm" if model == "llama" else "masked-lm"

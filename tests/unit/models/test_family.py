@@ -2,7 +2,7 @@
 
 import pytest
 
-from layerwise.models.family import family_of
+from layerwise.models.head_kind import family_of
 from layerwise.models.stack import find_stacks
 
 FAMILIES = {

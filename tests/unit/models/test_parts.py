@@ -1,10 +1,9 @@
 """Embeddings let gradients into every block; final norms are those that the model applies."""
 
-import pytest
 import torch
 import transformers as tf
 
-from layerwise.models.parts import attention_modules, embeddings, final_norm, owner
+from layerwise.models.parts import embeddings, final_norm, owner
 from layerwise.models.stack import all_refs, find_stacks
 
 
@@ -64,26 +63,6 @@ def test_final_norm_turns_the_last_block_into_the_last_hidden_state(families, on
 def test_final_norm_of_opt_before_its_norms_moved(families):
     model = families.build("opt", do_layer_norm_before=False)
     assert final_norm(model, find_stacks(model)[0]) is None
-
-
-@pytest.mark.parametrize(
-    "name", ["llama", "gpt2", "gpt_neox", "opt", "gemma3", "bert", "modernbert"]
-)
-def test_one_attention_module_a_block(families, name):
-    model = families.build(name)
-    assert list(attention_modules(model, find_stacks(model)).values()) == [0, 1, 2]
-
-
-def test_decoders_that_look_at_an_encoder_have_two(families):
-    model = families.build("bart")
-    rows = list(attention_modules(model, find_stacks(model)).values())
-    assert rows == [0, 1, 2, 2, 3, 3, 4, 4]
-
-
-@pytest.mark.parametrize("name", ["mamba", "rwkv", "codegen", "fnet"])
-def test_none_where_attention_goes_another_way(families, name):
-    model = families.build(name)
-    assert attention_modules(model, find_stacks(model)) == {}
 
 
 def test_owner_is_the_innermost_model(families):

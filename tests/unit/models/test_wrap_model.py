@@ -5,8 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.load import load
-from layerwise.models.wrap_model import wrap_model
+from layerwise.models.load import load, wrap_model
 
 
 @pytest.fixture(scope="module")

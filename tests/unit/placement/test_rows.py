@@ -53,21 +53,21 @@ def test_no_text_is_no_block(text):
 
 def test_a_stack_answers_to_any_part_of_its_name_that_is_its_own(small_card):
     card = small_card(stacks=VISION)
-    assert resolve_stack(card, "model.vision_tower.layers") == "model.vision_tower.layers"
-    assert resolve_stack(card, "language_model") == "model.language_model.layers"
-    assert resolve_stack(card, "language_model.layers") == "model.language_model.layers"
+    assert resolve_stack(card.layers, "model.vision_tower.layers") == "model.vision_tower.layers"
+    assert resolve_stack(card.layers, "language_model") == "model.language_model.layers"
+    assert resolve_stack(card.layers, "language_model.layers") == "model.language_model.layers"
 
 
 def test_a_part_of_two_stacks_is_refused(small_card):
     line = "stack: 'layers'; expected one of model.vision_tower.layers, model.language_model.layers"
     with pytest.raises(PlacementError, match=exactly(line)):
-        resolve_stack(small_card(stacks=VISION), "layers")
+        resolve_stack(small_card(stacks=VISION).layers, "layers")
 
 
 @pytest.mark.parametrize("name", ["language", "lm", ""])
 def test_an_unknown_stack_is_refused(small_card, name):
     with pytest.raises(UnknownNameError, match=f"unknown stack: '{name}'; expected one of model"):
-        resolve_stack(small_card(stacks=VISION), name)
+        resolve_stack(small_card(stacks=VISION).layers, name)
 
 
 def test_rows_count_over_both_stacks(small_card):

@@ -16,11 +16,11 @@ from layerwise.profile.states import States, make_probe_set
 from layerwise.provenance import collect
 from layerwise.signals.similarity import (
     align,
-    cka_change,
+    cka_of,
     procrustes,
     represent,
-    rsa_change,
-    shared_pca_cka,
+    rsa_of,
+    shared_pca_of,
 )
 
 BLOCKS, PROBES, WIDTH = 10, 40, 24
@@ -58,9 +58,9 @@ def test_a_change_is_the_four_measures():
     before, after = states().pooled["residual"][3], states(moved=[3]).pooled["residual"][3]
     found = measure_change(before, after, SAMPLES, components=8)
     assert found.procrustes == pytest.approx(procrustes(before, after), rel=1e-12)
-    assert found.cka == cka_change(before, after)
-    assert found.rsa == rsa_change(before, after)
-    assert found.shared_pca_cka == shared_pca_cka(before, after, 8)
+    both = represent(before), represent(after)
+    assert (found.cka, found.rsa) == (cka_of(*both), rsa_of(*both))
+    assert found.shared_pca_cka == shared_pca_of(*both, components=8)
 
 
 def test_a_change_is_seen_where_it_is():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from layerwise.errors import BadInputError
-from layerwise.signals.ranks import spearman
+from layerwise.signals.ranks import spearman, spearman_to
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=20))
@@ -33,3 +33,11 @@ def test_one_block_has_no_ranking():
 def test_a_value_without_a_rank_is_refused(bad):
     with pytest.raises(BadInputError, match="expected a finite value for every block"):
         spearman(np.array([1.0, bad]), np.array([1.0, 2.0]))
+
+
+def test_spearman_to_is_scipys():
+    draw = np.random.default_rng(4)
+    reference, replicates = draw.normal(size=9), draw.normal(size=(20, 9)).round(1)
+    expected = [spearmanr(reference, r).statistic for r in replicates]
+    np.testing.assert_allclose(spearman_to(reference, replicates), expected, atol=1e-12)
+    assert (spearman_to(np.ones(9), replicates) == 0).all()

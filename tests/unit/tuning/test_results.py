@@ -7,9 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from layerwise.errors import BadInputError, OutputError
-from layerwise.models import load
 from layerwise.models.heads import class_ids
-from layerwise.models.load import load_skeleton
+from layerwise.models.load import load, load_skeleton
 from layerwise.profile.compare_states import read_pair
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.checkpoints import hashes

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.models import load
+from layerwise.models.load import load
 from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.tuning.order import held_out
 from layerwise.tuning.results import save

@@ -9,8 +9,7 @@ from typing import Any
 
 from layerwise.card.record import ModelInfo
 from layerwise.files import canonical_json
-from layerwise.placement.exports.lora import lora_arguments
-from layerwise.placement.exports.patterns import target_regex
+from layerwise.placement.exports.lora import lora_arguments, target_regex
 from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
 from layerwise.placement.record import Placement
 

@@ -14,41 +14,29 @@ A key of `rank_pattern` is matched against the end of a module's name, as a regu
 ``layers.1`` is 11's too, in either stack. Ours start at the start (``^``) and are escaped.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from layerwise.errors import PlacementError
 from layerwise.files import canonical_json
-from layerwise.placement.exports.patterns import target_regex
-from layerwise.placement.exports.record import Export
 from layerwise.placement.record import Placement
 
 __all__ = [
-    "LOAD_CONFIG",
     "alpha_pattern",
     "lora_arguments",
     "lora_config_file",
     "named_arguments",
     "peft_config",
-    "placement_files",
     "rank_pattern",
     "refuse_ranks",
+    "target_regex",
 ]
 
-#: How the file of PEFT's arguments is read in Python.
-LOAD_CONFIG = 'LoraConfig(**json.load(open("lora_config.json")))'
+Tree = dict[str, "Tree"]
 
-
-def placement_files(placement: Placement, export: Export | None = None) -> dict[str, bytes]:
-    """Return ``placement.json`` and the files of `export` (PEFT's where None) as bytes, by name.
-
-    The same placement is the same bytes.
-
-    Raises:
-        PlacementError: The placement has no module.
-    """
-    files = lora_config_file(placement) if export is None else export.files
-    return {**files, "placement.json": placement.to_json()}
+#: Marks the end of a name in a tree of names; no part of a module name can hold a dot.
+_END = "."
 
 
 def lora_config_file(placement: Placement) -> dict[str, bytes]:
@@ -110,28 +98,31 @@ def alpha_pattern(placement: Placement) -> dict[str, int]:
     Raises:
         PlacementError: That is not a whole number.
     """
-    return {key: _alpha(placement, rank) for key, rank in rank_pattern(placement).items()}
+    alphas = {}
+    for key, rank in rank_pattern(placement).items():
+        alphas[key], rest = divmod(placement.alpha * rank, placement.rank)
+        if rest:
+            what = f"LoRA alpha {placement.alpha} at rank {placement.rank}"
+            msg = f"{what}, for a module of rank {rank}"
+            value = f"{placement.alpha * rank / placement.rank:g}"
+            hint = f"--alpha {2 * placement.rank}"
+            raise PlacementError(msg, value=value, expected="a whole number", hint=hint)
+    return alphas
 
 
-def _alpha(placement: Placement, rank: int) -> int:
-    alpha, rest = divmod(placement.alpha * rank, placement.rank)
-    if rest:
-        msg = f"LoRA alpha {placement.alpha} at rank {placement.rank}, for a module of rank {rank}"
-        value = f"{placement.alpha * rank / placement.rank:g}"
-        hint = f"--alpha {2 * placement.rank}"
-        raise PlacementError(msg, value=value, expected="a whole number", hint=hint)
-    return alpha
-
-
-def named_arguments(placement: Placement, targets: str | Sequence[str]) -> dict[str, object]:
+def named_arguments(
+    placement: Placement, targets: str | Sequence[str] | None = None
+) -> dict[str, object]:
     """Return what a trainer hands to PEFT that knows one rank, and which modules to adapt alone.
+
+    `targets` are these modules; their full names where None.
 
     Raises:
         PlacementError: The placement has no module.
     """
-    known = ("r", "lora_alpha", "lora_dropout")
     arguments = lora_arguments(placement)
-    return {**{name: arguments[name] for name in known}, "target_modules": targets}
+    known = {name: arguments[name] for name in ("r", "lora_alpha", "lora_dropout")}
+    return {**known, "target_modules": list(placement.modules) if targets is None else targets}
 
 
 def refuse_ranks(placement: Placement, trainer: str) -> None:
@@ -145,3 +136,49 @@ def refuse_ranks(placement: Placement, trainer: str) -> None:
         shown = ", ".join(map(str, sorted({placement.rank_of(m) for m in placement.modules})))
         hint = f"one --rank {placement.rank}, or --for peft, axolotl or unsloth"
         raise PlacementError(msg, value=shown, expected="one rank", hint=hint)
+
+
+def target_regex(modules: Iterable[str]) -> str:
+    r"""A regular expression that matches the whole of each name in `modules`, and nothing else.
+
+    Raises:
+        PlacementError: There is no name: an empty pattern would stand for PEFT's own choice.
+
+    >>> target_regex(["h.0.attn.q", "h.2.attn.q", "h.0.attn.v", "h.2.attn.v"])
+    'h\\.(?:0|2)\\.attn\\.(?:q|v)'
+    """
+    tree: Tree = {}
+    for name in modules:
+        node = tree
+        for part in name.split("."):
+            node = node.setdefault(part, {})
+        node[_END] = {}
+    if not tree:
+        msg = "no module to adapt"
+        raise PlacementError(msg, expected="at least one module name")
+    return _pattern(tree)
+
+
+def _pattern(tree: Tree) -> str:
+    """Return what matches the names in `tree`; parts with the same continuations share one."""
+    groups: dict[str, list[str]] = {}
+    for part in sorted(tree.keys() - {_END}, key=_order):
+        groups.setdefault(_tail(tree[part]), []).append(re.escape(part))
+    return _any([_any(parts) + tail for tail, parts in groups.items()])
+
+
+def _tail(below: Tree) -> str:
+    """Return what matches the rest of a name after a part that has `below` under it."""
+    if below.keys() == {_END}:
+        return ""
+    rest = rf"\.{_pattern(below)}"
+    return f"(?:{rest})?" if _END in below else rest
+
+
+def _order(part: str) -> tuple[int, int, str]:
+    """Block indices by number, before names by letters."""
+    return (0, int(part), part) if part.isdecimal() else (1, 0, part)
+
+
+def _any(patterns: list[str]) -> str:
+    return patterns[0] if len(patterns) == 1 else f"(?:{'|'.join(patterns)})"

@@ -9,10 +9,8 @@ if TYPE_CHECKING:
     from layerwise.card.record import ModelInfo
     from layerwise.placement.record import Placement
 
-__all__ = ["ABOUT", "FACTORY_SETTINGS", "Export", "Trainer", "yaml_lines"]
+__all__ = ["FACTORY_SETTINGS", "Export", "Trainer", "yaml_lines"]
 
-#: What stands over a configuration of adapters.
-ABOUT = "Adapters on some blocks, by layerwise place."
 #: What LLaMA-Factory has to be told besides.
 FACTORY_SETTINGS = "stage=sft do_train=true template=NAME dataset=DATA output_dir=DIR"
 

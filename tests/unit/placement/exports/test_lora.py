@@ -1,4 +1,4 @@
-"""PEFT's arguments: just these modules, each with its rank and all with one scale."""
+"""PEFT's arguments: just these modules, by patterns, each with its rank and all of one scale."""
 
 import json
 import re
@@ -10,13 +10,31 @@ from hypothesis import strategies as st
 from peft.utils.other import get_pattern_key
 
 from layerwise.errors import PlacementError
-from layerwise.placement.exports.lora import alpha_pattern, peft_config, rank_pattern
+from layerwise.placement.exports.lora import alpha_pattern, peft_config, rank_pattern, target_regex
 from layerwise.placement.place import place
 
 # A busy machine is no fault of the patterns.
 UNTIMED = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
-PARTS = st.sampled_from(["0", "1", "11", "layers", "q", "a+b", "(x)", "w*", "[0]", "^$", "\\d"])
+PARTS = st.sampled_from(
+    [
+        "0",
+        "1",
+        "10",
+        "11",
+        "layers",
+        "q",
+        "q_proj",
+        "a+b",
+        "(x)",
+        "w*",
+        "[0]",
+        "^$",
+        "\\d",
+        "|",
+        "é",
+    ]
+)
 MODULE_NAMES = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
 
 
@@ -88,3 +106,57 @@ def test_an_alpha_that_would_not_be_whole_is_refused(small_card):
     line = r"^LoRA alpha 12 at rank 8, for a module of rank 3: '4.5'; expected a whole number; try:"
     with pytest.raises(PlacementError, match=line + " --alpha 16"):
         peft_config(place(small_card(), rows="1,4", rank=8, alpha=12, ranks="1=3"))
+
+
+@UNTIMED
+@given(st.sets(MODULE_NAMES, min_size=1, max_size=25), st.sets(MODULE_NAMES, max_size=25))
+def test_the_pattern_matches_these_names_and_no_others(wanted, others):
+    pattern = re.compile(target_regex(wanted))
+    assert all(pattern.fullmatch(name) for name in wanted)
+    assert not any(pattern.fullmatch(name) for name in others - wanted)
+
+
+@pytest.mark.slow
+@UNTIMED
+@given(st.sets(st.text(min_size=1, max_size=6), min_size=1), st.text(max_size=6))
+def test_no_character_of_a_name_has_a_meaning(wanted, other):
+    pattern = re.compile(target_regex(wanted))
+    assert all(pattern.fullmatch(name) for name in wanted)
+    assert bool(pattern.fullmatch(other)) == (other in wanted)
+
+
+@UNTIMED
+@given(st.sets(MODULE_NAMES, min_size=1))
+def test_a_name_with_more_in_front_or_behind_does_not_match(wanted):
+    pattern = re.compile(target_regex(wanted))
+    for name in wanted:
+        for near in (f"x.{name}", f"{name}.x", f"x{name}", f"{name}x", f"{name}\n"):
+            assert bool(pattern.fullmatch(near)) == (near in wanted)
+
+
+@UNTIMED
+@given(st.lists(MODULE_NAMES, min_size=1, unique=True), st.randoms())
+def test_the_order_of_names_does_not_matter(names, random):
+    shuffled = list(names)
+    random.shuffle(shuffled)
+    assert target_regex(shuffled) == target_regex(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([f"x.{i}.at.{t}" for i in (0, 6, 12) for t in "qv"], r"x\.(?:0|6|12)\.at\.(?:q|v)"),
+        (["x.3.at.q", "x.3.at.v"], r"x\.3\.at\.(?:q|v)"),
+        (
+            ["h.0.attn", "h.0.mlp", "h.1.attn", "h.2.mlp", "h.3.attn"],
+            r"h\.(?:0\.(?:attn|mlp)|(?:1|3)\.attn|2\.mlp)",
+        ),
+    ],
+)
+def test_what_blocks_share_is_written_once(names, expected):
+    assert target_regex(names) == expected
+
+
+def test_a_pattern_for_many_blocks_stays_short():
+    names = [f"model.layers.{i}.mlp.{t}_proj" for i in range(80) for t in ("up", "down", "gate")]
+    assert len(target_regex(names)) < 320

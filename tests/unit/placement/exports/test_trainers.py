@@ -9,7 +9,6 @@ import yaml
 from layerwise.card.record import StackInfo
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement import TRAINERS
-from layerwise.placement.exports.lora import placement_files
 from layerwise.placement.place import place
 
 PATTERN = r"model\.layers\.(?:1|4)\.attn\.(?:q|v)"
@@ -128,11 +127,7 @@ def test_unsloth_hands_everything_on_to_peft(export):
 
 @pytest.mark.parametrize(
     ("trainer", "named"),
-    [
-        ("trl", "TRL's command line"),
-        ("llamafactory", "LLaMA-Factory"),
-        ("ms-swift", "ms-swift"),
-    ],
+    [("trl", "TRL's command line"), ("llamafactory", "LLaMA-Factory"), ("ms-swift", "ms-swift")],
 )
 def test_ranks_that_a_trainer_cannot_say_are_refused(export, trainer, named):
     line = f"^ranks that differ between modules, for {named}: '2, 4'; expected one rank; try: one"
@@ -148,17 +143,11 @@ def test_no_module_is_refused(small_card, trainer):
         TRAINERS[trainer].export(bare, card.model)
 
 
-def test_the_files_are_canonical(small_card):
-    files = placement_files(place(small_card(), rows="1,4"))
-    assert files == placement_files(place(small_card(), rows=[4, 1]))
-    assert sorted(files) == ["lora_config.json", "placement.json"]
-    plain = json.loads(files["placement.json"])
+def test_the_order_of_blocks_does_not_change_a_file(small_card, export):
+    placement = place(small_card(), rows="1,4", rank=4)
+    assert placement.to_json() == place(small_card(), rows=[4, 1], rank=4).to_json()
+    plain = json.loads(placement.to_json())
     assert plain["schema"] == "layerwise/placement/1"
     assert plain["blocks"][0] == {"stack": "model.layers", "index": 1}
     assert set(plain["cost"]) == {"step_ratio", "backward_ratio", "activation_ratio"}
-    assert json.loads(files["lora_config.json"])["r"] == 8
-
-
-def test_an_exports_files_take_the_place_of_pefts(small_card, export):
-    files = placement_files(place(small_card(), rows="1,4"), export("ms-swift"))
-    assert sorted(files) == ["ms-swift.yaml", "placement.json"]
+    assert json.loads(export("peft").files["lora_config.json"])["r"] == 4

@@ -1,0 +1,116 @@
+"""A placement in the words of each trainer of adapters; a function a trainer, data only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from layerwise.card.record import ModelInfo
+from layerwise.files import canonical_json
+from layerwise.placement.exports.lora import (
+    alpha_pattern,
+    lora_arguments,
+    lora_config_file,
+    named_arguments,
+    rank_pattern,
+    refuse_ranks,
+    target_regex,
+)
+from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
+from layerwise.placement.record import Placement
+
+__all__ = ["axolotl", "llamafactory", "ms_swift", "peft", "trl", "unsloth"]
+
+#: How the file of PEFT's arguments is read in Python.
+_LOAD = 'LoraConfig(**json.load(open("lora_config.json")))'
+
+
+def _yaml(values: Mapping[str, Any]) -> bytes:
+    return yaml_lines(values, about="Adapters on some blocks, by layerwise place.")
+
+
+def peft(placement: Placement, _model: ModelInfo) -> Export:
+    """PEFT itself, and whatever takes its `LoraConfig`."""
+    usage = {"lora_config.json": _LOAD}
+    return Export(lora_config_file(placement), lora_arguments(placement), usage)
+
+
+def trl(placement: Placement, _model: ModelInfo) -> Export:
+    """TRL: a file for its command line, and PEFT's arguments for its trainers in Python."""
+    refuse_ranks(placement, "TRL's command line")
+    names = list(placement.modules)
+    # It hands a list of one on as its member, which PEFT takes as a pattern.
+    targets = names if len(names) > 1 else [target_regex(names)]
+    values = {
+        "model_name_or_path": placement.model,
+        "model_revision": placement.revision,
+        "use_peft": True,
+        "lora_r": placement.rank,
+        "lora_alpha": placement.alpha,
+        "lora_dropout": placement.dropout,
+        "lora_target_modules": targets,
+    }
+    usage = {
+        "trl.yaml": "trl sft --config trl.yaml --dataset_name DATA",
+        "lora_config.json": f"SFTTrainer(..., peft_config={_LOAD})",
+    }
+    lora = named_arguments(placement, targets if len(names) > 1 else targets[0])
+    return Export({"trl.yaml": _yaml(values), **lora_config_file(placement)}, lora, usage)
+
+
+def axolotl(placement: Placement, _model: ModelInfo) -> Export:
+    """Axolotl: lines of its configuration, the modules by their full names."""
+    patterns = {"rank_pattern": rank_pattern(placement), "alpha_pattern": alpha_pattern(placement)}
+    values = {
+        "base_model": placement.model,
+        "revision_of_model": placement.revision,
+        "adapter": "lora",
+        "lora_r": placement.rank,
+        "lora_alpha": placement.alpha,
+        "lora_dropout": placement.dropout,
+        "lora_target_modules": list(placement.modules),
+        **{f"lora_{name}": pattern or None for name, pattern in patterns.items()},
+    }
+    usage = {"axolotl.yaml": "axolotl train axolotl.yaml, with your data and settings added"}
+    return Export({"axolotl.yaml": _yaml(values)}, named_arguments(placement) | patterns, usage)
+
+
+def llamafactory(placement: Placement, model: ModelInfo) -> Export:
+    """LLaMA-Factory: it splits a string at commas, so modules are listed by their full names."""
+    refuse_ranks(placement, "LLaMA-Factory")
+    values = {
+        "model_name_or_path": placement.model,
+        "model_revision": placement.revision,
+        "finetuning_type": "lora",
+        "lora_rank": placement.rank,
+        "lora_alpha": placement.alpha,
+        "lora_dropout": placement.dropout,
+        "lora_target": ",".join(placement.modules),
+        # Otherwise it leaves out the modules of a vision tower without a word.
+        "freeze_vision_tower": False if len(model.stacks) > 1 else None,
+    }
+    usage = {"llamafactory.yaml": f"llamafactory-cli train llamafactory.yaml {FACTORY_SETTINGS}"}
+    return Export({"llamafactory.yaml": _yaml(values)}, named_arguments(placement), usage)
+
+
+def ms_swift(placement: Placement, _model: ModelInfo) -> Export:
+    """ms-swift: what its file lists as `target_modules` is handed on to PEFT."""
+    refuse_ranks(placement, "ms-swift")
+    values = {
+        "model": placement.model,
+        "model_revision": placement.revision,
+        "tuner_type": "lora",
+        "target_modules": list(placement.modules),
+        "lora_rank": placement.rank,
+        "lora_alpha": placement.alpha,
+        "lora_dropout": placement.dropout,
+    }
+    usage = {"ms-swift.yaml": "swift sft ms-swift.yaml --dataset DATA"}
+    return Export({"ms-swift.yaml": _yaml(values)}, named_arguments(placement), usage)
+
+
+def unsloth(placement: Placement, _model: ModelInfo) -> Export:
+    """Unsloth: keyword arguments of `get_peft_model`; what it does not name goes on to PEFT."""
+    # Without the empty list it may adapt the experts of a mixture too.
+    arguments = {**lora_arguments(placement), "bias": "none", "target_parameters": []}
+    usage = 'FastLanguageModel.get_peft_model(model, **json.load(open("unsloth.json")))'
+    files = {"unsloth.json": canonical_json(arguments)}
+    return Export(files, arguments, {"unsloth.json": usage})

@@ -1,0 +1,71 @@
+"""Means over seeds with how sure they are: few seeds are taken for what they are."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import norm, t
+
+from layerwise.shapes import Array, Float64
+
+__all__ = ["LEVEL", "REPLICATES", "pooled", "seed_interval"]
+
+#: Coverage of the intervals.
+LEVEL = 0.95
+#: Resamples of the seeds.
+REPLICATES = 4000
+
+
+def seed_interval(values: Float64[Array, " s"], *, seed: int = 0) -> tuple[float, float] | None:
+    """Return both ends of the interval of the mean of one value a seed; None with fewer than two.
+
+    The percentile interval of resampled means, widened about the mean (ours). Of n values it is
+    too narrow, and by far so where n is small: n = 3 resamples never leave the three values. It is
+    stretched by sqrt(n / (n - 1)) t / z, with t and z the quantiles of Student's t with n - 1
+    degrees of freedom and of the normal distribution, which makes it right for normal values.
+    Values that are paired (differences, seed by seed) are given as one value a seed.
+
+    Args:
+        values: One number a seed.
+        seed: Of the resamples, which are the same for all values of as many seeds.
+    """
+    count = len(values)
+    if count < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(drawn @ values / count, [tail, 1 - tail])
+    few = float(np.sqrt(count / (count - 1)) * t.ppf(1 - tail, count - 1))
+    mean, stretch = float(values.mean()), few / float(norm.ppf(1 - tail))
+    return mean - stretch * (mean - float(low)), mean + stretch * (float(high) - mean)
+
+
+def pooled(
+    values: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    *,
+    level: float = LEVEL,
+) -> tuple[float, float, float]:
+    """Return the mean of `values`, and the lower and upper end of its interval.
+
+    Each value has an interval of its own over probe inputs, `lows` to `highs`. All seeds are shown
+    the same probes, so those errors do not average out: the mean's is at most the mean of theirs,
+    which is what is taken. Seeds are independent: theirs is Student's t with one less than their
+    number as degrees of freedom. The two are joined in quadrature, each side for itself. A single
+    value keeps its interval.
+
+    Args:
+        values: One a seed.
+        lows: The lower ends.
+        highs: The upper ends.
+        level: Of the intervals given and of the one that is returned.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    mean = float(found.mean())
+    if len(found) == 1:
+        return mean, float(lows[0]), float(highs[0])
+    spread = float(found.std(ddof=1)) / np.sqrt(len(found))
+    seeds = float(t.ppf((1.0 + level) / 2.0, len(found) - 1)) * spread
+    below, above = (max(0.0, mean - float(np.mean(lows))), max(0.0, float(np.mean(highs)) - mean))
+    return mean, mean - float(np.hypot(below, seeds)), mean + float(np.hypot(above, seeds))
