@@ -70,7 +70,7 @@ def run(source: str, **options: Any) -> None:
     """
     form = options.pop("format")
     with importing():
-        for name in ("check", "runner"):
+        for name in ("runner", "worker"):
             import_module(f"layerwise.study.{name}")
     with talk(form), _live(form) as on_change:
         status = api.study(source, on_change=on_change, **options)
