@@ -80,15 +80,17 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     return [folder / name for name in contents]
 
 
-def write_once(path: Path, content: bytes) -> bool:
+def write_once(path: Path, content: bytes, *, synced: bool = True) -> bool:
     """Tell if `content` is now at `path`; false where something was there already, which stays.
 
-    Of several processes that write the same path at once, one is told true.
+    Of several processes that write the same path at once, one is told true. What can be made again
+    after a power cut need not be `synced` to the disk, which takes a while.
 
     Raises:
         OutputError: The folder cannot be written, or the disk is full.
     """
-    with _writable(path.parent), _staged(path.parent, {path.name: content}) as staged:
+    contents = {path.name: content}
+    with _writable(path.parent), _staged(path.parent, contents, synced=synced) as staged:
         try:
             path.hardlink_to(staged[0][0])
         except FileExistsError:
@@ -109,7 +111,9 @@ def _writable(
 
 
 @contextmanager
-def _staged(folder: Path, contents: Mapping[str, bytes]) -> Iterator[list[tuple[Path, Path]]]:
+def _staged(
+    folder: Path, contents: Mapping[str, bytes], *, synced: bool = True
+) -> Iterator[list[tuple[Path, Path]]]:
     """Temporary files beside their targets, synced to disk; none is left behind on any exit."""
     staged: list[tuple[Path, Path]] = []
     try:
@@ -119,7 +123,8 @@ def _staged(folder: Path, contents: Mapping[str, bytes]) -> Iterator[list[tuple[
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
                 stream.flush()
-                os.fsync(stream.fileno())
+                if synced:
+                    os.fsync(stream.fileno())
             Path(temporary).chmod(0o644)
         yield staged
     finally:

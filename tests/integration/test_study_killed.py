@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from layerwise.study.ledger import open_ledger
-from layerwise.study.table import table_files
+from layerwise.study.table import as_files, tables
 
 START = "from support.processes.runners import main; main()"
 
@@ -77,7 +77,7 @@ def undisturbed(runners, tmp_path_factory):
     root = tmp_path_factory.mktemp("undisturbed") / "ledger"
     assert runners.wait(runners.start(root)) == 0
     assert len(starts(root)) == 24
-    return table_files(root)
+    return as_files(tables(root))
 
 
 def starts(root):
@@ -147,7 +147,7 @@ def test_kill_9_at_random_moments(runners, undisturbed, tmp_path, wanted):
             ended = runners.wait(pid)
             watch.look()
         assert len(watch.results) == 24
-        assert table_files(watch.root) == undisturbed
+        assert as_files(tables(watch.root)) == undisturbed
 
 
 def until_killed(pid, draw):
@@ -166,4 +166,4 @@ def test_two_runners_do_each_run_once(runners, undisturbed, tmp_path):
     assert [runners.wait(pid) for pid in pids] == [0, 0]
     assert sorted(starts(root)) == sorted(set(starts(root)))
     assert len(starts(root)) == 24
-    assert table_files(root) == undisturbed
+    assert as_files(tables(root)) == undisturbed

@@ -55,7 +55,7 @@ def study(
     from layerwise.study.expand import study_from
     from layerwise.study.ledger import create, root_of
     from layerwise.study.runner import run
-    from layerwise.study.status import survey, unheard
+    from layerwise.study.status import survey
     from layerwise.study.worker import execute, execute_trusting
 
     trusts = any(pick(Trust, options).values())
@@ -70,8 +70,8 @@ def study(
         return survey(found, ledger).status()
     work = execute_trusting if trusts else execute
     engine = _engine(options["engine"], ledger, options["workers"], work, given)
-    retry, hears = options["retry_failed"], on_change or unheard
-    return run(found, ledger, engine, retry_failed=retry, on_change=hears)
+    retry = options["retry_failed"]
+    return run(found, ledger, engine, retry_failed=retry, on_change=on_change)
 
 
 @takes_options

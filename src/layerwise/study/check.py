@@ -3,21 +3,25 @@
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from layerwise.data.text import TextData, read
 from layerwise.errors import BadInputError, LayerwiseError
-from layerwise.options.check import known
+from layerwise.models.load import LoadedModel, load_skeleton
+from layerwise.objectives import labels_for, resolve
+from layerwise.options.check import known, value_of
 from layerwise.options.commands import ProfileSettings
-from layerwise.options.declaration import declared
+from layerwise.options.declaration import declared, pick
+from layerwise.options.groups import CALL_ONLY, TextOptions
+from layerwise.profile.probe_reading import as_readout, make_reading
 from layerwise.study.record import Cell, Study
-from layerwise.study.stage_checks import Checker, refuse_settings
 from layerwise.study.stages import STAGES
 
-__all__ = ["Fault", "check", "refuse_faults", "refuse_unknown"]
+__all__ = ["Checker", "Fault", "check", "refuse_faults", "refuse_settings", "refuse_unknown"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +34,7 @@ class Fault:
 
     Attributes:
         model: Their model.
-        objective: Their objective; None where the fault is of all.
+        objective: Their objective; None where the fault is of several.
         condition: Their condition, likewise.
         runs: How many they are.
         message: The reason, in one line.
@@ -46,6 +50,73 @@ class Fault:
         """Return the fault in one line."""
         where = " ".join(part for part in (self.model, self.objective, self.condition) if part)
         return f"{where} ({self.runs} {'run' if self.runs == 1 else 'runs'}): {self.message}"
+
+
+@dataclass
+class Checker:
+    """Looks at one cell after another, at each model and each text once.
+
+    Attributes:
+        made: The configuration files of models that the study makes itself.
+        trusts: Whether code that a model's repository brings may run.
+        known: What was read, or why it could not be, by what was asked for.
+    """
+
+    made: Mapping[str, str]
+    trusts: bool
+    known: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def reading(self, options: Mapping[str, Any]) -> None:
+        """Read the probes of a profile once.
+
+        Raises:
+            LayerwiseError: They cannot be read, or there is no such readout.
+        """
+        as_readout(str(options.get("readout", "hf")))
+        if options.get("probes") is not None:
+            self.once(("probes", _key(options)), lambda: make_reading(**options))
+
+    def text(self, cell: Cell, **unsaid: Any) -> TextData:
+        """Return the text that the cell names, read once; `unsaid` where its settings do not."""
+        options = unsaid | pick(TextOptions, cell.settings)
+        source = cell.settings["data"]
+        key = ("text", source, _key(options))
+        found: TextData = self.once(key, lambda: read(source, **options))
+        return found
+
+    def skeleton(self, cell: Cell, labels: tuple[str, ...] | None = None) -> LoadedModel:
+        """Return the cell's model without its weights, with a head for `labels`."""
+        source = cell.settings.get("source", self.made.get(cell.model))
+        found: LoadedModel = self.once(
+            ("model", source, labels),
+            lambda: load_skeleton(source, labels=labels, **{CALL_ONLY: self.trusts}),
+        )
+        return found
+
+    def trainable(self, cell: Cell, objective: str, text: TextData) -> LoadedModel:
+        """Return the cell's model without its weights, which a loss can train on `text`."""
+        loaded = self.skeleton(cell, labels_for(objective, text))
+        resolve(objective, loaded=loaded, data=text)
+        return loaded
+
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Return what `make` gives, called when first asked for; its error is kept likewise.
+
+        Raises:
+            LayerwiseError: As `make` did.
+        """
+        if key not in self.known:
+            try:
+                self.known[key] = make()
+            except LayerwiseError as error:
+                self.known[key] = error
+        if isinstance(self.known[key], LayerwiseError):
+            raise self.known[key]
+        return self.known[key]
+
+
+def _key(plain: Mapping[str, Any]) -> str:
+    return json.dumps(plain, sort_keys=True)
 
 
 def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> None:
@@ -83,55 +154,50 @@ def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple
         cells: Those of its runs that are looked at.
         trusts: Whether code that a model's repository brings may run.
     """
-    alike: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        alike.setdefault(_likeness(cell), []).append(cell)
-    found: dict[tuple[str, str | None, str | None, str], int] = {}
+    alike: dict[str, list[Cell]] = {}
+    for cell in cells:  # A seed decides nothing, nor does which run of a stage made the model.
+        settings = {key: value for key, value in cell.settings.items() if key != "pretrained"}
+        same = cell.spec() | {"seed": 0, "after": (), "settings": settings}
+        alike.setdefault(_key(same), []).append(cell)
+    found: dict[tuple[str, str], list[Cell]] = {}
     with tempfile.TemporaryDirectory() as folder, _quiet():
         checker = Checker(_configurations(study, Path(folder)), trusts)
-        for same in alike.values():
-            first = same[0]
-            message = _fault(checker, first)
-            if message is not None:
-                key = (first.model, first.objective, first.condition, message)
-                found[key] = found.get(key, 0) + len(same)
-    return tuple(_gathered(found))
-
-
-def _likeness(cell: Cell) -> tuple[Any, ...]:
-    """Return what decides whether a cell can work: all but its seed."""
-    settings = {key: value for key, value in cell.settings.items() if key != "pretrained"}
-    told = json.dumps(settings, sort_keys=True)
-    return cell.stage, cell.model, cell.objective, cell.condition, cell.placement, told
-
-
-def _gathered(
-    found: Mapping[tuple[str, str | None, str | None, str], int],
-) -> Iterator[Fault]:
-    """A fault for each reason that a model has, with the objective and condition if it has one."""
-    reasons: dict[tuple[str, str], list[tuple[str | None, str | None, int]]] = {}
-    for (model, objective, condition, message), runs in found.items():
-        reasons.setdefault((model, message), []).append((objective, condition, runs))
-    for (model, message), cases in reasons.items():
-        objectives, conditions = {case[0] for case in cases}, {case[1] for case in cases}
-        yield Fault(
+        for first, *others in alike.values():
+            stage = STAGES[first.stage]
+            try:
+                refuse_settings(stage.name, stage.settings, first.settings)
+                stage.check(checker, first)
+            except LayerwiseError as error:
+                found.setdefault((first.model, error.message), []).extend((first, *others))
+    return tuple(
+        Fault(
             model,
-            objectives.pop() if len(objectives) == 1 else None,
-            conditions.pop() if len(conditions) == 1 else None,
-            sum(case[2] for case in cases),
+            _common(cell.objective for cell in wrong),
+            _common(cell.condition for cell in wrong),
+            len(wrong),
             message,
         )
+        for (model, message), wrong in found.items()
+    )
+
+
+def _common(names: Iterable[str | None]) -> str | None:
+    """Return the one name that all of `names` are; None where they are several."""
+    every = set(names)
+    return every.pop() if len(every) == 1 else None
 
 
 def _configurations(study: Study, folder: Path) -> dict[str, str]:
     """Return what the study's own models are made of: sources, or files in `folder`."""
-    files = {}
+    files: dict[str, str] = {}
     for cell in study.cells:
-        if cell.stage == "pretrain" and cell.model not in files:
+        if not STAGES[cell.stage].makes or cell.model in files:
+            continue
+        if "config" in cell.settings:
             file = folder / f"{cell.model}.json"
             file.write_text(json.dumps(cell.settings["config"]), encoding="utf-8")
             files[cell.model] = str(file)
-        elif cell.stage == "source" and "source" in cell.settings:
+        elif "source" in cell.settings:
             files[cell.model] = cell.settings["source"]
     return files
 
@@ -158,12 +224,14 @@ def refuse_unknown(what: str, group: type, names: Iterable[str]) -> None:
         known(name, declared(group), what=f"setting of {what}")
 
 
-def _fault(checker: Checker, cell: Cell) -> str | None:
-    """Return why `cell` cannot work; None where it can."""
-    stage = STAGES[cell.stage]
-    try:
-        refuse_settings(stage.name, stage.settings, cell.settings)
-        stage.check(checker, cell)
-    except LayerwiseError as error:
-        return error.message
-    return None
+def refuse_settings(what: str, group: type, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that `group` has not, of another type, or out of range.
+
+    Raises:
+        UnknownNameError: One is not known.
+        BadInputError: A value cannot be used.
+    """
+    options = declared(group)
+    for name, value in settings.items():
+        option = known(name, options, what=f"setting of {what}")
+        value_of(option, value, label=name, texts=False)

@@ -1,40 +1,39 @@
 """Stages that look at a model by depth: probes, erasure, the ladder of blocks, interventions."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from layerwise.capture.restore import weights_kept
 from layerwise.card.record import ModelInfo
 from layerwise.data.text import TextData
+from layerwise.errors import BadInputError
 from layerwise.files import write_atomic
 from layerwise.measure.interventions import adapter_placement
 from layerwise.measure.trial import bench
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective, labels_for, resolve
+from layerwise.objectives.classification import label_names
 from layerwise.probing.erase import make_erasure
-from layerwise.probing.ladder import adaptation_depth
+from layerwise.probing.ladder import adaptation_depth, rungs_of
 from layerwise.probing.mean_states import ReadoutSettings
 from layerwise.probing.pairs import read_pairs
 from layerwise.probing.probe import make_probing
 from layerwise.probing.record import ErasureSettings, ProbeSettings
-from layerwise.profile.probe_reading import ProbeReading, as_readout, make_reading
-from layerwise.profile.record import Profile
+from layerwise.profile.probe_reading import as_readout, make_reading
 from layerwise.provenance import collect
 from layerwise.records import to_plain
-from layerwise.study.shrink import halved
+from layerwise.study.check import Checker
+from layerwise.study.record import Cell
 from layerwise.study.tasks import Task, facts
 from layerwise.tuning.order import held_out
-from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import fine_tune
-
-__all__ = ["LABELLED", "climb", "erase", "intervene", "probe"]
 
 #: Held-out examples of a training where no number is given (ours).
 _HELD_OUT = 64
 
 #: What probes read where their settings do not say it.
-LABELLED: Mapping[str, Any] = {"label_column": "label", "examples": 1000}
+_LABELLED: Mapping[str, Any] = {"label_column": "label", "examples": 1000}
 
 
 def _readout(task: Task, *, max_length: int) -> ReadoutSettings:
@@ -46,18 +45,6 @@ def _readout(task: Task, *, max_length: int) -> ReadoutSettings:
         max(1, settings.get("batch_size", 32) >> task.halvings),
         settings.get("max_length", max_length),
     )
-
-
-def _training(task: Task, objective: Objective) -> TuneSettings:
-    """Return how each training of the stage is optimised.
-
-    Raises:
-        TooLargeError: The batch cannot be halved so often.
-    """
-    given = {"eval_examples": _HELD_OUT, **task.chosen(*asdict(TuneSettings()))}
-    whole = asdict(TuneSettings(**{**given, "save_every": 0, "seed": task.cell.seed}))
-    compares = objective.name if objective.coupled else None
-    return TuneSettings(**halved(whole, task.halvings, compares=compares))
 
 
 def _trainable(task: Task) -> tuple[LoadedModel, TextData, Objective]:
@@ -76,10 +63,10 @@ def _result(
     return {"model": facts(info, loaded, stack), **numbers, "halvings": task.halvings}
 
 
-def probe(task: Task) -> dict[str, Any]:
+def run_probe(task: Task) -> dict[str, Any]:
     """Measure what probes read of the labels of the cell's text at each depth."""
     task.begins("reading")
-    text, loaded = task.text(**LABELLED), task.model()
+    text, loaded = task.text(**_LABELLED), task.model()
     task.begins("probe")
     made = make_probing(
         loaded,
@@ -98,7 +85,13 @@ def probe(task: Task) -> dict[str, Any]:
     return _result(task, loaded, made.model, made.stack, {**common, "rows": rows})
 
 
-def erase(task: Task) -> dict[str, Any]:
+def check_probe(checker: Checker, cell: Cell) -> None:
+    """Raise where no probe can be trained."""
+    label_names(checker.text(cell, **_LABELLED))
+    checker.skeleton(cell)
+
+
+def run_erase(task: Task) -> dict[str, Any]:
     """Measure what erasing the concept of the cell's pairs does at each depth."""
     task.begins("reading")
     loaded, cell = task.model(), task.cell
@@ -120,14 +113,21 @@ def erase(task: Task) -> dict[str, Any]:
     return _result(task, loaded, made.model, made.stack, numbers)
 
 
-def climb(task: Task) -> dict[str, Any]:
+def check_erase(checker: Checker, cell: Cell) -> None:
+    """Raise where no concept can be erased."""
+    source = cell.settings["pairs"]
+    checker.once(("pairs", source), lambda: read_pairs(source))
+    checker.skeleton(cell)
+
+
+def run_ladder(task: Task) -> dict[str, Any]:
     """Measure the final loss as more of the top blocks train."""
     loaded, text, objective = _trainable(task)
     made = adaptation_depth(
         loaded,
         text,
         objective,
-        settings=_training(task, objective),
+        settings=replace(task.training(objective, eval_examples=_HELD_OUT), save_every=0),
         seeds=(task.cell.seed,),
         **task.chosen("tops", "tolerance"),
     )
@@ -145,18 +145,29 @@ def climb(task: Task) -> dict[str, Any]:
     return _result(task, loaded, made.model, None, {**common, "rows": rows})
 
 
-def intervene(task: Task) -> dict[str, Any]:
+def check_ladder(checker: Checker, cell: Cell) -> None:
+    """Raise where the ladder has no such rungs."""
+    loaded = checker.trainable(cell, str(cell.settings.get("objective", "")), checker.text(cell))
+    rungs_of(cell.settings.get("tops"), loaded)
+
+
+def run_interventions(task: Task) -> dict[str, Any]:
     """Measure adapters on the blocks that moved most in a fine-tuning, and elsewhere.
 
     The model is fine-tuned under the standard condition, for as many steps as the adapters get, to
     see what moves; then it is what it was again.
     """
     loaded, text, objective = _trainable(task)
-    settings = _training(task, objective)
+    settings = task.training(objective, eval_examples=_HELD_OUT)
     train, validation = held_out(text, examples=settings.eval_examples, seed=task.cell.seed)
-    budget = replace(settings, eval_examples=0)
+    budget = replace(settings, save_every=0, eval_examples=0)
     reading = make_reading(**dict(task.cell.settings.get("profile") or {}))
-    profile = _moved(loaded, train, objective, budget, reading)
+    before = reading.states(loaded)
+    with weights_kept(loaded.model):  # Moved at the condition's own rate.
+        moving = replace(budget, learning_rate=None)
+        after = reading.states(fine_tune(loaded, train, objective, settings=moving).loaded)
+    device = str(next(loaded.model.parameters()).device)
+    profile = reading.profile(before, after, provenance=collect(device=device))
     made = adapter_placement(
         bench(loaded, train, validation, objective, budget),
         profile,
@@ -176,17 +187,11 @@ def intervene(task: Task) -> dict[str, Any]:
     return _result(task, loaded, made.model, made.stack, numbers)
 
 
-def _moved(
-    loaded: LoadedModel,
-    train: TextData,
-    objective: Objective,
-    budget: TuneSettings,
-    reading: ProbeReading,
-) -> Profile:
-    """Return what a fine-tuning of all weights moves; its rate is the condition's own."""
-    before = reading.states(loaded)
-    with weights_kept(loaded.model):
-        tuned = fine_tune(loaded, train, objective, settings=replace(budget, learning_rate=None))
-        after = reading.states(tuned.loaded)
-    device = str(next(loaded.model.parameters()).device)
-    return reading.profile(before, after, provenance=collect(device=device))
+def check_interventions(checker: Checker, cell: Cell) -> None:
+    """Raise where there are not as many blocks."""
+    loaded = checker.trainable(cell, str(cell.settings.get("objective", "")), checker.text(cell))
+    checker.reading(cell.settings.get("profile", {}))
+    blocks, most = cell.settings.get("blocks"), max(len(stack.blocks) for stack in loaded.stacks)
+    if blocks is None or blocks > most:
+        message = "number of blocks of the interventions"
+        raise BadInputError(message, value=blocks, expected=f"1 to {most}", hint="blocks: K")

@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.study.read import MODEL_KEYS, checked, read
-from layerwise.study.record import Cell, Study
-from layerwise.study.stages import READING, STAGES
+from layerwise.study.read import checked, model_keys, read
+from layerwise.study.record import DIMENSIONS, Cell, Study
+from layerwise.study.stages import STAGES, makers
 
 __all__ = ["MOST", "expand", "study_from"]
 
 MOST = 1_000_000
 """Runs of a study, counted before exclusions."""
 
-#: The stages that make what runs start from, one after the other, and a model's keys for them.
-_MAKING = (("pretrain", "pretrain"), ("source", "source_tuning"))
 #: The condition whose adapters a placement is for.
 _PLACED = "lora"
 
@@ -39,259 +37,200 @@ def study_from(study: Path | str | Mapping[str, Any]) -> Study:
 def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
     """Return the study of `plain`, which `layerwise.study.read` has checked, as cells.
 
-    Pretraining comes first, then training by model, objective, condition, placement and seed as
-    they are listed, then distances, then what looks at models by depth. A model that is pretrained,
-    or fine-tuned on other text first, is so once a seed.
+    What makes models comes first, then training by model, objective, condition, placement and seed
+    as they are listed, then distances, then what looks at models by depth. A model that is
+    pretrained, or fine-tuned on other text first, is so once a seed.
 
     Raises:
         BadInputError: There are no runs or too many, or a rule selects none.
         UnknownNameError: A rule names what the study does not have.
     """
-    _check_size(plain)
-    matrix = _Matrix(plain)
-    matrix.check_rules()
-    trained = list(matrix.trained())
-    matrix.check_use()
-    probed = list(matrix.probed())
+    models = [_Model(name, own, plain) for name, own in plain["models"].items()]
+    total = sum(model.size() for model in models)
+    if total > MOST:
+        message = "matrix of too many runs"
+        raise BadInputError(message, value=f"{total:,}", expected=f"at most {MOST:,}")
+    rules = [
+        *(_Rule(f"exclude[{i}]", rule) for i, rule in enumerate(plain["exclude"])),
+        *(_Rule(f"override[{i}]", r["where"], r["set"]) for i, r in enumerate(plain["override"])),
+    ]
+    _refuse_names(rules, models)
+    trained = [cell for model in models for cell in model.trained(rules)]
+    _refuse_unused(rules, models, plain)
+    probed = [cell for model in models for cell in model.probed()]
     if not trained and not probed:
         message = "matrix without a run"
         expected = "models, objectives, conditions and seeds, not all of them excluded"
         raise BadInputError(message, value=plain["name"], expected=expected)
-    cells = (*matrix.made.values(), *trained, *matrix.distances(trained), *probed)
+    made = [cell for model in models for cell in model.made.values()]
+    apart = [cell for model in models for cell in model.distances(trained)]
+    cells = (*made, *trained, *apart, *probed)
     return Study(plain["name"], cells, plain["keep_weights"], plain, text)
 
 
-def _check_size(plain: Mapping[str, Any]) -> None:
-    """Each model has something to do, and all together not too much.
+@dataclass
+class _Rule:
+    """What selects runs: for each dimension that it names, the values that fit.
 
-    Raises:
-        BadInputError: Otherwise.
+    Attributes:
+        label: Its place in the study.
+        where: The values.
+        chosen: The settings that it gives to its runs; None where it excludes them.
+        is_used: Whether it has selected a run.
     """
-    total = 0
-    for name, model in plain["models"].items():
-        spans = [_axis(plain, model, axis) for axis in ("objectives", "conditions")]
-        if _looks(plain, model) and not any(spans):
-            continue  # It is looked at, and not trained.
-        for axis, members in zip(("objectives", "conditions"), spans, strict=True):
-            if not members:
-                message = f"model {name} without {axis}"
-                raise BadInputError(message, expected=f"{axis}: [...], of the study or the model")
-        placed = max(1, len(_axis(plain, model, "placements")))
-        sizes = [len(_axis(plain, model, a)) for a in ("objectives", "conditions", "seeds")]
-        total += math.prod(sizes) * placed
-    if total > MOST:
-        message = "matrix of too many runs"
-        raise BadInputError(message, value=f"{total:,}", expected=f"at most {MOST:,}")
 
+    label: str
+    where: Mapping[str, Sequence[Any]]
+    chosen: Mapping[str, Any] | None = None
+    is_used: bool = False
 
-def _axis(plain: Mapping[str, Any], model: Mapping[str, Any], name: str) -> Any:
-    """Return the members of an axis for a model: its own, else the study's."""
-    return model[name] if name in model else plain[name]
-
-
-def _looks(plain: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
-    """The stages that look at a model by depth, with their settings; none in older studies."""
-    return model.get("probing", plain.get("probing", {}))
+    def selects(self, run: Mapping[str, Any]) -> bool:
+        """Return whether it selects `run`, a value of each dimension; it is used then."""
+        found = all(run[axis] in values for axis, values in self.where.items())
+        self.is_used = self.is_used or found
+        return found
 
 
 @dataclass
-class _Matrix:
-    """The work of one expansion.
+class _Model:
+    """A model of a study, and the work of its expansion.
 
     Attributes:
-        plain: The study.
-        made: The runs that make models, which were found to be needed: by stage, model and seed.
-        used: The rules that selected a run, as (``exclude`` or ``override``, number).
-        merged: Settings that many cells share, by what they follow from.
+        name: Its name.
+        own: What the study says of it alone.
+        study: The study.
+        made: The runs that make it, which were found to be needed: by stage and seed.
     """
 
-    plain: Mapping[str, Any]
-    made: dict[tuple[str, str, int], Cell] = field(default_factory=dict)
-    used: set[tuple[str, int]] = field(default_factory=set)
-    merged: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    name: str
+    own: Mapping[str, Any]
+    study: Mapping[str, Any]
+    made: dict[tuple[str, int], Cell] = field(default_factory=dict)
 
-    def trained(self) -> Iterator[Cell]:
+    def __post_init__(self) -> None:
+        self.asked = {"probing": {}, **self.study, **self.own}  # None in the first edition's.
+        self.base = {
+            **self.study["defaults"],
+            **{key: value for key, value in self.own.items() if key not in model_keys()},
+            "profile": {**self.study["profile"], **self.own.get("profile", {})},
+        }
+
+    def size(self) -> int:
+        """Return how many runs train it, counted before exclusions."""
+        axes = {axis: self.asked[axis] for axis in ("objectives", "conditions")}
+        if self.asked["probing"] and not any(axes.values()):
+            return 0  # It is looked at, and not trained.
+        for axis, members in axes.items():
+            if not members:
+                message = f"model {self.name} without {axis}"
+                raise BadInputError(message, expected=f"{axis}: [...], of the study or the model")
+        sizes = [*map(len, axes.values()), len(self.asked["seeds"])]
+        return math.prod(sizes) * max(1, len(self.asked["placements"]))
+
+    def trained(self, rules: Sequence[_Rule]) -> Iterator[Cell]:
         """Yield the cells of training."""
-        for name, model in self.plain["models"].items():
-            objectives, conditions, seeds = (
-                _axis(self.plain, model, axis) for axis in ("objectives", "conditions", "seeds")
-            )
-            for objective, condition in itertools.product(objectives, conditions):
-                for placement, seed in itertools.product(self._places(model, condition), seeds):
-                    where = (name, objective, condition, placement, seed)
-                    if not self._matching("exclude", where):
-                        yield self._cell(model, where)
+        for objective, condition in itertools.product(
+            self.asked["objectives"], self.asked["conditions"]
+        ):
+            named = self.asked["placements"] if condition == _PLACED else ()
+            for placement, seed in itertools.product(named or [None], self.asked["seeds"]):
+                values = (self.name, objective, condition, placement, seed)
+                run = dict(zip(DIMENSIONS, values, strict=True))
+                found = [rule for rule in rules if rule.chosen is None and rule.selects(run)]
+                if found:
+                    continue
+                settings = self._settings(rules, run)
+                start, after = self._start(seed)
+                yield Cell("tune", *values, start | settings, after)
 
-    def _places(self, model: Mapping[str, Any], condition: str) -> Sequence[str | None]:
-        """Return the placements of a condition: none but where adapters are placed."""
-        named = list(_axis(self.plain, model, "placements"))
-        return named if condition == _PLACED and named else [None]
-
-    def _matching(self, kind: str, where: tuple[Any, ...]) -> tuple[int, ...]:
-        """Return the numbers of the rules that select the run at `where`."""
-        found = []
-        for number, rule in enumerate(self.plain[kind]):
-            if _selects(rule["where"] if kind == "override" else rule, where):
-                self.used.add((kind, number))
-                found.append(number)
-        return tuple(found)
-
-    def _cell(self, model: Mapping[str, Any], where: tuple[Any, ...]) -> Cell:
-        name, objective, condition, placement, seed = where
-        settings = self._settings(model, name, placement, self._matching("override", where))
-        if "data" not in settings:
-            message = f"model {name} without data"
+    def _settings(self, rules: Sequence[_Rule], run: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run of training."""
+        made = dict(self.base)
+        for rule in rules:
+            if rule.chosen is not None and rule.selects(run):
+                profile = {**made["profile"], **rule.chosen.get("profile", {})}
+                made |= {**rule.chosen, "profile": profile}
+        placement = run["placement"]
+        made["placement"] = None if placement is None else self.asked["placements"][placement]
+        if "data" not in made:
+            message = f"model {self.name} without data"
             raise BadInputError(message, expected="defaults: {data: DATA}")
-        start, after = self._start(model, name, seed)
-        return Cell("tune", name, objective, condition, placement, seed, start | settings, after)
+        return made
 
-    def _settings(
-        self, model: Mapping[str, Any], name: str, placement: str | None, rules: tuple[int, ...]
-    ) -> dict[str, Any]:
-        """Return the settings of a cell, one object for all that have the same."""
-        key = (name, placement, rules)
-        if key not in self.merged:
-            made = _base(self.plain, model)
-            for number in rules:
-                given = dict(self.plain["override"][number]["set"])
-                made["profile"] = {**made["profile"], **given.pop("profile", {})}
-                made |= given
-            blocks = _axis(self.plain, model, "placements")
-            made["placement"] = None if placement is None else blocks[placement]
-            self.merged[key] = made
-        return self.merged[key]
-
-    def _start(
-        self, model: Mapping[str, Any], name: str, seed: int
-    ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Return what a run of the model `name` starts from, as settings, and the run before it."""
-        start: dict[str, Any] = {}
+    def _start(self, seed: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return what a run starts from, as settings, and the run before it, made once."""
+        start = {"source": self.own["source"]} if "source" in self.own else {}
         after: tuple[str, ...] = ()
-        if "source" in model:
-            start = {"source": model["source"]}
-        for stage, key in _MAKING:
-            if key in model:
-                made = self._make(stage, name, seed, {**start, **model[key]}, after)
-                after = (made.id,)
-                start = {"pretrained": made.id}
+        for stage in makers():
+            if stage.makes not in self.own:
+                continue
+            if (stage.name, seed) not in self.made:
+                how = {"objective": "auto", "condition": "uniform"} | start | self.own[stage.makes]
+                names = how.pop("objective"), how.pop("condition"), None
+                cell = Cell(stage.name, self.name, *names, seed, how, after)
+                self.made[stage.name, seed] = cell
+            after = (self.made[stage.name, seed].id,)
+            start = {"pretrained": after[0]}
         return start, after
 
-    def _make(
-        self,
-        stage: str,
-        name: str,
-        seed: int,
-        settings: dict[str, Any],
-        after: tuple[str, ...],
-    ) -> Cell:
-        """Return the run that makes the model called `name` from `seed`, once."""
-        key = (stage, name, seed)
-        if key not in self.made:
-            objective = settings.pop("objective", "auto")
-            condition = settings.pop("condition", "uniform")
-            cell = Cell(stage, name, objective, condition, None, seed, settings, after)
-            self.made[key] = cell
-        return self.made[key]
-
     def distances(self, trained: Sequence[Cell]) -> Iterator[Cell]:
-        """Yield the cells of objective distances, of each model that is trained."""
-        objectives: dict[str, dict[str, None]] = {}
-        for cell in trained:
-            objectives.setdefault(cell.model, {})[str(cell.objective)] = None
-        for name, model in self.plain["models"].items():
-            asked = model.get("distance", self.plain["distance"])
-            if asked is not None and name in objectives:
-                yield from self._distance(model, name, {"objectives": [*objectives[name]], **asked})
-
-    def _distance(
-        self, model: Mapping[str, Any], name: str, asked: Mapping[str, Any]
-    ) -> Iterator[Cell]:
-        base = _base(self.plain, model)
-        settings = {key: base[key] for key in READING if key in base} | dict(asked)
+        """Yield the cells of objective distances, where it is among those that are trained."""
+        mine = dict.fromkeys(cell.objective for cell in trained if cell.model == self.name)
+        if self.asked["distance"] is None or not mine:
+            return
+        taken = {key: self.base[key] for key in STAGES["distance"].takes if key in self.base}
+        settings = {**taken, "objectives": [*mine], **self.asked["distance"]}
         own = settings.pop("seed", 0)
-        seeds = list(dict.fromkeys(seed for _, n, seed in self.made if n == name))
-        for seed in seeds or [own]:
-            start, after = self._start(model, name, seed)
-            yield Cell("distance", name, None, None, None, seed, {**settings, **start}, after)
+        for seed in dict.fromkeys(seed for _, seed in self.made) or [own]:
+            start, after = self._start(seed)
+            yield Cell("distance", self.name, None, None, None, seed, settings | start, after)
 
     def probed(self) -> Iterator[Cell]:
-        """The cells that look at models by depth: each stage that is asked for, a seed each."""
-        for name, model in self.plain["models"].items():
-            stages = _looks(self.plain, model)
-            for stage, seed in itertools.product(stages, _axis(self.plain, model, "seeds")):
-                start, after = self._start(model, name, seed)
-                row, base = STAGES[stage], _base(self.plain, model)
-                taken = {key: value for key, value in base.items() if key in row.takes}
-                settings = {**taken, **stages[stage], **start}
-                if row.needs and row.needs not in settings:
-                    message = f"{stage} of model {name} without {row.needs}"
-                    expected = f"probing: {{{stage}: {{{row.needs}: ...}}}}"
-                    raise BadInputError(message, expected=expected)
-                yield Cell(stage, name, None, None, None, seed, settings, after)
-
-    def check_rules(self) -> None:
-        """Rules name what there is.
-
-        Raises:
-            UnknownNameError: One does not.
-        """
-        models = self.plain["models"]
-        known: dict[str, set[Any]] = {"model": set(models)}
-        for axis in ("objective", "condition", "placement", "seed"):
-            for model in models.values():
-                known.setdefault(axis, set()).update(_axis(self.plain, model, f"{axis}s"))
-        for kind, number, rule in self._rules():
-            for axis, values in rule.items():
-                for value in values:
-                    if value not in known[axis]:
-                        what = f"{axis} in {kind}[{number}]"
-                        names = [str(name) for name in sorted(known[axis])]
-                        raise UnknownNameError(what, value=str(value), known=names)
-
-    def check_use(self) -> None:
-        """Every rule selected a run, and every placement has a condition that it is for.
-
-        Raises:
-            BadInputError: One is without effect; a slip would go unseen.
-        """
-        for kind, number, rule in self._rules():
-            if (kind, number) not in self.used:
-                message = f"{kind}[{number}] that selects no run"
-                expected = "a rule with an effect: its runs may be excluded before, or not exist"
-                raise BadInputError(message, value=_told(rule), expected=expected)
-        for name, model in self.plain["models"].items():
-            conditions = _axis(self.plain, model, "conditions")
-            if model.get("placements") and _PLACED not in conditions:
-                message = f"placements of model {name}, which has no condition for them"
-                raise BadInputError(message, value=", ".join(conditions), expected=_PLACED)
-        if self.plain["placements"] and not any(
-            _PLACED in _axis(self.plain, model, "conditions")
-            for model in self.plain["models"].values()
-        ):
-            message = "placements of a study that has no condition for them"
-            raise BadInputError(message, expected=_PLACED, hint=f"conditions: [..., {_PLACED}]")
-
-    def _rules(self) -> Iterator[tuple[str, int, Mapping[str, Sequence[Any]]]]:
-        for number, rule in enumerate(self.plain["exclude"]):
-            yield "exclude", number, rule
-        for number, rule in enumerate(self.plain["override"]):
-            yield "override", number, rule["where"]
+        """Yield the cells that look at it by depth: each stage that is asked for, a seed each."""
+        for name, asked in self.asked["probing"].items():
+            stage = STAGES[name]
+            taken = {key: value for key, value in self.base.items() if key in stage.takes}
+            for seed in self.asked["seeds"]:
+                start, after = self._start(seed)
+                settings = {**taken, **asked, **start}
+                for needed in stage.needs:
+                    if needed not in settings:
+                        message = f"{name} of model {self.name} without {needed}"
+                        expected = f"probing: {{{name}: {{{needed}: ...}}}}"
+                        raise BadInputError(message, expected=expected)
+                yield Cell(name, self.name, None, None, None, seed, settings, after)
 
 
-def _base(plain: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a model's training before rules."""
-    own = {key: value for key, value in model.items() if key not in MODEL_KEYS}
-    profile = {**plain["profile"], **model.get("profile", {})}
-    return {**plain["defaults"], **own, "profile": profile}
+def _refuse_names(rules: Sequence[_Rule], models: Sequence[_Model]) -> None:
+    """Raise where a rule names what there is not."""
+    known: dict[str, set[Any]] = {"model": {model.name for model in models}}
+    for axis in DIMENSIONS[1:]:
+        known[axis] = set().union(*(model.asked[f"{axis}s"] for model in models))
+    for rule in rules:
+        for axis, values in rule.where.items():
+            for value in values:
+                if value not in known[axis]:
+                    names = [str(name) for name in sorted(known[axis])]
+                    what = f"{axis} in {rule.label}"
+                    raise UnknownNameError(what, value=str(value), known=names)
 
 
-_PLACES = {"model": 0, "objective": 1, "condition": 2, "placement": 3, "seed": 4}
-
-
-def _selects(rule: Mapping[str, Sequence[Any]], where: tuple[Any, ...]) -> bool:
-    return all(where[_PLACES[axis]] in values for axis, values in rule.items())
-
-
-def _told(rule: Mapping[str, Sequence[Any]]) -> str:
-    """Return a rule in one line."""
-    return ", ".join(f"{axis}: {', '.join(map(str, values))}" for axis, values in rule.items())
+def _refuse_unused(
+    rules: Sequence[_Rule], models: Sequence[_Model], plain: Mapping[str, Any]
+) -> None:
+    """Raise where a rule or a placement is without effect; a slip would go unseen."""
+    for rule in rules:
+        if not rule.is_used:
+            message = f"{rule.label} that selects no run"
+            parts = (f"{axis}: {', '.join(map(str, v))}" for axis, v in rule.where.items())
+            expected = "a rule with an effect: its runs may be excluded before, or not exist"
+            raise BadInputError(message, value=", ".join(parts), expected=expected)
+    bare = [model for model in models if _PLACED not in model.asked["conditions"]]
+    for model in bare:
+        if model.own.get("placements"):
+            message = f"placements of model {model.name}, which has no condition for them"
+            told = ", ".join(model.asked["conditions"])
+            raise BadInputError(message, value=told, expected=_PLACED)
+    if plain["placements"] and len(bare) == len(models):
+        message = "placements of a study that has no condition for them"
+        raise BadInputError(message, expected=_PLACED, hint=f"conditions: [..., {_PLACED}]")

@@ -20,10 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from layerwise.errors import LeaseError, OutputError
-from layerwise.files import canonical_json, remove
+from layerwise.errors import LeaseError
+from layerwise.files import canonical_json, remove, write_once
 
-__all__ = ["TTL", "Lease", "claim", "file_system_now", "is_held", "put"]
+__all__ = ["TTL", "Lease", "claim", "file_system_now", "is_held"]
 
 TTL = 60.0
 """Seconds without renewal after which a lease is up for takeover (ours)."""
@@ -113,7 +113,9 @@ def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
     if last and _is_live(folder / f"lease.{last}.json", file_system_now(folder.parent)):
         return None
     lease = Lease(folder, last + 1, ttl)
-    if not put(lease.file, canonical_json(_self() | {"ttl_seconds": ttl})):
+    holder = {**_machine(), "pid": os.getpid(), "started": _started(os.getpid())}
+    content = canonical_json(holder | {"ttl_seconds": ttl})
+    if not write_once(lease.file, content, synced=False):
         return None
     if _last(folder) != lease.generation:  # Others came and went since the first look.
         remove(lease.file, inside=folder)
@@ -121,29 +123,6 @@ def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
     for generation in range(max(1, last - 2), last + 1):
         remove(folder / f"lease.{generation}.json", inside=folder)
     return lease
-
-
-def put(path: Path, content: bytes) -> bool:
-    """Put `content` at `path`; return false where something was there already, which stays.
-
-    A reader sees all of it or nothing. It is not synced to the disk, as `write_once` does: what can
-    be made again after a power cut need not cost a run the wait.
-
-    Raises:
-        OutputError: The folder cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        temporary.write_bytes(content)
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        message = f"cannot write in the ledger ({error.strerror})"
-        raise OutputError(message, value=path, expected="room on the disk") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
 
 
 def is_held(folder: Path, *, now: float) -> bool | None:
@@ -198,11 +177,6 @@ def _is_gone(holder: Mapping[str, Any]) -> bool:
     return _started(int(holder.get("pid", 0))) != holder.get("started")
 
 
-def _self() -> dict[str, Any]:
-    """Return what tells this process from all others."""
-    return {**_machine(), "pid": os.getpid(), "started": _started(os.getpid())}
-
-
 @cache
 def _machine() -> dict[str, str]:
     """Return what tells a machine, since it was started, and a view of its processes apart."""
@@ -217,23 +191,13 @@ def _machine() -> dict[str, str]:
 def _started(pid: int) -> str | None:
     """Return when the process `pid` began, in the system's words; None where it has ended.
 
-    A process that was killed and whose parent has not looked yet has ended.
+    A process that was killed and whose parent has not looked yet has ended. Where the system has
+    no /proc, that it is there is all that is told.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
-        return _signalled(pid)
+        import psutil
+
+        return "" if not Path("/proc/self/stat").exists() and psutil.pid_exists(pid) else None
     return None if fields[0] in "ZX" else fields[19]
-
-
-def _signalled(pid: int) -> str | None:
-    """For systems without /proc: an empty text where the process `pid` is there, else None."""
-    if Path("/proc/self/stat").exists():
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        return ""
-    return ""

@@ -14,35 +14,26 @@ What became of a run is read from its folder alone, so a study goes on from what
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from layerwise.errors import LayerwiseError, OutputError, SchemaError, one_line
-from layerwise.files import canonical_json, read_json, remove, sha256, write_atomic, write_once
-from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held, put
-from layerwise.study.names import is_safe
-from layerwise.study.record import (
-    FAILURES,
-    SPEC_SCHEMA,
-    STUDY_SCHEMA,
-    Cell,
-    Failure,
-    FailureKind,
-    Study,
+from layerwise.files import (
+    canonical_json,
+    read_json,
+    remove,
+    sha256,
+    write_atomic,
+    write_files,
+    write_once,
 )
+from layerwise.records import from_plain
+from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held
+from layerwise.study.names import is_safe
+from layerwise.study.record import SPEC_SCHEMA, STUDY_SCHEMA, Cell, Failure, Study
 
-__all__ = [
-    "FAILURE",
-    "RESULT",
-    "SPEC",
-    "Ledger",
-    "State",
-    "create",
-    "is_ledger",
-    "open_ledger",
-    "root_of",
-]
+__all__ = ["OUTPUT", "RUNS", "Ledger", "State", "create", "is_ledger", "open_ledger", "root_of"]
 
 SCHEMA = "layerwise/ledger/1"
 RESULT_SCHEMA = "layerwise/result/1"
@@ -104,9 +95,9 @@ class Ledger:
         except OSError as error:
             message = f"cannot make the folder of a run ({error.strerror})"
             raise OutputError(message, value=folder, expected="room on the disk") from error
-        spec = canonical_json(cell.spec())
-        if not put(folder / SPEC, spec) and (folder / SPEC).read_bytes() != spec:
-            write_atomic(folder / SPEC, spec)
+        file, spec = folder / SPEC, canonical_json(cell.spec())
+        if not write_once(file, spec, synced=False) and file.read_bytes() != spec:
+            write_atomic(file, spec)
         return folder
 
     def cell(self, run_id: str) -> Cell:
@@ -116,7 +107,7 @@ class Ledger:
             SchemaError: There is no spec, or it is not the one that the id was made of.
         """
         file = self.folder(run_id) / SPEC
-        cell = Cell.from_spec(read_json(file, schema=SPEC_SCHEMA), source=file)
+        cell = from_plain(read_json(file, schema=SPEC_SCHEMA), Cell, source=file)
         if cell.id != run_id:
             message = "spec that is not its run's"
             raise SchemaError(message, value=file, expected=f"the spec of {run_id}, not {cell.id}")
@@ -182,14 +173,10 @@ class Ledger:
             OutputError: It cannot be written.
         """
         lease.check()
-        record = {
-            "schema": FAILURE_SCHEMA,
-            "run": run_id,
-            "kind": failure.kind,
-            "message": one_line(failure.message, limit=1000),
-            "where": failure.where,
-            **({"disk_full": True} if failure.disk_full else {}),
-        }
+        told = vars(failure) | {"message": one_line(failure.message, limit=1000)}
+        if not failure.disk_full:
+            del told["disk_full"]
+        record = {"schema": FAILURE_SCHEMA, "run": run_id, **told}
         write_atomic(self.folder(run_id) / FAILURE, canonical_json(record))
 
     def state(self, run_id: str, *, now: float | None = None) -> State:
@@ -250,13 +237,11 @@ class Ledger:
 
     def failure(self, run_id: str) -> Failure:
         """Why a run ended without a result; of kind ``error`` where its record cannot be read."""
+        file = self.folder(run_id) / FAILURE
         try:
-            record = read_json(self.folder(run_id) / FAILURE, schema=FAILURE_SCHEMA)
+            return from_plain(read_json(file, schema=FAILURE_SCHEMA), Failure, source=file)
         except SchemaError as error:
             return Failure("error", str(error), "ledger")
-        kind: FailureKind = next((k for k in FAILURES if k == record.get("kind")), "error")
-        told = str(record.get("message")), str(record.get("where"))
-        return Failure(kind, *told, bool(record.get("disk_full")))
 
     def study_plain(self) -> dict[str, Any]:
         """The study that it was last opened for, whole, as `layerwise.study.read` checked it.
@@ -281,17 +266,17 @@ def create(root: Path, study: Study) -> Ledger:
     except OSError as error:
         message = f"cannot make the ledger's folder ({error.strerror})"
         raise OutputError(message, value=root, expected="a folder", hint="--out LEDGER") from error
-    write_once(root / ABOUT, _about(study.name, keep_weights=study.keep_weights))
+    about = {"schema": SCHEMA, "name": study.name, "keep_weights": study.keep_weights}
+    write_once(root / ABOUT, canonical_json(about))
     ledger = open_ledger(root)
     if ledger.name != study.name:
         message = f"ledger of another study, {ledger.name}"
         hint = "another --out LEDGER, or the study's former name"
         raise SchemaError(message, value=root, expected=study.name, hint=hint)
-    write_atomic(root / STUDY, canonical_json(study.plain))
-    write_atomic(root / TYPED, study.text or canonical_json(study.plain))
-    if ledger.keep_weights != study.keep_weights:
-        write_atomic(root / ABOUT, _about(study.name, keep_weights=study.keep_weights))
-    return Ledger(ledger.root, study.name, study.keep_weights)
+    plain = canonical_json(study.plain)
+    files = {ABOUT: canonical_json(about), STUDY: plain, TYPED: study.text or plain}
+    write_files(root, files)
+    return replace(ledger, keep_weights=study.keep_weights)
 
 
 def open_ledger(root: Path) -> Ledger:
@@ -316,16 +301,8 @@ def is_ledger(root: Path) -> bool:
     return (root / ABOUT).is_file()
 
 
-def _about(name: str, *, keep_weights: bool) -> bytes:
-    return canonical_json({"schema": SCHEMA, "name": name, "keep_weights": keep_weights})
-
-
 def _refuse_place(root: Path) -> None:
-    """A ledger can be at `root`.
-
-    Raises:
-        OutputError: It is no folder, holds other things, or is inside another ledger.
-    """
+    """Raise where no ledger can be at `root`: no folder, with other things, or inside another."""
     _refuse_no_folder(root)
     above = next((p for p in root.absolute().resolve().parents if is_ledger(p)), None)
     if above is not None:
@@ -339,11 +316,7 @@ def _refuse_place(root: Path) -> None:
 
 
 def _refuse_no_folder(path: Path) -> None:
-    """`path` is a folder or nothing at all.
-
-    Raises:
-        OutputError: It is a link, a file, or cannot be looked at.
-    """
+    """Raise unless `path` is a folder or nothing at all."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -359,11 +332,7 @@ def _refuse_no_folder(path: Path) -> None:
 
 
 def _beside(folder: Path) -> Iterator[str]:
-    """Yield the files that make up a result, from the folder of its run, in order.
-
-    Raises:
-        LayerwiseError: A link is among them: what it leads to is not the run's.
-    """
+    """Yield the files that make up a result, in order; no link, which leads to what is not its."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():

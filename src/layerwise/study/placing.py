@@ -44,34 +44,34 @@ def placement_settings(described: Mapping[str, Any]) -> PlacementSettings:
     options = declared(PlacementSettings)
     found: dict[str, Any] = {name: o.default for name, o in options.items()} | dict(described)
     if found["policy"] is None:
-        unread = [name for name in ("layers", "examples") if name in described]
-        if unread:
-            message = f"{unread[0]} of a placement without a policy"
-            raise BadInputError(message, value=described[unread[0]], hint=f"drop {unread[0]}")
-        return cast(PlacementSettings, found)
-    if found["blocks"] is not None:
+        for name in ("layers", "examples"):
+            if name in described:
+                message = f"{name} of a placement without a policy"
+                raise BadInputError(message, value=described[name], hint=f"drop {name}")
+    elif found["blocks"] is not None:
         message = "placement with both blocks and a policy"
         raise BadInputError(message, value=found["policy"], expected="one or the other")
-    POLICIES[found["policy"]]
+    else:
+        POLICIES[found["policy"]]
     return cast(PlacementSettings, found)
 
 
 def check_placement(described: Any, loaded: LoadedModel) -> None:
-    """`described` fits `loaded`, which needs no weights for it.
+    """Raise unless `described` fits `loaded`, which needs no weights for it.
 
     Raises:
         BadInputError: It does not.
         PlacementError: A block is not there, or has no module to adapt.
         UnknownNameError: There is no such policy or module.
     """
-    if not isinstance(described, Mapping):
+    if isinstance(described, Mapping):
+        _by_name(placement_settings(described), loaded)
+    else:
         named_placement(described, loaded)
-        return
-    _by_name(placement_settings(described), loaded)
 
 
 def _by_name(asked: PlacementSettings, loaded: LoadedModel) -> Placement:
-    """Adapters on the blocks that are named, on all where none is."""
+    """Return adapters on the blocks that are named, on all where none is."""
     return placed_on(
         loaded,
         None if asked["blocks"] is None else parse_rows(asked["blocks"]),
@@ -111,20 +111,6 @@ def placed(
         return _by_name(asked, loaded)
     if (folder / PLACEMENT).exists():
         return Placement.load(folder)
-    made = _by_card(asked, loaded, text, objective, settings=settings, folder=folder)
-    write_atomic(folder / PLACEMENT, made.to_json())
-    return made
-
-
-def _by_card(
-    asked: PlacementSettings,
-    loaded: LoadedModel,
-    text: TextData,
-    objective: Objective,
-    *,
-    settings: TuneSettings,
-    folder: Path,
-) -> Placement:
     train = gather(loaded, text, objective, settings).train
     if asked["examples"] < len(train):
         _, train = held_out(train, examples=asked["examples"], seed=settings.seed)
@@ -146,4 +132,6 @@ def _by_card(
         seed=settings.seed,
     )
     log.info("%s chose %s", asked["policy"], ", ".join(str(b.index) for b in made.blocks))
-    return replace(made, dropout=asked["dropout"])
+    made = replace(made, dropout=asked["dropout"])
+    write_atomic(folder / PLACEMENT, made.to_json())
+    return made

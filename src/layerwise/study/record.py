@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from layerwise.errors import SchemaError
 from layerwise.study.names import slug
 
-__all__ = ["FAILURES", "Cell", "Failure", "FailureKind", "Study"]
+__all__ = ["DIMENSIONS", "Cell", "Failure", "FailureKind", "Study"]
 
 SPEC_SCHEMA = "layerwise/run/1"
 STUDY_SCHEMA = "layerwise/study/1"
@@ -19,7 +18,8 @@ FailureKind = Literal["oom", "diverged", "interrupted", "bad-input", "error"]
 """Why a run ended without a result: memory, a loss that is not finite, a signal, what was asked
 for, or anything else."""
 
-FAILURES: tuple[FailureKind, ...] = ("oom", "diverged", "interrupted", "bad-input", "error")
+DIMENSIONS = ("model", "objective", "condition", "placement", "seed")
+"""What a run is told apart by, and what rules select by."""
 
 #: Characters of a run's id before its hash; with it, an id is one file name everywhere.
 _LONGEST = 120
@@ -59,17 +59,7 @@ class Cell:
 
     def spec(self) -> dict[str, Any]:
         """Return the cell as JSON values, complete: the content of ``spec.json``."""
-        return {
-            "schema": SPEC_SCHEMA,
-            "stage": self.stage,
-            "model": self.model,
-            "objective": self.objective,
-            "condition": self.condition,
-            "placement": self.placement,
-            "seed": self.seed,
-            "settings": self.settings,
-            "after": self.after,
-        }
+        return {"schema": SPEC_SCHEMA, **{f.name: getattr(self, f.name) for f in fields(self)}}
 
     @cached_property
     def id(self) -> str:
@@ -81,27 +71,11 @@ class Cell:
         told = (self.objective, self.condition, self.placement)
         parts = told if self.stage == "tune" else (self.stage,)
         shown = (self.model, *(part for part in parts if part), f"s{self.seed}")
-        return f"{slug(*shown, longest=_LONGEST)}-{self._digest()}"
-
-    def _digest(self) -> str:
         text = json.dumps(
             self.spec(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
         )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @classmethod
-    def from_spec(cls, plain: Mapping[str, Any], *, source: object) -> "Cell":
-        """Return the cell of which `plain` is the spec; `source` names the file in the error.
-
-        Raises:
-            SchemaError: A key is missing.
-        """
-        try:
-            values = {name: plain[name] for name in cls.__dataclass_fields__}
-        except KeyError as error:
-            message = f"malformed spec (no key {error.args[0]!r})"
-            raise SchemaError(message, value=source, expected="the spec of a run") from None
-        return cls(**values | {"after": tuple(values["after"])})
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return f"{slug(*shown, longest=_LONGEST)}-{digest}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +83,7 @@ class Failure:
     """Why a run ended without a result.
 
     Attributes:
-        kind: One of `FAILURES`.
+        kind: What it ended by.
         message: One line for people.
         where: The part of the work that it came up in (``"training"``, ``"profile"``).
         disk_full: Whether there was no room on a disk: no other run can go on then.

@@ -4,15 +4,14 @@ import heapq
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Never
 
 from layerwise.errors import OutputError
 from layerwise.study.engines import Engine
 from layerwise.study.ledger import Ledger
-from layerwise.study.record import Cell, Failure, Study
-from layerwise.study.status import RunStates, Status, survey, unheard
+from layerwise.study.record import Failure, Study
+from layerwise.study.status import RunStates, Status, survey
 
 __all__ = ["RESUBMITTED", "run"]
 
@@ -34,7 +33,7 @@ def run(
     engine: Engine,
     *,
     retry_failed: bool = False,
-    on_change: Callable[[Status], None] = unheard,
+    on_change: Callable[[Status], None] | None = None,
 ) -> Status:
     """Run what can run of `study`, and return how far it is then.
 
@@ -53,7 +52,8 @@ def run(
         OutputError: The ledger cannot be written: the disk is full. The study can go on later.
     """
     try:
-        work = _RunQueue(survey(study, ledger), ledger, engine, on_change)
+        hears = on_change or (lambda _status: None)
+        work = _RunQueue(survey(study, ledger), ledger, engine, hears)
         work.begin(retry_failed=retry_failed)
         while work.step():
             pass
@@ -79,7 +79,6 @@ class _RunQueue:
     ledger: Ledger
     engine: Engine
     on_change: Callable[[Status], None]
-    cells: dict[str, Cell] = field(default_factory=dict)
     ready: deque[str] = field(default_factory=deque)
     again: set[str] = field(default_factory=set)
     submitted: set[str] = field(default_factory=set)
@@ -88,148 +87,116 @@ class _RunQueue:
 
     def begin(self, *, retry_failed: bool) -> None:
         """Sort what is there into what can run now, later, and not at all."""
-        self.cells = {cell.id: cell for cell in self.tally.study.cells}
         for run_id, state in list(self.tally.states.items()):
             failure = self.tally.failures.get(run_id)
-            if failure and (retry_failed or _runs_again(failure)):
+            if failure and (retry_failed or failure.kind == "interrupted"):
                 self.again.add(run_id)
-                self.tally.put(self.cells[run_id], "waiting")
+                self.tally.put(run_id, "waiting")
             if state == "running":
                 self._wait_for(run_id)
             elif state not in {"done", "failed"} or run_id in self.again:
                 self._make_ready(run_id)
-        self._changed()
+        self.on_change(self.status())
 
     def step(self) -> bool:
         """Submit what fits, wait for something to end; return whether there was anything to do."""
-        self._submit()
+        while self.ready and len(self.submitted) < self.engine.slots:
+            self._submit(self.ready.popleft())
         if not self.submitted and not self.elsewhere:
             return bool(self.ready)
-        for run_id in self._ended():
-            self.submitted.discard(run_id)
-            self._settle(run_id, _SOONEST)
+        pause = max(0.0, self.elsewhere[0][0] - time.monotonic()) if self.elsewhere else _PATIENCE
+        if self.submitted:
+            for run_id in self.engine.ended(pause):
+                self.submitted.discard(run_id)
+                self._settle(run_id)
+        else:
+            time.sleep(pause)
         while self.elsewhere and self.elsewhere[0][0] <= time.monotonic():
             _, waited, run_id = heapq.heappop(self.elsewhere)
             self._settle(run_id, min(_LATEST, waited * _GROWTH))
         return True
 
-    def _ended(self) -> Sequence[str]:
-        """Return the runs of the engine that ended, after a wait until the next look elsewhere."""
-        pause = self.elsewhere[0][0] - time.monotonic() if self.elsewhere else _PATIENCE
-        if self.submitted:
-            return self.engine.ended(max(0.0, pause))
-        time.sleep(max(0.0, pause))
-        return ()
-
     def status(self) -> Status:
         """Return how far the study is."""
         return self.tally.status(workers=self.engine.slots)
 
-    def _changed(self) -> None:
+    def _submit(self, run_id: str) -> None:
+        """Hand the engine a run that is still to be done; where another took it, settle that."""
+        state = self.ledger.state(run_id)
+        is_free = state not in {"done", "running"}
+        if state == "failed" and run_id not in self.again:
+            is_free = self.ledger.failure(run_id).kind == "interrupted"
+        if not is_free:
+            self._settle(run_id)
+            return
+        self.ledger.prepare(self.tally.cells[run_id])
+        self.again.discard(run_id)
+        self.submitted.add(run_id)
+        self.tally.put(run_id, "running")
+        self.engine.submit(run_id)
         self.on_change(self.status())
 
-    def _submit(self) -> None:
-        """Hand the engine as many runs as it takes."""
-        while self.ready and len(self.submitted) < self.engine.slots:
-            run_id = self.ready.popleft()
-            if not self._is_free(run_id):
-                continue
-            self.ledger.prepare(self.cells[run_id])
-            self.again.discard(run_id)
-            self.submitted.add(run_id)
-            self.tally.put(self.cells[run_id], "running")
-            self.engine.submit(run_id)
-            self._changed()
-
-    def _is_free(self, run_id: str) -> bool:
-        """Return whether a run is still to be done; where another took it, that is settled."""
-        state = self.ledger.state(run_id)
-        if state == "failed" and run_id not in self.again:
-            free = _runs_again(self.ledger.failure(run_id))
-        else:
-            free = state not in {"done", "running"}
-        if not free:
-            self._settle(run_id, _SOONEST)
-        return free
-
-    def _settle(self, run_id: str, pause: float) -> None:
+    def _settle(self, run_id: str, pause: float = _SOONEST) -> None:
         """Take in what became of a run that ended, or that another process had.
 
-        Args:
-            run_id: The run.
-            pause: Seconds until the next look, where a process still has it.
+        One that a process still has is looked at again after `pause` seconds.
         """
-        cell, state = self.cells[run_id], self.ledger.state(run_id)
+        state = self.ledger.state(run_id)
         failure = self.ledger.failure(run_id) if state == "failed" else None
         if state == "running":
             self._wait_for(run_id, pause)
             return
         if state == "done":
-            self.tally.took(cell, self.ledger.seconds(run_id))
-            self.tally.put(cell, "done")
+            self.tally.took(run_id, self.ledger.seconds(run_id))
+            self.tally.put(run_id, "done")
             for later in self.tally.later.get(run_id, ()):
                 self._make_ready(later)
         elif failure is not None and failure.disk_full:
-            self.tally.put(cell, state, failure)
-            _stop_full(self.ledger)
+            self.tally.put(run_id, "failed", failure)
+            message = "no room on the disk of the ledger"
+            hint = "free space, and run the study again: it goes on where it was"
+            place = self.ledger.root
+            raise OutputError(message, value=place, expected="room on the disk", hint=hint)
         elif failure is not None and failure.kind != "interrupted":
-            self.tally.put(cell, state, failure)
-            log.warning("%s failed (%s): %s", run_id, failure.kind, failure.message)
+            self._failed(run_id, failure)
         else:
-            self._resubmit(cell, failure)
-        self._changed()
+            self._resubmit(run_id, failure)
+        self.on_change(self.status())
 
-    def _resubmit(self, cell: Cell, failure: Failure | None) -> None:
+    def _resubmit(self, run_id: str, failure: Failure | None) -> None:
         """Run a lost or interrupted run again, unless that has happened too often."""
-        self.lost[cell.id] += 1
-        if self.lost[cell.id] <= RESUBMITTED:
-            log.warning("%s was lost and runs again", cell.id)
-            self.tally.put(cell, "waiting")
-            self.ready.appendleft(cell.id)
+        self.lost[run_id] += 1
+        if self.lost[run_id] <= RESUBMITTED:
+            log.warning("%s was lost and runs again", run_id)
+            self.tally.put(run_id, "waiting")
+            self.ready.appendleft(run_id)
             return
         if failure is None:
-            failure = _lost(self.lost[cell.id])
-            lease = self.ledger.begin(cell.id)
+            message = (
+                f"the process that ran it ended {self.lost[run_id]} times without a word: "
+                "killed, out of memory, or its machine was lost"
+            )
+            failure = Failure("error", message, "process")
+            lease = self.ledger.begin(run_id)
             if lease is None:  # Another process wants to try, or was faster.
-                self._wait_for(cell.id)
+                self._wait_for(run_id)
                 return
-            self.ledger.fail(cell.id, failure, lease=lease)
+            self.ledger.fail(run_id, failure, lease=lease)
             lease.release()
-        self.tally.put(cell, "failed", failure)
-        log.warning("%s failed (%s): %s", cell.id, failure.kind, failure.message)
+        self._failed(run_id, failure)
+
+    def _failed(self, run_id: str, failure: Failure) -> None:
+        self.tally.put(run_id, "failed", failure)
+        log.warning("%s failed (%s): %s", run_id, failure.kind, failure.message)
 
     def _make_ready(self, run_id: str) -> None:
         """Queue a run, unless it waits for another."""
-        cell = self.cells[run_id]
         is_open = self.tally.states[run_id] in {"waiting", "lost"}
-        if is_open and all(self.tally.states.get(a) == "done" for a in cell.after):
+        before = self.tally.cells[run_id].after
+        if is_open and all(self.tally.states.get(each) == "done" for each in before):
             self.ready.append(run_id)
 
     def _wait_for(self, run_id: str, pause: float = _SOONEST) -> None:
         """Look again after `pause` seconds at a run that another process holds."""
-        self.tally.put(self.cells[run_id], "running")
+        self.tally.put(run_id, "running")
         heapq.heappush(self.elsewhere, (time.monotonic() + pause, pause, run_id))
-
-
-def _runs_again(failure: Failure) -> bool:
-    """Return whether a run that ended so is run again without being asked for."""
-    return failure.kind == "interrupted"
-
-
-def _lost(times: int) -> Failure:
-    message = (
-        f"the process that ran it ended {times} times without a word: "
-        "killed, out of memory, or its machine was lost"
-    )
-    return Failure("error", message, "process")
-
-
-def _stop_full(ledger: Ledger) -> Never:
-    """Say that there is no room for the study to go on.
-
-    Raises:
-        OutputError: Always.
-    """
-    message = "no room on the disk of the ledger"
-    hint = "free space, and run the study again: it goes on where it was"
-    raise OutputError(message, value=ledger.root, expected="room on the disk", hint=hint)

@@ -1,47 +1,45 @@
 """The JSON Schema of a study file, for editors: keys, settings, types and bounds."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from layerwise.options.check import schema
 from layerwise.options.commands import ProfileSettings
 from layerwise.options.stages import PlacementSettings
-from layerwise.study.stages import STAGES, probing
+from layerwise.study.record import STUDY_SCHEMA
+from layerwise.study.stages import STAGES, makers, probing
 
 __all__ = ["study_schema"]
+
+#: Settings of a run that the matrix gives, or that stand under their own key.
+_OWN = ("source", "pretrained", "placement", "profile")
 
 
 def study_schema() -> dict[str, Any]:
     """Return the JSON Schema of a study file, with the settings of every stage."""
     stages = {name: schema(stage.settings) for name, stage in STAGES.items()}
-    profile = schema(ProfileSettings)
     settings = {k: v for k, v in stages["tune"]["properties"].items() if k not in _OWN}
     names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
     blocks = {"type": ["string", "integer", "array", "null"]}
+    placement = {"anyOf": [blocks, schema(PlacementSettings)]}
     shared = {
         "objectives": names,
         "conditions": names,
-        "placements": {
-            "type": "object",
-            "additionalProperties": {"anyOf": [blocks, schema(PlacementSettings)]},
-        },
+        "placements": {"type": "object", "additionalProperties": placement},
         "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "profile": profile,
+        "profile": schema(ProfileSettings),
         "distance": {"anyOf": [stages["distance"], {"type": "null"}]},
-        "probing": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {name: stages[name] for name in probing()},
-        },
+        "probing": _object({name: stages[name] for name in probing()}),
     }
     making = {"objective": {"type": "string"}, "condition": {"type": "string"}}
-    model = {
-        "source": {"type": "string"},
-        "pretrain": _with(stages["pretrain"], {**making, "config": {"type": ["string", "object"]}}),
-        "source_tuning": _with(stages["source"], making),
-    }
+    model: dict[str, Any] = {"source": {"type": "string"}}
+    for stage in makers():
+        found = stages[stage.name]["properties"] | making
+        if "config" in found:
+            found["config"] = {"type": ["string", "object"]}
+        model[stage.makes] = _object(found)
     rule = {"type": "object", "minProperties": 1}
     override = {"where": rule, "set": {**rule, "properties": settings}}
+    models = {"anyOf": [{"type": "string"}, _object({**settings, **shared, **model})]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A study of layerwise",
@@ -49,16 +47,10 @@ def study_schema() -> dict[str, Any]:
         "required": ["schema", "name", "models"],
         "additionalProperties": False,
         "properties": {
-            "schema": {"const": "layerwise/study/1"},
+            "schema": {"const": STUDY_SCHEMA},
             "name": {"type": "string"},
-            "defaults": _with(stages["tune"], {}, without=_OWN),
-            "models": {
-                "type": "object",
-                "minProperties": 1,
-                "additionalProperties": {
-                    "anyOf": [{"type": "string"}, _object({**settings, **shared, **model})]
-                },
-            },
+            "defaults": _object(settings),
+            "models": {"type": "object", "minProperties": 1, "additionalProperties": models},
             **shared,
             "exclude": {"type": "array", "items": rule},
             "override": {"type": "array", "items": _object(override)},
@@ -67,16 +59,5 @@ def study_schema() -> dict[str, Any]:
     }
 
 
-#: Settings of a run that the matrix gives, or that stand under their own key.
-_OWN = ("source", "pretrained", "placement", "profile")
-
-
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-def _with(
-    stage: dict[str, Any], more: dict[str, Any], *, without: Iterable[str] = ()
-) -> dict[str, Any]:
-    kept = {k: v for k, v in stage["properties"].items() if k not in without}
-    return _object({**kept, **more})

@@ -8,14 +8,15 @@ fails, and says what would help.
 import gc
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from layerwise.errors import OutOfMemoryError, one_line
 from layerwise.files import canonical_json, remove, write_atomic
+from layerwise.objectives import Objective
 from layerwise.resources import out_of_memory
 
 __all__ = ["HALVINGS", "MOST", "TooLargeError", "halved", "within_memory"]
@@ -60,24 +61,17 @@ def within_memory(work: Callable[[int], T], folder: Path) -> T:
                 raise
             said = one_line(error, limit=160)
         # Only now, with the error, are the tensors gone that its frames held.
-        _free()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         halvings += 1
-        _keep(folder, halvings, said)
-
-
-def _keep(folder: Path, halvings: int, said: str) -> None:
-    """Note that memory ran out, as `said`, and that it is tried with so many `halvings`.
-
-    Raises:
-        TooLargeError: They are too many.
-    """
-    if halvings > MOST:
-        remove(folder / HALVINGS, inside=folder)
-        message = f"out of memory, with the micro-batch halved {MOST} times too ({said})"
-        hint = "a smaller batch_size, gradient_checkpointing: true, or a larger device"
-        raise TooLargeError(message, hint=hint)
-    log.warning("out of memory (%s): the micro-batch is halved, %d of %d", said, halvings, MOST)
-    write_atomic(folder / HALVINGS, canonical_json({"halvings": halvings}))
+        if halvings > MOST:
+            remove(folder / HALVINGS, inside=folder)
+            message = f"out of memory, with the micro-batch halved {MOST} times too ({said})"
+            hint = "a smaller batch_size, gradient_checkpointing: true, or a larger device"
+            raise TooLargeError(message, hint=hint)
+        log.warning("out of memory (%s): the micro-batch is halved, %d of %d", said, halvings, MOST)
+        write_atomic(folder / HALVINGS, canonical_json({"halvings": halvings}))
 
 
 def _known(folder: Path) -> int:
@@ -89,31 +83,19 @@ def _known(folder: Path) -> int:
     return found if isinstance(found, int) and 0 <= found <= MOST else 0
 
 
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def halved(settings: Mapping[str, Any], times: int, *, compares: str | None) -> dict[str, Any]:
-    """Return `settings` with ``batch_size`` halved and ``accumulation`` doubled `times` times.
-
-    Args:
-        settings: Both are in it.
-        times: How often.
-        compares: The objective's name where its loss compares the texts of a batch; else None.
+def halved(size: int, times: int, *objectives: Objective) -> int:
+    """Return a micro-batch of `size` texts halved so often, for losses that can be divided.
 
     Raises:
-        TooLargeError: The loss would be another, or an odd number would have to be halved.
+        TooLargeError: A loss would be another, or an odd number would have to be halved.
     """
-    size, parts = settings["batch_size"], 2**times
-    if times and compares is not None:
-        message = f"out of memory: {compares} compares the texts of a batch, so it is not divided"
+    coupled = [objective.name for objective in objectives if objective.coupled]
+    if times and coupled:
+        message = f"out of memory: {coupled[0]} compares the texts of a batch, so it is not divided"
         hint = f"a batch_size below {size}, or gradient_checkpointing: true"
         raise TooLargeError(message, hint=hint)
-    if size % parts:
+    if size % 2**times:
         message = "out of memory: micro-batch that cannot be divided"
         hint = "gradient_checkpointing: true, or a larger device"
-        raise TooLargeError(message, value=f"{size} by {parts}", hint=hint)
-    accumulation = settings["accumulation"] * parts
-    return {**settings, "batch_size": size // parts, "accumulation": accumulation}
+        raise TooLargeError(message, value=f"{size} by {2**times}", hint=hint)
+    return size >> times

@@ -1,11 +1,12 @@
 """The stages of a study, a row each; reading, checks, runs, tables and the schema follow from it.
 
 A stage is a module with the function that does its work (`layerwise.study.tasks.Task` in, a row's
-numbers out) and a row in `STAGES`. No such function is imported before it is called.
+numbers out), the one that checks it, and a row in `STAGES`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import Any
 
 from layerwise.options.groups import CALL_ONLY
@@ -23,7 +24,7 @@ from layerwise.registry import Registry, later
 from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.record import TuneSettings
 
-__all__ = ["READING", "STAGES", "Stage", "probing"]
+__all__ = ["READING", "STAGES", "Stage", "load", "makers", "probing"]
 
 #: Settings of training that say what is read and where it is worked on; `distance` takes them too.
 READING = ("data", "where", "text_column", "max_length", "device", "dtype", CALL_ONLY)
@@ -48,12 +49,15 @@ class Stage:
             row as JSON values: the model's under ``model``, and a list under ``rows`` where a table
             has several rows a run.
         check: Raises a `LayerwiseError` where a cell cannot work; gets a
-            `layerwise.study.stage_checks.Checker`, which reads models and texts once, and the cell.
+            `layerwise.study.check.Checker`, which reads models and texts once, and the cell.
         table: The name of its table; a stage with one looks at a model by depth, and stands under
             ``probing`` in a study.
         key: The column that the rows of a run are told apart by.
         takes: Settings of the study's training that it takes over.
-        needs: The setting without which it cannot run.
+        needs: The settings without which it cannot run.
+        makes: The key of a model under which it stands; a stage with one makes what the model's
+            other runs start from, those of rows before included.
+        module: The module of its functions, where that is imported no sooner than it must be.
     """
 
     name: str
@@ -63,7 +67,9 @@ class Stage:
     table: str = ""
     key: str = "index"
     takes: tuple[str, ...] = READING
-    needs: str = "data"
+    needs: tuple[str, ...] = ("data",)
+    makes: str = ""
+    module: str = ""
 
 
 STAGES = Registry[Stage]("stage")
@@ -74,62 +80,44 @@ def probing() -> tuple[str, ...]:
     return tuple(stage.name for stage in STAGES.values() if stage.table)
 
 
-def _check(name: str) -> Callable[..., None]:
-    return later("layerwise.study.stage_checks", name)
+def makers() -> tuple[Stage, ...]:
+    """Return the stages that make what others start from, in the order in which they do."""
+    return tuple(stage for stage in STAGES.values() if stage.makes)
 
 
-def _work(name: str) -> Callable[..., Mapping[str, Any]]:
-    return later("layerwise.study.tasks", name)
+def load() -> None:
+    """Import what the stages are made of, as is done where a signal is watched, or before forks."""
+    for module in {stage.module for stage in STAGES.values()} - {""}:
+        import_module(module)
 
 
-def _look(name: str) -> Callable[..., Mapping[str, Any]]:
-    return later("layerwise.study.depthwise", name)
+def _add(name: str, settings: type, module: str, **columns: Any) -> None:
+    """Add the row of a stage whose functions in `module` are called after it."""
+    run, check = later(module, f"run_{name}"), later(module, f"check_{name}")
+    STAGES.add(Stage(name, settings, run, check, module=module, **columns))
 
 
-STAGES.add(Stage("pretrain", PretrainStage, _work("pretrain"), _check("check_pretrain")))
-STAGES.add(Stage("source", SourceStage, _work("tune_source"), _check("check_training")))
-STAGES.add(Stage("tune", TuneStage, _work("tune"), _check("check_tune")))
-STAGES.add(Stage("distance", DistanceStage, _work("measure_distance"), _check("check_distance")))
-STAGES.add(
-    Stage(
-        "probe",
-        ProbeStage,
-        _look("probe"),
-        _check("check_probe"),
-        table="probes",
-        takes=(*READING, "label_column", "examples"),
-    )
+_TASKS, _BY_DEPTH = "layerwise.study.tasks", "layerwise.study.depthwise"
+
+_add("pretrain", PretrainStage, _TASKS, makes="pretrain", needs=("config", "tokenizer", "data"))
+_add("source", SourceStage, _TASKS, makes="source_tuning")
+_add("tune", TuneStage, _TASKS)
+_add("distance", DistanceStage, _TASKS)
+_add(
+    *("probe", ProbeStage, _BY_DEPTH),
+    table="probes",
+    takes=(*READING, "label_column", "examples"),
 )
-STAGES.add(
-    Stage(
-        "erase",
-        EraseStage,
-        _look("erase"),
-        _check("check_erase"),
-        table="erasures",
-        takes=("device", "dtype", CALL_ONLY),
-        needs="pairs",
-    )
+_add(
+    *("erase", EraseStage, _BY_DEPTH),
+    table="erasures",
+    takes=("device", "dtype", CALL_ONLY),
+    needs=("pairs",),
 )
-STAGES.add(
-    Stage(
-        "ladder",
-        LadderStage,
-        _look("climb"),
-        _check("check_ladder"),
-        table="ladders",
-        key="top",
-        takes=_TRAINING,
-    )
-)
-STAGES.add(
-    Stage(
-        "interventions",
-        InterventionsStage,
-        _look("intervene"),
-        _check("check_interventions"),
-        table="interventions",
-        key="arm",
-        takes=(*_TRAINING, "profile"),
-    )
+_add("ladder", LadderStage, _BY_DEPTH, table="ladders", key="top", takes=_TRAINING)
+_add(
+    *("interventions", InterventionsStage, _BY_DEPTH),
+    table="interventions",
+    key="arm",
+    takes=(*_TRAINING, "profile"),
 )

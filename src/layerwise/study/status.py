@@ -1,7 +1,7 @@
 """How far a study is: what is done, running, waiting and failed, and how long it will take."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from layerwise.study.expand import expand, study_from
 from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
 
-__all__ = ["FailedRun", "RunStates", "Status", "status_of", "survey", "unheard"]
+__all__ = ["FailedRun", "RunStates", "Status", "status_of", "survey"]
 
 _SAMPLE = 50
 """Results of one stage and model that are read for their duration before anything runs."""
@@ -69,95 +69,86 @@ class RunStates:
 
     Attributes:
         study: The study.
-        states: The state of each run.
+        cells: The runs, by id.
+        states: The state of each.
         failures: Why those that failed did.
         later: The runs that wait for one, by its id.
     """
 
     study: Study
+    cells: dict[str, Cell] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     later: dict[str, list[str]] = field(default_factory=dict)
-    _groups: dict[str, Group] = field(default_factory=dict)
     _counts: Counter[State] = field(default_factory=Counter)
     _left: Counter[Group] = field(default_factory=Counter)
     _timed: Counter[Group] = field(default_factory=Counter)
-    _seconds: defaultdict[Group, float] = field(default_factory=lambda: defaultdict(float))
+    _seconds: dict[Group, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for cell in self.study.cells:
-            self._groups[cell.id] = (cell.stage, cell.model)
+        self.cells = {cell.id: cell for cell in self.study.cells}
+        for run_id, cell in self.cells.items():
             for earlier in cell.after:
-                self.later.setdefault(earlier, []).append(cell.id)
+                self.later.setdefault(earlier, []).append(run_id)
 
-    def put(self, cell: Cell, state: State, failure: Failure | None = None) -> None:
-        """Let `cell` be in `state` from now on."""
-        former, group = self.states.get(cell.id), self._groups[cell.id]
-        if former is not None:
-            self._counts[former] -= 1
-            self._left[group] -= _is_left(former)
-        self.states[cell.id] = state
-        self._counts[state] += 1
-        self._left[group] += _is_left(state)
-        self.failures.pop(cell.id, None)
+    def put(self, run_id: str, state: State, failure: Failure | None = None) -> None:
+        """Let a run be in `state` from now on."""
+        for each, change in ((self.states.get(run_id), -1), (state, 1)):
+            if each is not None:
+                self._counts[each] += change
+                self._left[self._group(run_id)] += change * (each not in {"done", "failed"})
+        self.states[run_id] = state
+        self.failures.pop(run_id, None)
         if failure is not None:
-            self.failures[cell.id] = failure
+            self.failures[run_id] = failure
 
-    def took(self, cell: Cell, seconds: float) -> None:
-        """Hear how long `cell` took."""
-        group = (cell.stage, cell.model)
+    def took(self, run_id: str, seconds: float) -> None:
+        """Hear how long a run took."""
+        group = self._group(run_id)
         self._timed[group] += 1
-        self._seconds[group] += seconds
+        self._seconds[group] = self._seconds.get(group, 0.0) + seconds
 
-    def knows(self, cell: Cell) -> bool:
-        """Return whether enough runs like `cell` have been timed."""
-        return self._timed[cell.stage, cell.model] >= _SAMPLE
+    def knows(self, run_id: str) -> bool:
+        """Return whether enough runs like this one have been timed."""
+        return self._timed[self._group(run_id)] >= _SAMPLE
 
     def status(self, *, workers: int | None = None) -> Status:
         """Return how far the study is, with `workers` at once (default: as many as run now)."""
-        counts, blocked = self._counts, len(self._blocked())
+        counts, failures = self._counts, sorted(self.failures.items())
+        waiting = {run for failed in self.failures for run in self.later.get(failed, ())}
+        blocked = [run for run in waiting if self.states[run] == "waiting"]
         return Status(
             name=self.study.name,
             total=len(self.states),
             done=counts["done"],
             running=counts["running"],
-            waiting=counts["waiting"] - blocked,
+            waiting=counts["waiting"] - len(blocked),
             lost=counts["lost"],
-            blocked=blocked,
-            failed=dict(sorted(Counter(f.kind for f in self.failures.values()).items())),
-            seconds_left=self._seconds_left(max(1, workers or counts["running"])),
-            failures=tuple(
-                FailedRun(run, f.kind, f.message, f.where)
-                for run, f in sorted(self.failures.items())
-            ),
+            blocked=len(blocked),
+            failed=dict(sorted(Counter(f.kind for _, f in failures).items())),
+            seconds_left=self._seconds_left(blocked, max(1, workers or counts["running"])),
+            failures=tuple(FailedRun(run, f.kind, f.message, f.where) for run, f in failures),
         )
 
-    def _blocked(self) -> set[str]:
-        """Return the runs that wait for one that failed."""
-        waiting = {run for failed in self.failures for run in self.later.get(failed, ())}
-        return {run for run in waiting if self.states[run] == "waiting"}
+    def _group(self, run_id: str) -> Group:
+        """Return what a run's duration is told by."""
+        return self.cells[run_id].stage, self.cells[run_id].model
 
-    def _seconds_left(self, workers: int) -> float | None:
+    def _seconds_left(self, blocked: Sequence[str], workers: int) -> float | None:
         """Return the sum over what is left of the mean of its like, spread over `workers`."""
-        left = self._left - Counter(self._groups[run] for run in self._blocked())
-        if not left:
-            return 0.0
-        if not self._timed:
-            return None
+        left = self._left - Counter(map(self._group, blocked))
+        if not left or not self._timed:
+            return None if left else 0.0
         total = sum(count * self._mean(group) for group, count in left.items())
         return round(total / min(workers, sum(left.values())), 1)
 
     def _mean(self, group: Group) -> float:
-        """The mean duration of runs like `group`: of its stage and model, its stage, or all."""
-        for like in (lambda g: g == group, lambda g: g[0] == group[0], lambda _: True):
-            found = [g for g in self._timed if like(g)]
-            if found:
-                return sum(self._seconds[g] for g in found) / sum(self._timed[g] for g in found)
-        return 0.0
-
-
-def _is_left(state: State) -> bool:
-    return state in {"waiting", "running", "lost"}
+        """Return the mean duration of runs of the same stage and model, else stage, else of all."""
+        same = [g for g in self._timed if g == group] or [
+            g for g in self._timed if g[0] == group[0]
+        ]
+        found = same or list(self._timed)
+        return sum(self._seconds[g] for g in found) / sum(self._timed[g] for g in found)
 
 
 def survey(study: Study, ledger: Ledger) -> RunStates:
@@ -166,11 +157,11 @@ def survey(study: Study, ledger: Ledger) -> RunStates:
     A failure whose record cannot be read counts as one of kind ``error`` that says so.
     """
     tally, begun, now = RunStates(study), ledger.begun(), ledger.now()
-    for cell in study.cells:
-        state = ledger.state(cell.id, now=now) if cell.id in begun else "waiting"
-        tally.put(cell, state, ledger.failure(cell.id) if state == "failed" else None)
-        if state == "done" and not tally.knows(cell):
-            tally.took(cell, ledger.seconds(cell.id))
+    for run_id in tally.cells:
+        state = ledger.state(run_id, now=now) if run_id in begun else "waiting"
+        tally.put(run_id, state, ledger.failure(run_id) if state == "failed" else None)
+        if state == "done" and not tally.knows(run_id):
+            tally.took(run_id, ledger.seconds(run_id))
     return tally
 
 
@@ -190,8 +181,3 @@ def status_of(source: Path | str | Mapping[str, Any], *, out: Path | str | None 
         return survey(expand(ledger.study_plain()), ledger).status()
     found = study_from(source)
     return survey(found, open_ledger(root_of(found, out))).status()
-
-
-def unheard(status: Status) -> None:
-    """Nothing: what a study tells when nobody listens."""
-    del status

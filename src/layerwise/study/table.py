@@ -14,30 +14,22 @@ from layerwise.depths import RELATIVE_DEPTHS
 from layerwise.errors import SchemaError
 from layerwise.study.expand import expand
 from layerwise.study.ledger import Ledger, open_ledger
-from layerwise.study.record import Cell
+from layerwise.study.record import DIMENSIONS, Cell
 from layerwise.study.stages import STAGES, probing
 
-__all__ = ["DEPTHS", "as_files", "frames", "table_files", "tables"]
+__all__ = ["DEPTHS", "as_files", "frames", "tables"]
 
 #: The columns of a profile.
 DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
 
 _METRICS = ("procrustes", "cka")
-_NAMES = ("model", "objective", "condition", "placement", "seed")
-_ALIKE = ("model", "objective", "condition", "placement")
+_ALIKE = DIMENSIONS[:-1]
 #: What is summed up over seeds, where runs have it.
 _FIGURES = (
-    "eval_loss",
-    "accuracy",
-    "macro_f1",
-    "first_eval_loss",
-    "first_accuracy",
-    "loss",
-    "slope",
+    *("eval_loss", "accuracy", "macro_f1", "first_eval_loss", "first_accuracy", "loss", "slope"),
 )
-#: Stages that train the model of the study, or what it starts from.
-_TRAINED = ("pretrain", "source", "tune")
 _FACTS = ("model", "family", "block", "layers")
+_DISTANCES = ("run", "model", "seed", "reference", "objective", "cosine", "procrustes")
 
 ALL = "all"
 """The placement of a run on all blocks."""
@@ -64,14 +56,17 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     """
     found = list(_finished(ledger))
     profiles = [
-        row for cell, result in found if cell.stage == "tune" for row in _rows(cell, result)
+        {**_named(cell), "metric": metric, **_depths(cell, _profile(cell, result)[metric])}
+        for cell, result in found
+        if cell.stage == "tune"
+        for metric in _METRICS
     ]
     apart = _distances(found)
     mean = apart.groupby(["model", "objective"], as_index=False)[["cosine", "procrustes"]].mean()
     models = {cell.model: {"model": cell.model, **_facts(result)} for cell, result in found}
-    columns = (*_NAMES, "metric", *DEPTHS)
+    by = [*DIMENSIONS, "metric"]
     return (
-        _sorted(pd.DataFrame(profiles, columns=columns), by=[*_NAMES, "metric"]),
+        _sorted(pd.DataFrame(profiles, columns=[*by, *DEPTHS]), by=by),
         _sorted(mean, by=["model", "objective"]),
         _sorted(pd.DataFrame(list(models.values()), columns=list(_FACTS)), by=["model"]),
     )
@@ -95,16 +90,26 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
         SchemaError: It is no ledger, or a result in it is not what was written.
     """
     found = list(_finished(ledger))
-    runs = [_run(cell, result) for cell, result in found if cell.stage in _TRAINED]
-    frame = pd.DataFrame(runs, columns=None if runs else ["run", "stage", *_NAMES])
-    made = {"runs": _sorted(frame, by=["stage", *_NAMES, "run"])}
+    runs = [
+        _run(cell, result)
+        for cell, result in found
+        if cell.stage == "tune" or STAGES[cell.stage].makes
+    ]
+    frame = pd.DataFrame(runs, columns=None if runs else ["run", "stage", *DIMENSIONS])
+    made = {"runs": _sorted(frame, by=["stage", *DIMENSIONS, "run"])}
     made["summary"] = _summary(made["runs"])
     apart = _distances(found)
     if len(apart):
         made["distances"] = _sorted(apart, by=["model", "seed", "objective"])
-    for name in probing():
-        stage, looks = STAGES[name], [(c, result) for c, result in found if c.stage == name]
-        rows = [row for cell, result in looks for row in _looked(cell, result)]
+    for stage in map(STAGES.__getitem__, probing()):
+        rows = [
+            {"run": cell.id, "model": cell.model, "seed": cell.seed}
+            | {key: value for key, value in result.items() if key not in {"model", "rows"}}
+            | row
+            for cell, result in found
+            if cell.stage == stage.name
+            for row in result["rows"]
+        ]
         if rows:
             made[stage.table] = _sorted(pd.DataFrame(rows), by=["model", "seed", stage.key])
     return made
@@ -113,36 +118,23 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
 def _summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Return means and standard deviations over seeds of the runs of training."""
     tuned = runs[runs["stage"] == "tune"]
-    figures = [name for name in _FIGURES if name in tuned and tuned[name].notna().any()]
     alike = tuned.groupby(list(_ALIKE), sort=True)
     columns: dict[str, Any] = {"seeds": alike["seed"].nunique()}
-    for name in figures:
-        columns |= {f"{name}_mean": alike[name].mean(), f"{name}_sd": alike[name].std()}
+    for name in _FIGURES:
+        if name in tuned and tuned[name].notna().any():
+            columns |= {f"{name}_mean": alike[name].mean(), f"{name}_sd": alike[name].std()}
     return pd.DataFrame(columns).reset_index()
 
 
-def table_files(ledger: Ledger | Path) -> dict[str, bytes]:
-    """Return the tables as CSV and Parquet, by file name.
-
-    Raises:
-        SchemaError: It is no ledger, or a result in it is not what was written.
-    """
-    return as_files(tables(ledger))
-
-
 def as_files(found: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
-    """Tables as CSV and Parquet, by file name."""
+    """Return tables as CSV and Parquet, by file name."""
     files = {}
     for name, frame in found.items():
         files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
-        files[f"{name}.parquet"] = _parquet(frame)
+        stream = io.BytesIO()
+        frame.to_parquet(stream, index=False)
+        files[f"{name}.parquet"] = stream.getvalue()
     return files
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    stream = io.BytesIO()
-    frame.to_parquet(stream, index=False)
-    return stream.getvalue()
 
 
 def _finished(ledger: Ledger | Path) -> Iterator[Finished]:
@@ -154,35 +146,15 @@ def _finished(ledger: Ledger | Path) -> Iterator[Finished]:
             yield cell, book.result(cell.id)["result"]
 
 
-def _placement(cell: Cell) -> str:
-    """Return the name of a cell's placement, where that is not on all blocks."""
-    chosen = cell.settings.get("placement") and cell.placement
-    return str(chosen) if chosen else ALL
-
-
 def _named(cell: Cell) -> dict[str, Any]:
     """Return what tells a run from others, in a table."""
-    return {
-        "model": cell.model,
-        "objective": cell.objective,
-        "condition": cell.condition,
-        "placement": _placement(cell),
-        "seed": cell.seed,
-    }
-
-
-def _rows(cell: Cell, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a row of profiles for each metric."""
-    for metric in _METRICS:
-        yield {**_named(cell), "metric": metric, **_depths(cell, _profile(cell, result)[metric])}
+    chosen = cell.settings.get("placement") and cell.placement
+    names = {axis: getattr(cell, axis) for axis in DIMENSIONS}
+    return names | {"placement": str(chosen) if chosen else ALL}
 
 
 def _profile(cell: Cell, result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the profile under the readout that was asked for.
-
-    Raises:
-        SchemaError: There is none.
-    """
+    """Return the profile under the readout that was asked for; raise where there is none."""
     try:
         found: Mapping[str, Any] = result["profile"][result["readout"]]
     except (KeyError, TypeError):
@@ -210,19 +182,11 @@ def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
     if cell.stage == "tune":
         row["readout"] = result["readout"]
         for name, value in _profile(cell, result).items():
-            spread = isinstance(value, list)
-            if spread and not value:  # Nothing moved, so there is no width.
-                continue
-            row |= _depths(cell, value, f"{name}_") if spread else {name: value}
+            if value != []:  # Where nothing moved, there is no width.
+                is_spread = isinstance(value, list)
+                row |= _depths(cell, value, f"{name}_") if is_spread else {name: value}
         row["untrained_modules"] = result.get("untrained_modules")
     return row
-
-
-def _looked(cell: Cell, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each depth, rung or arm of a run that looks at a model by depth."""
-    common = {k: v for k, v in result.items() if k not in {"model", "rows"}}
-    for row in result["rows"]:
-        yield {"run": cell.id, "model": cell.model, "seed": cell.seed, **common, **row}
 
 
 def _distances(found: Sequence[Finished]) -> pd.DataFrame:
@@ -240,10 +204,7 @@ def _distances(found: Sequence[Finished]) -> pd.DataFrame:
         if cell.stage == "distance"
         for numbers in result["objectives"]
     ]
-    return pd.DataFrame(rows, columns=None if rows else [*_COLUMNS])
-
-
-_COLUMNS = ("run", "model", "seed", "reference", "objective", "cosine", "procrustes")
+    return pd.DataFrame(rows, columns=None if rows else [*_DISTANCES])
 
 
 def _sorted(frame: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:

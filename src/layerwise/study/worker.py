@@ -25,13 +25,15 @@ from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Failure, FailureKind
 from layerwise.study.shrink import within_memory
-from layerwise.study.stages import STAGES
+from layerwise.study.stages import STAGES, load
 from layerwise.study.tasks import Task
 from layerwise.tuning.run import CHECKPOINTS, has_checkpoint
 
 __all__ = ["execute", "execute_trusting"]
 
 log = logging.getLogger(__name__)
+
+load()  # Once, before runs are forked from the process that imports this.
 
 
 def execute_trusting(ledger: Path, run_id: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from layerwise.errors import SchemaError
 from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
-from layerwise.study.table import DEPTHS, frames, table_files, tables
+from layerwise.study.table import DEPTHS, as_files, frames, tables
 
 PLAIN = {
     "schema": "layerwise/study/1",
@@ -125,11 +125,11 @@ def test_seeds_are_summed_up(ledger):
 
 def test_equal_results_give_equal_bytes(ledger, tmp_path):
     other = filled(tmp_path / "elsewhere", seconds=77.7, backwards=True)
-    assert table_files(other.root) == table_files(ledger.root)
+    assert as_files(tables(other.root)) == as_files(tables(ledger.root))
 
 
 def test_files_say_what_the_tables_do(ledger):
-    files = table_files(ledger)
+    files = as_files(tables(ledger))
     names = ("runs", "summary", "distances")
     assert set(files) == {f"{name}.{suffix}" for name in names for suffix in ("csv", "parquet")}
     for name, frame in tables(ledger).items():
@@ -155,8 +155,8 @@ def test_nothing_done_gives_empty_tables(tmp_path):
     ledger = create(tmp_path / "ledger", study_from(PLAIN))
     assert [len(frame) for frame in frames(ledger)] == [0, 0, 0]
     assert len(tables(ledger)["runs"]) == 0
-    assert table_files(ledger)["runs.csv"].startswith(b"run,stage,model,")
-    assert table_files(ledger)["summary.csv"] == b"model,objective,condition,placement,seeds\n"
+    assert as_files(tables(ledger))["runs.csv"].startswith(b"run,stage,model,")
+    assert as_files(tables(ledger))["summary.csv"] == b"model,objective,condition,placement,seeds\n"
 
 
 def test_a_result_that_was_changed_is_refused(tmp_path):

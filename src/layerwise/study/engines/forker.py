@@ -22,6 +22,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -117,26 +118,16 @@ class _Forker:
         """Give the child that waits its run, and fork the one for the next."""
         taken = {child.place for child in self.children.values()}
         place = next(i for i in range(len(taken) + 1) if i not in taken)
-        order = f"{place} {number} {run_id}"
-        pid = self._order(order)
-        while pid is None:  # The one that waited was killed.
-            self.spare = self._spare()
-            pid = self._order(order)
-        self.children[pid] = _Child(number, run_id, place)
-        self.spare = self._spare()
-
-    def _order(self, order: str) -> int | None:
-        """Return the process id of the child that took `order`; None where there is none."""
-        if self.spare is None:
-            return None
-        (pid, pipe), self.spare = self.spare, None
-        try:
-            os.write(pipe, order.encode())
-        except BrokenPipeError:
-            return None
-        finally:
+        is_taken = False
+        while not is_taken:
+            pid, pipe = self.spare or self._spare()
+            with suppress(BrokenPipeError):  # The one that waited was killed.
+                os.write(pipe, f"{place} {number} {run_id}".encode())
+                self.children[pid] = _Child(number, run_id, place)
+                is_taken = True
             os.close(pipe)
-        return pid
+            self.spare = None
+        self.spare = self._spare()
 
     def _spare(self) -> tuple[int, int]:
         """Return a child that waits for an order, and the end of the pipe that takes it."""
@@ -160,8 +151,14 @@ class _Forker:
             found = os.read(order, 4096).decode().split(" ")
             if len(found) == 3:  # Nothing comes where no run is left.
                 place, number, run_id = found
-                self._run(run_id, int(place))
-                if not _holds_gpu():
+                if self.devices:
+                    os.environ["CUDA_VISIBLE_DEVICES"] = self.devices[
+                        int(place) % len(self.devices)
+                    ]
+                _speak_into(self.ledger / RUNS / run_id / OUTPUT)
+                self.execute(self.ledger, run_id)
+                torch = sys.modules.get("torch")
+                if torch is None or not torch.cuda.is_initialized():  # Its memory may be needed.
                     self.report.write(number + "\n")
             status = 0
         except BaseException:  # noqa: BLE001  # whatever it is, this process ends here
@@ -170,12 +167,6 @@ class _Forker:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-
-    def _run(self, run_id: str, place: int) -> None:
-        if self.devices:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self.devices[place % len(self.devices)]
-        _speak_into(self.ledger / RUNS / run_id / OUTPUT)
-        self.execute(self.ledger, run_id)
 
     def _reap(self) -> None:
         """Tell of each child that has ended."""
@@ -188,7 +179,10 @@ class _Forker:
                 return
             child = self.children.pop(pid, None)
             if child is not None:
-                _drop_empty(self.ledger / RUNS / child.run_id / OUTPUT)
+                said = self.ledger / RUNS / child.run_id / OUTPUT
+                with suppress(OSError):
+                    if said.stat().st_size == 0:
+                        remove(said, inside=said.parent)
                 self.report.write(child.number + "\n")
 
     def _end(self) -> None:
@@ -200,15 +194,11 @@ class _Forker:
                 os.kill(pid, number)
             until = time.monotonic() + patience
             while self.children and time.monotonic() < until:
-                self._reap_quietly()
+                try:
+                    self._reap()
+                except OSError:  # Nobody is there to be told.
+                    self.report = Path(os.devnull).open("w")  # noqa: SIM115  # to the end
                 time.sleep(0.01)
-
-    def _reap_quietly(self) -> None:
-        """As `_reap`, with nobody there to be told, maybe."""
-        try:
-            self._reap()
-        except OSError:
-            self.report = Path(os.devnull).open("w")  # noqa: SIM115  # for the rest of the process
 
 
 def _die_with(parent: int) -> None:
@@ -219,30 +209,12 @@ def _die_with(parent: int) -> None:
             os._exit(1)
 
 
-def _holds_gpu() -> bool:
-    """Return whether this process has memory on a GPU, which the next run may need."""
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_initialized()
-
-
 def _speak_into(file: Path) -> None:
     """Let standard output and error of this process go to the end of `file`, input be empty."""
-    for path, flags, numbers in (
-        (os.devnull, os.O_RDONLY, (0,)),
-        (str(file), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, (1, 2)),
-    ):
-        opened = os.open(path, flags, 0o644)
-        for number in numbers:
-            os.dup2(opened, number)
-        os.close(opened)
-
-
-def _drop_empty(file: Path) -> None:
-    try:
-        if file.stat().st_size == 0:
-            remove(file, inside=file.parent)
-    except OSError:
-        return
+    silence = os.open(os.devnull, os.O_RDONLY)
+    said = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+    for opened, number in ((silence, 0), (said, 1), (said, 2)):
+        os.dup2(opened, number)
 
 
 def _devices() -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, LayerwiseError, one_line
+from layerwise.study.engines import optional
 
 __all__ = ["PATIENCE", "RayEngine"]
 
@@ -64,7 +65,7 @@ class RayEngine:
         gpus: float | None = None,
         resources: Mapping[str, float] | None = None,
     ) -> None:
-        self._ray = _ray()
+        self._ray = optional("ray", engine="ray")
         self._ledger, self._workers = ledger.resolve(), workers
         self._own = not self._ray.is_initialized()
         if self._own:
@@ -90,12 +91,6 @@ class RayEngine:
         there = self._ray.cluster_resources()
         return int(min(there.get(name, 0) // n for name, n in self._needs.items() if n))
 
-    def _look(self) -> None:
-        """Follow the cluster's size, unless the user has said how many runs at once."""
-        if self._workers is None and time.monotonic() - self._asked > _REFRESH:
-            self._asked = time.monotonic()
-            self.slots = self._room() or self.slots  # Between two nodes there may be none.
-
     def submit(self, run_id: str) -> None:
         """Start the run `run_id`."""
         task = self._task.options(name=run_id)
@@ -103,25 +98,26 @@ class RayEngine:
 
     def ended(self, timeout: float) -> Sequence[str]:
         """Return the ids of the runs whose task ended, after at most `timeout` seconds."""
-        self._look()
-        if not self._running:
+        if self._workers is None and time.monotonic() - self._asked > _REFRESH:
+            self._asked = time.monotonic()
+            self.slots = self._room() or self.slots  # Between two nodes there may be none.
+        if not self._running or not self._gone(timeout, at_least=1):
             return ()
-        first, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
-        if not first:
-            return ()
-        every, _ = self._ray.wait(
-            list(self._running), num_returns=len(self._running), timeout=0, fetch_local=False
-        )
-        return [self._took(task) for task in every]
+        ended = []
+        for task in self._gone(0, at_least=len(self._running)):
+            ended.append(self._running.pop(task))
+            try:
+                self._ray.get(task)
+            except self._ray.exceptions.RayError as error:  # What the run did not tell itself.
+                log.warning("%s: %s", ended[-1], one_line(error))
+        return ended
 
-    def _took(self, task: Any) -> str:
-        """The id of the run whose `task` ended; what the run did not tell itself is logged."""
-        run_id = self._running.pop(task)
-        try:
-            self._ray.get(task)
-        except self._ray.exceptions.RayError as error:
-            log.warning("%s: %s", run_id, one_line(error))
-        return run_id
+    def _gone(self, timeout: float, *, at_least: int) -> Sequence[Any]:
+        """Return the tasks that ended, so many within `timeout` seconds if they do."""
+        found: Sequence[Any]
+        tasks = list(self._running)
+        found, _ = self._ray.wait(tasks, num_returns=at_least, timeout=timeout, fetch_local=False)
+        return found
 
     def close(self) -> None:
         """Interrupt what runs, wait until it has left, and leave the cluster."""
@@ -130,44 +126,16 @@ class RayEngine:
         for is_forced in (False, True):
             for task in self._running:
                 self._ray.cancel(task, force=is_forced)
-            self._left(GRACE)
+            if self._running:
+                for task in self._gone(GRACE, at_least=len(self._running)):
+                    del self._running[task]
         self._running.clear()
         if self._own:
             self._ray.shutdown()
 
-    def _left(self, seconds: float) -> None:
-        """Forget the tasks that end within `seconds`."""
-        tasks = list(self._running)
-        if tasks:
-            gone, _ = self._ray.wait(
-                tasks, num_returns=len(tasks), timeout=seconds, fetch_local=False
-            )
-            for task in gone:
-                del self._running[task]
-
-
-def _ray() -> Any:
-    """Return the package ray.
-
-    Raises:
-        BadInputError: It is not installed.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        message = "engine that is not installed"
-        hint = "pip install 'layerwise[ray]'"
-        raise BadInputError(message, value="ray", hint=hint) from error
-    return ray
-
 
 def _connect(ray: Any, address: str | None) -> None:
-    """Connect this process to the cluster at `address`; one of its own where None.
-
-    Raises:
-        BadInputError: None answers.
-        LayerwiseError: One of its own cannot be started.
-    """
+    """Connect this process to the cluster at `address`; to one of its own where None."""
     if address is not None:
         _refuse_silent(address)
     options = {"include_dashboard": False} if address is None else {"address": address}
@@ -182,9 +150,6 @@ def _refuse_silent(address: str) -> None:
     """Raise unless a cluster answers at `address`.
 
     Tried in a process of its own: from one that does not answer, Ray does not come back.
-
-    Raises:
-        BadInputError: None does.
     """
     command = [sys.executable, "-c", _CONNECT, address]
     try:

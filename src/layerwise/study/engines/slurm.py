@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from layerwise.errors import BadInputError, LayerwiseError, one_line
+from layerwise.study.engines import optional
 
 __all__ = ["JOBS", "SlurmEngine", "SlurmJob"]
 
@@ -92,7 +92,8 @@ class SlurmEngine:
         Raises:
             LayerwiseError: SLURM does not take a job.
         """
-        self._hand_over()
+        if self._waiting:
+            self._hand_over()
         until = time.monotonic() + timeout
         while True:
             gone = [run_id for run_id, job in self._jobs.items() if self._is_gone(job)]
@@ -105,19 +106,15 @@ class SlurmEngine:
 
     def _hand_over(self) -> None:
         """Submit what waits, as one array."""
-        if not self._waiting:
-            return
+        work, place, ids = self._execute, self._ledger, self._waiting
         try:
             with self._executor.batch():
-                made = [
-                    self._executor.submit(_work, self._execute, self._ledger, run_id)
-                    for run_id in self._waiting
-                ]
+                made = [self._executor.submit(_work, work, place, run_id) for run_id in ids]
         except (OSError, RuntimeError) as error:
             message = f"SLURM does not take a job ({one_line(error, limit=300)})"
-            raise LayerwiseError(message, value=self._waiting[0]) from error
-        self._jobs |= dict(zip(self._waiting, made, strict=True))
-        self._waiting.clear()
+            raise LayerwiseError(message, value=ids[0]) from error
+        self._jobs |= dict(zip(ids, made, strict=True))
+        self._waiting = []
 
     def _is_gone(self, job: Any) -> bool:
         """Return whether `job` has ended; one that SLURM cannot be asked about has not."""
@@ -133,28 +130,15 @@ class SlurmEngine:
         for job in self._jobs.values():
             with suppress(OSError, RuntimeError):
                 job.cancel(check=False)
-        self.ended_all(GRACE)
-        self._jobs.clear()
-
-    def ended_all(self, timeout: float) -> None:
-        """Wait until every job has ended, at most `timeout` seconds."""
-        until = time.monotonic() + timeout
+        until = time.monotonic() + GRACE
         while self._jobs and time.monotonic() < until:
             self.ended(until - time.monotonic())
+        self._jobs.clear()
 
 
 def _executor(folder: Path, job: SlurmJob, cluster: str, workers: int) -> Any:
-    """Return the executor of submitit, set up.
-
-    Raises:
-        BadInputError: It is not installed, or there is no such cluster.
-    """
-    try:
-        import submitit
-    except ImportError as error:
-        message = "engine that is not installed"
-        hint = "pip install 'layerwise[slurm]'"
-        raise BadInputError(message, value="slurm", hint=hint) from error
+    """Return the executor of submitit, set up; raise where there is no such cluster."""
+    submitit = optional("submitit", engine="slurm")
     folder.mkdir(exist_ok=True)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -176,9 +160,5 @@ def _executor(folder: Path, job: SlurmJob, cluster: str, workers: int) -> Any:
 
 def _work(execute: Callable[[Path, str], None], ledger: Path, run_id: str) -> None:
     """Do a run as a job; the signal before its time is up interrupts it as any other would."""
-    signal.signal(signal.SIGUSR2, _interrupt)
+    signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     execute(ledger, run_id)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
