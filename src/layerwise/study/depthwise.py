@@ -24,7 +24,7 @@ from layerwise.provenance import collect
 from layerwise.records import to_plain
 from layerwise.study.shrink import halved
 from layerwise.study.tasks import Task, facts
-from layerwise.tuning.order import held_out
+from layerwise.tuning.material import held_out
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import fine_tune
 

@@ -33,7 +33,8 @@ from layerwise.study.record import Cell
 from layerwise.study.shrink import halved
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, save
-from layerwise.tuning.run import CHECKPOINTS, Persistence, Tuned, fine_tune
+from layerwise.tuning.run import Tuned, fine_tune
+from layerwise.tuning.steps import CHECKPOINTS, Persistence
 
 __all__ = ["MODEL", "Task", "facts", "measure_distance", "pretrain", "tune", "tune_source"]
 
