@@ -50,7 +50,7 @@ from layerwise.placement import POLICIES
 from layerwise.placement.place import place
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.signals.ranks import spearman
-from layerwise.tuning.order import held_out
+from layerwise.tuning.material import held_out
 from layerwise.tuning.record import TuneSettings
 
 LADDER = (1e-3, 2e-3, 4e-3)

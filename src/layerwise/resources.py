@@ -50,3 +50,15 @@ def disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def unwritable(error: BaseException) -> bool:
+    """Return whether `error` says that a file cannot be written, and is no fault of the program.
+
+    safetensors has a type of its own for that. torch's archive writer raises RuntimeError, told by
+    the C++ file or stream that failed, or by the folder that is not there.
+    """
+    if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
+        return True
+    told = ("inline_container.cc", "iostream error", "Parent directory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in told)

@@ -5,13 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from layerwise.data.text import Example, TextData
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.objectives import resolve
+from layerwise.tuning.equal_step import EqualStep
 from layerwise.tuning.record import TuneSettings
-from layerwise.tuning.run import Persistence, fine_tune
+from layerwise.tuning.run import fine_tune
+from layerwise.tuning.steps import Persistence
 from support import text
 
 # Trainer collects garbage before each run: most of a short one's time, were all modules looked at.
@@ -87,3 +90,29 @@ def furthest(first, second):
         for name, value in first.items()
         if not name.endswith(("key.bias", "k_proj.bias"))
     )
+
+
+def network(dtype=torch.float32):
+    """Two linear layers."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 10)).to(dtype)
+
+
+def by_layer(model):
+    """The parameters of each layer of `network`, as layer groups."""
+    return {str(i): list(layer.parameters()) for i, layer in enumerate(model)}
+
+
+def wrapped(method="auto", tau=1e-2, model=None, **options):
+    """A network and AdamW on it, its steps made equal."""
+    model = model or network()
+    inner = torch.optim.AdamW(model.parameters(), **{"lr": 1e-3, "fused": True, **options})
+    return model, EqualStep(inner, by_layer(model), tau, method=method)
+
+
+def saved_model(folder, name="llama"):
+    """The folder of the model called `name` and its tokenizer."""
+    subject = loaded(name)
+    subject.model.save_pretrained(folder)
+    subject.tokenizer.save_pretrained(folder)
+    return str(folder)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from layerwise.errors import LayerwiseError, OutOfMemoryError, OutputError
 from layerwise.files import write_atomic
-from layerwise.resources import disk_full, enough_memory, out_of_memory
+from layerwise.resources import disk_full, enough_memory, out_of_memory, unwritable
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory.")
 DEVICE = Path("/dev/full")
@@ -81,3 +81,18 @@ def test_another_fault_is_not_a_full_disk(tmp_path):
         lambda: save_file({"a": torch.ones(2)}, tmp_path / "none" / "a"),
     ):
         assert not disk_full(raised(work))
+
+
+@needs_full
+def test_what_cannot_be_written_is_told_from_a_bug(tmp_path):
+    writers = (
+        lambda: torch.save(torch.ones(9), DEVICE),
+        lambda: torch.save(torch.ones(9_999), DEVICE),
+        lambda: torch.save(torch.ones(9), tmp_path),
+        lambda: torch.save(torch.ones(9), tmp_path / "none" / "a.pt"),
+        lambda: save_file({"a": torch.ones(2)}, tmp_path / "none" / "a"),
+        lambda: tmp_path.write_bytes(b"x"),
+    )
+    assert [unwritable(raised(write)) for write in writers] == [True] * 6
+    assert not unwritable(raised(lambda: torch.ones(2) @ torch.ones(3)))
+    assert not unwritable(raised(lambda: {}["a"]))

@@ -69,7 +69,8 @@ def tune(
     from layerwise.tuning.lora import named_placement
     from layerwise.tuning.record import TuneSettings
     from layerwise.tuning.results import save
-    from layerwise.tuning.run import Persistence, fine_tune
+    from layerwise.tuning.run import fine_tune
+    from layerwise.tuning.steps import Persistence
 
     folder = None if options["out"] is None else Path(options["out"])
     if folder is not None:

@@ -6,7 +6,7 @@ that turns a batch of rows into tensors.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -14,27 +14,6 @@ import torch
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, DataError, ModelError
 from layerwise.shapes import Bool, Int, Tensor
-
-__all__ = [
-    "IGNORED",
-    "Batch",
-    "BatchSet",
-    "Row",
-    "Rows",
-    "assemble",
-    "by_length",
-    "causal_batch",
-    "class_batch",
-    "cut",
-    "input_tensors",
-    "kept_rows",
-    "padded",
-    "pair_specials",
-    "prompted_rows",
-    "specials",
-    "text_rows",
-    "tokenise",
-]
 
 IGNORED = -100
 """The label of a position that no loss counts."""
@@ -72,16 +51,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on `device`."""
-        return replace(
-            self,
-            inputs={k: v.to(device) for k, v in self.inputs.items()},
-            token_mask=self.token_mask.to(device),
-            index=self.index.to(device),
-            labels=None if self.labels is None else self.labels.to(device),
-            decoder_mask=None if self.decoder_mask is None else self.decoder_mask.to(device),
-            pooled=None if self.pooled is None else self.pooled.to(device),
-            classes=None if self.classes is None else self.classes.to(device),
-        )
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {k: v.to(device) for k, v in held.items() if isinstance(v, torch.Tensor)}
+        return replace(self, inputs={k: v.to(device) for k, v in self.inputs.items()}, **tensors)
 
 
 @dataclass(frozen=True)
@@ -130,7 +102,7 @@ class Rows:
 
     rows: tuple[Row, ...]
     truncated: int
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -141,9 +113,7 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 def specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
     """The special tokens that `tokenizer` puts before and after a text, read off one of `texts`."""
-    sample = next((text for text in texts if text.strip()), "a")
-    bare = tokenise(tokenizer, [sample])[0]
-    whole = list(tokenizer(sample, verbose=False)["input_ids"])
+    bare, whole = _bare_and_whole(tokenizer, texts, times=1)
     for start in range(len(whole) - len(bare) + 1):
         if whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]
@@ -156,9 +126,7 @@ def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list
     Raises:
         ModelError: The tokenizer does not keep the tokens of two texts when it joins them.
     """
-    sample = next((text for text in texts if text.strip()), "a")
-    bare = tokenise(tokenizer, [sample])[0]
-    whole = list(tokenizer(sample, sample, verbose=False)["input_ids"])
+    bare, whole = _bare_and_whole(tokenizer, texts, times=2)
     starts = [i for i in range(len(whole)) if whole[i : i + len(bare)] == bare]
     if len(starts) < 2:
         raise ModelError(
@@ -168,6 +136,35 @@ def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list
         )
     first, second = starts[0], starts[-1]
     return whole[:first], whole[first + len(bare) : second], whole[second + len(bare) :]
+
+
+def _bare_and_whole(
+    tokenizer: Any, texts: Sequence[str], *, times: int
+) -> tuple[list[int], list[int]]:
+    """Return the tokens of one of `texts`, and of it `times` over with special tokens."""
+    sample = next((text for text in texts if text.strip()), "a")
+    whole = tokenizer(*[sample] * times, verbose=False)["input_ids"]
+    return tokenise(tokenizer, [sample])[0], list(whole)
+
+
+def text_frame(
+    tokenizer: Any, texts: Sequence[str], *, max_length: int
+) -> tuple[list[int], list[int], int]:
+    """Return the special tokens before and after a text, and how many of its own find room.
+
+    Raises:
+        BadInputError: None does.
+    """
+    before, after = specials(tokenizer, texts)
+    taken = len(before) + len(after)
+    if taken >= max_length:
+        raise BadInputError(
+            what="length limit leaves no room for text",
+            value=max_length,
+            expected=f"at least {taken + 1}",
+            hint="--max-length N",
+        )
+    return before, after, max_length - taken
 
 
 def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1) -> Rows:
@@ -180,24 +177,22 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
         least: The fewest tokens that leave something to predict; shorter rows are dropped.
     """
     texts = [example.text for example in data.examples]
-    before, after = specials(tokenizer, texts)
-    room = max_length - len(before) - len(after)
-    _check_room(room, max_length)
+    before, after, room = text_frame(tokenizer, texts, max_length=max_length)
     ids = tokenise(tokenizer, texts)
     whole = [[*before, *tokens[:room], *after] for tokens in ids]
-    rows = tuple(
+    rows = [
         Row(i, row, [True] * len(row))
         for i, (row, tokens) in enumerate(zip(whole, ids, strict=True))
         if tokens and len(row) >= least
-    )
-    return Rows(kept_rows(rows, max_length=max_length), sum(len(tokens) > room for tokens in ids))
+    ]
+    truncated = sum(len(tokens) > room for tokens in ids)
+    return kept_rows(rows, truncated=truncated, max_length=max_length)
 
 
 def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
     """Return each example's prompt and text, joined plainly; an overlong text loses its end."""
     texts = [example.text for example in data.examples]
-    before, after = specials(tokenizer, texts)
-    _check_room(max_length - len(before) - len(after), max_length)
+    before, after, _ = text_frame(tokenizer, texts, max_length=max_length)
     prompts = tokenise(tokenizer, [example.prompt or "" for example in data.examples])
     rows = []
     for i, (prompt, answer) in enumerate(zip(prompts, tokenise(tokenizer, texts), strict=True)):
@@ -212,24 +207,17 @@ def cut(rows: Sequence[Row], *, max_length: int) -> Rows:
     short = [
         replace(row, ids=row.ids[:max_length], counted=row.counted[:max_length]) for row in rows
     ]
-    kept = tuple(row for row in short if any(row.counted[1:]))
-    return Rows(
-        kept_rows(kept, max_length=max_length), sum(len(row.ids) > max_length for row in rows)
-    )
+    kept = [row for row in short if any(row.counted[1:])]
+    truncated = sum(len(row.ids) > max_length for row in rows)
+    return kept_rows(kept, truncated=truncated, max_length=max_length)
 
 
-def _check_room(room: int, max_length: int) -> None:
-    if room < 1:
-        raise BadInputError(
-            what="length limit leaves no room for text",
-            value=max_length,
-            expected=f"at least {max_length - room + 1}",
-            hint="--max-length N",
-        )
+def kept_rows(rows: Sequence[Row], *, truncated: int, max_length: int) -> Rows:
+    """Return `rows`, of which there is at least one.
 
-
-def kept_rows(rows: Sequence[Row], *, max_length: int) -> tuple[Row, ...]:
-    """Return `rows`, of which there is at least one."""
+    Raises:
+        DataError: There is none.
+    """
     if not rows:
         raise DataError(
             what="nothing is left to predict in any example: each is longer than the length limit "
@@ -238,7 +226,7 @@ def kept_rows(rows: Sequence[Row], *, max_length: int) -> tuple[Row, ...]:
             expected="an example that fits",
             hint="--max-length N",
         )
-    return tuple(rows)
+    return Rows(tuple(rows), truncated)
 
 
 def by_length(rows: Iterable[Row], *, batch_size: int) -> list[list[Row]]:
@@ -260,7 +248,9 @@ def assemble(
     return BatchSet(batches, rows.truncated, of - len(rows.rows), tokens, rows.notes)
 
 
-def padded(sequences: Sequence[Sequence[Any]], *, fill: int, dtype: torch.dtype) -> Tensor:
+def padded(
+    sequences: Sequence[Sequence[Any]], *, fill: int = 0, dtype: torch.dtype = torch.long
+) -> Tensor:
     """Return the sequences as the rows of one tensor, filled on the right."""
     width = max(len(sequence) for sequence in sequences)
     whole = [[*sequence, *([fill] * (width - len(sequence)))] for sequence in sequences]
@@ -273,12 +263,36 @@ def input_tensors(rows: Sequence[Row], *, pad: int | None) -> dict[str, Tensor]:
     Rows of two texts have ``token_type_ids`` too.
     """
     tensors = {
-        "input_ids": padded([row.ids for row in rows], fill=pad or 0, dtype=torch.long),
-        "attention_mask": padded([[1] * len(row.ids) for row in rows], fill=0, dtype=torch.long),
+        "input_ids": padded([row.ids for row in rows], fill=pad or 0),
+        "attention_mask": padded([[1] * len(row.ids) for row in rows]),
     }
     if any(row.segments for row in rows):
-        tensors["token_type_ids"] = padded([row.segments for row in rows], fill=0, dtype=torch.long)
+        tensors["token_type_ids"] = padded([row.segments for row in rows])
     return tensors
+
+
+def row_batch(
+    rows: Sequence[Row],
+    *,
+    pad: int | None,
+    labels: Sequence[Sequence[int]] | None = None,
+    **others: Tensor,
+) -> Batch:
+    """Return `rows` as one batch.
+
+    Args:
+        rows: Its rows.
+        pad: The token that pads them.
+        labels: Of each row, aligned with the logits; None where no token is told.
+        others: The other tensors of the batch, by its fields.
+    """
+    return Batch(
+        inputs=input_tensors(rows, pad=pad),
+        labels=None if labels is None else padded(labels, fill=IGNORED),
+        token_mask=padded([row.counted for row in rows], dtype=torch.bool),
+        index=torch.tensor([row.index for row in rows]),
+        **others,
+    )
 
 
 def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
@@ -287,20 +301,9 @@ def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
         [token if counts else IGNORED for token, counts in zip(row.ids, row.counted, strict=True)]
         for row in rows
     ]
-    return Batch(
-        inputs=input_tensors(rows, pad=pad),
-        labels=padded([[*row[1:], IGNORED] for row in labels], fill=IGNORED, dtype=torch.long),
-        token_mask=padded([row.counted for row in rows], fill=0, dtype=torch.bool),
-        index=torch.tensor([row.index for row in rows]),
-    )
+    return row_batch(rows, pad=pad, labels=[[*row[1:], IGNORED] for row in labels])
 
 
 def class_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
     """Return `rows` for a model that tells the class of each; they have one."""
-    return Batch(
-        inputs=input_tensors(rows, pad=pad),
-        labels=None,
-        token_mask=padded([row.counted for row in rows], fill=0, dtype=torch.bool),
-        index=torch.tensor([row.index for row in rows]),
-        classes=torch.tensor([row.label for row in rows]),
-    )
+    return row_batch(rows, pad=pad, classes=torch.tensor([row.label for row in rows]))

@@ -9,8 +9,6 @@ from layerwise.data.batches import Row, Rows, cut
 from layerwise.data.text import Example, TextData
 from layerwise.errors import DataError
 
-__all__ = ["chat_rows"]
-
 GENERATION = re.compile(r"\{%-?\s*generation\b")
 
 Turns = list[dict[str, str]]
@@ -46,9 +44,7 @@ def _turns(example: Example) -> Turns:
 
 def _marked(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]:
     """Return the chat's tokens, and which of them the template marks as generated."""
-    encoded = _apply(
-        tokenizer, turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
+    encoded = _apply(tokenizer, turns, return_assistant_tokens_mask=True)
     ids, marked = list(encoded["input_ids"]), [bool(m) for m in encoded["assistant_masks"]]
     try:
         _, added = _by_difference(tokenizer, turns)
@@ -68,7 +64,9 @@ def _by_difference(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]
     counted = [False] * len(ids)
     for i, turn in enumerate(turns):
         if i > 0 and turn["role"] == "assistant":
-            start, end = _start(tokenizer, turns[:i], ids), _end(tokenizer, turns, i, ids)
+            start, end = _start(tokenizer, turns[:i], ids), len(ids)
+            if i + 1 < len(turns):
+                end = _shared(_tokens(tokenizer, turns[: i + 1]), ids)
             counted[start:end] = [True] * (end - start)
     return ids, counted
 
@@ -89,21 +87,13 @@ def _start(tokenizer: Any, before: Turns, ids: Sequence[int]) -> int:
     return shared
 
 
-def _end(tokenizer: Any, turns: Turns, i: int, ids: Sequence[int]) -> int:
-    """Return where in `ids` the i-th turn ends."""
-    return len(ids) if i + 1 == len(turns) else _shared(_tokens(tokenizer, turns[: i + 1]), ids)
-
-
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:
     """Return how many leading tokens two sequences share."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
-def _tokens(tokenizer: Any, turns: Turns, *, add_generation_prompt: bool = False) -> list[int]:
-    """Return the chat's tokens."""
-    options = {"add_generation_prompt": add_generation_prompt}
-    encoded = _apply(tokenizer, turns, tokenize=True, return_dict=True, **options)
-    return list(encoded["input_ids"])
+def _tokens(tokenizer: Any, turns: Turns, **options: Any) -> list[int]:
+    return list(_apply(tokenizer, turns, **options)["input_ids"])
 
 
 def _apply(tokenizer: Any, turns: Turns, **options: Any) -> Any:
@@ -111,7 +101,7 @@ def _apply(tokenizer: Any, turns: Turns, **options: Any) -> Any:
     from jinja2 import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(turns, **options)
+        return tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **options)
     except TemplateError as error:
         raise DataError(
             what=f"chat template refuses a chat ({error})",

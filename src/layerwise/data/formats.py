@@ -1,6 +1,6 @@
 """Rows as examples: which shape they have, which column plays which role, one example a row."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,6 @@ import pandas as pd
 
 from layerwise.errors import BadInputError, DataError
 from layerwise.registry import Registry
-
-__all__ = ["FORMATS", "Example", "Format", "SourceRow", "is_blank", "resolve_format"]
 
 TEXT_NAMES = ("text", "content", "sentence", "review", "document", "article", "body", "passage")
 CHAT_NAMES = ("messages", "conversation", "conversations")
@@ -143,14 +141,8 @@ def _text_example(row: SourceRow) -> Example:
     return Example(text, prompt="" if is_blank(row.cells["prompt"]) else row.string("prompt"))
 
 
-FORMATS.add(
-    Format(
-        "text",
-        "a text, after a prompt where a column of those is named",
-        _text_roles,
-        _text_example,
-    )
-)
+TEXT = "a text, after a prompt where a column of those is named"
+FORMATS.add(Format("text", TEXT, _text_roles, _text_example))
 
 
 def _is_chat(values: "pd.Series[Any]") -> bool:
@@ -174,7 +166,7 @@ def _chat_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str]
 
 
 def _chat_example(row: SourceRow) -> Example:
-    turns = tuple(_turn(turn, row) for turn in _turns(row))
+    turns = tuple(_turn(turn, row) for turn in row.cells["messages"])
     if not any(role == "assistant" and content.strip() for role, content in turns):
         raise DataError(
             what=f"row {row.number} of column {row.columns['messages']!r} has no assistant turn",
@@ -183,11 +175,6 @@ def _chat_example(row: SourceRow) -> Example:
         )
     said = "\n".join(content for role, content in turns if role == "assistant")
     return Example(said, messages=turns)
-
-
-def _turns(row: SourceRow) -> Iterable[Any]:
-    turns: Iterable[Any] = row.cells["messages"]
-    return turns
 
 
 def _turn(turn: object, row: SourceRow) -> tuple[str, str]:
@@ -206,6 +193,4 @@ def _no_turns(value: object) -> bool:
     return not (hasattr(value, "__len__") and len(value) > 0)
 
 
-FORMATS.add(
-    Format("chat", "turns of a conversation", _chat_roles, _chat_example, is_empty=_no_turns)
-)
+FORMATS.add(Format("chat", "turns of a conversation", _chat_roles, _chat_example, _no_turns))

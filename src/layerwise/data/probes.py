@@ -2,8 +2,6 @@
 
 from importlib.resources import files
 
-__all__ = ["probes"]
-
 
 def probes() -> tuple[str, ...]:
     """Return 290 short true English statements, mathematical and relational, in a fixed order.

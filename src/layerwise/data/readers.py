@@ -10,8 +10,6 @@ import pandas as pd
 from layerwise.errors import DataError
 from layerwise.registry import Registry
 
-__all__ = ["READERS"]
-
 #: What reads a file, by the ending of its name in small letters. Columns are of dtype object; what
 #: it raises of OSError and ValueError is told as an unreadable file.
 READERS = Registry[Callable[[Path], pd.DataFrame]]("data file ending")
@@ -21,24 +19,18 @@ READERS = Registry[Callable[[Path], pd.DataFrame]]("data file ending")
 def read_jsonl(path: Path) -> pd.DataFrame:
     """Return one row for each line that is not blank; keys are columns."""
     with path.open(encoding="utf-8-sig") as lines:
-        rows = [
-            _record(line, number=i, path=path) for i, line in enumerate(lines, 1) if line.strip()
-        ]
+        rows = [_record(x, number=i, path=path) for i, x in enumerate(lines, 1) if x.strip()]
     return pd.DataFrame(rows, dtype=object)
 
 
 def _record(line: str, *, number: int, path: Path) -> Mapping[str, Any]:
-    """Return the JSON object on line `number`."""
     try:
         record = json.loads(line)
     except ValueError as error:
         raise DataError(what=f"line {number} is not JSON ({error})", value=path) from error
     if not isinstance(record, dict):
-        raise DataError(
-            what=f"line {number} is a JSON {type(record).__name__}",
-            value=path,
-            expected="an object",
-        )
+        kind = type(record).__name__
+        raise DataError(what=f"line {number} is a JSON {kind}", value=path, expected="an object")
     return record
 
 

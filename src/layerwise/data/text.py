@@ -5,7 +5,6 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
@@ -72,7 +71,9 @@ def read(
     """
     frame = _matching(table(source), where)
     chosen = {"text": text_column, "prompt": prompt_column, "label": label_column}
-    asked = _columns(frame, {role: name for role, name in chosen.items() if name is not None})
+    asked = {role: _known(frame, name) for role, name in chosen.items() if name is not None}
+    if len(set(asked.values())) < len(asked):
+        raise BadInputError(what="one column in two roles", value=asked, expected="two columns")
     kind, columns = resolve_format(frame, asked)
     usable, notes = _usable(frame, columns, kind)
     rows, drawn = _draw(usable, examples, seed=seed)
@@ -92,18 +93,14 @@ def _matching(frame: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
         _known(frame, column)
         kept = frame[frame[column].map(str) == value]
         if kept.empty:
+            seen = dict.fromkeys(str(v)[:40] for v in frame[column].head(1000))
             raise DataError(
                 what="no row matches",
                 value=condition,
-                expected=f"a value such as {_seen(frame[column])}",
+                expected=f"a value such as {', '.join([*seen][:5])}",
             )
         frame = kept
     return frame
-
-
-def _seen(values: "pd.Series[Any]") -> str:
-    """Return a few of the values of a column, for an error message."""
-    return ", ".join(list(dict.fromkeys(str(v)[:40] for v in values.head(1000)))[:5])
 
 
 def _known(frame: pd.DataFrame, column: str) -> str:
@@ -111,17 +108,6 @@ def _known(frame: pd.DataFrame, column: str) -> str:
     if column not in frame.columns:
         raise UnknownNameError(what="column", value=column, known=map(str, frame.columns))
     return column
-
-
-def _columns(frame: pd.DataFrame, asked: Mapping[str, str]) -> Mapping[str, str]:
-    """Return `asked`, whose columns `frame` has, each for one role."""
-    for column in asked.values():
-        _known(frame, column)
-    if len(set(asked.values())) < len(asked):
-        raise BadInputError(
-            what="one column in two roles", value=dict(asked), expected="two columns"
-        )
-    return asked
 
 
 def _usable(

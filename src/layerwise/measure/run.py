@@ -47,8 +47,7 @@ from layerwise.objectives import Objective
 from layerwise.placement.compare import refuse_another_model
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
-from layerwise.tuning.material import gather
-from layerwise.tuning.order import held_out
+from layerwise.tuning.material import gather, held_out
 from layerwise.tuning.record import TuneSettings
 
 __all__ = ["LADDER", "Protocol", "run_measure"]

@@ -22,8 +22,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.record import Placement
 from layerwise.seeds import derive
-from layerwise.tuning.material import gather
-from layerwise.tuning.order import Forwards
+from layerwise.tuning.material import Forwards, gather
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
 

@@ -8,10 +8,10 @@ from layerwise.objectives.barlow_twins import BARLOW_TWINS
 from layerwise.objectives.causal_lm import CAUSAL_LM
 from layerwise.objectives.causal_span import CAUSAL_SPAN
 from layerwise.objectives.classification import CLASSIFICATION, label_names
+from layerwise.objectives.forward import decoder_start
 from layerwise.objectives.masked_lm import MASKED_LM
 from layerwise.objectives.nsp import NSP
 from layerwise.objectives.record import BatchRequest, Objective
-from layerwise.objectives.seq2seq import decoder_start
 from layerwise.objectives.sft import SFT
 from layerwise.objectives.simcse import SIMCSE
 from layerwise.objectives.span_denoise import SPAN_DENOISE
@@ -85,20 +85,18 @@ def _auto(kind: ModelKind, data: TextData) -> str:
 
 
 def _check_model(objective: Objective, loaded: LoadedModel) -> None:
-    """`loaded` is of a kind that `objective` is for, and has the head for it."""
-    fitting = [name for name, other in OBJECTIVES.items() if _fits(other, loaded)]
+    """Refuse a model of a kind that `objective` is not for, or without the head for it."""
     if _fits(objective, loaded):
         return
+    fitting = [name for name, other in OBJECTIVES.items() if _fits(other, loaded)]
     is_kind = loaded.kind in objective.kinds
     lacks = "without a pretrained next-sentence head" if is_kind else f"of kind {loaded.kind}"
-    hint = f"--objective {fitting[0]}"
-    if objective.needs_label:
-        hint += ", or a model loaded with labels=[...]"
+    loading = ", or a model loaded with labels=[...]" if objective.needs_label else ""
     raise BadInputError(
         what=f"objective is not for a model {lacks}",
         value=objective.name,
         expected="one of " + ", ".join(fitting),
-        hint=hint,
+        hint=f"--objective {fitting[0]}{loading}",
     )
 
 
@@ -109,49 +107,41 @@ def _fits(objective: Objective, loaded: LoadedModel) -> bool:
 
 
 def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> None:
-    """Every column that was asked for has a meaning to `objective`."""
-    _check_label(objective, data)
+    """Refuse a column that has no meaning to `objective`, or the lack of one that it needs."""
+    columns, named = data.columns, ", ".join(data.columns.values())
+    if objective.needs_label and "label" not in columns:
+        raise BadInputError(
+            what=f"{objective.name} needs a label column",
+            value=named,
+            expected="labels beside the text",
+            hint="--label-column NAME",
+        )
+    if "label" in columns and not objective.needs_label:
+        raise BadInputError(
+            what=f"label column has no meaning for {objective.name}",
+            value=columns["label"],
+            expected="a prompt and a text" if objective.needs_prompt else "text alone",
+            hint="drop --label-column, or --objective classification",
+        )
     if objective.needs_prompt and not _has_prompt(data):
         raise BadInputError(
             what=f"{objective.name} needs a prompt column or chats",
-            value=", ".join(data.columns.values()),
+            value=named,
             expected="prompts beside the text",
             hint="--prompt-column NAME, or --objective causal-lm",
         )
-    if kind == "seq2seq" and "messages" in data.columns:
+    if kind == "seq2seq" and "messages" in columns:
         raise BadInputError(
             what="chats have no meaning for an encoder-decoder",
-            value=data.columns["messages"],
+            value=columns["messages"],
             expected="a prompt and a text column",
             hint="--prompt-column NAME --text-column NAME",
         )
     if _has_prompt(data) and not objective.needs_prompt:
+        generates = kind in ("causal", "seq2seq")
         raise BadInputError(
             what=f"prompts and chats have no meaning for {objective.name}",
-            value=data.columns.get("prompt", data.columns.get("messages")),
+            value=columns.get("prompt", columns.get("messages")),
             expected="text alone",
-            hint=_without_prompt(kind),
+            hint="--objective sft" if generates else "--text-column NAME, and no --prompt-column",
         )
-
-
-def _check_label(objective: Objective, data: TextData) -> None:
-    """There are labels where, and only where, `objective` has a use for them."""
-    if objective.needs_label and "label" not in data.columns:
-        raise BadInputError(
-            what=f"{objective.name} needs a label column",
-            value=", ".join(data.columns.values()),
-            expected="labels beside the text",
-            hint="--label-column NAME",
-        )
-    if "label" in data.columns and not objective.needs_label:
-        raise BadInputError(
-            what=f"label column has no meaning for {objective.name}",
-            value=data.columns["label"],
-            expected="text alone" if not objective.needs_prompt else "a prompt and a text",
-            hint="drop --label-column, or --objective classification",
-        )
-
-
-def _without_prompt(kind: ModelKind) -> str:
-    fits = "sft" if kind in ("causal", "seq2seq") else ""
-    return f"--objective {fits}" if fits else "--text-column NAME, and no --prompt-column"

@@ -11,19 +11,12 @@ It is a loss of the batch, not of a text: each of its 2n rows carries the whole 
 mean is the loss. Two texts correlate by +1 or -1 wherever they lie: three are the fewest.
 """
 
-from functools import partial
-from typing import Any
-
 import torch
 
-from layerwise.data.batches import Batch
-from layerwise.objectives.record import Objective
-from layerwise.objectives.views import noise, view_batches, views
+from layerwise.objectives.views import comparison
 from layerwise.shapes import Tensor
 
-__all__ = ["BARLOW_TWINS", "cross_correlation_loss"]
-
-NAME, LEAST, OFF_DIAGONAL, EPSILON = "barlow-twins", 3, 5e-3, 1e-5
+OFF_DIAGONAL, EPSILON = 5e-3, 1e-5
 
 
 def cross_correlation_loss(
@@ -44,16 +37,8 @@ def _standard(vectors: Tensor) -> Tensor:
     return centred * (centred.square().mean(dim=0) + EPSILON).rsqrt()
 
 
-def _losses(model: Any, batch: Batch) -> Tensor:
-    return cross_correlation_loss(*views(model, batch)).expand(len(batch))
+def _losses(first: Tensor, second: Tensor) -> Tensor:
+    return cross_correlation_loss(first, second).expand(2 * len(first))
 
 
-BARLOW_TWINS = Objective(
-    name=NAME,
-    kinds=frozenset({"encoder", "masked", "causal"}),
-    batches=partial(view_batches, name=NAME, least=LEAST),
-    losses=_losses,
-    stochastic=True,
-    coupled=True,
-    prepare=noise,
-)
+BARLOW_TWINS = comparison("barlow-twins", _losses, least=3)

@@ -8,48 +8,27 @@ told at position t - 1, which sees the tokens of the span before it as hidden (a
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-import torch
-
-from layerwise.data.batches import (
-    IGNORED,
-    Batch,
-    BatchSet,
-    Row,
-    assemble,
-    by_length,
-    input_tensors,
-    kept_rows,
-    padded,
-    text_rows,
-)
+from layerwise.data.batches import IGNORED, Batch, BatchSet, Row, kept_rows, row_batch, text_rows
 from layerwise.errors import ModelError
 from layerwise.objectives.hidden import labelled
 from layerwise.objectives.record import BatchRequest, Objective
 from layerwise.objectives.spans import spans
 from layerwise.objectives.token_loss import model_losses
 
-__all__ = ["CAUSAL_SPAN"]
-
 STAND_INS = ("mask", "unk", "eos")
 
 
 def _batches(request: BatchRequest) -> BatchSet:
     """Return whole texts with spans hidden by the seed and each example's position alone."""
-    tokenizer = request.tokenizer
+    tokenizer, limit = request.tokenizer, request.max_length
     mask, notes = _stand_in(tokenizer)
     special = frozenset(tokenizer.all_special_ids)
-    rows = text_rows(tokenizer, request.data, max_length=request.max_length, least=2)
+    rows = text_rows(tokenizer, request.data, max_length=limit, least=2)
     kept = [row for row in rows.rows if not special.issuperset(row.ids[1:])]
-    rows = replace(rows, rows=kept_rows(kept, max_length=request.max_length), notes=notes)
-    return assemble(
-        rows,
-        by_length(rows.rows, batch_size=request.batch_size),
-        of=len(request.data),
-        collate=partial(_collate, mask=mask, special=special, request=request),
-    )
+    rows = replace(kept_rows(kept, truncated=rows.truncated, max_length=limit), notes=notes)
+    return request.collated(rows, _collate, mask=mask, special=special, seed=request.seed)
 
 
 def _stand_in(tokenizer: Any) -> tuple[int, tuple[str, ...]]:
@@ -73,22 +52,15 @@ def _stand_in(tokenizer: Any) -> tuple[int, tuple[str, ...]]:
 
 
 def _collate(
-    rows: Sequence[Row], *, mask: int, special: frozenset[int], request: BatchRequest
+    rows: Sequence[Row], *, pad: int | None, mask: int, special: frozenset[int], seed: int
 ) -> Batch:
-    hidden = [_hide(row, mask=mask, special=special, seed=request.seed) for row in rows]
-    labels = [[*labels[1:], IGNORED] for _, labels in hidden]
-    return Batch(
-        inputs=input_tensors([row for row, _ in hidden], pad=request.tokenizer.pad_token_id),
-        labels=padded(labels, fill=IGNORED, dtype=torch.long),
-        token_mask=padded([row.counted for row in rows], fill=0, dtype=torch.bool),
-        index=torch.tensor([row.index for row in rows]),
-    )
-
-
-def _hide(row: Row, *, mask: int, special: frozenset[int], seed: int) -> tuple[Row, list[int]]:
-    free = [i for i, token in enumerate(row.ids) if i > 0 and token not in special]
-    found = spans(len(free), seed=seed, index=row.index)
-    return labelled(row, {free[i]: mask for span in found for i in span})
+    hidden = []
+    for row in rows:
+        free = [i for i, token in enumerate(row.ids) if i > 0 and token not in special]
+        found = spans(len(free), seed=seed, index=row.index)
+        hidden.append(labelled(row, {free[i]: mask for span in found for i in span}))
+    labels = [[*told[1:], IGNORED] for _, told in hidden]
+    return row_batch([row for row, _ in hidden], pad=pad, labels=labels)
 
 
 CAUSAL_SPAN = Objective(

@@ -1,25 +1,14 @@
 """Classification: the class of a text, by a head that is added where the model has none."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from layerwise.data.batches import (
-    Batch,
-    BatchSet,
-    assemble,
-    by_length,
-    class_batch,
-    text_rows,
-)
+from layerwise.data.batches import Batch, BatchSet, class_batch, text_rows
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.objectives.forward import accepted, class_losses
 from layerwise.objectives.record import BatchRequest, Objective
 from layerwise.shapes import Tensor
-
-__all__ = ["CLASSIFICATION", "label_names"]
 
 
 def label_names(data: TextData) -> tuple[str, ...]:
@@ -36,41 +25,22 @@ def label_names(data: TextData) -> tuple[str, ...]:
             expected="a column of labels that differ",
             hint="--label-column NAME",
         )
-    return tuple(sorted(found, key=int if all(map(_is_number, found)) else None))
-
-
-def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
+    are_numbers = all(name.removeprefix("-").isdecimal() for name in found)
+    return tuple(sorted(found, key=int if are_numbers else None))
 
 
 def _batches(request: BatchRequest) -> BatchSet:
     """Return whole texts, each with the number of its class."""
+    classes = request.classes
     rows = text_rows(request.tokenizer, request.data, max_length=request.max_length)
-    named = (request.data.examples[row.index].label for row in rows.rows)
-    numbers = _numbers(named, request.classes)
-    rows = replace(
-        rows, rows=tuple(replace(r, label=n) for r, n in zip(rows.rows, numbers, strict=True))
-    )
-    return assemble(
-        rows,
-        by_length(rows.rows, batch_size=request.batch_size),
-        of=len(request.data),
-        collate=partial(class_batch, pad=request.tokenizer.pad_token_id),
-    )
-
-
-def _numbers(names: Iterable[str | None], classes: Mapping[str, int]) -> list[int]:
-    """Return the number of each name.
-
-    Raises:
-        UnknownNameError: A label is no class of the model's.
-    """
-    found = [str(name) for name in names]
-    for name in found:
-        if name not in classes:
+    named = []
+    for row in rows.rows:
+        label = str(request.data.examples[row.index].label)
+        if label not in classes:
             kind = "label"
-            raise UnknownNameError(kind, value=name, known=classes)
-    return [classes[name] for name in found]
+            raise UnknownNameError(kind, value=label, known=classes)
+        named.append(replace(row, label=classes[label]))
+    return request.collated(replace(rows, rows=tuple(named)), class_batch)
 
 
 def _logits(model: Any, batch: Batch) -> Tensor:

@@ -11,8 +11,6 @@ from layerwise.errors import BadInputError
 from layerwise.models.parts import position_limit
 from layerwise.shapes import Tensor
 
-__all__ = ["accepted", "body", "class_losses", "refuse_too_long", "token_logits", "without_adapter"]
-
 
 def without_adapter(model: Any) -> Any:
     """`model` itself, or the model inside an adapter's wrapper; its modules keep the adapter."""
@@ -28,6 +26,15 @@ def accepted(model: Any, **options: Any) -> dict[str, Any]:
     """Return those of `options` that `model`'s forward names among its parameters."""
     names = inspect.signature(without_adapter(model).forward).parameters
     return {name: value for name, value in options.items() if name in names}
+
+
+def decoder_start(model: Any) -> int | None:
+    """Return the token that `model`'s decoder starts from, where its configuration names one."""
+    for config in (model.config, getattr(model, "generation_config", None)):
+        token = getattr(config, "decoder_start_token_id", None)
+        if token is not None:
+            return int(token)
+    return None
 
 
 def token_logits(output: Any) -> Tensor:

@@ -2,27 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
-import torch
-
-from layerwise.data.batches import (
-    IGNORED,
-    Batch,
-    BatchSet,
-    Row,
-    assemble,
-    by_length,
-    input_tensors,
-    kept_rows,
-    padded,
-    text_rows,
-)
+from layerwise.data.batches import IGNORED, Batch, BatchSet, Row, kept_rows, row_batch, text_rows
 from layerwise.errors import ModelError
 from layerwise.objectives.record import BatchRequest
-
-__all__ = ["Hide", "Vocabulary", "hidden_batches", "labelled"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +27,13 @@ Hide = Callable[[Row, Vocabulary, int], dict[int, int]]
 """``hide(row, vocabulary, seed)``: the token to be read at each position that is to be told."""
 
 
-def vocabulary(tokenizer: Any) -> Vocabulary:
-    """Return the tokens of `tokenizer`.
+def hidden_batches(request: BatchRequest, *, hide: Hide) -> BatchSet:
+    """Return whole texts with tokens hidden by the seed and each example's position alone.
 
     Raises:
-        ModelError: It has no mask token.
+        ModelError: The tokenizer has no mask token.
     """
+    tokenizer = request.tokenizer
     if tokenizer.mask_token_id is None:
         raise ModelError(
             what="tokenizer has no mask token, which hides what is to be told",
@@ -58,31 +42,16 @@ def vocabulary(tokenizer: Any) -> Vocabulary:
         )
     special = frozenset(tokenizer.all_special_ids)
     ordinary = [i for i in range(len(tokenizer)) if i not in special]
-    return Vocabulary(tokenizer.mask_token_id, special, ordinary)
+    words = Vocabulary(tokenizer.mask_token_id, special, ordinary)
+    rows = text_rows(tokenizer, request.data, max_length=request.max_length)
+    kept = [row for row in rows.rows if not special.issuperset(row.ids)]
+    rows = kept_rows(kept, truncated=rows.truncated, max_length=request.max_length)
 
+    def collate(rows: Sequence[Row], *, pad: int | None) -> Batch:
+        hidden = [labelled(row, hide(row, words, request.seed)) for row in rows]
+        return row_batch([row for row, _ in hidden], pad=pad, labels=[told for _, told in hidden])
 
-def hidden_batches(request: BatchRequest, *, hide: Hide) -> BatchSet:
-    """Return whole texts with tokens hidden by the seed and each example's position alone."""
-    words = vocabulary(request.tokenizer)
-    rows = text_rows(request.tokenizer, request.data, max_length=request.max_length)
-    kept = [row for row in rows.rows if not words.special.issuperset(row.ids)]
-    rows = replace(rows, rows=kept_rows(kept, max_length=request.max_length))
-    return assemble(
-        rows,
-        by_length(rows.rows, batch_size=request.batch_size),
-        of=len(request.data),
-        collate=partial(_collate, hide=hide, words=words, request=request),
-    )
-
-
-def _collate(rows: Sequence[Row], *, hide: Hide, words: Vocabulary, request: BatchRequest) -> Batch:
-    hidden = [labelled(row, hide(row, words, request.seed)) for row in rows]
-    return Batch(
-        inputs=input_tensors([row for row, _ in hidden], pad=request.tokenizer.pad_token_id),
-        labels=padded([labels for _, labels in hidden], fill=IGNORED, dtype=torch.long),
-        token_mask=padded([row.counted for row in rows], fill=0, dtype=torch.bool),
-        index=torch.tensor([row.index for row in rows]),
-    )
+    return request.collated(rows, collate)
 
 
 def labelled(row: Row, shown: dict[int, int]) -> tuple[Row, list[int]]:

@@ -14,8 +14,6 @@ from layerwise.objectives.record import Objective
 from layerwise.objectives.token_loss import model_losses
 from layerwise.seeds import numpy_generator
 
-__all__ = ["MASKED_LM"]
-
 CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1
 
 

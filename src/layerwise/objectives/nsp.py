@@ -8,20 +8,14 @@ second, so that the two still meet (ours).
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-import numpy as np
 
 from layerwise.data.batches import (
     Batch,
     BatchSet,
     Row,
-    Rows,
-    assemble,
-    by_length,
     class_batch,
     kept_rows,
     pair_specials,
@@ -32,8 +26,6 @@ from layerwise.objectives.forward import class_losses
 from layerwise.objectives.record import BatchRequest, Objective
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Tensor
-
-__all__ = ["NSP", "halves"]
 
 # The classes of transformers' heads.
 NEXT, OTHER = 0, 1
@@ -67,18 +59,17 @@ class _Pairs:
 def _batches(request: BatchRequest) -> BatchSet:
     """Return pairs of halves by the seed and each example's position."""
     pairs = _pairs(request)
-    rows, truncated = [], 0
-    for i, partner, label in _partners(pairs, request.seed):
+    rows, truncated, count = [], 0, len(pairs.index)
+    for i, index in enumerate(pairs.index):
+        random = numpy_generator(request.seed, "nsp", index)
+        partner, label = i, NEXT
+        if random.random() >= 0.5:
+            partner, label = (i + int(random.integers(1, count))) % count, OTHER
         first, second = pairs.first[i], pairs.second[partner]
         truncated += len(first) + len(second) > pairs.room
-        rows.append(_row(pairs, pairs.index[i], first, second, label=label))
-    kept = Rows(kept_rows(rows, max_length=request.max_length), truncated)
-    return assemble(
-        kept,
-        by_length(rows, batch_size=request.batch_size),
-        of=len(request.data),
-        collate=partial(class_batch, pad=request.tokenizer.pad_token_id),
-    )
+        rows.append(_row(pairs, index, first, second, label=label))
+    kept = kept_rows(rows, truncated=truncated, max_length=request.max_length)
+    return request.collated(kept, class_batch)
 
 
 def _pairs(request: BatchRequest) -> _Pairs:
@@ -107,22 +98,6 @@ def _pairs(request: BatchRequest) -> _Pairs:
         )
     first, second = (tokenise(tokenizer, [p[side] for p in cut.values()]) for side in (0, 1))
     return _Pairs(tuple(cut), first, second, frame, request.max_length - taken)
-
-
-def _partners(pairs: _Pairs, seed: int) -> Iterator[tuple[int, int, int]]:
-    """For each example the one whose second half it gets, itself or another, and the class."""
-    count = len(pairs.index)
-    for i, index in enumerate(pairs.index):
-        random = numpy_generator(seed, "nsp", index)
-        if random.random() < 0.5:
-            yield i, i, NEXT
-        else:
-            yield i, _other(i, count, random), OTHER
-
-
-def _other(i: int, count: int, random: np.random.Generator) -> int:
-    """Return one of `count` that is not `i`."""
-    return (i + int(random.integers(1, count))) % count
 
 
 def _row(

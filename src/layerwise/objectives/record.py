@@ -3,17 +3,16 @@
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from layerwise.data.batches import Batch, BatchSet
+from layerwise.data.batches import Batch, BatchSet, Rows, assemble, by_length
 from layerwise.data.text import TextData
 from layerwise.models.head_kind import ModelKind
 from layerwise.models.heads import class_ids
 from layerwise.models.load import LoadedModel
-from layerwise.objectives.seq2seq import decoder_start
+from layerwise.objectives.forward import decoder_start
 from layerwise.shapes import Tensor
-
-__all__ = ["BatchRequest", "Objective", "as_it_is"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,12 @@ class BatchRequest:
     kind: ModelKind
     decoder_start: int | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
+
+    def collated(self, rows: Rows, collate: Callable[..., Batch], **options: Any) -> BatchSet:
+        """Return `rows` in batches, longest first, by ``collate(rows, pad=..., **options)``."""
+        groups = by_length(rows.rows, batch_size=self.batch_size)
+        make = partial(collate, pad=self.tokenizer.pad_token_id, **options)
+        return assemble(rows, groups, of=len(self.data), collate=make)
 
 
 def as_it_is(model: Any) -> AbstractContextManager[tuple[str, ...]]:

@@ -9,20 +9,13 @@ text j's second view over the temperature,
 so the mean over the 2n rows is the symmetric loss; SimCSE's own is the mean over the first n.
 """
 
-from functools import partial
-from typing import Any
-
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from layerwise.data.batches import Batch
-from layerwise.objectives.record import Objective
-from layerwise.objectives.views import noise, view_batches, views
+from layerwise.objectives.views import comparison
 from layerwise.shapes import Tensor
 
-__all__ = ["SIMCSE", "contrast"]
-
-NAME, LEAST, TEMPERATURE = "simcse", 2, 0.05
+TEMPERATURE = 0.05
 
 
 def contrast(first: Tensor, second: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
@@ -35,16 +28,4 @@ def contrast(first: Tensor, second: Tensor, *, temperature: float = TEMPERATURE)
         )
 
 
-def _losses(model: Any, batch: Batch) -> Tensor:
-    return contrast(*views(model, batch))
-
-
-SIMCSE = Objective(
-    name=NAME,
-    kinds=frozenset({"encoder", "masked", "causal"}),
-    batches=partial(view_batches, name=NAME, least=LEAST),
-    losses=_losses,
-    stochastic=True,
-    coupled=True,
-    prepare=noise,
-)
+SIMCSE = comparison("simcse", contrast, least=2)

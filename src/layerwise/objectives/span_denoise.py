@@ -12,8 +12,6 @@ from layerwise.objectives.record import Objective
 from layerwise.objectives.spans import spans
 from layerwise.objectives.token_loss import model_losses
 
-__all__ = ["SPAN_DENOISE"]
-
 
 def _hide(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
     """Return the mask token at each position of the spans, which are counted in ordinary tokens."""

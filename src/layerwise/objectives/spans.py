@@ -7,13 +7,9 @@ no two of them touch. Every such layout is as likely as any other. Density and m
 (arXiv 1910.10683, section 3.3.4, which fixes both in the same way).
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from layerwise.seeds import numpy_generator
-
-__all__ = ["spans"]
 
 HIDDEN, MEAN_LENGTH = 0.15, 3
 
@@ -29,13 +25,8 @@ def spans(tokens: int, *, seed: int, index: int) -> list[range]:
     random = numpy_generator(seed, "spans", index)
     hidden = max(1, round(HIDDEN * tokens))
     count = max(1, round(hidden / MEAN_LENGTH))
-    lengths = _parts(hidden, count, random)
+    cuts = 1 + np.sort(random.choice(hidden - 1, size=count - 1, replace=False))
+    lengths = np.diff([0, *cuts.tolist(), hidden]).tolist()
     before = np.sort(random.choice(tokens - hidden + 1, size=count, replace=False))
     starts = before + np.cumsum([0, *lengths[:-1]])
     return [range(s, s + n) for s, n in zip(starts.tolist(), lengths, strict=True)]
-
-
-def _parts(total: int, count: int, random: np.random.Generator) -> Sequence[int]:
-    """Return `count` positive numbers that sum to `total`."""
-    cuts = 1 + np.sort(random.choice(total - 1, size=count - 1, replace=False))
-    return np.diff([0, *cuts.tolist(), total]).tolist()

@@ -14,8 +14,6 @@ from layerwise.data.batches import IGNORED, Batch
 from layerwise.objectives.forward import accepted, token_logits
 from layerwise.shapes import Tensor
 
-__all__ = ["cross_entropy", "model_losses"]
-
 # Logits handled at a time. On a CPU, few enough to stay in a core's cache between the steps of the
 # softmax (measured: 1 MB beats 64 kB, 4 MB and all at once); elsewhere, few enough launches.
 CHUNK_ELEMENTS = {"cpu": 1 << 18}

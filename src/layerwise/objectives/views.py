@@ -5,7 +5,7 @@ again. A text's vector is the last hidden state of the token that sees the most:
 is not padding in a causal model, else the first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,25 +14,34 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout
 
-from layerwise.data.batches import (
-    Batch,
-    BatchSet,
-    Row,
-    assemble,
-    input_tensors,
-    padded,
-    text_rows,
-)
+from layerwise.data.batches import Batch, BatchSet, Row, assemble, row_batch, text_rows
 from layerwise.errors import BadInputError, DataError
 from layerwise.objectives.forward import accepted, body
-from layerwise.objectives.record import BatchRequest
+from layerwise.objectives.record import BatchRequest, Objective
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Tensor
 
-__all__ = ["noise", "view_batches", "views"]
-
 RATE = 0.1
 """Dropout on the input embeddings of a model that has none of its own (ours)."""
+
+
+def comparison(name: str, losses: Callable[[Tensor, Tensor], Tensor], *, least: int) -> Objective:
+    """Return the objective `name` of texts that are compared.
+
+    Args:
+        name: What a user types.
+        losses: Of n first views and n second ones, (n, d) each: that of each of the 2n rows.
+        least: The fewest texts that can be compared.
+    """
+    return Objective(
+        name=name,
+        kinds=frozenset({"encoder", "masked", "causal"}),
+        batches=partial(view_batches, name=name, least=least),
+        losses=lambda model, batch: losses(*views(model, batch)),
+        stochastic=True,
+        coupled=True,
+        prepare=noise,
+    )
 
 
 def view_batches(request: BatchRequest, *, name: str, least: int) -> BatchSet:
@@ -63,31 +72,19 @@ def view_batches(request: BatchRequest, *, name: str, least: int) -> BatchSet:
             expected=f"at least {least} examples",
         )
     order = numpy_generator(request.seed, name).permutation(len(rows.rows))
-    mixed = [rows.rows[i] for i in order]
-    collate = partial(_collate, pad=tokenizer.pad_token_id, last=request.kind == "causal")
-    groups = _groups(mixed, size=request.batch_size, least=least)
-    return assemble(rows, groups, of=len(request.data), collate=collate)
-
-
-def _groups(rows: Sequence[Row], *, size: int, least: int) -> list[Sequence[Row]]:
-    """`rows` by `size`; what is left in the end, where it is too little, joins the last group."""
-    groups = [rows[i : i + size] for i in range(0, len(rows), size)]
+    mixed, size = [rows.rows[i] for i in order], request.batch_size
+    groups = [mixed[i : i + size] for i in range(0, len(mixed), size)]
     if len(groups[-1]) < least:
-        few = groups.pop()
-        groups[-1] = [*groups[-1], *few]
-    return groups
+        groups[-2:] = [[*groups[-2], *groups[-1]]]
+    collate = partial(_collate, pad=tokenizer.pad_token_id, last=request.kind == "causal")
+    return assemble(rows, groups, of=len(request.data), collate=collate)
 
 
 def _collate(rows: Sequence[Row], *, pad: int | None, last: bool) -> Batch:
     """Each row twice; the token that sees the most is pooled: the `last`, or else the first."""
     twice = [*rows, *rows]
-    return Batch(
-        inputs=input_tensors(twice, pad=pad),
-        labels=None,
-        token_mask=padded([row.counted for row in twice], fill=0, dtype=torch.bool),
-        index=torch.tensor([row.index for row in twice]),
-        pooled=torch.tensor([len(row.ids) - 1 if last else 0 for row in twice]),
-    )
+    pooled = torch.tensor([len(row.ids) - 1 if last else 0 for row in twice])
+    return row_batch(twice, pad=pad, pooled=pooled)
 
 
 def views(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from layerwise.models.stack import Stack, all_refs, block_of, find_stacks
+from layerwise.objectives.forward import without_adapter as base_of
 from layerwise.profile.audit_record import Audit, BlockAudit, ModuleAudit, Spectrum
 from layerwise.profile.audit_update import (
     Update,
@@ -28,7 +29,6 @@ from layerwise.signals.spectrum import (
     spectral_norm,
     stable_rank,
 )
-from layerwise.tuning.adapters import base_of
 
 __all__ = ["agreement", "make_audit", "spectrum"]
 

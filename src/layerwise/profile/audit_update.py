@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from layerwise.errors import NonFiniteError
-from layerwise.tuning.adapters import base_of
+from layerwise.objectives.forward import without_adapter as base_of
 
 __all__ = [
     "DoraChange",

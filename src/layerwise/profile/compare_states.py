@@ -14,6 +14,7 @@ from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel, wrap_model
 from layerwise.models.sources import adapter_base, resolve
+from layerwise.objectives.forward import without_adapter as base_of
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import make_audit
 from layerwise.profile.audit_card import compare_with_card
@@ -25,7 +26,6 @@ from layerwise.progress import Progress, silent
 from layerwise.tuning.adapters import (
     adapter_notes,
     attach,
-    base_of,
     base_parameters,
     disabled,
     has_adapters,

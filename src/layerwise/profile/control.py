@@ -23,8 +23,9 @@ from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.outcome import matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, drop_former, save
-from layerwise.tuning.run import Persistence, Tuned, fine_tune
+from layerwise.tuning.run import Tuned, fine_tune
 from layerwise.tuning.steplog import Entry
+from layerwise.tuning.steps import Persistence
 
 __all__ = [
     "EQUAL_STEP",

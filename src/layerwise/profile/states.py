@@ -20,8 +20,7 @@ from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameEr
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import final_norm, owner, position_limit
 from layerwise.models.stack import Stack, find_stacks
-from layerwise.objectives.forward import accepted, body, without_adapter
-from layerwise.objectives.seq2seq import decoder_start
+from layerwise.objectives.forward import accepted, body, decoder_start, without_adapter
 from layerwise.profile.record import Readout
 from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory

@@ -26,7 +26,7 @@ from layerwise.records import to_plain
 from layerwise.study.check import Checker
 from layerwise.study.record import Cell
 from layerwise.study.tasks import Task, facts
-from layerwise.tuning.order import held_out
+from layerwise.tuning.material import held_out
 from layerwise.tuning.run import fine_tune
 
 #: Held-out examples of a training where no number is given (ours).

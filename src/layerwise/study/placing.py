@@ -20,8 +20,7 @@ from layerwise.placement.place import place
 from layerwise.placement.record import Placement
 from layerwise.placement.rows import parse_rows
 from layerwise.tuning.lora import named_placement, placed_on
-from layerwise.tuning.material import gather
-from layerwise.tuning.order import held_out
+from layerwise.tuning.material import gather, held_out
 from layerwise.tuning.record import TuneSettings
 
 __all__ = ["check_placement", "placed", "placement_settings"]

@@ -40,7 +40,8 @@ from layerwise.study.stages import STAGES
 from layerwise.tuning.conditions import CONDITIONS, places
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, save
-from layerwise.tuning.run import CHECKPOINTS, Persistence, Tuned, fine_tune
+from layerwise.tuning.run import Tuned, fine_tune
+from layerwise.tuning.steps import CHECKPOINTS, Persistence
 
 __all__ = ["MODEL", "Task", "facts"]
 

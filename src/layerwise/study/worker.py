@@ -27,7 +27,8 @@ from layerwise.study.record import Failure, FailureKind
 from layerwise.study.shrink import within_memory
 from layerwise.study.stages import STAGES, load
 from layerwise.study.tasks import Task
-from layerwise.tuning.run import CHECKPOINTS, has_checkpoint
+from layerwise.tuning.run import has_checkpoint
+from layerwise.tuning.steps import CHECKPOINTS
 
 __all__ = ["execute", "execute_trusting"]
 

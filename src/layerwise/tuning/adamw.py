@@ -18,8 +18,6 @@ from torch.optim import AdamW, Optimizer
 from layerwise.tuning import norms
 from layerwise.tuning.norms import Part, Shards, Workspace
 
-__all__ = ["Sample", "StepForecast", "foreseen", "obstacle"]
-
 TOLERANCE = 0.0017
 """Standard error of a sampled ||dW|| / ||W|| beyond which more is read: a third of 0.5%."""
 

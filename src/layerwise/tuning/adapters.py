@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,18 +22,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.reading import REMOTE
 from layerwise.models.sources import Source, has_tokenizer, hashes, refuse_without_weights
 from layerwise.models.weights import check_finite, refuse_unfit
-
-__all__ = [
-    "adapter_notes",
-    "attach",
-    "base_of",
-    "base_parameters",
-    "disabled",
-    "has_adapters",
-    "inseparable",
-    "merged",
-    "untrained_modules",
-]
+from layerwise.objectives.forward import without_adapter
 
 # What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
 _UNFIT = (
@@ -139,11 +128,6 @@ def _refuse_inseparable(why: str, adapter: str) -> None:
         raise ModelError(msg, value=adapter, expected=expected, hint=hint)
 
 
-def base_of(model: nn.Module) -> nn.Module:
-    """Return the Hugging Face model under a `PeftModel`; any other model itself."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
-
-
 def _switches(model: nn.Module) -> list[Any]:
     """Give the modules that an adapter was put into or that stand in for a fully trained module."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
@@ -198,18 +182,13 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
 
 def base_parameters(model: nn.Module) -> int:
     """Count the numbers of `model` without adapters and the modules that they trained whole."""
-    added = {
-        id(parameter)
+    held = (
+        getattr(module, name, None)
         for module in _switches(model)
         for name in module.adapter_layer_names
-        for parameter in _parameters(getattr(module, name, None))
-    }
+    )
+    added = {id(p) for part in held if isinstance(part, nn.Module) for p in part.parameters()}
     return sum(p.numel() for p in model.parameters() if id(p) not in added)
-
-
-def _parameters(held: Any) -> Iterator[nn.Parameter]:
-    if isinstance(held, nn.Module):
-        yield from held.parameters()
 
 
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
@@ -225,7 +204,8 @@ def untrained_modules(model: nn.Module) -> tuple[str, ...]:
 def adapter_notes(model: nn.Module) -> tuple[str, ...]:
     """Return why `untrained_modules` may not tell the whole story of this model's adapters."""
     notes = []
-    unsure = sorted({type(layer).__name__ for _, layer in _layers(model) if _unsure(layer)})
+    layers = [layer for _, layer in _layers(model)]
+    unsure = sorted({type(layer).__name__ for layer in layers if _is_untrained(layer) is None})
     if unsure:
         notes.append(f"whether these adapters ever trained cannot be told: {', '.join(unsure)}")
     starts = (getattr(c, "init_lora_weights", True) for c in _configs(model).values())
@@ -239,35 +219,20 @@ def adapter_notes(model: nn.Module) -> tuple[str, ...]:
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield the adapted modules of the base model, by the name that they have there."""
-    for name, module in base_of(model).named_modules():
+    for name, module in without_adapter(model).named_modules():
         if isinstance(module, BaseTunerLayer):
             yield name, module
 
 
-def _unsure(layer: Any) -> bool:
-    return _is_untrained(layer) is None
-
-
 def _is_untrained(layer: Any) -> bool | None:
     """Tell if no active adapter of `layer` moved from its start; None where it cannot be told."""
+    active = layer.active_adapters
     if isinstance(layer, LycorisLayer):
-        return _all((layer.get_delta_weight(name) for name in layer.active_adapters), value=0.0)
+        return all(bool((layer.get_delta_weight(name).detach() == 0).all()) for name in active)
     for names, value in _STARTS:
-        held = list(_held(layer, names))
+        stores = [getattr(layer, name, {}) for name in names]
+        held = [store[adapter] for store in stores for adapter in active if adapter in store]
         if held:
-            return _all(held, value=value)
+            tensors = [x if isinstance(x, torch.Tensor) else x.weight for x in held]
+            return all(bool((tensor.detach() == value).all()) for tensor in tensors)
     return None
-
-
-def _held(layer: Any, names: Iterable[str]) -> Iterator[torch.Tensor]:
-    """Yield the tensors that the active adapters keep under `names`."""
-    for name in names:
-        found = getattr(layer, name, {})
-        for adapter in layer.active_adapters:
-            if adapter in found:
-                kept: Any = found[adapter]
-                yield kept if isinstance(kept, torch.Tensor) else kept.weight
-
-
-def _all(tensors: Iterable[torch.Tensor], *, value: float) -> bool:
-    return all(bool((tensor.detach() == value).all()) for tensor in tensors)

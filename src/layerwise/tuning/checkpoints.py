@@ -9,21 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from layerwise import distributed
-from layerwise.errors import OutputError, SchemaError, one_line
+from layerwise.errors import SchemaError
 from layerwise.files import canonical_json, read_json, remove, sha256, write_atomic
-
-__all__ = ["MANIFEST", "UNWRITABLE", "Checkpoint", "Checkpoints", "hashes"]
+from layerwise.resources import unwritable
+from layerwise.tuning.writing import writable
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "layerwise.json"
 SCHEMA = "layerwise/checkpoint/1"
-#: What writers raise on a full disk; torch's archive writer has no type of its own.
-UNWRITABLE = (OSError, SafetensorError, RuntimeError)
-
+_ANEW = "run again without --resume"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -60,8 +56,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any], *, tau: float | None = None) -> None:
-        self.folder = folder
-        self._run, self._tau = json.loads(canonical_json(run)), tau
+        self.folder, self.tau = folder, tau
+        self._run = json.loads(canonical_json(run))
         self._is_settled = False
 
     def save(self, write: Callable[[], None], step: int) -> None:
@@ -71,16 +67,14 @@ class Checkpoints:
             OutputError: It cannot be written; the one before stays, and nothing of this one.
         """
         target = self.folder / f"checkpoint-{step}"
+        kept = [f"checkpoint-{s}" for s in self._steps() if s != step]
+        expected = f"room on the disk; kept: {kept[-1] if kept else 'none'}"
         try:
-            self._together(write)
-            self._together(lambda: self._seal(target, step) if distributed.rank() == 0 else None)
-        except UNWRITABLE as error:
-            kept = [s for s in self._steps() if s != step]
-            message = f"cannot write the checkpoint of step {step} ({one_line(error, limit=120)})"
-            expected = f"room on the disk; kept: {f'checkpoint-{kept[-1]}' if kept else 'none'}"
-            raise OutputError(
-                message, value=target, expected=expected, hint="free space, then --resume"
-            ) from error
+            with writable(f"the checkpoint of step {step}", target, expected=expected):
+                self._together(write)
+                self._together(
+                    lambda: self._seal(target, step) if distributed.rank() == 0 else None
+                )
         finally:  # An interrupt comes through here too.
             if not (target / MANIFEST).exists():
                 self._drop(target)
@@ -91,7 +85,9 @@ class Checkpoints:
         fault: Exception | None = None
         try:
             work()
-        except UNWRITABLE as error:
+        except Exception as error:
+            if not unwritable(error):
+                raise
             fault = error
         faults = [f for f in distributed.all_gather(None if fault is None else str(fault)) if f]
         if faults:
@@ -103,7 +99,7 @@ class Checkpoints:
             "step": step,
             "run": self._run,
             "files": hashes(target),
-            **({} if self._tau is None else {"tau": self._tau}),
+            **({} if self.tau is None else {"tau": self.tau}),
         }
         write_atomic(target / MANIFEST, canonical_json(manifest | {"sha256": _digest(manifest)}))
 
@@ -153,39 +149,28 @@ class Checkpoints:
         if digest != _digest(manifest) or manifest.get("step") != steps[-1]:
             _refuse_damaged(folder / MANIFEST)
         self._refuse_other(manifest["run"], folder)
-        _refuse_changed(manifest["files"], folder)
+        for name, written in manifest["files"].items():
+            path = folder / name
+            if not path.exists():
+                message = "checkpoint without a file that it had"
+                raise SchemaError(message, value=path, expected="what was written", hint=_ANEW)
+            if sha256(path) != written:
+                _refuse_damaged(path)
         return Checkpoint(folder, steps[-1], manifest.get("tau"))
 
     def _refuse_other(self, run: Mapping[str, Any], folder: Path) -> None:
-        keys = sorted({*run, *self._run})
-        other = [k for k in keys if run.get(k) != self._run.get(k)]
+        other = [k for k in sorted({*run, *self._run}) if run.get(k) != self._run.get(k)]
         if other:
             shown = ", ".join(f"{k}={run.get(k)!r}, now {self._run.get(k)!r}" for k in other)
-            message = "checkpoint of another run"
-            raise SchemaError(
-                message,
-                value=shown,
-                expected=f"what {folder} was made with",
-                hint="the same options, or another --out",
-            )
+            message, expected = "checkpoint of another run", f"what {folder} was made with"
+            hint = "the same options, or another --out"
+            raise SchemaError(message, value=shown, expected=expected, hint=hint)
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(manifest)).hexdigest()
 
 
-def _refuse_changed(files: Mapping[str, str], folder: Path) -> None:
-    for name, digest in files.items():
-        path = folder / name
-        if not path.exists():
-            message = "checkpoint without a file that it had"
-            hint = "run again without --resume"
-            raise SchemaError(message, value=path, expected="what was written", hint=hint)
-        if sha256(path) != digest:
-            _refuse_damaged(path)
-
-
 def _refuse_damaged(path: Path) -> None:
     message = "checkpoint with a damaged file"
-    hint = "run again without --resume"
-    raise SchemaError(message, value=path, expected="what was written", hint=hint)
+    raise SchemaError(message, value=path, expected="what was written", hint=_ANEW)

@@ -2,8 +2,6 @@
 
 from layerwise.columns import Column
 
-__all__ = ["GROUPS"]
-
 GROUPS = (
     Column("name", "Group", form="text"),
     Column("parameters", "Parameters", form="count", importance=20),

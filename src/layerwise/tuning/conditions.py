@@ -18,10 +18,6 @@ if TYPE_CHECKING:  # The names of the conditions are read without torch, for hel
     from layerwise.models.stack import Stack
     from layerwise.tuning.record import TuneSettings
 
-__all__ = ["CONDITIONS", "Condition", "Place", "places"]
-
-FULL_RATE, LORA_RATE = 2e-5, 2e-4
-
 
 @dataclass(frozen=True)
 class Place:
@@ -57,16 +53,6 @@ Frozen = Callable[[Place, "TuneSettings"], bool]
 Factor = Callable[[Place, "TuneSettings"], float]
 
 
-def _nothing(place: Place, settings: "TuneSettings") -> bool:
-    del place, settings
-    return False
-
-
-def _one(place: Place, settings: "TuneSettings") -> float:
-    del place, settings
-    return 1.0
-
-
 @dataclass(frozen=True)
 class Condition:
     """One way to optimise.
@@ -84,9 +70,9 @@ class Condition:
 
     name: str
     summary: str
-    rate: float = FULL_RATE
-    frozen: Frozen = _nothing
-    factor: Factor = _one
+    rate: float = 2e-5
+    frozen: Frozen = lambda _place, _settings: False
+    factor: Factor = lambda _place, _settings: 1.0
     adapters: bool = False
     equal_step: bool = False
     reads: frozenset[str] = frozenset()
@@ -118,16 +104,6 @@ def _decayed(place: Place, settings: "TuneSettings") -> float:
     return float(settings.decay ** (place.blocks - 1)) if place.role.embeds else 1.0
 
 
-def _norm(place: Place, settings: "TuneSettings") -> bool:
-    del settings
-    return place.role.role == "norm"
-
-
-def _lower(place: Place, settings: "TuneSettings") -> bool:
-    del settings
-    return _below(place, place.blocks // 2)
-
-
 def _below_top(place: Place, settings: "TuneSettings") -> bool:
     top = settings.top
     if top is None or not 0 < top <= place.blocks:
@@ -153,14 +129,18 @@ for _condition in (
     Condition(
         name="lora",
         summary="LoRA adapters on all blocks, or where a placement says",
-        rate=LORA_RATE,
+        rate=2e-4,
         adapters=True,
     ),
     Condition(
-        name="frozen-norm", summary="all weights but those of normalisation layers", frozen=_norm
+        name="frozen-norm",
+        summary="all weights but those of normalisation layers",
+        frozen=lambda place, _: place.role.role == "norm",
     ),
     Condition(
-        name="frozen-lower", summary="the upper half of the blocks, and the head", frozen=_lower
+        name="frozen-lower",
+        summary="the upper half of the blocks, and the head",
+        frozen=lambda place, _: _below(place, place.blocks // 2),
     ),
     Condition(
         name="equal-step",

@@ -20,8 +20,6 @@ from layerwise.errors import BadInputError, NonFiniteError, UnknownNameError
 from layerwise.seeds import derive
 from layerwise.tuning import adamw, norms
 
-__all__ = ["METHODS", "EqualStep", "StepRatio", "match_tau"]
-
 METHODS = ("auto", "exact", "sampled", "copy")
 SAMPLE = 400_000
 KEY = "equal_step"
@@ -81,6 +79,15 @@ class _Sizes:
         return StepRatio(natural, tau, self.scale(tau) * natural, kept)
 
 
+def _of_wrapped(name: str) -> Any:
+    """Make a property that is the wrapped optimizer's."""
+    return property(
+        lambda self: getattr(self.optimizer, name),
+        lambda self, value: setattr(self.optimizer, name, value),
+        doc=f"The wrapped optimizer's {name}.",
+    )
+
+
 class EqualStep(Optimizer):
     """An optimizer whose steps move every group by the same share of its norm.
 
@@ -117,6 +124,10 @@ class EqualStep(Optimizer):
             compared where the weights are in half precision. Switch it off between logged steps.
     """
 
+    param_groups: list[ParamGroup] = _of_wrapped("param_groups")
+    state: Any = _of_wrapped("state")
+    defaults: dict[str, Any] = _of_wrapped("defaults")
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -127,13 +138,18 @@ class EqualStep(Optimizer):
         sample: int = SAMPLE,
         seed: int = 0,
     ) -> None:
+        if tau is not None and not (tau > 0 and math.isfinite(tau)):
+            msg = "tau"
+            raise BadInputError(msg, value=tau, expected="a positive number, or None to measure")
+        if sample < 1:
+            msg = "sample"
+            raise BadInputError(msg, value=sample, expected="a whole number of at least 1")
         self.optimizer = optimizer
-        self.tau = _checked_tau(tau)
+        self.tau = tau
         self.method = _method(optimizer, method)
         self.measuring = True
         self._layout = _layout(optimizer, groups)
-        self._sample = _positive(sample)
-        self._seed = seed
+        self._sample, self._seed = sample, seed
         self._room = norms.Workspace()
         self._steps: dict[str, StepRatio] = {}
         # Optimizer.__init__ would make parameter groups and state of its own; this does the rest
@@ -144,33 +160,6 @@ class EqualStep(Optimizer):
     def steps(self) -> Mapping[str, StepRatio]:
         """The last step's size by layer group; empty where it was not measured."""
         return self._steps
-
-    @property
-    def param_groups(self) -> list[ParamGroup]:
-        """The wrapped optimizer's parameter groups."""
-        return self.optimizer.param_groups
-
-    @param_groups.setter
-    def param_groups(self, value: list[ParamGroup]) -> None:
-        self.optimizer.param_groups = value
-
-    @property
-    def state(self) -> Any:
-        """The wrapped optimizer's state."""
-        return self.optimizer.state
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        self.optimizer.state = value
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The wrapped optimizer's defaults."""
-        return self.optimizer.defaults
-
-    @defaults.setter
-    def defaults(self, value: dict[str, Any]) -> None:
-        self.optimizer.defaults = value
 
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler replaces `step` on the object with a closure, which nothing can pickle.
@@ -205,12 +194,11 @@ class EqualStep(Optimizer):
         plain = dict(state_dict)
         own = plain.pop(KEY, None)
         if own is not None:
-            if (own["tau"] is None) != (self.tau is None):
+            kinds = {True: "of a run that only measured", False: "of equal steps"}
+            theirs, mine = (kinds[tau is None] for tau in (own["tau"], self.tau))
+            if theirs != mine:
                 msg = "optimizer state"
-                kinds = {True: "of a run that only measured", False: "of equal steps"}
-                raise BadInputError(
-                    msg, value=kinds[own["tau"] is None], expected=f"one {kinds[self.tau is None]}"
-                )
+                raise BadInputError(msg, value=theirs, expected=f"one {mine}")
             self.tau, self._sample, self._seed = own["tau"], own["sample"], own["seed"]
         self.optimizer.load_state_dict(plain)
 
@@ -237,7 +225,10 @@ class EqualStep(Optimizer):
 
     def _step_groups(self) -> None:
         parts = {
-            name: [_part(self.param_groups[i], rows) for i, rows in where]
+            name: [
+                {**group, "params": [group["params"][j] for j in rows]}
+                for group, rows in ((self.param_groups[i], rows) for i, rows in where)
+            ]
             for name, where in self._layout.items()
         }
         make = self._copied if self.method == "copy" else self._foreseen
@@ -261,7 +252,11 @@ class EqualStep(Optimizer):
         for old, new in zip(before, moving, strict=True):
             if scale != 1:
                 after = norms.local(new)
-                _blend(old.view_as(after), after, scale)
+                was = old.view_as(after)
+                if scale == 0:  # Whatever `after` is, a NaN too.
+                    after.copy_(was)
+                else:
+                    torch.lerp(was, after, scale, out=after)
         sizes.check(name)
         return sizes.ratio(self.tau, self._stored(before, moving))
 
@@ -311,20 +306,6 @@ def match_tau(records: Iterable[Mapping[str, StepRatio]]) -> float:
     return statistics.median(found)
 
 
-def _checked_tau(tau: float | None) -> float | None:
-    if tau is not None and not (tau > 0 and math.isfinite(tau)):
-        msg = "tau"
-        raise BadInputError(msg, value=tau, expected="a positive number, or None to measure")
-    return tau
-
-
-def _positive(sample: int) -> int:
-    if sample < 1:
-        msg = "sample"
-        raise BadInputError(msg, value=sample, expected="a whole number of at least 1")
-    return sample
-
-
 def _method(optimizer: Optimizer, method: str) -> str:
     if method not in METHODS:
         msg = "method"
@@ -355,8 +336,15 @@ def _layout(
     for name, tensors in groups.items():
         rows: dict[int, list[int]] = {}
         for tensor in tensors:
-            i, j = _taken(places, tensor, name)
-            rows.setdefault(i, []).append(j)
+            place = places.pop(id(tensor), None)
+            if place is None:
+                msg = f"layer group {name}"
+                raise BadInputError(
+                    msg,
+                    value=f"a parameter of shape {tuple(tensor.shape)}",
+                    expected="parameters that the optimizer holds, each in one group",
+                )
+            rows.setdefault(place[0], []).append(place[1])
         if rows:
             layout[name] = sorted(rows.items())
     if places:
@@ -369,36 +357,12 @@ def _layout(
     return layout
 
 
-def _taken(places: dict[int, tuple[int, int]], tensor: Tensor, name: str) -> tuple[int, int]:
-    place = places.pop(id(tensor), None)
-    if place is None:
-        msg = f"layer group {name}"
-        raise BadInputError(
-            msg,
-            value=f"a parameter of shape {tuple(tensor.shape)}",
-            expected="parameters that the optimizer holds, each in one group",
-        )
-    return place
-
-
-def _part(group: ParamGroup, rows: Sequence[int]) -> ParamGroup:
-    return {**group, "params": [group["params"][j] for j in rows]}
-
-
 def _moving(groups: Sequence[ParamGroup]) -> list[Tensor]:
     return [p for group in groups for p in group["params"] if p.grad is not None]
 
 
 def _coarse(tensors: Sequence[Tensor]) -> bool:
     return any(tensor.dtype.itemsize < 4 for tensor in tensors)
-
-
-def _blend(before: Tensor, after: Tensor, scale: float) -> None:
-    """Make `after` before + scale (after - before); `before` itself at 0, whatever `after` is."""
-    if scale == 0:
-        after.copy_(before)
-    else:
-        torch.lerp(before, after, scale, out=after)
 
 
 @contextmanager

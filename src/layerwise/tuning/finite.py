@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from layerwise.capture.hooks import floating
 from layerwise.errors import NonFiniteError
-from layerwise.shapes import Tensor
 from layerwise.tuning.groups import REST, LayerGroup
-
-__all__ = ["first_bad", "gradient_fault", "group_norms", "refuse"]
+from layerwise.tuning.norms import whole
 
 
 def refuse(what: str, group: str, *, step: int) -> None:
@@ -36,16 +35,10 @@ def group_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, flo
     for group in groups:
         grads = [g for n in group.parameters if (g := parameters[n].grad) is not None]
         if grads:
-            norms = torch.stack([_whole(n) for n in torch._foreach_norm(grads)])
-            found[group.name] = norms.double().norm()
+            each = torch.stack([whole(n) for n in torch._foreach_norm(grads)])
+            found[group.name] = each.double().norm()
     values = torch.stack(list(found.values())).tolist() if found else []
     return dict(zip(found, values, strict=True))
-
-
-def _whole(value: Any) -> Tensor:
-    """Return `value` of all processes, where each holds a shard of it."""
-    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
-    return whole
 
 
 def gradient_fault(
@@ -60,14 +53,11 @@ def gradient_fault(
     if not bad:
         return None
     blocks = [name for name in bad if name != REST]
-    return REST if not blocks or _is_bad_above(model, groups) else blocks[-1]
-
-
-def _is_bad_above(model: nn.Module, groups: Sequence[LayerGroup]) -> bool:
     parameters = dict(model.named_parameters())
-    above = {name for group in groups for name in group.above}
-    grads = [g for name in above if (g := parameters[name].grad) is not None]
-    return any(not bool(grad.isfinite().all()) for grad in grads)
+    above = (parameters[name].grad for group in groups for name in group.above)
+    if not blocks or any(grad is not None and not bool(grad.isfinite().all()) for grad in above):
+        return REST
+    return blocks[-1]
 
 
 @contextmanager
@@ -99,12 +89,11 @@ def _watch(name: str, bad: list[str]) -> Callable[..., None]:
     """Make a hook that puts `name` into `bad` if the block makes what is not finite."""
 
     def look(_module: nn.Module, args: Any, options: Any, output: Any) -> None:
-        states = output[0] if isinstance(output, tuple) else output
-        if bad or not isinstance(states, Tensor) or bool(states.isfinite().all()):
+        states = next(floating(output), None)
+        if bad or states is None or bool(states.isfinite().all()):
             return
-        given = [*args, *options.values()]
-        inputs = [x for x in given if isinstance(x, Tensor) and x.shape == states.shape]
-        is_clean = not inputs or bool(inputs[0].isfinite().all())
-        bad.append(name if is_clean else REST)
+        inputs = (x for x in floating([args, options]) if x.shape == states.shape)
+        entered = next(inputs, None)
+        bad.append(name if entered is None or bool(entered.isfinite().all()) else REST)
 
     return look

@@ -7,9 +7,7 @@ from torch import nn
 
 from layerwise.models.roles import ParameterRole, roles
 from layerwise.models.stack import Stack, all_refs
-from layerwise.tuning.adapters import base_of
-
-__all__ = ["REST", "LayerGroup", "layer_groups"]
+from layerwise.objectives.forward import without_adapter
 
 REST = "rest"
 """The group of what lies in no block: embeddings, final norm, heads."""
@@ -43,7 +41,9 @@ def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup,
     members: dict[int | None, list[ParameterRole]] = {}
     for role in roles(model, stacks):
         members.setdefault(role.row, []).append(role)
-    wrapped = _prefix(model)
+    base = without_adapter(model)
+    held = next(name for name, module in model.named_modules() if module is base)
+    wrapped = f"{held}." if held else ""  # What an adapter's wrapper puts before all names.
     blocks = (
         LayerGroup(ref.name.removeprefix(wrapped), row, _names(members.get(row, ())), ref.name)
         for row, ref in enumerate(all_refs(stacks))
@@ -54,18 +54,10 @@ def layer_groups(model: nn.Module, stacks: Sequence[Stack]) -> tuple[LayerGroup,
     return (*blocks, LayerGroup(REST, None, _names(rest), above=_names(above)))
 
 
-def _prefix(model: nn.Module) -> str:
-    """Return what an adapter's wrapper puts before the names of the model that it holds."""
-    base = base_of(model)
-    name = next(name for name, module in model.named_modules() if module is base)
-    return f"{name}." if name else ""
-
-
 def _beneath(stacks: Sequence[Stack]) -> tuple[str, ...]:
     """Return where an encoder lies, whose final norm is beneath its decoder."""
-    sides = {stack.side for stack in stacks}
-    encoders = (s.name.rpartition(".")[0] for s in stacks if s.side == "encoder")
-    return tuple(f"{name}." for name in encoders) if len(sides) > 1 else ()
+    encoders = [s.name.rpartition(".")[0] for s in stacks if s.side == "encoder"]
+    return tuple(f"{name}." for name in encoders) if len({s.side for s in stacks}) > 1 else ()
 
 
 def _names(roles: Sequence[ParameterRole]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """LoRA for a run: where adapters go without a card, or where they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +11,20 @@ from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
 from layerwise.models.sources import on_disk
 from layerwise.models.stack import all_refs, find_stacks
-from layerwise.models.targets import Target, resolve_targets
+from layerwise.models.targets import resolve_targets
+from layerwise.objectives.forward import without_adapter
+from layerwise.options.declaration import declared
+from layerwise.options.stages import PlacementSettings
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import locate, parse_rows
 from layerwise.placement.verify import apply
-from layerwise.tuning.adapters import base_of, has_adapters
-
-__all__ = [
-    "adapted",
-    "adapter_parameters",
-    "head_notes",
-    "named_placement",
-    "placed_on",
-    "prepared",
-]
+from layerwise.tuning.adapters import has_adapters
 
 #: In the name of a parameter of a module that trains whole beside the adapters.
 _WHOLE = ".modules_to_save.default."
+_DEFAULTS = declared(PlacementSettings)
 #: The `lora` condition of arXiv 2604.17177; it names no alpha (ours).
-RANK, ALPHA, DROPOUT = 8, 16, 0.1
+RANK, ALPHA, DROPOUT = (_DEFAULTS[name].default for name in ("rank", "alpha", "dropout"))
 
 
 def named_placement(
@@ -47,13 +42,11 @@ def named_placement(
     """
     if named is None or isinstance(named, Placement):
         return named
-    if isinstance(named, Path) or (isinstance(named, str) and _is_file(named)):
-        return Placement.load(Path(named))
+    if isinstance(named, str) and (named.endswith(".json") or Path(named).exists()):
+        named = Path(named)
+    if isinstance(named, Path):
+        return Placement.load(named)
     return placed_on(loaded, parse_rows(named) if isinstance(named, str) else named)
-
-
-def _is_file(name: str) -> bool:
-    return name.endswith(".json") or Path(name).exists()
 
 
 def placed_on(
@@ -85,15 +78,11 @@ def placed_on(
         modules=tuple(t.name for t in inside),
         rank=rank,
         alpha=alpha,
-        adapter_parameters=sum(_size(t, rank) for t in inside),
+        adapter_parameters=sum(rank * (t.in_features + t.out_features) for t in inside),
         model=loaded.source,
         revision=loaded.revision,
         dropout=dropout,
     )
-
-
-def _size(target: Target, rank: int) -> int:
-    return rank * (target.in_features + target.out_features)
 
 
 def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedModel, Placement]:
@@ -112,13 +101,8 @@ def prepared(loaded: LoadedModel, placement: Placement | None) -> tuple[LoadedMo
         placed = placement or placed_on(loaded)
         return adapted(loaded, placed), placed
     found = _found(loaded)
-    if placement is not None:
-        _refuse_others(placement, found)
-    return loaded, placement or found
-
-
-def _refuse_others(placement: Placement, found: Placement) -> None:
-    """Raise SchemaError where the adapters that are there are not the placement's."""
+    if placement is None:
+        return loaded, found
     expected = "its own placement, or none"
     odd = set(placement.modules) ^ set(found.modules)
     if odd:
@@ -128,11 +112,12 @@ def _refuse_others(placement: Placement, found: Placement) -> None:
         if placement.rank_of(name) != found.rank_of(name):
             message = f"adapter on {name} of another rank than the placement's"
             raise SchemaError(message, value=found.rank_of(name), expected=expected)
+    return loaded, placement
 
 
 def _found(loaded: LoadedModel) -> Placement:
     """Return where the LoRA adapters of a PEFT model are."""
-    model, base = loaded.model, base_of(loaded.model)
+    model, base = loaded.model, without_adapter(loaded.model)
     layers = {name: m for name, m in base.named_modules() if hasattr(m, "lora_A")}
     if not layers or any("default" not in layer.lora_A for layer in layers.values()):
         message = "adapters that cannot be trained here"
@@ -142,7 +127,10 @@ def _found(loaded: LoadedModel) -> Placement:
     refs = all_refs(find_stacks(base))
     inside = [ref for ref in refs if any(name.startswith(f"{ref.name}.") for name in layers)]
     ranks = {n: layer.r["default"] for n, layer in layers.items() if layer.r["default"] != config.r}
-    scales = {name: layers[name].scaling["default"] for name in ranks}
+    usual = config.lora_alpha / config.r
+    scales = {n: x for n in ranks if (x := layers[n].scaling["default"]) != usual}
+    told = f"adapters of another rank are scaled by other than alpha / rank = {usual:g}: "
+    odd = ", ".join(f"{name} ({scale:g})" for name, scale in scales.items())
     return Placement(
         policy="manual",
         blocks=tuple(PlacedBlock(ref.stack, ref.index) for ref in inside),
@@ -153,16 +141,9 @@ def _found(loaded: LoadedModel) -> Placement:
         model=loaded.source,
         revision=loaded.revision,
         dropout=config.lora_dropout,
-        notes=_scale_notes(scales, config.lora_alpha / config.r),
+        notes=(told + odd,) if odd else (),
         ranks=ranks or None,
     )
-
-
-def _scale_notes(scales: Mapping[str, float], usual: float) -> tuple[str, ...]:
-    """Return which modules of another rank have another scale too, which a placement cannot say."""
-    odd = [f"{name} ({scale:g})" for name, scale in scales.items() if scale != usual]
-    told = f"adapters of another rank are scaled by other than alpha / rank = {usual:g}: "
-    return (told + ", ".join(odd),) if odd else ()
 
 
 def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
@@ -193,7 +174,7 @@ def adapter_parameters(model: nn.Module) -> tuple[str, ...]:
 
 def head_notes(model: nn.Module) -> tuple[str, ...]:
     """Tell if the head of a PEFT `model` for classes trains beside its adapters; empty without."""
-    base = base_of(model)
+    base = without_adapter(model)
     heads = head_modules(base)
     if not heads:
         return ()

@@ -1,20 +1,110 @@
-"""The data of a run: what is trained on, what is held out, and how examples become batches."""
+"""The data of a run: what is trained on, what is held out, and which examples each forward sees.
+
+A run is a list of micro-batches, fixed by the seed. Two processes take turns through it, so that
+with k forwards summed into a step, one process and k accumulations see what k processes see.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+from torch.utils.data import Dataset
 
 from layerwise.data.batches import Batch, BatchSet
 from layerwise.data.text import TextData
+from layerwise.errors import DataError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
-from layerwise.tuning.order import Forwards, held_out, order
+from layerwise.seeds import derive, numpy_generator
 from layerwise.tuning.record import TuneSettings
-
-__all__ = ["Material", "gather"]
 
 #: Examples that are looked through at a time, to see which have something to predict.
 CHUNK = 64
+
+BatchesOf = Callable[[TextData, int], Sequence[Batch]]
+
+
+def order(examples: int, *, batch_size: int, forwards: int, seed: int) -> list[tuple[int, ...]]:
+    """Return the examples of each forward: epochs in seeded orders, cut into batches of one size.
+
+    What is left at an epoch's end, too little for a batch, is left out of that epoch: no forward
+    sees an example twice.
+
+    Raises:
+        DataError: There are fewer examples than a batch holds.
+    """
+    if examples < batch_size:
+        msg = "fewer training examples than a batch holds"
+        raise DataError(
+            msg,
+            value=examples,
+            expected=f"at least {batch_size}",
+            hint=f"--batch-size {max(1, examples)}, or more --examples",
+        )
+    found: list[tuple[int, ...]] = []
+    epoch = 0
+    while len(found) < forwards:
+        mixed = numpy_generator(seed, "order", epoch).permutation(examples)
+        starts = range(0, examples - batch_size + 1, batch_size)
+        found += [tuple(int(i) for i in mixed[s : s + batch_size]) for s in starts]
+        epoch += 1
+    return found[:forwards]
+
+
+def held_out(data: TextData, *, examples: int, seed: int) -> tuple[TextData, TextData]:
+    """Get what is trained on and what is kept for evaluation, `examples` of them drawn by the seed.
+
+    Raises:
+        DataError: Nothing would be left to train on.
+    """
+    if examples >= len(data):
+        msg = "examples held out for evaluation"
+        raise DataError(msg, value=examples, expected=f"fewer than the {len(data)} there are")
+    drawn = set(numpy_generator(seed, "held out").permutation(len(data))[:examples].tolist())
+    kept = [i for i in range(len(data)) if i not in drawn]
+    return _part(data, kept), _part(data, sorted(drawn))
+
+
+def _part(data: TextData, indices: Sequence[int]) -> TextData:
+    return replace(data, examples=tuple(data.examples[i] for i in indices))
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One micro-batch: the `number`-th forward of a run, which is what its dropout is seeded by."""
+
+    number: int
+    batch: Batch
+
+    def to(self, device: Any, **_: Any) -> "Forward":
+        """Return the same on `device`."""
+        return replace(self, batch=self.batch.to(device))
+
+
+class Forwards(Dataset[Forward]):
+    """The forwards of a run, each made when it is asked for.
+
+    Args:
+        data: The examples.
+        order: Positions in `data`, a tuple a forward.
+        batches_of: ``batches_of(data, seed)`` gives what the objective makes of some examples.
+        seed: Fixes masks and whatever else the objective draws, anew for each forward.
+    """
+
+    def __init__(
+        self, data: TextData, order: Sequence[tuple[int, ...]], *, batches_of: BatchesOf, seed: int
+    ) -> None:
+        self._data, self._order = data, order
+        self._batches_of, self._seed = batches_of, seed
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, number: int) -> Forward:
+        some = _part(self._data, self._order[number])
+        (batch,) = self._batches_of(some, derive(self._seed, "forward", number))
+        return Forward(number, batch)
 
 
 @dataclass(frozen=True)
@@ -34,7 +124,7 @@ class Material:
     batches: BatchSet
     train: TextData
     held: TextData | None
-    batches_of: Callable[[TextData, int], Sequence[Batch]]
+    batches_of: BatchesOf
     coupled: bool
 
     def forwards(self, settings: TuneSettings, *, steps: int, processes: int) -> Forwards:
@@ -43,11 +133,10 @@ class Material:
         Raises:
             DataError: There are fewer examples than a batch holds.
         """
+        size, seed = settings.batch_size, settings.seed
         count = steps * settings.accumulation * processes
-        planned = order(
-            len(self.train), batch_size=settings.batch_size, forwards=count, seed=settings.seed
-        )
-        return Forwards(self.train, planned, batches_of=self.batches_of, seed=settings.seed)
+        planned = order(len(self.train), batch_size=size, forwards=count, seed=seed)
+        return Forwards(self.train, planned, batches_of=self.batches_of, seed=seed)
 
     def evaluation(self, settings: TuneSettings) -> Forwards | None:
         """Return the forwards of an evaluation: always the same ones."""
@@ -75,16 +164,16 @@ def gather(
             loaded, some, batch_size=size, max_length=settings.max_length, seed=seed
         )
 
-    batches = made(data, settings.seed, max(CHUNK, settings.batch_size))
+    size, seed = settings.batch_size, settings.seed
+    batches = made(data, seed, max(CHUNK, size))
     refuse_too_long(loaded.model, batches.batches)
-    usable = sorted({int(i) for batch in batches.batches for i in batch.index})
-    kept = replace(data, examples=tuple(data.examples[i] for i in usable))
+    kept = _part(data, sorted({int(i) for batch in batches.batches for i in batch.index}))
     train, held = kept, None
     if settings.eval_examples:
-        train, held = held_out(kept, examples=settings.eval_examples, seed=settings.seed)
+        train, held = held_out(kept, examples=settings.eval_examples, seed=seed)
     if objective.coupled:  # Too few texts to compare shall be said now, not at the first forward.
         for some in (train, held) if held else (train,):
-            made(_first(some, settings.batch_size), settings.seed, settings.batch_size)
+            made(replace(some, examples=some.examples[:size]), seed, size)
     return Material(
         data=kept,
         batches=batches,
@@ -93,7 +182,3 @@ def gather(
         batches_of=lambda some, seed: made(some, seed, len(some)).batches,
         coupled=objective.coupled,
     )
-
-
-def _first(data: TextData, count: int) -> TextData:
-    return replace(data, examples=data.examples[:count])

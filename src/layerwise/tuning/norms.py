@@ -12,21 +12,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-__all__ = [
-    "Part",
-    "Shards",
-    "Workspace",
-    "chunk_size",
-    "chunks",
-    "flat",
-    "local",
-    "norm",
-    "shards",
-    "squares",
-    "total",
-    "wide",
-]
-
 Shards = tuple[dist.ProcessGroup, ...]
 
 
@@ -50,9 +35,14 @@ def local(tensor: Tensor) -> Tensor:
     return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """Return `tensor` of all processes together, detached; a collective where it is sharded."""
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach()
+
+
 def flat(tensor: Tensor) -> Tensor:
     """Return what this process holds of `tensor`, in one dimension: a view where it can be."""
-    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).reshape(-1)
+    return local(tensor).reshape(-1)
 
 
 def shards(tensor: Tensor) -> Shards:

@@ -12,8 +12,6 @@ from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneSettings
 from layerwise.tuning.steplog import EVALUATED, Entry
 
-__all__ = ["group_records", "matched_tau", "outcome"]
-
 log = logging.getLogger(__name__)
 
 
@@ -64,30 +62,26 @@ def group_records(
 ) -> tuple[GroupRecord, ...]:
     """Return each layer group with its size, its rate and the steps that it made."""
     sizes = {name: p.numel() for name, p in model.named_parameters()}
-    return tuple(_group(group, sizes, factors, settings, entries) for group in groups)
-
-
-def _group(
-    group: LayerGroup,
-    sizes: Mapping[str, int],
-    factors: Mapping[str, float],
-    settings: TuneSettings,
-    entries: Sequence[Entry],
-) -> GroupRecord:
-    trained = [n for n in group.parameters if n in factors]
-    ratios = [e["step_ratio"][group.name] for e in entries if group.name in e.get("step_ratio", {})]
-    low, middle, high = np.percentile(ratios, [5, 50, 95]).tolist() if ratios else (None,) * 3
-    rates = [factors[n] * (settings.learning_rate or 0.0) for n in trained]
-    return GroupRecord(
-        name=group.name,
-        row=group.row,
-        parameters=sum(sizes[n] for n in group.parameters),
-        trained=sum(sizes[n] for n in trained),
-        learning_rate=max(rates) if rates else None,
-        step_ratio=middle,
-        step_ratio_low=low,
-        step_ratio_high=high,
-    )
+    found = []
+    for group in groups:
+        trained = [n for n in group.parameters if n in factors]
+        measured = (entry.get("step_ratio", {}) for entry in entries)
+        ratios = [steps[group.name] for steps in measured if group.name in steps]
+        low, middle, high = np.percentile(ratios, [5, 50, 95]).tolist() if ratios else (None,) * 3
+        rates = [factors[n] * (settings.learning_rate or 0.0) for n in trained]
+        found.append(
+            GroupRecord(
+                name=group.name,
+                row=group.row,
+                parameters=sum(sizes[n] for n in group.parameters),
+                trained=sum(sizes[n] for n in trained),
+                learning_rate=max(rates, default=None),
+                step_ratio=middle,
+                step_ratio_low=low,
+                step_ratio_high=high,
+            )
+        )
+    return tuple(found)
 
 
 def matched_tau(entries: Sequence[Mapping[str, Any]], *, steps: int) -> float:

@@ -11,9 +11,6 @@ from layerwise.placement.record import Placement
 from layerwise.provenance import Provenance
 from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord
 
-__all__ = ["GroupRecord", "TuneOutcome", "TuneRecord", "TuneSettings"]
-
-
 _DEFAULT: Mapping[str, Any] = {name: o.default for name, o in declared(Settings).items()}
 
 

@@ -7,16 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from layerwise import distributed
-from layerwise.errors import OutputError, SchemaError, one_line
+from layerwise.errors import SchemaError
 from layerwise.files import remove, write_atomic
 from layerwise.models.load import LoadedModel
 from layerwise.tuning.adapters import merged
-from layerwise.tuning.checkpoints import UNWRITABLE, hashes
+from layerwise.tuning.checkpoints import hashes
 from layerwise.tuning.record import TuneRecord
-from layerwise.tuning.run import CHECKPOINTS, Tuned
-from layerwise.tuning.writing import write_model
-
-__all__ = ["INITIAL", "RECORD", "drop_former", "keep_initial", "save"]
+from layerwise.tuning.run import Tuned
+from layerwise.tuning.steps import CHECKPOINTS
+from layerwise.tuning.writing import writable, write_model
 
 RECORD = "tune.json"
 INITIAL = "initial"
@@ -99,7 +98,7 @@ def drop_former(folder: Path, *, inside: Path) -> None:
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
     """Make a folder on the same disk for what must be whole before it is seen; gone after."""
-    try:
+    with writable("the result", folder):
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=".result."))
         staging.chmod(0o755)
@@ -107,8 +106,3 @@ def _staged(folder: Path) -> Iterator[Path]:
             yield staging
         finally:
             remove(staging, inside=folder)
-    except UNWRITABLE as error:
-        message = f"cannot write the result ({one_line(error, limit=120)})"
-        raise OutputError(
-            message, value=folder, expected="room on the disk", hint="free space, then --resume"
-        ) from error

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from layerwise import distributed
 from layerwise.capture.restore import drawn_by, weights_kept
 from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
+from layerwise.objectives.forward import without_adapter
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
-from layerwise.tuning.adapters import base_of, has_adapters
+from layerwise.tuning.adapters import has_adapters
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.groups import layer_groups
@@ -30,35 +31,12 @@ from layerwise.tuning.lora import adapter_parameters, head_notes, prepared
 from layerwise.tuning.material import gather
 from layerwise.tuning.outcome import group_records, matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
-from layerwise.tuning.steplog import Entry
-from layerwise.tuning.steps import Job, Track, run_steps
-
-__all__ = ["CHECKPOINTS", "FREE", "LOG", "Persistence", "Tuned", "fine_tune", "has_checkpoint"]
+from layerwise.tuning.steps import CHECKPOINTS, Job, Persistence, run_steps
 
 log = logging.getLogger(__name__)
 
-LOG = "log.jsonl"
-CHECKPOINTS = "checkpoints"
-TRACKERS = ("trackio", "wandb", "tensorboard")
-
-
-def _unheard(entry: Entry) -> None:
-    del entry
-
-
-@dataclass(frozen=True)
-class Persistence:
-    """What becomes of a run on its way.
-
-    Attributes:
-        folder: Where the log and the checkpoints go; None keeps neither.
-        resume: Whether to go on from the last checkpoint in `folder`, if there is one.
-        on_step: Called with each line of the log as it comes.
-    """
-
-    folder: Path | None = None
-    resume: bool = False
-    on_step: Callable[[Entry], None] = _unheard
+#: Settings that may change when a run goes on: they change no weight.
+FREE = frozenset({"log_every", "save_every", "eval_every", "track"})
 
 
 @dataclass(frozen=True)
@@ -109,20 +87,23 @@ def fine_tune(
     _refuse_unfit(loaded, chosen, settings)
     material = gather(loaded, data, objective, settings)
     described = model_info(loaded)
-    run: Mapping[str, Any] = {}
-    if keep.folder:  # It may take a hash of all weights, and is for checkpoints alone.
+    checkpoints = None
+    if keep.folder:  # The identity may take a hash of all weights, and is for checkpoints alone.
         run = _identity(loaded, data, objective, chosen, settings, placement)
+        checkpoints = Checkpoints(keep.folder / CHECKPOINTS, run)
     with drawn_by(settings.seed, "tune"):
         subject, placed = prepared(loaded, placement) if chosen.adapters else (loaded, None)
         groups = layer_groups(subject.model, subject.stacks)
         factors = _factors(subject, chosen, settings)
         method = settings.equal_step if chosen.equal_step else "sampled"
         job = Job(subject, objective, material, groups, settings, factors, method)
-        last = _last(keep, run)
+        last = _last(checkpoints, resume=keep.resume) if checkpoints else None
         if chosen.equal_step:
             known = settings.tau or (last.tau if last else None)
             job = replace(job, tau=known or _matched(job))
-        ended = run_steps(job, _track(keep, run, job.tau, last))
+        if checkpoints:
+            checkpoints.tau = job.tau
+        ended = run_steps(job, keep, checkpoints, last)
     record = TuneRecord(
         model=described,
         data=data_info(data, material.batches, objective, max_length=settings.max_length),
@@ -172,25 +153,15 @@ def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSetti
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
-    if settings.gradient_checkpointing and not _can_checkpoint(loaded.model):
+    inner = without_adapter(loaded.model)
+    can_checkpoint = getattr(inner, "supports_gradient_checkpointing", False)
+    if settings.gradient_checkpointing and not can_checkpoint:
         message = "gradient checkpointing is not for this architecture"
-        architecture = type(base_of(loaded.model)).__name__
+        architecture = type(inner).__name__
         raise BadInputError(message, value=architecture, hint="drop --gradient-checkpointing")
-    if settings.track is not None:
-        _refuse_tracker(settings.track)
-
-
-def _can_checkpoint(model: nn.Module) -> bool:
-    return bool(getattr(base_of(model), "supports_gradient_checkpointing", False))
-
-
-def _refuse_tracker(name: str) -> None:
-    if name not in TRACKERS:
-        kind = "tracker"
-        raise UnknownNameError(kind, value=name, known=TRACKERS)
-    if importlib.util.find_spec(name) is None:
+    if settings.track is not None and importlib.util.find_spec(settings.track) is None:
         message = "tracker that is not installed"
-        raise BadInputError(message, value=name, hint="pip install 'layerwise[track]'")
+        raise BadInputError(message, value=settings.track, hint="pip install 'layerwise[track]'")
 
 
 def _identity(
@@ -209,18 +180,12 @@ def _identity(
         "objective": objective.name,
         "condition": condition.name,
         "processes": distributed.world_size(),
-        "placement": None if placement is None else list(placement.modules),
-        "rank": None if placement is None else placement.rank,
-        "ranks": None if placement is None else placement.ranks,
-        "alpha": None if placement is None else placement.alpha,
-        "dropout": None if placement is None else placement.dropout,
         **{k: v for k, v in to_plain(settings).items() if k not in FREE},
     }
+    if placement is not None:
+        own = {n: getattr(placement, n) for n in ("rank", "ranks", "alpha", "dropout")}
+        parts |= {"placement": list(placement.modules), **own}
     return {k: v for k, v in parts.items() if v is not None}
-
-
-#: Settings that may change when a run goes on: they change no weight.
-FREE = frozenset({"log_every", "save_every", "eval_every", "track"})
 
 
 def _fingerprint(model: nn.Module) -> str:
@@ -243,36 +208,20 @@ def _factors(
     return condition.trained(where, settings)
 
 
-def _checkpoints(
-    keep: Persistence, run: Mapping[str, Any], *, tau: float | None = None
-) -> Checkpoints | None:
-    return Checkpoints(keep.folder / CHECKPOINTS, run, tau=tau) if keep.folder else None
-
-
 def has_checkpoint(folder: Path) -> bool:
     """Return whether `folder` holds a checkpoint of a run that did not end."""
     return Checkpoints(folder / CHECKPOINTS, {}).has_any()
 
 
-def _last(keep: Persistence, run: Mapping[str, Any]) -> Checkpoint | None:
+def _last(checkpoints: Checkpoints, *, resume: bool) -> Checkpoint | None:
     """Return the checkpoint to go on from; where the run starts anew, earlier ones are removed."""
-    checkpoints = _checkpoints(keep, run)
-    if checkpoints is None:
-        return None
-    if not keep.resume:
+    if not resume:
         checkpoints.clear()
         return None
     last = checkpoints.latest()
     where = f"from step {last.step}" if last else "from the start: there is no checkpoint yet"
     log.info("going on %s", where)
     return last
-
-
-def _track(
-    keep: Persistence, run: Mapping[str, Any], tau: float | None, last: Checkpoint | None
-) -> Track:
-    file = keep.folder / LOG if keep.folder else None
-    return Track(keep.on_step, file, _checkpoints(keep, run, tau=tau), last)
 
 
 def _matched(job: Job) -> float:
@@ -285,9 +234,7 @@ def _matched(job: Job) -> float:
         eval_examples=0,
         track=None,
     )
-    standard = CONDITIONS["standard"]
-    factors = _factors(job.loaded, standard, settings)
-    job = replace(job, settings=settings, factors=factors)
+    factors = _factors(job.loaded, CONDITIONS["standard"], settings)
     with weights_kept(job.loaded.model):
-        ended = run_steps(job, Track(_unheard))
+        ended = run_steps(replace(job, settings=settings, factors=factors))
     return matched_tau(ended.entries, steps=settings.steps)

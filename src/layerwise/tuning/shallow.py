@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback
 
 from layerwise.errors import BadInputError
-
-__all__ = ["ShallowBackward", "stop_at_lowest"]
 
 # What transformers and PEFT call the hooks that make the embeddings' output require a gradient.
 _FORCING = ("make_inputs_require_grads", "make_inputs_require_grad")
@@ -23,7 +20,13 @@ def stop_at_lowest(model: Any) -> None:
     Raises:
         BadInputError: Checkpointing is on and reentrant; adapters would get no gradient.
     """
-    _refuse_reentrant(model)
+    for module in model.modules():
+        how = getattr(module, "_gradient_checkpointing_func", None)
+        options = getattr(how, "keywords", {})
+        if getattr(module, "gradient_checkpointing", False) and options.get("use_reentrant", True):
+            msg = "reentrant gradient checkpointing"
+            hint = 'gradient_checkpointing_kwargs={"use_reentrant": False}'
+            raise BadInputError(msg, expected="non-reentrant checkpointing", hint=hint)
     for module in model.modules():
         if hasattr(module, "disable_input_require_grads"):
             module.disable_input_require_grads()
@@ -33,16 +36,6 @@ def stop_at_lowest(model: Any) -> None:
         hooks = module._forward_hooks
         for key in [k for k, hook in hooks.items() if getattr(hook, "__name__", "") in _FORCING]:
             del hooks[key]
-
-
-def _refuse_reentrant(model: nn.Module) -> None:
-    for module in model.modules():
-        how = getattr(module, "_gradient_checkpointing_func", None)
-        options = getattr(how, "keywords", {})
-        if getattr(module, "gradient_checkpointing", False) and options.get("use_reentrant", True):
-            msg = "reentrant gradient checkpointing"
-            hint = 'gradient_checkpointing_kwargs={"use_reentrant": False}'
-            raise BadInputError(msg, expected="non-reentrant checkpointing", hint=hint)
 
 
 class ShallowBackward(TrainerCallback):  # type: ignore[misc]  # transformers carries no types

@@ -9,12 +9,11 @@ from typing import Any
 from transformers import TrainerCallback
 
 from layerwise import distributed
-from layerwise.errors import OutputError, SchemaError
-from layerwise.files import write_atomic
+from layerwise.errors import SchemaError
+from layerwise.files import whole_lines, write_atomic
 from layerwise.tuning.equal_step import EqualStep, StepRatio
-from layerwise.tuning.meter import Meter
-
-__all__ = ["EVALUATED", "Entry", "StepLog", "read_log"]
+from layerwise.tuning.meter import StepMeter
+from layerwise.tuning.writing import writable
 
 EVALUATED = "eval_"
 """What the names of figures of held-out examples start with."""
@@ -30,11 +29,8 @@ def read_log(file: Path, *, until: int | None = None) -> list[Entry]:
     Raises:
         SchemaError: Another line is damaged.
     """
-    if not file.exists():
-        return []
-    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
     try:
-        entries = [json.loads(line) for line in whole.splitlines()]
+        entries = [json.loads(line) for line in whole_lines(file)]
     except ValueError as error:
         message = "log with a damaged line"
         raise SchemaError(message, value=file, expected="JSON lines") from error
@@ -57,7 +53,7 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
         self,
         *,
         norms: Callable[[], Mapping[str, float]],
-        meter: Meter,
+        meter: StepMeter,
         file: Path | None,
         entries: list[Entry],
         on_step: Callable[[Entry], None],
@@ -116,7 +112,8 @@ class StepLog(TrainerCallback):  # type: ignore[misc]  # transformers carries no
         if distributed.rank() != 0:
             return
         if self._file is not None:
-            _append(self._file, _line(entry))
+            with writable("the log", self._file), self._file.open("a", encoding="utf-8") as stream:
+                stream.write(_line(entry))
         self._on_step(entry)
 
 
@@ -133,14 +130,3 @@ def _known(steps: Mapping[str, StepRatio], which: str) -> dict[str, float]:
 
 def _line(entry: Entry) -> str:
     return json.dumps(entry, allow_nan=False) + "\n"
-
-
-def _append(file: Path, line: str) -> None:
-    try:
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(line)
-    except OSError as error:
-        message = f"cannot write the log ({error.strerror})"
-        raise OutputError(
-            message, value=file, expected="room on the disk", hint="free space, then --resume"
-        ) from error

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +23,19 @@ from layerwise.models.reading import quiet
 from layerwise.objectives import Objective
 from layerwise.seeds import derive
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
+from layerwise.tuning.equal_step import EqualStep
 from layerwise.tuning.finite import refuse
 from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.material import Material
-from layerwise.tuning.meter import AdapterMeter, WeightMeter, adapter_factors
-from layerwise.tuning.optimizer import optimizer_factory
+from layerwise.tuning.meter import StepMeter, adapter_factors
 from layerwise.tuning.outcome import outcome
 from layerwise.tuning.record import TuneOutcome, TuneSettings
 from layerwise.tuning.shallow import ShallowBackward
 from layerwise.tuning.steplog import Entry, StepLog, read_log
 from layerwise.tuning.trainer import ForwardTrainer
 
-__all__ = ["Job", "LoopResult", "Track", "run_steps"]
+#: Where a run's log and checkpoints go in its folder.
+LOG, CHECKPOINTS = "log.jsonl", "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,18 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Track:
-    """What is kept of a run on its way.
+class Persistence:
+    """What becomes of a run on its way.
 
     Attributes:
-        on_step: Called with each line of the log.
-        log: The file of the log; None keeps none.
-        checkpoints: Where checkpoints are kept; None keeps none.
-        last: The checkpoint to go on from.
+        folder: Where the log and the checkpoints go; None keeps neither.
+        resume: Whether to go on from the last checkpoint in `folder`, if there is one.
+        on_step: Called with each line of the log as it comes.
     """
 
-    on_step: Any
-    log: Path | None = None
-    checkpoints: Checkpoints | None = None
-    last: Checkpoint | None = None
+    folder: Path | None = None
+    resume: bool = False
+    on_step: Callable[[Entry], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -88,27 +87,55 @@ class LoopResult:
     notes: tuple[str, ...]
 
 
-def run_steps(job: Job, track: Track) -> LoopResult:
-    """Train `job`'s model in place.
+def run_steps(
+    job: Job,
+    keep: Persistence | None = None,
+    checkpoints: Checkpoints | None = None,
+    last: Checkpoint | None = None,
+) -> LoopResult:
+    """Train `job`'s model in place; nothing is kept without `keep`.
+
+    Args:
+        job: What is trained.
+        keep: What becomes of the log.
+        checkpoints: Where checkpoints are kept; None keeps none.
+        last: The checkpoint to go on from.
 
     Raises:
         NonFiniteError: A loss, gradient or weight is NaN or infinite; names the layer group.
         OutputError: A checkpoint or the log cannot be written.
         BadInputError: Gradient checkpointing is asked of a model that cannot do it.
     """
-    model = job.loaded.model
+    model, keep = job.loaded.model, keep or Persistence()
     device = next(model.parameters()).device
     with (
         quiet(),
-        _output(track) as output,
+        _output(keep) as output,
         job.objective.prepare(model) as changed,
         trainable(model, job.factors),
     ):
-        trainer = _trainer(job, track, output)
-        steplog = _steplog(job, track, trainer)
+        trainer = ForwardTrainer(
+            loaded=job.loaded,
+            objective=job.objective,
+            layer_groups=job.groups,
+            seed=job.settings.seed,
+            checkpoints=checkpoints,
+            callbacks=[ShallowBackward()],
+            **_trainer_options(job, output, is_resumed=last is not None),
+        )
+        trainer.remove_callback(PrinterCallback)
+        steplog = StepLog(
+            norms=lambda: trainer.group_norms,
+            meter=StepMeter(adapter_factors(model, job.groups)),
+            file=keep.folder / LOG if keep.folder else None,
+            entries=_former(keep, last),
+            on_step=keep.on_step,
+            every=job.settings.log_every,
+        )
+        trainer.add_callback(steplog)
         reset_peak_memory(device)
         began = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(track.last.folder) if track.last else None)
+        trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
         seconds = steplog.seconds_before + time.perf_counter() - began
         _refuse_bad_weights(job)
         if job.settings.eval_examples and "eval_loss" not in steplog.entries[-1]:
@@ -120,16 +147,16 @@ def run_steps(job: Job, track: Track) -> LoopResult:
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         processes=distributed.world_size(),
-        resumed_from=track.last.step if track.last else None,
+        resumed_from=last.step if last else None,
     )
     return LoopResult(steplog.entries, made, tuple(changed))
 
 
 @contextmanager
-def _output(track: Track) -> Iterator[Path]:
+def _output(keep: Persistence) -> Iterator[Path]:
     """Give Trainer and trackers a folder to write to, even where nothing is to be kept."""
-    if track.log is not None:
-        yield track.log.parent
+    if keep.folder is not None:
+        yield keep.folder
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield Path(temporary)
@@ -144,63 +171,76 @@ def _refuse_bad_weights(job: Job) -> None:
             refuse("weight", group.name, step=job.settings.steps)
 
 
-def _steplog(job: Job, track: Track, trainer: ForwardTrainer) -> StepLog:
-    """Return the log of `trainer`'s run, going on from where the last checkpoint was made."""
-    adapters = adapter_factors(job.loaded.model, job.groups)
-    steplog = StepLog(
-        norms=lambda: trainer.group_norms,
-        meter=AdapterMeter(adapters) if adapters else WeightMeter(),
-        file=track.log,
-        entries=_former(track),
-        on_step=track.on_step,
-        every=job.settings.log_every,
-    )
-    trainer.add_callback(steplog)
-    return steplog
-
-
-def _former(track: Track) -> list[Entry]:
+def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
     """Return the log up to the checkpoint that the run goes on from."""
-    if track.log is None or track.last is None:
+    if keep.folder is None or last is None:
         return []
-    entries = read_log(track.log, until=track.last.step)
+    entries = read_log(keep.folder / LOG, until=last.step)
     if not any("loss" in entry for entry in entries):
         message = "unfinished run without its log"
         hint = "run again without --resume"
-        raise SchemaError(message, value=track.log, expected="a line a step", hint=hint)
+        raise SchemaError(message, value=keep.folder / LOG, expected="a line a step", hint=hint)
     return entries
 
 
-def _trainer(job: Job, track: Track, output: Path) -> ForwardTrainer:
-    settings = job.settings
-    trainer = ForwardTrainer(
-        loaded=job.loaded,
-        objective=job.objective,
-        layer_groups=job.groups,
-        seed=settings.seed,
-        checkpoints=track.checkpoints,
-        args=_arguments(job, output, is_resumed=track.last is not None),
-        train_dataset=job.material.forwards(
-            settings, steps=settings.steps, processes=distributed.world_size()
-        ),
-        eval_dataset=job.material.evaluation(settings),
-        optimizer_cls_and_kwargs=(optimizer_factory, _optimizer_options(job)),
-        callbacks=[ShallowBackward()],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _optimizer_options(job: Job) -> dict[str, Any]:
-    return {
+def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, Any]:
+    settings, processes = job.settings, distributed.world_size()
+    optimizer = {
         "groups": job.groups,
         "factors": job.factors,
-        "learning_rate": job.settings.learning_rate,
-        "weight_decay": job.settings.weight_decay,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
         "tau": job.tau,
         "method": job.method,
-        "seed": job.settings.seed,
+        "seed": settings.seed,
     }
+    return {
+        "args": _arguments(job, output, is_resumed=is_resumed),
+        "train_dataset": job.material.forwards(settings, steps=settings.steps, processes=processes),
+        "eval_dataset": job.material.evaluation(settings),
+        # Trainer instantiates what is no optimizer class and calls the result with the model, whose
+        # parameter names it thus sees.
+        "optimizer_cls_and_kwargs": (lambda: build_optimizer, optimizer),
+    }
+
+
+def build_optimizer(
+    model: nn.Module,
+    *,
+    groups: Sequence[LayerGroup],
+    factors: Mapping[str, float],
+    learning_rate: float,
+    weight_decay: float,
+    tau: float | None,
+    method: str,
+    seed: int,
+) -> EqualStep:
+    """AdamW with a parameter group for each layer group and rate, wrapped to measure or set steps.
+
+    Args:
+        model: What is trained; names may carry the prefix of a distributed wrapper.
+        groups: The layer groups of the model.
+        factors: The learning rate factor of each parameter that trains.
+        learning_rate: The top rate.
+        weight_decay: On every parameter.
+        tau: The relative step of every group; None measures alone.
+        method: How the step is measured.
+        seed: Fixes the sample of entries.
+    """
+    parameters = {name.removeprefix("module."): p for name, p in model.named_parameters()}
+    trained = {g.name: [n for n in g.parameters if n in factors] for g in groups}
+    split = [
+        {
+            "params": [parameters[n] for n in names if factors[n] == factor],
+            "lr": learning_rate * factor,
+            "layer_group": group,
+        }
+        for group, names in trained.items()
+        for factor in dict.fromkeys(factors[n] for n in names)
+    ]
+    adamw = torch.optim.AdamW(split, lr=learning_rate, weight_decay=weight_decay, fused=True)
+    tensors = {group: [parameters[n] for n in names] for group, names in trained.items() if names}
+    return EqualStep(adamw, tensors, tau, method=method, seed=seed)
 
 
 def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments:
@@ -233,13 +273,8 @@ def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments
         seed=derive(settings.seed, "trainer") % 2**32,
         disable_tqdm=True,
     )
-    _stay_on(arguments, device)
-    return arguments
-
-
-def _stay_on(arguments: TrainingArguments, device: torch.device) -> None:
-    """Let one process use `device` alone: it would take the first GPU, and spread over all."""
-    if arguments.n_gpu > 1:
+    if arguments.n_gpu > 1:  # One process would take the first GPU, and spread over all.
         arguments._n_gpu = 1
         vars(arguments)["_setup_devices"] = device
         torch.cuda.set_device(device)
+    return arguments

@@ -24,23 +24,15 @@ from layerwise.shapes import Tensor
 from layerwise.tuning.checkpoints import Checkpoints
 from layerwise.tuning.finite import first_bad, gradient_fault, group_norms, refuse
 from layerwise.tuning.groups import REST, LayerGroup
-from layerwise.tuning.order import Forward, Forwards
+from layerwise.tuning.material import Forward, Forwards
 from layerwise.tuning.steplog import EVALUATED
 from layerwise.tuning.writing import write_model
-
-__all__ = ["ForwardTrainer", "collate"]
 
 Inputs = dict[str, Any]
 _Row = tuple[Any, ...]
 """Of a held-out example: its loss, and where there are classes the predicted and its own."""
 
 _GRADIENT = "gradient"
-
-
-def collate(items: Sequence[Forward]) -> Inputs:
-    """Return a data loader's batch: one forward, in the mapping that Trainer wants."""
-    (only,) = items
-    return {"forward": only}
 
 
 class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no types
@@ -65,7 +57,9 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         checkpoints: Checkpoints | None,
         **options: Any,
     ) -> None:
-        super().__init__(**options, model=loaded.model, data_collator=collate)
+        # An item of the data is a whole batch.
+        options["data_collator"] = lambda items: {"forward": items[0]}
+        super().__init__(**options, model=loaded.model)
         self.model_accepts_loss_kwargs = False  # The loss is a mean: Trainer divides it.
         self._loaded, self._objective, self._layer_groups = loaded, objective, layer_groups
         self._seed, self._checkpoints = seed, checkpoints
@@ -170,18 +164,13 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     def _judged(self, forward: Forward) -> list[_Row]:
         """Get each row's loss, and where rows have classes the one it was taken for and its own."""
-        model, batch, logits_of = (
-            self._inner(self.model),
-            forward.batch,
-            self._objective.class_logits,
-        )
+        model, batch, objective = self._inner(self.model), forward.batch, self._objective
         with self._drawn("evaluation", forward):
-            logits = logits_of(model, batch) if logits_of else None
-            losses = (
-                self._objective.losses(model, batch)
-                if logits is None
-                else class_losses(logits, batch)
-            )
+            if objective.class_logits is None:
+                logits, losses = None, objective.losses(model, batch)
+            else:
+                logits = objective.class_logits(model, batch)
+                losses = class_losses(logits, batch)
         if not bool(losses.isfinite().all()):
             self._fault = "evaluation loss", self._source(forward, purpose="evaluation") or REST
         columns = [losses.float().tolist()]
@@ -196,14 +185,13 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     def _get_output_dir(self, trial: Any) -> str:
         """Return where checkpoints go, apart from what else Trainer and trackers write."""
-        return (
-            str(self._checkpoints.folder) if self._checkpoints else super()._get_output_dir(trial)
-        )
+        kept = self._checkpoints
+        return str(kept.folder) if kept else super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step = self.state.global_step
         if self._checkpoints:
-            self._checkpoints.save(lambda: Trainer._save_checkpoint(self, model, trial), step)
+            write = super()._save_checkpoint
+            self._checkpoints.save(lambda: write(model, trial), self.state.global_step)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict

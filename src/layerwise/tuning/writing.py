@@ -1,16 +1,36 @@
 """A model or adapter, with its tokenizer, as a folder that can be loaded again."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from layerwise.errors import OutputError, one_line
 from layerwise.files import remove
 from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
 from layerwise.models.reading import quiet
-from layerwise.tuning.adapters import base_of, has_adapters
+from layerwise.objectives.forward import without_adapter
+from layerwise.resources import unwritable
+from layerwise.tuning.adapters import has_adapters
 
-__all__ = ["write_model"]
+
+@contextmanager
+def writable(what: str, where: Path, *, expected: str = "room on the disk") -> Iterator[None]:
+    """Let writing that fails inside be one error that says so of `what`.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not unwritable(error):
+            raise
+        message = f"cannot write {what} ({one_line(error, limit=120)})"
+        hint = "free space, then --resume"
+        raise OutputError(message, value=where, expected=expected, hint=hint) from error
 
 
 def write_model(loaded: LoadedModel, folder: Path) -> None:
@@ -20,24 +40,20 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
         OSError: There is no room, or no permission.
         SafetensorError: Likewise.
     """
+    is_adapter = has_adapters(loaded.model)
     # PEFT would ask the hub, each time, if the embeddings are the base's own.
-    options = {"save_embedding_layers": False} if has_adapters(loaded.model) else {}
+    options = {"save_embedding_layers": False} if is_adapter else {}
     with quiet():
         loaded.model.save_pretrained(folder, **options)
         if loaded.tokenizer is not None:
             _write_tokenizer(loaded.tokenizer, folder)
-        if has_adapters(loaded.model):
-            _write_classes(base_of(loaded.model), folder)
+        base = without_adapter(loaded.model)
+        if is_adapter and head_modules(base):  # The base that is loaded need not have a head.
+            config = copy.deepcopy(base.config)
+            config.architectures = [type(base).__name__]
+            config.save_pretrained(folder)
     for card in folder.glob("README.md"):  # PEFT's template of a model card, all of it to fill in.
         remove(card, inside=folder)
-
-
-def _write_classes(base: Any, folder: Path) -> None:
-    """Write what the head is for that an adapter brings: its base need not have one."""
-    if head_modules(base):
-        config = copy.deepcopy(base.config)
-        config.architectures = [type(base).__name__]
-        config.save_pretrained(folder)
 
 
 def _write_tokenizer(tokenizer: Any, folder: Path) -> None:

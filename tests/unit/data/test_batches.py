@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise.data import Batch, Example, TextData
+from layerwise.data import Batch, Example
 from layerwise.data.batches import (
     IGNORED,
     Row,
@@ -20,15 +20,7 @@ from layerwise.data.batches import (
     tokenise,
 )
 from layerwise.errors import BadInputError, DataError, ModelError
-
-
-def words(count, start=0):
-    return " ".join(f"w{(start + i) % 50}" for i in range(count))
-
-
-def of(*examples):
-    columns = {"text": "text"} | ({"prompt": "prompt"} if examples[0].prompt is not None else {})
-    return TextData("test", "", examples, columns, len(examples))
+from support.examples import of, words
 
 
 def texts(*lengths):

@@ -1,8 +1,9 @@
 import pytest
 
-from layerwise.data import Example, TextData
+from layerwise.data import Example
 from layerwise.data.chat import chat_rows
 from layerwise.errors import DataError
+from support.examples import of
 
 TWO_EXCHANGES = (
     ("system", "w9"),
@@ -13,20 +14,17 @@ TWO_EXCHANGES = (
 )
 
 
-def of(*examples):
-    return TextData("test", "", examples, {"text": "text", "prompt": "prompt"}, len(examples))
-
-
 def chat(*turns):
     return Example("\n".join(c for role, c in turns if role == "assistant"), messages=turns)
 
 
-def shown(tokenizer, rows):
+def shown(tokenizer, *examples, max_length=32):
     """Of each row, the whole, and what counts."""
-    counted = [[t for t, c in zip(r.ids, r.counted, strict=True) if c] for r in rows.rows]
+    found = chat_rows(tokenizer, of(*examples), max_length=max_length).rows
+    counted = [[t for t, c in zip(r.ids, r.counted, strict=True) if c] for r in found]
     return [
         (tokenizer.decode(row.ids), tokenizer.decode(kept))
-        for row, kept in zip(rows.rows, counted, strict=True)
+        for row, kept in zip(found, counted, strict=True)
     ]
 
 
@@ -37,22 +35,19 @@ def tokenizer(tiny_text, request):
 
 
 def test_prompt_and_text_are_one_exchange(tokenizer):
-    rows = chat_rows(tokenizer, of(Example("w3 w4", prompt="w1")), max_length=32)
     whole = "<user> w1 <end> <assistant> w3 w4 <end>"
-    assert shown(tokenizer, rows) == [(whole, "w3 w4 <end>")]
+    assert shown(tokenizer, Example("w3 w4", prompt="w1")) == [(whole, "w3 w4 <end>")]
 
 
 def test_only_what_the_assistant_says_counts(tokenizer):
-    ((_, counted),) = shown(
-        tokenizer, chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=64)
-    )
+    ((_, counted),) = shown(tokenizer, chat(*TWO_EXCHANGES))
     assert counted == "w3 w4 <end> w6 w7 w8 <end>"
 
 
 def test_a_cut_chat_keeps_what_fits(tokenizer):
-    rows = chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=10)
-    assert shown(tokenizer, rows)[0][1] == "w3 w4"
-    assert rows.truncated == 1
+    ((_, counted),) = shown(tokenizer, chat(*TWO_EXCHANGES), max_length=10)
+    assert counted == "w3 w4"
+    assert chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=10).truncated == 1
 
 
 def test_a_chat_whose_answers_are_all_beyond_the_limit_is_dropped(tokenizer):
@@ -68,15 +63,12 @@ def test_every_chat_beyond_the_limit(tokenizer):
 def test_an_opening_by_the_assistant_answers_nothing(tiny_text):
     tokenizer = tiny_text.tokenizer(chat=tiny_text.CHAT)
     turns = (("assistant", "w1"), ("user", "w2"), ("assistant", "w3"))
-    assert (
-        shown(tokenizer, chat_rows(tokenizer, of(chat(*turns)), max_length=32))[0][1] == "w3 <end>"
-    )
+    assert shown(tokenizer, chat(*turns))[0][1] == "w3 <end>"
 
 
 def test_template_that_rewrites_earlier_turns(tiny_text):
     tokenizer = tiny_text.tokenizer(chat=tiny_text.FORGETFUL_CHAT)
-    one = Example("w3 w4", prompt="w1")
-    assert shown(tokenizer, chat_rows(tokenizer, of(one), max_length=32))[0][1] == "w3 w4 <end>"
+    assert shown(tokenizer, Example("w3 w4", prompt="w1"))[0][1] == "w3 w4 <end>"
     with pytest.raises(DataError, match=r"changes earlier turns.*% generation %"):
         chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=32)
 
@@ -88,8 +80,8 @@ def test_marks_tell_where_earlier_turns_are_rewritten(tiny_text):
         "{% if m.role == 'assistant' %}" + answer + "{% else %}{{ m.content }}{% endif %}",
     )
     tokenizer = tiny_text.tokenizer(chat=marked)
-    rows = chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=32)
-    assert shown(tokenizer, rows) == [("<user> w5 <end> <assistant> w6 w7 w8 <end>", "w6 w7 w8")]
+    found = shown(tokenizer, chat(*TWO_EXCHANGES))
+    assert found == [("<user> w5 <end> <assistant> w6 w7 w8 <end>", "w6 w7 w8")]
 
 
 def test_template_that_refuses(tiny_text):
@@ -106,10 +98,8 @@ def test_the_real_template(smollm2_tokenizer):
         ("user", "Oh."),
         ("assistant", "Yes."),
     )
-    data = of(Example("Paris.", prompt="Capital of France?"), chat(*turns))
-    (one, paris), (two, answers) = shown(
-        smollm2_tokenizer, chat_rows(smollm2_tokenizer, data, max_length=128)
-    )
+    exchange = Example("Paris.", prompt="Capital of France?")
+    (one, paris), (two, answers) = shown(smollm2_tokenizer, exchange, chat(*turns), max_length=128)
     assert one.startswith("<|im_start|>system\nYou are a helpful AI assistant")
     assert one.endswith("Capital of France?<|im_end|>\n<|im_start|>assistant\nParis.<|im_end|>\n")
     assert paris == "Paris.<|im_end|>\n"

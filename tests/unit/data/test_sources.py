@@ -60,53 +60,32 @@ def test_folder_whose_files_disagree(put, tmp_path):
         table(str(tmp_path / "d"))
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.tsv", "a"])
-def test_unknown_file_type(put, name):
-    with pytest.raises(DataError, match=r"unknown file type.*ending in \.jsonl \.csv"):
-        table(put(name, "text"))
+LATIN = "text,x\ncaf\xe9,1\n".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("names", "content", "message"),
+    [
+        (["a.json", "a.tsv", "a"], "text", r"unknown file type.*ending in \.jsonl \.csv"),
+        (["a.txt", "a.jsonl", "a.csv"], "", "data holds no row"),
+        (["a.txt", "a.jsonl", "a.csv"], "\n\n", "data holds no row"),
+        (["a.csv"], "text,label\n", "data holds no row"),
+        (["a.txt", "a.jsonl", "a.csv"], LATIN, "not UTF-8"),
+        (["a.jsonl"], '{"text": "one"}\n\n{"text": \n', "line 3 is not JSON"),
+        (["a.jsonl"], '{"text": "one"}\n["two"]\n', r"line 2 is a JSON list.*expected an object"),
+        (["a.csv"], "text,n\na,1\nb,2,3,4\n", "unreadable data file"),
+        (["a.parquet"], "not a parquet file", "unreadable data file"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(put, names, content, message):
+    for name in names:
+        with pytest.raises(DataError, match=message):
+            table(put(name, content))
 
 
 def test_missing_file():
     with pytest.raises(DataError, match=r"no such data file: 'gone\.jsonl'"):
         table("gone.jsonl")
-
-
-@pytest.mark.parametrize("content", ["", "\n\n"])
-@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
-def test_empty_data(put, name, content):
-    with pytest.raises(DataError, match="data holds no row"):
-        table(put(name, content))
-
-
-def test_csv_of_a_heading_alone(put):
-    with pytest.raises(DataError, match="data holds no row"):
-        table(put("a.csv", "text,label\n"))
-
-
-@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
-def test_other_encodings_are_named(put, name):
-    with pytest.raises(DataError, match="not UTF-8"):
-        table(put(name, "text,x\ncaf\xe9,1\n".encode("latin-1")))
-
-
-def test_malformed_json_names_its_line(put):
-    with pytest.raises(DataError, match="line 3 is not JSON"):
-        table(put("a.jsonl", '{"text": "one"}\n\n{"text": \n'))
-
-
-def test_json_that_is_no_object_names_its_line(put):
-    with pytest.raises(DataError, match=r"line 2 is a JSON list.*expected an object"):
-        table(put("a.jsonl", '{"text": "one"}\n["two"]\n'))
-
-
-def test_ragged_csv(put):
-    with pytest.raises(DataError, match="unreadable data file"):
-        table(put("a.csv", "text,n\na,1\nb,2,3,4\n"))
-
-
-def test_no_parquet(put):
-    with pytest.raises(DataError, match="unreadable data file"):
-        table(put("a.parquet", "not a parquet file"))
 
 
 def test_demo_that_is_not_installed(monkeypatch):
@@ -153,28 +132,26 @@ def cached(tmp_path, monkeypatch):
     return plant
 
 
-def test_hub_data_set_gives_train_unless_told(cached):
-    cached("some", "words", {"test": ["t"], "train": ["a", "b"]})
-    assert list(table("some/words")["text"]) == ["a", "b"]
-    assert list(table("some/words:test")["text"]) == ["t"]
-    assert list(table("some/words:default:test")["text"]) == ["t"]
+@pytest.mark.parametrize(
+    ("source", "splits", "texts"),
+    [
+        ("some/words", {"test": ["t"], "train": ["a", "b"]}, ["a", "b"]),
+        ("some/words:test", {"test": ["t"], "train": ["a", "b"]}, ["t"]),
+        ("some/words:default:test", {"test": ["t"], "train": ["a", "b"]}, ["t"]),
+        ("some/words", {"validation": ["v"]}, ["v"]),
+    ],
+)
+def test_hub_data_set_gives_train_unless_told_or_the_one_split(cached, source, splits, texts):
+    cached("some", "words", splits)
+    assert list(table(source)["text"]) == texts
 
 
-def test_hub_data_set_of_one_split(cached):
-    cached("some", "words", {"validation": ["v"]})
-    assert list(table("some/words")["text"]) == ["v"]
-
-
-def test_hub_data_set_without_train(cached):
+def test_a_split_that_is_not_there_is_refused(cached):
     cached("some", "words", {"validation": ["v"], "test": ["t"]})
     with pytest.raises(
         UnknownNameError, match=r"unknown split.*validation, test.*some/words:SPLIT"
     ):
         table("some/words")
-
-
-def test_unknown_split(cached):
-    cached("some", "words", {"train": ["a"]})
     with pytest.raises(DataError, match='Unknown split "dev"'):
         table("some/words:dev")
 

@@ -1,17 +1,16 @@
+from functools import partial
+
 import torch
 
-from layerwise.data import Example, TextData
 from layerwise.objectives import OBJECTIVES
+from support import examples
+
+make = partial(examples.batches, "causal-lm", kind="causal", max_length=8)
 
 
 def test_each_token_but_the_first_is_predicted(tiny_text):
     tokenizer = tiny_text.tokenizer(frame="causal")
-    data = TextData("test", "", (Example("w1 w2 w3"), Example("w4")), {"text": "text"}, 2)
-    (batch,) = (
-        OBJECTIVES["causal-lm"]
-        .make_batches(tokenizer, data, batch_size=2, max_length=8, seed=0, kind="causal")
-        .batches
-    )
+    (batch,) = make(tokenizer, ["w1 w2 w3", "w4"]).batches
     assert [tokenizer.decode(ids) for ids in batch.inputs["input_ids"]] == [
         "<s> w1 w2 w3",
         "<s> w4 <pad> <pad>",
@@ -22,19 +21,8 @@ def test_each_token_but_the_first_is_predicted(tiny_text):
 
 
 def test_losses_are_the_models_own(tiny_text):
-    model, tokenizer = tiny_text.model("llama"), tiny_text.tokenizer(frame="causal")
-    data = TextData("test", "", (Example("w1 w2 w3"),), {"text": "text"}, 1)
-    objective = OBJECTIVES["causal-lm"]
-    (batch,) = objective.make_batches(
-        tokenizer, data, batch_size=1, max_length=8, seed=0, kind="causal"
-    ).batches
+    model = tiny_text.model("llama")
+    (batch,) = make(tiny_text.tokenizer(frame="causal"), ["w1 w2 w3"]).batches
     expected = model(**batch.inputs, labels=batch.inputs["input_ids"]).loss
-    torch.testing.assert_close(objective.losses(model, batch), expected[None])
-
-
-def test_texts_of_one_token_are_dropped(tiny_text):
-    data = TextData("test", "", (Example("w1"), Example("w1 w2")), {"text": "text"}, 2)
-    found = OBJECTIVES["causal-lm"].make_batches(
-        tiny_text.tokenizer(), data, batch_size=2, max_length=8, seed=0, kind="causal"
-    )
-    assert (found.dropped, found.batches[0].index.tolist()) == (1, [1])
+    found = OBJECTIVES["causal-lm"].losses(model, batch)
+    torch.testing.assert_close(found, expected[None])

@@ -1,20 +1,15 @@
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from layerwise.data import Example, TextData
-from layerwise.errors import DataError, ModelError
 from layerwise.objectives import OBJECTIVES
 from layerwise.objectives.spans import spans
+from support import examples
+from support.examples import words
 
-CAUSAL_SPAN = OBJECTIVES["causal-span"]
-
-
-def make(tokenizer, *texts, seed=0, batch_size=8):
-    data = TextData("test", "", tuple(map(Example, texts)), {"text": "text"}, len(texts))
-    return CAUSAL_SPAN.make_batches(
-        tokenizer, data, batch_size=batch_size, max_length=64, seed=seed, kind="causal"
-    )
+make = partial(examples.batches, "causal-span", kind="causal")
 
 
 @pytest.fixture
@@ -22,13 +17,13 @@ def tokenizer(tiny_text):
     return tiny_text.tokenizer(frame="causal")
 
 
-TEXT = " ".join(f"w{i}" for i in range(40))
+TEXT, SHORT = words(40), words(6, start=1)
 
 
 @pytest.mark.parametrize(("frame", "first"), [("causal", 1), ("plain", 1)])
 def test_the_input_is_hidden_and_the_label_is_one_position_earlier(tiny_text, frame, first):
     tokenizer = tiny_text.tokenizer(frame=frame)
-    (batch,) = make(tokenizer, TEXT).batches
+    (batch,) = make(tokenizer, [TEXT]).batches
     whole = tokenizer(TEXT)["input_ids"]
     hidden = [first + i for span in spans(len(whole) - first, seed=0, index=0) for i in span]
     read = [tokenizer.mask_token_id if i in hidden else token for i, token in enumerate(whole)]
@@ -39,9 +34,9 @@ def test_the_input_is_hidden_and_the_label_is_one_position_earlier(tiny_text, fr
 
 def test_the_loss_is_of_the_span_s_tokens_under_the_causal_mask(tiny_text, tokenizer):
     model = tiny_text.model("llama")
-    (batch,) = make(tokenizer, TEXT, "w1 w2 w3 w4 w5 w6").batches
+    (batch,) = make(tokenizer, [TEXT, SHORT]).batches
     expected = []
-    for row, text in enumerate((TEXT, "w1 w2 w3 w4 w5 w6")):
+    for row, text in enumerate((TEXT, SHORT)):
         whole = tokenizer(text)["input_ids"]
         hidden = [1 + i for span in spans(len(whole) - 1, seed=0, index=row) for i in span]
         read = torch.tensor([whole])
@@ -52,7 +47,9 @@ def test_the_loss_is_of_the_span_s_tokens_under_the_causal_mask(tiny_text, token
             logits = model(input_ids=read[:, :i]).logits[0, -1]
             each.append(cross_entropy(logits, torch.tensor(whole[i])))
         expected.append(torch.stack(each).mean())
-    torch.testing.assert_close(CAUSAL_SPAN.losses(model, batch), torch.stack(expected))
+    torch.testing.assert_close(
+        OBJECTIVES["causal-span"].losses(model, batch), torch.stack(expected)
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,24 +62,8 @@ def test_the_loss_is_of_the_span_s_tokens_under_the_causal_mask(tiny_text, token
 )
 def test_what_hides_them_is_said_unless_it_is_the_mask(tiny_text, without, shown):
     tokenizer = tiny_text.tokenizer(frame="causal", without=without)
-    found = make(tokenizer, TEXT)
+    found = make(tokenizer, [TEXT])
     read = tokenizer.convert_ids_to_tokens(found.batches[0].inputs["input_ids"][0])
     assert read.count(shown) == 6
     noted = f"the tokenizer has no mask token; {shown} hides the spans"
     assert found.notes == ((noted,) if without else ())
-
-
-def test_without_any_token_to_hide_behind(tiny_text):
-    without = ("mask_token", "unk_token", "eos_token")
-    tokenizer = tiny_text.tokenizer(frame="causal", without=without)
-    with pytest.raises(ModelError, match=r"no token to hide.*a mask, unk or eos.*causal-lm"):
-        make(tokenizer, TEXT)
-
-
-def test_texts_without_a_token_to_hide_are_dropped(tiny_text, tokenizer):
-    found = make(tokenizer, "<unk>", "w1", "w1 w2")
-    assert (found.dropped, sorted(found.batches[0].index.tolist())) == (1, [1, 2])
-    plain = make(tiny_text.tokenizer(frame="plain"), "w1", "w1 w2")
-    assert (plain.dropped, plain.batches[0].index.tolist()) == (1, [1])
-    with pytest.raises(DataError, match="nothing is left to predict"):
-        make(tokenizer, "<unk>")

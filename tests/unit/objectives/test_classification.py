@@ -2,26 +2,21 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from layerwise.data import Example, TextData
+from layerwise.data import Example
 from layerwise.errors import UnknownNameError
 from layerwise.models.heads import class_ids
 from layerwise.objectives import OBJECTIVES
+from support.examples import batches, words
 
-CLASSIFICATION = OBJECTIVES["classification"]
 LABELS = ("pos", "neg", "odd", "neg", "pos")
 
 
-def make(tiny_text, labels=LABELS, classes=None):
-    examples = tuple(
-        Example(" ".join(f"w{i}" for i in range(2 + n)), label=label)
-        for n, label in enumerate(labels)
-    )
-    columns = {"text": "text", "label": "label"}
-    return CLASSIFICATION.make_batches(
-        tiny_text.tokenizer(frame="bert"),
-        TextData("test", "", examples, columns, len(examples)),
-        batch_size=3, max_length=16, seed=0, kind="classifier",
-        classes=classes or class_ids(tiny_text.model("bert_classifier")),
+def make(tiny_text, labels=LABELS):
+    made = [Example(words(2 + n), label=label) for n, label in enumerate(labels)]
+    classes, tokenizer = class_ids(tiny_text.model("bert_classifier")), tiny_text.tokenizer
+    return batches(
+        "classification", tokenizer(frame="bert"), made, batch_size=3, kind="classifier",
+        classes=classes,
     )  # fmt: skip
 
 
@@ -53,4 +48,6 @@ def test_losses_are_the_head_s_own(tiny_text, name):
                 strict=True,
             )
         ]  # fmt: skip
-        torch.testing.assert_close(CLASSIFICATION.losses(model, batch), torch.stack(each))
+        torch.testing.assert_close(
+            OBJECTIVES["classification"].losses(model, batch), torch.stack(each)
+        )

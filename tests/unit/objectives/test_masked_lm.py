@@ -1,25 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 
-from layerwise.data import Example, TextData
-from layerwise.errors import DataError, ModelError
-from layerwise.objectives import OBJECTIVES
+from support import examples
+from support.examples import words
 
-MASKED_LM = OBJECTIVES["masked-lm"]
-
-
-def texts(*sentences):
-    examples = tuple(Example(sentence) for sentence in sentences)
-    return TextData("test", "", examples, {"text": "text"}, len(examples))
+make = partial(examples.batches, "masked-lm")
 
 
 def numbered(count, length=20):
-    return texts(*(" ".join(f"w{(i + j) % 50}" for j in range(length)) for i in range(count)))
-
-
-def make(tokenizer, data, **options):
-    options = {"batch_size": 8, "max_length": 64, "seed": 0, "kind": "masked"} | options
-    return MASKED_LM.make_batches(tokenizer, data, **options)
+    return examples.of(*(words(length, start=i) for i in range(count)))
 
 
 @pytest.fixture
@@ -44,7 +35,7 @@ def test_fifteen_percent_of_the_ordinary_tokens(tokenizer):
 
 
 def test_at_least_one_token_an_example(tokenizer):
-    (batch,) = make(tokenizer, texts("w1", "w1 w2")).batches
+    (batch,) = make(tokenizer, ["w1", "w1 w2"]).batches
     assert (batch.labels != -100).sum(1).tolist() == [1, 1]
 
 
@@ -85,16 +76,3 @@ def test_batching_does_not_matter_and_the_seed_does(tokenizer):
     first = by_index(make(tokenizer, data))
     assert by_index(make(tokenizer, data, batch_size=2)) == first
     assert by_index(make(tokenizer, data, seed=1)) != first
-
-
-def test_texts_of_special_tokens_alone_are_dropped(tokenizer):
-    found = make(tokenizer, texts("<mask> <unk>", "w1 w2"))
-    assert (found.dropped, found.batches[0].index.tolist()) == (1, [1])
-    with pytest.raises(DataError, match="nothing is left to predict"):
-        make(tokenizer, texts("<mask>"))
-
-
-def test_tokenizer_without_a_mask_token(tiny_text):
-    tokenizer = tiny_text.tokenizer(frame="bert", without=("mask_token",))
-    with pytest.raises(ModelError, match=r"no mask token, which hides.*--objective"):
-        make(tokenizer, numbered(2))

@@ -6,19 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from layerwise.data import Example, TextData
 from layerwise.errors import BadInputError, DataError
 from layerwise.objectives import OBJECTIVES
 from layerwise.objectives.nsp import halves
+from support.examples import batches, words
 
 NSP = OBJECTIVES["nsp"]
 TEXTS = tuple(f"w{2 * i} w{2 * i + 1}" for i in range(20))
 
 
 def make(tokenizer, texts=TEXTS, **options):
-    data = TextData("test", "", tuple(map(Example, texts)), {"text": "text"}, len(texts))
-    options = {"batch_size": 8, "max_length": 64, "seed": 0, "kind": "masked"} | options
-    return NSP.make_batches(tokenizer, data, **options)
+    return batches("nsp", tokenizer, texts, **options)
 
 
 @pytest.fixture
@@ -46,11 +44,10 @@ def test_halves(text, parts):
 @given(st.text(alphabet="ab. !\n", max_size=40))
 def test_halves_are_the_text_but_for_the_gap(text):
     parts = halves(text)
-    words = text.split()
     if parts is None:
-        assert len(words) <= 1
+        assert len(text.split()) <= 1
     else:
-        assert " ".join(parts).split() == words
+        assert " ".join(parts).split() == text.split()
         assert all(part.strip() for part in parts)
 
 
@@ -119,8 +116,7 @@ def test_batching_does_not_matter_and_the_seed_does(tokenizer):
 
 
 def test_what_is_too_long_is_cut_where_the_two_do_not_meet(tokenizer):
-    long = " ".join(f"w{i}" for i in range(20))
-    texts = (long, "w40 w41")
+    texts = (words(20), "w40 w41")
     for seed in range(10):
         found = make(tokenizer, texts, seed=seed, max_length=9)
         first, second, label = pairs(tokenizer, found)[0]
@@ -132,7 +128,7 @@ def test_what_is_too_long_is_cut_where_the_two_do_not_meet(tokenizer):
 
 
 def test_every_row_fits(tokenizer):
-    texts = [" ".join(f"w{j % 50}" for j in range(2 + 7 * i)) for i in range(8)]
+    texts = [words(2 + 7 * i) for i in range(8)]
     for limit in (5, 6, 9, 20):
         for batch in make(tokenizer, texts, max_length=limit).batches:
             assert batch.inputs["input_ids"].shape[1] <= limit

@@ -42,11 +42,6 @@ def test_by_name():
     assert resolve("simcse", kind="causal", data=data("text")).name == "simcse"
 
 
-def test_unknown_objective():
-    with pytest.raises(UnknownNameError, match=r"unknown objective: 'mlm'.*masked-lm"):
-        resolve("mlm", kind="masked", data=data("text"))
-
-
 @pytest.mark.parametrize(
     ("name", "kind", "roles", "fitting"),
     [
@@ -90,23 +85,30 @@ def test_nsp_with_one(tiny_text, name):
     assert resolve("nsp", kind=kind, data=data("text"), model=model).name == "nsp"
 
 
-def test_a_model_for_classes_is_said_to_be_needed():
-    with pytest.raises(BadInputError, match=r"or a model loaded with labels=\["):
-        resolve("auto", kind="causal", data=data("text", "label"))
+LABEL, PROMPT = ["text", "label"], ["text", "prompt"]
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("causal-lm", "causal"), ("masked-lm", "masked"), ("simcse", "encoder")]
+    ("name", "kind", "roles", "message"),
+    [
+        ("mlm", "masked", ["text"], r"unknown objective: 'mlm'.*masked-lm"),
+        ("auto", "causal", LABEL, r"or a model loaded with labels=\["),
+        ("causal-lm", "causal", LABEL, r"label column has no meaning.*drop --label-column"),
+        ("masked-lm", "masked", LABEL, r"label column has no meaning.*drop --label-column"),
+        ("simcse", "encoder", LABEL, r"label column has no meaning.*drop --label-column"),
+        ("classification", "classifier", ["text"], r"needs a label column.*--label-column"),
+        ("auto", "classifier", ["text"], r"classification needs a label column.*--label-column"),
+        ("sft", "causal", ["text"], r"sft needs a prompt column or chats.*--prompt-column"),
+        ("causal-lm", "causal", PROMPT, "no meaning for causal-lm: .*--objective sft"),
+        ("causal-lm", "causal", ["messages"], "prompts and chats have no meaning for causal-lm"),
+        ("masked-lm", "masked", PROMPT, "no meaning for masked-lm: .*and no --prompt-column"),
+        ("masked-lm", "masked", ["messages"], "prompts and chats have no meaning for masked-lm"),
+        ("auto", "seq2seq", ["messages"], "chats have no meaning for an encoder-decoder"),
+    ],
 )
-def test_a_label_column_has_no_meaning(name, kind):
-    with pytest.raises(BadInputError, match=r"label column has no meaning.*drop --label-column"):
-        resolve(name, kind=kind, data=data("text", "label"))
-
-
-@pytest.mark.parametrize("name", ["classification", "auto"])
-def test_classification_without_a_label(name):
-    with pytest.raises(BadInputError, match=r"classification needs a label column.*--label-column"):
-        resolve(name, kind="classifier", data=data("text"))
+def test_columns_that_do_not_fit_are_refused(name, kind, roles, message):
+    with pytest.raises(BadInputError, match=message):
+        resolve(name, kind=kind, data=data(*roles))
 
 
 @pytest.mark.parametrize(
@@ -135,20 +137,3 @@ def test_one_class_is_none():
 def test_labels_for_an_unknown_objective():
     with pytest.raises(UnknownNameError, match="unknown objective: 'mlm'"):
         labels_for("mlm", data("text"))
-
-
-def test_sft_without_a_prompt():
-    with pytest.raises(BadInputError, match=r"sft needs a prompt column or chats.*--prompt-column"):
-        resolve("sft", kind="causal", data=data("text"))
-
-
-@pytest.mark.parametrize("roles", [["text", "prompt"], ["messages"]])
-@pytest.mark.parametrize(("name", "kind"), [("causal-lm", "causal"), ("masked-lm", "masked")])
-def test_a_prompt_that_would_not_be_read(name, kind, roles):
-    with pytest.raises(BadInputError, match=f"prompts and chats have no meaning for {name}"):
-        resolve(name, kind=kind, data=data(*roles))
-
-
-def test_a_chat_for_an_encoder_decoder():
-    with pytest.raises(BadInputError, match="chats have no meaning for an encoder-decoder"):
-        resolve("auto", kind="seq2seq", data=data("messages"))

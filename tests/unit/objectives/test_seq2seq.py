@@ -1,22 +1,20 @@
+from functools import partial
+
 import pytest
 import torch
 import transformers
 
-from layerwise.data import Example, TextData
-from layerwise.errors import DataError, ModelError
+from layerwise.data import Example
 from layerwise.objectives import OBJECTIVES, decoder_start
+from support import examples
+from support.examples import words
 
 START = 0
+make = partial(examples.batches, kind="seq2seq", max_length=8, decoder_start=START)
 
 
 def of(*pairs):
-    examples = tuple(Example(text, prompt=prompt) for prompt, text in pairs)
-    return TextData("test", "", examples, {"text": "text", "prompt": "prompt"}, len(examples))
-
-
-def make(name, tokenizer, data, **options):
-    options = {"batch_size": 4, "max_length": 8, "seed": 0, "decoder_start": START} | options
-    return OBJECTIVES[name].make_batches(tokenizer, data, kind="seq2seq", **options)
+    return examples.of(*(Example(text, prompt=prompt) for prompt, text in pairs))
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def test_answers_are_said_and_prompts_are_read(tokenizer):
 
 
 def test_second_halves_are_said_and_first_halves_are_read(tokenizer):
-    (batch,) = make("causal-lm", tokenizer, of((None, "w1 w2 w3 w4 w5"))).batches
+    (batch,) = make("causal-lm", tokenizer, ["w1 w2 w3 w4 w5"]).batches
     assert shown(tokenizer, batch, "input_ids") == "w1 w2 w3 </s>"
     assert shown(tokenizer, batch, "decoder_input_ids") == "<pad> w4 w5"
     assert tokenizer.decode(batch.labels[0]) == "w4 w5 </s>"
@@ -52,27 +50,11 @@ def test_padding_counts_nowhere(tokenizer):
 
 
 def test_either_side_may_be_cut(tokenizer):
-    long = " ".join(f"w{i}" for i in range(20))
+    long = words(20)
     found = make("sft", tokenizer, of((long, "w1"), ("w1", long), ("w1", "w2")))
     assert (found.truncated, found.dropped) == (2, 0)
     (batch,) = found.batches
     assert batch.inputs["input_ids"].shape == batch.labels.shape == (3, 8)
-
-
-def test_texts_of_one_token_have_no_second_half(tokenizer):
-    found = make("causal-lm", tokenizer, of((None, "w1"), (None, "w1 w2")))
-    assert (found.dropped, found.batches[0].index.tolist()) == (1, [1])
-
-
-def test_nothing_to_say(tokenizer):
-    with pytest.raises(DataError, match="nothing is left to predict"):
-        make("sft", tokenizer, of(("w1", "")))
-
-
-@pytest.mark.parametrize("name", ["sft", "causal-lm"])
-def test_a_decoder_with_no_first_token(tokenizer, name):
-    with pytest.raises(ModelError, match=r"no first decoder token.*decoder_start_token_id"):
-        make(name, tokenizer, of(("w1", "w2 w3")), decoder_start=None)
 
 
 def test_losses_are_the_models_own(tiny_text, tokenizer):

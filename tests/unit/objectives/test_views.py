@@ -5,26 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from layerwise.data import Example, TextData
 from layerwise.errors import BadInputError, DataError
-from layerwise.objectives import OBJECTIVES
 from layerwise.objectives.views import noise, views
+from support import examples
+from support.examples import words
 
 DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # read by peft
 
 
-def texts(count):
-    examples = tuple(
-        Example(" ".join(f"w{(i + j) % 50}" for j in range(2 + i % 5))) for i in range(count)
-    )
-    return TextData("test", "", examples, {"text": "text"}, count)
-
-
 def batches(tiny_text, count, *, name="simcse", batch_size=4, seed=0, kind="encoder"):
     tokenizer = tiny_text.tokenizer(frame=tiny_text.USUAL_FRAME[kind])
-    return OBJECTIVES[name].make_batches(
-        tokenizer, texts(count), batch_size=batch_size, max_length=16, seed=seed, kind=kind
-    )
+    made = [words(2 + i % 5, start=i) for i in range(count)]
+    return examples.batches(name, tokenizer, made, batch_size=batch_size, seed=seed, kind=kind)
 
 
 def test_each_text_is_there_twice_in_order(tiny_text):

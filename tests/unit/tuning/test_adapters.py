@@ -1,23 +1,20 @@
 """Adapters on a model: attached unmerged, switched off, and looked into."""
 
-import json
 import warnings
 
 import peft
 import pytest
 import torch
 
-from layerwise.errors import ModelError
 from layerwise.models.load import load
 from layerwise.models.sources import resolve
+from layerwise.objectives.forward import without_adapter
 from layerwise.tuning.adapters import (
     adapter_notes,
     attach,
-    base_of,
     base_parameters,
     disabled,
     has_adapters,
-    inseparable,
     untrained_modules,
 )
 
@@ -39,10 +36,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def base(tiny_text, tmp_path_factory):
     """The folder of a small causal model."""
-    folder = tmp_path_factory.mktemp("base")
-    tiny_text.model("llama").save_pretrained(folder)
-    tiny_text.tokenizer(frame="causal").save_pretrained(folder)
-    return folder
+    return tiny_text.save(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
@@ -111,7 +105,7 @@ def test_what_never_trained_is_found(adapted, kind):
 
 def test_one_module_of_two(adapted):
     model = adapted(peft.LoraConfig(**PROJECTION))
-    layer = base_of(model).get_submodule(BOTH[1])
+    layer = without_adapter(model).get_submodule(BOTH[1])
     torch.nn.init.zeros_(layer.lora_B["default"].weight)
     assert untrained_modules(model) == (BOTH[1],)
 
@@ -135,7 +129,7 @@ def test_modules_trained_whole_are_switched_too(base, saved):
 
 def test_switching_restores_what_was_to_be_trained(adapted):
     model = adapted(peft.LoraConfig(**PROJECTION))
-    base_of(model).get_submodule(BOTH[0]).lora_A["default"].weight.requires_grad_(False)
+    without_adapter(model).get_submodule(BOTH[0]).lora_A["default"].weight.requires_grad_(False)
     before = {n: p.requires_grad for n, p in model.named_parameters()}
     with pytest.raises(RuntimeError, match="planted"), disabled(model):
         raise RuntimeError("planted")
@@ -151,24 +145,6 @@ def test_what_is_off_stays_off(adapted):
         assert torch.equal(logits(model), off)
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [({"bias": "all"}, "biases in place"), ({"init_lora_weights": "pissa"}, r"start \(pissa\)")],
-)
-def test_an_adapter_that_changed_its_base_cannot_be_switched_off(base, saved, options, why):
-    config = peft.LoraConfig(**PROJECTION, **options)
-    folder, _ = saved(config)
-    with pytest.raises(ModelError, match=rf"cannot be switched off: .*{why}.*as two models"):
-        attach(load(str(base)), resolve(str(folder)))
-    assert inseparable(folder) != ""
-
-
-def test_one_in_hand_that_changed_its_base_cannot_either(adapted):
-    model = adapted(peft.LoraConfig(**PROJECTION, bias="all"))
-    with pytest.raises(ModelError, match="biases in place"), disabled(model):
-        pytest.fail("it was switched off")
-
-
 def test_kinds_that_cannot_be_judged_are_noted(adapted):
     model = adapted(peft.LNTuningConfig(target_modules=["input_layernorm"]), trained=False)
     assert untrained_modules(model) == ()
@@ -181,54 +157,8 @@ def test_kinds_that_cannot_be_judged_are_noted(adapted):
     )
 
 
-def test_an_adapter_of_another_model_is_refused(base, saved, tiny_text, tmp_path):
-    folder, _ = saved(peft.LoraConfig(**PROJECTION))
-    other = tmp_path / "gpt2"
-    tiny_text.model("gpt2").save_pretrained(other)
-    tiny_text.tokenizer().save_pretrained(other)
-    with pytest.raises(
-        ModelError, match=r"cannot be attached \(NoMatchingPeftModuleError: Target modules"
-    ):
-        attach(load(str(other)), resolve(str(folder)))
-
-
-def test_a_damaged_adapter_is_refused(base, saved):
-    folder, _ = saved(peft.LoraConfig(**PROJECTION))
-    weights = folder / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-40])
-    with pytest.raises(ModelError, match=r"cannot be attached \(SafetensorError"):
-        attach(load(str(base)), resolve(str(folder)))
-    (folder / "adapter_config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"cannot be attached \("):
-        attach(load(str(base)), resolve(str(folder)))
-
-
-def test_an_adapter_without_weights_is_refused(base, saved):
-    folder, _ = saved(peft.LoraConfig(**PROJECTION))
-    (folder / "adapter_model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"adapter without weights.*adapter_model\.safetensors"):
-        attach(load(str(base)), resolve(str(folder)))
-    with pytest.raises(ModelError, match="adapter without weights"):
-        load(str(folder))
-
-
-def test_weights_that_are_missing_are_named(base, saved):
-    folder, _ = saved(peft.LoraConfig(**PROJECTION))
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config["target_modules"] = ["q_proj", "v_proj"]
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelError, match=r"does not fit its base model.*weights for .*v_proj"):
-        attach(load(str(base)), resolve(str(folder)))
-
-
-def test_a_soft_prompt_is_refused(base, saved):
-    folder, _ = saved(peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"))
-    with pytest.raises(ModelError, match="adapter"):
-        attach(load(str(base)), resolve(str(folder)))
-
-
 def test_a_plain_model_has_no_adapters(base):
     model = load(str(base)).model
     assert not has_adapters(model)
-    assert base_of(model) is model
+    assert without_adapter(model) is model
     assert untrained_modules(model) == ()

@@ -62,35 +62,41 @@ def test_a_run_that_begins_anew_clears_all(saved):
     saved.clear()
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("writer")])
-def test_what_cannot_be_written_leaves_the_one_before(saved, error):
+ARCHIVE = "[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"
+FULL = OSError(28, "No space left on device")
+
+
+def failing(saved, error):
+    """A writer of step 4 that fails on its way."""
+
     def fail():
         writer(saved.folder, 4)()
         raise error
 
+    return fail
+
+
+@pytest.mark.parametrize("error", [FULL, RuntimeError(ARCHIVE)], ids=["full", "archive"])
+def test_what_cannot_be_written_leaves_the_one_before(saved, error):
     with pytest.raises(
         OutputError, match=r"cannot write the checkpoint of step 4 .*kept: checkpoint-2.*--resume"
     ):
-        saved.save(fail, 4)
+        saved.save(failing(saved, error), 4)
     assert steps(saved) == [2]
     assert saved.latest().step == 2
 
 
 def test_the_first_that_cannot_be_written_says_that_none_is_kept(tmp_path):
-    def fail():
-        raise OSError(28, "No space left on device")
-
+    first = Checkpoints(tmp_path, RUN)
     with pytest.raises(OutputError, match="kept: none"):
-        Checkpoints(tmp_path, RUN).save(fail, 1)
+        first.save(failing(first, FULL), 4)
 
 
-def test_an_interrupted_one_is_removed(saved):
-    def interrupted():
-        writer(saved.folder, 4)()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        saved.save(interrupted, 4)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("CUDA error: a bug")])
+def test_what_else_ends_the_writing_is_told_as_it_is_and_leaves_nothing(saved, error):
+    with pytest.raises(type(error)) as caught:
+        saved.save(failing(saved, error), 4)
+    assert caught.value is error
     assert steps(saved) == [2]
 
 
@@ -101,30 +107,10 @@ def test_one_that_was_cut_off_is_not_used(saved, caplog):
     assert "checkpoint-4 was cut off while it was written and is not used" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["model.bin", "deep/optimizer.pt"])
-def test_a_missing_file_is_named(saved, name):
-    (saved.folder / "checkpoint-2" / name).unlink()
-    with pytest.raises(
-        SchemaError, match=rf"without a file that it had: .*{name}.*without --resume"
-    ):
-        saved.latest()
-
-
-@pytest.mark.parametrize("name", ["model.bin", "deep/optimizer.pt", MANIFEST])
-def test_a_truncated_file_is_named(saved, name):
-    file = saved.folder / "checkpoint-2" / name
+def test_a_manifest_that_was_cut_off_is_named(saved):
+    file = saved.folder / "checkpoint-2" / MANIFEST
     file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(SchemaError, match=name):
-        saved.latest()
-
-
-@pytest.mark.parametrize("name", ["model.bin", "deep/optimizer.pt"])
-def test_a_flipped_bit_is_named(saved, name):
-    file = saved.folder / "checkpoint-2" / name
-    content = bytearray(file.read_bytes())
-    content[1] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(SchemaError, match=rf"checkpoint with a damaged file: .*{name}"):
+    with pytest.raises(SchemaError, match=MANIFEST):
         saved.latest()
 
 

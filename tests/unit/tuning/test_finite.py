@@ -8,8 +8,6 @@ import torch
 from layerwise.data.text import Example
 from layerwise.errors import NonFiniteError
 from layerwise.models.stack import all_refs
-from layerwise.tuning.groups import layer_groups
-from layerwise.tuning.lora import prepared
 
 FINITE = r"expected finite numbers; try: a smaller --learning-rate"
 
@@ -51,14 +49,6 @@ def test_a_nan_weight_is_found(tuning, name):
         tuning.tune(loaded)
 
 
-def test_a_nan_in_the_embeddings_is_of_the_rest(tuning):
-    loaded = tuning.loaded("llama")
-    with torch.no_grad():
-        loaded.model.get_input_embeddings().weight[:] = float("inf")
-    with pytest.raises(NonFiniteError, match="layer group rest"):
-        tuning.tune(loaded)
-
-
 @pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "mamba", "t5"])
 @pytest.mark.parametrize("row", [0, 1])
 def test_an_infinite_activation_is_found_where_it_arises(tuning, name, row):
@@ -69,11 +59,31 @@ def test_an_infinite_activation_is_found_where_it_arises(tuning, name, row):
         tuning.tune(loaded)
 
 
-def test_activations_bad_before_the_blocks_are_of_the_rest(tuning):
-    loaded = tuning.loaded("bert")
-    spoil_output(loaded.model.bert.embeddings, float("nan"))
-    with pytest.raises(NonFiniteError, match="layer group rest"):
-        tuning.tune(loaded)
+def infinite_embeddings(model):
+    with torch.no_grad():
+        model.get_input_embeddings().weight[:] = float("inf")
+
+
+def nan_final_norm(model):
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "options", "said"),
+    [
+        ("llama", infinite_embeddings, {}, "loss"),
+        ("bert", lambda model: spoil_output(model.bert.embeddings, float("nan")), {}, "loss"),
+        ("llama", lambda model: spoil_gradient(model.get_output_embeddings()), {}, "gradient"),
+        ("bert", lambda model: spoil_gradient(model.get_output_embeddings()), {}, "gradient"),
+        ("llama", nan_final_norm, {"eval_examples": 4}, "evaluation loss in step 0"),
+    ],
+)
+def test_what_is_bad_outside_the_blocks_is_of_the_rest(tuning, name, spoil, options, said):
+    loaded = tuning.loaded(name)
+    spoil(loaded.model)
+    with pytest.raises(NonFiniteError, match=rf"non-finite {said}.*: 'layer group rest'"):
+        tuning.tune(loaded, **options)
 
 
 def test_one_example_is_enough_wherever_it_comes(tuning):
@@ -110,14 +120,6 @@ def test_a_gradient_is_found_where_it_arises(tuning, name, row, value):
     assert caught.value.value == f"layer group {beneath}"
 
 
-@pytest.mark.parametrize("name", ["llama", "bert"])
-def test_a_gradient_bad_from_the_head_on_is_of_the_rest(tuning, name):
-    loaded = tuning.loaded(name)
-    spoil_gradient(loaded.model.get_output_embeddings())
-    with pytest.raises(NonFiniteError, match="gradient in step 1: 'layer group rest'"):
-        tuning.tune(loaded)
-
-
 def test_under_lora_the_adapter_s_block_is_named(tuning):
     loaded = tuning.loaded("llama")
     spoil_gradient(blocks(loaded)[1])
@@ -141,33 +143,15 @@ def test_the_last_step_s_weights_are_looked_at(tuning):
         tuning.tune("llama", learning_rate=3e38, weight_decay=0.0, steps=2, log_every=5)
 
 
-def test_a_held_out_example_is_named_as_such(tuning):
-    loaded = tuning.loaded("llama")
-    with torch.no_grad():
-        loaded.model.model.norm.weight[0] = float("nan")
-    with pytest.raises(
-        NonFiniteError, match=r"non-finite evaluation loss in step 0: 'layer group rest'"
-    ):
-        tuning.tune(loaded, eval_examples=4)
-
-
 def test_the_model_is_put_back_after_a_fault(tuning):
     loaded = tuning.loaded("llama")
     loaded.model.lm_head.weight.requires_grad_(False)
     wanted = [p.requires_grad for p in loaded.model.parameters()]
     hooks = sum(len(m._forward_hooks) for m in loaded.model.modules())
-    with torch.no_grad():
-        loaded.model.model.norm.weight[0] = float("nan")
+    nan_final_norm(loaded.model)
     with pytest.raises(NonFiniteError):
         tuning.tune(loaded, gradient_checkpointing=True)
     assert [p.requires_grad for p in loaded.model.parameters()] == wanted
     assert all(p.grad is None for p in loaded.model.parameters())
     assert sum(len(m._forward_hooks) for m in loaded.model.modules()) == hooks
     assert not loaded.model.training
-
-
-def test_groups_know_what_lies_above_the_blocks(tuning):
-    loaded, _ = prepared(tuning.loaded("bert"), None)
-    *_, rest = layer_groups(loaded.model, loaded.stacks)
-    assert set(rest.above) < set(rest.parameters)
-    assert {n.split(".")[2] for n in rest.above} == {"cls"}

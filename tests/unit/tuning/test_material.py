@@ -1,14 +1,14 @@
-"""The data of a run: what is usable, what is held out, what each forward is made of."""
+"""The data of a run: what is usable, what is held out, what each forward sees, whoever makes it."""
 
+from collections import Counter
 from dataclasses import replace
 
-import pytest
 import torch
 
+from layerwise.data.batches import Batch
 from layerwise.data.text import Example
-from layerwise.errors import BadInputError, DataError
-from layerwise.objectives import OBJECTIVES, resolve
-from layerwise.tuning.material import gather
+from layerwise.objectives import resolve
+from layerwise.tuning.material import Forwards, gather, held_out, order
 
 
 def gathered(tuning, name="llama", data=None, objective="auto", **options):
@@ -61,28 +61,47 @@ def test_texts_too_few_to_be_compared_join_the_batch_before(tuning):
     assert [len(forwards[i].batch) for i in range(len(forwards))] == [8, 10]  # Each text twice.
 
 
-def test_too_few_texts_to_compare_are_refused_before_anything_runs(tuning):
-    with pytest.raises(BadInputError, match=r"barlow-twins.*'2'; expected at least 3"):
-        gathered(tuning, "encoder", objective="barlow-twins", batch_size=2)
-    with pytest.raises(DataError, match=r"simcse needs other texts"):
-        gathered(tuning, "encoder", eval_examples=1)
+def test_an_epoch_sees_every_example_once_but_for_what_fills_no_batch():
+    planned = order(11, batch_size=3, forwards=6, seed=4)
+    assert [len(forward) for forward in planned] == [3] * 6
+    first, second = planned[:3], planned[3:]
+    for epoch in (first, second):
+        assert max(Counter(i for forward in epoch for i in forward).values()) == 1
+    assert {i for forward in first for i in forward} != set(range(11))
+    assert first != second
 
 
-def test_a_comparing_loss_needs_two_texts_a_batch(tuning):
-    assert OBJECTIVES["simcse"].coupled
-    with pytest.raises(BadInputError, match=r"batch size leaves simcse.*1'; expected at least 2"):
-        gathered(tuning, "encoder", batch_size=1)
+def test_the_seed_decides_and_a_longer_run_begins_as_a_shorter_one():
+    plans = [order(50, batch_size=5, forwards=12, seed=seed) for seed in (0, 1, 2)]
+    assert len({tuple(plan) for plan in plans}) == 3
+    assert order(50, batch_size=5, forwards=4, seed=1) == plans[1][:4]
 
 
-def test_texts_must_fit_the_positions(tuning):
-    long = replace(tuning.data(4), examples=tuple(Example("w1 " * 90) for _ in range(4)))
-    with pytest.raises(
-        BadInputError, match=r"texts longer than the model's positions: '91'.*length 64"
-    ):
-        gathered(tuning, "gpt2", data=long, max_length=128)
+def test_held_out_and_trained_on_are_all_there_is(tuning):
+    data = tuning.data(20)
+    train, held = held_out(data, examples=6, seed=1)
+    assert (len(train), len(held)) == (14, 6)
+    texts = Counter(e.text for e in (*train.examples, *held.examples))
+    assert texts == Counter(e.text for e in data.examples)
+    assert held_out(data, examples=6, seed=1)[1].examples == held.examples
+    assert held_out(data, examples=6, seed=2)[1].examples != held.examples
 
 
-def test_nothing_usable_is_refused(tuning):
-    empty = replace(tuning.data(2), examples=(Example(""), Example("")))
-    with pytest.raises(DataError):
-        gathered(tuning, data=empty)
+def test_a_forward_is_made_of_its_examples_with_a_seed_of_its_own(tuning):
+    asked, data = [], tuning.data(4)
+
+    def batches_of(some, seed):
+        asked.append((some.examples, seed))
+        ones = torch.ones(len(some), 1, dtype=torch.long)
+        return (Batch({"input_ids": ones}, None, ones.bool(), torch.arange(len(some))),)
+
+    forwards = Forwards(data, [(0, 1), (2, 3), (0, 1)], batches_of=batches_of, seed=7)
+    assert [forwards[i].number for i in range(len(forwards))] == [0, 1, 2]
+    halves = data.examples[:2], data.examples[2:]
+    assert [examples for examples, _ in asked] == [halves[0], halves[1], halves[0]]
+    assert len({seed for _, seed in asked}) == 3
+    again = forwards[1]
+    assert asked[-1] == asked[1]
+    moved = again.to("cpu", non_blocking=True)
+    assert moved.number == 1
+    assert torch.equal(moved.batch.inputs["input_ids"], again.batch.inputs["input_ids"])

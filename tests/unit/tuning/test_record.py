@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise.errors import SchemaError
-from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.lora import adapted, placed_on
 from layerwise.tuning.record import TuneRecord
 
@@ -18,16 +16,14 @@ def test_saved_and_loaded_is_equal(tuning, tmp_path, condition):
     file.write_bytes(record.to_json())
     assert TuneRecord.load(file) == TuneRecord.load(tmp_path) == record
     assert TuneRecord.load(file).to_json() == record.to_json()
-    assert condition in CONDITIONS
-
-
-def test_keys_of_the_json(tuning):
-    plain = json.loads(tuning.tune("llama", steps=1).record.to_json())
+    plain = json.loads(record.to_json())
     assert plain["schema"] == "layerwise/tune/1"
     assert {"model", "data", "condition", "settings", "groups", "outcome", "form"} <= plain.keys()
     assert {"layerwise", "torch", "transformers", "peft", "command"} <= plain["provenance"].keys()
-    assert "tau" not in plain
-    assert "placement" not in plain
+    assert ("tau" in plain, "placement" in plain) == (
+        condition == "equal-step",
+        condition == "lora",
+    )
 
 
 def test_ranks_by_module_are_in_the_json_where_they_differ(tuning, tmp_path):
@@ -48,11 +44,3 @@ def _size(tuning, placed, ranks):
     modules = dict(tuning.loaded("llama").model.named_modules())
     sides = {n: modules[n].in_features + modules[n].out_features for n in placed.modules}
     return sum(ranks.get(name, placed.rank) * side for name, side in sides.items())
-
-
-def test_a_record_without_a_key_is_refused(tuning, tmp_path):
-    plain = json.loads(tuning.tune("llama", steps=1).record.to_json())
-    del plain["outcome"]
-    (tmp_path / "tune.json").write_text(json.dumps(plain))
-    with pytest.raises(SchemaError, match="malformed record"):
-        TuneRecord.load(tmp_path)

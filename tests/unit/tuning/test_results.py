@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from layerwise.errors import BadInputError, OutputError
+from layerwise.errors import BadInputError
 from layerwise.models.heads import class_ids
 from layerwise.models.load import load, load_skeleton
 from layerwise.profile.compare_states import read_pair
@@ -34,11 +34,8 @@ def test_a_model_s_files_are_named_with_their_hashes(tuning, tmp_path):
 
 
 def test_an_adapter_s_folder_has_no_copy_of_its_base(tuning, tmp_path):
-    base = tmp_path / "base"
-    loaded = tuning.loaded("llama")
-    loaded.model.save_pretrained(base)
-    loaded.tokenizer.save_pretrained(base)
-    tuned = tuning.tune(load(str(base)), condition="lora", steps=2, learning_rate=1e-2)
+    base = tuning.saved_model(tmp_path / "base")
+    tuned = tuning.tune(load(base), condition="lora", steps=2, learning_rate=1e-2)
     saved = save(tuned, tmp_path)
     assert "adapter_model.safetensors" in saved.record.files
     assert not {"model.safetensors", "README.md"} & names(tmp_path)
@@ -46,16 +43,13 @@ def test_an_adapter_s_folder_has_no_copy_of_its_base(tuning, tmp_path):
     tuned.loaded.model.merge_and_unload()
     own, theirs = tuned.loaded.model.get_base_model().state_dict(), merged.model.state_dict()
     assert tuning.furthest({n: own[n] for n in theirs}, theirs) < 1e-5
-    assert merged.base == str(base)
+    assert merged.base == base
 
 
 def test_what_was_trained_on_from_an_adapter_can_be_read(tuning, tmp_path):
     """The adapter is merged for that; resuming and reading need names that are the base's."""
-    base, adapter, out = (tmp_path / name for name in ("base", "adapter", "out"))
-    loaded = tuning.loaded("llama")
-    loaded.model.save_pretrained(base)
-    loaded.tokenizer.save_pretrained(base)
-    save(tuning.tune(load(str(base)), condition="lora", steps=2, learning_rate=1e-2), adapter)
+    base, adapter, out = tuning.saved_model(tmp_path / "base"), tmp_path / "first", tmp_path / "out"
+    save(tuning.tune(load(base), condition="lora", steps=2, learning_rate=1e-2), adapter)
     merged = load(str(adapter))
     assert not hasattr(merged.model, "peft_config")
     tuned = tuning.tune(merged, steps=2, folder=out, save_every=1, learning_rate=1e-2)
@@ -67,12 +61,9 @@ def test_what_was_trained_on_from_an_adapter_can_be_read(tuning, tmp_path):
 
 def test_adapters_on_a_merged_adapter_are_kept_as_a_whole_model(tuning, tmp_path):
     """PEFT would put them on the first adapter's base, in that adapter's place."""
-    base, first, out = (tmp_path / name for name in ("base", "first", "out"))
-    loaded = tuning.loaded("llama")
-    loaded.model.save_pretrained(base)
-    loaded.tokenizer.save_pretrained(base)
+    base, first, out = tuning.saved_model(tmp_path / "base"), tmp_path / "first", tmp_path / "out"
     how = {"condition": "lora", "steps": 2, "learning_rate": 1e-2}
-    save(tuning.tune(load(str(base)), **how), first)
+    save(tuning.tune(load(base), **how), first)
     tuned = tuning.tune(load(str(first)), folder=out, save_every=1, **how)
     before = tuning.weights(tuned)
     saved = save(tuned, out)
@@ -143,23 +134,13 @@ def test_random_weights_are_kept_once(tuning, tmp_path):
     assert names(tmp_path) == {"initial"}
 
 
-def test_a_file_in_the_folder_s_place_is_an_error(tuning, tmp_path):
-    (tmp_path / "taken").write_text("mine")
-    with pytest.raises(OutputError, match=r"cannot write the result .*File exists"):
-        save(tuning.tune("llama", steps=1), tmp_path / "taken")
-    assert (tmp_path / "taken").read_text() == "mine"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_an_adapter_with_a_head_says_for_which_classes(tuning, tmp_path, name):
     """Its base has no such head: whoever loads the adapter need not know the classes."""
-    base = tmp_path / "base"
-    plain = tuning.loaded(name)
-    plain.model.save_pretrained(base)
-    plain.tokenizer.save_pretrained(base)
+    base = tuning.saved_model(tmp_path / "base", name)
     data = tuning.labelled(tuning.data())
-    loaded = load(str(base), labels=("neg", "pos", "odd"), seed=3)
+    loaded = load(base, labels=("neg", "pos", "odd"), seed=3)
     tuned = tuning.tune(loaded, data=data, condition="lora", steps=2, learning_rate=1e-2)
     saved = save(tuned, tmp_path / "out")
     assert {"config.json", "adapter_config.json"} <= set(saved.record.files)
@@ -178,5 +159,5 @@ def test_an_adapter_with_a_head_says_for_which_classes(tuning, tmp_path, name):
     moved = read_pair(
         None, str(tmp_path / "out"), reading=ProbeReading(TEXTS, bootstrap=20), load=load
     )
-    assert moved.after.model.base == str(base)
+    assert moved.after.model.base == base
     assert not moved.untrained_modules

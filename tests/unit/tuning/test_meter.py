@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from layerwise.tuning.adapter_step import AdapterFactors, adapter_step, adapter_steps, remember
+from layerwise.tuning.meter import AdapterFactors, StepMeter, adapter_step
+from support.tuning import wrapped
 
 
 def factors(seed, rank=4, inputs=30, outputs=20):
@@ -35,16 +36,25 @@ def test_the_first_step_is_that_of_b_alone():
 def test_groups_take_their_modules_together():
     shapes = ((0, 5.0, 2.0), (1, 12.0, 0.5))
     adapters = [AdapterFactors(*factors(seed), scale, base) for seed, base, scale in shapes]
-    groups = {"block": adapters, "none": []}
-    before = remember(groups)
-    assert adapter_steps(groups, before)["block"].achieved == 0
+    meter, (_, optimizer) = StepMeter({"block": adapters, "none": []}), wrapped()
+    meter.before(optimizer, wanted=True)
+    assert not optimizer.measuring
+    assert meter.after(optimizer)["block"].achieved == 0
     moved = 0.0
     for seed, x in enumerate(adapters):
         was = (x.b @ x.a).double()
         x.a.add_(factors(seed + 5)[0], alpha=0.1)
         x.b.add_(factors(seed + 5)[1], alpha=0.1)
         moved += float(x.scaling * ((x.b @ x.a).double() - was).norm()) ** 2
-    found = adapter_steps(groups, before)
+    found = meter.after(optimizer)
     assert found["block"].achieved == pytest.approx(moved**0.5 / 13.0, rel=1e-5)
     assert found["block"].asked is None
     assert found["none"].achieved is None
+
+
+@pytest.mark.parametrize("groups", [{}, {"block": [AdapterFactors(*factors(0), 1.0, 1.0)]}])
+def test_what_nobody_will_look_at_is_not_measured(groups):
+    meter, (_, optimizer) = StepMeter(groups), wrapped()
+    meter.before(optimizer, wanted=False)
+    assert not optimizer.measuring
+    assert meter.after(optimizer) == {}
