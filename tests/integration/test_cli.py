@@ -9,7 +9,7 @@ import pytest
 
 import layerwise as lw
 from layerwise.files import sha256
-from support.launch import torchrun
+from support.launch import together
 
 SMALL = ("--text-column", "text", "--examples", 8, "--max-length", 16, "--rank", 2)
 FILES = ["arrays.safetensors", "card.json", "report.html"]
@@ -235,8 +235,9 @@ def test_a_reader_that_leaves_is_no_error():
 
 
 def test_two_processes_make_one_card(card_folder, model_folder, text_file, tmp_path):
-    args = ["card", model_folder, text_file, *SMALL, "--batch-size", 2, "--out", tmp_path]
-    said = torchrun("-m", "layerwise", *args, "--format", "json", "--device", "cpu")
+    args = ("card", model_folder, text_file, *SMALL, "--batch-size", 2, "--out", tmp_path)
+    said = together("layerwise", [*map(str, args), "--format", "json", "--device", "cpu"])
+    assert said.codes == [0, 0], said.stderr
     assert said.stdout.encode() == (tmp_path / "card.json").read_bytes()
     alone, together = lw.LayerCard.load(card_folder), lw.LayerCard.load(tmp_path)
     for column in ("residual_norm", "coherence", "effective_rank", "activation_gradient", "gain"):

@@ -1,12 +1,11 @@
 """A run of a study that was killed anywhere ends, when it is run again, with the same numbers."""
 
-import multiprocessing
 import signal
 
 import pytest
 
 from layerwise.tuning.record import TuneRecord
-from support.processes.study import main
+from support.launch import forked
 
 STANDARD = (
     "in training",
@@ -24,19 +23,9 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def started():
-    """Does a run in a process of its own, forked from one that has all modules loaded."""
-    fork = multiprocessing.get_context("forkserver")
-    fork.set_forkserver_preload(["support.processes.study"])
-
-    def start(ledger, cell, die=None):
-        process = fork.Process(target=main, args=(ledger.root, cell.id, die))
-        process.start()
-        process.join(timeout=200)
-        return process.exitcode
-
-    return start
+def started(ledger, cell, die=None):
+    """The exit code of a run in a process of its own."""
+    return forked("study", ledger.root, cell.id, die)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +34,7 @@ def files(study_kit, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(started, study_kit, files, tmp_path_factory):
+def undisturbed(study_kit, files, tmp_path_factory):
     """The numbers of the run under a condition, and the study that it is in."""
     known = {}
 
@@ -65,7 +54,7 @@ def undisturbed(started, study_kit, files, tmp_path_factory):
 
 @pytest.mark.parametrize(("condition", "death"), CASES)
 def test_a_killed_run_ends_with_the_same_bytes(
-    started, undisturbed, study_kit, tmp_path, condition, death
+    undisturbed, study_kit, tmp_path, condition, death
 ):
     study, whole = undisturbed(condition)
     ledger, (cell,) = study_kit.opened(tmp_path / "ledger", study)
@@ -80,7 +69,7 @@ def test_a_killed_run_ends_with_the_same_bytes(
         assert ledger.result(cell.id) == before
 
 
-def test_it_goes_on_from_its_checkpoint(started, undisturbed, study_kit, tmp_path):
+def test_it_goes_on_from_its_checkpoint(undisturbed, study_kit, tmp_path):
     study, _ = undisturbed("standard")
     ledger, (cell,) = study_kit.opened(tmp_path / "ledger", study)
     started(ledger, cell, "in training")
@@ -90,7 +79,7 @@ def test_it_goes_on_from_its_checkpoint(started, undisturbed, study_kit, tmp_pat
 
 @pytest.mark.parametrize("death", ["in training", "writing the record"])
 def test_pretraining_that_was_killed_ends_with_the_same_model(
-    started, study_kit, files, tmp_path, death
+    study_kit, files, tmp_path, death
 ):
     recipe = study_kit.neox(files) | {"steps": 6, "accumulation": 2, "save_every": 2}
     study = study_kit.plain(files, models={"neox": {"pretrain": recipe}})

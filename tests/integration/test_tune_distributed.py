@@ -1,11 +1,11 @@
-"""Two processes under torchrun train what one does; what goes wrong in one ends both."""
+"""Two processes train what one does; what goes wrong in one ends both."""
 
 import json
 
 import pytest
 from safetensors.torch import load_file
 
-from support.launch import torchrun
+from support.launch import together, torchrun
 
 BASE = {"steps": 3, "learning_rate": 1e-2, "eval_examples": 6, "save_every": 2}
 RUNS = {
@@ -28,15 +28,16 @@ def two(tmp_path_factory):
     runs = [
         {
             "model": model,
-            "out": str(folder / name),
-            "weights": str(folder / f"{name}.safetensors"),
+            "out": folder / name,
+            "weights": folder / f"{name}.safetensors",
             "options": BASE | options,
         }
         for name, (model, options) in RUNS.items()
     ]
-    again = {"weights": str(folder / "again.safetensors"), "drop": "checkpoint-3"}
+    again = {"weights": folder / "again.safetensors", "drop": "checkpoint-3"}
     runs.append(runs[0] | again | {"options": runs[0]["options"] | {"resume": True}})
-    torchrun("tune", json.dumps(runs))
+    said = together("tune", runs)
+    assert said.codes == [0, 0], said.stderr
     return folder
 
 
@@ -71,7 +72,7 @@ def test_two_processes_go_on_alike(two):
 @pytest.mark.slow
 def test_the_command_line_in_two_processes_writes_once(model_folder, text_file, tmp_path):
     options = ["--text-column", "text", "--steps", 2, "--batch-size", 4, "--max-length", 16]
-    said = torchrun("-m", "layerwise", "tune", model_folder, text_file, *options,
+    said = torchrun("tune", model_folder, text_file, *options,
                     "--out", tmp_path / "out", "--format", "json")  # fmt: skip
     record = json.loads(said.stdout)
     assert record["outcome"]["processes"] == 2
@@ -85,12 +86,12 @@ def test_a_fault_in_one_process_ends_both(tmp_path):
     """One process's batch is spoilt; neither waits for the other."""
     run = {
         "model": "llama",
-        "out": str(tmp_path / "out"),
-        "weights": str(tmp_path / "w.safetensors"),
+        "out": tmp_path / "out",
+        "weights": tmp_path / "w.safetensors",
         "options": BASE | {"eval_examples": 0},
         "die": "spoilt in the second process",
     }
-    said = torchrun("tune", json.dumps([run]), timeout=120, check=False)
-    assert said.returncode == 1
+    said = together("tune", [run], timeout=120)
+    assert said.codes == [1, 1]
     assert said.stderr.count("NonFiniteError: non-finite loss (nan) in step 2: 'layer group") == 2
     assert not (tmp_path / "w.safetensors").exists()

@@ -1,7 +1,6 @@
 """Killed at any point and resumed, a run ends with the weights of one that was not, to the bit."""
 
 import json
-import multiprocessing
 import shutil
 import signal
 from dataclasses import replace
@@ -11,7 +10,7 @@ from safetensors.torch import load_file
 
 from layerwise.errors import NonFiniteError, SchemaError
 from layerwise.tuning.lora import placed_on
-from support.processes.tune import main
+from support.launch import forked
 
 DEATHS = {
     "before the first checkpoint": None,
@@ -40,24 +39,14 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def started():
-    """Does a run in a process of its own, forked from one that has all modules loaded."""
-    fork = multiprocessing.get_context("forkserver")
-    fork.set_forkserver_preload(["support.processes.tune", "layerwise.tuning.results"])
-
-    def start(model, out, weights, *, die=None, **options):
-        asked = {"model": model, "out": str(out), "weights": str(weights), "options": options}
-        process = fork.Process(target=main, args=([asked | {"die": die}],))
-        process.start()
-        process.join(timeout=200)
-        return process.exitcode
-
-    return start
+def started(model, out, weights, *, die=None, **options):
+    """The exit code of a run in a process of its own."""
+    run = {"model": model, "out": out, "weights": weights, "options": options, "die": die}
+    return forked("tune", [run])
 
 
 @pytest.fixture(scope="module")
-def whole(started, tmp_path_factory):
+def whole(tmp_path_factory):
     """The weights of runs that nothing disturbed."""
     folder, made = tmp_path_factory.mktemp("whole"), {}
 
@@ -73,7 +62,7 @@ def whole(started, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("model", "condition", "death"), CASES)
-def test_killed_and_resumed_ends_alike(started, whole, tmp_path, model, condition, death):
+def test_killed_and_resumed_ends_alike(whole, tmp_path, model, condition, death):
     out, file = tmp_path / "out", tmp_path / "weights.safetensors"
     options = OPTIONS | CONDITIONS[condition]
     assert started(model, out, file, **options, die=death) == -signal.SIGKILL

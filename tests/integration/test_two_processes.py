@@ -1,4 +1,4 @@
-"""Processes under torchrun find, train and record what one does; see support/processes/group.py."""
+"""Processes together find, train and record what one does; see support/processes/group.py."""
 
 import json
 
@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from layerwise.distance.record import Distance
-from support.launch import torchrun
+from support.launch import together
 from support.processes import group
 
-pytestmark = pytest.mark.slow  # Processes, each of which imports torch and transformers.
+pytestmark = pytest.mark.slow
 
 MEASURED = {"forward_seconds", "backward_seconds", "outside_seconds", "activation_bytes"}
 TAU = 1e-2
@@ -20,7 +20,8 @@ TAU = 1e-2
 def two(tmp_path_factory):
     """The folder of what both processes found."""
     folder = tmp_path_factory.mktemp("two")
-    torchrun("group", 2, folder)
+    said = together("group", folder)
+    assert said.codes == [0, 0], said.stderr
     return folder
 
 
@@ -73,7 +74,7 @@ def alone():
 @pytest.mark.parametrize(("how", "world"), [("ddp", 2), ("fsdp", 2), ("hybrid", 4)])
 def test_equal_steps_end_with_the_weights_of_one(alone, two, tmp_path, how, world):
     if how == "hybrid":
-        torchrun("group", world, tmp_path, how, world=world)
+        assert together("group", tmp_path, how, world=world).codes == [0] * world
     folder = tmp_path if how == "hybrid" else two
     ranks = [torch.load(folder / f"{how}{rank}.pt") for rank in range(world)]
     for rank in ranks:

@@ -1,11 +1,10 @@
-"""Run by torchrun: what a group of processes finds; each writes its own into the folder it is told.
+"""What a group of processes finds; each writes its own into the folder it is told.
 
-A program with a second word trains at equal steps alone, spread out as the word says.
+With words beside the folder it trains at equal steps alone, spread out as they say.
 """
 
 import json
-import sys
-from pathlib import Path
+import os
 
 import numpy as np
 import torch
@@ -135,10 +134,10 @@ def equal_steps(how, method):
     return {"weights": weights, "ratios": ratios}
 
 
-def main(world, out, *spread):
+def main(folder, *spread):
     dist.init_process_group("gloo")
-    assert distributed.world_size() == int(world)
-    folder, rank = Path(out), distributed.rank()
+    assert distributed.world_size() == int(os.environ["WORLD_SIZE"])
+    rank = distributed.rank()
     for how in spread or SPREAD:
         found = {method: equal_steps(how, method) for method in METHODS}
         torch.save(found, folder / f"{how}{rank}.pt")
@@ -149,6 +148,3 @@ def main(world, out, *spread):
         (folder / f"profile{rank}.json").write_text(json.dumps(profiled(folder)))
     dist.destroy_process_group()
 
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,6 +1,6 @@
-"""Run by tests, also under torchrun: short runs, of which the first process writes the weights.
+"""Short runs, alone or in a group of processes, of which the first writes the weights.
 
-What is asked is a JSON list: for each run `model`, `out` (a folder), `weights` (a file), `options`
+What is asked is for each run `model`, `out` (a folder), `weights` (a file), `options`
 for the run, `drop`, a checkpoint to be removed first, and `die`, which says where the process
 kills itself as `kill -9` would.
 """
@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import signal
-import sys
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -69,16 +67,16 @@ def one_run(model, out, weights, options, die=None, drop=None):
     if drop:  # Every process is done with it: they met when the run before ended.
         distributed.all_gather(None)
         if distributed.rank() == 0:
-            shutil.rmtree(Path(out) / "checkpoints" / drop)
+            shutil.rmtree(out / "checkpoints" / drop)
         distributed.all_gather(None)
     if die:
         DEATHS[die]()
-    made = tuning.tune(model, folder=Path(out), **options)
+    made = tuning.tune(model, folder=out, **options)
     if distributed.rank() == 0:
         own = {n: p.detach().contiguous() for n, p in made.loaded.model.named_parameters()}
         save_file(own, weights)
         said = {"tau": made.record.tau, "outcome": vars(made.record.outcome), "log": made.log}
-        Path(weights).with_suffix(".json").write_text(json.dumps(said))
+        weights.with_suffix(".json").write_text(json.dumps(said))
 
 
 def main(runs):
@@ -87,11 +85,8 @@ def main(runs):
         assert distributed.world_size() == int(os.environ["WORLD_SIZE"]) > 1
     torch.set_num_threads(1)
     for run in runs:
-        Path(run["out"]).mkdir(exist_ok=True)
+        run["out"].mkdir(exist_ok=True)
         one_run(**run)
     if dist.is_initialized():
         dist.destroy_process_group()
 
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
