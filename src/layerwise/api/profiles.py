@@ -1,7 +1,6 @@
 """Depth profiles, from what a user names."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -44,9 +43,8 @@ def profile(
     """
     from layerwise.card.record import LayerCard
     from layerwise.models.load import load
-    from layerwise.profile.compare_states import AuditRequest, read_pair
+    from layerwise.profile.compare_states import read_pair
     from layerwise.profile.probe_reading import make_reading
-    from layerwise.provenance import collect
 
     how, card = pick(Loading, options), options["card"]
 
@@ -61,13 +59,7 @@ def profile(
         reading=reading,
         load=loaded,
         progress=progress,
-        auditing=AuditRequest(known),
+        audit=True,
+        card=known,
     )
-    made = reading.profile(
-        pair.before,
-        pair.after,
-        provenance=collect(device=pair.device),
-        untrained_modules=pair.untrained_modules,
-        notes=pair.notes,
-    )
-    return replace(made, audit=pair.audit)
+    return pair.profile(reading)
