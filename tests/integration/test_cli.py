@@ -239,7 +239,7 @@ def test_two_processes_make_one_card(card_folder, model_folder, text_file, tmp_p
     said = together("layerwise", [*map(str, args), "--format", "json", "--device", "cpu"])
     assert said.codes == [0, 0], said.stderr
     assert said.stdout.encode() == (tmp_path / "card.json").read_bytes()
-    alone, together = lw.LayerCard.load(card_folder), lw.LayerCard.load(tmp_path)
+    alone, shared = lw.LayerCard.load(card_folder), lw.LayerCard.load(tmp_path)
     for column in ("residual_norm", "coherence", "effective_rank", "activation_gradient", "gain"):
-        assert together.column(column) == pytest.approx(alone.column(column), rel=1e-5)
-    assert together.data == alone.data
+        assert shared.column(column) == pytest.approx(alone.column(column), rel=1e-5)
+    assert shared.data == alone.data

@@ -1,4 +1,4 @@
-"""Programs of `support.processes`, in processes forked from one that has imported what they need."""
+"""Programs of `support.processes`, in processes forked from one that has what they import."""
 
 import multiprocessing
 import os
@@ -12,7 +12,12 @@ from types import SimpleNamespace
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(
-    ["layerwise.cli", "layerwise.tuning.results", "support.processes.group", "support.processes.study"]
+    [
+        "layerwise.cli",
+        "layerwise.tuning.results",
+        "support.processes.group",
+        "support.processes.study",
+    ]
 )
 
 

@@ -13,6 +13,7 @@ from layerwise.profile.audit_record import (
     ModuleAudit,
     Spectrum,
 )
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.profile.record import (
     Control,
     ControlRun,
@@ -25,6 +26,9 @@ from layerwise.profile.record import (
 )
 from layerwise.provenance import Provenance
 
+#: Texts in the words of the tiny models, and how they are read.
+PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
+READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 COMMAND = "layerwise profile demo tuned --out moved"
 DEPTHS = (0.10, 0.25, 0.40, 0.60, 0.75, 0.90, 1.00)
 READOUTS = {"hf": 1.0, "residual": 0.9, "normed": 1.05}

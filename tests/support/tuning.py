@@ -1,6 +1,7 @@
 """Runs of a few steps on tiny models."""
 
 import gc
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -77,6 +78,35 @@ def same(first, second):
     return first.keys() == second.keys() and all(
         torch.equal(value, second[name]) for name, value in first.items()
     )
+
+
+@contextmanager
+def untouched(loaded):
+    """Checks that what runs inside, also where it raises, leaves no trace in a model.
+
+    The model trains, one of its weights is frozen, one has a gradient.
+    """
+    model = loaded.model.train()
+    first, *_, last = model.parameters()
+    first.requires_grad_(False)
+    last.grad = torch.ones_like(last)
+    torch.manual_seed(3)
+
+    def state():
+        return (
+            [m.training for m in model.modules()],
+            [p.requires_grad for p in model.parameters()],
+            [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+            torch.get_rng_state().tolist(),
+            [None if p.grad is None else float(p.grad.sum()) for p in model.parameters()],
+        )
+
+    before, kept = state(), weights(loaded)
+    try:
+        yield
+    finally:
+        assert state() == before
+        assert same(kept, weights(loaded))
 
 
 def furthest(first, second):

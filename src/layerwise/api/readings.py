@@ -1,7 +1,6 @@
 """What is read from models without training them, from what a user names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -53,9 +52,8 @@ def profile(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.models.load import load
-    from layerwise.profile.compare_states import AuditRequest, read_pair
+    from layerwise.profile.compare_states import read_pair
     from layerwise.profile.probe_reading import make_reading
-    from layerwise.provenance import collect
 
     reading, card = make_reading(**pick(ProfileSettings, options)), options["card"]
     pair = read_pair(
@@ -64,16 +62,10 @@ def profile(
         reading=reading,
         load=partial(load, **pick(Loading, options)),
         progress=progress,
-        auditing=AuditRequest(None if card is None else known_card(card)),
+        audit=True,
+        card=None if card is None else known_card(card),
     )
-    made = reading.profile(
-        pair.before,
-        pair.after,
-        provenance=collect(device=pair.device),
-        untrained_modules=pair.untrained_modules,
-        notes=pair.notes,
-    )
-    return replace(made, audit=pair.audit)
+    return pair.profile(reading)
 
 
 @takes_options

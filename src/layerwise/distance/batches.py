@@ -18,24 +18,13 @@ from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
 from layerwise.seeds import derive, numpy_generator
 
-__all__ = ["Request", "SharedBatch", "cut", "matched"]
-
 #: The fewest examples that some objective compares with each other.
 FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Request:
-    """What all batches are made of.
-
-    Attributes:
-        loaded: The model.
-        data: All examples.
-        objectives: The objectives; each has every example that any has.
-        batch_size: Examples a batch.
-        max_length: Tokens an example is cut at.
-        seed: Fixes the order of the examples and what objectives draw.
-    """
+    """What all batches are made of; `seed` fixes the examples' order and what objectives draw."""
 
     loaded: LoadedModel
     data: TextData

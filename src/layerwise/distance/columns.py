@@ -1,58 +1,53 @@
 """The columns of objective distances, as a reader sees them."""
 
+from functools import partial
+
 from layerwise.columns import Column
 
-__all__ = ["DISTANCES", "GRADIENTS"]
-
+_exact = partial(Column, digits=4)
 _FEW = "Distances of objectives that both halves of the examples rank differently are not apart."
 
 DISTANCES = (
     Column("name", "Objective", form="text"),
-    Column(
+    _exact(
         "procrustes",
         "Procrustes",
-        digits=4,
         importance=60,
         meaning="Procrustes distance of the gradients of all examples, from 0 to √2.",
         reads="0: the same gradients but for a rotation; high: the objective asks for other ones.",
         caution=_FEW,
     ),
-    Column(
+    _exact(
         "cosine",
         "Cosine",
-        digits=4,
         importance=50,
         meaning="1 - cosine of the two mean gradients, from 0 to 2.",
         reads="0: both pull one way; 1: at right angles; 2: against each other.",
         caution=_FEW,
     ),
-    Column(
+    _exact(
         "cosine_128",
         "Cosine at 128",
         short="at 128",
-        digits=4,
         importance=40,
         meaning="The same after a random projection to 128 coordinates.",
     ),
-    Column(
+    _exact(
         "cosine_32",
         "Cosine at 32",
         short="at 32",
-        digits=4,
         importance=30,
         meaning="The same after a random projection to 32 coordinates.",
     ),
-    Column(
+    _exact(
         "pearson",
         "Pearson",
-        digits=4,
         importance=20,
         meaning="1 - Pearson correlation of the two mean gradients, from 0 to 2.",
     ),
-    Column(
+    _exact(
         "fisher",
         "Fisher",
-        digits=4,
         importance=10,
         meaning="1 - cosine of the element-wise mean squares, from 0 to 1.",
         reads="High: the objectives weigh other coordinates.",

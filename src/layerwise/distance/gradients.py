@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from layerwise.capture.hooks import floating
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError, ModelError, NonFiniteError
 from layerwise.models.load import LoadedModel
@@ -25,8 +26,6 @@ from layerwise.models.parts import owner
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import body, without_adapter
 from layerwise.shapes import Array, Bool, Float, Tensor
-
-__all__ = ["check_rows", "example_gradients", "last_states", "prepared", "sharing"]
 
 States = Callable[[], Tensor]
 
@@ -40,10 +39,10 @@ def last_states(loaded: LoadedModel) -> Iterator[States]:
     heard: list[Tensor] = []
 
     def begin(_module: object, _args: object, output: Any) -> None:
-        _hidden(output).requires_grad_()
+        next(floating(output)).requires_grad_()
 
     def keep(_module: object, _args: object, output: Any) -> None:
-        heard[:] = [_hidden(output)]
+        heard[:] = [next(floating(output))]
 
     def taken() -> Tensor:
         if not (heard and heard[0].requires_grad):
@@ -51,36 +50,20 @@ def last_states(loaded: LoadedModel) -> Iterator[States]:
             raise ModelError(msg, value=loaded.source, expected="a body and a head")
         return heard.pop()
 
+    # An encoder's last block is read by the decoder, not by a head.
+    last = [stack.blocks[-1] for stack in loaded.stacks if stack.side == "decoder"]
+    # Some heads call the model around a stack and not the body, which would only pass it on.
+    held = [owner(loaded.model, name) for name in last]
+    givers = dict.fromkeys([body(loaded.model), *(module for _, module in filter(None, held))])
+    whole = None if loaded.kind == "encoder" else without_adapter(loaded.model)
     with ExitStack() as handles:
-        for name in _last_blocks(loaded):
+        for name in last:
             hook = loaded.model.get_submodule(name).register_forward_hook(begin)
             handles.callback(hook.remove)
-        for module in _bodies(loaded):
-            handles.callback(module.register_forward_hook(keep).remove)
+        for module in givers:
+            if module is not whole:  # It gives logits.
+                handles.callback(module.register_forward_hook(keep).remove)
         yield taken
-
-
-def _last_blocks(loaded: LoadedModel) -> list[str]:
-    """The last block of each stack that a head may read; an encoder's is read by the decoder."""
-    return [stack.blocks[-1] for stack in loaded.stacks if stack.side == "decoder"]
-
-
-def _bodies(loaded: LoadedModel) -> list[Any]:
-    """Return whatever may hand the last hidden state to a head, each once.
-
-    Some heads call the model around a stack and not the body, which would only pass it on.
-    """
-    held = [owner(loaded.model, name) for name in _last_blocks(loaded)]
-    found = dict.fromkeys([body(loaded.model), *(module for _, module in filter(None, held))])
-    whole = None if loaded.kind == "encoder" else without_adapter(loaded.model)
-    return [module for module in found if module is not whole]  # The whole gives logits.
-
-
-def _hidden(output: Any) -> Tensor:
-    """Return the hidden states in a module's output: itself, or the first tensor in it."""
-    while not isinstance(output, Tensor):
-        output = next(iter(output.values() if isinstance(output, Mapping) else output))
-    return output
 
 
 @contextmanager
@@ -150,22 +133,18 @@ class _BodyOutput:
 def example_gradients(
     model: Any, batch: Batch, objectives: Sequence[Objective], states: States
 ) -> dict[str, Float[Array, "n d"]]:
-    """The rows of each of `objectives`, which share one forward of `batch`, examples in order.
+    """Return the rows of each of `objectives`: one, or several that `sharing` put together.
 
-    Args:
-        model: The model, with all weights frozen, inside `last_states` and `prepared`.
-        batch: What is run.
-        objectives: Those that it is run for: one, or several that `sharing` put together.
-        states: What `last_states` gave.
+    They share one forward of `batch`, with all weights frozen, inside `last_states` (which gave
+    `states`) and `prepared`. Examples are in order.
 
     Raises:
         ModelError: The head does not read the last hidden state.
     """
-    first, *others = objectives
-    losses = first.losses(model, batch)
+    losses = objectives[0].losses(model, batch)
     hidden = states()
-    rows = {first.name: _rows(losses, hidden, batch, first)}
-    for objective in others:
+    rows = {objectives[0].name: _rows(losses, hidden, batch, objectives[0])}
+    for objective in objectives[1:]:
         losses = objective.losses(_BodyOutput(hidden), batch)
         rows[objective.name] = _rows(losses, hidden, batch, objective)
     return rows
@@ -179,14 +158,10 @@ def _rows(
     if gradient is None:
         msg = f"head that does not read the last hidden state, under {objective.name}"
         raise ModelError(msg, value=type(hidden).__name__, expected="a body and a head")
-    return _pooled(gradient, _mask(batch), batch.index).cpu().numpy()
-
-
-def _mask(batch: Batch) -> Bool[Tensor, "b t"]:
-    """Return the tokens of the last hidden state that are not padding."""
-    if batch.decoder_mask is not None:
-        return batch.decoder_mask
-    return batch.inputs.get("attention_mask", batch.token_mask).bool()
+    mask = batch.decoder_mask
+    if mask is None:
+        mask = batch.inputs.get("attention_mask", batch.token_mask).bool()
+    return _pooled(gradient, mask, batch.index).cpu().numpy()
 
 
 def _pooled(

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
+
+import numpy as np
 
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.card.describe import data_info, model_info
@@ -20,14 +21,13 @@ from layerwise.distance.record import (
     HalfDistance,
     ObjectiveDistance,
 )
-from layerwise.distance.run import GradientTally, measure
+from layerwise.distance.run import measure
 from layerwise.errors import BadInputError, DataError, NonFiniteError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
-
-__all__ = ["distances", "make_distance"]
+from layerwise.signals.ranks import spearman
 
 log = logging.getLogger(__name__)
 
@@ -44,29 +44,40 @@ def make_distance(
 ) -> Distance:
     """Return how far the gradients of `objectives` lie from those of the first, the reference.
 
-    Args:
-        loaded: The model.
-        data: The text.
-        objectives: Two or more, as `layerwise.distance.choose` gives them.
-        batch_size: Examples a batch; which texts meet matters to losses that compare them.
-        max_length: Tokens an example is cut at.
-        seed: Fixes the order of the examples, what objectives draw, dropout and the projections.
-        progress: Hears how far the pass is.
+    There are two or more, as `layerwise.distance.choose` gives them. Which texts meet in a batch
+    matters to losses that compare them. `seed` fixes the order of the examples, what objectives
+    draw, dropout and the projections.
 
     Raises:
         BadInputError: There are too few examples, or gradients that cannot be compared.
+        DataError: Too few examples can be used by every objective.
         NonFiniteError: A gradient is NaN or infinite.
         ModelError: The model does not tell its last hidden state from its head.
     """
-    device = next(loaded.model.parameters()).device
+    device = loaded.device
     resettable = reset_peak_memory(device)
     start = time.perf_counter()
     request = Request(loaded, data, objectives, batch_size, max_length, seed)
     tally = measure(request, progress=progress)
-    _refuse_few(tally, len(data))
+    told = (f"{name} can make nothing of {n}" for name, n in tally.dropped.items() if n)
+    left_out = ", ".join(told)
+    counts = [r.count for half in tally.halves for r in half.rows.values()]
+    if not all(half.rows for half in tally.halves) or min(counts) < 2:
+        msg = "too few examples that every objective can use"
+        left = f"{len(data) - tally.left_out} of {len(data)} ({left_out})"
+        expected = "some in each half of the batches"
+        raise DataError(msg, value=left, expected=expected, hint="longer texts, or more")
     reference, names = objectives[0].name, [o.name for o in objectives]
     found = distances(tally.halves, names, reference=reference, seed=seed)
-    notes = _notes(tally, width=_width(tally))
+    width = len(next(iter(tally.halves[0].rows.values())).mean)
+    notes = list(tally.notes)
+    if tally.left_out:
+        notes.append(f"{tally.left_out} examples were left out for all objectives: {left_out}")
+    if found[0].rows < 2 * width:
+        notes.append(
+            f"{found[0].rows} examples for {width} coordinates: Procrustes distances come out "
+            "smaller than from many rows, so compare those of equally many"
+        )
     for note in notes:
         log.warning("%s: %s", loaded.source, note)
     unsure = () if resettable else ("peak memory is of the whole process, not of the pass alone",)
@@ -78,7 +89,7 @@ def make_distance(
         settings=DistanceSettings(
             batch_size=batch_size,
             batches=tally.batches,
-            width=_width(tally),
+            width=width,
             seed=seed,
             dtype=str(loaded.model.dtype).removeprefix("torch."),
             shared=tuple(tally.shared),
@@ -91,43 +102,6 @@ def make_distance(
         provenance=collect(device=str(device)),
         notes=tuple(dict.fromkeys((*loaded.notes, *data.notes, *notes, *unsure))),
     )
-
-
-def _refuse_few(tally: GradientTally, examples: int) -> None:
-    """Raise where a half has no two rows.
-
-    Raises:
-        DataError: Too few examples could be used by every objective.
-    """
-    if any(not half.rows or min(r.count for r in half.rows.values()) < 2 for half in tally.halves):
-        msg = "too few examples that every objective can use"
-        left = f"{examples - tally.left_out} of {examples} ({_dropped(tally)})"
-        expected = "some in each half of the batches"
-        raise DataError(msg, value=left, expected=expected, hint="longer texts, or more")
-
-
-def _width(tally: GradientTally) -> int:
-    return len(next(iter(tally.halves[0].rows.values())).mean)
-
-
-def _dropped(tally: GradientTally) -> str:
-    """Return what the objectives left out, in words."""
-    return ", ".join(f"{name} can make nothing of {n}" for name, n in tally.dropped.items() if n)
-
-
-def _notes(tally: GradientTally, *, width: int) -> list[str]:
-    """Return what was done otherwise than one may think, in words."""
-    notes = list(tally.notes)
-    if tally.left_out:
-        told = f"{tally.left_out} examples were left out for all objectives"
-        notes.append(f"{told}: {_dropped(tally)}")
-    rows = sum(next(iter(half.rows.values())).count for half in tally.halves)
-    if rows < 2 * width:
-        notes.append(
-            f"{rows} examples for {width} coordinates: Procrustes distances come out smaller than "
-            "from many rows, so compare those of equally many"
-        )
-    return notes
 
 
 def distances(
@@ -146,28 +120,29 @@ def distances(
     parts = (halves[0].merge(halves[1]), *halves)
     found = []
     for name in names:
-        with _named(name):
+        try:
             whole, *split = (_numbers(p, name, reference=reference, seed=seed) for p in parts)
+        except (BadInputError, NonFiniteError) as error:
+            msg, hint = f"{error.what}, under {name}", "--objectives without it"
+            raise type(error)(msg, value=error.value, expected=error.expected, hint=hint) from error
         found.append(ObjectiveDistance(name=name, halves=tuple(split), **asdict(whole)))
     return tuple(found)
 
 
-@contextmanager
-def _named(objective: str) -> Iterator[None]:
-    """Inside, what cannot be compared is said to be of `objective`."""
-    try:
-        yield
-    except (BadInputError, NonFiniteError) as error:
-        msg, hint = f"{error.what}, under {objective}", "--objectives without it"
-        raise type(error)(msg, value=error.value, expected=error.expected, hint=hint) from error
-
-
 def _numbers(moments: ObjectiveMoments, name: str, *, reference: str, seed: int) -> HalfDistance:
     """Return what some rows say of one objective; the reference's distances are exactly 0."""
-    own = moments.rows[name]
+    own, first = moments.rows[name], moments.rows[reference]
     found = dict.fromkeys(METRICS, 0.0)
     if name != reference:
-        found = _compared(moments, name, reference=reference, seed=seed)
+        found = {
+            "procrustes": moments.cross[name].result(),
+            "cosine": metrics.cosine(first.mean, own.mean),
+            "pearson": metrics.pearson(first.mean, own.mean),
+            "fisher": metrics.cosine(first.mean_square, own.mean_square),
+        }
+        for width in metrics.PROJECTED:
+            pair = (metrics.projected(v, width=width, seed=seed) for v in (first.mean, own.mean))
+            found[f"cosine_{width}"] = metrics.cosine(*pair)
     return HalfDistance(
         rows=own.count,
         mean_norm=own.norms / own.count,
@@ -177,33 +152,12 @@ def _numbers(moments: ObjectiveMoments, name: str, *, reference: str, seed: int)
     )
 
 
-def _compared(
-    moments: ObjectiveMoments, name: str, *, reference: str, seed: int
-) -> dict[str, float]:
-    """Return the distances of one objective from the reference."""
-    first, second = moments.rows[reference], moments.rows[name]
-    projected = {
-        f"cosine_{width}": metrics.cosine(
-            metrics.projected(first.mean, width=width, seed=seed),
-            metrics.projected(second.mean, width=width, seed=seed),
-        )
-        for width in metrics.PROJECTED
-    }
-    return {
-        "procrustes": moments.cross[name].result(),
-        "cosine": metrics.cosine(first.mean, second.mean),
-        "pearson": metrics.pearson(first.mean, second.mean),
-        "fisher": metrics.cosine(first.mean_square, second.mean_square),
-        **projected,
-    }
-
-
 def _agreement(objectives: Sequence[ObjectiveDistance]) -> dict[str, float]:
     """Return how alike the two halves rank the objectives, under each distance."""
-    found = {}
-    for metric in METRICS:
-        first, second = ({o.name: getattr(o.halves[h], metric) for o in objectives} for h in (0, 1))
-        value = metrics.agreement(first, second)
-        if value is not None:
-            found[metric] = value
-    return found
+    if len(objectives) < 2:
+        return {}
+    sides = {
+        metric: [np.array([getattr(o.halves[half], metric) for o in objectives]) for half in (0, 1)]
+        for metric in METRICS
+    }
+    return {metric: spearman(first, second) for metric, (first, second) in sides.items()}

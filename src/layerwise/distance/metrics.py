@@ -4,16 +4,11 @@ Source of the measures: arXiv 2604.17177. The Procrustes distance is
 `layerwise.signals.similarity`'s.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from layerwise.errors import BadInputError
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float64
-from layerwise.signals.ranks import spearman
-
-__all__ = ["PROJECTED", "agreement", "coherence", "cosine", "pearson", "projected"]
 
 #: Coordinates that mean rows are projected to.
 PROJECTED = (128, 32)
@@ -73,11 +68,3 @@ def coherence(mean: Float64[Array, "d"], deviation: Float64[Array, "d"]) -> floa
         msg = "gradients that are the same for every example"
         raise BadInputError(msg, expected="rows that differ")
     return float((np.abs(mean[varies]) / deviation[varies]).mean())
-
-
-def agreement(first: Mapping[str, float], second: Mapping[str, float]) -> float | None:
-    """Spearman correlation of two rankings of the same objectives; None where fewer than two."""
-    if len(first) < 2:
-        return None
-    names = list(first)
-    return spearman(*(np.array([side[name] for name in names]) for side in (first, second)))

@@ -13,8 +13,6 @@ import numpy as np
 from layerwise.shapes import Array, Float, Float64
 from layerwise.signals.similarity import CrossMoments
 
-__all__ = ["GradientMoments", "ObjectiveMoments"]
-
 T = TypeVar("T")
 
 

@@ -10,15 +10,6 @@ from layerwise.errors import UnknownNameError
 from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 
-__all__ = [
-    "METRICS",
-    "Distance",
-    "DistanceSettings",
-    "HalfDistance",
-    "ObjectiveDistance",
-]
-
-
 #: The distances, by field.
 METRICS = ("procrustes", "cosine", "cosine_128", "cosine_32", "pearson", "fisher")
 

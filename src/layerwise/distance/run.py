@@ -1,7 +1,7 @@
 """The pass: batches through a frozen model under every objective, sums of their gradients out."""
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import reduce
@@ -27,8 +27,6 @@ from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
 from layerwise.seeds import derive
 
-__all__ = ["GradientTally", "measure"]
-
 #: Rows of each objective that are kept before they are summed up: as many as make the matrix
 #: products large enough to cost little, few enough to cost no memory to speak of.
 WINDOW = 1024
@@ -43,13 +41,9 @@ class GradientTally:
     Attributes:
         halves: The moments of batches of even and of odd number.
         batches: Batches of which something was left.
-        forwards: Forwards through the body.
-        tokens: Tokens that the reference objective counted.
-        truncated: Examples that it cut.
-        left_out: Examples that not every objective could use.
-        dropped: The same by objective.
+        tokens, truncated: What the reference objective counted, and the examples that it cut.
+        left_out, dropped: Examples that not every objective could use, and the same by objective.
         shared: Objectives that shared a forward, by name.
-        notes: What was assumed or changed, in words.
     """
 
     halves: tuple[ObjectiveMoments, ObjectiveMoments] = (ObjectiveMoments(), ObjectiveMoments())
@@ -89,15 +83,13 @@ class GradientTally:
 
     def add(self, rows: Mapping[int, Rows], *, reference: str) -> None:
         """Add the rows of some batches, by the batch's number, to their halves."""
-        first, second = (self._added(half, rows, reference) for half in (0, 1))
-        self.halves = first, second
-
-    def _added(self, half: int, rows: Mapping[int, Rows], reference: str) -> ObjectiveMoments:
-        parts = [rows[number] for number in sorted(rows) if number % 2 == half]
-        if not parts:
-            return self.halves[half]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return self.halves[half].update(joined, reference=reference)
+        halves = list(self.halves)
+        for half in (0, 1):
+            parts = [rows[number] for number in sorted(rows) if number % 2 == half]
+            if parts:
+                joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                halves[half] = halves[half].update(joined, reference=reference)
+        self.halves = halves[0], halves[1]
 
 
 def measure(request: Request, *, progress: Progress = silent) -> GradientTally:
@@ -115,9 +107,8 @@ def measure(request: Request, *, progress: Progress = silent) -> GradientTally:
     numbers = range(len(chunks))[distributed.rank() :: distributed.world_size()]
     tally = GradientTally()
     with frozen(request.loaded.model, training=False, seed=request.seed):
-        work = _work(request, chunks, numbers, tally)
         total = len(numbers) * len(_kinds(request.objectives))
-        with closing(work):
+        with closing(_work(request, chunks, numbers, tally)) as work:
             for _ in progress(work, "comparing gradients", total):
                 pass
     return reduce(GradientTally.merge, distributed.all_gather(tally))
@@ -143,25 +134,15 @@ def _work(
             for found in window:
                 tally.note(found, of=len(chunks[found.number]), reference=reference)
             rows: dict[int, Rows] = {found.number: {} for found in window if found.examples}
-            yield from _window(request, window, rows, tally, states)
+            for members in _kinds(request.objectives):
+                with prepared(members[0], request.loaded.model) as changed:
+                    tally.notes |= dict.fromkeys(changed)
+                    for found in window:
+                        if found.examples:
+                            made = _batch(request, found, members, tally, states)
+                            rows[found.number].update(made)
+                        yield
             tally.add(rows, reference=reference)
-
-
-def _window(
-    request: Request,
-    window: Sequence[SharedBatch],
-    rows: Mapping[int, Rows],
-    tally: GradientTally,
-    states: States,
-) -> Iterator[None]:
-    """Yield some batches under every objective, their rows into `rows`."""
-    for members in _kinds(request.objectives):
-        with prepared(members[0], request.loaded.model) as changed:
-            tally.notes |= dict.fromkeys(changed)
-            for found in window:
-                if found.examples:
-                    rows[found.number].update(_batch(request, found, members, tally, states))
-                yield
 
 
 def _batch(
@@ -172,14 +153,13 @@ def _batch(
     states: States,
 ) -> Rows:
     """Return the rows of one batch under objectives that need the model prepared alike."""
-    model = request.loaded.model
-    device = next(model.parameters()).device
+    loaded = request.loaded
     batches: dict[str, Batch] = {o.name: found.sets[o.name].batches[0] for o in members}
     rows: Rows = {}
     for batch, group in sharing(members, batches):
         # Dropout draws by batch, not by what ran before: other objectives change nothing.
         torch.manual_seed(derive(request.seed, "dropout", found.number))
-        rows |= example_gradients(model, batch.to(device), group, states)
+        rows |= example_gradients(loaded.model, batch.to(loaded.device), group, states)
         tally.forwards += 1
         if len(group) > 1:
             tally.shared[tuple(o.name for o in group)] = None

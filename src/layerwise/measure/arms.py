@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
@@ -14,21 +15,6 @@ from layerwise.placement.policy import default_size
 from layerwise.placement.record import PlacedBlock, Placement
 from layerwise.placement.rows import adaptable_rows
 
-__all__ = [
-    "ALL",
-    "DRAWS",
-    "RECOMMENDED",
-    "TOLERANCE",
-    "Adapters",
-    "Arm",
-    "Size",
-    "arms_of",
-    "budget_of",
-    "known_arms",
-    "refuse_unknown",
-    "size_of",
-]
-
 _LOG = logging.getLogger(__name__)
 
 RECOMMENDED = "recommended"
@@ -39,8 +25,6 @@ LOW_RANK = "low-rank"
 """Every block, with as little rank as the budget leaves."""
 RANDOM = "random"
 
-#: Random placements that are drawn by default.
-DRAWS = 5
 #: How far the parameters of an arm may be from the budget, relatively (ours).
 TOLERANCE = 0.05
 
@@ -62,7 +46,7 @@ class Size:
 
     layers: int
     rank: int
-    draws: int = DRAWS
+    draws: int
     seed: int = 0
 
 
@@ -105,7 +89,7 @@ def bounds() -> tuple[str, ...]:
 
 
 def size_of(
-    card: LayerCard, *, layers: int | None, rank: int | None, draws: int = DRAWS, seed: int = 0
+    card: LayerCard, *, layers: int | None, rank: int | None, draws: int = 0, seed: int = 0
 ) -> Size:
     """Return how much each arm adapts of the model of `card`; a sixth of its blocks where not said.
 
@@ -185,14 +169,15 @@ def _arms(name: str, inputs: ScoreInputs, size: Size) -> Iterator[Arm]:
     elif name == LOW_RANK:
         yield _arm(name, "everywhere", card, size, lambda: rows)
     elif name == RANDOM:
+        pick = POLICIES[RANDOM]
         for draw in range(size.draws):
-            yield _random(draw, card, size)
+            drawn = partial(pick, card, size.layers, rows=rows, seed=size.seed + draw)
+            yield _arm(f"{RANDOM}-{draw}", "random", card, size, drawn)
     elif name in SCORES:
         found = lambda: rows_by_score(SCORES[name](inputs), size.layers, rows=rows)  # noqa: E731
         yield _arm(name, "incumbent", card, size, found)
     else:
-        pick = POLICIES[name]
-        taken = lambda: pick(card, size.layers, rows=rows, seed=size.seed)  # noqa: E731
+        taken = partial(POLICIES[name], card, size.layers, rows=rows, seed=size.seed)
         yield _arm(name, "policy", card, size, taken, policy=name)
 
 
@@ -202,13 +187,6 @@ def _advised(name: str, kind: ArmKind, card: LayerCard, size: Size, *, goal: str
     if goal != DEFAULT_GOAL and not choice.affordable:
         return Arm(name, kind, policy=choice.policy, failed="; ".join(choice.notes))
     return _arm(name, kind, card, size, lambda: choice.rows, policy=choice.policy)
-
-
-def _random(draw: int, card: LayerCard, size: Size) -> Arm:
-    rows, seed = adaptable_rows(card), size.seed + draw
-    pick = POLICIES[RANDOM]
-    name = f"{RANDOM}-{draw}"
-    return _arm(name, "random", card, size, lambda: pick(card, size.layers, rows=rows, seed=seed))
 
 
 def _arm(
@@ -229,11 +207,7 @@ def _arm(
 
 
 def _fitted(card: LayerCard, rows: Rows, size: Size) -> Placement:
-    """Return adapters on `rows` of the largest rank that the budget allows, some of one more.
-
-    Raises:
-        PlacementError: No such ranks come near enough to the budget.
-    """
+    """Return adapters on `rows` of the largest rank that the budget allows, some of one more."""
     budget = budget_of(card, size)
     ranks = {row: rank for row, rank in _ranks(card, rows, budget).items() if rank}
     found = round(sum(_unit(card, row) * rank for row, rank in ranks.items()))

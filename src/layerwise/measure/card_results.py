@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 from layerwise.card.record import LayerCard, MeasuredRegime, Measurement
-from layerwise.measure.record import ArmResult, Measure, Outcome
+from layerwise.measure.record import Measure
 from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.rows import resolve_rows
-
-__all__ = ["with_measured"]
 
 
 def with_measured(card: LayerCard, measure: Measure) -> LayerCard:
@@ -40,20 +38,20 @@ def _measured(card: LayerCard, measure: Measure) -> Measurement:
         rank=measure.budget.rank,
         steps=measure.budget.steps,
         seeds=len(measure.seeds),
-        regimes=tuple(_regime(card, arm, found) for arm, found in ran if found),
+        regimes=tuple(
+            MeasuredRegime(
+                name=arm.name,
+                layers=resolve_rows(card, arm.blocks),
+                improvement=found.improvement,
+                seconds_per_step=found.seconds_per_step,
+                peak_memory_bytes=found.peak_memory_bytes,
+                low=found.low,
+                high=found.high,
+                step_ratio=found.step_ratio,
+                policy=arm.policy,
+            )
+            for arm, found in ran
+            if found
+        ),
         data_source=measure.data.source,
-    )
-
-
-def _regime(card: LayerCard, arm: ArmResult, outcome: Outcome) -> MeasuredRegime:
-    return MeasuredRegime(
-        name=arm.name,
-        layers=resolve_rows(card, arm.blocks),
-        improvement=outcome.improvement,
-        seconds_per_step=outcome.seconds_per_step,
-        peak_memory_bytes=outcome.peak_memory_bytes,
-        low=outcome.low,
-        high=outcome.high,
-        step_ratio=outcome.step_ratio,
-        policy=arm.policy,
     )

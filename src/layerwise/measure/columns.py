@@ -2,8 +2,6 @@
 
 from layerwise.columns import Column
 
-__all__ = ["ARMS", "IMPROVEMENT"]
-
 IMPROVEMENT = Column(
     "improvement",
     "Improvement",

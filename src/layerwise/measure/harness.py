@@ -1,6 +1,5 @@
 """Tasks of the LM Evaluation Harness as a quality."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,8 +8,6 @@ from layerwise.errors import BadInputError, UnknownNameError, one_line
 from layerwise.measure.text_quality import installed
 from layerwise.measure.trial import Quality
 from layerwise.models.load import LoadedModel
-
-__all__ = ["harness_quality"]
 
 _import = partial(installed, hint="pip install lm_eval")
 
@@ -34,7 +31,9 @@ def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any
     manager = tasks or _import("lm_eval.tasks").TaskManager()
     if name not in manager.all_tasks:
         kind = "task of lm-evaluation-harness"
-        raise UnknownNameError(kind, value=name, known=_near(name, manager.all_tasks))
+        start = name.partition("_")[0]  # There are thousands: a few that have something of it.
+        near = [other for other in manager.all_tasks if start in other][:20]
+        raise UnknownNameError(kind, value=name, known=near)
     directions = _directions(manager, name)
     metric = metric or next(iter(directions))
     if metric not in directions:
@@ -43,18 +42,25 @@ def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any
 
     def run(loaded: LoadedModel, validation: TextData) -> float:
         del validation  # A task brings its own.
-        results = _results(loaded, name, manager, batch_size=batch_size, limit=limit)
-        return _figure(results["results"][name], metric)
+        wrapper = _import("lm_eval.models.huggingface").HFLM(
+            pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size
+        )
+        results = _import("lm_eval").simple_evaluate(
+            model=wrapper,
+            tasks=[name],
+            task_manager=manager,
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=False,
+        )
+        found = results["results"][name]  # A figure's key has its filter behind a comma.
+        return next(float(found[key]) for key in found if key.partition(",")[0] == metric)
 
     return Quality(f"harness:{name}/{metric}", run, directions[metric])
 
 
 def _directions(manager: Any, name: str) -> dict[str, bool]:
-    """Return whether larger is better, for each figure of a task or of the first task of a group.
-
-    Raises:
-        BadInputError: The task's examples cannot be had.
-    """
+    """Return whether larger is better, for each figure of a task or of a group's first task."""
     try:
         found = manager.load([name])["tasks"]
     except Exception as error:  # a task's own code and its data set's loader run
@@ -62,32 +68,3 @@ def _directions(manager: Any, name: str) -> dict[str, bool]:
         raise BadInputError(message, value=name, expected="a task whose data is there") from error
     task = next(iter(found.values()))
     return {metric: bool(higher) for metric, higher in task.higher_is_better().items()}
-
-
-def _near(name: str, known: Any) -> list[str]:
-    """Return a few tasks whose names have something of `name`; there are thousands."""
-    start = name.partition("_")[0]
-    return [other for other in known if start in other][:20]
-
-
-def _results(
-    loaded: LoadedModel, name: str, manager: Any, *, batch_size: int, limit: int | None
-) -> Mapping[str, Any]:
-    wrapper = _import("lm_eval.models.huggingface").HFLM(
-        pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size
-    )
-    found: Mapping[str, Any] = _import("lm_eval").simple_evaluate(
-        model=wrapper,
-        tasks=[name],
-        task_manager=manager,
-        limit=limit,
-        bootstrap_iters=0,
-        log_samples=False,
-    )
-    return found
-
-
-def _figure(result: Mapping[str, Any], metric: str) -> float:
-    """Return the figure called `metric`; its key has the filter that was applied behind a comma."""
-    keys = [key for key in result if key.partition(",")[0] == metric]
-    return float(result[keys[0]])

@@ -16,8 +16,7 @@ from layerwise.card.record import ModelInfo
 from layerwise.errors import BadInputError, SchemaError
 from layerwise.measure.arms import ALL, Adapters, Arm
 from layerwise.measure.record import ArmKind
-from layerwise.measure.rivals import train_rivals
-from layerwise.measure.trial import Bench, Trial, trial
+from layerwise.measure.trial import Bench, Trial, train_rivals, trial
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import all_refs
 from layerwise.models.targets import resolve_targets
@@ -28,14 +27,6 @@ from layerwise.provenance import Provenance, collect
 from layerwise.records import JsonRecord, to_plain
 from layerwise.seeds import numpy_generator
 from layerwise.tuning.lora import RANK, placed_on
-
-__all__ = [
-    "InterventionArm",
-    "InterventionTrial",
-    "Interventions",
-    "adapter_placement",
-    "intervention_arms",
-]
 
 
 @dataclass(frozen=True)
@@ -120,15 +111,8 @@ def adapter_placement(
 ) -> Interventions:
     """Return what adapters do on the `blocks` blocks that moved most, on spread and on random ones.
 
-    Args:
-        bench: The model, texts and budget that all trials share.
-        profile: What moved when the model was fine-tuned before, on whatever task is asked about.
-        blocks: How many blocks get adapters.
-        rank: LoRA's with adapters on all blocks; those with fewer blocks have a higher one.
-        draws: Random choices of blocks.
-        seeds: One trial an arm each.
-        learning_rate: Of every trial.
-        progress: Hears how many trials are over.
+    `profile` says what moved when the model was fine-tuned before, on whatever task is asked about.
+    `rank` is that of adapters on all blocks; those on fewer blocks have a higher one.
 
     Raises:
         SchemaError: The profile is of another model.
@@ -145,8 +129,11 @@ def adapter_placement(
 
     made = train_rivals(placed, seeds, train, title="training adapters", progress=progress)
     falls: dict[str, list[float]] = {}
-    trials = []
+    shown, trials = [], []
     for arm in arms:
+        where = placed[arm.adapters]
+        indices = tuple(block.index for block in where.blocks)
+        shown.append(InterventionArm(arm.name, indices, where.rank, where.adapter_parameters))
         for seed, found in made[arm.adapters].items():
             fall = found.loss_before - found.loss_after
             trials.append(InterventionTrial(arm.name, seed, found.loss_after, fall))
@@ -157,17 +144,12 @@ def adapter_placement(
         source=profile.after.source,
         learning_rate=learning_rate,
         loss_before=bench.loss_before,
-        arms=tuple(_described(arm.name, placed[arm.adapters]) for arm in arms),
+        arms=tuple(shown),
         trials=tuple(trials),
         improvement={name: fmean(values) for name, values in falls.items()},
-        provenance=collect(device=str(next(bench.loaded.model.parameters()).device)),
+        provenance=collect(device=str(bench.loaded.device)),
         notes=tuple(bench.loaded.notes),
     )
-
-
-def _described(name: str, placed: Placement) -> InterventionArm:
-    blocks = tuple(block.index for block in placed.blocks)
-    return InterventionArm(name, blocks, placed.rank, placed.adapter_parameters)
 
 
 def intervention_arms(
@@ -186,14 +168,9 @@ def intervention_arms(
         BadInputError: There are not so many blocks to adapt, or a number cannot be used.
     """
     adaptable = _adaptable(loaded, profile)
-    for name, value, most in (
-        ("number of blocks", blocks, len(adaptable)),
-        ("LoRA rank", rank, None),
-        ("random draws", draws, None),
-    ):
-        if value < 1 or (most is not None and value > most):
-            expected = "at least 1" if most is None else f"1 to {most}"
-            raise BadInputError(name, value=value, expected=expected)
+    if not 1 <= blocks <= len(adaptable):
+        msg = "number of blocks"
+        raise BadInputError(msg, value=blocks, expected=f"1 to {len(adaptable)}")
     budget = _placed(loaded, profile.stack, adaptable, rank).adapter_parameters
     made = []
     for name, kind, taken in _choices(profile, adaptable, blocks, draws, seed):
@@ -205,11 +182,7 @@ def intervention_arms(
 
 
 def _adaptable(loaded: LoadedModel, profile: Profile) -> list[int]:
-    """Return the blocks of the profile's stack that have modules to adapt.
-
-    Raises:
-        SchemaError: The model has no such stack, or one of another size.
-    """
+    """Return the blocks of the profile's stack that have modules to adapt."""
     sizes = {stack.name: len(stack.blocks) for stack in loaded.stacks}
     if sizes.get(profile.stack) != len(profile.blocks):
         msg = "profile of another model"

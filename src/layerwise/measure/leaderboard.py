@@ -11,16 +11,6 @@ from layerwise.measure.record import ArmComparison, ArmResult, Outcome, Verdict
 from layerwise.measure.trial import Trial
 from layerwise.signals.over_seeds import seed_interval
 
-__all__ = [
-    "FEWEST",
-    "compare_improvements",
-    "improvements",
-    "mean_of_random",
-    "rank_arms",
-    "reason",
-    "verdict_of",
-]
-
 #: Seeds below this many cannot tell two arms apart, whatever the interval (ours).
 FEWEST = 3
 
@@ -33,11 +23,8 @@ def rank_arms(arms: Sequence[ArmResult]) -> tuple[ArmResult, ...]:
     means = [arm.outcome.improvement for arm in told if arm.outcome and arm.equal]
     reference = improvements(by_name[RECOMMENDED].trials)
     done = [_placed(arm, means, reference) for arm in told]
-    return tuple(sorted(done, key=_order))
-
-
-def _order(arm: ArmResult) -> tuple[bool, float]:
-    return arm.outcome is None, -arm.outcome.improvement if arm.outcome else 0.0
+    gains = {arm.name: arm.outcome.improvement for arm in done if arm.outcome}
+    return tuple(sorted(done, key=lambda arm: -gains.get(arm.name, float("-inf"))))
 
 
 def _placed(arm: ArmResult, means: Sequence[float], reference: np.ndarray) -> ArmResult:
@@ -109,16 +96,13 @@ def reason(recommended: ArmResult, arms: Sequence[ArmResult], against: ArmCompar
     if against is None:
         parts.append("no random placement was drawn to hold it against")
     else:
-        parts.append(_difference(against, seeds))
+        told = f"beside the mean random draw its improvement is {against.difference:+.3g}"
+        if against.low is None or against.high is None:
+            parts.append(f"{told}, from one seed")
+        else:
+            ends = f"({against.low:+.3g} to {against.high:+.3g}, {seeds} seeds)"
+            parts.append(f"{told} {ends}: {against.verdict}")
     if outcome and outcome.kept is not None and outcome.step_ratio is not None:
         kept = f"keeps {outcome.kept:.0%} of what adapters on all blocks improve"
         parts.append(f"it {kept}, in {outcome.step_ratio:.0%} of their step time")
     return "; ".join(parts) + "."
-
-
-def _difference(against: ArmComparison, seeds: int) -> str:
-    """Return what a comparison says, with the figures."""
-    told = f"beside the mean random draw its improvement is {against.difference:+.3g}"
-    if against.low is None or against.high is None:
-        return f"{told}, from one seed"
-    return f"{told} ({against.low:+.3g} to {against.high:+.3g}, {seeds} seeds): {against.verdict}"

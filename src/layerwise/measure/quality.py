@@ -18,8 +18,6 @@ from layerwise.objectives.forward import accepted, token_logits
 from layerwise.shapes import Tensor
 from layerwise.tuning.record import TuneSettings
 
-__all__ = ["HARNESS", "LOSS", "known_qualities", "named_quality"]
-
 LOSS = "loss"
 ACCURACY = "accuracy"
 HARNESS = "harness:"
@@ -35,12 +33,8 @@ def named_quality(
 ) -> Quality | None:
     """Return the quality called `name`; None for the loss, which every trial has.
 
-    Args:
-        name: ``loss``, ``accuracy``, ``exact-match``, ``bleu``, ``chrf``, ``rouge`` or
-            ``harness:TASK``.
-        objective: The loss: accuracy is of what it predicts, text is what follows its prompts.
-        settings: Batch size, length and seed of the validation batches.
-        limit: Examples of a harness task that are asked; None asks all.
+    Accuracy is of what `objective` predicts, text is what follows its prompts. `limit` is how many
+    examples of a harness task are asked; None asks all.
 
     Raises:
         UnknownNameError: There is no such quality or task.
@@ -56,28 +50,20 @@ def named_quality(
     if name not in TEXT_QUALITIES:
         kind = "quality"
         raise UnknownNameError(kind, value=name, known=known_qualities())
-    _refuse_without_prompt(name, objective)
-    quality = TEXT_QUALITIES[name]
-    quality(["a b c d"], ["a b c d"])  # What is not installed shall be said before any training.
-    return Quality(name, partial(_of_text, objective, settings, quality))
-
-
-def _refuse_without_prompt(name: str, objective: Objective) -> None:
     if not objective.needs_prompt:
         message = f"{name} of generated text under {objective.name}, which has no prompts"
         hint = "--prompt-column NAME, or --quality loss"
         raise BadInputError(message, value=name, expected="objective sft", hint=hint)
+    quality = TEXT_QUALITIES[name]
+    quality(["a b c d"], ["a b c d"])  # What is not installed shall be said before any training.
+    return Quality(name, partial(_of_text, objective, settings, quality))
 
 
 @torch.no_grad()
 def _accuracy(
     objective: Objective, settings: TuneSettings, loaded: LoadedModel, data: TextData
 ) -> float:
-    """Return the share of right predictions: of classes, or of the tokens that the loss counts.
-
-    Raises:
-        BadInputError: The objective predicts neither.
-    """
+    """Return the share of right predictions: of classes, or of the tokens that the loss counts."""
     right, total = 0, 0
     with objective.prepare(loaded.model):
         for batch in validation_batches(loaded, data, objective, settings):
@@ -113,42 +99,34 @@ def _of_text(
 
 def _parted(loaded: LoadedModel, batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
     """Return each row's tokens up to its first answer, and that answer's."""
-    if loaded.kind == "seq2seq":
-        return _read_and_said(batch)
+    read = batch.inputs["input_ids"]
+    attended = batch.inputs.get("attention_mask", torch.ones_like(read)).bool()
     prompts: list[list[int]] = []
     answers: list[list[int]] = []
-    rows = zip(batch.inputs["input_ids"], batch.token_mask, strict=True)
-    for ids, counted in rows:
+    if loaded.kind == "seq2seq":
+        labels = batch.labels if batch.labels is not None else batch.inputs["decoder_input_ids"]
+        for ids, shown, said in zip(read, attended, labels, strict=True):
+            prompts.append(ids[shown].tolist())
+            answers.append(said[said != IGNORED].tolist())
+        return prompts, answers
+    for ids, shown, counted in zip(read, attended, batch.token_mask, strict=True):
         start = int(counted.int().argmax())
         run = (~counted[start:]).nonzero()
         end = start + int(run[0]) if len(run) else len(counted)
-        attended = _attended(batch, len(prompts))[:start]
-        prompts.append(ids[:start][attended].tolist())
+        prompts.append(ids[:start][shown[:start]].tolist())
         answers.append(ids[start:end].tolist())
     return prompts, answers
-
-
-def _attended(batch: Batch, row: int) -> Tensor:
-    """Return which tokens of a row are not padding."""
-    mask = batch.inputs.get("attention_mask")
-    return batch.inputs["input_ids"][row] >= 0 if mask is None else mask[row].bool()
-
-
-def _read_and_said(batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
-    labels = batch.labels if batch.labels is not None else batch.inputs["decoder_input_ids"]
-    rows = range(len(batch))
-    prompts = [batch.inputs["input_ids"][row][_attended(batch, row)].tolist() for row in rows]
-    return prompts, [labels[row][labels[row] != IGNORED].tolist() for row in rows]
 
 
 @torch.no_grad()
 def _answers(loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, longest: int) -> list[str]:
     """Return what the model says after each prompt, greedily, as long as the longest answer."""
-    device = next(loaded.model.parameters()).device
     width = max(len(prompt) for prompt in prompts)
     pad = loaded.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=loaded.device)
+    mask = torch.tensor(
+        [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=loaded.device
+    )
     generate: Callable[..., Tensor] = loaded.model.generate
     out = generate(
         input_ids=ids,
@@ -158,12 +136,8 @@ def _answers(loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, longest: 
         num_beams=1,
         pad_token_id=pad,
     )
-    return _decoded(loaded, [row.tolist() for row in _new(loaded, out, width)])
-
-
-def _new(loaded: LoadedModel, out: Tensor, width: int) -> Tensor:
-    """Return the tokens that were added: a decoder alone repeats its prompt."""
-    return out if loaded.kind == "seq2seq" else out[:, width:]
+    # A decoder alone repeats its prompt.
+    return _decoded(loaded, (out if loaded.kind == "seq2seq" else out[:, width:]).tolist())
 
 
 def _decoded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> list[str]:

@@ -10,18 +10,6 @@ from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 from layerwise.tuning.record import TuneSettings
 
-__all__ = [
-    "ArmComparison",
-    "ArmKind",
-    "ArmResult",
-    "Budget",
-    "Measure",
-    "Outcome",
-    "RateRung",
-    "Verdict",
-]
-
-
 #: What an arm is: the card's advice, a policy, a tool's own way to choose, a random draw, or what
 #: the others are held against (adapters everywhere).
 ArmKind = Literal["recommended", "policy", "incumbent", "random", "everywhere"]
@@ -47,8 +35,7 @@ class Outcome:
 
     Attributes:
         improvement: Mean over seeds.
-        low: Lower end of its interval (95 %); None with fewer than two seeds.
-        high: Upper end.
+        low, high: Ends of its interval (95 %); None with fewer than two seeds.
         seconds_per_step: Median over seeds.
         peak_memory_bytes: The largest of all trials.
         step_ratio: Seconds a step over those of `all`; None where that did not run.
@@ -70,8 +57,7 @@ class ArmComparison:
 
     Attributes:
         difference: Mean over seeds.
-        low: Lower end of its interval (95 %); None with fewer than two seeds.
-        high: Upper end.
+        low, high: Ends of its interval (95 %); None with fewer than two seeds.
         verdict: ``better`` or ``worse`` where the interval leaves out 0.
     """
 

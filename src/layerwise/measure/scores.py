@@ -5,10 +5,11 @@ They are written here from their definitions. A tool that chooses single modules
 budget on the same kind of place.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,6 @@ from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.registry import Registry
 from layerwise.shapes import Tensor
-
-__all__ = ["SCORES", "Score", "ScoreInputs", "rows_by_score"]
 
 #: The interquartile range of a standard normal distribution.
 _IQR = 1.349
@@ -50,16 +49,9 @@ class ScoreInputs:
     seed: int = 0
 
 
-class Score(Protocol):
-    """A way to rank blocks."""
-
-    def __call__(self, inputs: ScoreInputs) -> np.ndarray:
-        """Return one number a row of the card, float64 (l,); NaN without adapted modules.
-
-        Raises:
-            PlacementError: The card lacks what the score goes by.
-        """
-
+#: A way to rank blocks: one number a row of the card, float64 (l,); NaN without adapted modules.
+#: Raises PlacementError where the card lacks what the score goes by.
+Score = Callable[[ScoreInputs], np.ndarray]
 
 #: Every score by name.
 SCORES = Registry[Score]("score")
@@ -96,39 +88,23 @@ def eva(inputs: ScoreInputs) -> np.ndarray:
     (PEFT's rho = 2). Modules that read the same input have the same components; here an input
     counts once (ours). The components are those of the card's pass.
     """
-    spectra = _spectra(inputs.card)
-    rank = inputs.card.capture.rank
-    ratios = [
-        (v / total, row) for row, values in spectra for v, total in _largest(values, 2 * rank)
-    ]
-    ratios.sort(key=lambda pair: -pair[0])
-    read, given = (np.zeros(len(inputs.card.layers)) for _ in range(2))
-    for row, _ in spectra:
-        read[row] += 1
-    for _, row in ratios[: rank * len(spectra)]:
-        given[row] += 1
-    return np.divide(given, read, out=np.full_like(given, np.nan), where=read > 0)
-
-
-def _largest(values: np.ndarray, count: int) -> list[tuple[float, float]]:
-    """Return the largest eigenvalues of an input, each with the sum of all."""
-    total = float(values.sum())
-    return [(float(v), total) for v in np.sort(values)[::-1][:count]] if total > 0 else []
-
-
-def _spectra(card: LayerCard) -> list[tuple[int, np.ndarray]]:
-    """Return the eigenvalues of each adapted input's covariance, with the block that reads it."""
-    names = {name: row for row, layer in enumerate(card.layers) for name in layer.modules}
-    found = [
-        (names[key.removeprefix("spectrum/")], values)
-        for key, values in card.arrays.items()
-        if key.removeprefix("spectrum/") in names
-    ]
-    if not found:
+    card, rank = inputs.card, inputs.card.capture.rank
+    names = {f"spectrum/{n}": row for row, layer in enumerate(card.layers) for n in layer.modules}
+    spectra = [(names[key], values) for key, values in card.arrays.items() if key in names]
+    if not spectra:
         message = "score eva needs the spectra of the card's inputs"
         expected = "arrays.safetensors beside card.json, of a card with all signals"
         raise PlacementError(message, expected=expected, hint="other --arms")
-    return found
+    ratios: list[tuple[float, int]] = []
+    read, given = (np.zeros(len(card.layers)) for _ in range(2))
+    for row, values in spectra:
+        read[row] += 1
+        total, largest = float(values.sum()), np.sort(values)[::-1][: 2 * rank]
+        ratios += [(float(v) / total, row) for v in largest if total > 0]
+    ratios.sort(key=lambda pair: -pair[0])
+    for _, row in ratios[: rank * len(spectra)]:
+        given[row] += 1
+    return np.divide(given, read, out=np.full_like(given, np.nan), where=read > 0)
 
 
 @SCORES.register("kappa")
@@ -139,12 +115,11 @@ def kappa(inputs: ScoreInputs) -> np.ndarray:
     number, the largest singular value over the smallest plus 1e-8. The mean of the logarithm over
     a block's modules is ours.
     """
-    return _over_blocks(inputs, _log_condition)
-
-
-def _log_condition(weight: Tensor) -> float:
-    values = torch.linalg.svdvals(weight.flatten(1))
-    return -float(torch.log10(values[0] / (values[-1] + _EPSILON)))
+    scores = []
+    for row in range(len(inputs.card.layers)):
+        each = [torch.linalg.svdvals(weight.flatten(1)) for _, weight in _weights(inputs, row)]
+        scores.append(_mean([-float(torch.log10(v[0] / (v[-1] + _EPSILON))) for v in each]))
+    return np.array(scores)
 
 
 @SCORES.register("snr")
@@ -162,15 +137,12 @@ def snr(inputs: ScoreInputs) -> np.ndarray:
         for name, weight in _weights(inputs, row):
             ratios.setdefault(name, {}).setdefault(row, _signal_to_noise(weight))
     standings = [
-        {row: _standing(r, found) for row, r in found.items()} for found in ratios.values()
+        {row: sum(r <= ratio for r in found.values()) / len(found) for row, ratio in found.items()}
+        for found in ratios.values()
     ]
     return np.array(
         [_mean([s[row] for s in standings if row in s]) for row in range(len(inputs.card.layers))]
     )
-
-
-def _standing(ratio: float, found: dict[int, float]) -> float:
-    return sum(other <= ratio for other in found.values()) / len(found)
 
 
 def _signal_to_noise(weight: Tensor) -> float:
@@ -182,12 +154,6 @@ def _signal_to_noise(weight: Tensor) -> float:
     noise = float(values[~is_signal].sum())
     signal = float(values[is_signal].sum())
     return signal / max(noise, _EPSILON) / max(float(values[0]), _EPSILON)
-
-
-def _over_blocks(inputs: ScoreInputs, score: Any) -> np.ndarray:
-    """Return the mean of `score` over each block's adapted weights."""
-    rows = range(len(inputs.card.layers))
-    return np.array([_mean([score(weight) for _, weight in _weights(inputs, row)]) for row in rows])
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -214,30 +180,24 @@ def gradient(inputs: ScoreInputs) -> np.ndarray:
         _norms_into(totals, adapted),
     ):
         for batch in inputs.batches:
-            device = next(model.parameters()).device
-            inputs.objective.losses(model, batch.to(device)).mean().backward()
+            own = batch.to(inputs.loaded.device)
+            inputs.objective.losses(model, own).mean().backward()
     return totals
 
 
 @contextmanager
 def _norms_into(totals: np.ndarray, blocks: dict[int, nn.Module]) -> Iterator[None]:
     """Add the norm of each gradient of a weight of `blocks` to its block's, and free it."""
-    handles = []
 
-    def hook_for(row: int) -> Any:
-        def hear(parameter: Tensor) -> None:
-            if parameter.grad is not None:
-                totals[row] += float(parameter.grad.float().norm())
-            parameter.grad = None
+    def hear(row: int, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            totals[row] += float(parameter.grad.float().norm())
+        parameter.grad = None
 
-        return hear
-
-    try:
+    with ExitStack() as hooks:
         for row, block in blocks.items():
             for parameter in block.parameters():
                 parameter.requires_grad_(True)  # noqa: FBT003  # torch's own argument
-                handles.append(parameter.register_post_accumulate_grad_hook(hook_for(row)))
+                hook = parameter.register_post_accumulate_grad_hook(partial(hear, row))
+                hooks.callback(hook.remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

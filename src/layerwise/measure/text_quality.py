@@ -7,8 +7,6 @@ from typing import Any
 from layerwise.errors import BadInputError
 from layerwise.registry import Registry
 
-__all__ = ["TEXT_QUALITIES", "TextQuality", "installed"]
-
 #: ``quality(generated, wanted)``, larger is better.
 TextQuality = Callable[[Sequence[str], Sequence[str]], float]
 

@@ -8,9 +8,9 @@ is loaded once.
 
 import math
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 
@@ -21,12 +21,15 @@ from layerwise.errors import NonFiniteError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.placement.record import Placement
+from layerwise.progress import Progress
 from layerwise.seeds import derive
 from layerwise.tuning.material import Forwards, gather
 from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.run import Tuned, fine_tune
 
-__all__ = ["Bench", "Quality", "Trial", "bench", "trial", "validation_batches"]
+R = TypeVar("R")
+W = TypeVar("W")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -121,14 +124,8 @@ def bench(
 ) -> Bench:
     """Return what trials of `loaded` share, the untouched model measured.
 
-    Args:
-        loaded: The model.
-        train: What is trained on.
-        validation: What the loss and the quality are measured on; none of it is trained on.
-        objective: The loss.
-        settings: The budget: steps, batch, length. Its seed fixes what the validation loss draws
-            (hidden tokens, dropout), the same for every trial.
-        quality: What is measured beside the loss.
+    The seed of `settings` fixes what the validation loss draws (hidden tokens, dropout), the same
+    for every trial.
 
     Raises:
         DataError: Nothing is left to train or to measure on.
@@ -166,6 +163,8 @@ def trial(bench: Bench, placement: Placement, *, seed: int, learning_rate: float
             placement=placement,
         )
         loss, score = _measured(bench, tuned.loaded)
+    material = gather(bench.loaded, bench.train, bench.objective, settings)
+    forwards = material.forwards(settings, steps=settings.steps, processes=1)
     return Trial(
         seed=seed,
         learning_rate=learning_rate,
@@ -175,7 +174,7 @@ def trial(bench: Bench, placement: Placement, *, seed: int, learning_rate: float
         peak_memory_bytes=tuned.record.outcome.peak_memory_bytes,
         trainable_parameters=sum(group.trained for group in tuned.record.groups),
         steps=tuned.record.outcome.steps,
-        tokens=_tokens(bench, settings),
+        tokens=sum(int(forwards[i].batch.token_mask.sum()) for i in range(len(forwards))),
         quality_before=bench.quality_before,
         quality_after=score,
         higher_is_better=bench.quality is None or bench.quality.higher_is_better,
@@ -191,13 +190,6 @@ def _seconds_per_step(tuned: Tuned) -> float:
     return float((ends[last] - ends[first]) / (last - first))
 
 
-def _tokens(bench: Bench, settings: TuneSettings) -> int:
-    """Return the tokens in the batches that a run under `settings` sees."""
-    material = gather(bench.loaded, bench.train, bench.objective, settings)
-    forwards = material.forwards(settings, steps=settings.steps, processes=1)
-    return sum(int(forwards[i].batch.token_mask.sum()) for i in range(len(forwards)))
-
-
 def _measured(bench: Bench, loaded: LoadedModel) -> tuple[float, float | None]:
     """Return the validation loss and quality of `loaded`: the bench's model, or with adapters."""
     with drawn_by(bench.settings.seed, "validation"):
@@ -207,19 +199,15 @@ def _measured(bench: Bench, loaded: LoadedModel) -> tuple[float, float | None]:
 
 
 def _loss(bench: Bench, loaded: LoadedModel) -> float:
-    """Return the mean validation loss over examples.
-
-    Raises:
-        NonFiniteError: It is NaN or infinite.
-    """
+    """Return the mean validation loss over examples."""
     settings, model = bench.settings, loaded.model
     batches = validation_batches(loaded, bench.validation, bench.objective, settings)
-    device, mode, losses = next(model.parameters()).device, model.training, list[float]()
+    mode, losses = model.training, list[float]()
     with bench.objective.prepare(model), torch.no_grad():
         model.train(bench.objective.stochastic)
         for i, batch in enumerate(batches):
             torch.manual_seed(derive(settings.seed, "validation", i))
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+            with torch.autocast(loaded.device.type, torch.bfloat16, enabled=settings.bf16):
                 losses += bench.objective.losses(model, batch).float().tolist()
         model.train(mode)
     mean = statistics.fmean(losses)
@@ -241,5 +229,24 @@ def validation_batches(
     material = gather(loaded, data, objective, settings)
     # Nothing is held out of it: it is what is held out.
     forwards = cast("Forwards", replace(material, held=material.data).evaluation(settings))
-    device = next(loaded.model.parameters()).device
-    return (forwards[i].batch.to(device) for i in range(len(forwards)))
+    return (forwards[i].batch.to(loaded.device) for i in range(len(forwards)))
+
+
+def train_rivals(
+    rivals: Iterable[R],
+    ways: Sequence[W],
+    train: Callable[[R, W], T],
+    *,
+    title: str,
+    progress: Progress,
+) -> dict[R, dict[W, T]]:
+    """Return what `train` gives for each rival in each way; equal rivals are trained once.
+
+    All rivals go one way before the next way begins: machines drift, and rivals are compared.
+    """
+    each = list(dict.fromkeys(rivals))
+    jobs = [(rival, way) for way in dict.fromkeys(ways) for rival in each]
+    made: dict[R, dict[W, T]] = {rival: {} for rival in each}
+    for rival, way in progress(jobs, title, len(jobs)):
+        made[rival][way] = train(rival, way)
+    return made

@@ -13,8 +13,6 @@ from layerwise.measure.trial import Bench, Trial, trial
 from layerwise.placement.record import Placement
 from layerwise.records import read_lines, to_plain
 
-__all__ = ["TrialEntry", "TrialLog"]
-
 SCHEMA = "layerwise/attempt/1"
 
 
@@ -69,19 +67,14 @@ class TrialLog:
         if key in self._known:
             self.taken.add(key)
             return self._known[key].made
-        entry = _entry(key, bench, placement, seed=seed, learning_rate=learning_rate)
+        try:
+            made = trial(bench, placement, seed=seed, learning_rate=learning_rate)
+            entry = TrialEntry(key, made)
+        except NonFiniteError as error:
+            entry = TrialEntry(key, fault=error.message)
         if self._path is not None:
             append_line(self._path, {"schema": SCHEMA, **to_plain(entry)})
         return entry.made
-
-
-def _entry(
-    key: str, bench: Bench, placement: Placement, *, seed: int, learning_rate: float
-) -> TrialEntry:
-    try:
-        return TrialEntry(key, trial(bench, placement, seed=seed, learning_rate=learning_rate))
-    except NonFiniteError as error:
-        return TrialEntry(key, fault=error.message)
 
 
 def _key(bench: Bench, placement: Placement, *, seed: int, learning_rate: float) -> str:

@@ -73,6 +73,12 @@ class LoadedModel:
     base: str | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def device(self) -> torch.device:
+        """Return where the model is."""
+        found: torch.device = next(self.model.parameters()).device
+        return found
+
 
 def load(
     source: str,

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from layerwise.placement.record import PlacedBlock, Placement
 
 
+#: Replicates behind a slope's interval: its ends then move by a percent (ours).
+BOOTSTRAP = 1000
+#: Random placements of a measurement, and the learning rates that its arms choose from (ours).
+DRAWS, LADDER = 5, (2e-4, 6e-4, 2e-3)
+
+
 class CardOptions(TextOptions, Batches, Loading, Loss, total=False):
     """`layerwise card`."""
 
@@ -148,7 +154,7 @@ class ProfileSettings(Seed, Batches, Examples, Views, Probes, total=False):
     """How a profile is taken."""
 
     bootstrap: Annotated[
-        int, Option("Resamples of the probes behind the slope's interval.", 1000, least=1)
+        int, Option("Resamples of the probes behind the slope's interval.", BOOTSTRAP, least=1)
     ]
     pca_components: Annotated[int, Option("Components of the shared PCA.", 256, least=1)]
 
@@ -261,7 +267,7 @@ class MeasureOptions(TextOptions, Batches, Loading, Loss, Steps, total=False):
             metavar="A,B",
         ),
     ]
-    draws: Annotated[int, Option("Random placements.", 5, least=0)]
+    draws: Annotated[int, Option("Random placements.", DRAWS, least=0)]
     seeds: Annotated[
         Sequence[int],
         Option(
@@ -272,7 +278,7 @@ class MeasureOptions(TextOptions, Batches, Loading, Loss, Steps, total=False):
         Sequence[float],
         Option(
             "Learning rates that each arm chooses from.",
-            (2e-4, 6e-4, 2e-3),
+            LADDER,
             metavar="A,B",
             above=0,
             below=1e3,

@@ -6,6 +6,9 @@ from typing import Annotated, Any, TypedDict
 from layerwise.options.declaration import Option, defaults
 from layerwise.options.groups import Batches, Columns, Device, Examples, Training, Views
 
+#: A ladder is saturated within this share of the full run's loss. Source: arXiv 2604.17177.
+TOLERANCE = 0.05
+
 
 class RunStart(Device, total=False):
     """What a run starts from."""
@@ -85,7 +88,7 @@ class LadderStage(SourceStage, StageObjective, total=False):
     """The loss as more of the top blocks train."""
 
     tops: Annotated[Sequence[int] | None, Option("Numbers of top blocks.", least=0)]
-    tolerance: Annotated[float, Option("What counts as saturated, a share.", 0.05, least=0)]
+    tolerance: Annotated[float, Option("What counts as saturated, a share.", TOLERANCE, least=0)]
 
 
 class InterventionsStage(SourceStage, StageObjective, ProfileMapping, total=False):

@@ -1,7 +1,6 @@
 """Small classifiers on fixed features: how well a class can be read, and how surely."""
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +10,6 @@ from torch.nn import functional
 from layerwise.probing.record import Accuracy, ProbeSettings
 from layerwise.seeds import derive, rng_untouched
 from layerwise.shapes import Float, Int, Tensor
-
-__all__ = ["KINDS", "Sides", "accuracy_of", "wilson"]
 
 #: The two-sided 95 % point of the normal distribution.
 _Z = 1.959963984540054
@@ -42,59 +39,42 @@ class Sides:
         )
 
 
-Make = Callable[[int, int, ProbeSettings], nn.Module]
-
-
-def _linear(features: int, classes: int, settings: ProbeSettings) -> nn.Module:
-    del settings
-    return nn.Linear(features, classes)
-
-
-def _mlp(features: int, classes: int, settings: ProbeSettings) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(features, settings.hidden),
-        nn.ReLU(),
-        nn.Dropout(settings.dropout),
-        nn.Linear(settings.hidden, classes),
-    )
-
-
 #: What reads a class, by the field of a record's depth.
-KINDS: Mapping[str, Make] = {"linear": _linear, "mlp": _mlp}
+KINDS = ("linear", "mlp")
 
 
 def accuracy_of(kind: str, sides: Sides, *, classes: int, settings: ProbeSettings) -> Accuracy:
     """Return how often a probe of `kind`, trained on one side, is right on each.
 
-    The weights at the start and the order of the examples depend on the seed and the kind alone,
-    so depths are compared under the same draws.
-
-    Args:
-        kind: One of `KINDS`.
-        sides: Standardised features.
-        classes: How many there are.
-        settings: How it is trained.
+    `sides` are standardised. The weights at the start and the order of the examples depend on the
+    seed and the kind alone, so depths are compared under the same draws.
     """
+    features = sides.train.shape[1]
     with torch.enable_grad(), rng_untouched(derive(settings.seed, "probe", kind)):
-        probe = KINDS[kind](sides.train.shape[1], classes, settings).to(sides.train.device)
-        _train(probe, sides, settings)
+        if kind == "linear":
+            probe: nn.Module = nn.Linear(features, classes)
+        else:
+            probe = nn.Sequential(
+                nn.Linear(features, settings.hidden),
+                nn.ReLU(),
+                nn.Dropout(settings.dropout),
+                nn.Linear(settings.hidden, classes),
+            )
+        probe.to(sides.train.device)
+        optimizer = torch.optim.AdamW(
+            probe.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        for _ in range(settings.epochs):
+            order = torch.randperm(len(sides.train)).to(sides.train.device)
+            for rows in order.split(settings.batch_size):
+                optimizer.zero_grad(set_to_none=True)
+                loss = functional.cross_entropy(probe(sides.train[rows]), sides.train_classes[rows])
+                loss.backward()
+                optimizer.step()
+    probe.eval()
     right, total = _right(probe, sides.test, sides.test_classes)
     seen, of = _right(probe, sides.train, sides.train_classes)
     return Accuracy(right / total, *wilson(right, total), seen / of)
-
-
-def _train(probe: nn.Module, sides: Sides, settings: ProbeSettings) -> None:
-    optimizer = torch.optim.AdamW(
-        probe.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    for _ in range(settings.epochs):
-        order = torch.randperm(len(sides.train)).to(sides.train.device)
-        for rows in order.split(settings.batch_size):
-            optimizer.zero_grad(set_to_none=True)
-            loss = functional.cross_entropy(probe(sides.train[rows]), sides.train_classes[rows])
-            loss.backward()
-            optimizer.step()
-    probe.eval()
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
 """The columns of probes and of erasure, as a reader sees them."""
 
+from functools import partial
+
 from layerwise.columns import Column
 
-__all__ = ["ERASED", "PROBED"]
-
+_share = partial(Column, form="percent", digits=1)
 _BLOCK = Column("index", "Block", short="block", form="count")
 _DEPTH = Column("relative", "Relative depth", short="depth", form="percent")
 _WILSON = "95 % Wilson interval over held-out examples"
@@ -50,11 +51,9 @@ PROBED = (
 ERASED = (
     _BLOCK,
     _DEPTH,
-    Column(
+    _share(
         "effect",
         "Effect",
-        form="percent",
-        digits=1,
         low="effect_low",
         high="effect_high",
         band=_PAIRS,
@@ -63,22 +62,18 @@ ERASED = (
         "together.",
         reads="High: the concept is most of what tells them apart; below 0: they are driven apart.",
     ),
-    Column(
+    _share(
         "control",
         "Control",
-        form="percent",
-        digits=1,
         low="control_low",
         high="control_high",
         band="95 % of the random directions",
         importance=80,
         meaning="The same for erasing a random direction of the same energy, mean over draws.",
     ),
-    Column(
+    _share(
         "margin",
         "Margin",
-        form="percent",
-        digits=1,
         low="margin_low",
         high="margin_high",
         band=_PAIRS,
@@ -86,32 +81,26 @@ ERASED = (
         meaning="Effect less control.",
         caution="Where its interval reaches 0, the concept is not told from a random direction.",
     ),
-    Column(
+    _share(
         "effect_median",
         "Median effect",
         short="median",
-        form="percent",
-        digits=1,
         importance=30,
         meaning="The median over pairs of each pair's own share.",
     ),
-    Column(
+    _share(
         "ordered",
         "Told apart",
-        form="percent",
-        digits=1,
         importance=25,
         meaning="Share of pairs whose members the erased direction tells apart: 50 % is chance.",
     ),
-    Column(
+    _share(
         "energy",
         "Energy",
-        form="percent",
-        digits=1,
         importance=20,
         meaning="Mean squared change of an input by the erasure, as a share of the total variance.",
     ),
-    Column("control_energy", "Control's energy", form="percent", digits=1, importance=8),
+    _share("control_energy", "Control's energy", importance=8),
     Column(
         "overlap",
         "Overlap",
@@ -120,21 +109,17 @@ ERASED = (
         meaning="Mean |cosine| of the random directions with that along which an input is moved.",
         caution="Near 1, the control is no other direction.",
     ),
-    Column(
+    _share(
         "effect_in_sample",
         "Effect in sample",
-        form="percent",
-        digits=1,
         importance=6,
         meaning="The effect on the pairs of the fit.",
         caution="It flatters; for comparison alone.",
     ),
-    Column(
+    _share(
         "top_variance",
         "Variance along one direction",
         short="top var.",
-        form="percent",
-        digits=1,
         importance=5,
         meaning="Share of the total variance that lies along one direction.",
         caution="Near 100 %, distances are about that direction: often a few units of one token.",

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean
 
 import pandas as pd
@@ -12,28 +11,17 @@ from layerwise.capture.restore import weights_kept
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
-from layerwise.measure.rivals import train_rivals
+from layerwise.measure.trial import train_rivals
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
+from layerwise.options.stages import TOLERANCE
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance, collect
 from layerwise.records import JsonRecord
-from layerwise.tuning.record import TuneSettings
-from layerwise.tuning.run import Tuned, fine_tune
-
-__all__ = [
-    "TOLERANCE",
-    "Ladder",
-    "Rung",
-    "adaptation_depth",
-    "default_tops",
-    "rungs_of",
-]
+from layerwise.tuning.record import TuneRecord, TuneSettings
+from layerwise.tuning.run import fine_tune
 
 log = logging.getLogger(__name__)
-
-#: A ladder is saturated within this share of the full run's loss. Source: arXiv 2604.17177.
-TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -122,16 +110,9 @@ def adaptation_depth(
 
     Every rung starts from the same weights and sees the same batches, seed by seed; the head
     trains on every rung, embeddings on none but the full one. The model is as it was afterwards.
-
-    Args:
-        loaded: The model.
-        data: The text.
-        objective: The loss.
-        tops: The rungs; powers of two and all blocks where None (ours).
-        settings: How each run is optimised; held-out examples, where there are any, give the loss.
-        seeds: One run a rung each.
-        tolerance: How near the full loss a rung must come.
-        progress: Hears how many runs are over.
+    Held-out examples, where there are any, give the loss.
+    `tops` are the rungs, powers of two and all blocks where None (ours); each of the `seeds` gives
+    one run a rung. A rung is saturated within `tolerance` of the full loss.
 
     Raises:
         BadInputError: A rung has more blocks than the model, or stands there twice.
@@ -139,30 +120,46 @@ def adaptation_depth(
     """
     settings = settings or TuneSettings(eval_examples=64)
     chosen = rungs_of(tops, loaded)
-    _refuse_seeds(seeds)
     settings = replace(settings, save_every=0, eval_every=0, track=None)
-    run = partial(_run, loaded, data, objective, settings)
+
+    def run(top: int | None, seed: int) -> TuneRecord:
+        """Run one rung under one seed; the weights are put back."""
+        condition, own = (
+            "uniform" if top is None else "top-m",
+            replace(settings, seed=seed, top=top),
+        )
+        with weights_kept(loaded.model):
+            record = fine_tune(loaded, data, objective, condition=condition, settings=own).record
+        log.info("top %s, seed %d: loss %.4g", top or "all", seed, _loss(record))
+        return record
+
     title = "training the top blocks"
     runs = train_rivals((*chosen, None), seeds, run, title=title, progress=progress)
-    rungs = [_rung(top, tuple(by_seed.values())) for top, by_seed in runs.items()]
-    full, first = rungs[-1], runs[None][seeds[0]].record
-    measured = "held-out" if settings.eval_examples else "training"
+    rungs = []
+    for top, by_seed in runs.items():
+        losses = tuple(map(_loss, by_seed.values()))
+        trained = sum(group.trained for group in by_seed[seeds[0]].groups)
+        rungs.append(Rung(top, losses, fmean(losses), trained))
+    full, first = rungs[-1], runs[None][seeds[0]]
     limit = full.loss + tolerance * abs(full.loss)
     return Ladder(
         model=first.model,
         data=first.data,
         settings=replace(first.settings, seed=seeds[0]),
         seeds=tuple(seeds),
-        measured=measured,
+        measured="held-out" if settings.eval_examples else "training",
         rungs=tuple(rungs[:-1]),
         full=full,
         tolerance=tolerance,
         saturation=next((rung.top for rung in rungs[:-1] if rung.loss <= limit), None),
         provenance=collect(device=first.provenance.device),
-        notes=tuple(
-            dict.fromkeys(note for tuned in runs.values() for note in tuned[seeds[0]].record.notes)
-        ),
+        notes=tuple(dict.fromkeys(note for made in runs.values() for note in made[seeds[0]].notes)),
     )
+
+
+def _loss(record: TuneRecord) -> float:
+    went = record.outcome
+    return went.loss if went.eval_loss is None else went.eval_loss
 
 
 def rungs_of(tops: Sequence[int] | None, loaded: LoadedModel) -> tuple[int, ...]:
@@ -180,42 +177,3 @@ def rungs_of(tops: Sequence[int] | None, loaded: LoadedModel) -> tuple[int, ...]
         expected = f"different numbers of blocks from 1 to {blocks}"
         raise BadInputError(msg, value=", ".join(map(str, tops)), expected=expected)
     return tuple(sorted(tops))
-
-
-def _refuse_seeds(seeds: Sequence[int]) -> None:
-    """Raise where `seeds` are none, or not all different.
-
-    Raises:
-        BadInputError: They are.
-    """
-    if not seeds or len(set(seeds)) < len(seeds):
-        msg = "seeds of the runs"
-        raise BadInputError(msg, value=", ".join(map(str, seeds)), expected="different ones")
-
-
-def _run(
-    loaded: LoadedModel,
-    data: TextData,
-    objective: Objective,
-    settings: TuneSettings,
-    top: int | None,
-    seed: int,
-) -> Tuned:
-    """Run one rung under one seed; the weights are put back."""
-    condition = "uniform" if top is None else "top-m"
-    chosen = replace(settings, seed=seed, top=top)
-    with weights_kept(loaded.model):
-        tuned = fine_tune(loaded, data, objective, condition=condition, settings=chosen)
-    log.info("top %s, seed %d: loss %.4g", top or "all", seed, _loss(tuned))
-    return tuned
-
-
-def _loss(tuned: Tuned) -> float:
-    went = tuned.record.outcome
-    return went.loss if went.eval_loss is None else went.eval_loss
-
-
-def _rung(top: int | None, runs: Sequence[Tuned]) -> Rung:
-    losses = tuple(_loss(tuned) for tuned in runs)
-    trained = sum(group.trained for group in runs[0].record.groups)
-    return Rung(top, losses, fmean(losses), trained)

@@ -10,8 +10,6 @@ import torch
 from layerwise.errors import BadInputError
 from layerwise.shapes import Float64, Int, Tensor
 
-__all__ = ["Eraser", "eraser_name", "fit_eraser", "random_directions"]
-
 #: Halvings of the bracket of the exponent: 2^-60 of it is left.
 _HALVINGS = 60
 #: Exponents of the covariance that are tried; beyond, a direction is an extreme eigenvector.
@@ -49,11 +47,7 @@ def eraser_name() -> str:
 
 
 def _package() -> Any:
-    """Return import the package, which compiles a function by a way that torch is giving up.
-
-    Raises:
-        BadInputError: It is not installed.
-    """
+    """Return import the package, which compiles a function by a way that torch is giving up."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
@@ -88,13 +82,7 @@ def random_directions(
     A Gaussian vector is multiplied by a power of the shrunk covariance, whose exponent, one a draw,
     sets the variance along the result; erasing such a direction by orthogonal projection changes an
     input by `energy` in the mean square. An energy that no direction has is met as nearly as can
-    be; with none, the directions are zero.
-
-    Args:
-        x: The inputs of the fit.
-        energy: The variance asked for.
-        draws: How many directions.
-        generator: Draws them, on the CPU.
+    be; with none, the directions are zero. `generator` draws on the CPU.
     """
     drawn = torch.randn(x.shape[1], draws, dtype=torch.float64, generator=generator).to(x.device)
     if energy <= 0.0:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +12,6 @@ import numpy as np
 
 from layerwise.errors import DataError
 from layerwise.seeds import numpy_generator
-
-__all__ = ["FEWEST", "MinimalPair", "PairSet", "given_pairs", "pair_set", "read_pairs"]
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +64,29 @@ def read_pairs(source: str, *, examples: int | None = None, seed: int = 0) -> Pa
         DataError: It cannot be read, a pair lacks a member or has the same one twice, or there are
             too few.
     """
-    found = tuple(_parsed(_lines(source), source))
+    try:
+        at = files("layerwise.probing") / "pairs.jsonl" if source == "demo" else Path(source)
+        lines = at.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        msg = "no such file of pairs"
+        expected = f"JSON Lines, {_SHAPE} on each, or demo"
+        raise DataError(msg, value=source, expected=expected) from None
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"unreadable file of pairs ({getattr(error, 'strerror', None) or 'not UTF-8'})"
+        raise DataError(msg, value=source, expected="JSON Lines in UTF-8") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            msg = f"line {number} of the pairs is not JSON"
+            raise DataError(msg, value=source, expected=_SHAPE) from error
+        found.append(_pair(row, number))
     if examples is not None and examples < len(found):
         order = numpy_generator(seed, "pairs").permutation(len(found))
-        found = tuple(found[i] for i in sorted(order[:examples]))
+        found = [found[i] for i in sorted(order[:examples])]
     return pair_set(found, source=source)
 
 
@@ -106,45 +123,8 @@ def pair_set(pairs: Sequence[MinimalPair], *, source: str) -> PairSet:
     return PairSet(source, hashlib.sha256(content.encode()).hexdigest(), kept, groups, tuple(notes))
 
 
-def _lines(source: str) -> list[str]:
-    """Return the lines of the file.
-
-    Raises:
-        DataError: It cannot be read.
-    """
-    try:
-        if source == "demo":
-            return files("layerwise.probing").joinpath("pairs.jsonl").read_text("utf-8").split("\n")
-        return Path(source).read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        msg = "no such file of pairs"
-        expected = f"JSON Lines, {_SHAPE} on each, or demo"
-        raise DataError(msg, value=source, expected=expected) from None
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"unreadable file of pairs ({getattr(error, 'strerror', None) or 'not UTF-8'})"
-        raise DataError(msg, value=source, expected="JSON Lines in UTF-8") from error
-
-
-def _parsed(lines: Sequence[str], source: str) -> Iterator[MinimalPair]:
-    """Yield the pair on each line that is not blank.
-
-    Raises:
-        DataError: One is no pair; names its line.
-    """
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            msg = f"line {number} of the pairs is not JSON"
-            raise DataError(msg, value=source, expected=_SHAPE) from error
-        yield _pair(row, number)
-
-
 def _pair(row: object, number: int) -> MinimalPair:
-    members = [row.get(key) if isinstance(row, dict) else None for key in ("a", "b")]
-    a, b = members
+    a, b = (row.get(key) if isinstance(row, dict) else None for key in ("a", "b"))
     if not (isinstance(a, str) and isinstance(b, str) and a.strip() and b.strip()):
         msg = f"pair on line {number} without both members"
         raise DataError(msg, value=json.dumps(row, ensure_ascii=False), expected=_SHAPE)

@@ -6,21 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from layerwise.card.record import ModelInfo
-from layerwise.profile.record import Readout
+from layerwise.options.groups import Readout
 from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, FileRecord, JsonRecord, to_plain
-
-__all__ = [
-    "Accuracy",
-    "ClassCount",
-    "ErasedDepth",
-    "Erasure",
-    "ErasureSettings",
-    "ProbeSettings",
-    "ProbedDepth",
-    "Probing",
-    "TextInfo",
-]
 
 
 @dataclass(frozen=True)
@@ -75,8 +63,7 @@ class Accuracy:
 
     Attributes:
         accuracy: Share of held-out examples whose class it gives.
-        low: Lower end of the 95 % Wilson interval over held-out examples.
-        high: Upper end.
+        low, high: Ends of the 95 % Wilson interval over held-out examples.
         train: Share of the examples that it was trained on.
     """
 
@@ -174,14 +161,12 @@ class ErasedDepth:
         effect: By which share erasing the concept lowers it, at most 1; negative where pairs are
             driven apart.
         effect_median: The median over pairs of each pair's own share.
-        effect_low: Lower end of its 95 % interval over pairs.
-        effect_high: Upper end.
+        effect_low, effect_high: Ends of its 95 % interval over pairs.
         control: The same share for erasing a random direction of the same energy, mean over draws.
         control_low: The 2.5th percentile over draws.
         control_high: The 97.5th.
         margin: `effect` - `control`.
-        margin_low: Lower end of its 95 % interval over pairs.
-        margin_high: Upper end.
+        margin_low, margin_high: Ends of its 95 % interval over pairs.
         ordered: Share of pairs whose members the erased direction tells apart: 1/2 is chance.
         energy: Mean squared change of an input by the erasure, as a share of the total variance.
         control_energy: The same of the random directions.

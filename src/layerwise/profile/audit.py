@@ -30,8 +30,6 @@ from layerwise.signals.spectrum import (
     stable_rank,
 )
 
-__all__ = ["agreement", "make_audit", "spectrum"]
-
 #: The share of modules that `Audit.enough_rank` must do for (ours).
 _MOST = 0.9
 
@@ -59,6 +57,8 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         if name not in unread
     )
     live = [m for m in modules if not m.dead]
+    # The least rank that `_MOST` of the modules do with for 90 % of their energy.
+    ranks = sorted(ceil(m.update.energy_rank_90 / m.experts) for m in live)
     blocks = _blocks(modules)
     return Audit(
         kinds=adapter_kinds(model),
@@ -70,7 +70,7 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         effective_rank=_median(m.update.effective_rank for m in live),
         energy_rank_90=_median(m.update.energy_rank_90 for m in live),
         utilisation=_median(m.update.stable_rank / m.rank for m in live),
-        enough_rank=_enough_rank(live),
+        enough_rank=ranks[ceil(_MOST * len(ranks)) - 1] if ranks else 0,
         wasted_share=_wasted(modules),
         frobenius_norm=_root_sum(m.update.frobenius_norm for m in modules),
         relative_norm=_relative(modules),
@@ -87,7 +87,7 @@ def _module(
     row = block_of(name, stacks)
     block = None if row is None else all_refs(stacks)[row]
     figures = spectrum(product_singular_values(found.up, found.down))
-    dora = dora_change(found)
+    whole_norm, moved = dora_change(found) or (None, False)
     weight = found.base_matrices
     largest = None if weight is None else spectral_norm(weight)
     length = None if weight is None else sqrt(float(np.square(weight, dtype=np.float64).sum()))
@@ -97,14 +97,14 @@ def _module(
         index=None if block is None else block.index,
         rank=found.rank,
         parameters=found.parameters,
-        dead=figures.spectral_norm == 0.0 and not (dora is not None and dora.moved),
+        dead=figures.spectral_norm == 0.0 and not moved,
         update=figures,
         experts=len(found.up),
         base_spectral_norm=largest,
         base_frobenius_norm=length,
         dominance=_ratio(figures.spectral_norm, largest),
         relative_norm=_ratio(figures.frobenius_norm, length),
-        whole_relative_norm=None if dora is None else _ratio(dora.whole_norm, length),
+        whole_relative_norm=None if whole_norm is None else _ratio(whole_norm, length),
         output_change=output_change,
     )
 
@@ -135,12 +135,6 @@ def _root_sum(values: Iterable[float]) -> float:
     return sqrt(sum(value**2 for value in values))
 
 
-def _enough_rank(live: Sequence[ModuleAudit]) -> int:
-    """Return the least rank that `_MOST` of the modules do with for 90 % of their energy."""
-    ranks = sorted(ceil(m.update.energy_rank_90 / m.experts) for m in live)
-    return ranks[ceil(_MOST * len(ranks)) - 1] if ranks else 0
-
-
 def _wasted(modules: Sequence[ModuleAudit]) -> float:
     held = sum(m.parameters for m in modules)
     used = sum(m.parameters * m.update.energy_rank_99 / m.rank for m in modules if m.rank)
@@ -150,9 +144,8 @@ def _wasted(modules: Sequence[ModuleAudit]) -> float:
 def _relative(modules: Sequence[ModuleAudit]) -> float | None:
     """Return the norm of the updates over that of their weights; None where one is unknown."""
     known = [m.base_frobenius_norm for m in modules if m.base_frobenius_norm is not None]
-    if len(known) < len(modules):
-        return None
-    return _ratio(_root_sum(m.update.frobenius_norm for m in modules), _root_sum(known))
+    whole = _root_sum(known) if len(known) == len(modules) else None
+    return _ratio(_root_sum(m.update.frobenius_norm for m in modules), whole)
 
 
 def _blocks(modules: Sequence[ModuleAudit]) -> tuple[BlockAudit, ...]:
@@ -160,25 +153,25 @@ def _blocks(modules: Sequence[ModuleAudit]) -> tuple[BlockAudit, ...]:
     for module in modules:
         if module.stack is not None and module.index is not None:
             by_block.setdefault((module.stack, module.index), []).append(module)
-    return tuple(_block(stack, index, inside) for (stack, index), inside in by_block.items())
-
-
-def _block(stack: str, index: int, inside: Sequence[ModuleAudit]) -> BlockAudit:
-    changes = [m.output_change for m in inside if m.output_change is not None]
-    return BlockAudit(
-        stack=stack,
-        index=index,
-        modules=len(inside),
-        dead=sum(m.dead for m in inside),
-        rank=sum(m.rank for m in inside),
-        parameters=sum(m.parameters for m in inside),
-        frobenius_norm=_root_sum(m.update.frobenius_norm for m in inside),
-        energy_rank_90=sum(m.update.energy_rank_90 for m in inside),
-        wasted_share=_wasted(inside),
-        relative_norm=_relative(inside),
-        dominance=max((m.dominance for m in inside if m.dominance is not None), default=None),
-        output_change=_root_sum(changes) / sqrt(len(changes)) if changes else None,
-    )
+    blocks = []
+    for (stack, index), inside in by_block.items():
+        changes = [m.output_change for m in inside if m.output_change is not None]
+        block = BlockAudit(
+            stack=stack,
+            index=index,
+            modules=len(inside),
+            dead=sum(m.dead for m in inside),
+            rank=sum(m.rank for m in inside),
+            parameters=sum(m.parameters for m in inside),
+            frobenius_norm=_root_sum(m.update.frobenius_norm for m in inside),
+            energy_rank_90=sum(m.update.energy_rank_90 for m in inside),
+            wasted_share=_wasted(inside),
+            relative_norm=_relative(inside),
+            dominance=max((m.dominance for m in inside if m.dominance is not None), default=None),
+            output_change=_root_sum(changes) / sqrt(len(changes)) if changes else None,
+        )
+        blocks.append(block)
+    return tuple(blocks)
 
 
 def agreement(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:

@@ -12,8 +12,6 @@ from layerwise.placement.rows import adaptable_rows
 from layerwise.profile.audit import agreement
 from layerwise.profile.audit_record import Audit, CardPlacement
 
-__all__ = ["compare_with_card"]
-
 
 def compare_with_card(audit: Audit, card: LayerCard) -> Audit:
     """Return `audit` with what `card` would have placed.

@@ -12,8 +12,6 @@ from layerwise.objectives.forward import body
 from layerwise.profile.audit_update import adapted_layers
 from layerwise.shapes import Tensor
 
-__all__ = ["OutputChanges", "record_outputs"]
-
 
 @dataclass
 class OutputChanges:
@@ -72,16 +70,13 @@ def record_outputs(model: nn.Module) -> Iterator[OutputChanges]:
         hook = body(model).register_forward_pre_hook(changes.start, with_kwargs=True)
         handles.callback(hook.remove)
         for name, layer in adapted_layers(model):
-            if _adds_to_output(layer):
+            base = getattr(layer, "base_layer", None)
+            adds = hasattr(layer, "lora_A") and not hasattr(layer, "parameter_name")
+            if adds and isinstance(base, nn.Module) and not getattr(layer, "merged", False):
                 for module, record in (
-                    (layer.base_layer, changes.record_base),
+                    (base, changes.record_base),
                     (layer, changes.record_adapted),
                 ):
                     handles.callback(module.register_forward_hook(partial(record, name)).remove)
         yield changes
     changes.waiting.clear()
-
-
-def _adds_to_output(layer: Any) -> bool:
-    own = hasattr(layer, "lora_A") and isinstance(getattr(layer, "base_layer", None), nn.Module)
-    return own and not getattr(layer, "merged", False) and not hasattr(layer, "parameter_name")

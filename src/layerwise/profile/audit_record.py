@@ -9,8 +9,6 @@ import pandas as pd
 from layerwise.placement.record import PlacedBlock
 from layerwise.records import ABSENT, to_plain
 
-__all__ = ["Audit", "BlockAudit", "CardPlacement", "ModuleAudit", "Spectrum"]
-
 
 @dataclass(frozen=True)
 class Spectrum:

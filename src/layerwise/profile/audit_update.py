@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,6 @@ from torch import nn
 
 from layerwise.errors import NonFiniteError
 from layerwise.objectives.forward import without_adapter as base_of
-
-__all__ = [
-    "DoraChange",
-    "Update",
-    "adapted_layers",
-    "adapter_kinds",
-    "dora_change",
-    "lost_modules",
-    "saved_modules",
-    "unread_reason",
-    "update",
-]
 
 #: Variants of LoRA whose change of the weight is scale B A; DoRA's is that and a magnitude.
 _PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
@@ -53,11 +42,6 @@ class Update:
         return int(self.up.shape[0] * self.up.shape[2])
 
     @property
-    def rounding(self) -> float:
-        """Return the relative difference below which all is the weight's own rounding."""
-        return 8.0 * float(torch.finfo(torch.float32 if self.base is None else self.base.dtype).eps)
-
-    @property
     def base_matrices(self) -> np.ndarray | None:
         """Return the weight for numpy, in float32 at least."""
         if self.base is None:
@@ -66,23 +50,14 @@ class Update:
         return np.asarray(wide.cpu().numpy())
 
 
-@dataclass(frozen=True)
-class DoraChange:
-    """The change that DoRA makes to a weight: row i goes from w to (1 + c) (w + u), u that of B A.
+def dora_change(found: Update) -> tuple[float, bool] | None:
+    """Return how much DoRA changes a weight; None where it has no magnitudes, or no weight.
 
-    Attributes:
-        whole_norm: The Frobenius norm of all that changes, c w + (1 + c) u.
-        moved: Whether any c is beyond the rounding of the magnitudes.
+    Row i goes from w to (1 + c) (w + u), u that of B A. Given are the Frobenius norm of all that
+    changes, c w + (1 + c) u, and whether any c is beyond the rounding of the magnitudes.
     """
-
-    whole_norm: float
-    moved: bool
-
-
-def dora_change(found: Update) -> DoraChange | None:
-    """Return the change with DoRA's magnitudes; None where there are none, or no weight."""
     weight, magnitude = found.base_matrices, found.magnitude
-    if weight is None or magnitude is None:
+    if found.base is None or weight is None or magnitude is None:
         return None
     up, down = found.up[0], found.down[0]
     w = np.square(weight[0], dtype=np.float64).sum(1)
@@ -91,8 +66,8 @@ def dora_change(found: Update) -> DoraChange | None:
     lengths = np.sqrt(np.maximum(w + wu + u, np.finfo(np.float64).tiny))
     c = _wide(magnitude) / lengths - 1.0
     squares = c**2 * w + c * (1.0 + c) * wu + (1.0 + c) ** 2 * u
-    norm = float(np.sqrt(max(float(squares.sum()), 0.0)))
-    return DoraChange(norm, moved=bool(np.abs(c).max() > found.rounding))
+    rounding = 8.0 * float(torch.finfo(found.base.dtype).eps)
+    return sqrt(max(float(squares.sum()), 0.0)), bool(np.abs(c).max() > rounding)
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -20,14 +19,13 @@ from layerwise.errors import BadInputError, LayerwiseError, ModelError
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
-from layerwise.profile.probe_reading import BOOTSTRAP, ProbeReading, as_probe_set, as_readout
+from layerwise.options.commands import BOOTSTRAP
+from layerwise.profile.probe_reading import ProbeReading, make_reading
 from layerwise.profile.record import Profile
 from layerwise.profile.states import MAX_LENGTH, States
 from layerwise.profile.step_signals import SignalSums, StepListener, StepSignals, sum_over_processes
 from layerwise.provenance import Provenance, collect
 from layerwise.records import to_plain
-
-__all__ = ["DepthCallback", "StepProfile"]
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +104,9 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         if every < 1:
             msg = "steps between records"
             raise BadInputError(msg, value=every, expected="at least 1", hint="every=50")
-        self._reading = ProbeReading(
-            probes=as_probe_set(probes),
-            readout=as_readout(readout),
+        self._reading: ProbeReading = make_reading(
+            probes=probes,
+            readout=readout,
             stack=stack,
             batch_size=batch_size,
             max_length=max_length,
@@ -246,25 +244,13 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
 
 def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
-    """Return the model of a Trainer as the rest of this package knows it; nothing is copied."""
+    """Return the model of a Trainer as the rest of this package knows it; nothing is copied.
+
+    Refused is one of whose weights a process holds a part: its forward needs the others.
+    """
     if tokenizer is None:
         msg = "no tokenizer for the probes"
         raise ModelError(msg, expected="the model's", hint="DepthCallback(tokenizer)")
-    _refuse_sharded(model)
-    replicated = isinstance(model, DataParallel | DistributedDataParallel)
-    plain: Any = model.module if replicated else model
-    source = getattr(getattr(plain, "config", None), "_name_or_path", "")
-    return LoadedModel(
-        model=plain,
-        tokenizer=getattr(tokenizer, "tokenizer", tokenizer),
-        source=source or type(plain).__name__,
-        kind=model_kind(plain),
-        stacks=find_stacks(plain),
-    )
-
-
-def _refuse_sharded(model: nn.Module) -> None:
-    """Raise where a process holds a part of the weights, so that its forward needs the others."""
     parameters = tuple(model.parameters())
     kinds = {
         "FSDP": any(isinstance(module, FullyShardedDataParallel) for module in model.modules()),
@@ -276,6 +262,16 @@ def _refuse_sharded(model: nn.Module) -> None:
             msg = "model whose weights are sharded over processes"
             hint = "profile the checkpoints: layerwise profile BEFORE AFTER"
             raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
+    replicated = isinstance(model, DataParallel | DistributedDataParallel)
+    plain: Any = model.module if replicated else model
+    source = getattr(getattr(plain, "config", None), "_name_or_path", "")
+    return LoadedModel(
+        model=plain,
+        tokenizer=getattr(tokenizer, "tokenizer", tokenizer),
+        source=source or type(plain).__name__,
+        kind=model_kind(plain),
+        stacks=find_stacks(plain),
+    )
 
 
 def _line(record: StepProfile) -> dict[str, Any]:

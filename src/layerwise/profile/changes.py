@@ -1,38 +1,29 @@
 """The change of each depth between two states, its interval, and the noise of the probes."""
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import get_args
 
 import numpy as np
 import torch
 
 from layerwise.depths import RELATIVE_DEPTHS, block_at, slope
 from layerwise.errors import BadInputError, NonFiniteError
-from layerwise.profile.record import DepthChange, Readout, ReadoutProfile
+from layerwise.options.groups import Readout
+from layerwise.profile.record import DepthChange, ReadoutProfile
 from layerwise.profile.states import States
 from layerwise.seeds import numpy_generator
 from layerwise.signals.similarity import align, cka_of, represent, rsa_of, shared_pca_of
 
-__all__ = [
-    "READOUTS",
-    "Change",
-    "Resampling",
-    "measure_change",
-    "measure_changes",
-    "readout_profile",
-]
+READOUTS: tuple[Readout, ...] = get_args(Readout)
 
-READOUTS: tuple[Readout, ...] = ("hf", "residual", "normed")
-
+MEASURES = ("procrustes", "cka", "rsa", "shared_pca_cka", "noise")
 #: Random splits of the probes into halves that the noise is the median over (ours).
 SPLITS = 32
 #: Ends of the interval over bootstrap replicates, in percent.
 INTERVAL = (2.5, 97.5)
 
-T = TypeVar("T")
 Key = tuple[str, int]
 
 
@@ -61,13 +52,9 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Change:
-    """The change at one depth, by four measures.
+    """The change at one depth, by the measures of `DepthChange`.
 
     Attributes:
-        procrustes: Procrustes distance.
-        cka: 1 - linear CKA.
-        rsa: 1 - Spearman correlation of the dissimilarity matrices.
-        shared_pca_cka: 1 - linear CKA after one PCA of both.
         noise: Median over splits of |distance on one half - distance on the other|.
         replicates: The distance in each bootstrap replicate, (b,); empty where not wanted.
     """
@@ -117,7 +104,11 @@ def measure_change(
 def measure_changes(
     before: States, after: States, resampling: Resampling, *, components: int
 ) -> dict[Key, Change]:
-    """Return the change under every key of every readout, each computed once."""
+    """Return the change under every key of every readout, each computed once, on threads.
+
+    As many as torch may use, one core each. The matrices are small: one decomposition on two cores
+    takes about as long as on one, two decompositions side by side do not.
+    """
     keys = list(dict.fromkeys(key for readout in READOUTS for key in before.keys(readout)))
     depths = {block_at(depth, before.blocks) for depth in RELATIVE_DEPTHS}
     sampled = {before.keys(readout)[block] for readout in READOUTS for block in depths}
@@ -128,22 +119,13 @@ def measure_changes(
             return measure_change(*states, resampling, components=components, replicate=is_sampled)
         except (BadInputError, NonFiniteError) as error:
             msg = f"{error.what} at block {key[1]} of {before.stack} ({key[0]} readout)"
-            kind = NonFiniteError if isinstance(error, NonFiniteError) else BadInputError
-            raise kind(msg, value=error.value, expected=error.expected, hint=error.hint) from error
+            why = type(error)(msg, value=error.value, expected=error.expected, hint=error.hint)
+            raise why from error
 
-    return dict(zip(keys, _on_threads(measure, keys), strict=True))
-
-
-def _on_threads(work: Callable[[Key], T], items: Iterable[Key]) -> list[T]:
-    """Return `work` of each item, on as many threads as torch may use, one core each.
-
-    The matrices are small: one decomposition on two cores takes about as long as on one, two
-    decompositions side by side do not.
-    """
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
         try:
-            return list(pool.map(work, items))
+            return dict(zip(keys, pool.map(measure, keys), strict=True))
         finally:
             torch.set_num_threads(threads)
 
@@ -152,15 +134,13 @@ def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]
     """Return the profile under one readout, from the change under each key."""
     own = [changes[key] for key in states.keys(readout)]
     at = [block_at(depth, len(own)) for depth in RELATIVE_DEPTHS]
-    depths = tuple(
-        _depth(depth, block, own[block]) for depth, block in zip(RELATIVE_DEPTHS, at, strict=True)
-    )
-    blocks = tuple(_depth((i + 1) / len(own), i, change) for i, change in enumerate(own))
+    places = [*zip(RELATIVE_DEPTHS, at, strict=True)]
+    places += [((i + 1) / len(own), i) for i in range(len(own))]
+    each = tuple(DepthChange(r, i, **{n: getattr(own[i], n) for n in MEASURES}) for r, i in places)
+    depths, blocks = each[: len(at)], each[len(at) :]
     replicates = np.stack([own[block].replicates for block in at], axis=1)
     low, high = np.nanpercentile(slope(replicates), INTERVAL)
-    procrustes, cka, rsa = (
-        np.array([getattr(d, name) for d in depths]) for name in ("procrustes", "cka", "rsa")
-    )
+    procrustes, cka, rsa = (np.array([getattr(d, n) for d in depths]) for n in MEASURES[:3])
     total = sum(cka.tolist())
     return ReadoutProfile(
         depths=depths,
@@ -173,8 +153,3 @@ def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]
         width=tuple(value / total for value in cka.tolist()) if total > 0.0 else (),
         noise_floor=float(np.median([own[block].noise for block in at])),
     )
-
-
-def _depth(relative: float, block: int, change: Change) -> DepthChange:
-    names = (f.name for f in fields(DepthChange) if f.name not in ("relative", "index"))
-    return DepthChange(relative, block, **{name: getattr(change, name) for name in names})

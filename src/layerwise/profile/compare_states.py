@@ -21,8 +21,10 @@ from layerwise.profile.audit_card import compare_with_card
 from layerwise.profile.audit_outputs import OutputChanges, record_outputs
 from layerwise.profile.audit_record import Audit
 from layerwise.profile.probe_reading import ProbeReading
+from layerwise.profile.record import Profile
 from layerwise.profile.states import States
 from layerwise.progress import Progress, silent
+from layerwise.provenance import collect
 from layerwise.tuning.adapters import (
     adapter_notes,
     attach,
@@ -33,8 +35,6 @@ from layerwise.tuning.adapters import (
     untrained_modules,
 )
 
-__all__ = ["AuditRequest", "StatePair", "read_pair"]
-
 _LOG = logging.getLogger(__name__)
 
 Load = Callable[..., LoadedModel]
@@ -42,16 +42,7 @@ Load = Callable[..., LoadedModel]
 
 @dataclass(frozen=True)
 class StatePair:
-    """Both states of a profile.
-
-    Attributes:
-        before: The states before.
-        after: The states after.
-        device: Where the model after ran.
-        untrained_modules: Modules whose adapter never trained.
-        notes: What was done otherwise than asked.
-        audit: What the adapter is, where that was asked for and there is one on the model before.
-    """
+    """Both states of a profile, where the model after ran, and what its adapter is if asked for."""
 
     before: States
     after: States
@@ -60,12 +51,14 @@ class StatePair:
     notes: tuple[str, ...] = ()
     audit: Audit | None = None
 
-
-@dataclass(frozen=True)
-class AuditRequest:
-    """The wish for an audit of the adapter, held against a card of the base if there is one."""
-
-    card: LayerCard | None = None
+    def profile(self, reading: ProbeReading) -> Profile:
+        """Return what moved between them, read off as `reading` says."""
+        provenance = collect(device=self.device)
+        made = reading.profile(self.before, self.after, provenance=provenance)
+        notes = tuple(dict.fromkeys((*made.notes, *self.notes)))
+        return replace(
+            made, untrained_modules=self.untrained_modules, notes=notes, audit=self.audit
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,8 @@ class _StateReader:
     reading: ProbeReading
     load: Load
     progress: Progress
-    auditing: AuditRequest | None
+    audits: bool
+    card: LayerCard | None
 
     def states(self, model: Any, when: str) -> States:
         """Return the states of a model, named or in hand; one that is loaded here is let go."""
@@ -93,24 +87,31 @@ class _StateReader:
         first = self.states(before, "before")
         loaded = self.load(after) if isinstance(after, str) else after
         second = self.states(loaded, "after")
-        device = "" if isinstance(loaded, States) else _device(loaded)
+        device = "" if isinstance(loaded, States) else str(loaded.device)
         return StatePair(first, second, device, notes=notes)
-
-    @property
-    def card(self) -> LayerCard | None:
-        """Return the card to hold the adapter against."""
-        return None if self.auditing is None else self.auditing.card
 
     def outputs(self, adapted: LoadedModel) -> AbstractContextManager[OutputChanges]:
         """Record inside what the adapters on `adapted` add, where they are to be audited."""
-        return record_outputs(adapted.model) if self.auditing else nullcontext(OutputChanges())
+        return record_outputs(adapted.model) if self.audits else nullcontext(OutputChanges())
 
-    def audit(self, adapted: LoadedModel, outputs: OutputChanges) -> Audit | None:
-        """Return the audit of the adapter on `adapted`, where that was asked for."""
-        if self.auditing is None:
-            return None
-        audit = make_audit(adapted.model, outputs.changes)
-        return audit if self.card is None else compare_with_card(audit, self.card)
+    def pair(
+        self,
+        before: States,
+        after: States,
+        adapted: LoadedModel,
+        outputs: OutputChanges,
+        notes: tuple[str, ...],
+    ) -> StatePair:
+        """Return both states with what the adapters of the model after say about themselves."""
+        model, audit = adapted.model, None
+        untrained = untrained_modules(model)
+        if untrained:
+            _LOG.warning("%d adapted modules never trained, first %s", len(untrained), untrained[0])
+        if self.audits:
+            audit = make_audit(model, outputs.changes)
+            audit = audit if self.card is None else compare_with_card(audit, self.card)
+        notes = (*notes, *adapter_notes(model))
+        return StatePair(before, after, str(adapted.device), untrained, notes, audit)
 
     def refuse_card(self, why: str) -> None:
         """Raise where there is a card, but no adapter to hold against it."""
@@ -122,7 +123,7 @@ class _StateReader:
     def unaudited(self, why: str) -> tuple[str, ...]:
         """Return the note that an adapter is not audited, where that was asked for."""
         self.refuse_card(why)
-        if self.auditing is None:
+        if not self.audits:
             return ()
         _LOG.warning("no audit of the adapter: %s", why)
         return (f"no audit of the adapter: {why}",)
@@ -135,7 +136,8 @@ def read_pair(
     reading: ProbeReading,
     load: Load,
     progress: Progress = silent,
-    auditing: AuditRequest | None = None,
+    audit: bool = False,
+    card: LayerCard | None = None,
 ) -> StatePair:
     """Read the states of two models, or of a base and an adapter on it.
 
@@ -150,13 +152,14 @@ def read_pair(
         reading: How the states are read.
         load: Loads what is named, with a head for the classes ``labels`` where they are not None.
         progress: Hears how far each reading is.
-        auditing: Whether an adapter is audited too, and beside which card.
+        audit: Whether an adapter is audited too.
+        card: A card of the base to hold it against.
 
     Raises:
         BadInputError: There is no model before to be had.
         ModelError: A model cannot be loaded, or the adapter does not fit.
     """
-    reader = _StateReader(reading, load, progress, auditing)
+    reader = _StateReader(reading, load, progress, audit, card)
     before, after = _in_hand(before), _in_hand(after)
     form = resolve(after, weights=False).form if isinstance(after, str) else ""
     if form == "adapter" and not isinstance(before, LoadedModel | States):
@@ -167,7 +170,10 @@ def read_pair(
         msg = "no model to compare with"
         expected = "a model before, or an adapter, whose base it is"
         raise BadInputError(msg, expected=expected, hint="the model that was fine-tuned")
-    _refuse_same(before, after)
+    if isinstance(before, LoadedModel) and before.model is getattr(after, "model", None):
+        msg = "the models before and after are one object: training changed it in place"
+        hint = f"profile({before.source!r}, after), or read its states before training"
+        raise BadInputError(msg, expected="the model as it was before", hint=hint)
     reader.refuse_card("there is no adapter")
     return reader.two(before, after)
 
@@ -177,20 +183,6 @@ def _in_hand(model: Any) -> Any:
     model = getattr(model, "loaded", model)
     is_known = model is None or isinstance(model, str | LoadedModel | States)
     return model if is_known else wrap_model(model)
-
-
-def _refuse_same(before: Any, after: Any) -> None:
-    """Raise where both are one model in hand: it was trained in place, and what it was is gone."""
-    both = (before, after)
-    if all(isinstance(m, LoadedModel) for m in both) and before.model is after.model:
-        msg = "the models before and after are one object: training changed it in place"
-        expected = "the model as it was before"
-        hint = f"profile({before.source!r}, after), or read its states before training"
-        raise BadInputError(msg, expected=expected, hint=hint)
-
-
-def _device(loaded: LoadedModel) -> str:
-    return str(next(loaded.model.parameters()).device)
 
 
 def _adapter_file(reader: _StateReader, before: str | None, after: str) -> StatePair:
@@ -215,8 +207,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     adapted = attach(loaded, source)
     with reader.outputs(adapted) as outputs:
         second = reader.states(replace(adapted, notes=()), "after")
-    audit = reader.audit(adapted, outputs)
-    return _with_adapter(StatePair(first, second, _device(adapted), (), notes, audit), adapted)
+    return reader.pair(first, second, adapted, outputs, notes)
 
 
 def _model_files(name: str) -> tuple[Path, str | None] | None:
@@ -247,15 +238,14 @@ def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> S
         first = replace(first, model=_base_info(first.model, after))
     else:
         first = reader.states(before, "before")
-        if reader.auditing is not None and not isinstance(before, States):
+        if reader.audits and not isinstance(before, States):
             notes = ("the audit holds the adapter against its own base, not the model before",)
     if reader.card is not None:
         base = _base_info(second.model, after)
         # A base's files are known only where they are not beside an adapter's.
         base = replace(base, files={} if after.base else base.files)
         refuse_another_model(base, reader.card.model)
-    audit = reader.audit(after, outputs)
-    return _with_adapter(StatePair(first, second, _device(after), (), notes, audit), after)
+    return reader.pair(first, second, after, outputs, notes)
 
 
 def _is_base(before: Any, after: LoadedModel) -> bool:
@@ -272,11 +262,3 @@ def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
     """Return the base's own name, and its parameters without the adapters'."""
     name = after.base or str(base_of(after.model).name_or_path) or info.source
     return replace(info, source=name, base=None, parameters=base_parameters(after.model))
-
-
-def _with_adapter(pair: StatePair, adapted: LoadedModel) -> StatePair:
-    """Return `pair` with what the adapters of the model after say about themselves."""
-    untrained, notes = untrained_modules(adapted.model), adapter_notes(adapted.model)
-    if untrained:
-        _LOG.warning("%d adapted modules never trained, first %s", len(untrained), untrained[0])
-    return replace(pair, untrained_modules=untrained, notes=(*pair.notes, *notes))

@@ -1,9 +1,8 @@
 """Standard against equal-step from the same start: is a profile's shape the optimizer's?"""
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from layerwise import distributed
@@ -15,8 +14,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
-from layerwise.profile.states import States
-from layerwise.profile.verdict import judge, pair_profiles, refuse_seeds
+from layerwise.profile.verdict import judge, pair_profiles
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.conditions import CONDITIONS
@@ -26,19 +24,6 @@ from layerwise.tuning.results import RECORD, drop_former, save
 from layerwise.tuning.run import Tuned, fine_tune
 from layerwise.tuning.steplog import Entry
 from layerwise.tuning.steps import Persistence
-
-__all__ = [
-    "EQUAL_STEP",
-    "RUNS",
-    "STANDARD",
-    "RunStorage",
-    "Watch",
-    "no_watch",
-    "pair_runs",
-    "run_control",
-]
-
-log = logging.getLogger(__name__)
 
 STANDARD, EQUAL_STEP = "standard", "equal-step"
 RUNS = "runs"
@@ -80,20 +65,6 @@ class RunStorage:
         return [folder for folder in every if folder is not None]
 
 
-@dataclass(frozen=True)
-class _ControlSetup:
-    """The model, data and settings that all runs of a control share, and the states before."""
-
-    loaded: LoadedModel
-    data: TextData
-    objective: Objective
-    reading: ProbeReading
-    settings: TuneSettings
-    keep: RunStorage
-    before: States
-    progress: Progress = field(default=silent)
-
-
 def run_control(
     loaded: LoadedModel,
     data: TextData,
@@ -112,54 +83,60 @@ def run_control(
     layer groups and the first ``match_steps`` steps of ||dW|| / ||W||, out of the run's own log.
     The model is trained in place from a copy of its weights in main memory, and has them again
     when this returns or raises.
-
-    Args:
-        loaded: The model.
-        data: The text.
-        objective: The loss.
-        reading: How profiles are taken.
-        settings: How the runs are optimised; their seeds come from `seeds`, and every step is
-            logged.
-        seeds: Of the runs, a pair each.
-        keep: Where the runs are kept; nowhere where None.
-        progress: Hears how far each reading of the probes is.
+    The seeds in `settings` come from `seeds`, and every step is logged. Runs are kept nowhere
+    where `keep` is None.
 
     Raises:
-        BadInputError: A setting, the seeds or the data cannot be used.
+        BadInputError: A setting or the data cannot be used.
         NonFiniteError: A loss, gradient or weight is NaN or infinite.
         OutputError: A run's folder holds a run, or cannot be written.
     """
-    refuse_seeds(seeds, "seeds", expected="one or more, each once", hint="--seeds 0,1,2")
-    _refuse_tau(settings.tau if settings else None)
     settings, keep = replace(settings or TuneSettings(), log_every=1), keep or RunStorage()
     _refuse_taken(keep, seeds)
     before = reading.states(loaded, title="probes before", progress=progress)
     _make(keep, seeds)
-    setup = _ControlSetup(loaded, data, objective, reading, settings, keep, before, progress)
+
+    def train(condition: str, seed: int, tau: float | None) -> tuple[Tuned, Profile]:
+        """Make one run and profile it; the model has its first weights again after."""
+        folder = keep.of(condition, seed)
+        # What the other condition alone reads is left at its default.
+        unread = CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
+        defaults = {n: getattr(TuneSettings, n) for n in unread - CONDITIONS[condition].reads}
+        own = replace(settings, **{"seed": seed, "tau": tau, **defaults})
+        with weights_kept(loaded.model), keep.watch(condition, seed) as on_step:
+            how = Persistence(folder, on_step=on_step)
+            tuned = fine_tune(loaded, data, objective, condition=condition, settings=own, keep=how)
+            if folder is not None:
+                tuned = save(tuned, folder, weights=keep.weights)
+            after = replace(  # Under the name of its run, not under that of the model before.
+                tuned.loaded,
+                source=f"{condition}-{seed}" if folder is None else str(folder),
+                files=tuned.record.files,
+                revision=None,
+                notes=(),
+            )
+            title = f"probes after {condition}, seed {seed}"
+            states = reading.states(after, title=title, progress=progress)
+        provenance = collect(device=str(loaded.device))
+        return tuned, reading.profile(before, states, provenance=provenance)
+
     runs: list[ControlRun] = []
     records: list[TuneRecord] = []
     for seed in seeds:
-        standard, profile = _run(setup, STANDARD, seed, tau=None)
+        standard, profile = train(STANDARD, seed, None)
         tau = settings.tau
         if tau is None:
             tau = matched_tau(standard.log, steps=settings.match_steps)
-        equal_step, other = _run(setup, EQUAL_STEP, seed, tau=tau)
+        equal_step, other = train(EQUAL_STEP, seed, tau)
         both = standard.record, equal_step.record
         runs.append(pair_runs(both, (profile, other)))
         records += both
     return judge(
         runs,
-        provenance=collect(device=str(next(loaded.model.parameters()).device)),
+        provenance=collect(device=str(loaded.device)),
         data=records[0].data,
         notes=[note for record in records for note in record.notes],
     )
-
-
-def _refuse_tau(tau: float | None) -> None:
-    if tau is not None and not 0.0 < tau < float("inf"):
-        message = "tau"
-        hint = "--tau 1e-3, or none to match it to standard"
-        raise BadInputError(message, value=tau, expected="a positive number", hint=hint)
 
 
 def _refuse_taken(keep: RunStorage, seeds: Sequence[int]) -> None:
@@ -199,12 +176,13 @@ def pair_runs(
     if equal_step.tau is None:
         message = "equal-step run without a tau"
         raise BadInputError(message, value=equal_step.condition, expected="a run of equal-step")
-    return pair_profiles(
-        standard.settings.seed,
-        *profiles,
-        tau=equal_step.tau,
-        steps=(_steps(standard), _steps(equal_step)),
-        losses=(standard.outcome.loss, equal_step.outcome.loss),
+    run = pair_profiles(standard.settings.seed, *profiles, tau=equal_step.tau)
+    return replace(
+        run,
+        standard_steps=_steps(standard),
+        equal_step_steps=_steps(equal_step),
+        standard_loss=standard.outcome.loss,
+        equal_step_loss=equal_step.outcome.loss,
     )
 
 
@@ -217,41 +195,3 @@ def _steps(record: TuneRecord) -> tuple[StepSizes, ...]:
         and g.step_ratio_low is not None
         and g.step_ratio_high is not None
     )
-
-
-def _run(
-    setup: _ControlSetup, condition: str, seed: int, *, tau: float | None
-) -> tuple[Tuned, Profile]:
-    """Train one run and profile it; the model has its first weights again after."""
-    folder, loaded = setup.keep.of(condition, seed), setup.loaded
-    settings = _own_settings(condition, replace(setup.settings, seed=seed, tau=tau))
-    with weights_kept(loaded.model), setup.keep.watch(condition, seed) as on_step:
-        tuned = fine_tune(
-            loaded,
-            setup.data,
-            setup.objective,
-            condition=condition,
-            settings=settings,
-            keep=Persistence(folder, on_step=on_step),
-        )
-        if folder is not None:
-            tuned = save(tuned, folder, weights=setup.keep.weights)
-        after = replace(  # Under the name of its run, not under that of the model before.
-            tuned.loaded,
-            source=f"{condition}-{seed}" if folder is None else str(folder),
-            files=tuned.record.files,
-            revision=None,
-            notes=(),
-        )
-        title = f"probes after {condition}, seed {seed}"
-        states = setup.reading.states(after, title=title, progress=setup.progress)
-    provenance = collect(device=str(next(loaded.model.parameters()).device))
-    return tuned, setup.reading.profile(setup.before, states, provenance=provenance)
-
-
-def _own_settings(condition: str, settings: TuneSettings) -> TuneSettings:
-    """Return `settings` with the defaults of those that the other condition alone reads."""
-    own = TuneSettings()
-    unread = CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
-    defaults = {name: getattr(own, name) for name in unread - CONDITIONS[condition].reads}
-    return replace(settings, **defaults)

@@ -12,7 +12,7 @@ from layerwise.profile.control import EQUAL_STEP, STANDARD, pair_runs
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judge, refuse_seeds
+from layerwise.profile.verdict import judge
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -20,8 +20,6 @@ from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.record import TuneRecord
 from layerwise.tuning.results import INITIAL, RECORD
 from layerwise.tuning.run import FREE
-
-__all__ = ["control_from_runs"]
 
 #: Settings that two runs of a pair may differ in: one condition's own, and what changes no weight.
 _OWN = FREE | CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
@@ -50,19 +48,13 @@ def control_from_runs(
     pairs: Sequence[tuple[Path, Path]],
     *,
     reading: ProbeReading,
-    loading: Mapping[str, Any] | None = None,
+    loading: Mapping[str, Any],
     progress: Progress = silent,
 ) -> Control:
     """Profile and judge finished runs, each pair a standard and an equal-step run of one seed.
 
-    Each model is loaded, shown the probes and let go, one at a time; a base that pairs share is
-    read once.
-
-    Args:
-        pairs: Folders that `layerwise tune` wrote.
-        reading: How profiles are taken.
-        loading: Options of `layerwise.models.load.load`.
-        progress: Hears how far each reading of the probes is.
+    Each model is loaded as `loading` says, shown the probes and let go, one at a time; a base that
+    pairs share is read once.
 
     Raises:
         SchemaError: A folder holds no run, or its weights are not those that its record names.
@@ -71,9 +63,14 @@ def control_from_runs(
         ModelError: A model, or the base that a run names, cannot be loaded.
     """
     finished = [_read_runs(*folders) for folders in pairs]
-    _refuse_different_pairs(finished)
+    seeds = [standard.record.settings.seed for standard, _ in finished]
+    if not seeds or len(set(seeds)) < len(seeds):
+        message, expected = "seeds of the runs", "one or more pairs, each of another seed"
+        raise BadInputError(message, value=",".join(map(str, seeds)), expected=expected)
+    for other, _ in finished[1:]:
+        _refuse_difference(finished[0][0], other, of_pair=False)
     bases: dict[str, States] = {}
-    loading, runs = loading or {}, []
+    runs = []
     for standard, equal_step in finished:
         if standard.base not in bases:
             loaded = _load_base(standard, loading)
@@ -84,7 +81,7 @@ def control_from_runs(
             loaded = _load_result(run, loading)
             title = f"probes after {run.record.condition}, seed {run.record.settings.seed}"
             after = reading.states(loaded, title=title, progress=progress)
-            provenance = collect(device=str(next(loaded.model.parameters()).device))
+            provenance = collect(device=str(loaded.device))
             profiles.append(reading.profile(bases[standard.base], after, provenance=provenance))
             del loaded
         runs.append(pair_runs((standard.record, equal_step.record), (profiles[0], profiles[1])))
@@ -107,15 +104,15 @@ def _read_runs(standard: Path, equal_step: Path) -> _RunPair:
             raise BadInputError(message, value=record.condition, expected=condition, hint=hint)
         runs.append(_FinishedRun(folder if folder.is_dir() else folder.parent, record))
     first, second = runs
-    _refuse_difference(first, second, _pair_keys(first), _pair_keys(second))
+    _refuse_difference(first, second, of_pair=True)
     return first, second
 
 
-def _experiment_keys(run: _FinishedRun) -> dict[str, Any]:
-    """Return what all runs of a control must have in common; weights and text by their hash."""
+def _keys(run: _FinishedRun, *, of_pair: bool) -> dict[str, Any]:
+    """Return what runs of a control, or of a pair, must have in common; files by their hash."""
     record = run.record
     initial = {f.name: sha256(f) for f in sorted((run.folder / INITIAL).glob("*.safetensors"))}
-    return {
+    keys = {
         "model": initial or dict(record.model.files) or record.model.source,
         "revision": record.model.revision,
         "data": record.data.sha256,
@@ -123,22 +120,16 @@ def _experiment_keys(run: _FinishedRun) -> dict[str, Any]:
         "max_length": record.data.max_length,
         "steps": record.settings.steps,
     }
+    if of_pair:
+        own = {k: v for k, v in to_plain(record.settings).items() if k not in _OWN}
+        return keys | own | {"processes": record.outcome.processes}
+    if initial:
+        del keys["model"]  # Each seed drew its own start.
+    return keys
 
 
-def _pair_keys(run: _FinishedRun) -> dict[str, Any]:
-    """Return what both runs of a pair must have in common."""
-    settings = to_plain(run.record.settings)
-    return {
-        **_experiment_keys(run),
-        "seed": settings.pop("seed"),
-        "processes": run.record.outcome.processes,
-        **{name: value for name, value in settings.items() if name not in _OWN},
-    }
-
-
-def _refuse_difference(
-    first: _FinishedRun, second: _FinishedRun, one: Mapping[str, Any], other: Mapping[str, Any]
-) -> None:
+def _refuse_difference(first: _FinishedRun, second: _FinishedRun, *, of_pair: bool) -> None:
+    one, other = _keys(first, of_pair=of_pair), _keys(second, of_pair=of_pair)
     differ = [key for key in one if one[key] != other.get(key)]
     if differ:
         shown, wanted = (
@@ -151,20 +142,6 @@ def _refuse_difference(
         hint = "layerwise tune with the same options but the condition"
         expected = f"{wanted}, as in {first.folder}"
         raise BadInputError(message, value=shown, expected=expected, hint=hint)
-
-
-def _refuse_different_pairs(pairs: Sequence[_RunPair]) -> None:
-    """Raise unless pairs are of one experiment, each of another seed."""
-    seeds = [standard.record.settings.seed for standard, _ in pairs]
-    refuse_seeds(seeds, "seeds of the runs", expected="one or more pairs, each of another seed")
-    shared = []
-    for run, _ in pairs:
-        keys = _experiment_keys(run)
-        if (run.folder / INITIAL).is_dir():
-            del keys["model"]  # Each seed drew its own start.
-        shared.append(keys)
-    for (other, _), keys in zip(pairs[1:], shared[1:], strict=True):
-        _refuse_difference(pairs[0][0], other, shared[0], keys)
 
 
 def _load_base(run: _FinishedRun, loading: Mapping[str, Any]) -> LoadedModel:

@@ -11,32 +11,22 @@ from layerwise.data.probes import probes as shipped
 from layerwise.data.text import TextData, read
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.models.load import LoadedModel
+from layerwise.options.commands import BOOTSTRAP
+from layerwise.options.groups import Readout
 from layerwise.profile.changes import READOUTS, Resampling, measure_changes, readout_profile
-from layerwise.profile.record import ProbeInfo, Profile, Readout, ReadoutProfile
+from layerwise.profile.record import ProbeInfo, Profile, ReadoutProfile
 from layerwise.profile.states import MAX_LENGTH, ProbeSet, States, make_probe_set, observe
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance
 from layerwise.signals.similarity import COMPONENTS
-
-__all__ = ["BOOTSTRAP", "ProbeReading", "as_probe_set", "as_readout", "make_reading"]
-
-#: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
-BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True)
 class ProbeReading:
     """The way both states of a profile are taken, so that all profiles of a study can be compared.
 
-    Attributes:
-        probes: The inputs that the model is shown.
-        readout: Which tensor stands for a depth in a profile's own fields.
-        stack: The stack to follow; the last that reads text where None.
-        batch_size: Probes in a forward.
-        max_length: Tokens of a probe that are kept.
-        bootstrap: Replicates over probes behind the slope's interval.
-        pca_components: Components of the shared PCA.
-        seed: Fixes the bootstrap and the halves; the same for all, so that they see one sample.
+    Fields are the options of `ProfileSettings`; `readout` is what stands for a depth in a profile's
+    own fields, and `seed` fixes the bootstrap and the halves: all see one sample.
     """
 
     probes: ProbeSet
@@ -52,8 +42,7 @@ class ProbeReading:
         self, loaded: LoadedModel, *, title: str = "probes", progress: Progress = silent
     ) -> States:
         """Return the states of `loaded` on the probes; see `layerwise.profile.states.observe`."""
-        device = next(loaded.model.parameters()).device.type
-        with _own_forward(loaded.model), torch.autocast(device, enabled=False):
+        with _own_forward(loaded.model), torch.autocast(loaded.device.type, enabled=False):
             return observe(
                 loaded,
                 self.probes,
@@ -64,23 +53,8 @@ class ProbeReading:
                 progress=progress,
             )
 
-    def profile(
-        self,
-        before: States,
-        after: States,
-        *,
-        provenance: Provenance,
-        untrained_modules: Sequence[str] = (),
-        notes: Sequence[str] = (),
-    ) -> Profile:
+    def profile(self, before: States, after: States, *, provenance: Provenance) -> Profile:
         """Return what moved from `before` to `after`, at every block and under every readout.
-
-        Args:
-            before: The states of the model before.
-            after: Those of the model after, on the same probes.
-            provenance: Of the record.
-            untrained_modules: Modules whose adapter never trained.
-            notes: What was done otherwise than asked.
 
         Raises:
             BadInputError: The two cannot be compared, or a depth has no variance.
@@ -113,8 +87,7 @@ class ProbeReading:
             **{f.name: getattr(chosen, f.name) for f in fields(ReadoutProfile)},
             readouts=readouts,
             provenance=provenance,
-            untrained_modules=tuple(untrained_modules),
-            notes=tuple(dict.fromkeys((*probes.notes, *before.notes, *after.notes, *notes))),
+            notes=tuple(dict.fromkeys((*probes.notes, *before.notes, *after.notes))),
         )
 
 
@@ -155,18 +128,11 @@ def make_reading(
     seed: int = 0,
     **options: Any,
 ) -> ProbeReading:
-    """Return the reading that a user means.
-
-    Args:
-        probes: The inputs that the models are shown; see `as_probe_set`.
-        readout: Which tensor stands for a depth, by name.
-        examples: The most probes to draw from a source that is named; None takes all.
-        seed: Fixes that draw, the bootstrap and the split halves.
-        options: The other fields of `ProbeReading`.
+    """Return the reading that a user means by `probes`, `examples` (see `as_probe_set`) and fields.
 
     Raises:
+        BadInputError: There is no such readout, or nothing to draw `examples` from.
         DataError: The probes cannot be read, or are too few.
-        UnknownNameError: There is no such readout.
     """
     known = as_probe_set(probes, examples=examples, seed=seed)
     return ProbeReading(known, readout=as_readout(readout), seed=seed, **options)
@@ -183,10 +149,17 @@ def as_probe_set(
         seed: Fixes the draw.
 
     Raises:
+        BadInputError: Fewer are asked for than the package's own, which are always shown whole.
         DataError: The source cannot be read, or there are too few.
     """
     if probes is None:
-        return make_probe_set(shipped(), source="probes")
+        own = shipped()
+        if examples is not None and examples < len(own):
+            msg = "examples without probes to draw them from"
+            expected = f"the package's {len(own)} probes whole, or a source"
+            hint = "--probes DATA, or no --examples"
+            raise BadInputError(msg, value=examples, expected=expected, hint=hint)
+        return make_probe_set(own, source="probes")
     texts = read(probes) if isinstance(probes, str) else probes
     if isinstance(probes, str) and examples is not None and len(texts) > examples:
         texts = read(probes, examples=examples, seed=seed)
@@ -202,11 +175,10 @@ def as_readout(name: str) -> Readout:
     Raises:
         UnknownNameError: There is none.
     """
-    for known in READOUTS:
-        if name == known:
-            return known
-    kind = "readout"
-    raise UnknownNameError(kind, value=name, known=READOUTS)
+    if name not in READOUTS:
+        kind = "readout"
+        raise UnknownNameError(kind, value=name, known=READOUTS)
+    return name
 
 
 @contextmanager

@@ -1,30 +1,17 @@
 """A depth profile, and a control of two: frozen records, as JSON and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pandas as pd
 
 from layerwise.card.record import DataInfo, ModelInfo
+from layerwise.options.groups import Readout
 from layerwise.profile.audit_record import Audit
 from layerwise.provenance import Provenance
 from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord, to_plain
 
-__all__ = [
-    "Control",
-    "ControlRun",
-    "DepthChange",
-    "ProbeInfo",
-    "Profile",
-    "Readout",
-    "ReadoutProfile",
-    "Slope",
-    "StepSizes",
-    "Verdict",
-]
-
-Readout = Literal["hf", "residual", "normed"]
 Verdict = Literal["intrinsic", "artefact"]
 
 
@@ -59,8 +46,7 @@ class ReadoutProfile:
         depths: The seven relative depths.
         blocks: Every block, from the input to the output.
         slope: Of the Procrustes distance at the seven depths on relative depth.
-        slope_low: Lower end of its 95 % interval over probe inputs.
-        slope_high: Upper end.
+        slope_low, slope_high: Ends of its 95 % interval over probe inputs.
         cka_slope: The same slope of the CKA change.
         rsa_slope: The same slope of the RSA change.
         width: The CKA change at the seven depths divided by its sum; empty where nothing moved.
@@ -236,4 +222,4 @@ class Control(JsonRecord, FileRecord, DocumentRecord):
     runs: tuple[ControlRun, ...]
     provenance: Provenance
     data: DataInfo | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()

@@ -1,9 +1,9 @@
 """The hidden states of a model on the probes, mean over tokens, at every block."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from layerwise.capture.hooks import floating
 from layerwise.capture.restore import frozen
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
@@ -21,12 +22,10 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.parts import final_norm, owner, position_limit
 from layerwise.models.stack import Stack, find_stacks
 from layerwise.objectives.forward import accepted, body, decoder_start, without_adapter
-from layerwise.profile.record import Readout
+from layerwise.options.groups import Readout
 from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
 from layerwise.shapes import Tensor
-
-__all__ = ["MAX_LENGTH", "ProbeSet", "States", "make_probe_set", "observe"]
 
 #: Tokens of a probe that are kept.
 MAX_LENGTH = 64
@@ -106,37 +105,6 @@ class States:
         return np.asarray(self.pooled[name][block])
 
 
-@dataclass
-class _TokenMeans:
-    """The mean of each block's output over the tokens that count, taken by forward hooks."""
-
-    norm: nn.Module | None
-    weights: Tensor | None = None
-    means: dict[str, dict[int, Tensor]] = field(default_factory=dict)
-
-    def start(self, mask: Tensor) -> None:
-        """Begin a batch whose tokens count by `mask`, (n, t)."""
-        counted = mask.double()
-        self.weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
-        self.means = {"residual": {}} if self.norm is None else {"residual": {}, "normed": {}}
-
-    def record(self, block: int, _: nn.Module, __: Any, output: Any) -> None:
-        """Take a block's output: itself, or the first tensor in it."""
-        while not isinstance(output, Tensor):
-            output = next(iter(output.values() if isinstance(output, Mapping) else output))
-        for name, means in self.means.items():
-            hidden = self.norm(output) if name == "normed" and self.norm is not None else output
-            if self.weights is not None:
-                means[block] = (self.weights @ hidden.double())[:, 0]
-
-    def finish(self) -> dict[str, np.ndarray]:
-        """Return the batch's means, (l, n, p) each."""
-        return {
-            name: torch.stack([means[b] for b in sorted(means)]).cpu().numpy()
-            for name, means in self.means.items()
-        }
-
-
 def observe(
     loaded: LoadedModel,
     probes: ProbeSet,
@@ -151,15 +119,7 @@ def observe(
 
     No head is run, no gradient kept; the model is left as it was, also when this raises. An
     encoder-decoder's decoder reads the probe too, shifted right after its start token (ours).
-
-    Args:
-        loaded: The model.
-        probes: The inputs.
-        stack: The stack to follow; the last that reads text where None: a decoder's, if any.
-        batch_size: Probes in a forward.
-        max_length: Tokens of a probe that are kept.
-        title: The name of the work for `progress`.
-        progress: Hears how far the forward is.
+    Without a name, the last stack that reads text is followed: a decoder's, if any.
 
     Raises:
         UnknownNameError: There is no such stack.
@@ -173,21 +133,18 @@ def observe(
         loaded = replace(loaded, model=inner, stacks=find_stacks(inner))
     followed = _stack(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
-    means = _TokenMeans(final_norm(loaded.model, followed))
     pooled: dict[str, np.ndarray] = {}
     groups = by_length(rows, batch_size=batch_size)
     with (
         enough_memory("a smaller --batch-size or --max-length"),
-        _hooked(loaded, followed, means),
+        frozen(loaded.model, training=False, seed=0),
         torch.no_grad(),
     ):
         for group in progress(groups, title, len(groups)):
-            _forward(loaded, group, means, followed)
-            which = [row.index for row in group]
-            for name, values in means.finish().items():
+            for name, values in _means(loaded, group, followed).items():
                 if name not in pooled:
                     pooled[name] = np.empty((len(values), len(rows), values.shape[-1]))
-                pooled[name][:, which] = values
+                pooled[name][:, [row.index for row in group]] = values
     if _has_encoder(loaded):
         notes.append("the decoder reads each probe too, shifted right after its start token")
     return States(
@@ -238,44 +195,47 @@ def _rows(loaded: LoadedModel, probes: ProbeSet, max_length: int) -> tuple[list[
     return rows, [f"{cut} probes were cut at {max_length} tokens"] if cut else []
 
 
-@contextmanager
-def _hooked(loaded: LoadedModel, stack: Stack, means: _TokenMeans) -> Iterator[None]:
-    """Hold the model in eval mode with `means` at every block of `stack`; as it was after."""
-    with frozen(loaded.model, training=False, seed=0), ExitStack() as handles:
-        for block, name in enumerate(stack.blocks):
-            module = loaded.model.get_submodule(name)
-            handles.callback(module.register_forward_hook(partial(means.record, block)).remove)
-        yield
-
-
-def _forward(loaded: LoadedModel, group: Sequence[Row], means: _TokenMeans, stack: Stack) -> None:
-    """Run one batch through the model without its head."""
-    inner = body(loaded.model)
-    device = next(inner.parameters()).device
-    inputs = input_tensors(group, pad=loaded.tokenizer.pad_token_id)
-    means.start(inputs["attention_mask"].bool().to(device))
-    if _has_encoder(loaded):
-        inputs |= _decoder_inputs(loaded, inputs["input_ids"], inputs["attention_mask"])
-    arguments = accepted(inner, **inputs, use_cache=False)
-    inner(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in arguments.items()})
-    if len(means.means["residual"]) < len(stack.blocks):
-        msg = "stack that does not run on text alone"
-        others = ", ".join(s.name for s in loaded.stacks if s is not stack)
-        hint = f"--stack {others}" if others else ""
-        raise ModelError(msg, value=stack.name, expected="blocks that all run", hint=hint)
-
-
 def _has_encoder(loaded: LoadedModel) -> bool:
     return any(stack.side == "encoder" for stack in loaded.stacks)
 
 
-def _decoder_inputs(loaded: LoadedModel, ids: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Return the same text for the decoder, shifted right after its start token."""
-    start = decoder_start(loaded.model)
-    if start is None:
-        start = loaded.tokenizer.pad_token_id
-    first = torch.full_like(ids[:, :1], start)
+def _means(loaded: LoadedModel, group: Sequence[Row], stack: Stack) -> dict[str, np.ndarray]:
+    """Return each block's output, mean over the tokens of each row, (l, n, p), by readout."""
+    inner, norm = body(loaded.model), final_norm(loaded.model, stack)
+    pad = loaded.tokenizer.pad_token_id
+    inputs = input_tensors(group, pad=pad)
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    if _has_encoder(loaded):
+        start = decoder_start(loaded.model)
+        first = torch.full_like(ids[:, :1], pad if start is None else start)
+        inputs["decoder_input_ids"] = torch.cat([first, ids[:, :-1]], 1)
+        inputs["decoder_attention_mask"] = mask
+    counted = mask.bool().to(loaded.device).double()
+    weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
+    found: dict[str, dict[int, Tensor]] = {"residual": {}}
+
+    def keep(block: int, _: nn.Module, __: Any, output: Any) -> None:
+        hidden = next(floating(output))
+        found["residual"][block] = (weights @ hidden.double())[:, 0]
+        if norm is not None:
+            normed = (weights @ norm(hidden).double())[:, 0]
+            found.setdefault("normed", {})[block] = normed
+
+    with ExitStack() as hooks:
+        for block, name in enumerate(stack.blocks):
+            module = loaded.model.get_submodule(name)
+            hooks.callback(module.register_forward_hook(partial(keep, block)).remove)
+        arguments = accepted(inner, **inputs, use_cache=False)
+        on_device = {
+            k: v.to(loaded.device) if isinstance(v, Tensor) else v for k, v in arguments.items()
+        }
+        inner(**on_device)
+    if len(found["residual"]) < len(stack.blocks):
+        msg = "stack that does not run on text alone"
+        others = ", ".join(s.name for s in loaded.stacks if s is not stack)
+        hint = f"--stack {others}" if others else ""
+        raise ModelError(msg, value=stack.name, expected="blocks that all run", hint=hint)
     return {
-        "decoder_input_ids": torch.cat([first, ids[:, :-1]], 1),
-        "decoder_attention_mask": mask,
+        name: torch.stack([means[b] for b in sorted(means)]).cpu().numpy()
+        for name, means in found.items()
     }

@@ -23,8 +23,6 @@ from layerwise.objectives.forward import body
 from layerwise.seeds import derive
 from layerwise.shapes import Tensor
 
-__all__ = ["SignalSums", "StepListener", "StepSignals", "sum_over_processes"]
-
 #: Query positions of each example whose entropy is taken, as for a card (ours).
 ROWS = 16
 #: The one attention function beside which entropy can be taken.
@@ -86,25 +84,6 @@ class SignalSums:
         return StepSignals(tuple(blocks), self.steps, entropy, gradient)
 
 
-@dataclass
-class _StepSums:
-    """The signals of one step's forwards: sums over tokens, by block.
-
-    Attributes:
-        entropy: Of entropies, and how many tokens they stand for.
-        energy: Of squared gradients.
-    """
-
-    entropy: dict[int, tuple[float, float]] = field(default_factory=dict)
-    energy: dict[int, float] = field(default_factory=dict)
-
-    def sums(self) -> SignalSums:
-        """Return the step as a sum of one; what is not finite is left out."""
-        values = {("entropy", row): total / n for row, (total, n) in self.entropy.items() if n}
-        values |= {("gradient", row): energy**0.5 for row, energy in self.energy.items()}
-        return SignalSums(1, {key: (x, 1) for key, x in values.items() if np.isfinite(x)})
-
-
 class StepListener:
     """A listener to the training steps of one model.
 
@@ -119,7 +98,10 @@ class StepListener:
         self._is_pair = len(set(self._sides)) > 1
         self.blocks = tuple(name for stack in loaded.stacks for name in stack.blocks)
         self.implementation = getattr(loaded.model.config, "_attn_implementation", None)
-        self._step, self._forwards = _StepSums(), 0
+        # Sums over the tokens of a step, by block: entropies with their number, squared gradients.
+        self._entropy: dict[int, tuple[float, float]] = {}
+        self._energy: dict[int, float] = {}
+        self._forwards = 0
         self._row: int | None = None
         self._masks: Mapping[str, Tensor] = {}
         self._rows: dict[tuple[int, ...], QueryRows] = {}
@@ -133,17 +115,18 @@ class StepListener:
 
     def attach(self) -> None:
         """Begin to listen."""
+
+        def keep(handle: Any) -> None:
+            self._hooks.callback(handle.remove)
+
         # A head calls the body, an objective may call it alone, and PEFT may pass it by.
         for module in {id(m): m for m in (self._model, body(self._model))}.values():
-            self._keep(module.register_forward_pre_hook(self._enter, with_kwargs=True))
-            self._keep(module.register_forward_hook(self._leave, always_call=True))
+            keep(module.register_forward_pre_hook(self._enter, with_kwargs=True))
+            keep(module.register_forward_hook(self._leave, always_call=True))
         for row, name in enumerate(self.blocks):
             block = self._model.get_submodule(name)
-            self._keep(block.register_forward_pre_hook(partial(self._enter_block, row)))
-            self._keep(block.register_forward_hook(partial(self._leave_block, row)))
-
-    def _keep(self, handle: Any) -> None:
-        self._hooks.callback(handle.remove)
+            keep(block.register_forward_pre_hook(partial(self._enter_block, row)))
+            keep(block.register_forward_hook(partial(self._leave_block, row)))
 
     def detach(self) -> None:
         """Leave the model as it was."""
@@ -153,9 +136,11 @@ class StepListener:
         self._hooks.close()
 
     def take(self) -> SignalSums:
-        """Return the signals of the forwards since the last call, as one step."""
-        step, self._step = self._step, _StepSums()
-        return step.sums()
+        """Return the signals of the forwards since the last call, as one step; the finite ones."""
+        values = {("entropy", row): total / n for row, (total, n) in self._entropy.items() if n}
+        values |= {("gradient", row): energy**0.5 for row, energy in self._energy.items()}
+        self._entropy, self._energy = {}, {}
+        return SignalSums(1, {key: (x, 1) for key, x in values.items() if np.isfinite(x)})
 
     # --- Forwards ---------------------------------------------------------------------------
 
@@ -164,7 +149,12 @@ class StepListener:
         if self._running is not None or not torch.is_grad_enabled() or not (args or kwargs):
             return
         self._forwards += 1
-        self._masks, self._rows = _masks(kwargs), {}
+        self._rows = {}
+        self._masks = {
+            name: value
+            for name, value in kwargs.items()
+            if name.endswith("attention_mask") and isinstance(value, Tensor) and value.ndim == 2
+        }
         interception = ExitStack()
         if self.reads_attention:
             interception.enter_context(intercepted(self.implementation, self._record_attention))
@@ -188,7 +178,7 @@ class StepListener:
         """Add the gradient's energy; padding adds nothing, as no loss depends on it."""
         with _unrecorded(gradient):
             energy = float(gradient.float().square().sum())
-        self._step.energy[row] = self._step.energy.get(row, 0.0) + energy
+        self._energy[row] = self._energy.get(row, 0.0) + energy
 
     # --- Attention --------------------------------------------------------------------------
 
@@ -221,9 +211,9 @@ class StepListener:
                 scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
                 causal=bool(causal),
             )
-            total, count = self._step.entropy.get(row, (0.0, 0.0))
+            total, count = self._entropy.get(row, (0.0, 0.0))
             added = float((entropies.double() * rows.weights).sum())
-            self._step.entropy[row] = total + added, count + float(rows.counts.sum())
+            self._entropy[row] = total + added, count + float(rows.counts.sum())
 
     def _sampled(self, side: str, query: Tensor) -> QueryRows:
         """Return the query tokens of this forward whose entropy is taken."""
@@ -238,15 +228,6 @@ class StepListener:
             index = torch.arange(n)
             self._rows[key] = sample_rows(known.bool(), index, rows=ROWS, seed=seed)
         return self._rows[key]
-
-
-def _masks(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the arguments of a forward that say which tokens count."""
-    return {
-        name: value
-        for name, value in arguments.items()
-        if name.endswith("attention_mask") and isinstance(value, Tensor) and value.ndim == 2
-    }
 
 
 @contextmanager

@@ -3,44 +3,16 @@
 from collections.abc import Sequence
 
 from layerwise.card.record import DataInfo
-from layerwise.errors import BadInputError
-from layerwise.profile.record import Control, ControlRun, Profile, Slope, StepSizes, Verdict
+from layerwise.profile.record import Control, ControlRun, Profile, Slope, Verdict
 from layerwise.provenance import Provenance
 from layerwise.signals.over_seeds import pooled
 
-__all__ = ["judge", "pair_profiles", "refuse_seeds"]
 
-
-def pair_profiles(
-    seed: int,
-    standard: Profile,
-    equal_step: Profile,
-    *,
-    tau: float,
-    steps: tuple[tuple[StepSizes, ...], tuple[StepSizes, ...]] = ((), ()),
-    losses: tuple[float | None, float | None] = (None, None),
-) -> ControlRun:
-    """Return both conditions of one seed, with the verdict and the ratio from it alone.
-
-    Args:
-        seed: Of both runs.
-        standard: What moved under the standard condition.
-        equal_step: What moved under equal-step.
-        tau: The relative step of equal-step.
-        steps: The steps of the layer groups under standard and under equal-step.
-        losses: The losses at the end, likewise.
-    """
+def pair_profiles(seed: int, standard: Profile, equal_step: Profile, *, tau: float) -> ControlRun:
+    """Return both conditions of one seed, with the verdict and the ratio from it alone."""
+    slopes = _pooled([standard]), _pooled([equal_step])
     return ControlRun(
-        seed=seed,
-        standard=standard,
-        equal_step=equal_step,
-        ratio=_ratio(_slope(standard), _slope(equal_step)),
-        verdict=_verdict(_slope(equal_step)),
-        tau=tau,
-        standard_steps=steps[0],
-        equal_step_steps=steps[1],
-        standard_loss=losses[0],
-        equal_step_loss=losses[1],
+        seed, standard, equal_step, ratio=_ratio(*slopes), verdict=_verdict(slopes[1]), tau=tau
     )
 
 
@@ -51,17 +23,12 @@ def judge(
     data: DataInfo | None = None,
     notes: Sequence[str] = (),
 ) -> Control:
-    """Return the control of all `runs`: the slopes over their seeds, and the verdict from those.
+    """Return the control of `runs`, each of another seed: slopes over all, the verdict from those.
 
     The verdict is arXiv 2604.17177's: intrinsic where the slope under equal-step is positive and
     its interval excludes 0, a gradient artefact where the interval includes 0 or lies below. How
     seeds are pooled is ours; see `layerwise.signals.over_seeds.pooled`.
-
-    Raises:
-        BadInputError: There is no run, or two are of one seed.
     """
-    seeds = tuple(run.seed for run in runs)
-    refuse_seeds(seeds, "seeds of a control", expected="one or more, each once")
     standard = _pooled([run.standard for run in runs])
     equal_step = _pooled([run.equal_step for run in runs])
     ratio, verdict = _ratio(standard, equal_step), _verdict(equal_step)
@@ -73,7 +40,7 @@ def judge(
         verdict=verdict,
         reason=_reason(runs, standard, equal_step, ratio),
         tau=runs[0].tau,
-        seeds=seeds,
+        seeds=tuple(run.seed for run in runs),
         runs=tuple(runs),
         provenance=provenance,
         data=data,
@@ -81,25 +48,9 @@ def judge(
     )
 
 
-def refuse_seeds(seeds: Sequence[int], what: str, *, expected: str, hint: str = "") -> None:
-    """Raise where there are no seeds, or one stands twice.
-
-    Raises:
-        BadInputError: It is so.
-    """
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise BadInputError(what, value=",".join(map(str, seeds)), expected=expected, hint=hint)
-
-
-def _slope(profile: Profile) -> Slope:
-    return Slope(profile.slope, profile.slope_low, profile.slope_high)
-
-
 def _pooled(profiles: Sequence[Profile]) -> Slope:
-    slopes = [_slope(profile) for profile in profiles]
-    return Slope(
-        *pooled([s.slope for s in slopes], [s.low for s in slopes], [s.high for s in slopes])
-    )
+    ends = [(p.slope, p.slope_low, p.slope_high) for p in profiles]
+    return Slope(*pooled(*zip(*ends, strict=True)))
 
 
 def _verdict(equal_step: Slope) -> Verdict:
@@ -150,8 +101,8 @@ def _below_noise(condition: str, profiles: Sequence[Profile]) -> list[str]:
         return []
     few = f" in {len(still)} of {len(profiles)} seeds" if len(profiles) > 1 else ""
     floor = max(p.noise_floor for p in still)
-    sentence = (
+    told = (
         f"Under {condition}, no depth moved further than the noise floor of {floor:.3g}{few}: "
         "more --steps or a larger --learning-rate would tell more."
     )
-    return [sentence]
+    return [told]

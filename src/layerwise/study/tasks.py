@@ -29,7 +29,6 @@ from layerwise.placement.record import Placement
 from layerwise.profile.compare_states import read_pair
 from layerwise.profile.probe_reading import make_reading
 from layerwise.profile.record import ReadoutProfile
-from layerwise.provenance import collect
 from layerwise.records import to_plain
 from layerwise.study.check import Checker, refuse_settings
 from layerwise.study.ledger import Ledger
@@ -176,13 +175,7 @@ def run_tune(task: Task) -> dict[str, Any]:
     tuned = _trained(task, loaded, text)
     task.begins("profile after")
     pair = read_pair(before, tuned, reading=reading, load=load)
-    profile = reading.profile(
-        pair.before,
-        pair.after,
-        provenance=collect(device=pair.device),
-        untrained_modules=pair.untrained_modules,
-        notes=pair.notes,
-    )
+    profile = pair.profile(reading)
     write_atomic(task.folder / "profile.json", profile.to_json())
     remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded, stack=profile.stack) | {

@@ -101,19 +101,17 @@ def test_one_forward_serves_both_losses_of_two_views(tuning, model):
     hook.remove()
 
 
-def test_other_inputs_share_nothing(tuning):
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [(("masked-lm", "span-denoise", "simcse"), 0), (("simcse", "barlow-twins"), 1)],
+)
+def test_other_inputs_and_views_of_other_texts_share_nothing(tuning, names, more):
     loaded = tuning.loaded("bert")
-    names = ("masked-lm", "span-denoise", "simcse")
-    batches = {name: batch_of(tuning, loaded, name) for name in names}
+    batches = {
+        name: batch_of(tuning, loaded, name, count=4 + more * i) for i, name in enumerate(names)
+    }
     found = sharing([OBJECTIVES[name] for name in names], batches)
     assert [[o.name for o in members] for _, members in found] == [[name] for name in names]
-
-
-def test_views_of_other_texts_share_nothing(tuning):
-    loaded = tuning.loaded("bert")
-    names = ("simcse", "barlow-twins")
-    batches = {name: batch_of(tuning, loaded, name, count=4 + i) for i, name in enumerate(names)}
-    assert len(sharing([OBJECTIVES[name] for name in names], batches)) == 2
 
 
 def test_two_rows_of_an_example_are_one_of_both(tuning):
@@ -148,27 +146,13 @@ def test_new_adapters_change_nothing(tuning, model):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_hooks_go_also_when_the_forward_fails(tuning):
+def test_a_head_that_reads_something_else_than_the_blocks_give_is_refused(tuning):
     loaded = tuning.loaded("llama")
     batch = batch_of(tuning, loaded, "causal-lm")
-    loaded.model.model.norm.weight = nn.Parameter(torch.ones(15))
-    with pytest.raises(RuntimeError, match="size"):
-        rows_of(loaded, batch, "causal-lm")
-    assert not any(m._forward_hooks for m in loaded.model.modules())
-    assert all(p.requires_grad for p in loaded.model.parameters())
-
-
-def test_a_model_whose_blocks_are_not_what_its_head_reads_is_refused(tuning):
-    loaded = tuning.loaded("llama")
-    batch = batch_of(tuning, loaded, "causal-lm")
-    loaded.model.model.norm.register_forward_hook(lambda _, __, out: out.detach())
+    hook = loaded.model.model.norm.register_forward_hook(lambda _, __, out: out.detach())
     with pytest.raises(ModelError, match="gives no last hidden state to its head: 'llama'"):
         rows_of(loaded, batch, "causal-lm")
-
-
-def test_a_head_that_reads_something_else_is_refused(tuning):
-    loaded = tuning.loaded("llama")
-    batch = batch_of(tuning, loaded, "causal-lm")
+    hook.remove()
     loaded.model.lm_head.register_forward_hook(
         lambda _, __, out: torch.zeros_like(out).requires_grad_()
     )
@@ -176,17 +160,16 @@ def test_a_head_that_reads_something_else_is_refused(tuning):
         rows_of(loaded, batch, "causal-lm")
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_rows_that_are_not_finite_are_named(bad):
+@pytest.mark.parametrize(
+    ("bad", "kind", "message"),
+    [
+        (np.nan, NonFiniteError, "not finite: 'simcse, example 17'.*--dtype float32"),
+        (np.inf, NonFiniteError, "not finite: 'simcse, example 17'.*--dtype float32"),
+        (0, BadInputError, "gradient of zero: 'simcse, example 17'"),
+    ],
+)
+def test_rows_that_cannot_be_compared_are_named(bad, kind, message):
     rows = np.ones((3, 4), np.float32)
-    rows[1, 2] = bad
-    message = "gradient that is not finite: 'simcse, example 17'.*--dtype float32"
-    with pytest.raises(NonFiniteError, match=message):
+    rows[1, slice(None) if bad == 0 else 2] = bad
+    with pytest.raises(kind, match=message):
         check_rows(rows, objective="simcse", examples=[4, 17, 5])
-
-
-def test_rows_of_zero_are_named():
-    rows = np.ones((3, 4), np.float32)
-    rows[2] = 0
-    with pytest.raises(BadInputError, match="gradient of zero: 'nsp, example 5'"):
-        check_rows(rows, objective="nsp", examples=[4, 17, 5])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from layerwise.distance.metrics import agreement, coherence, cosine, pearson, projected
+from layerwise.distance.metrics import coherence, cosine, pearson, projected
 from layerwise.errors import BadInputError
 
 X = np.array([3.0, 4.0, 0.0])
@@ -67,10 +67,3 @@ def test_coherence_leaves_out_what_never_varies():
     assert coherence(mean, deviation) == pytest.approx((2.0 + 1.5) / 2)
     with pytest.raises(BadInputError, match="the same for every example"):
         coherence(mean, np.zeros(4))
-
-
-def test_agreement_is_of_ranks():
-    first = {"a": 0.1, "b": 0.2, "c": 9.0}
-    assert agreement(first, {"a": 0.3, "b": 0.4, "c": 0.5}) == 1.0
-    assert agreement(first, {"c": 0.3, "b": 0.4, "a": 0.5}) == -1.0
-    assert agreement({"a": 1.0}, {"a": 2.0}) is None

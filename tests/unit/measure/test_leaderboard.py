@@ -72,12 +72,6 @@ def test_without_adapters_everywhere_there_is_nothing_to_keep(one_arm):
     assert pair[0].outcome.step_ratio == 1.0
 
 
-def test_two_seeds_prove_nothing():
-    told = compare_improvements(np.array([1.0, 1.0]), np.array([0.0, 0.0]))
-    assert told.difference == 1.0
-    assert told.verdict == "no difference"
-
-
 @pytest.mark.parametrize(
     ("low", "high", "seeds", "verdict"),
     [
@@ -108,9 +102,5 @@ def test_the_reason_has_the_figures(arms):
     assert "its improvement is +0.15 (+0.15 to +0.15, 3 seeds): better" in told
     assert "keeps 61% of what adapters on all blocks improve, in 50% of their step time" in told
     assert "no random placement was drawn" in reason(recommended, arms, None)
-
-
-def test_one_seed_is_said(one_arm):
-    arms = rank_arms([one_arm("recommended", [0.3], kind="recommended")])
-    against = compare_improvements(np.array([0.3]), np.array([0.1]))
-    assert "is +0.2, from one seed" in reason(arms[0], arms, against)
+    alone = compare_improvements(np.array([0.3]), np.array([0.1]))
+    assert "is +0.2, from one seed" in reason(recommended, arms, alone)

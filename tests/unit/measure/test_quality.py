@@ -26,13 +26,6 @@ def judged(name, loaded, data, tuning, objective="auto"):
     return quality.measure(loaded, data)
 
 
-def test_the_loss_needs_no_quality_of_its_own(tuning, asked):
-    loaded = tuning.loaded()
-    loss = resolve("auto", loaded=loaded, data=asked)
-    assert named_quality("loss", loss, tuning.settings()) is None
-    assert known_qualities()[:2] == ("loss", "accuracy")
-
-
 def test_accuracy_is_of_the_tokens_that_the_loss_counts(tuning):
     loaded, data = tuning.loaded(), tuning.data(6)
     right = total = 0
@@ -74,25 +67,15 @@ def test_generated_answers_are_those_of_greedy_decoding(tuning, asked, monkeypat
     loaded = tuning.loaded()
     judged("exact-match", loaded, asked, tuning)
     assert sorted(heard["wanted"]) == sorted(example.text for example in asked.examples)
-    for example, said in zip(_in_order(asked, heard["wanted"]), heard["said"], strict=True):
-        assert said.split()[:1] == _next_word(loaded, example)
-
-
-def _in_order(asked, wanted):
-    """The examples in the order in which their answers were heard, prompts told by answers."""
     left = list(asked.examples)
-    found = []
-    for answer in wanted:
-        found.append(next(e for e in left if e.text == answer))
-        left.remove(found[-1])
-    return found
-
-
-def _next_word(loaded, example):
-    ids = loaded.tokenizer(example.prompt)["input_ids"]
-    with torch.no_grad():
-        token = int(loaded.model(torch.tensor([ids])).logits[0, -1].argmax())
-    return loaded.tokenizer.decode([token], skip_special_tokens=True).split()
+    for wanted, said in zip(heard["wanted"], heard["said"], strict=True):
+        example = next(e for e in left if e.text == wanted)  # Prompts are told by their answers.
+        left.remove(example)
+        ids = loaded.tokenizer(example.prompt)["input_ids"]
+        with torch.no_grad():
+            token = int(loaded.model(torch.tensor([ids])).logits[0, -1].argmax())
+        next_word = loaded.tokenizer.decode([token], skip_special_tokens=True)
+        assert said.split()[:1] == next_word.split()
 
 
 @pytest.mark.parametrize("name", ["exact-match", "bleu", "chrf", "rouge"])
@@ -102,9 +85,11 @@ def test_text_qualities_take_a_model_with_and_without_an_encoder(tuning, asked, 
     assert judged(name, tuning.loaded(model), asked, tuning, objective) >= 0.0
 
 
-def test_what_has_no_prompts_generates_nothing(tuning):
+def test_what_has_no_prompts_generates_nothing_and_the_loss_needs_no_quality_of_its_own(tuning):
     loaded, data = tuning.loaded(), tuning.data(4)
     loss = resolve("auto", loaded=loaded, data=data)
+    assert named_quality("loss", loss, tuning.settings()) is None
+    assert known_qualities()[:2] == ("loss", "accuracy")
     with pytest.raises(BadInputError, match="bleu of generated text under causal-lm"):
         named_quality("bleu", loss, tuning.settings())
     with pytest.raises(UnknownNameError, match="unknown quality: 'blue'"):

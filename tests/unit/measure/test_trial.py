@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from layerwise.errors import DataError, NonFiniteError, SchemaError
-from layerwise.measure.trial import Quality, bench, trial
+from layerwise.measure.trial import Quality, bench, train_rivals, trial
 from layerwise.objectives import resolve
 from layerwise.tuning.lora import placed_on
 
@@ -134,3 +134,20 @@ def test_text_and_placements_that_cannot_be_used_are_refused(ready, tuning):
         trial(started, placed_on(started.loaded), seed=0, learning_rate=1e-3)
     with pytest.raises(SchemaError, match="for another model"):
         trial(started, placed_on(tuning.loaded("bert")), seed=0, learning_rate=1e-3)
+
+
+def test_all_rivals_go_one_way_before_the_next_and_equal_ones_once():
+    trained, heard = [], []
+
+    def train(rival, way):
+        trained.append((rival, way))
+        return f"{rival}{way}"
+
+    def progress(jobs, title, total):
+        heard.append((title, total))
+        return iter(jobs)
+
+    made = train_rivals("aba", (1, 0), train, title="trials", progress=progress)
+    assert made == {"a": {1: "a1", 0: "a0"}, "b": {1: "b1", 0: "b0"}}
+    assert trained == [("a", 1), ("b", 1), ("a", 0), ("b", 0)]
+    assert heard == [("trials", 4)]

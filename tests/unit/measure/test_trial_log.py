@@ -83,35 +83,30 @@ def small_log(measuring, tmp_path_factory):
     return kept.read_bytes()
 
 
+def shifted(model):
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1.01)
+
+
 @pytest.mark.parametrize(
-    "other",
+    ("other", "is_taken"),
     [
-        {"steps": 3},
-        {"texts": 41},
-        {"ladder": (3e-3,)},
-        {"seeds": (7,), "ladder": (3e-3,)},
-        {"layers": 2, "ladder": (1e-2,), "arms": ("last",)},
+        ({}, True),
+        ({"change": shifted}, False),
+        ({"steps": 3}, False),
+        ({"texts": 41}, False),
+        ({"ladder": (3e-3,)}, False),
+        ({"seeds": (7,), "ladder": (3e-3,)}, False),
+        ({"layers": 2, "arms": ("last",)}, False),
     ],
-    ids=str,
 )
-def test_trials_of_another_measurement_are_not_taken(measuring, small_log, tmp_path, other):
+def test_trials_of_another_measurement_or_other_weights_are_not_taken(
+    measuring, small_log, tmp_path, other, is_taken
+):
     kept = tmp_path / "trials.jsonl"
     kept.write_bytes(small_log)
     made = measuring(kept=kept, **(SMALL | other)).measure
-    assert not [note for note in made.notes if "cut short" in note]
-
-
-def test_trials_of_other_weights_are_not_taken(measuring, small_log, tmp_path):
-    kept = tmp_path / "trials.jsonl"
-    kept.write_bytes(small_log)
-
-    def shifted(model):
-        with torch.no_grad():
-            model.lm_head.weight.mul_(1.01)
-
-    made = measuring(kept=kept, change=shifted, **SMALL).measure
-    assert not [note for note in made.notes if "cut short" in note]
-    assert "cut short" in " ".join(measuring(kept=kept, **SMALL).measure.notes)
+    assert any("cut short" in note for note in made.notes) == is_taken
 
 
 def test_what_diverged_is_remembered(measuring, tmp_path):

@@ -72,27 +72,10 @@ def test_without_held_out_examples_it_is_the_training_loss(climb):
     assert found.rungs[0].loss > 0.0
 
 
-def test_runs_are_heard(climb):
-    heard = []
-
-    def progress(items, title, total):
-        heard.append((title, total))
-        return iter(items)
-
-    climb(tops=[2, 1], progress=progress)
-    assert heard == [("training the top blocks", 3)]
-
-
 @pytest.mark.parametrize("tops", [[], [0], [3], [1, 1]])
 def test_rungs_that_cannot_be(climb, tops):
     with pytest.raises(BadInputError, match=r"rungs of the ladder.*from 1 to 2"):
         climb(tops=tops)
-
-
-@pytest.mark.parametrize("seeds", [(), (1, 1)])
-def test_seeds_that_cannot_be(climb, seeds):
-    with pytest.raises(BadInputError, match="seeds of the runs"):
-        climb(seeds=seeds)
 
 
 def test_settings_that_no_run_reads_are_refused(climb):

@@ -20,11 +20,11 @@ from layerwise.models.stack import find_stacks
 from layerwise.profile.callback import DepthCallback
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.states import make_probe_set
+from layerwise.tuning.adapters import disabled
+from support.profiles import PROBES
 
 # PEFT looks at a property that transformers has given another name.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is:FutureWarning")
-
-PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 
 
 def lora(model):
@@ -79,10 +79,6 @@ def train(tmp_path, tiny_text):
     return run
 
 
-def weights(model):
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
 def by_hand(reading, tokenizer, model):
     """The states of `model`."""
     loaded = LoadedModel(
@@ -106,15 +102,13 @@ def by_hand(reading, tokenizer, model):
 )
 @pytest.mark.parametrize("signals", [False, True])
 def test_training_with_it_gives_the_weights_of_training_without(
-    model, train, adapted, options, signals
+    model, train, tuning, adapted, options, signals
 ):
     wrap = lora if adapted else lambda m: m
     without = train(wrap(model()), **options)
     callback = DepthCallback(probes=PROBES, every=2, signals=signals)
     watched = train(wrap(model()), callback, **options)
-    first, second = weights(without.model), weights(watched.model)
-    assert first.keys() == second.keys()
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert tuning.same(tuning.weights(without), tuning.weights(watched))
     assert [found.step for found in callback.history] == [0, 2, 4, 5]
     assert callback.profile.slope != 0.0
 
@@ -126,10 +120,10 @@ class Disturb(TrainerCallback):
         torch.rand(1)
 
 
-def test_the_training_that_is_watched_depends_on_random_numbers(model, train):
+def test_the_training_that_is_watched_depends_on_random_numbers(model, train, tuning):
     """Else the test above could not fail by them."""
-    first, second = (weights(train(model(), *c).model) for c in ((), (Disturb(),)))
-    assert any(not torch.equal(first[name], second[name]) for name in first)
+    first, second = (tuning.weights(train(model(), *c)) for c in ((), (Disturb(),)))
+    assert not tuning.same(first, second)
 
 
 class State(TrainerCallback):
@@ -186,16 +180,10 @@ def test_under_lora_it_begins_at_the_base(model, train, tiny_text):
     states = by_hand(reading, tiny_text.tokenizer(), base)
     callback = DepthCallback(probes=PROBES)
     train(lora(base), callback)
-    with callback_base(base):
+    with disabled(base):
         again = by_hand(reading, tiny_text.tokenizer(), base)
     np.testing.assert_array_equal(states.pooled["residual"], again.pooled["residual"])
     assert {depth.procrustes for depth in callback.history[0].profile.depths} == {0.0}
-
-
-def callback_base(model):
-    from layerwise.tuning.adapters import disabled
-
-    return disabled(model)
 
 
 def test_the_frame_has_every_block_of_every_record(model, train):
@@ -225,24 +213,23 @@ def test_records_go_to_the_file_as_they_come_and_to_the_log(model, train, tmp_pa
     assert [entry["step"] for entry in logged] == [0, 2, 4, 5]
 
 
-def test_the_log_is_left_alone_if_asked(model, train):
-    trainer = train(model(), DepthCallback(probes=PROBES, log=False))
+@pytest.mark.parametrize(
+    ("frame", "tokens"),
+    [(None, 4), ("causal", 5), ("processor", 4)],
+)
+def test_its_own_tokenizer_or_processor_goes_before_the_trainer_s(
+    model, train, tiny_text, frame, tokens
+):
+    own = {
+        None: None,
+        "causal": tiny_text.tokenizer(frame="causal"),
+        "processor": SimpleNamespace(tokenizer=tiny_text.tokenizer()),
+    }[frame]
+    callback = DepthCallback(own, probes=PROBES, log=False)
+    trainer = train(model(), callback, steps=1)
+    assert callback.profile.probes.tokens == tokens * len(PROBES)
+    assert callback.signals is None
     assert not any("depth_slope" in entry for entry in trainer.state.log_history)
-
-
-def test_its_own_tokenizer_goes_before_the_trainer_s(model, train, tiny_text):
-    framed = tiny_text.tokenizer(frame="causal")
-    callbacks = [DepthCallback(t, probes=PROBES) for t in (None, framed)]
-    for callback in callbacks:
-        train(model(), callback, steps=1)
-    tokens = [callback.profile.probes.tokens for callback in callbacks]
-    assert tokens == [4 * len(PROBES), 5 * len(PROBES)]
-
-
-def test_a_processor_s_tokenizer_is_found(model, train, tiny_text):
-    callback = DepthCallback(SimpleNamespace(tokenizer=tiny_text.tokenizer()), probes=PROBES)
-    train(model(), callback, steps=1)
-    assert callback.profile.probes.tokens == 4 * len(PROBES)
 
 
 class StopAt(TrainerCallback):
@@ -391,13 +378,6 @@ def test_the_steps_between_records_are_averaged(model, train, tmp_path):
     assert "signals" not in lines[0]
     assert lines[1]["signals"]["attention_entropy"] == list(others[0].attention_entropy)
     assert list(whole.frame()) == ["block", "attention_entropy", "activation_gradient"]
-
-
-def test_steps_are_not_listened_to_unless_asked(model, train):
-    callback = DepthCallback(probes=PROBES)
-    train(model(), callback)
-    assert callback.signals is None
-    assert all(found.signals is None for found in callback.history)
 
 
 @pytest.mark.parametrize("options", [{}, checkpointing(wanted=True)])

@@ -17,9 +17,8 @@ import layerwise as lw
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import load
-from layerwise.profile.compare_states import AuditRequest, read_pair
+from layerwise.profile.compare_states import read_pair
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
-from layerwise.profile.record import Profile
 
 TEXTS = [" ".join(f"w{(i * j + 3 * i + j) % 50}" for j in range(2 + i % 6)) for i in range(12)]
 READING = ProbeReading(as_probe_set(TEXTS), bootstrap=20, batch_size=4)
@@ -79,21 +78,12 @@ class Loads:
         return loaded
 
 
-def text_data():
-    """The same texts, to make a card of."""
-    made = tuple(Example(text) for text in TEXTS)
-    return TextData("made", "0" * 64, made, {"text": "text"}, len(made))
-
-
 def read(before, after, *, load=load, **options):
     return read_pair(before, after, reading=READING, load=load, **options)
 
 
 def distances(pair):
-    before, after = pair.before, pair.after
-    made = READING.profile(
-        before, after, provenance=lw.profile(before, before, probes=TEXTS).provenance
-    )
+    made = pair.profile(READING)
     return [block.procrustes for block in made.readouts["residual"].blocks]
 
 
@@ -142,23 +132,19 @@ def test_an_adapter_against_another_model_is_read_with_its_own_base(folders):
     assert pair.after.model.base == folders["base"]
 
 
-def without_base(folders, tmp_path):
-    """A copy of the adapter that names a base which is not there."""
+def test_an_adapter_whose_base_has_moved_goes_onto_the_one_named(folders, tmp_path):
     shutil.copytree(folders["adapter"], tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_config.json"
     config = json.loads(file.read_text()) | {"base_model_name_or_path": "/gone/base"}
     file.write_text(json.dumps(config))
-    return tmp_path / "adapter"
-
-
-def test_an_adapter_whose_base_has_moved_goes_onto_the_one_named(folders, tmp_path):
-    elsewhere = without_base(folders, tmp_path)
-    pair = read(folders["base"], str(elsewhere))
+    elsewhere = str(tmp_path / "adapter")
+    pair = read(folders["base"], elsewhere, audit=True)
+    assert len(pair.audit.modules) == 4
     assert pair.notes == (
         f"the adapter names a base that is not there (/gone/base); it was put on {folders['base']}",
     )
     with pytest.raises(ModelError, match="/gone/base"):
-        read(None, str(elsewhere))
+        read(None, elsewhere)
 
 
 def test_an_adapter_that_changed_its_base_is_two_models(folders, tmp_path):
@@ -235,41 +221,38 @@ def test_what_tune_returns_is_a_model_in_hand(folders, tmp_path):
     assert made.untrained_modules == ()
 
 
-def test_a_model_before_is_needed(folders):
+def test_a_model_before_is_needed_that_training_did_not_change(folders):
     with pytest.raises(BadInputError, match=r"no model to compare with; .*an adapter"):
         read(None, folders["tuned"])
-
-
-def test_a_model_trained_in_place_is_gone(folders):
     loaded = load(folders["base"])
     with pytest.raises(BadInputError, match="one object: training changed it in place"):
         read(loaded, loaded)
 
 
-def test_another_tokenizer_is_refused(folders, tiny_text, tmp_path):
-    shutil.copytree(folders["tuned"], tmp_path / "other")
-    tiny_text.tokenizer(frame="bert").save_pretrained(tmp_path / "other")
-    with pytest.raises(BadInputError, match="models of different tokenizers"):
-        lw.profile(folders["base"], str(tmp_path / "other"), probes=TEXTS)
-
-
-def test_another_architecture_is_refused(folders, tiny_text, tmp_path):
-    tiny_text.model("gpt2").save_pretrained(tmp_path)
-    tiny_text.tokenizer(frame="causal").save_pretrained(tmp_path)
-    with pytest.raises(BadInputError, match=r"different stacks: 'transformer\.h'"):
+@pytest.mark.parametrize(
+    ("name", "frame", "says"),
+    [
+        ("llama", "bert", "models of different tokenizers"),
+        ("gpt2", "causal", r"different stacks: 'transformer\.h'"),
+    ],
+)
+def test_another_tokenizer_or_architecture_is_refused(
+    folders, tiny_text, tmp_path, name, frame, says
+):
+    tiny_text.model(name).save_pretrained(tmp_path)
+    tiny_text.tokenizer(frame=frame).save_pretrained(tmp_path)
+    with pytest.raises(BadInputError, match=says):
         lw.profile(folders["base"], str(tmp_path), probes=TEXTS)
 
 
 @pytest.mark.slow
-def test_a_profile_is_the_same_each_time_and_on_disk(folders, tmp_path):
+def test_a_profile_is_the_same_each_time(folders):
     options = {"probes": TEXTS, "bootstrap": 20, "readout": "residual"}
     one, two = (lw.profile(folders["base"], folders["tuned"], **options) for _ in range(2))
     assert one.readouts == two.readouts
     assert one.readout == "residual"
     assert one.probes.sha256 == as_probe_set(TEXTS).sha256
     assert (one.probes.source, one.probes.inputs) == ("given", 12)
-    (tmp_path / "profile.json").write_bytes(one.to_json())
-    assert Profile.load(tmp_path / "profile.json") == one
     assert "Depth profile: base" in str(one)
     assert one._repr_html_().startswith("<iframe srcdoc=")
 
@@ -291,21 +274,17 @@ def test_probes_are_drawn_from_a_source(folders, tmp_path):
 
 @pytest.fixture(scope="module")
 def card(folders):
-    """A card of the base."""
-    return lw.card(folders["base"], text_data(), examples=12)
+    """A card of the base, made of the same texts."""
+    made = tuple(Example(text) for text in TEXTS)
+    return lw.card(folders["base"], TextData("made", "0" * 64, made, {"text": "text"}, len(made)))
 
 
-def test_an_adapter_on_its_base_is_audited(folders, tmp_path):
+def test_an_adapter_on_its_base_is_audited(folders):
     made = lw.profile(folders["base"], folders["adapter"], probes=TEXTS, bootstrap=10)
     audit = made.audit
     assert audit.dead == made.untrained_modules
     assert [m.index for m in audit.modules] == [0, 0, 1, 1]
     assert {m.output_change > 0 for m in audit.modules if not m.dead} == {True}
-    (tmp_path / "profile.json").write_bytes(made.to_json())
-    assert Profile.load(tmp_path / "profile.json") == made
-    older = {k: v for k, v in made.to_plain().items() if k != "audit"}
-    (tmp_path / "profile.json").write_text(json.dumps(older))
-    assert Profile.load(tmp_path / "profile.json") == replace(made, audit=None)
 
 
 def test_in_hand_and_on_disk_are_one_audit(folders, in_hand):
@@ -317,38 +296,31 @@ def test_in_hand_and_on_disk_are_one_audit(folders, in_hand):
         assert one.output_change == pytest.approx(other.output_change)
 
 
-def test_a_study_s_pairs_are_not_audited(folders):
+def test_two_models_and_a_study_s_pairs_have_no_audit(folders):
     assert read(None, folders["adapter"]).audit is None
-
-
-def test_two_models_have_no_audit(folders):
     assert lw.profile(folders["base"], folders["tuned"], probes=TEXTS, bootstrap=10).audit is None
 
 
 def test_an_adapter_that_cannot_be_audited_is_noted(folders, caplog):
-    asked = AuditRequest()
     why = "no audit of the adapter: it was read on its own base"
-    pair = read(folders["tuned"], folders["adapter"], auditing=asked)
+    pair = read(folders["tuned"], folders["adapter"], audit=True)
     assert pair.audit is None
     assert pair.notes[0].startswith(why)
     assert why in caplog.text
 
 
 def test_in_hand_the_audit_is_against_its_own_base(folders, in_hand):
-    pair = read(folders["tuned"], in_hand, auditing=AuditRequest())
+    pair = read(folders["tuned"], in_hand, audit=True)
     assert len(pair.audit.modules) == 4
     assert pair.notes == ("the audit holds the adapter against its own base, not the model before",)
     states = READING.states(load(folders["base"]))
-    pair = read(states, in_hand, auditing=AuditRequest())
+    pair = read(states, in_hand, audit=True)
     assert (len(pair.audit.modules), pair.notes) == (4, ())
 
 
-def test_a_card_of_the_base_is_known_in_hand(folders, in_hand, card):
-    made = lw.profile(None, in_hand, probes=TEXTS, bootstrap=10, card=card)
-    assert made.audit.card.policy == "gain"
-
-
-def test_a_card_stands_beside_the_adapter(folders, card):
+def test_a_card_stands_beside_the_adapter_in_hand_and_on_disk(folders, in_hand, card):
+    held = lw.profile(None, in_hand, probes=TEXTS, bootstrap=10, card=card)
+    assert held.audit.card.policy == "gain"
     made = lw.profile(folders["base"], folders["adapter"], probes=TEXTS, bootstrap=10, card=card)
     assert made.audit.card.policy == "gain"
     assert made.audit.card.objective == "causal-lm"
@@ -378,11 +350,3 @@ def test_an_adapter_with_nan_is_refused_by_name(folders, tmp_path):
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"NaN or infinite values, first in .*layers\.1"):
         lw.profile(folders["base"], str(tmp_path / "broken"), probes=TEXTS)
-
-
-def test_an_adapter_whose_base_is_missing_is_audited_on_the_one_named(folders, tmp_path):
-    elsewhere = without_base(folders, tmp_path)
-    made = lw.profile(folders["base"], str(elsewhere), probes=TEXTS, bootstrap=10)
-    assert len(made.audit.modules) == 4
-    with pytest.raises(ModelError, match="/gone/base"):
-        lw.profile(None, str(elsewhere), probes=TEXTS)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+import layerwise as lw
+from layerwise.capture.restore import weights_kept
 from layerwise.errors import BadInputError, NonFiniteError, OutputError
 from layerwise.objectives import OBJECTIVES
 from layerwise.profile.control import RunStorage, run_control
-from layerwise.profile.probe_reading import ProbeReading, as_probe_set, as_readout
-from layerwise.profile.record import Control
+from layerwise.profile.probe_reading import as_probe_set, as_readout
 from layerwise.tuning.record import TuneRecord
+from support.profiles import PROBES, READING
 
 pytestmark = pytest.mark.slow  # Short runs, many of them.
 
-PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
-READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 OPTIONS = {"steps": 5, "match_steps": 3, "learning_rate": 1e-3}
 OBJECTIVE = {"bert": "masked-lm", "encoder": "simcse"}
 
@@ -85,6 +85,12 @@ def test_both_runs_of_a_seed_begin_alike_and_seeds_do_not(two_seeds):
     assert first["standard", 0] != first["standard", 3]
 
 
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_other_architectures(made, name):
+    control, _, _ = made(name, steps=2)
+    assert control.standard.depths[-1].procrustes > 0.0
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_each_run_is_the_run_that_it_would_be_alone(made, tuning, tmp_path, bf16):
     """Nothing of a run is left for the next: not its weights, nor what is laid around the model."""
@@ -127,20 +133,17 @@ def test_the_model_has_them_again_where_a_run_fails(made, tuning):
     assert tuning.same(before, tuning.weights(subject))
 
 
-def test_tau_is_the_median_over_groups_and_first_steps_of_that_seed_s_standard_run(two_seeds):
+def test_tau_is_the_median_over_groups_and_first_steps_of_that_seed_s_standard_run(
+    two_seeds, tuning
+):
     control, heard, _ = two_seeds
     for run in control.runs:
         (lines,) = (ls for c, seed, ls in heard if (c, seed) == ("standard", run.seed))
         ratios = [ratio for line in lines[:3] for ratio in line["step_ratio"].values()]
         assert run.tau == statistics.median(ratios)
     assert control.runs[0].tau != control.runs[1].tau
-    assert control.tau == control.runs[0].tau
-
-
-def test_tau_is_what_tuning_alone_matches(two_seeds, tuning):
-    control, _, _ = two_seeds
     alone = tuning.tune(condition="equal-step", **OPTIONS)
-    assert alone.record.tau == control.tau
+    assert control.tau == control.runs[0].tau == alone.record.tau
 
 
 def test_a_tau_that_is_given_is_every_seed_s(made):
@@ -228,13 +231,6 @@ def test_a_link_in_the_place_of_runs_is_not_followed(made, tmp_path, link):
     assert TuneRecord.load(out / "runs" / "standard-0").settings.steps == 3
 
 
-@pytest.mark.parametrize("name", ["bert", "encoder", "t5"])
-def test_other_architectures(made, name):
-    control, _, _ = made(name, steps=2)
-    assert control.standard.depths[-1].procrustes > 0.0
-    assert control.verdict in ("intrinsic", "artefact")
-
-
 def test_a_condition_s_own_settings_reach_it_alone(made, tuning):
     """`decay` is standard's, and `equal_step` the other's; neither refuses the other's."""
     control, _, _ = made(decay=0.5, equal_step="copy")
@@ -242,31 +238,29 @@ def test_a_condition_s_own_settings_reach_it_alone(made, tuning):
     assert control.runs[0].standard_loss == alone.record.outcome.loss
 
 
-@pytest.mark.parametrize("tau", [0.0, -1e-3, float("nan"), float("inf")])
-def test_a_tau_that_is_none_is_refused(made, tau):
-    with pytest.raises(BadInputError, match=r"tau: .*expected a positive number"):
-        made(tau=tau)
-
-
-@pytest.mark.parametrize("seeds", [(), (1, 1)])
-def test_seeds_are_there_and_differ(made, seeds):
-    with pytest.raises(BadInputError, match=r"seeds: .*one or more, each once.*--seeds"):
-        made(seeds=seeds)
-
-
-def test_the_record_is_saved_and_loaded_equal(two_seeds, tmp_path):
-    control, _, _ = two_seeds
-    (tmp_path / "control.json").write_bytes(control.to_json())
-    assert Control.load(tmp_path) == control
-    plain = control.to_plain()
-    assert {"standard", "equal_step", "ratio", "verdict", "tau", "seeds"} <= plain.keys()
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        *(("tau", tau, "a number, above 0") for tau in (0.0, -1e-3, float("nan"), float("inf"))),
+        *(("seeds", seeds, "whole numbers, such as 0,1,2, each once") for seeds in ((), (1, 1))),
+    ],
+)
+def test_a_tau_and_seeds_that_cannot_be_are_refused_before_anything_is_read(option, value, says):
+    with pytest.raises(BadInputError, match=f"value of {option}: .*expected {says}"):
+        lw.control("nowhere", "nothing", **{option: value})
 
 
 def test_probes_are_texts_a_source_or_the_package_s_own(tmp_path):
     file = tmp_path / "probes.txt"
     file.write_text("\n".join(PROBES))
     assert as_probe_set(str(file)).texts == as_probe_set(list(PROBES)).texts == PROBES
-    assert len(as_probe_set(None).texts) == 290
+    assert len(as_probe_set(None).texts) == len(as_probe_set(None, examples=290).texts) == 290
+
+
+def test_examples_without_probes_to_draw_them_from_are_refused():
+    match = r"examples without probes.*: '40'; expected the package's 290 probes whole.*--probes"
+    with pytest.raises(BadInputError, match=match):
+        lw.profile("nowhere", "nothing", examples=40)
 
 
 def test_a_readout_that_is_none_is_refused():
@@ -276,11 +270,9 @@ def test_a_readout_that_is_none_is_refused():
 
 
 def test_the_copy_of_the_weights_is_kept_in_main_memory(tuning):
-    from layerwise.capture.restore import weights_kept
-
-    model = tuning.loaded().model
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with weights_kept(model), torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
+    subject = tuning.loaded()
+    before = tuning.weights(subject)
+    with weights_kept(subject.model), torch.no_grad():
+        for tensor in (*subject.model.parameters(), *subject.model.buffers()):
             tensor.zero_()
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert tuning.same(before, tuning.weights(subject))

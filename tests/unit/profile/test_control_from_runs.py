@@ -11,13 +11,11 @@ from layerwise.models.load import from_config, load
 from layerwise.objectives import OBJECTIVES
 from layerwise.profile.control import RunStorage, run_control
 from layerwise.profile.control_from_runs import control_from_runs
-from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.results import keep_initial, save
+from support.profiles import READING
 
 pytestmark = pytest.mark.slow  # Short runs, many of them.
 
-PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
-READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 CPU = {"device": "cpu"}
 
 
@@ -73,6 +71,14 @@ def edited(copied):
     return edit
 
 
+def test_one_pair_of_several_may_be_judged_alone_and_under_another_reading(study):
+    made, folder = study
+    files = [tuple(run / "tune.json" for run in pair) for pair in pairs(folder, 1)]
+    found = judged(files, replace(READING, readout="residual"))
+    assert (found.seeds, found.standard.readout) == ((1,), "residual")
+    assert found.slopes["standard"].slope == made.runs[1].standard.readouts["residual"].slope
+
+
 def test_finished_runs_give_the_control_that_was_made_in_place(study):
     made, folder = study
     found = judged(pairs(folder, 0, 1))
@@ -93,24 +99,6 @@ def test_finished_runs_give_the_control_that_was_made_in_place(study):
     assert (found.tau, found.data, found.reason) == (made.tau, made.data, made.reason)
 
 
-def test_one_pair_of_several_may_be_judged_alone(study):
-    made, folder = study
-    found = judged(pairs(folder, 1))
-    assert found.seeds == (1,)
-    assert found.slopes["standard"].slope == made.runs[1].standard.slope
-
-
-def test_a_run_may_be_named_by_its_record(study):
-    _, folder = study
-    ((standard, equal_step),) = pairs(folder, 0)
-    files = [(standard / "tune.json", equal_step / "tune.json")]
-    assert judged(files).seeds == (0,)
-
-
-def refused(folder, *seeds):
-    judged(pairs(folder, *seeds))
-
-
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -123,11 +111,13 @@ def refused(folder, *seeds):
         (("model", "files", {"a": "b"}), r"differ in model"),
         (("outcome", "processes", 2), r"differ in processes: .*has: '2'; expected 1"),
         (("condition", "uniform"), r"equal-step run of another condition: .*'uniform'.*--runs"),
+        (("tau", None), "equal-step run without a tau"),
+        (("files", {}), r"weights were not kept: .*--keep-weights"),
     ],
 )
-def test_runs_of_a_pair_that_differ_are_refused_by_the_key(edited, change, match):
-    with pytest.raises(BadInputError, match=match):
-        refused(edited("equal-step-0", *change), 0)
+def test_runs_of_a_pair_that_differ_or_lack_something_are_refused_by_the_key(edited, change, match):
+    with pytest.raises((BadInputError, SchemaError), match=match):
+        judged(pairs(edited("equal-step-0", *change), 0))
 
 
 @pytest.mark.parametrize(
@@ -141,13 +131,13 @@ def test_runs_of_a_pair_that_differ_are_refused_by_the_key(edited, change, match
     ],
 )
 def test_runs_of_a_pair_may_differ_in_what_one_alone_reads(edited, change):
-    refused(edited("equal-step-0", *change), 0)
+    judged(pairs(edited("equal-step-0", *change), 0))
 
 
 def test_every_key_that_differs_is_named(edited):
     edited("equal-step-0", "settings", "steps", 7)
     with pytest.raises(BadInputError, match="differ in objective, steps: "):
-        refused(edited("equal-step-0", "data", "objective", "sft"), 0)
+        judged(pairs(edited("equal-step-0", "data", "objective", "sft"), 0))
 
 
 def test_runs_the_wrong_way_round_are_refused(study):
@@ -160,13 +150,13 @@ def test_pairs_of_two_experiments_are_refused(edited):
     edited("standard-1", "data", "sha256", "ff")
     folder = edited("equal-step-1", "data", "sha256", "ff")
     with pytest.raises(BadInputError, match=r"differ in data: .*standard-1 has"):
-        refused(folder, 0, 1)
+        judged(pairs(folder, 0, 1))
 
 
 @pytest.mark.parametrize("seeds", [(), (0, 0)])
 def test_pairs_are_of_different_seeds(study, seeds):
     with pytest.raises(BadInputError, match=r"seeds of the runs: .*each of another seed"):
-        refused(study[1], *seeds)
+        judged(pairs(study[1], *seeds))
 
 
 def test_a_folder_without_a_run_is_refused(study, tmp_path):
@@ -175,38 +165,29 @@ def test_a_folder_without_a_run_is_refused(study, tmp_path):
         judged([(standard, tmp_path)])
 
 
-def test_a_run_without_weights_is_refused(edited):
-    with pytest.raises(SchemaError, match=r"weights were not kept: .*--keep-weights"):
-        refused(edited("equal-step-0", "files", {}), 0)
-
-
 def test_weights_that_are_not_the_run_s_are_refused(copied):
     ((standard, equal_step),) = pairs(copied, 0)
     shutil.copy(standard / "model.safetensors", equal_step)
     with pytest.raises(SchemaError, match=r"not those of its record: 'model\.safetensors in "):
-        refused(copied, 0)
+        judged(pairs(copied, 0))
 
 
-def test_a_base_that_is_another_by_now_is_refused(edited):
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (
+            ("files", {"model.safetensors": "ab" * 32}),
+            SchemaError,
+            r"not what the runs started from: .*SHA-256 abababababab",
+        ),
+        (("source", "/gone"), ModelError, r"that .*standard-0/tune\.json started from.*gone"),
+    ],
+)
+def test_a_base_that_is_another_by_now_or_gone_is_named(edited, change, error, match):
     for run in ("standard-0", "equal-step-0"):
-        folder = edited(run, "model", "files", {"model.safetensors": "ab" * 32})
-    with pytest.raises(
-        SchemaError, match=r"not what the runs started from: .*SHA-256 abababababab"
-    ):
-        refused(folder, 0)
-
-
-def test_a_base_that_is_gone_is_named(edited, tmp_path):
-    for run in ("standard-0", "equal-step-0"):
-        folder = edited(run, "model", "source", str(tmp_path / "gone"))
-    with pytest.raises(ModelError, match=r"model that .*standard-0/tune\.json started from.*gone"):
-        refused(folder, 0)
-
-
-def test_an_equal_step_run_that_names_no_tau_is_refused(edited):
-    folder = edited("equal-step-0", "tau", None)
-    with pytest.raises(BadInputError, match="equal-step run without a tau"):
-        refused(folder, 0)
+        folder = edited(run, "model", *change)
+    with pytest.raises(error, match=match):
+        judged(pairs(folder, 0))
 
 
 @pytest.fixture
@@ -245,11 +226,3 @@ def test_runs_from_other_random_weights_are_refused(from_random):
     runs = [from_random("standard", seed=0), from_random("equal-step", seed=0, drawn=1)]
     with pytest.raises(BadInputError, match="differ in model"):
         judged([runs])
-
-
-def test_the_reading_is_the_one_that_is_asked_for(study):
-    made, folder = study
-    other = replace(READING, readout="residual")
-    found = judged(pairs(folder, 0), other)
-    assert found.standard.readout == "residual"
-    assert found.slopes["standard"].slope == made.runs[0].standard.readouts["residual"].slope

@@ -6,7 +6,8 @@ from statistics import fmean, linear_regression
 from typing import Any, get_args
 
 from layerwise.columns import Column
-from layerwise.profile.record import DepthChange, ProbeInfo, Profile, Readout, ReadoutProfile
+from layerwise.options.groups import Readout
+from layerwise.profile.record import DepthChange, ProbeInfo, Profile, ReadoutProfile
 from layerwise.report.blocks import (
     Axis,
     Block,
