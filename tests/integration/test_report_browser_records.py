@@ -122,7 +122,7 @@ def test_a_tooltip_tells_block_depth_and_distance(opened_page, contents):
         page.wait_for_selector("#tip:not([hidden])")
         told = page.locator("#tip").text_content()
         assert told == (
-            "block 29 · depth 100 %\nProcrustes distance: 0.400 (halves differ by 0.00400)"
+            "block 29 · depth 100 %\nProcrustes distance: 0.400\nHalves differ by: 0.00400"
         )
 
 

@@ -10,29 +10,6 @@ from typing import Any, Literal
 
 from layerwise.columns import Column, RowValues
 
-__all__ = [
-    "Axis",
-    "Block",
-    "Chart",
-    "Code",
-    "Document",
-    "Facts",
-    "Figure",
-    "Figures",
-    "Heading",
-    "Links",
-    "Note",
-    "Row",
-    "Rows",
-    "Rule",
-    "Scale",
-    "Strip",
-    "Table",
-    "Text",
-    "Tone",
-    "Verdict",
-]
-
 Row = Mapping[str, Any]
 """Values by field."""
 Rows = Sequence[Row]
@@ -97,19 +74,10 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A key figure: its name, the figure, and what it says."""
-
-    label: str
-    value: str
-    about: str = ""
-
-
-@dataclass(frozen=True)
 class Figures:
-    """Key figures beside each other."""
+    """Key figures beside each other: the name of each, the figure, and what it says."""
 
-    figures: Sequence[Figure]
+    figures: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -230,7 +198,7 @@ class Chart:
         low: The field of the interval's lower end.
         high: The field of its upper end.
         label: The field of the text beside a point or in a cell.
-        tips: Titles of the fields that a tooltip tells.
+        tips: What a tooltip tells of a row.
         faint: Rows drawn pale behind the others: single seeds or conditions.
         lines: Rows of dashed lines: both axes' fields, the series', and ``low`` and ``high``.
         rules: Lines across.
@@ -255,7 +223,7 @@ class Chart:
     low: str = ""
     high: str = ""
     label: str = ""
-    tips: Mapping[str, str] = field(default_factory=dict)
+    tips: Sequence[Column] = ()
     faint: Rows = ()
     lines: Rows = ()
     rules: Sequence[Rule] = ()

@@ -65,7 +65,12 @@ def written(text="plain", *, blocks=6):
         | {"stack": text, "on": n == 1, "label": text, "other": n + 2.0, "line": str(n)}
         for n in range(blocks)
     ]
-    look = {"series": "stack", "names": [text], "tips": {"label": "Label"}, "caption": text}
+    look = {
+        "series": "stack",
+        "names": [text],
+        "tips": [Column("label", "Label", form="text")],
+        "caption": text,
+    }
     ends = {"low": "low", "high": "high"}
     size, place = b.Axis("size", title="Size", unit="nats"), b.Axis("x")
     charts = [
@@ -92,7 +97,7 @@ def written(text="plain", *, blocks=6):
             b.Heading(text),
             b.Text(text),
             b.Text("aside", quiet=True),
-            b.Figures([b.Figure(text, text, text)]),
+            b.Figures([(text, text, text)]),
             b.Strip(text, range(blocks), on=frozenset({1}), about=text, summary=text),
             b.Strip(text, range(blocks), values=[float(n) for n in range(blocks)], most=blocks - 1),
             b.Table("sizes", columns, rows, marked=frozenset({1}), mark="chosen", groups={0: text},

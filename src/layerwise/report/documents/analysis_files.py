@@ -9,8 +9,6 @@ from layerwise.report.documents.analysis import p_text
 from layerwise.report.renderers.frames import csv
 from layerwise.report.renderers.latex import latex
 
-__all__ = ["analysis_files"]
-
 #: Parts that are no LaTeX tables: the slopes are set apart, a column a condition.
 _CSV_ONLY = ("models", "slopes", "mean_slopes", "fits", "points")
 _KEYS = ("model", "objective")

@@ -6,8 +6,6 @@ from layerwise.report.blocks import Table
 from layerwise.report.renderers.cells import drawn_columns
 from layerwise.report.words import shown
 
-__all__ = ["csv", "frame"]
-
 #: What a spreadsheet would take for the start of a formula.
 _FORMULA = ("=", "+", "-", "@")
 _WHOLE_TEXT = 1_000_000

@@ -9,8 +9,6 @@ import pandas as pd
 from layerwise.report.numbers import NumberStyle
 from layerwise.report.words import shown
 
-__all__ = ["latex"]
-
 #: Stands for a number's sign until the text around it is escaped.
 _MINUS = "\N{MINUS SIGN}"
 

@@ -148,7 +148,7 @@ def test_pairs_have_both_slopes_and_the_colour_of_their_blocks(made, atlas_analy
     for row in atlas_analysis.equal_step:
         if row.metric == "procrustes":
             told = drawn[f"{row.model} · {row.objective}"]
-            assert (told["equal"], told["standard"]) == (row.equal_step, row.standard)
+            assert (told["equal_step"], told["standard"]) == (row.equal_step, row.standard)
             assert told["block"] == f"{row.block} blocks"
 
 

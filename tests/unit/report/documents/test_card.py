@@ -103,7 +103,7 @@ def test_what_a_step_costs_is_the_placement_s_or_the_advice_s(planted_card, plan
     card = planted_card()
     for placement, rows in ((None, card.advice.layers), (planted_placement(card, [20]), [20])):
         figures = of(document(card, placement=placement), Figures)[0].figures
-        assert figures[0].value == f"{100 * placement_cost(card, rows).step_ratio:.0f} %"
+        assert figures[0][1] == f"{100 * placement_cost(card, rows).step_ratio:.0f} %"
 
 
 def test_there_is_a_chart_a_signal_and_of_costs(planted_card, planted_placement):

@@ -74,7 +74,7 @@ def test_a_line_a_depth_with_both_probes_and_their_intervals(probing):
     assert list(found["linear"]) == list(READ)
     assert list(found["mlp_high"]) == [value / 2 + 0.05 for value in READ]
     rows = document(probing).charts()["accuracy"].rows
-    assert [row["accuracy"] for row in rows if row["probe"] == "linear"] == list(READ)
+    assert [row["value"] for row in rows if row["of"] == "linear"] == list(READ)
     assert document(probing).charts()["accuracy"].rules[0].at == 0.5
 
 
@@ -99,7 +99,7 @@ def test_effects_stand_against_the_control(erasure):
     assert [row["effect"] for row in table.rows] == [-0.2, 0.4, 0.2]
     assert list(frames(erasure)["depths"]["margin_low"]) == [-0.3, 0.3, 0.1]
     rows = made.charts()["effect"].rows
-    assert [row["share"] for row in rows if row["erased"] == "a random direction"] == [0.01] * 3
+    assert [row["value"] for row in rows if row["of"] == "a random direction"] == [0.01] * 3
     assert made.blocks[0].text == (
         "Erasing the concept tells most at block 1: pairs move together by 40.0 %, by 1.0 % under "
         "a random direction; surely more at 2 of 3 depths."
