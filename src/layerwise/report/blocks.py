@@ -21,10 +21,7 @@ Scale = Literal["near", "zero", "share", "log"]
 class Heading:
     """The start of a section, which goes on to the next heading of this level or above.
 
-    Attributes:
-        text: What it says.
-        level: 2 or 3.
-        detail: Whether a terminal leaves the section out, which a page has room for.
+    A section of `detail` is left out on a terminal; a page has room for it.
     """
 
     text: str
@@ -37,7 +34,6 @@ class Verdict:
     """What was found, in one sentence.
 
     Attributes:
-        text: The sentence.
         reasons: What it rests on, a sentence each.
         remedies: What would make it surer.
         names: What it is about, where that is a list (modules).
@@ -102,7 +98,6 @@ class Table:
     Attributes:
         name: Of its file and data frame.
         columns: The first heads each row. What no row has a value for is not drawn.
-        rows: Values by the columns' fields.
         marked: Which rows stand out.
         mark: What the marked rows are, for who does not see it.
         groups: A line of its own before a row: the name of those that follow.
@@ -127,7 +122,6 @@ class Strip:
     """The blocks of a stack from input to output, as cells.
 
     Attributes:
-        label: What the strip is called.
         indices: The blocks' numbers.
         on: The blocks that are marked; used where there are no `values`.
         values: A number a block, at least 0: the stronger the colour, the larger.
@@ -247,7 +241,6 @@ class Document:
         kind: What the record is called (``"Layer Card"``).
         title: What it is of.
         subtitle: On what it was made.
-        blocks: The rest.
     """
 
     kind: str

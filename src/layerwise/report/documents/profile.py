@@ -6,7 +6,7 @@ from statistics import fmean, linear_regression
 from typing import Any, get_args
 
 from layerwise.columns import Column
-from layerwise.profile.record import DepthChange, Profile, Readout, ReadoutProfile
+from layerwise.profile.record import DepthChange, Profile, Readout, ReadoutProfile, Slope
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
 from layerwise.report.documents.audit import ADAPTER, audit_blocks, audit_tables
@@ -235,14 +235,12 @@ def made_of_probes(
 ) -> Iterator[b.Block]:
     """Yield how `record` was made of a `profile`: what the `models` were shown, their files."""
     probes = profile.probes
+    sizes = f"{probes.inputs:,} inputs, {probes.tokens:,} tokens, {probes.max_length} at most"
     told = [
         *pairs,
         ("Probes", probes.source),
         ("Probes SHA-256", probes.sha256),
-        (
-            "Shown",
-            f"{probes.inputs:,} inputs, {probes.tokens:,} tokens, {probes.max_length} at most",
-        ),
+        ("Shown", sizes),
         ("Bootstrap", f"{probes.bootstrap} resamples"),
         ("Shared PCA", f"{probes.pca_components} components"),
         ("Seed", probes.seed),
@@ -278,8 +276,8 @@ def _charts(profile: Profile) -> Iterator[b.Block]:
     yield b.Heading("The same by other measures", detail=True)
     for column in CHANGES[2:]:
         yield change_chart(
-            column.key.replace("_", "-"), column.title, rows, column=column, width="third",
-            caption=column.explained, height=150,
+            column.key.replace("_", "-"), column.title, rows, column=column,
+            caption=column.explained, width="third", height=150,
         )  # fmt: skip
     if profile.width:
         yield b.Heading("How the change spreads", detail=True)
@@ -315,28 +313,26 @@ def depth_names(profile: Profile | ReadoutProfile) -> dict[int, str]:
     return {index: ", ".join(map(percent, depths)) for index, depths in found.items()}
 
 
+def slope_of(found: Profile | ReadoutProfile) -> Slope:
+    """Return the slope of a profile with its interval."""
+    return Slope(found.slope, found.slope_low, found.slope_high)
+
+
 def _line(found: Profile | ReadoutProfile) -> list[dict[str, Any]]:
-    slope = (found.slope, found.slope_low, found.slope_high)
-    return fitted(found.depths, slope, blocks=len(every_block(found)))
+    return fitted(found.depths, slope_of(found), blocks=len(every_block(found)))
 
 
-def fitted(
-    depths: Sequence[DepthChange], slope: tuple[float, float, float], *, blocks: int
-) -> list[dict[str, Any]]:
+def fitted(depths: Sequence[DepthChange], slope: Slope, *, blocks: int) -> list[dict[str, Any]]:
     """Return the line of a slope through the mean of the seven depths, and its interval's fan.
 
-    Args:
-        depths: The seven depths.
-        slope: Per relative depth, and both ends of its interval.
-        blocks: How many blocks relative depth 1 is.
+    Relative depth 1 is the last of so many `blocks`.
     """
     relative = [depth.relative for depth in depths]
     centre, middle = fmean(relative), fmean(depth.procrustes for depth in depths)
-    keys = ("procrustes", "low", "high")
+    ways = {"procrustes": slope.slope, "low": slope.low, "high": slope.high}
     return [
-        {"x": r * blocks - 1}
-        | {key: middle + s * (r - centre) for key, s in zip(keys, slope, strict=True)}
-        for r in (min(relative), centre, max(relative))
+        {"x": at * blocks - 1, **{key: middle + s * (at - centre) for key, s in ways.items()}}
+        for at in (min(relative), centre, max(relative))
     ]
 
 

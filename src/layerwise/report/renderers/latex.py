@@ -1,6 +1,8 @@
 """Data frames as LaTeX, for a paper."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ def latex(
     table: pd.DataFrame,
     heads: Mapping[str, str],
     *,
-    forms: Mapping[str, Form] | None = None,
+    forms: Mapping[str, Form] = MappingProxyType({}),
     long: bool = False,
 ) -> bytes:
     """Return `table` in LaTeX, without columns that are empty throughout.
@@ -33,42 +35,35 @@ def latex(
         forms: How the numbers of a column are written; others have three decimals.
         long: Whether the table may run over pages.
     """
-    kept = table.dropna(axis="columns", how="all")
+    kept = table.dropna(axis="columns", how="all").infer_objects()
     if kept.empty:
         return b"% There is no such row.\n"
-    numbers = [name for name in kept if pd.api.types.is_numeric_dtype(kept[name].infer_objects())]
-    forms = forms or {}
-    columns = [kept[n].map(_figure(forms.get(str(n)))) if n in numbers else kept[n].map(_text)
-               for n in kept]  # fmt: skip
-    told = pd.concat(columns, axis="columns")
-    told.columns = [heads.get(str(n), shown(n)) for n in kept]
-    layout = "".join("r" if name in numbers else "l" for name in kept)
+    told = kept.apply(lambda column: column.map(partial(_cell, form=forms.get(column.name))))
+    told.columns = pd.Index([heads.get(str(name), shown(name)) for name in kept])
+    numeric = [pd.api.types.is_numeric_dtype(kept[name]) for name in kept]
     styler = told.style.hide(axis="index").format(_protected, escape="latex")
     drawn = styler.format_index(escape="latex", axis="columns").to_latex(
-        hrules=True, column_format=layout, environment="longtable" if long else None
+        hrules=True,
+        column_format="".join("r" if number else "l" for number in numeric),
+        environment="longtable" if long else None,
     )
     return drawn.replace(_MINUS, "$-$").encode("utf-8", "replace")
 
 
-def _text(cell: object) -> str:
-    """Return text on one line; a minus sign of ours is a number's only."""
-    missing = cell is None or cell != cell  # noqa: PLR0124  # NaN is what differs from itself
-    return "" if missing else shown(cell, limit=200).replace(_MINUS, "-")
+def _cell(cell: Any, form: Form | None) -> str:
+    """Return text on one line, counts as they are, other numbers with three decimals.
 
-
-def _figure(form: Form | None) -> Callable[[Any], str]:
-    """Return how numbers are written: counts as they are, others with three decimals."""
-
-    def told(value: Any) -> str:
-        if pd.isna(value):
-            return ""
-        if isinstance(value, bool | np.bool_):
-            return "yes" if value else "no"
-        whole = isinstance(value, int | np.integer)
-        text = form(value) if form else f"{value:,}" if whole else NumberStyle(0, 3).text(value)
-        return text.replace("-", _MINUS)
-
-    return told
+    A minus sign of ours is a number's only.
+    """
+    if pd.isna(cell):
+        return ""
+    if isinstance(cell, bool | np.bool_):
+        return "yes" if cell else "no"
+    if isinstance(cell, str):
+        return shown(cell, limit=200).replace(_MINUS, "-")
+    whole = isinstance(cell, int | np.integer)
+    text = form(cell) if form else f"{cell:,}" if whole else NumberStyle(0, 3).text(cell)
+    return text.replace("-", _MINUS)
 
 
 def _protected(escaped: object) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from layerwise.card.record import StackInfo
+from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
 from layerwise.report.blocks import Strip
 from layerwise.report.documents.profile import fitted
@@ -167,7 +168,7 @@ def test_the_line_is_that_of_least_squares_and_its_fan_turns_about_the_mean(plan
         assert row["x"] == pytest.approx(20 * relative - 1)
         assert row["procrustes"] == pytest.approx(start + slope * relative, rel=1e-4)
     assert middle["low"] == middle["high"] == middle["procrustes"]
-    rows = fitted(depths, (0.5, 0.4, 0.7), blocks=10)
+    rows = fitted(depths, Slope(0.5, 0.4, 0.7), blocks=10)
     run = (rows[2]["x"] - rows[1]["x"]) / 10
     assert rows[2]["high"] - rows[1]["procrustes"] == pytest.approx(0.7 * run, rel=1e-4)
 
