@@ -50,6 +50,6 @@ def analyse(source: str, **options: Any) -> None:
 
 def _files(made: "Analysis") -> dict[str, bytes]:
     """Return the record, and each of its tables as CSV and as LaTeX."""
-    from layerwise.report import analysis_files
+    from layerwise.report.documents.analysis_files import analysis_files
 
     return {RESULT: made.to_json(), **analysis_files(made)}

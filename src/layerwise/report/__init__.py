@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
-    from layerwise.analysis.record import Analysis
-
 Drawable = DocumentRecord | Document
 """A record that has a document, or one made before."""
 
@@ -92,10 +90,3 @@ def charts(record: Drawable, **beside: Any) -> dict[str, bytes]:
     from layerwise.report.renderers.charts import exported
 
     return exported(document(record, **beside))
-
-
-def analysis_files(analysis: "Analysis") -> dict[str, bytes]:
-    """Return the parts of `analysis` as CSV and LaTeX files, by name."""
-    from layerwise.report.documents.analysis_files import analysis_files as files
-
-    return files(analysis)

@@ -3,9 +3,12 @@
 import io
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+
+FIRST_EDITION = Path(__file__).parents[2] / "fixtures" / "first_edition"
 
 
 class Page(HTMLParser):
@@ -126,6 +129,22 @@ def planted_document():
 def read_page():
     """The function that takes a page's bytes apart."""
     return Page
+
+
+@pytest.fixture(scope="session")
+def unsaid():
+    """The function that gives what a text does not say of what it should."""
+    return lambda said, *wanted: [words for words in wanted if words not in said]
+
+
+@pytest.fixture(scope="session")
+def kept():
+    """The function that loads a record which the first edition wrote, by its name."""
+    import layerwise as lw
+    from layerwise.tuning.record import TuneRecord
+
+    kinds = {"distance": lw.Distance, "probe": lw.Probing, "erase": lw.Erasure, "tune": TuneRecord}
+    return lambda name: kinds[name].load(FIRST_EDITION / name)
 
 
 @pytest.fixture(scope="session")

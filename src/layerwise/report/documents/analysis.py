@@ -68,9 +68,6 @@ def document(analysis: Analysis) -> b.Document:
     return b.Document("Analysis of many runs", shown(analysis.source, limit=160), about, blocks)
 
 
-# --- Words ------------------------------------------------------------------------------------
-
-
 def p_text(p_value: float | None) -> str:
     """Return a p-value with two significant digits, down to 0.0001."""
     if p_value is None:
@@ -151,9 +148,6 @@ def _kind(count: SignCount) -> str:
 def _sign_test(test: SignTest) -> str:
     models = f"{test.positive:,} of {counted(test.models, 'model')}"
     return f"{models} by {DISTANCE_NAMES[test.distance]} (sign test p = {p_text(test.p_value)})"
-
-
-# --- Tables -----------------------------------------------------------------------------------
 
 
 def _table(

@@ -96,9 +96,6 @@ def _block_row(profile: Profile, block: BlockAudit) -> dict[str, Any]:
     return {**asdict(block), **row, "moved": moved.get(block.index) if there else None}
 
 
-# --- Words ------------------------------------------------------------------------------------
-
-
 def _headline(audit: Audit) -> str:
     """Return what the adapter is, in one line."""
     count, outside = len(audit.modules), sum(m.index is None for m in audit.modules)
@@ -246,9 +243,6 @@ def _figures(audit: Audit) -> b.Figures:
         ("Wasted", percent(audit.wasted_share), "of the parameters: dead, or the last 1 %"),
         ("Size", size, "of the weights, by Frobenius norm"),
     ])  # fmt: skip
-
-
-# --- Charts -----------------------------------------------------------------------------------
 
 
 def _charts(profile: Profile, audit: Audit) -> Iterator[b.Block]:

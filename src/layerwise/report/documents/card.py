@@ -115,17 +115,12 @@ def _adapted(card: LayerCard, placement: Placement | None) -> frozenset[int]:
     return frozenset(rows[block.stack, block.index] for block in placement.blocks)
 
 
-# --- Stack, figures, performance --------------------------------------------------------------
-
-
 def _stack(
     card: LayerCard, placement: Placement | None, adapted: frozenset[int]
 ) -> Iterator[b.Block]:
-    labels, title = (
-        parts.stack_labels(card.model),
-        "Placement" if placement else "Advised placement",
-    )
-    yield b.Heading(f"{title} on the stack", detail=True)
+    labels = parts.stack_labels(card.model)
+    yield b.Heading("Placement on the stack" if placement else "Advised placement on the stack",
+                    detail=True)  # fmt: skip
     if placement is not None:
         yield b.Text(placement_text(placement, labels))
         yield from (b.Text(shown(note, limit=400), quiet=True) for note in placement.notes)
@@ -175,8 +170,8 @@ def _performance(card: LayerCard, adapted: frozenset[int]) -> Iterator[b.Block]:
     yield b.Text(about, quiet=True)
     for number, measured in enumerate(found, start=1):
         regimes, seeds = measured.regimes, measured.seeds
-        gained = "Fall of loss" if measured.quality == "loss" else f"Gain of {measured.quality}"
-        improved = Column("improvement", shown(gained), low="low", high="high", importance=90)
+        gained = parts.gained(measured.quality)
+        improved = Column("improvement", gained, low="low", high="high", importance=90)
         over = f"Intervals (95 %) are over {seeds} seeds."
         yield b.Heading(_measured_text(card, measured), 3)
         yield b.Table(
@@ -198,9 +193,6 @@ def _measured_text(card: LayerCard, measured: Measurement) -> str:
         text = f"{name} (SHA-256 {shown(measured.data_sha256)[:12]}…)"
     tuned = f"{blocks} at rank {measured.rank}, {measured.steps:,} steps, {seeds}"
     return f"{tuned}: {shown(measured.objective)} on {text}"
-
-
-# --- Table ------------------------------------------------------------------------------------
 
 
 def _table(card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]) -> b.Table:
@@ -236,9 +228,6 @@ def _made(card: LayerCard) -> Iterator[b.Block]:
         ("Bootstrap", f"{capture.bootstrap} resamples"),
     ]
     return parts.made("How this card was made", card.provenance, pairs, files=model.files)
-
-
-# --- Charts -----------------------------------------------------------------------------------
 
 
 def _charts(

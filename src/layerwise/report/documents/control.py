@@ -147,9 +147,6 @@ def document(control: Control) -> b.Document:
     return b.Document("Control", parts.model_name(standard.before), about, blocks)
 
 
-# --- Words ------------------------------------------------------------------------------------
-
-
 def _headline(control: Control) -> str:
     if control.verdict == "intrinsic":
         return (
@@ -201,9 +198,6 @@ def _strips(both: Sequence[_Condition]) -> Iterator[b.Block]:
     for n, (found, name) in enumerate(zip(means, _NAMES.values(), strict=True)):
         yield b.Strip(name, list(found), values=list(found.values()), most=most, about=_STRIPS,
                       series=n)  # fmt: skip
-
-
-# --- Tables -----------------------------------------------------------------------------------
 
 
 def _cell(key: str, slope: Slope, *, join: str = "_") -> dict[str, float]:
@@ -269,9 +263,6 @@ def _readouts(control: Control, both: Sequence[_Condition]) -> Iterator[b.Block]
     yield b.Table("readouts", [Column("readout", "Readout", form="text"), *columns], rows,
                   marked=marked, mark="the readout of this control",
                   caption="Slopes with their 95 % intervals.")  # fmt: skip
-
-
-# --- Charts -----------------------------------------------------------------------------------
 
 
 def _both(standard: Profile, both: Sequence[_Condition]) -> b.Chart:

@@ -39,11 +39,10 @@ def document(measure: Measure) -> b.Document:
     """Return the verdict, every arm, the best first, and how it was measured."""
     data, budget = measure.data, measure.budget
     seeds = "1 seed" if len(measure.seeds) == 1 else f"{len(measure.seeds)} paired seeds"
-    gained = "Fall of loss" if measure.quality == "loss" else f"Gain of {shown(measure.quality)}"
     arms = [arm for arm in measure.arms if arm.outcome]
     rows = [_row(arm) for arm in arms]
     recommended = frozenset(n for n, arm in enumerate(arms) if arm.kind == "recommended")
-    improved = replace(IMPROVEMENT, title=gained)
+    improved = replace(IMPROVEMENT, title=parts.gained(measure.quality))
     columns = [improved if column is IMPROVEMENT else column for column in ARMS]
     size = f"{counted(budget.layers, 'block')} at rank {budget.rank}"
     blocks: list[b.Block] = [
@@ -73,9 +72,6 @@ def document(measure: Measure) -> b.Document:
     return b.Document(
         "Rival placements", parts.model_name(measure.model), f"{about} · {seeds}", blocks
     )
-
-
-# --- The verdict ------------------------------------------------------------------------------
 
 
 def _headline(measure: Measure) -> str:
@@ -109,9 +105,6 @@ def _reasons(measure: Measure) -> Iterator[str]:
         f"Intervals (95 %) are over {len(measure.seeds)} paired seeds, not over the "
         f"{measure.validation:,} validation examples, and each arm is judged alone."
     )
-
-
-# --- Arms -------------------------------------------------------------------------------------
 
 
 def _row(arm: ArmResult) -> dict[str, Any]:
@@ -173,21 +166,16 @@ def _trials(measure: Measure) -> Iterator[b.Block]:
         for arm in own
         if arm.outcome
     ]
-    rungs = [{"name": arm.name, **_rungs(arm, measure)} for arm in own if arm.ladder]
-    yield from (
-        b.Heading("Seed by seed", detail=True),
-        b.Table("trials", [ARMS[0], *seeds], trials),
-    )
+    rungs = []
+    for arm in own:
+        told = {"name": arm.name}
+        for rung in arm.ladder:
+            chosen = " ●" if rung.learning_rate == arm.learning_rate else ""
+            text = "diverged" if rung.improvement is None else number(rung.improvement) + chosen
+            told[f"{rung.learning_rate:g}"] = text
+        rungs += [told] if arm.ladder else []
+    yield b.Heading("Seed by seed", detail=True)
+    yield b.Table("trials", [ARMS[0], *seeds], trials)
     yield b.Heading("How learning rates were chosen", detail=True)
     yield b.Text(_LADDER.format(measure.ladder_seed), quiet=True)
     yield b.Table("ladder", [ARMS[0], *rates], rungs)
-
-
-def _rungs(arm: ArmResult, measure: Measure) -> dict[str, str]:
-    tried = {rung.learning_rate: rung.improvement for rung in arm.ladder}
-    return {
-        f"{rate:g}": "diverged"
-        if tried.get(rate) is None
-        else number(tried[rate]) + (" ●" if rate == arm.learning_rate else "")
-        for rate in measure.ladder
-    }

@@ -116,6 +116,11 @@ def on_data(data: Any, about: str) -> str:
     return f"on {shown(data.source, limit=100)} ({about})"
 
 
+def gained(quality: str) -> str:
+    """Return what an improvement of `quality` is called."""
+    return "Fall of loss" if quality == "loss" else f"Gain of {shown(quality)}"
+
+
 def facts(pairs: Iterable[tuple[str, object]], *, title: str = "") -> b.Facts:
     """Return the `pairs` that there are, each on a line."""
     told = [(label, shown(value, limit=400)) for label, value in pairs if value not in (None, "")]

@@ -47,6 +47,7 @@ _SLOPES = (
            meaning="Of the CKA change over the seven depths."),
     Column("noise_floor", "Noise floor", importance=40),
 )  # fmt: skip
+_SHARE = Column("share", "Share", form="percent", digits=1)
 _DEPTHS = (Column("relative", "Depth", form="percent"), BLOCK, *CHANGES)
 _PROFILE_READS = (
     "Filled points: the seven depths named above. Dashed: their least-squares line, on the fan of "
@@ -111,9 +112,6 @@ def every_block(profile: Profile | ReadoutProfile) -> tuple[DepthChange, ...]:
 
 def _most(profile: Profile) -> DepthChange:
     return max(every_block(profile), key=lambda block: block.procrustes)
-
-
-# --- Words ------------------------------------------------------------------------------------
 
 
 def _headline(profile: Profile) -> str:
@@ -195,9 +193,6 @@ def _figures(profile: Profile) -> b.Figures:
     ])  # fmt: skip
 
 
-# --- Tables -----------------------------------------------------------------------------------
-
-
 def _slopes(profile: Profile) -> b.Table:
     found = readouts(profile)
     rows = [
@@ -250,9 +245,6 @@ def made_of_probes(
     return parts.made(heading, record.provenance, told, files=files)
 
 
-# --- Charts -----------------------------------------------------------------------------------
-
-
 def _charts(profile: Profile) -> Iterator[b.Block]:
     rows, found, floor = _rows(profile), readouts(profile), profile.noise_floor
     yield b.Heading("The profile over depth", detail=True)
@@ -279,9 +271,18 @@ def _charts(profile: Profile) -> Iterator[b.Block]:
             column.key.replace("_", "-"), column.title, rows, column=column,
             caption=column.explained, width="third", height=150,
         )  # fmt: skip
-    if profile.width:
+    shares = [
+        {"depth": percent(depth.relative), "share": share}
+        | {"head": f"depth {percent(depth.relative)} · block {depth.index}"}
+        for depth, share in zip(profile.depths, profile.width, strict=False)
+    ]
+    if shares:
         yield b.Heading("How the change spreads", detail=True)
-        yield _width(profile)
+        yield b.Chart(
+            "width", "Width: share of the CKA change", "bars", shares,
+            b.Axis("depth", title="Relative depth"), b.Axis("share", form="percent", scale="zero"),
+            tips=[_SHARE], rules=[b.Rule(1 / len(shares))], caption=_WIDTH_READS, height=150,
+        )  # fmt: skip
 
 
 def change_chart(
@@ -334,18 +335,3 @@ def fitted(depths: Sequence[DepthChange], slope: Slope, *, blocks: int) -> list[
         {"x": at * blocks - 1, **{key: middle + s * (at - centre) for key, s in ways.items()}}
         for at in (min(relative), centre, max(relative))
     ]
-
-
-def _width(profile: Profile) -> b.Chart:
-    """Return the share of each of the seven depths, and what an even profile would give."""
-    rows = [
-        {"depth": percent(depth.relative), "share": share}
-        | {"head": f"depth {percent(depth.relative)} · block {depth.index}"}
-        for depth, share in zip(profile.depths, profile.width, strict=True)
-    ]
-    return b.Chart(
-        "width", "Width: share of the CKA change", "bars", rows,
-        b.Axis("depth", title="Relative depth"), b.Axis("share", form="percent", scale="zero"),
-        tips=[Column("share", "Share", form="percent", digits=1)], rules=[b.Rule(1 / len(rows))],
-        caption=_WIDTH_READS, height=150,
-    )  # fmt: skip

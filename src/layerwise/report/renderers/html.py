@@ -8,8 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -30,15 +29,6 @@ _SAFE = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _FEW = 12
 
 
-@dataclass(frozen=True)
-class _Section:
-    """A heading with what stands under it: runs of blocks of one kind."""
-
-    anchor: str
-    heading: str
-    parts: Sequence[tuple[str, Sequence[Any]]]
-
-
 def html(document: b.Document) -> bytes:
     """Return `document` as one UTF-8 HTML file."""
     drawings = _drawings(document)
@@ -46,7 +36,7 @@ def html(document: b.Document) -> bytes:
     style = _resource("page.css")
     context = {
         "document": document,
-        "sections": _sections(document.blocks),
+        "sections": list(_sections(document.blocks)),
         "few": _FEW,
         "csp": _policy(scripts, style),
         "scripts": [Markup(script) for script in scripts],  # noqa: S704 - our own, hashed.
@@ -73,8 +63,11 @@ def framed(report: bytes) -> str:
 # --- Blocks -----------------------------------------------------------------------------------
 
 
-def _sections(blocks: Sequence[b.Block]) -> list[_Section]:
-    """Return the blocks by section; those before the first heading have none."""
+def _sections(blocks: Sequence[b.Block]) -> Iterator[tuple[str, str, list[tuple[str, list[Any]]]]]:
+    """Yield each section: its anchor, its heading, and runs of blocks of one kind.
+
+    Blocks before the first heading have none.
+    """
     runs: list[tuple[str, list[b.Block]]] = [("", [])]
     for block in blocks:
         if isinstance(block, b.Heading) and block.level == 2:
@@ -82,20 +75,16 @@ def _sections(blocks: Sequence[b.Block]) -> list[_Section]:
         else:
             runs[-1][1].append(block)
     taken = {"charts", "tip"}  # Of the page's own elements.
-    return [_section(text, own, taken) for text, own in runs if own]
-
-
-def _section(text: str, blocks: Sequence[b.Block], taken: set[str]) -> _Section:
-    """Return a section: runs of blocks of one kind, each as the template writes it."""
     views: Mapping[type, Callable[[Any], Any]] = {
         **_VIEWS,
         b.Heading: lambda head: {"anchor": _anchor(head.text, taken), "text": head.text},
     }
-    anchor, parts = _anchor(text, taken), []
-    for kind, run in groupby(blocks, key=type):
-        view = views.get(kind)
-        parts.append((kind.__name__.lower(), [view(block) if view else block for block in run]))
-    return _Section(anchor, text, parts)
+    for title, own in [run for run in runs if run[1]]:
+        anchor, parts = _anchor(title, taken), []
+        for kind, run in groupby(own, key=type):
+            view = views.get(kind)
+            parts.append((kind.__name__.lower(), [view(x) if view else x for x in run]))
+        yield anchor, title, parts
 
 
 def _anchor(text: str, taken: set[str]) -> str:

@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, OverflowMethod, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text as Line
 
@@ -47,7 +47,8 @@ class Room:
         if self.ascii_only:
             plain = text.replace("×10", "x10^").translate(_ASCII)
             text = plain.encode("ascii", "replace").decode()
-        return Line(text, style=style)
+        # An ellipsis, which would end what is too long for a cell, is not ASCII.
+        return Line(text, style=style, overflow="fold" if self.ascii_only else "ellipsis")
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _facts(block: b.Facts, room: Room) -> Iterator[RenderableType]:
 def _listed(rows: Iterable[Sequence[str]], room: Room) -> Iterator[RenderableType]:
     """Draw labels with what belongs to them, a line each."""
     grid = Grid(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    grid.add_column(style="dim", max_width=max(room.width // 2, 8), overflow=_overflow(room))
+    grid.add_column(style="dim", max_width=max(room.width // 2, 8))
     for row in rows:
         grid.add_row(*(room.text(cell) for cell in row))
     yield grid
@@ -307,16 +308,10 @@ def _add_column(
     grid.add_column(
         head,
         justify="right" if column.numeric and not barred else "left",  # Bars begin in one place.
-        overflow=_overflow(room),
         vertical="bottom",
         min_width=min(longest, _LONGEST),
         max_width=max(longest, *map(cell_len, head.plain.split())),
     )
-
-
-def _overflow(room: Room) -> OverflowMethod:
-    """Return what becomes of a cell that is too long: an ellipsis is not ASCII."""
-    return "fold" if room.ascii_only else "ellipsis"
 
 
 def _drawn(column: ColumnText, parts: set[str], rows: Sequence[int], room: Room) -> list[Line]:
@@ -326,7 +321,7 @@ def _drawn(column: ColumnText, parts: set[str], rows: Sequence[int], room: Room)
         made.append(_aligned([column.ends[row] for row in rows], room, style="dim"))
     if "bar" in parts:
         made.append(_bars([column.values[row] for row in rows], room))
-    return [Line(" ").join(cell) for cell in zip(*made, strict=True)]
+    return [room.text(" ").join(cell) for cell in zip(*made, strict=True)]
 
 
 def _aligned(
