@@ -3,8 +3,6 @@
 from layerwise.columns import Column
 from layerwise.signals import COSTS, SIGNALS
 
-__all__ = ["card_columns", "cost_columns", "signal_columns"]
-
 ADAPTER_PARAMETERS = Column(
     "adapter_parameters",
     "Adapter parameters",
@@ -20,11 +18,6 @@ def signal_columns() -> tuple[Column, ...]:
     return tuple(signal.column for signal in SIGNALS.values())
 
 
-def cost_columns() -> tuple[Column, ...]:
-    """Return the columns of what a block costs."""
-    return (*(cost.column for cost in COSTS.values()), ADAPTER_PARAMETERS)
-
-
 def card_columns() -> tuple[Column, ...]:
     """Return every column of a card; `column.value(row)` and `.interval(row)` read a `LayerRow`."""
-    return (*signal_columns(), *cost_columns())
+    return (*signal_columns(), *(cost.column for cost in COSTS.values()), ADAPTER_PARAMETERS)

@@ -85,7 +85,7 @@ def _card_files(made: "LayerCard", folder: Path) -> dict[str, bytes]:
 
 def _analysis_files(made: "Analysis", folder: Path) -> dict[str, bytes]:  # noqa: ARG001  # as a card
     """Return the record, and each of its tables as CSV and as LaTeX."""
-    from layerwise.report import analysis_files
+    from layerwise.report.documents.analysis_files import analysis_files
 
     return {"analysis.json": made.to_json(), **analysis_files(made)}
 

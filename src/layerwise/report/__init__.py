@@ -14,28 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
 
-    from layerwise.analysis.record import Analysis
-
-__all__ = [
-    "analysis_files",
-    "charts",
-    "document",
-    "files",
-    "frames",
-    "html",
-    "markdown",
-    "notebook",
-    "terminal",
-    "text",
-]
+Drawable = DocumentRecord | Document
+"""A record that has a document, or one made before."""
 
 
-def document(record: DocumentRecord | Document, **beside: Any) -> Document:
+def document(record: Drawable, **beside: Any) -> Document:
     """Return what `record` has to say: the blocks that `layerwise.report.documents` gives of it.
 
-    Args:
-        record: What is drawn; a document is itself.
-        beside: What it is drawn with: ``placement`` of a card.
+    A document is itself; `beside` is what it is drawn with: ``placement`` of a card.
     """
     if isinstance(record, Document):
         return record
@@ -44,23 +30,21 @@ def document(record: DocumentRecord | Document, **beside: Any) -> Document:
     return drawn
 
 
-def terminal(
-    record: DocumentRecord | Document, *, width: int | None = None, **beside: Any
-) -> "RenderableType":
+def terminal(record: Drawable, *, width: int | None = None, **beside: Any) -> "RenderableType":
     """Return `record` for `rich`, `width` characters a line (default: the console's)."""
     from layerwise.report.renderers.terminal import terminal as drawn
 
     return drawn(document(record, **beside), width=width)
 
 
-def text(record: DocumentRecord | Document, *, width: int | None = None, **beside: Any) -> str:
+def text(record: Drawable, *, width: int | None = None, **beside: Any) -> str:
     """Return what a terminal of `width` characters shows of `record`, without colours."""
     from layerwise.report.renderers.terminal import printed
 
     return printed(document(record, **beside), width=width)
 
 
-def html(record: DocumentRecord | Document, **beside: Any) -> bytes:
+def html(record: Drawable, **beside: Any) -> bytes:
     """Return the report of `record` as one UTF-8 HTML file that needs nothing else.
 
     It works offline under a Content-Security-Policy that allows its own scripts and style sheet by
@@ -71,21 +55,21 @@ def html(record: DocumentRecord | Document, **beside: Any) -> bytes:
     return drawn(document(record, **beside))
 
 
-def notebook(record: DocumentRecord | Document, **beside: Any) -> str:
+def notebook(record: Drawable, **beside: Any) -> str:
     """Return the report of `record` for a notebook, in a frame that reaches nothing around it."""
     from layerwise.report.renderers.html import framed
 
     return framed(html(record, **beside))
 
 
-def markdown(record: DocumentRecord | Document, **beside: Any) -> str:
+def markdown(record: Drawable, **beside: Any) -> str:
     """Return `record` as Markdown: its words and tables, and what its charts show."""
     from layerwise.report.renderers.markdown import markdown as drawn
 
     return drawn(document(record, **beside))
 
 
-def frames(record: DocumentRecord | Document, **beside: Any) -> "dict[str, pd.DataFrame]":
+def frames(record: Drawable, **beside: Any) -> "dict[str, pd.DataFrame]":
     """Return the tables of `record` by name, their columns as declared."""
     from layerwise.report.renderers.frames import frame
 
@@ -93,7 +77,7 @@ def frames(record: DocumentRecord | Document, **beside: Any) -> "dict[str, pd.Da
     return {name: frame(table) for name, table in tables.items()}
 
 
-def files(record: DocumentRecord | Document, *, charts: bool, **beside: Any) -> dict[str, bytes]:
+def files(record: Drawable, *, charts: bool, **beside: Any) -> dict[str, bytes]:
     """Return what a command writes of `record` beside its JSON: the report, and charts if asked."""
     from layerwise.report.renderers.charts import exported
 
@@ -101,15 +85,8 @@ def files(record: DocumentRecord | Document, *, charts: bool, **beside: Any) -> 
     return {"report.html": html(made), **(exported(made) if charts else {})}
 
 
-def charts(record: DocumentRecord | Document, **beside: Any) -> dict[str, bytes]:
+def charts(record: Drawable, **beside: Any) -> dict[str, bytes]:
     """Return ``chart-<name>.png`` and ``.svg`` of each chart, drawn without any network."""
     from layerwise.report.renderers.charts import exported
 
     return exported(document(record, **beside))
-
-
-def analysis_files(analysis: "Analysis") -> dict[str, bytes]:
-    """Return the parts of `analysis` as CSV and LaTeX files, by name."""
-    from layerwise.report.documents.analysis_files import analysis_files as files
-
-    return files(analysis)

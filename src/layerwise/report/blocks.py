@@ -10,29 +10,6 @@ from typing import Any, Literal
 
 from layerwise.columns import Column, RowValues
 
-__all__ = [
-    "Axis",
-    "Block",
-    "Chart",
-    "Code",
-    "Document",
-    "Facts",
-    "Figure",
-    "Figures",
-    "Heading",
-    "Links",
-    "Note",
-    "Row",
-    "Rows",
-    "Rule",
-    "Scale",
-    "Strip",
-    "Table",
-    "Text",
-    "Tone",
-    "Verdict",
-]
-
 Row = Mapping[str, Any]
 """Values by field."""
 Rows = Sequence[Row]
@@ -44,10 +21,7 @@ Scale = Literal["near", "zero", "share", "log"]
 class Heading:
     """The start of a section, which goes on to the next heading of this level or above.
 
-    Attributes:
-        text: What it says.
-        level: 2 or 3.
-        detail: Whether a terminal leaves the section out, which a page has room for.
+    A section of `detail` is left out on a terminal; a page has room for it.
     """
 
     text: str
@@ -60,7 +34,6 @@ class Verdict:
     """What was found, in one sentence.
 
     Attributes:
-        text: The sentence.
         reasons: What it rests on, a sentence each.
         remedies: What would make it surer.
         names: What it is about, where that is a list (modules).
@@ -97,19 +70,10 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A key figure: its name, the figure, and what it says."""
-
-    label: str
-    value: str
-    about: str = ""
-
-
-@dataclass(frozen=True)
 class Figures:
-    """Key figures beside each other."""
+    """Key figures beside each other: the name of each, the figure, and what it says."""
 
-    figures: Sequence[Figure]
+    figures: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
@@ -134,7 +98,6 @@ class Table:
     Attributes:
         name: Of its file and data frame.
         columns: The first heads each row. What no row has a value for is not drawn.
-        rows: Values by the columns' fields.
         marked: Which rows stand out.
         mark: What the marked rows are, for who does not see it.
         groups: A line of its own before a row: the name of those that follow.
@@ -159,7 +122,6 @@ class Strip:
     """The blocks of a stack from input to output, as cells.
 
     Attributes:
-        label: What the strip is called.
         indices: The blocks' numbers.
         on: The blocks that are marked; used where there are no `values`.
         values: A number a block, at least 0: the stronger the colour, the larger.
@@ -230,7 +192,7 @@ class Chart:
         low: The field of the interval's lower end.
         high: The field of its upper end.
         label: The field of the text beside a point or in a cell.
-        tips: Titles of the fields that a tooltip tells.
+        tips: What a tooltip tells of a row.
         faint: Rows drawn pale behind the others: single seeds or conditions.
         lines: Rows of dashed lines: both axes' fields, the series', and ``low`` and ``high``.
         rules: Lines across.
@@ -255,7 +217,7 @@ class Chart:
     low: str = ""
     high: str = ""
     label: str = ""
-    tips: Mapping[str, str] = field(default_factory=dict)
+    tips: Sequence[Column] = ()
     faint: Rows = ()
     lines: Rows = ()
     rules: Sequence[Rule] = ()
@@ -279,7 +241,6 @@ class Document:
         kind: What the record is called (``"Layer Card"``).
         title: What it is of.
         subtitle: On what it was made.
-        blocks: The rest.
     """
 
     kind: str

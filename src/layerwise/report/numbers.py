@@ -5,27 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from layerwise.columns import Column
-
-__all__ = [
-    "NONE",
-    "NumberStyle",
-    "counted",
-    "ends",
-    "interval",
-    "number",
-    "number_style",
-    "percent",
-    "plural",
-    "quantity",
-    "rounded",
-]
+from layerwise.columns import Column, RowValues
+from layerwise.report.words import shown
 
 NONE = "–"
 """Stands where there is no number."""
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"))
+_LONGEST = 120
 
 
 @dataclass(frozen=True)
@@ -48,21 +36,17 @@ class NumberStyle:
         return f"×10{str(self.exponent).translate(_SUPERSCRIPTS)}" if self.exponent else ""
 
     def text(self, value: float | None) -> str:
-        """`value` in this style; an en dash where there is none."""
+        """Return `value` in this style; an en dash where there is none."""
         if value is None or math.isnan(value):
             return NONE
-        scaled = self.scaled(value)
+        scaled = float(value * 100.0 if self.percent else value / 10.0**self.exponent)
         text = f"{scaled:,.{self.decimals}f}"
         if scaled and not any(digit in text for digit in "123456789"):
             text = f"{scaled:.1g}"
         return f"{text} %" if self.percent else text
 
-    def scaled(self, value: float) -> float:
-        """`value` without the power of ten that the heading has."""
-        return float(value * 100.0 if self.percent else value / 10.0**self.exponent)
-
     def alone(self, value: float | None) -> str:
-        """`value` in this style outside a column: with the power of ten beside it."""
+        """Return `value` in this style outside a column: with the power of ten beside it."""
         return self.text(value) + (f" {self.suffix}" if value is not None and self.exponent else "")
 
 
@@ -80,17 +64,17 @@ def number_style(values: Iterable[float | None], column: Column | None = None) -
     if not sizes:
         return NumberStyle(0, 0)
     largest, typical = _decade(sizes[-1]), _decade(sizes[len(sizes) // 2])
-    whole = all(size == int(size) for size in sizes)
     exponent = 3 * (largest // 3) if largest < -2 or largest > 8 else 0
-    return NumberStyle(exponent, 0 if whole and not exponent else _decimals(typical - exponent))
+    whole = not exponent and all(size == int(size) for size in sizes)
+    return NumberStyle(exponent, 0 if whole else _decimals(typical - exponent))
 
 
-def _few(values: Sequence[float | None]) -> NumberStyle:
+def _few(values: Sequence[float | None], digits: int | None = None) -> NumberStyle:
     """Return one style for numbers outside a column: no power of ten down to 0.0001."""
     most = max((abs(value) for value in values if value), default=0.0)
-    if 1e-4 <= most < 1e-2:
-        return NumberStyle(0, 2 - math.floor(math.log10(most)))
-    return number_style(values)
+    if digits is None and 1e-4 <= most < 1e-2:
+        return NumberStyle(0, 2 - _decade(most))
+    return number_style(values) if digits is None else NumberStyle(0, digits)
 
 
 def _decade(size: float) -> int:
@@ -103,7 +87,7 @@ def _decimals(decade: int) -> int:
 
 def number(value: float | None, *, digits: int | None = None) -> str:
     """Return `value` with three significant digits, or with so many decimals."""
-    return (_few([value]) if digits is None else NumberStyle(0, digits)).alone(value)
+    return _few([value], digits).alone(value)
 
 
 def interval(
@@ -112,7 +96,7 @@ def interval(
     """Return `value` with both ends of its interval beside it, where it has one, in one style."""
     if value is None or low is None or high is None:
         return number(value, digits=digits)
-    style = _few([value, low, high]) if digits is None else NumberStyle(0, digits)
+    style = _few([value, low, high], digits)
     text = f"{style.text(value)} ({style.text(low)} to {style.text(high)})"
     return f"{text} {style.suffix}".rstrip()
 
@@ -139,6 +123,22 @@ def quantity(value: float | None, unit: str = "") -> str:
     scaled = value / size
     digits = 0 if abs(scaled) >= 100 or scaled == 0 else _decimals(_decade(abs(scaled)))
     return f"{scaled:,.{digits}f} {prefix}{unit}".rstrip()
+
+
+def told(column: Column, row: RowValues) -> str:
+    """Return the value of `column` in `row` by itself, with its interval and unit."""
+    value, between = column.value(row), column.interval(row)
+    if column.form == "flag":
+        return "●" if value else ""
+    if column.form == "quantity":
+        return quantity(value, column.unit)
+    if column.form == "text":
+        return NONE if value is None else shown(value, limit=_LONGEST)
+    if column.form == "percent":
+        text = percent(value, digits=column.digits or 0)
+    else:
+        text = interval(value, *between or (None, None), digits=column.digits)
+    return f"{text} {column.unit}".rstrip()
 
 
 def plural(noun: str, count: int) -> str:

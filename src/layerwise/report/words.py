@@ -5,8 +5,6 @@ from itertools import groupby
 
 from layerwise.errors import one_line
 
-__all__ = ["ranges", "shown", "visible"]
-
 
 def visible(text: str) -> str:
     """Return `text` with control, bidirectional-override and lone surrogate characters replaced.

@@ -3,9 +3,12 @@
 import io
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+
+FIRST_EDITION = Path(__file__).parents[2] / "fixtures" / "first_edition"
 
 
 class Page(HTMLParser):
@@ -65,7 +68,12 @@ def written(text="plain", *, blocks=6):
         | {"stack": text, "on": n == 1, "label": text, "other": n + 2.0, "line": str(n)}
         for n in range(blocks)
     ]
-    look = {"series": "stack", "names": [text], "tips": {"label": "Label"}, "caption": text}
+    look = {
+        "series": "stack",
+        "names": [text],
+        "tips": [Column("label", "Label", form="text")],
+        "caption": text,
+    }
     ends = {"low": "low", "high": "high"}
     size, place = b.Axis("size", title="Size", unit="nats"), b.Axis("x")
     charts = [
@@ -92,7 +100,7 @@ def written(text="plain", *, blocks=6):
             b.Heading(text),
             b.Text(text),
             b.Text("aside", quiet=True),
-            b.Figures([b.Figure(text, text, text)]),
+            b.Figures([(text, text, text)]),
             b.Strip(text, range(blocks), on=frozenset({1}), about=text, summary=text),
             b.Strip(text, range(blocks), values=[float(n) for n in range(blocks)], most=blocks - 1),
             b.Table("sizes", columns, rows, marked=frozenset({1}), mark="chosen", groups={0: text},
@@ -121,6 +129,22 @@ def planted_document():
 def read_page():
     """The function that takes a page's bytes apart."""
     return Page
+
+
+@pytest.fixture(scope="session")
+def unsaid():
+    """The function that gives what a text does not say of what it should."""
+    return lambda said, *wanted: [words for words in wanted if words not in said]
+
+
+@pytest.fixture(scope="session")
+def kept():
+    """The function that loads a record which the first edition wrote, by its name."""
+    import layerwise as lw
+    from layerwise.tuning.record import TuneRecord
+
+    kinds = {"distance": lw.Distance, "probe": lw.Probing, "erase": lw.Erasure, "tune": TuneRecord}
+    return lambda name: kinds[name].load(FIRST_EDITION / name)
 
 
 @pytest.fixture(scope="session")

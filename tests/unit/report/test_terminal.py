@@ -16,7 +16,7 @@ def table(*columns, rows, **more):
 @pytest.mark.parametrize("width", [24, 40, 80, 200])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_no_line_is_longer_than_the_terminal(planted_document, printed, width, encoding):
-    made = terminal(planted_document(blocks=96))
+    made = terminal(planted_document(f"some words and a {99 * 'w'}", blocks=96))
     text = printed(made, width=width, encoding=encoding)
     assert max(map(len, text.splitlines())) <= width
     assert text.isascii() or encoding == "utf-8"

@@ -5,15 +5,10 @@ from statistics import fmean
 from typing import Any
 
 from layerwise.analysis.columns import COLUMNS
-from layerwise.analysis.names import DEPTHS, DISTANCES, FIVE, KEYS
-from layerwise.analysis.record import (
-    Analysis,
-    RunSlope,
-    Share,
-    SignCount,
-    SignTest,
-)
-from layerwise.report.blocks import Block, Document, Heading, Table, Text, Verdict
+from layerwise.analysis.names import DEPTHS, FIVE, KEYS
+from layerwise.analysis.record import Analysis, RunSlope, Share, SignCount, SignTest
+from layerwise.report import blocks as b
+from layerwise.report.documents import parts
 from layerwise.report.documents.analysis_charts import (
     DISTANCE_NAMES,
     METRIC_NAMES,
@@ -21,11 +16,8 @@ from layerwise.report.documents.analysis_charts import (
     main_metric,
     metrics_of,
 )
-from layerwise.report.documents.parts import chosen, facts, glossary, made, noted
 from layerwise.report.numbers import NONE, counted
 from layerwise.report.words import shown
-
-__all__ = ["document", "p_text"]
 
 _METRICS = {"procrustes": "Procrustes", "cka": "CKA"}
 _PART_NAMES = {
@@ -34,42 +26,46 @@ _PART_NAMES = {
     "concordance": "Objective distance and slope",
     "intervals": "Intervals over seeds",
 }
+_WIDTHS = (
+    "Each run's CKA-change profile divided by its sum, and the mean of those over the runs of a "
+    "model."
+)
+_MEASURED = (
+    "Distances were measured before any training. Slopes are means over the standard conditions."
+)
 _FIVE = "five-standard"
 _NAMED, _MOST = 4, 12
 
 
-def document(analysis: Analysis) -> Document:
+def document(analysis: Analysis) -> b.Document:
     """Return the signs of slopes, what stands out by run and model, charts and every table."""
     charts = drawings(analysis)
-    blocks: list[Block] = [
-        Verdict(_headline(analysis), [*_reasons(analysis)]),
-        *_absent(analysis),
+    absent = [(_PART_NAMES[part], reason) for part, reason in analysis.absent.items()]
+    blocks: list[b.Block] = [
+        b.Verdict(_headline(analysis), [*_reasons(analysis)]),
+        *parts.facts_under("Not in this analysis", absent),
         *_slopes(analysis, charts),
-        *_equal_step(analysis, charts),
-        *_widths(analysis, charts),
-        *_distances(analysis, charts),
-        Heading("Models"),
+        *(_equal_step(analysis, charts) if analysis.equal_step else ()),
+        *(_widths(analysis, charts) if analysis.widths else ()),
+        *(_distances(analysis, charts) if analysis.concordance else ()),
+        b.Heading("Models"),
         _models(analysis),
-        *glossary(COLUMNS.values()),
-        *noted(analysis.notes),
-        *made(
+        *parts.glossary(COLUMNS.values()),
+        *parts.noted(analysis.notes),
+        *parts.made(
             "How this analysis was made",
             analysis.provenance,
-            [("Runs", analysis.source), ("SHA-256", analysis.sha256), *chosen(analysis.settings)],
+            [
+                ("Runs", analysis.source),
+                ("SHA-256", analysis.sha256),
+                *parts.chosen(analysis.settings),
+            ],
         ),
     ]
-    runs, seeds = sum(row.runs for row in analysis.models), len(_seeds(analysis))
+    runs, seeds = _runs(analysis), len({row.seed for row in analysis.slopes})
     models = counted(len(analysis.models), "model")
     about = f"{counted(runs, 'run')} · {models} · {counted(seeds, 'seed')}"
-    return Document("Analysis of many runs", shown(analysis.source, limit=160), about, blocks)
-
-
-def _absent(analysis: Analysis) -> list[Block]:
-    absent = [(_PART_NAMES[part], reason) for part, reason in analysis.absent.items()]
-    return [Heading("Not in this analysis"), facts(absent)] if absent else []
-
-
-# --- Words ------------------------------------------------------------------------------------
+    return b.Document("Analysis of many runs", shown(analysis.source, limit=160), about, blocks)
 
 
 def p_text(p_value: float | None) -> str:
@@ -79,16 +75,12 @@ def p_text(p_value: float | None) -> str:
     return f"{p_value:.2g}" if p_value >= 1e-4 else "< 0.0001"
 
 
-def _condition(conditions: str) -> str:
-    return "five standard" if conditions == _FIVE else shown(conditions, limit=40)
+def _runs(analysis: Analysis) -> int:
+    return sum(row.runs for row in analysis.models)
 
 
-def _seeds(analysis: Analysis) -> set[int]:
-    return {row.seed for row in analysis.slopes}
-
-
-def _share(analysis: Analysis, metric: str, conditions: str = _FIVE) -> Share | None:
-    found = (s for s in analysis.shares if (s.metric, s.conditions) == (metric, conditions))
+def _share(analysis: Analysis, metric: str) -> Share | None:
+    found = (s for s in analysis.shares if (s.metric, s.conditions) == (metric, _FIVE))
     return next(found, None)
 
 
@@ -113,17 +105,16 @@ def _reasons(analysis: Analysis) -> Iterator[str]:
         yield f"It falls in {count}{_some(analysis, found)} ({METRIC_NAMES[metric]})."
     share = _share(analysis, "cka")
     if metric != "cka" and share is not None:
-        runs, differ = sum(row.runs for row in analysis.models), len(analysis.disagreements)
+        differ = f"{counted(len(analysis.disagreements), 'run')} of {_runs(analysis):,}"
         yield (
             f"By CKA it rises in {share.positive:,} of {share.runs:,}; under any condition, "
-            f"{counted(differ, 'run')} of {runs:,} differ in sign between the two metrics."
+            f"{differ} differ in sign between the two metrics."
         )
-    counts = [count for count in analysis.sign_counts if count.metric == metric]
-    every = next((count for count in counts if not count.block and not count.family), None)
+    counts = [c for c in analysis.sign_counts if c.metric == metric and not c.family]
+    every = next((count for count in counts if not count.block), None)
     if every:
-        kinds = [count for count in counts if count.block and not count.family]
-        parts = ", ".join(map(_kind, kinds))
-        split = f": {parts}" if len(kinds) > 1 else ""
+        kinds = [_kind(count) for count in counts if count.block]
+        split = f": {', '.join(kinds)}" if len(kinds) > 1 else ""
         yield f"Under equal-step {every.positive:,} of {every.pairs:,} slopes are positive{split}."
     tests = [_sign_test(test) for test in analysis.sign_tests if test.metric == metric]
     if tests:
@@ -159,9 +150,6 @@ def _sign_test(test: SignTest) -> str:
     return f"{models} by {DISTANCE_NAMES[test.distance]} (sign test p = {p_text(test.p_value)})"
 
 
-# --- Tables -----------------------------------------------------------------------------------
-
-
 def _table(
     analysis: Analysis,
     part: str,
@@ -169,14 +157,14 @@ def _table(
     *,
     beside: Mapping[str, Mapping[str, Any]] | None = None,
     **more: Any,
-) -> Table:
+) -> b.Table:
     """Return a part of the analysis under the columns `keys`, with what is `beside` its models."""
     frame = analysis.frame(part)
     plain = frame.astype(object).where(frame.notna(), None).to_dict("records")
     rows = [_told({str(key): value for key, value in row.items()}, part) for row in plain]
     rows = [{**row, **(beside or {}).get(row.get("model", ""), {})} for row in rows]
     columns = [COLUMNS[key] for key in keys.split()]
-    return Table(part.replace("_", "-"), columns, rows, most=_MOST, **more)
+    return b.Table(part.replace("_", "-"), columns, rows, most=_MOST, **more)
 
 
 def _told(row: dict[str, Any], part: str) -> dict[str, Any]:
@@ -186,7 +174,8 @@ def _told(row: dict[str, Any], part: str) -> dict[str, Any]:
     if "distance" in row:
         row["distance"] = DISTANCE_NAMES[row["distance"]]
     if part == "shares":
-        row["conditions"] = _condition(row["conditions"])
+        five = row["conditions"] == _FIVE
+        row["conditions"] = "five standard" if five else shown(row["conditions"], limit=40)
     if part == "sign_counts":
         row |= {key: row[key] or "all" for key in ("block", "family")}
     if part == "pooled":
@@ -194,92 +183,75 @@ def _told(row: dict[str, Any], part: str) -> dict[str, Any]:
     return row
 
 
-def _or_text(table: Table, text: str) -> Block:
-    return table if table.rows else Text(text)
+def _titled(
+    title: str, table: b.Table, instead: str = "", *, detail: bool = False
+) -> list[b.Block]:
+    """Return a table under its heading; what to read `instead` where it has no rows."""
+    return [b.Heading(title, 3, detail), table if table.rows or not instead else b.Text(instead)]
 
 
-def _slopes(analysis: Analysis, charts: Mapping[str, Block]) -> Iterator[Block]:
+def _slopes(analysis: Analysis, charts: Mapping[str, b.Block]) -> Iterator[b.Block]:
     runs = " ".join(_run_keys(analysis))
     only = METRIC_NAMES[main_metric(analysis)] if len(metrics_of(analysis)) == 1 else ""
     nowhere = f"Runs have one metric, the {only}." if only else "Nowhere."
-    yield Heading("Slopes")
+    yield b.Heading("Slopes")
     yield from (charts[name] for name in charts if name == "slopes")
-    yield Heading("Signs", 3)
-    yield _table(analysis, "shares", "conditions metric runs positive negative zero share")
-    yield Heading("Negative under a standard condition", 3, detail=True)
-    yield _or_text(_table(analysis, "negative", f"{runs} metric slope"), "None.")
+    signs = "conditions metric runs positive negative zero share"
+    yield from _titled("Signs", _table(analysis, "shares", signs))
+    negative = _table(analysis, "negative", f"{runs} metric slope")
+    yield from _titled("Negative under a standard condition", negative, "None.", detail=True)
     differ = _table(analysis, "disagreements", f"{runs} procrustes cka")
-    yield Heading("Where the two metrics differ in sign", 3, detail=not differ.rows)
-    yield _or_text(differ, nowhere)
+    title = "Where the two metrics differ in sign"
+    yield from _titled(title, differ, nowhere, detail=not differ.rows)
 
 
-def _equal_step(analysis: Analysis, charts: Mapping[str, Block]) -> Iterator[Block]:
-    if not analysis.equal_step:
-        return
-    keys = "model objective metric block family seeds standard equal_step ratio reason"
-    every = frozenset(
-        n for n, c in enumerate(analysis.sign_counts) if c.block is None and c.family is None
-    )
-    yield Heading("Equal-step against standard", detail=True)
-    yield from (charts[name] for name in charts if name.startswith("equal-step"))
-    yield Heading("Signs under equal-step", 3)
+def _equal_step(analysis: Analysis, charts: Mapping[str, b.Block]) -> Iterator[b.Block]:
+    counts = enumerate(analysis.sign_counts)
+    every = frozenset(n for n, c in counts if c.block is None and c.family is None)
     signs = "block family metric pairs positive negative zero"
-    yield _table(analysis, "sign_counts", signs, marked=every, mark="all together")
-    yield Heading("Every pair", 3)
-    yield _table(analysis, "equal_step", keys)
+    table = _table(analysis, "sign_counts", signs, marked=every, mark="all together")
+    keys = "model objective metric block family seeds standard equal_step ratio reason"
+    yield b.Heading("Equal-step against standard", detail=True)
+    yield from (charts[name] for name in charts if name.startswith("equal-step"))
+    yield from _titled("Signs under equal-step", table)
+    yield from _titled("Every pair", _table(analysis, "equal_step", keys))
 
 
-def _widths(analysis: Analysis, charts: Mapping[str, Block]) -> Iterator[Block]:
-    if not analysis.widths:
-        return
-    about = (
-        "Each run's CKA-change profile divided by its sum, and the mean of those over the runs of "
-        "a model."
-    )
-    yield from (Heading("Widths"), Text(about, quiet=True))
+def _widths(analysis: Analysis, charts: Mapping[str, b.Block]) -> Iterator[b.Block]:
+    yield from (b.Heading("Widths"), b.Text(_WIDTHS, quiet=True))
     yield from (charts[name] for name in charts if name == "widths")
     yield _table(analysis, "widths", f"model runs still {' '.join(DEPTHS)}")
 
 
-def _distances(analysis: Analysis, charts: Mapping[str, Block]) -> Iterator[Block]:
-    if not analysis.concordance:
-        return
-    about = (
-        "Distances were measured before any training. Slopes are means over the standard "
-        "conditions."
-    )
-    yield from (Heading("Objective distance and slope"), Text(about, quiet=True))
+def _distances(analysis: Analysis, charts: Mapping[str, b.Block]) -> Iterator[b.Block]:
+    yield from (b.Heading("Objective distance and slope"), b.Text(_MEASURED, quiet=True))
     yield from (charts[name] for name in charts if name.startswith("distance"))
-    yield Heading("In each model", 3, detail=True)
-    yield _table(analysis, "concordance", "model distance metric objectives rho reason")
-    yield Heading("Signs over models", 3, detail=True)
-    yield _table(analysis, "sign_tests", "distance metric models positive negative zero p_value")
-    yield Heading("Over all models", 3, detail=True)
-    yield _table(analysis, "pooled", "distance metric references points rho p_value reason")
+    for title, part, keys in (
+        ("In each model", "concordance", "model distance metric objectives rho reason"),
+        ("Signs over models", "sign_tests",
+         "distance metric models positive negative zero p_value"),
+        ("Over all models", "pooled", "distance metric references points rho p_value reason"),
+    ):  # fmt: skip
+        yield from _titled(title, _table(analysis, part, keys), detail=True)
+    anomalies = _table(analysis, "anomalies", "model objective distance metric at slope residual")
     threshold = f"{analysis.settings.threshold:.2f} residual standard deviations"
-    yield Heading("Anomalies", 3)
-    yield _or_text(
-        _table(analysis, "anomalies", "model objective distance metric at slope residual"),
-        f"No slope is further than {threshold} from the pooled line.",
-    )
+    none = f"No slope is further than {threshold} from the pooled line."
+    yield from _titled("Anomalies", anomalies, none)
 
 
-def _models(analysis: Analysis) -> Table:
+def _models(analysis: Analysis) -> b.Table:
     """Return a line a model: its kind, mean slope, and how slope goes with distance."""
     metric = main_metric(analysis)
-    slopes: dict[str, list[float]] = {}
-    for row in analysis.mean_slopes:
-        if row.metric == metric and row.condition in FIVE:
-            slopes.setdefault(row.model, []).append(row.slope)
-    rhos = {(r.model, r.distance): r.rho for r in analysis.concordance if r.metric == metric}
+    beside: dict[str, dict[str, Any]] = {}
+    for row in analysis.models:
+        own = [
+            mean.slope
+            for mean in analysis.mean_slopes
+            if (mean.model, mean.metric) == (row.model, metric) and mean.condition in FIVE
+        ]
+        beside[row.model] = {"mean_slope": fmean(own) if own else None}
+    for found in analysis.concordance:
+        if found.metric == metric:
+            beside[found.model][f"rho_{found.distance}"] = found.rho
     keys = "model family block layers runs objectives mean_slope rho_procrustes rho_cosine"
-    return _table(
-        analysis,
-        "models",
-        keys,
-        beside={
-            row.model: {"mean_slope": fmean(slopes[row.model]) if row.model in slopes else None}
-            | {f"rho_{name}": rhos.get((row.model, name)) for name in DISTANCES}
-            for row in analysis.models
-        },
-    )
+    return _table(analysis, "models", keys, beside=beside)

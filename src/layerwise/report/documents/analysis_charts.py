@@ -6,11 +6,10 @@ from typing import Any
 
 from layerwise.analysis.names import DEPTHS, DISTANCES, FIVE, METRICS
 from layerwise.analysis.record import Analysis
+from layerwise.columns import Column
 from layerwise.report.blocks import Axis, Chart
-from layerwise.report.numbers import interval, number, percent
+from layerwise.report.numbers import percent
 from layerwise.report.words import shown
-
-__all__ = ["DISTANCE_NAMES", "METRIC_NAMES", "MOST_ROWS", "drawings", "main_metric", "metrics_of"]
 
 METRIC_NAMES = {"procrustes": "Procrustes distance", "cka": "CKA change"}
 DISTANCE_NAMES = {"procrustes": "gradient Procrustes", "cosine": "cosine"}
@@ -24,6 +23,18 @@ _KINDS = {
     "none": "neither kind of block",
     "unknown": "unknown blocks",
 }
+_SLOPE = Column("slope", "Slope", digits=3, low="low", high="high")
+_EQUAL_STEP = (
+    Column("standard", "standard", digits=3),
+    Column("equal_step", "equal-step", digits=3, low="low", high="high"),
+    Column("ratio", "ratio", digits=3, low="ratio_low", high="ratio_high"),
+)
+_POINT = (
+    Column("at", "distance", digits=3),
+    Column("slope", "slope", digits=3),
+    Column("off", "residual", form="text"),
+)
+_OVER_DEPTH = "Slope over relative depth"
 
 
 def drawings(analysis: Analysis) -> dict[str, Chart]:
@@ -69,39 +80,24 @@ def _slopes(analysis: Analysis) -> Iterator[Chart]:
     means: dict[tuple[str, str, str], list[float]] = {}
     single: list[dict[str, Any]] = []
     for row in found:
-        key = (row.model, row.objective)
-        if key in labels:
-            means.setdefault((*key, row.metric), []).append(row.slope)
-            about = {"label": labels[key], "head": f"{labels[key]} · {shown(row.condition)}"}
-            tip = interval(row.slope, row.low, row.high, digits=3)
-            single.append(
-                {**about, "metric": METRIC_NAMES[row.metric], "slope": row.slope, "tip": tip}
-            )
+        if label := labels.get((row.model, row.objective)):
+            means.setdefault((row.model, row.metric, label), []).append(row.slope)
+            about = {"label": label, "head": f"{label} · {shown(row.condition)}"}
+            single.append({**vars(row), **about, "metric": METRIC_NAMES[row.metric]})
     rows = [
-        {"label": labels[key[:2]], "model": key[0], "metric": METRIC_NAMES[key[2]]}
-        | {"head": f"{labels[key[:2]]} · mean of {len(own)} conditions"}
-        | {"slope": fmean(own), "tip": number(fmean(own), digits=3)}
-        for key, own in means.items()
+        {"label": label, "model": model, "metric": METRIC_NAMES[metric], "slope": fmean(own)}
+        | {"head": f"{label} · mean of {len(own)} conditions"}
+        for (model, metric, label), own in means.items()
     ]
-    if not rows:
-        return
     pairs = len({(row.model, row.objective) for row in found})
-    yield Chart(
-        "slopes",
-        "Slope by model and objective",
-        "intervals",
-        rows,
-        Axis("slope", "Slope over relative depth", scale="zero"),
-        Axis("label"),
-        series="metric",
-        names=[METRIC_NAMES[metric] for metric in metrics_of(analysis)],
-        faint=single,
-        join="model",
-        tips={"tip": "Slope"},
-        caption="Points: the mean over the standard conditions. Ticks: each condition."
-        + _cut(pairs),
-        width="wide",
-    )
+    caption = "Points: the mean over the standard conditions. Ticks: each condition."
+    if rows:
+        yield Chart(
+            "slopes", "Slope by model and objective", "intervals", rows,
+            Axis("slope", _OVER_DEPTH, scale="zero"), Axis("label"), series="metric",
+            names=[METRIC_NAMES[metric] for metric in metrics_of(analysis)], faint=single,
+            join="model", tips=[_SLOPE], caption=caption + _cut(pairs), width="wide",
+        )  # fmt: skip
 
 
 def _kind(block: str) -> str:
@@ -116,40 +112,27 @@ def _kinds(analysis: Analysis) -> list[str]:
 
 def _equal_step(analysis: Analysis, metric: str) -> Iterator[Chart]:
     """Yield, for each model and objective, the slope under standard and under equal-step."""
-    kinds = _kinds(analysis)
     found = [row for row in analysis.equal_step if row.metric == metric]
     found.sort(key=lambda row: (list(_KINDS.values()).index(_kind(row.block)), row.model))
     labels = _labels((row.model, row.objective) for row in found)
     rows = [
-        {"label": label, "model": row.model, "block": _kind(row.block)}
-        | {"head": f"{label} · {_kind(row.block)}", "equal": row.equal_step}
-        | {"standard": row.standard, "low": row.low, "high": row.high}
-        | {"standard_tip": number(row.standard, digits=3)}
-        | {"tip": interval(row.equal_step, row.low, row.high, digits=3)}
-        | {"ratio": interval(row.ratio, row.ratio_low, row.ratio_high, digits=3)}
+        {**vars(row), "label": label, "block": _kind(row.block)}
+        | {"head": f"{label} · {_kind(row.block)}"}
         for row in found
         if (label := labels.get((row.model, row.objective)))
     ]
     seeded = any(row["low"] is not None for row in rows)
+    about = "Hollow: standard. Filled: equal-step. Bands: intervals over seeds, if any."
     if rows:
         yield Chart(
             f"equal-step-{metric}",
-            f"Equal-step against standard: slope of the {METRIC_NAMES[metric]}",
-            "intervals",
-            rows,
-            Axis("equal", "Slope over relative depth", scale="zero"),
-            Axis("label"),
-            series="block",
-            names=kinds,
-            low="low" if seeded else "",
-            high="high" if seeded else "",
+            f"Equal-step against standard: slope of the {METRIC_NAMES[metric]}", "intervals", rows,
+            Axis("equal_step", _OVER_DEPTH, scale="zero"), Axis("label"), series="block",
+            names=_kinds(analysis), join="model", tips=_EQUAL_STEP,
             other="standard" if any(row["standard"] is not None for row in rows) else "",
-            join="model",
-            tips={"standard_tip": "standard", "tip": "equal-step", "ratio": "ratio"},
-            caption="Hollow: standard. Filled: equal-step. Bands: intervals over seeds, if any."
-            + _cut(len(found)),
-            width="wide",
-        )
+            low="low" if seeded else "", high="high" if seeded else "",
+            caption=about + _cut(len(found)), width="wide",
+        )  # fmt: skip
 
 
 def _widths(analysis: Analysis) -> Iterator[Chart]:
@@ -158,25 +141,18 @@ def _widths(analysis: Analysis) -> Iterator[Chart]:
     labels = _labels((model,) for model in found)
     rows = [
         {"label": label, "depth": depth, "share": share, "text": f"{100 * share:.1f}"}
-        | {"head": f"{label} · depth {depth}", "tip": percent(share, digits=1)}
+        | {"head": f"{label} · depth {depth}"}
         for (model,), label in labels.items()
         for name, share in zip(DEPTHS, found[model], strict=True)
         for depth in [percent(float(name[1:]))]
     ]
     if rows:
         yield Chart(
-            "widths",
-            "Width: share of the CKA change at each depth, in %",
-            "heat",
-            rows,
-            Axis("depth", "Relative depth"),
-            Axis("label"),
-            series="share",
-            label="text",
-            tips={"tip": "Share"},
+            "widths", "Width: share of the CKA change at each depth, in %", "heat", rows,
+            Axis("depth", "Relative depth"), Axis("label"), series="share", label="text",
+            tips=[Column("share", "Share", form="percent", digits=1)], width="wide",
             caption=f"The seven depths of a model make 100 %.{_cut(len(found))}",
-            width="wide",
-        )
+        )  # fmt: skip
 
 
 def _distance(analysis: Analysis, distance: str) -> Iterator[Chart]:
@@ -189,33 +165,21 @@ def _distance(analysis: Analysis, distance: str) -> Iterator[Chart]:
     blocks = {row.model: _kind(row.block) for row in analysis.models}
     labels = _labels(((p.model, p.objective) for p in points), limit=60)
     rows: list[dict[str, Any]] = [
-        {"at": p.at, "slope": p.slope, "model": p.model, "block": blocks[p.model]}
-        | {"anomaly": p.anomaly, "head": label, "label": label if p.anomaly else ""}
-        | {"at_tip": number(p.at, digits=3), "tip": number(p.slope, digits=3)}
-        | {"residual": "–" if p.residual is None else f"{p.residual:+.2f} sd"}
+        {**vars(p), "block": blocks[p.model], "head": label, "label": label if p.anomaly else ""}
+        | {"off": "–" if p.residual is None else f"{p.residual:+.2f} sd"}
         for p in points
         if (label := labels.get((p.model, p.objective)))
     ]
-    ends = [min(row["at"] for row in rows), max(row["at"] for row in rows)]
     fitted = []
     if line.intercept is not None and line.gradient is not None:
+        ends = [end(row["at"] for row in rows) for end in (min, max)]
         fitted = [{"at": at, "slope": line.intercept + line.gradient * at} for at in ends]
     yield Chart(
-        f"distance-{distance}",
-        f"Slope against {DISTANCE_NAMES[distance]} distance",
-        "scatter",
-        rows,
-        Axis("at", f"Distance of the objective, {DISTANCE_NAMES[distance]}", scale="zero"),
+        f"distance-{distance}", f"Slope against {DISTANCE_NAMES[distance]} distance", "scatter",
+        rows, Axis("at", f"Distance of the objective, {DISTANCE_NAMES[distance]}", scale="zero"),
         Axis("slope", f"Slope of the {METRIC_NAMES[line.metric]}", scale="zero"),
-        series="block",
-        names=_kinds(analysis),
-        filled="anomaly",
-        label="label",
-        join="model",
-        lines=fitted,
-        tips={"at_tip": "distance", "tip": "slope", "residual": "residual"},
+        series="block", names=_kinds(analysis), filled="anomaly", label="label", join="model",
+        lines=fitted, tips=_POINT, width="wide", height=320,
         caption="Faint: the objectives of one model. Dashed: the line of all points. Filled and "
         "named: anomalies.",
-        width="wide",
-        height=320,
-    )
+    )  # fmt: skip

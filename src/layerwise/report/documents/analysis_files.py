@@ -6,10 +6,7 @@ from layerwise.analysis.columns import COLUMNS
 from layerwise.analysis.names import EQUAL_STEP, FIVE, METRICS
 from layerwise.analysis.record import PARTS, Analysis
 from layerwise.report.documents.analysis import p_text
-from layerwise.report.renderers.frames import csv
-from layerwise.report.renderers.latex import latex
-
-__all__ = ["analysis_files"]
+from layerwise.report.renderers.frames import csv, latex
 
 #: Parts that are no LaTeX tables: the slopes are set apart, a column a condition.
 _CSV_ONLY = ("models", "slopes", "mean_slopes", "fits", "points")

@@ -9,31 +9,15 @@ from layerwise.columns import Column
 from layerwise.placement.record import PlacedBlock
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement
 from layerwise.profile.record import Profile
-from layerwise.report.blocks import (
-    Axis,
-    Block,
-    Chart,
-    Facts,
-    Figure,
-    Figures,
-    Heading,
-    Strip,
-    Table,
-    Text,
-    Verdict,
-)
-from layerwise.report.documents.parts import block_names, spots, stack_labels
+from layerwise.report import blocks as b
+from layerwise.report.documents import parts
 from layerwise.report.numbers import counted, number, percent
 from layerwise.report.words import shown
-
-__all__ = ["ADAPTER", "audit_blocks", "audit_tables"]
 
 #: A share of wasted parameters from which on it is worth a word (ours).
 _MUCH = 0.005
 #: Blocks that a terminal shows; the page has all.
 _ROWS = 10
-_SHARES = {"relative_norm": "update over weights", "output_change": "change of outputs"}
-
 ADAPTER = (
     Column("block", "Block", form="text"),
     Column("modules", "Adapters", form="count", importance=40),
@@ -50,15 +34,14 @@ ADAPTER = (
            meaning="Share of the parameters that are dead or hold the last 1 % of an update."),
     Column("frobenius_norm", "Frobenius norm", importance=10),
 )  # fmt: skip
+_SHARES = {"relative_norm": "update over weights", "output_change": "change of outputs"}
 _MODULES = (
     Column("name", "Module", form="text"),
     Column("dead", "Dead", form="flag"),
     Column("rank", "Rank", form="count"),
     Column("stable_rank", "Stable rank"),
     Column("effective_rank", "Effective rank"),
-    Column("energy_rank_90", "Holds 90 %", form="count"),
-    Column("energy_rank_95", "Holds 95 %", form="count"),
-    Column("energy_rank_99", "Holds 99 %", form="count"),
+    *(Column(f"energy_rank_{n}", f"Holds {n} %", form="count") for n in (90, 95, 99)),
     Column("spectral_norm", "Spectral norm"),
     Column("frobenius_norm", "Frobenius norm"),
     Column("dominance", "Of largest"),
@@ -66,60 +49,51 @@ _MODULES = (
     Column("whole_relative_norm", "With magnitudes", unit="%", factor=100.0),
     Column("output_change", "Of outputs", unit="%", factor=100.0),
 )
+_SIZE_READS = (
+    "Norm of the update over that of the weights, as the files alone would tell, and root mean "
+    "square of what the adapters add to outputs over those outputs."
+)
 
 
-def audit_blocks(profile: Profile) -> Iterator[Block]:
-    """Yield what the adapter is, in words, figures and charts; nothing without an audit."""
-    audit = profile.audit
-    if audit is None:
-        return
-    yield Heading("The adapter")
-    yield Text(_headline(audit))
+def audit_blocks(profile: Profile, audit: Audit) -> Iterator[b.Block]:
+    """Yield what the adapter is, in words, figures and charts."""
     told = dict(_sentences(audit))
+    yield from (b.Heading("The adapter"), b.Text(_headline(audit)))
     if audit.dead:
-        yield Verdict(told.pop("Dead"), tone="warning")
-    yield Facts([*told.items()])  # Whole: sentences are as long as what they say.
+        yield b.Verdict(told.pop("Dead"), tone="warning")
+    yield b.Facts([*told.items()])  # Whole: sentences are as long as what they say.
     for key, title in (("relative_norm", "weights %"), ("output_change", "outputs %")):
-        values = [100.0 * v for b in audit.blocks if (v := getattr(b, key)) is not None]
+        values = [100.0 * v for block in audit.blocks if (v := getattr(block, key)) is not None]
         if values and len(values) == len(audit.blocks):
             indices = [block.index for block in audit.blocks]
-            yield Strip(title, indices, values=values, most=max(values))
-    yield Heading("The adapter in figures", detail=True)
+            yield b.Strip(title, indices, values=values, most=max(values))
+    yield b.Heading("The adapter in figures", detail=True)
     yield _figures(audit)
     yield from _charts(profile, audit)
 
 
-def audit_tables(profile: Profile) -> Iterator[Block]:
-    """Yield every adapted block and module; nothing without an audit."""
-    audit = profile.audit
-    if audit is None or not audit.modules:
-        return
+def audit_tables(profile: Profile, audit: Audit) -> Iterator[b.Block]:
+    """Yield every adapted block and module."""
     if audit.blocks:
-        yield Heading("The adapter by block")
+        yield b.Heading("The adapter by block")
         rows = [_block_row(profile, block) for block in audit.blocks]
         carded = frozenset(n for n, block in enumerate(audit.blocks) if block.carded)
         columns = [c for c in ADAPTER if c.key != "dead" or audit.dead]
-        yield Table("adapter", columns, rows, marked=carded, mark="where the card would place",
+        yield b.Table("adapter", columns, rows, marked=carded, mark="where the card would place",
                     most=_ROWS)  # fmt: skip
-    yield Heading("The adapter by module", detail=True)
-    dead = frozenset(n for n, module in enumerate(audit.modules) if module.dead)
-    rows = [{**asdict(module), **asdict(module.update)} for module in audit.modules]
-    yield Table("modules", _MODULES, rows, marked=dead, mark="dead")
+    if audit.modules:
+        yield b.Heading("The adapter by module", detail=True)
+        dead = frozenset(n for n, module in enumerate(audit.modules) if module.dead)
+        rows = [{**asdict(module), **asdict(module.update)} for module in audit.modules]
+        yield b.Table("modules", _MODULES, rows, marked=dead, mark="dead")
 
 
 def _block_row(profile: Profile, block: BlockAudit) -> dict[str, Any]:
-    moved = {b.index: b.procrustes for b in profile.blocks or profile.depths}
-    row = {"block": _head(profile, block), "used": f"{block.energy_rank_90} of {block.rank}"}
-    there = block.stack == profile.stack
+    moved = {block.index: block.procrustes for block in profile.blocks or profile.depths}
+    there, labels = block.stack == profile.stack, parts.stack_labels(profile.before, limit=20)
+    name = f"{labels[block.stack]} {block.index}" if len(labels) > 1 else str(block.index)
+    row = {"block": name, "used": f"{block.energy_rank_90} of {block.rank}"}
     return {**asdict(block), **row, "moved": moved.get(block.index) if there else None}
-
-
-def _head(profile: Profile, block: BlockAudit) -> str:
-    labels = stack_labels(profile.before, limit=20)
-    return f"{labels[block.stack]} {block.index}" if len(labels) > 1 else str(block.index)
-
-
-# --- Words ------------------------------------------------------------------------------------
 
 
 def _headline(audit: Audit) -> str:
@@ -166,8 +140,8 @@ def _dead(audit: Audit) -> str:
         return "No adapter is dead: each changes its weight."
     if dead == count:
         return "All adapters are dead: the model is its base."
-    blocks = [PlacedBlock(b.stack, b.index) for b in audit.blocks if b.dead]
-    inside = f", in {block_names(blocks)}" if blocks else ""
+    blocks = [PlacedBlock(block.stack, block.index) for block in audit.blocks if block.dead]
+    inside = f", in {parts.block_names(blocks)}" if blocks else ""
     return f"{dead} of {count} adapters are dead, they change nothing{inside}."
 
 
@@ -185,7 +159,9 @@ def _rank(audit: Audit) -> str:
 
 
 def _size(audit: Audit, norm: float) -> str:
-    known = [(b, b.relative_norm) for b in audit.blocks if b.relative_norm is not None]
+    known = [
+        (block, block.relative_norm) for block in audit.blocks if block.relative_norm is not None
+    ]
     told = f"The update is {_part(norm)} of the weights that it adapts{_from_to(known)}"
     whole = [m.whole_relative_norm for m in audit.modules if m.whole_relative_norm is not None]
     if whole:
@@ -209,7 +185,9 @@ def _from_to(known: Sequence[tuple[BlockAudit, float]]) -> str:
 
 def _on_inputs(audit: Audit) -> Iterator[str]:
     """Yield what weights alone cannot tell."""
-    known = [(b, b.output_change) for b in audit.blocks if b.output_change is not None]
+    known = [
+        (block, block.output_change) for block in audit.blocks if block.output_change is not None
+    ]
     if not known:
         return
     middle = _part(median(change for _, change in known))
@@ -226,10 +204,12 @@ def _on_inputs(audit: Audit) -> Iterator[str]:
 
 def _card(card: CardPlacement, adapted: int) -> str:
     """Return where the card would have placed as many, and what that would have cost."""
-    some = f"the adapter is on {card.shared} of these, not on {block_names(card.missed)}"
+    some = f"the adapter is on {card.shared} of these, not on {parts.block_names(card.missed)}"
     have = some if card.missed else "the adapter is there"
     more = f", and on {len(card.elsewhere)} more" if card.elsewhere else ""
-    told = f"The card ({shown(card.policy)}) would have taken {block_names(card.blocks)}; {have}"
+    told = (
+        f"The card ({shown(card.policy)}) would have taken {parts.block_names(card.blocks)}; {have}"
+    )
     told += f"{more}. What both have holds {percent(card.norm_share)} of the update's squared norm"
     if card.step_ratio is not None and card.adapter_step_ratio is not None:
         told += f". A step there takes {card.step_ratio:.2f} of one with all blocks, the adapter's "
@@ -252,58 +232,49 @@ def _unread(audit: Audit) -> str:
     return " ".join(told)
 
 
-def _figures(audit: Audit) -> Figures:
+def _figures(audit: Audit) -> b.Figures:
     size = "–" if audit.relative_norm is None else _part(audit.relative_norm)
-    told = (
-        ("Dead adapters", f"{len(audit.dead)} of {len(audit.modules)}", "change nothing"),
-        (
-            "Rank that would do",
-            str(audit.enough_rank),
-            f"for nine in ten, of {_ranks(audit)}",
-        ),
-        ("Stable rank", number(audit.stable_rank), "median of the live modules"),
-        ("Effective rank", number(audit.effective_rank), "median of the live modules"),
+    dead, live = f"{len(audit.dead)} of {len(audit.modules)}", "median of the live modules"
+    return b.Figures([
+        ("Dead adapters", dead, "change nothing"),
+        ("Rank that would do", str(audit.enough_rank), f"for nine in ten, of {_ranks(audit)}"),
+        ("Stable rank", number(audit.stable_rank), live),
+        ("Effective rank", number(audit.effective_rank), live),
         ("Wasted", percent(audit.wasted_share), "of the parameters: dead, or the last 1 %"),
         ("Size", size, "of the weights, by Frobenius norm"),
-    )
-    return Figures([Figure(*figure) for figure in told])
+    ])  # fmt: skip
 
 
-# --- Charts -----------------------------------------------------------------------------------
-
-
-def _charts(profile: Profile, audit: Audit) -> Iterator[Block]:
+def _charts(profile: Profile, audit: Audit) -> Iterator[b.Block]:
     """Yield size and effect, and the rank that is used, by block."""
-    places = spots(profile.before)
-    sizes = [
-        {**_spot(places, block), "of": title, "share": value, "tip": _part(value)}
-        for block in audit.blocks
-        for key, title in _SHARES.items()
-        if (value := getattr(block, key)) is not None
-    ]
-    used = [
-        {**_spot(places, block), "share": block.energy_rank_90 / block.rank if block.rank else 0.0}
-        | {"of": "on the card" if block.carded else "elsewhere"}
-        | {"tip": f"{block.energy_rank_90} of {block.rank}"}
-        for block in audit.blocks
-    ]
+    places, sizes, used = parts.spots(profile.before), [], []
+    for block in audit.blocks:
+        spot = dict(places[block.stack, block.index])
+        spot["head"] += " · on the card" if block.carded else ""
+        sizes += [
+            {**spot, "of": title, "share": value, "tip": _part(value)}
+            for key, title in _SHARES.items()
+            if (value := getattr(block, key)) is not None
+        ]
+        share = block.energy_rank_90 / block.rank if block.rank else 0.0
+        where = "on the card" if block.carded else "elsewhere"
+        directions = f"{block.energy_rank_90} of {block.rank}"
+        used.append({**spot, "share": share, "of": where, "tip": directions})
+    column = Column("share", "Share", form="percent")
     if sizes:
-        yield Chart(
-            "audit-size", "The update by block: of the weights, and of the outputs on the probes",
-            "blocks", sizes, Axis("x"), Axis("share", form="percent", scale="zero"), series="of",
-            names=list(_SHARES.values()), join="stack", tips={"of": "What", "tip": "Share"},
-            caption="Norm of the update over that of the weights, as the files alone would tell, "
-            "and root mean square of what the adapters add to outputs over those outputs.",
+        yield parts.by_block(
+            "audit-size", column, sizes, scale="zero", series="of", names=list(_SHARES.values()),
+            title="The update by block: of the weights, and of the outputs on the probes",
+            join="stack", tips=[_text("of", "What"), _text("tip", "Share")], caption=_SIZE_READS,
         )  # fmt: skip
     if used:
-        names = ["elsewhere", "on the card"] if audit.card else ["elsewhere"]
-        yield Chart(
-            "audit-rank", "Rank that holds 90 % of the update, of the rank there is", "bars", used,
-            Axis("x"), Axis("share", form="percent", scale="share"), series="of", names=names,
-            tips={"tip": "Directions"}, caption="Low: a smaller rank would have done.",
+        yield parts.by_block(
+            "audit-rank", column, used, kind="bars", scale="share", series="of",
+            title="Rank that holds 90 % of the update, of the rank there is",
+            names=["elsewhere", "on the card"] if audit.card else ["elsewhere"],
+            tips=[_text("tip", "Directions")], caption="Low: a smaller rank would have done.",
         )  # fmt: skip
 
 
-def _spot(places: dict[tuple[str, int], dict[str, Any]], block: BlockAudit) -> dict[str, Any]:
-    spot = places[block.stack, block.index]
-    return {**spot, "head": spot["head"] + (" · on the card" if block.carded else "")}
+def _text(key: str, title: str) -> Column:
+    return Column(key, title, form="text")

@@ -1,7 +1,7 @@
 """A Layer Card: the advice, the stack, signals and costs by block, and what was measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from layerwise.card.columns import card_columns, signal_columns
@@ -10,67 +10,41 @@ from layerwise.columns import Column
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
-from layerwise.report.blocks import (
-    Axis,
-    Block,
-    Chart,
-    Document,
-    Figure,
-    Figures,
-    Heading,
-    Rule,
-    Scale,
-    Strip,
-    Table,
-    Text,
-    Verdict,
-)
-from layerwise.report.documents.parts import (
-    block_names,
-    facts,
-    glossary,
-    made,
-    model_name,
-    noted,
-    spots,
-    stack_labels,
-)
+from layerwise.report import blocks as b
+from layerwise.report.documents import parts
 from layerwise.report.documents.placement import cost_figures, placement_text
-from layerwise.report.numbers import counted, interval, number_style, percent, quantity, rounded
+from layerwise.report.numbers import counted, number_style, quantity
 from layerwise.report.words import shown
-
-__all__ = ["document"]
 
 _BLOCK = Column("index", "Block", short="block", form="count")
 _MODULE = Column("name", "Module", form="text", importance=-1)
 
 #: Four span orders of magnitude by nature; the others are read on a linear scale only.
-_SCALES: Mapping[str, Scale] = {
+_SCALES: Mapping[str, b.Scale] = {
     "residual_norm": "log",
     "activation_energy": "log",
     "activation_gradient": "log",
     "gain": "log",
     "coherence": "share",
 }
-_TIMES = ("forward_seconds", "backward_seconds")
+_TOOK = (Column("part", "Part", form="text"), Column("took", "Time", unit="ms"))
+_STEP = Column("step", "Step from here up", form="percent", unit="of all blocks")
 _COST_GAIN = (
     "Each block's own gain against the price of a training step whose lowest adapter is that "
     "block: the lowest adapted block fixes how deep the backward pass must go."
 )
-_ENDS = ("low", "high")
-
+_PRICE = "Training step with adapters from the block up, relative to all blocks"
 _REGIMES = (
     Column("name", "Regime", short="regime", form="text"),
     Column("step_ratio", "Of all blocks' step", short="of all", form="percent", importance=60),
     Column("seconds_per_step", "Step", unit="s", form="quantity", importance=50),
-    Column(
-        "peak_memory_bytes", "Peak memory", short="memory", unit="B", form="quantity", importance=40
-    ),
+    Column("peak_memory_bytes", "Peak memory", short="memory", unit="B", form="quantity",
+           importance=40),
     Column("blocks", "Blocks", short="blocks", form="text", importance=30),
-)
+)  # fmt: skip
 
 
-def document(card: LayerCard, placement: Placement | None = None) -> Document:
+def document(card: LayerCard, placement: Placement | None = None) -> b.Document:
     """Return what `card` says: advice, stack, performance, charts, table, provenance.
 
     Args:
@@ -82,21 +56,22 @@ def document(card: LayerCard, placement: Placement | None = None) -> Document:
     """
     adapted, rows = _adapted(card, placement), card.layers
     columns = [c for c in card_columns() if any(c.value(row) is not None for row in rows)]
-    blocks: list[Block] = [
+    absent = ((shown(key), reason) for key, reason in card.absent.items())
+    blocks: list[b.Block] = [
         _verdict(card),
         *_stack(card, placement, adapted),
         *_performance(card, adapted),
-        Heading("The measurement", detail=True),
+        b.Heading("The measurement", detail=True),
         _figures(card),
         *_charts(card, placement, columns, adapted),
-        Heading("Block by block"),
+        b.Heading("Block by block"),
         _table(card, columns, adapted),
-        *_absent(card),
-        *glossary(columns),
-        *noted(card.capture.notes),
+        *parts.facts_under("Not measured", absent),
+        *parts.glossary(columns),
+        *parts.noted(card.capture.notes),
         *_made(card),
     ]
-    return Document("Layer Card", model_name(card.model), _subtitle(card), blocks)
+    return b.Document("Layer Card", parts.model_name(card.model), _subtitle(card), blocks)
 
 
 def _subtitle(card: LayerCard) -> str:
@@ -107,11 +82,11 @@ def _subtitle(card: LayerCard) -> str:
     return line + (f", {data.dropped:,} left out" if data.dropped else "")
 
 
-def _verdict(card: LayerCard) -> Verdict:
+def _verdict(card: LayerCard) -> b.Verdict:
     """Return the advice in one sentence, with what it rests on."""
     advice = card.advice
     if advice is None:
-        return Verdict("This card carries no advice.")
+        return b.Verdict("This card carries no advice.")
     where, policy = _names(card, advice.layers), shown(advice.policy, limit=60)
     text, chosen = f"Adapt {where}.", f"Chosen by policy {policy}."
     if advice.verdict == "flat":
@@ -119,11 +94,11 @@ def _verdict(card: LayerCard) -> Verdict:
         wanted = f"If adapters are wanted all the same: {where}, by policy {policy}."
         chosen = wanted if advice.layers else chosen
     remedies = [shown(remedy, limit=400) for remedy in advice.remedies]
-    return Verdict(text, [shown(advice.reason, limit=800), chosen], remedies)
+    return b.Verdict(text, [shown(advice.reason, limit=800), chosen], remedies)
 
 
 def _names(card: LayerCard, rows: Sequence[int]) -> str:
-    return block_names([card.layers[row] for row in rows], stack_labels(card.model))
+    return parts.block_names([card.layers[row] for row in rows], parts.stack_labels(card.model))
 
 
 def _adapted(card: LayerCard, placement: Placement | None) -> frozenset[int]:
@@ -140,90 +115,73 @@ def _adapted(card: LayerCard, placement: Placement | None) -> frozenset[int]:
     return frozenset(rows[block.stack, block.index] for block in placement.blocks)
 
 
-# --- Stack, figures, performance --------------------------------------------------------------
-
-
 def _stack(
     card: LayerCard, placement: Placement | None, adapted: frozenset[int]
-) -> Iterator[Block]:
-    title = "Placement" if placement else "Advised placement"
-    yield Heading(f"{title} on the stack", detail=True)
+) -> Iterator[b.Block]:
+    labels = parts.stack_labels(card.model)
+    yield b.Heading("Placement on the stack" if placement else "Advised placement on the stack",
+                    detail=True)  # fmt: skip
     if placement is not None:
-        yield Text(placement_text(placement, stack_labels(card.model)))
-        yield from (Text(shown(note, limit=400), quiet=True) for note in placement.notes)
-    labels = stack_labels(card.model)
+        yield b.Text(placement_text(placement, labels))
+        yield from (b.Text(shown(note, limit=400), quiet=True) for note in placement.notes)
     for series, stack in enumerate(card.model.stacks):
         marked = [r for r in sorted(adapted) if card.layers[r].stack == stack.name]
-        yield Strip(
+        shape = f"{counted(stack.blocks, 'block')} of {shown(stack.block_class)}"
+        yield b.Strip(
             labels[stack.name],
             range(stack.blocks),
             on=frozenset(card.layers[row].index for row in marked),
-            about=f"{counted(stack.blocks, 'block')} of {shown(stack.block_class)}, "
-            f"{stack.residual} residual",
+            about=f"{shape}, {stack.residual} residual",
             summary=f"Adapted: {_names(card, marked)}",
             series=series,
         )
-    yield Text("Filled: adapted. Empty: frozen.", quiet=True)
-    cost = (
-        placement.cost if placement else placement_cost(card, sorted(adapted)) if adapted else None
-    )
+    yield b.Text("Filled: adapted. Empty: frozen.", quiet=True)
+    advised = placement_cost(card, sorted(adapted)) if adapted and not placement else None
+    cost = placement.cost if placement else advised
     yield from [cost_figures(cost)] if cost else []
 
 
-def _figures(card: LayerCard) -> Figures:
+def _figures(card: LayerCard) -> b.Figures:
     capture, agreement = card.capture, card.agreement
+    parameters, memory = quantity(card.model.parameters), quantity(capture.peak_memory_bytes, "B")
     plain = quantity(capture.plain_step_seconds, "s")
     step = f"a plain step of {capture.batch_size} examples: {plain}"
-    told = [
-        Figure("Parameters", quantity(card.model.parameters), shown(card.model.architecture)),
-        Figure("Pass", quantity(capture.seconds, "s"), step),
-        Figure(
-            "Peak memory",
-            quantity(capture.peak_memory_bytes, "B"),
-            f"computed in {shown(capture.dtype)}",
-        ),
+    figures = [
+        ("Parameters", parameters, shown(card.model.architecture)),
+        ("Pass", quantity(capture.seconds, "s"), step),
+        ("Peak memory", memory, f"computed in {shown(capture.dtype)}"),
     ]
     if agreement.bootstrap_spearman is not None:
         about = "Spearman of the ranking with its resamples, median"
-        told.append(Figure("Bootstrap agreement", f"{agreement.bootstrap_spearman:.2f}", about))
+        figures.append(("Bootstrap agreement", f"{agreement.bootstrap_spearman:.2f}", about))
     if agreement.rank_stability is not None:
         about = f"Spearman between adapter ranks 1, 4 and {capture.rank}, smallest"
-        told.append(Figure("Rank stability", f"{agreement.rank_stability:.2f}", about))
-    return Figures(told)
+        figures.append(("Rank stability", f"{agreement.rank_stability:.2f}", about))
+    return b.Figures(figures)
 
 
-def _performance(card: LayerCard, adapted: frozenset[int]) -> Iterator[Block]:
+def _performance(card: LayerCard, adapted: frozenset[int]) -> Iterator[b.Block]:
     """Yield what placements were found to do when they were fine-tuned."""
     found = [measured for measured in card.measured or () if measured.regimes]
     if not found:
         return
-    yield Heading("Fine-tuned placements")
+    yield b.Heading("Fine-tuned placements")
     about = "What adapters on these blocks improved, in as many steps; the best first."
-    yield Text(about, quiet=True)
+    yield b.Text(about, quiet=True)
     for number, measured in enumerate(found, start=1):
-        regimes = measured.regimes
-        yield Heading(_measured_text(card, measured), 3)
-        one = measured.seeds < 2
-        over = (
-            "One seed has no interval."
-            if one
-            else f"Intervals (95 %) are over {measured.seeds} seeds."
-        )
-        yield Table(
+        regimes, seeds = measured.regimes, measured.seeds
+        gained = parts.gained(measured.quality)
+        improved = Column("improvement", gained, low="low", high="high", importance=90)
+        over = f"Intervals (95 %) are over {seeds} seeds."
+        yield b.Heading(_measured_text(card, measured), 3)
+        yield b.Table(
             f"performance-{number}",
-            [_REGIMES[0], _improved(measured), *_REGIMES[1:]],
+            [_REGIMES[0], improved, *_REGIMES[1:]],
             [{**asdict(regime), "blocks": _names(card, regime.layers)} for regime in regimes],
             marked=frozenset(n for n, r in enumerate(regimes) if frozenset(r.layers) == adapted),
             mark="the blocks of this placement",
-            caption=over,
+            caption=over if seeds > 1 else "One seed has no interval.",
         )
-
-
-def _improved(measured: Measurement) -> Column:
-    gained = "Fall of loss" if measured.quality == "loss" else f"Gain of {shown(measured.quality)}"
-    return Column(
-        "improvement", gained, low="low", high="high", band="95 % interval", importance=90
-    )
 
 
 def _measured_text(card: LayerCard, measured: Measurement) -> str:
@@ -237,15 +195,12 @@ def _measured_text(card: LayerCard, measured: Measurement) -> str:
     return f"{tuned}: {shown(measured.objective)} on {text}"
 
 
-# --- Table ------------------------------------------------------------------------------------
-
-
-def _table(card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]) -> Table:
-    labels = stack_labels(card.model)
+def _table(card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]) -> b.Table:
+    labels = parts.stack_labels(card.model)
     starts = [n for n, layer in enumerate(card.layers) if layer.index == 0]
     # A name that only repeats stack and index is no news.
     named = any(layer.name != f"{layer.stack}.{layer.index}" for layer in card.layers)
-    return Table(
+    return b.Table(
         "blocks",
         [_BLOCK, *columns, *([_MODULE] if named else [])],
         card.layers,
@@ -256,12 +211,7 @@ def _table(card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]) 
     )
 
 
-def _absent(card: LayerCard) -> list[Block]:
-    pairs = [(shown(key), shown(reason, limit=400)) for key, reason in card.absent.items()]
-    return [Heading("Not measured"), facts(pairs)] if pairs else []
-
-
-def _made(card: LayerCard) -> Iterator[Block]:
+def _made(card: LayerCard) -> Iterator[b.Block]:
     model, data, capture = card.model, card.data, card.capture
     pairs = [
         ("Model", model.source),
@@ -277,10 +227,7 @@ def _made(card: LayerCard) -> Iterator[Block]:
         ("Gain", f"{capture.gram_examples} examples, relative damping {capture.damping:g}"),
         ("Bootstrap", f"{capture.bootstrap} resamples"),
     ]
-    return made("How this card was made", card.provenance, pairs, files=model.files)
-
-
-# --- Charts -----------------------------------------------------------------------------------
+    return parts.made("How this card was made", card.provenance, pairs, files=model.files)
 
 
 def _charts(
@@ -288,43 +235,70 @@ def _charts(
     placement: Placement | None,
     columns: Sequence[Column],
     adapted: frozenset[int],
-) -> Iterator[Block]:
-    yield Heading("Signals and costs by block", detail=True)
+) -> Iterator[b.Block]:
+    """Yield a chart a signal, what blocks cost, and what a block gains for that."""
+    yield b.Heading("Signals and costs by block", detail=True)
     about = "Blocks are counted from 0 at the input. Filled points are adapted, hollow ones frozen."
-    yield Text(about, quiet=True)
-    places = spots(card.model).values()
-    rows = [_drawn(card, n, spot, columns) for n, spot in enumerate(places)]
-    for number in adapted:
-        rows[number] |= {"adapted": True, "head": f"{rows[number]['head']} · adapted"}
-    names = list(stack_labels(card.model).values())
-    signals = {column.key for column in signal_columns()}
-    for column in columns:
-        if column.key in signals:
-            yield _signal(card, column, rows, names)
-    if any(key in row for row in rows for key in _TIMES):
-        yield _time(rows, [column for column in columns if column.key in _TIMES])
-    yield from (_memory(c, rows, names) for c in columns if c.key == "activation_bytes")
-    if any("step" in row for row in rows):
-        yield _gain_by_cost(placement, rows, names)
+    yield b.Text(about, quiet=True)
+    rows = _rows(card, columns, adapted)
+    drawn = {c.key: _as_drawn(c) for c in columns}
+    names = list(parts.stack_labels(card.model).values())
+    stacks: dict[str, Any] = {"series": "stack", "names": names}
+    for key in (column.key for column in signal_columns() if column.key in drawn):
+        column = drawn[key]
+        banded = any(column.low in row for row in rows)
+        yield parts.by_block(
+            key.replace("_", "-"), column, rows, scale=_SCALES.get(key, "near"), filled="adapted",
+            caption=column.reads + (f" Band: {column.band}." if banded else ""),
+            summary=_summary(card, next(c for c in columns if c.key == key)),
+            width="wide" if key == "residual_norm" else "half", **stacks,
+        )  # fmt: skip
+    times = [drawn[key] for key in ("forward_seconds", "backward_seconds") if key in drawn]
+    if times:
+        yield _time(rows, times)
+    if memory := drawn.get("activation_bytes"):
+        caption = "Memory that a batch keeps for the backward pass."
+        yield parts.by_block(
+            "memory", memory, rows, kind="bars", caption=caption, height=150, **stacks
+        )
+    told = [row for row in rows if "step" in row]
+    if told:
+        labelled, cost = _labelled(told), placement.cost if placement else None
+        yield b.Chart(
+            "cost-gain", "Coupled gain against cost", "scatter",
+            [{**row, "label": str(row["index"]) if n in labelled else ""}
+             for n, row in enumerate(told)],
+            b.Axis("step", title=_PRICE, form="percent"), b.Axis("gain", scale="log"),
+            filled="adapted", label="label", tips=[drawn["gain"], _STEP],
+            rules=[b.Rule(cost.step_ratio, "x", "this placement")] if cost else [],
+            caption=_COST_GAIN, width="wide", height=220, **stacks,
+        )  # fmt: skip
 
 
-def _drawn(
-    card: LayerCard, number: int, spot: dict[str, Any], columns: Sequence[Column]
-) -> dict[str, Any]:
-    """Return what the charts draw of a block, and its numbers in words."""
-    told, layer = {**spot, "adapted": False}, card.layers[number]
-    for column in columns:
-        value, ends = column.value(layer), column.interval(layer)
-        if value is not None:
-            key, unit = column.key, f" {column.unit}" if column.unit else ""
-            tip = interval(value, *ends or (None, None))
-            told |= {key: rounded(value), f"{key}_tip": tip + unit}
-            told |= {f"{key}_{end}": rounded(v) for end, v in zip(_ENDS, ends or (), strict=False)}
-    cost = placement_cost(card, range(number, len(card.layers))) if "gain" in told else None
-    if cost is not None:
-        tip = f"{percent(cost.step_ratio)} of all blocks"
-        told |= {"step": rounded(cost.step_ratio), "step_tip": tip}
-    return told
+def _as_drawn(column: Column) -> Column:
+    """Return `column` of the rows that charts share, which have the numbers as they are shown."""
+    low, high = f"{column.key}_low", f"{column.key}_high"
+    return replace(column, factor=1.0, low=low, high=high, error="")
+
+
+def _rows(
+    card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]
+) -> list[dict[str, Any]]:
+    """Return what the charts draw of each block: it, and all from there up, where that is known."""
+    rows = []
+    for number, (layer, spot) in enumerate(
+        zip(card.layers, parts.spots(card.model).values(), strict=True)
+    ):
+        row = {**spot, "adapted": number in adapted}
+        row["head"] += " · adapted" if number in adapted else ""
+        for column in columns:
+            value, ends = column.value(layer), column.interval(layer)
+            row |= {} if value is None else {column.key: value}
+            if value is not None and ends:
+                row |= {f"{column.key}_low": ends[0], f"{column.key}_high": ends[1]}
+        cost = placement_cost(card, range(number, len(card.layers))) if "gain" in row else None
+        rows.append(row if cost is None else {**row, "step": cost.step_ratio})
+    return rows
 
 
 def _summary(card: LayerCard, column: Column) -> str:
@@ -336,108 +310,19 @@ def _summary(card: LayerCard, column: Column) -> str:
     return f"{column.heading} from {told[0]} to {told[1]}."
 
 
-def _signal(
-    card: LayerCard, column: Column, rows: Sequence[dict[str, Any]], names: Sequence[str]
-) -> Chart:
-    banded = any(f"{column.key}_low" in row for row in rows)
-    band = f" Band: {column.band}." if banded else ""
-    return Chart(
-        column.key.replace("_", "-"),
-        column.title,
-        "blocks",
-        rows,
-        Axis("x"),
-        _axis(column),
-        series="stack",
-        names=names,
-        filled="adapted",
-        low=f"{column.key}_low" if banded else "",
-        high=f"{column.key}_high" if banded else "",
-        tips={f"{column.key}_tip": column.title},
-        caption=f"{column.reads}{band}",
-        summary=_summary(card, column),
-        width="wide" if column.key == "residual_norm" else "half",
-    )
-
-
-def _axis(column: Column) -> Axis:
-    return Axis(column.key, unit=column.unit, scale=_SCALES.get(column.key, "near"))
-
-
-def _time(drawn: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Chart:
+def _time(blocks: Sequence[dict[str, Any]], columns: Sequence[Column]) -> b.Chart:
     """Return a chart of each block's forward with its backward on it."""
-    rows = []
-    for row in drawn:
+    rows, names = [], [column.title.removesuffix(" time").lower() for column in columns]
+    for row in blocks:
         top = 0.0
-        for column in columns:
-            low, top = top, rounded(top + row.get(column.key, 0.0))
-            part = {"part": _part(column), "tip": row.get(f"{column.key}_tip", "")}
-            rows.append({**row, **part, "low": low, "high": top})
-    return Chart(
-        "time",
-        "Time per batch",
-        "bars",
-        rows,
-        Axis("x"),
-        Axis("high", unit="ms"),
-        low="low",
-        series="part",
-        names=[_part(column) for column in columns],
-        tips={"part": "Part", "tip": "Time"},
+        for column, part in zip(columns, names, strict=True):
+            low, top = top, top + row.get(column.key, 0.0)
+            rows.append({**row, "part": part, "low": low, "high": top, "took": row.get(column.key)})
+    return parts.by_block(
+        "time", Column("high", "Time per batch", unit="ms"), rows, kind="bars", low="low",
+        series="part", names=names, height=150, tips=_TOOK,
         caption="What a batch takes in each block.",
-        height=150,
-    )
-
-
-def _part(column: Column) -> str:
-    """Return what a part of the time is called beside the other."""
-    return column.title.removesuffix(" time").lower()
-
-
-def _memory(column: Column, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Chart:
-    return Chart(
-        "memory",
-        column.title,
-        "bars",
-        rows,
-        Axis("x"),
-        _axis(column),
-        series="stack",
-        names=names,
-        tips={"activation_bytes_tip": column.title},
-        caption="Memory that a batch keeps for the backward pass.",
-        height=150,
-    )
-
-
-def _gain_by_cost(
-    placement: Placement | None, drawn: Sequence[dict[str, Any]], names: Sequence[str]
-) -> Chart:
-    """Return a chart of each block's own gain against the price of reaching down to it."""
-    told = [row for row in drawn if "step" in row]
-    labelled = _labelled(told)
-    cost = None if placement is None else placement.cost
-    title = "Training step with adapters from the block up, relative to all blocks"
-    return Chart(
-        "cost-gain",
-        "Coupled gain against cost",
-        "scatter",
-        [
-            {**row, "label": str(row["index"]) if n in labelled else ""}
-            for n, row in enumerate(told)
-        ],
-        Axis("step", title=title, form="percent"),
-        Axis("gain", scale="log"),
-        series="stack",
-        names=names,
-        filled="adapted",
-        label="label",
-        tips={"gain_tip": "Coupled gain", "step_tip": "Step from here up"},
-        rules=[Rule(cost.step_ratio, "x", "this placement")] if cost else [],
-        caption=_COST_GAIN,
-        width="wide",
-        height=220,
-    )
+    )  # fmt: skip
 
 
 def _labelled(rows: Sequence[dict[str, Any]]) -> set[int]:

@@ -1,6 +1,6 @@
 """Rival placements at an equal budget: the verdict, the leaderboard, every trial."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -8,21 +8,10 @@ from layerwise.columns import Column
 from layerwise.measure.columns import ARMS, IMPROVEMENT
 from layerwise.measure.leaderboard import FEWEST
 from layerwise.measure.record import ArmResult, Measure
-from layerwise.report.blocks import (
-    Axis,
-    Block,
-    Chart,
-    Document,
-    Heading,
-    Table,
-    Text,
-    Verdict,
-)
-from layerwise.report.documents.parts import ending, glossary, model_name
-from layerwise.report.numbers import counted, interval, number, quantity
+from layerwise.report import blocks as b
+from layerwise.report.documents import parts
+from layerwise.report.numbers import counted, number
 from layerwise.report.words import ranges, shown
-
-__all__ = ["arm_blocks", "document"]
 
 _KINDS = {
     "recommended": "the card's advice",
@@ -46,27 +35,29 @@ _LADDER = (
 )
 
 
-def document(measure: Measure) -> Document:
+def document(measure: Measure) -> b.Document:
     """Return the verdict, every arm, the best first, and how it was measured."""
     data, budget = measure.data, measure.budget
     seeds = "1 seed" if len(measure.seeds) == 1 else f"{len(measure.seeds)} paired seeds"
-    gained = "Fall of loss" if measure.quality == "loss" else f"Gain of {shown(measure.quality)}"
     arms = [arm for arm in measure.arms if arm.outcome]
     rows = [_row(arm) for arm in arms]
     recommended = frozenset(n for n, arm in enumerate(arms) if arm.kind == "recommended")
-    columns = [replace(c, title=gained) if c is IMPROVEMENT else c for c in ARMS]
+    improved = replace(IMPROVEMENT, title=parts.gained(measure.quality))
+    columns = [improved if column is IMPROVEMENT else column for column in ARMS]
     size = f"{counted(budget.layers, 'block')} at rank {budget.rank}"
-    blocks: list[Block] = [
-        Verdict(_headline(measure), [*_reasons(measure)]),
-        Text(f"{size}: {budget.adapter_parameters:,} parameters, {budget.steps:,} steps, {seeds}"),
-        Heading("Leaderboard", detail=True),
-        Text(_EQUAL, quiet=True),
-        *_charts(measure, rows, gained),
-        Heading("Every arm"),
-        Table("arms", columns, rows, recommended, "the card's advice", bar="improvement"),
-        *glossary(columns),
+    blocks: list[b.Block] = [
+        b.Verdict(_headline(measure), [*_reasons(measure)]),
+        b.Text(
+            f"{size}: {budget.adapter_parameters:,} parameters, {budget.steps:,} steps, {seeds}"
+        ),
+        b.Heading("Leaderboard", detail=True),
+        b.Text(_EQUAL, quiet=True),
+        *_charts(measure, arms, rows, improved),
+        b.Heading("Every arm"),
+        b.Table("arms", columns, rows, recommended, "the card's advice", bar="improvement"),
+        *parts.glossary(columns),
         *_trials(measure),
-        *ending(
+        *parts.ending(
             measure,
             "How this was measured",
             ("Validation", f"{measure.validation:,} examples, none of them trained on"),
@@ -77,12 +68,10 @@ def document(measure: Measure) -> Document:
             ("Card", f"{measure.card.examples:,} examples of {measure.card.source}"),
         ),
     ]
-    about = f"{data.examples:,} examples, {shown(data.objective)}"
-    subtitle = f"on {shown(data.source, limit=100)} ({about}) · {seeds}"
-    return Document("Rival placements", model_name(measure.model), subtitle, blocks)
-
-
-# --- The verdict ------------------------------------------------------------------------------
+    about = parts.on_data(data, f"{data.examples:,} examples, {shown(data.objective)}")
+    return b.Document(
+        "Rival placements", parts.model_name(measure.model), f"{about} · {seeds}", blocks
+    )
 
 
 def _headline(measure: Measure) -> str:
@@ -99,15 +88,12 @@ def _reasons(measure: Measure) -> Iterator[str]:
     for arm in measure.arms:
         if arm.failed:
             yield f"{arm.name} is left out: {shown(arm.failed, limit=200)}."
-    rates = sorted(measure.ladder)
-    if len(rates) == 1:
-        yield f"All arms had one learning rate, {rates[0]:g}, which may suit some better."
+    low, high = min(measure.ladder), max(measure.ladder)
+    if low == high:
+        yield f"All arms had one learning rate, {low:g}, which may suit some better."
     else:
         ran = [arm for arm in measure.arms if arm.outcome and arm.same_as is None]
-        for rate, end, beyond in (
-            (rates[-1], "largest", "larger"),
-            (rates[0], "smallest", "smaller"),
-        ):
+        for rate, end, beyond in ((high, "largest", "larger"), (low, "smallest", "smaller")):
             count = sum(arm.learning_rate == rate for arm in ran)
             told = f"The ladder's {end} rate, {rate:g}, suited {count} of {len(ran)} arms best"
             if count:
@@ -121,18 +107,12 @@ def _reasons(measure: Measure) -> Iterator[str]:
     )
 
 
-# --- Arms -------------------------------------------------------------------------------------
-
-
 def _row(arm: ArmResult) -> dict[str, Any]:
     """Return what the table and the charts say of an arm."""
     found, against = arm.outcome, arm.against
     row = asdict(arm) | (asdict(found) if found else {})
     row |= {"name": f"{arm.name} (as {arm.same_as})" if arm.same_as else arm.name}
     row |= {"kind": _KINDS[arm.kind], "blocks": arm_blocks(arm), "head": shown(arm.name)}
-    if found:
-        row["tip"] = interval(found.improvement, found.low, found.high)
-        row["step_tip"] = quantity(found.seconds_per_step, "s")
     if against:
         ends = {"difference_low": against.low, "difference_high": against.high}
         row |= {"difference": against.difference, "verdict": against.verdict, **ends}
@@ -149,46 +129,34 @@ def arm_blocks(arm: ArmResult) -> str:
     return "; ".join(n + ranges(found) for n, found in zip(names, stacks.values(), strict=True))
 
 
-def _charts(measure: Measure, rows: list[dict[str, Any]], gained: str) -> Iterator[Block]:
-    tips = {"kind": "What it is", "tip": gained, "step_tip": "Step", "blocks": "Blocks"}
-    arms = [arm for arm in measure.arms if arm.outcome]
+def _charts(
+    measure: Measure, arms: Sequence[ArmResult], rows: list[dict[str, Any]], improved: Column
+) -> Iterator[b.Block]:
     single = [
         {"name": row["name"], "kind": row["kind"], "head": f"{row['head']}, seed {trial.seed}"}
-        | {"improvement": trial.improvement, "tip": number(trial.improvement)}
+        | {"improvement": trial.improvement}
         for row, arm in zip(rows, arms, strict=True)
         for trial in arm.trials
     ]
-    several = len(measure.seeds) > 1
+    told = {column.key: column for column in ARMS}
+    tips = [told["kind"], improved, told["seconds_per_step"], told["blocks"]]
     look: Mapping[str, Any] = {"series": "kind", "names": list(_KINDS.values()), "tips": tips}
-    yield Chart(
-        "leaderboard",
-        gained,
-        "intervals",
-        rows,
-        Axis("improvement", scale="zero"),
-        Axis("name"),
-        low="low" if several else "",
-        high="high" if several else "",
-        faint=single if several else (),
+    gained = b.Axis("improvement", scale="zero")
+    several: dict[str, Any] = {"low": "low", "high": "high", "faint": single}
+    yield b.Chart(
+        "leaderboard", improved.title, "intervals", rows, gained, b.Axis("name"),
         caption="Points: means over the seeds, with 95 % intervals. Ticks: single seeds.",
-        width="wide",
-        **look,
-    )
-    yield Chart(
-        "time",
-        f"{gained} by step time",
-        "scatter",
+        width="wide", **look, **(several if len(measure.seeds) > 1 else {}),
+    )  # fmt: skip
+    yield b.Chart(
+        "time", f"{improved.title} by step time", "scatter",
         [row for row in rows if row["same_as"] is None],  # Copies would lie on the arm itself.
-        Axis("seconds_per_step", "seconds a step", scale="zero"),
-        Axis("improvement", scale="zero"),
-        caption="Up and to the left is better.",
-        width="wide",
-        height=220,
-        **look,
-    )
+        b.Axis("seconds_per_step", "seconds a step", scale="zero"), gained,
+        caption="Up and to the left is better.", width="wide", height=220, **look,
+    )  # fmt: skip
 
 
-def _trials(measure: Measure) -> Iterator[Block]:
+def _trials(measure: Measure) -> Iterator[b.Block]:
     """Yield each arm's improvement seed by seed, and rate by rate."""
     own = [arm for arm in measure.arms if arm.same_as is None]
     seeds = [Column(f"seed_{seed}", f"Seed {seed}") for seed in measure.seeds]
@@ -198,18 +166,16 @@ def _trials(measure: Measure) -> Iterator[Block]:
         for arm in own
         if arm.outcome
     ]
-    rungs = [{"name": arm.name, **_rungs(arm, measure)} for arm in own if arm.ladder]
-    yield from (Heading("Seed by seed", detail=True), Table("trials", [ARMS[0], *seeds], trials))
-    yield Heading("How learning rates were chosen", detail=True)
-    yield Text(_LADDER.format(measure.ladder_seed), quiet=True)
-    yield Table("ladder", [ARMS[0], *rates], rungs)
-
-
-def _rungs(arm: ArmResult, measure: Measure) -> dict[str, str]:
-    tried = {rung.learning_rate: rung.improvement for rung in arm.ladder}
-    return {
-        f"{rate:g}": "diverged"
-        if tried.get(rate) is None
-        else number(tried[rate]) + (" ●" if rate == arm.learning_rate else "")
-        for rate in measure.ladder
-    }
+    rungs = []
+    for arm in own:
+        told = {"name": arm.name}
+        for rung in arm.ladder:
+            chosen = " ●" if rung.learning_rate == arm.learning_rate else ""
+            text = "diverged" if rung.improvement is None else number(rung.improvement) + chosen
+            told[f"{rung.learning_rate:g}"] = text
+        rungs += [told] if arm.ladder else []
+    yield b.Heading("Seed by seed", detail=True)
+    yield b.Table("trials", [ARMS[0], *seeds], trials)
+    yield b.Heading("How learning rates were chosen", detail=True)
+    yield b.Text(_LADDER.format(measure.ladder_seed), quiet=True)
+    yield b.Table("ladder", [ARMS[0], *rates], rungs)

@@ -1,7 +1,7 @@
-"""What several records say alike: names of models and blocks, notes, and how a record was made."""
+"""What several records say alike: names of models and blocks, charts over blocks, how made."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -9,24 +9,9 @@ from layerwise.card.record import LayerRow, ModelInfo
 from layerwise.columns import Column
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
-from layerwise.report.blocks import Block, Code, Facts, Heading, Note, Verdict
+from layerwise.report import blocks as b
 from layerwise.report.numbers import counted, plural, quantity
 from layerwise.report.words import ranges, shown
-
-__all__ = [
-    "block_names",
-    "chosen",
-    "ending",
-    "facts",
-    "glossary",
-    "made",
-    "model_facts",
-    "model_name",
-    "noted",
-    "spots",
-    "stack_labels",
-    "untrained",
-]
 
 
 def model_name(model: ModelInfo, *, limit: int = 160) -> str:
@@ -58,9 +43,7 @@ def block_names(
 ) -> str:
     """Return blocks as people write them: ``"blocks 4, 6–9"``, by stack where there are several.
 
-    Args:
-        blocks: What is named.
-        labels: The model's stacks by name; those of `blocks` where None.
+    The `labels` are of the model's stacks by name; of those of `blocks` where None.
     """
     found: dict[str, list[int]] = {}
     for block in blocks:
@@ -88,19 +71,75 @@ def spots(model: ModelInfo) -> dict[tuple[str, int], dict[str, Any]]:
     return found
 
 
-def facts(pairs: Iterable[tuple[str, object]], *, title: str = "") -> Facts:
+def spot(index: int) -> dict[str, Any]:
+    """Return where the block `index` of one stack alone stands on a chart, and its name."""
+    return {"x": index, "index": index, "head": f"block {index}"}
+
+
+def by_block(
+    name: str,
+    column: Column,
+    rows: b.Rows,
+    *,
+    kind: str = "blocks",
+    title: str = "",
+    scale: b.Scale = "near",
+    most: float = 0.0,
+    percent: bool = False,
+    **look: Any,
+) -> b.Chart:
+    """Return a chart of `column` over blocks, with the intervals that `rows` have."""
+    axis = b.Axis(column.key, unit=column.unit, scale=scale, most=most)
+    if percent or column.form == "percent":
+        axis = replace(axis, form="percent")
+    if column.low and any(row.get(column.low) is not None for row in rows):
+        look |= {"low": column.low, "high": column.high}
+    look = {"tips": [column]} | look
+    return b.Chart(name, title or column.title, kind, rows, b.Axis("x"), axis, **look)
+
+
+def side_by_side(name: str, columns: Mapping[str, Column], rows: b.Rows, **look: Any) -> b.Chart:
+    """Return a chart of several columns over blocks, by the name of their series."""
+    first = next(iter(columns.values()))
+    column = replace(first, key="value", low="low", high="high", error="", factor=1.0)
+    drawn = []
+    for row in rows:
+        for series, own in columns.items():
+            low, high = own.interval(row) or (None, None)
+            told = {"value": own.value(row), "low": low, "high": high, "of": series}
+            drawn.append({**row, **told, "head": f"{row['head']} · {series}"})
+    return by_block(name, column, drawn, series="of", names=list(columns), **look)
+
+
+def on_data(data: Any, about: str) -> str:
+    """Return on what a record was made, with what there is to say `about` it."""
+    return f"on {shown(data.source, limit=100)} ({about})"
+
+
+def gained(quality: str) -> str:
+    """Return what an improvement of `quality` is called."""
+    return "Fall of loss" if quality == "loss" else f"Gain of {shown(quality)}"
+
+
+def facts(pairs: Iterable[tuple[str, object]], *, title: str = "") -> b.Facts:
     """Return the `pairs` that there are, each on a line."""
     told = [(label, shown(value, limit=400)) for label, value in pairs if value not in (None, "")]
-    return Facts(told, title)
+    return b.Facts(told, title)
 
 
-def glossary(columns: Iterable[Column]) -> list[Block]:
+def facts_under(heading: str, pairs: Iterable[tuple[str, object]]) -> list[b.Block]:
+    """Return the `pairs` that there are under a heading; nothing where there is none."""
+    told = facts(pairs)
+    return [b.Heading(heading), told] if told.pairs else []
+
+
+def glossary(columns: Iterable[Column]) -> list[b.Block]:
     """Return what the `columns` mean, how they are read, and when not to trust them."""
     pairs = [(column.title, column.explained) for column in columns if column.explained]
-    return [Heading("What the columns mean", detail=True), Facts(pairs)]
+    return [b.Heading("What the columns mean", detail=True), b.Facts(pairs)]
 
 
-def model_facts(model: ModelInfo, *, title: str = "") -> Facts:
+def model_facts(model: ModelInfo, *, title: str = "") -> b.Facts:
     """Return what is known of a model, by label."""
     shapes = (f"{s.blocks} blocks of {s.block_class} in {s.name}" for s in model.stacks)
     told = [
@@ -114,20 +153,20 @@ def model_facts(model: ModelInfo, *, title: str = "") -> Facts:
     return facts(told, title=title)
 
 
-def untrained(names: Sequence[str]) -> list[Block]:
+def untrained(names: Sequence[str]) -> list[b.Block]:
     """Return a warning of the modules whose adapters never trained; nothing where all did."""
     if not names:
         return []
     text = f"{counted(len(names), 'module')} never trained (adapter B all zero)"
     reason = "Their adapters are still what they were at the start, so they change nothing."
     shortened = [shown(name, limit=120) for name in names]
-    return [Verdict(text, reasons=[reason], names=shortened, tone="warning")]
+    return [b.Verdict(text, reasons=[reason], names=shortened, tone="warning")]
 
 
-def noted(notes: Iterable[str]) -> list[Block]:
+def noted(notes: Iterable[str]) -> list[b.Block]:
     """Return what was done otherwise than asked, under a heading."""
-    told = [Note(shown(note, limit=600)) for note in notes]
-    return [Heading("Notes"), *told] if told else []
+    told = [b.Note(shown(note, limit=600)) for note in notes]
+    return [b.Heading("Notes"), *told] if told else []
 
 
 def made(
@@ -136,14 +175,10 @@ def made(
     pairs: Iterable[tuple[str, object]],
     *,
     files: Mapping[str, str] | None = None,
-) -> Iterator[Block]:
-    """Yield how a record was made: what was typed, what was read, with which versions.
+) -> Iterator[b.Block]:
+    """Yield how a record was made: what was typed, the `pairs` of its own, versions, files read.
 
-    Args:
-        heading: What this is called.
-        by: Who made it.
-        pairs: What there is to say of this record, by label.
-        files: SHA-256 of the files that were read, by name.
+    The `files` are the SHA-256 of what was read, by name.
     """
     libraries = f"torch {by.torch}, transformers {by.transformers}, peft {by.peft}"
     versions = [
@@ -153,11 +188,11 @@ def made(
         ("Device", by.device),
         ("Created", by.created),
     ]
-    yield from (Heading(heading, detail=True), Heading("Command", 3), Code(by.command))
-    yield from (Heading("Provenance", 3), facts([*pairs, *versions]))
+    yield from (b.Heading(heading, detail=True), b.Heading("Command", 3), b.Code(by.command))
+    yield from (b.Heading("Provenance", 3), facts([*pairs, *versions]))
     if files:
         digests = [(shown(name, limit=120), shown(digest)) for name, digest in files.items()]
-        yield from (Heading("Files, by SHA-256", 3), Facts(digests))
+        yield from (b.Heading("Files, by SHA-256", 3), b.Facts(digests))
 
 
 def chosen(settings: Any) -> list[tuple[str, object]]:
@@ -174,10 +209,10 @@ def _setting(key: str, value: Any) -> object:
     return "; ".join(map(" and ".join, value)) if isinstance(value, tuple) else value
 
 
-def ending(record: Any, heading: str, *pairs: tuple[str, object]) -> Iterator[Block]:
+def ending(record: Any, heading: str, *pairs: tuple[str, object]) -> Iterator[b.Block]:
     """Yield what most documents end with: the model, notes, settings, how the record was made."""
     data, model = record.data, record.model
-    yield from (Heading("The model", detail=True), model_facts(model), *noted(record.notes))
+    yield from (b.Heading("The model", detail=True), model_facts(model), *noted(record.notes))
     read = [("Data", data.source), ("Data SHA-256", data.sha256)]
     told = [*read, *pairs, *chosen(record.settings)]
     yield from made(heading, record.provenance, told, files=model.files)

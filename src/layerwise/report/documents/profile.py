@@ -7,45 +7,12 @@ from typing import Any, get_args
 
 from layerwise.columns import Column
 from layerwise.options.groups import Readout
-from layerwise.profile.record import DepthChange, ProbeInfo, Profile, ReadoutProfile
-from layerwise.report.blocks import (
-    Axis,
-    Block,
-    Chart,
-    Document,
-    Figure,
-    Figures,
-    Heading,
-    Rule,
-    Strip,
-    Table,
-    Text,
-    Verdict,
-)
+from layerwise.profile.record import DepthChange, Profile, ReadoutProfile, Slope
+from layerwise.report import blocks as b
+from layerwise.report.documents import parts
 from layerwise.report.documents.audit import ADAPTER, audit_blocks, audit_tables
-from layerwise.report.documents.parts import (
-    glossary,
-    made,
-    model_facts,
-    model_name,
-    noted,
-    untrained,
-)
-from layerwise.report.numbers import ends, interval, number, percent, rounded
+from layerwise.report.numbers import ends, interval, number, percent
 from layerwise.report.words import shown
-
-__all__ = [
-    "CHANGES",
-    "READOUTS",
-    "change_chart",
-    "depth_names",
-    "direction",
-    "document",
-    "every_block",
-    "fitted",
-    "probe_facts",
-    "readouts",
-]
 
 READOUTS = {
     "hf": "As transformers gives hidden states: in many decoders the last is after the final norm.",
@@ -53,8 +20,9 @@ READOUTS = {
     "normed": "The final norm at every depth.",
 }
 """What stands for a block's output."""
+READOUTS_DIFFER = "Readouts differ in what stands for a block's output. All are on one scale."
 
-BLOCK = Column("index", "Block", form="count")
+BLOCK = Column("index", "Block", form="count", importance=95)
 CHANGES = (
     Column("procrustes", "Procrustes distance", short="Procrustes", importance=90,
            meaning="How far the outputs are apart after the best rotation, from 0 to √2 ≈ 1.41.",
@@ -80,46 +48,57 @@ _SLOPES = (
            meaning="Of the CKA change over the seven depths."),
     Column("noise_floor", "Noise floor", importance=40),
 )  # fmt: skip
-_DEPTHS = (Column("relative", "Depth", form="percent"), Column("index", "Block", form="count",
-           importance=95), *CHANGES)  # fmt: skip
+_SHARE = Column("share", "Share", form="percent", digits=1)
+_DEPTHS = (Column("relative", "Depth", form="percent"), BLOCK, *CHANGES)
 _PROFILE_READS = (
     "Filled points: the seven depths named above. Dashed: their least-squares line, on the fan of "
     "its 95 % interval. Grey: the noise floor."
 )
+_DISTANCE = (
+    "Blocks are counted from 0 at the input. A distance of 0 is no change; the largest possible is "
+    "√2 ≈ 1.41."
+)
 _WIDTH_READS = "Of the CKA change over the seven depths. Dashed: an even profile."
 
 
-def document(profile: Profile) -> Document:
+def document(profile: Profile) -> b.Document:
     """Return what moved and where, how it was measured, and what an adapter is."""
-    probes, blocks = profile.probes, every_block(profile)
-    names = [model_name(model, limit=80) for model in (profile.before, profile.after)]
+    probes, blocks, audit = profile.probes, every_block(profile), profile.audit
+    names = [parts.model_name(model, limit=80) for model in (profile.before, profile.after)]
     about = f"{len(blocks)} blocks of {shown(profile.stack)} · {probes.inputs:,} probes of "
     about += f"{shown(probes.source, limit=100)}, {probes.tokens:,} tokens, readout "
-    told: list[Block] = [
-        Verdict(_headline(profile), _reasons(profile)),
-        *untrained(profile.untrained_modules),
-        *audit_blocks(profile),
-        Heading("Where it moved"),
-        Strip("every block", [b.index for b in blocks], values=[b.procrustes for b in blocks],
-              most=_most(profile).procrustes,
-              about="the stronger the colour, the further its output moved"),
+    told: list[b.Block] = [
+        b.Verdict(_headline(profile), _reasons(profile)),
+        *parts.untrained(profile.untrained_modules),
+        *(audit_blocks(profile, audit) if audit else ()),
+        b.Heading("Where it moved"),
+        b.Strip(
+            "every block", [block.index for block in blocks],
+            values=[block.procrustes for block in blocks], most=_most(profile).procrustes,
+            about="the stronger the colour, the further its output moved",
+        ),
         _figures(profile),
         *_charts(profile),
-        Heading("The seven depths"),
-        Table("depths", _DEPTHS, [asdict(d) for d in profile.depths], bar="procrustes"),
-        Heading("Slopes"),
+        b.Heading("The seven depths"),
+        b.Table("depths", _DEPTHS, [asdict(d) for d in profile.depths], bar="procrustes"),
+        b.Heading("Slopes"),
         _slopes(profile),
-        Heading("Every block", detail=True),
+        b.Heading("Every block", detail=True),
         _every_block(profile),
-        *audit_tables(profile),
-        *glossary([*CHANGES, *(ADAPTER if profile.audit else ())]),
-        Heading("Before and after", detail=True),
-        model_facts(profile.before, title="Before"),
-        model_facts(profile.after, title="After"),
-        *noted([*profile.notes, *(profile.audit.notes if profile.audit else ())]),
-        *_made(profile),
+        *(audit_tables(profile, audit) if audit else ()),
+        *parts.glossary([*CHANGES, *(ADAPTER if audit else ())]),
+        b.Heading("Before and after", detail=True),
+        parts.model_facts(profile.before, title="Before"),
+        parts.model_facts(profile.after, title="After"),
+        *parts.noted([*profile.notes, *(audit.notes if audit else ())]),
+        *made_of_probes(
+            "How this profile was made",
+            profile,
+            profile,
+            models={"before": profile.before, "after": profile.after},
+        ),
     ]  # fmt: skip
-    return Document("Depth profile", " → ".join(names), about + profile.readout, told)
+    return b.Document("Depth profile", " → ".join(names), about + profile.readout, told)
 
 
 def readouts(profile: Profile) -> Mapping[str, ReadoutProfile]:
@@ -134,9 +113,6 @@ def every_block(profile: Profile | ReadoutProfile) -> tuple[DepthChange, ...]:
 
 def _most(profile: Profile) -> DepthChange:
     return max(every_block(profile), key=lambda block: block.procrustes)
-
-
-# --- Words ------------------------------------------------------------------------------------
 
 
 def _headline(profile: Profile) -> str:
@@ -204,39 +180,37 @@ def _agreement(profile: Profile) -> Iterator[str]:
         yield f"The readouts agree on the direction: slopes {slopes}."
 
 
-def _figures(profile: Profile) -> Figures:
-    most, low, high = _most(profile), profile.slope_low, profile.slope_high
+def _figures(profile: Profile) -> b.Figures:
+    most, between = _most(profile), ends(profile.slope_low, profile.slope_high)
     where = f"at block {most.index}" if profile.width else "at every block"
     share = percent(profile.width[-1] if profile.width else None)
-    told = (
-        ("Slope", number(profile.slope), f"95 % interval {ends(low, high)}, over relative depth"),
+    return b.Figures([
+        ("Slope", number(profile.slope), f"95 % interval {between}, over relative depth"),
         ("Largest change", number(most.procrustes), f"Procrustes distance, {where}"),
         ("Last depth's share", share, "of the CKA change over the seven depths"),
         ("Noise floor", number(profile.noise_floor), "by which halves of the probes differ"),
         ("CKA slope", number(profile.cka_slope), "of 1 - CKA"),
         ("RSA slope", number(profile.rsa_slope), "of 1 - RSA"),
-    )
-    return Figures([Figure(*figure) for figure in told])
+    ])  # fmt: skip
 
 
-# --- Tables -----------------------------------------------------------------------------------
-
-
-def _slopes(profile: Profile) -> Table:
+def _slopes(profile: Profile) -> b.Table:
     found = readouts(profile)
     rows = [
         {**vars(r), "readout": name, "share": r.width[-1] if r.width else None}
         for name, r in found.items()
     ]
     marked = frozenset(n for n, name in enumerate(found) if name == profile.readout)
-    return Table("slopes", _SLOPES, rows, marked=marked, mark="the readout of this profile")
+    return b.Table("slopes", _SLOPES, rows, marked=marked, mark="the readout of this profile")
 
 
-def _every_block(profile: Profile) -> Table:
+def _every_block(profile: Profile) -> b.Table:
     """Return all changes under the profile's readout, Procrustes under the others."""
     others = {name: r for name, r in readouts(profile).items() if name != profile.readout}
     more = [Column(f"under_{n}", f"Procrustes distance, {n}") for n in others]
-    by_index = {n: {b.index: b.procrustes for b in every_block(r)} for n, r in others.items()}
+    by_index = {
+        n: {block.index: block.procrustes for block in every_block(r)} for n, r in others.items()
+    }
     names = depth_names(profile)
     rows = [
         {**asdict(block), "depth": names.get(block.index, "")}
@@ -245,93 +219,92 @@ def _every_block(profile: Profile) -> Table:
     ]
     marked = frozenset(n for n, row in enumerate(rows) if row["depth"])
     columns = [BLOCK, Column("depth", "Depth", form="text"), *CHANGES, *more]
-    return Table("blocks", columns, rows, marked=marked, mark="one of the seven depths")
+    return b.Table("blocks", columns, rows, marked=marked, mark="one of the seven depths")
 
 
-def probe_facts(probes: ProbeInfo) -> list[tuple[str, object]]:
-    """Return what two models were shown and how they were compared, by label."""
+def made_of_probes(
+    heading: str,
+    record: Any,
+    profile: Profile,
+    *pairs: tuple[str, object],
+    models: Mapping[str, Any],
+) -> Iterator[b.Block]:
+    """Yield how `record` was made of a `profile`: what the `models` were shown, their files."""
+    probes = profile.probes
     sizes = f"{probes.inputs:,} inputs, {probes.tokens:,} tokens, {probes.max_length} at most"
-    return [
+    told = [
+        *pairs,
         ("Probes", probes.source),
         ("Probes SHA-256", probes.sha256),
         ("Shown", sizes),
         ("Bootstrap", f"{probes.bootstrap} resamples"),
         ("Shared PCA", f"{probes.pca_components} components"),
         ("Seed", probes.seed),
+        ("Readout", profile.readout),
     ]
+    files = {f"{side}: {name}": h for side, m in models.items() for name, h in m.files.items()}
+    return parts.made(heading, record.provenance, told, files=files)
 
 
-def _made(profile: Profile) -> Iterator[Block]:
-    sides = {"before": profile.before, "after": profile.after}
-    files = {f"{s}: {name}": h for s, model in sides.items() for name, h in model.files.items()}
-    pairs = [*probe_facts(profile.probes), ("Readout", profile.readout)]
-    return made("How this profile was made", profile.provenance, pairs, files=files)
-
-
-# --- Charts -----------------------------------------------------------------------------------
-
-
-def _charts(profile: Profile) -> Iterator[Block]:
-    rows, found = _rows(profile), readouts(profile)
-    yield Heading("The profile over depth", detail=True)
-    yield Text("Blocks are counted from 0 at the input. A distance of 0 is no change; the largest "
-               "possible is √2 ≈ 1.41.", quiet=True)  # fmt: skip
-    floor = profile.noise_floor
+def _charts(profile: Profile) -> Iterator[b.Block]:
+    rows, found, floor = _rows(profile), readouts(profile), profile.noise_floor
+    yield b.Heading("The profile over depth", detail=True)
+    yield b.Text(_DISTANCE, quiet=True)
     yield change_chart(
         "depth-profile", f"Procrustes distance by block (readout {profile.readout})", rows,
-        lines=_line(profile), top=depth_names(profile), caption=_PROFILE_READS, width="wide",
-        summary=" ".join([_headline(profile), *_reasons(profile)[:2]]), height=260,
-        rules=[Rule(floor, band=True)] if floor > 0 else [],
+        tips=CHANGES[:2], lines=_line(profile), top=depth_names(profile), caption=_PROFILE_READS,
+        width="wide", summary=" ".join([_headline(profile), *_reasons(profile)[:2]]), height=260,
+        rules=[b.Rule(floor, band=True)] if floor > 0 else [],
     )  # fmt: skip
     if len(found) > 1:
-        yield Heading("The same under each readout", detail=True)
-        about = "Readouts differ in what stands for a block's output. All are on one scale."
-        yield Text(about, quiet=True)
+        yield b.Heading("The same under each readout", detail=True)
+        yield b.Text(READOUTS_DIFFER, quiet=True)
         top = max(block.procrustes for r in found.values() for block in every_block(r))
         for name, readout in found.items():
             yield change_chart(
                 f"readout-{name}", f"{name}: slope {number(readout.slope)}", _rows(readout),
-                most=top, lines=_line(readout), width="third", height=150,
+                most=top, lines=_line(readout), tips=CHANGES[:2], width="third", height=150,
                 caption=f"Slope {_slope(readout)}. {READOUTS[name]}",
             )  # fmt: skip
-    yield Heading("The same by other measures", detail=True)
+    yield b.Heading("The same by other measures", detail=True)
     for column in CHANGES[2:]:
         yield change_chart(
-            column.key.replace("_", "-"), column.title, rows, column=column, width="third",
-            caption=column.explained, height=150,
+            column.key.replace("_", "-"), column.title, rows, column=column,
+            caption=column.explained, width="third", height=150,
         )  # fmt: skip
-    if profile.width:
-        yield Heading("How the change spreads", detail=True)
-        yield _width(profile)
+    shares = [
+        {"depth": percent(depth.relative), "share": share}
+        | {"head": f"depth {percent(depth.relative)} · block {depth.index}"}
+        for depth, share in zip(profile.depths, profile.width, strict=False)
+    ]
+    if shares:
+        yield b.Heading("How the change spreads", detail=True)
+        yield b.Chart(
+            "width", "Width: share of the CKA change", "bars", shares,
+            b.Axis("depth", title="Relative depth"), b.Axis("share", form="percent", scale="zero"),
+            tips=[_SHARE], rules=[b.Rule(1 / len(shares))], caption=_WIDTH_READS, height=150,
+        )  # fmt: skip
 
 
 def change_chart(
-    name: str,
-    title: str,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    column: Column = CHANGES[0],
-    most: float = 0.0,
-    **more: Any,
-) -> Chart:
-    """Return a chart of a change over blocks, from 0 to at least `most`."""
-    tips = {f"{column.key}_tip": column.title}
-    axis = Axis(column.key, scale="zero", most=most)
-    return Chart(name, title, "blocks", rows, Axis("x"), axis, filled="marked", tips=tips, **more)
+    name: str, title: str, rows: Sequence[Mapping[str, Any]], *, column: Column = CHANGES[0],
+    **look: Any,
+) -> b.Chart:  # fmt: skip
+    """Return a chart of a change over blocks, from 0, the seven depths filled."""
+    return parts.by_block(name, column, rows, title=title, scale="zero", filled="marked", **look)
 
 
 def _rows(profile: Profile | ReadoutProfile) -> list[dict[str, Any]]:
     """Return what charts draw of each block."""
-    names, rows = depth_names(profile), []
-    for block in every_block(profile):
-        depth = names.get(block.index, "")
-        head = f"block {block.index}" + (f" · depth {depth}" if depth else "")
-        tips = {f"{c.key}_tip": number(getattr(block, c.key)) for c in CHANGES}
-        if block.noise is not None:
-            tips["procrustes_tip"] += f" (halves differ by {number(block.noise)})"
-        spot = {"x": block.index, "head": head, "marked": bool(depth)}
-        rows.append({**asdict(block), **spot, **tips})
-    return rows
+    names = depth_names(profile)
+    return [asdict(block) | depth_spot(block.index, names) for block in every_block(profile)]
+
+
+def depth_spot(index: int, names: Mapping[int, str]) -> dict[str, Any]:
+    """Return where a block stands on a chart, and whether it is one of the seven depths."""
+    depth, found = names.get(index), parts.spot(index)
+    return {**found, "head": f"{found['head']} · depth {depth}" if depth else found["head"],
+            "marked": depth is not None}  # fmt: skip
 
 
 def depth_names(profile: Profile | ReadoutProfile) -> dict[int, str]:
@@ -342,40 +315,24 @@ def depth_names(profile: Profile | ReadoutProfile) -> dict[int, str]:
     return {index: ", ".join(map(percent, depths)) for index, depths in found.items()}
 
 
+def slope_of(found: Profile | ReadoutProfile) -> Slope:
+    """Return the slope of a profile with its interval."""
+    return Slope(found.slope, found.slope_low, found.slope_high)
+
+
 def _line(found: Profile | ReadoutProfile) -> list[dict[str, Any]]:
-    slope = (found.slope, found.slope_low, found.slope_high)
-    return fitted(found.depths, slope, blocks=len(every_block(found)))
+    return fitted(found.depths, slope_of(found), blocks=len(every_block(found)))
 
 
-def fitted(
-    depths: Sequence[DepthChange], slope: tuple[float, float, float], *, blocks: int
-) -> list[dict[str, Any]]:
+def fitted(depths: Sequence[DepthChange], slope: Slope, *, blocks: int) -> list[dict[str, Any]]:
     """Return the line of a slope through the mean of the seven depths, and its interval's fan.
 
-    Args:
-        depths: The seven depths.
-        slope: Per relative depth, and both ends of its interval.
-        blocks: How many blocks relative depth 1 is.
+    Relative depth 1 is the last of so many `blocks`.
     """
     relative = [depth.relative for depth in depths]
     centre, middle = fmean(relative), fmean(depth.procrustes for depth in depths)
-    keys = ("procrustes", "low", "high")
+    ways = {"procrustes": slope.slope, "low": slope.low, "high": slope.high}
     return [
-        {"x": r * blocks - 1}
-        | {key: middle + s * (r - centre) for key, s in zip(keys, slope, strict=True)}
-        for r in (min(relative), centre, max(relative))
+        {"x": at * blocks - 1, **{key: middle + s * (at - centre) for key, s in ways.items()}}
+        for at in (min(relative), centre, max(relative))
     ]
-
-
-def _width(profile: Profile) -> Chart:
-    """Return the share of each of the seven depths, and what an even profile would give."""
-    rows = [
-        {"depth": percent(depth.relative), "share": rounded(share), "tip": percent(share, digits=1)}
-        | {"head": f"depth {percent(depth.relative)} · block {depth.index}"}
-        for depth, share in zip(profile.depths, profile.width, strict=True)
-    ]
-    return Chart(
-        "width", "Width: share of the CKA change", "bars", rows,
-        Axis("depth", title="Relative depth"), Axis("share", form="percent", scale="zero"),
-        tips={"tip": "Share"}, rules=[Rule(1 / len(rows))], caption=_WIDTH_READS, height=150,
-    )  # fmt: skip

@@ -1,39 +1,33 @@
 """How far a study is."""
 
-from layerwise.report.blocks import Block, Document, Facts, Figure, Figures, Heading, Text, Verdict
+from layerwise.report import blocks as b
 from layerwise.report.numbers import counted
 from layerwise.report.words import shown
 from layerwise.study.status import Status
-
-__all__ = ["document", "duration", "state_counts"]
 
 _SHOWN = 20
 _STATES = ("done", "running", "waiting", "lost", "blocked")
 
 
-def document(status: Status) -> Document:
+def document(status: Status) -> b.Document:
     """Return what has become of the runs, the time left, and why those that failed did."""
     left = status.seconds_left if status.done < status.total else None
-    figures = [Figure(name.capitalize(), f"{getattr(status, name):,}") for name in _STATES]
-    figures += [Figure("Failed", f"{n:,}", shown(kind)) for kind, n in status.failed.items()]
+    figures = [(name.capitalize(), f"{getattr(status, name):,}", "") for name in _STATES]
+    figures += [("Failed", f"{n:,}", shown(kind)) for kind, n in status.failed.items()]
     failures = [
         (shown(f.run), shown(f"{f.kind} in {f.where}: {f.message}", limit=400))
         for f in status.failures[:_SHOWN]
     ]
     more = len(status.failures) - _SHOWN
-    failed: list[Block] = [Heading("What failed"), Facts(failures)] if failures else []
-    failed += [Text(f"And {more:,} more.")] if more > 0 else []
-    return Document(
-        "Study",
-        shown(status.name, limit=160),
-        counted(status.total, "run"),
-        [
-            Verdict(f"{state_counts(status)}.", [f"About {duration(left)} left."] if left else []),
-            Heading("Runs by state", detail=True),
-            Figures(figures),
-            *failed,
-        ],
-    )
+    failed: list[b.Block] = [b.Heading("What failed"), b.Facts(failures)] if failures else []
+    failed += [b.Text(f"And {more:,} more.")] if more > 0 else []
+    blocks: list[b.Block] = [
+        b.Verdict(f"{state_counts(status)}.", [f"About {duration(left)} left."] if left else []),
+        b.Heading("Runs by state", detail=True),
+        b.Figures(figures),
+        *failed,
+    ]
+    return b.Document("Study", shown(status.name, limit=160), counted(status.total, "run"), blocks)
 
 
 def state_counts(status: Status) -> str:

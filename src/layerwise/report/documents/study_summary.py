@@ -3,11 +3,9 @@
 import pandas as pd
 
 from layerwise.columns import Column
-from layerwise.report.blocks import Document, Heading, Table, Text
+from layerwise.report import blocks as b
 from layerwise.report.numbers import counted
 from layerwise.report.words import shown
-
-__all__ = ["MOST", "document"]
 
 MOST = 48
 """Rows that a terminal shows; the file has all."""
@@ -21,14 +19,10 @@ _FIGURES = (
 )
 
 
-def document(summary: pd.DataFrame, *, title: str = "study") -> Document:
-    """Return a line for what differs in no more than the seed.
+def document(summary: pd.DataFrame, *, title: str = "study") -> b.Document:
+    """Return a line of `summary` for what differs in no more than the seed.
 
-    Names that are the same in every line are left out.
-
-    Args:
-        summary: The study's table of that name.
-        title: The study's name.
+    Names that are the same in every line are left out; `title` is the study's name.
     """
     told = [name for name in _NAMES if len(set(summary[name])) > 1] or ["model"]
     plain = summary.astype(object).where(summary.notna(), None).to_dict("records")
@@ -38,17 +32,13 @@ def document(summary: pd.DataFrame, *, title: str = "study") -> Document:
         Column("seeds", "Seeds", form="count", importance=10),
     ]
     for place, (key, name) in enumerate(_FIGURES):
-        mean = Column(
-            f"{key}_mean", name, importance=9 - place, meaning=f"{name}, mean over seeds."
-        )
-        columns += [mean, Column(f"{key}_sd", f"{name}, sd", short="sd", importance=4 - place)]
-    return Document(
-        "Study",
-        shown(title, limit=160),
-        counted(len(rows), "row"),
-        [
-            Heading("Results over seeds"),
-            Table("summary", columns, rows, most=MOST),
-            Text("Mean and standard deviation over seeds.", quiet=True),
-        ],
-    )
+        columns += [
+            Column(f"{key}_mean", name, importance=9 - place),
+            Column(f"{key}_sd", f"{name}, sd", short="sd", importance=4 - place),
+        ]
+    blocks: list[b.Block] = [
+        b.Heading("Results over seeds"),
+        b.Table("summary", columns, rows, most=MOST),
+        b.Text("Mean and standard deviation over seeds.", quiet=True),
+    ]
+    return b.Document("Study", shown(title, limit=160), counted(len(rows), "row"), blocks)

@@ -1,31 +1,35 @@
 """A fine-tuning run: how the loss went, and what each layer group did."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
-from layerwise.report.blocks import Axis, Block, Chart, Document, Heading, Table, Text, Verdict
-from layerwise.report.documents.parts import ending, glossary, model_name, stack_labels
+from layerwise.report import blocks as b
+from layerwise.report.documents import parts
 from layerwise.report.documents.placement import placement_text
-from layerwise.report.numbers import interval, number, quantity
+from layerwise.report.numbers import number, quantity
 from layerwise.report.words import shown
 from layerwise.tuning.columns import GROUPS
 from layerwise.tuning.record import TuneOutcome, TuneRecord
 
-__all__ = ["document"]
+_STEP = GROUPS[-1]
 
 
-def document(record: TuneRecord) -> Document:
+def document(record: TuneRecord) -> b.Document:
     """Return how the run went, and a line a layer group."""
-    data, names = record.data, _names([group.name for group in record.groups])
-    rows = [{**asdict(g), "name": name} for g, name in zip(record.groups, names, strict=True)]
-    blocks: list[Block] = [
-        Verdict(_loss(record.outcome), list(_reasons(record))),
-        Heading("Layer groups"),
+    data, placement = record.data, record.placement
+    placed: list[b.Block] = []
+    if placement is not None:
+        text = placement_text(placement, parts.stack_labels(record.model))
+        placed = [b.Heading("The placement", detail=True), b.Text(text)]
+    blocks: list[b.Block] = [
+        b.Verdict(_loss(record.outcome), list(_reasons(record))),
+        b.Heading("Layer groups"),
         *_charts(record),
-        Table("groups", GROUPS, rows, bar="step_ratio"),
-        *glossary(GROUPS),
-        *_placed(record),
-        *ending(
+        b.Table("groups", GROUPS, _rows(record), bar="step_ratio"),
+        *parts.glossary(GROUPS),
+        *placed,
+        *parts.ending(
             record,
             "How this was tuned",
             ("Examples", f"{record.outcome.examples:,}, {record.outcome.epochs:.3g} epochs"),
@@ -34,14 +38,16 @@ def document(record: TuneRecord) -> Document:
         ),
     ]
     about = f"{shown(data.objective)}, {record.outcome.examples:,} examples"
-    subtitle = f"{shown(record.condition)} on {shown(data.source, limit=100)} ({about})"
-    return Document("Fine-tuning", model_name(record.model), subtitle, blocks)
+    subtitle = f"{shown(record.condition)} {parts.on_data(data, about)}"
+    return b.Document("Fine-tuning", parts.model_name(record.model), subtitle, blocks)
 
 
-def _names(names: Sequence[str]) -> list[str]:
-    """Return the last two parts of each dotted name if they tell all apart, else the whole."""
+def _rows(record: TuneRecord) -> list[dict[str, Any]]:
+    """Return a row a group: by the last two parts of its dotted name if they tell all apart."""
+    names = [group.name for group in record.groups]
     ends = [".".join(name.split(".")[-2:]) for name in names]
-    return ends if len(set(ends)) == len(names) else list(names)
+    names = ends if len(set(ends)) == len(names) else names
+    return [{**asdict(g), "name": name} for g, name in zip(record.groups, names, strict=True)]
 
 
 def _loss(outcome: TuneOutcome) -> str:
@@ -55,13 +61,13 @@ def _loss(outcome: TuneOutcome) -> str:
 
 def _reasons(record: TuneRecord) -> Iterator[str]:
     """Yield how well classes are told, what the run took, and what equal-step asked."""
-    outcome, parts = record.outcome, []
+    outcome, held_out = record.outcome, []
     for name, value in outcome.quality.items():
         start = outcome.first_quality.get(name)
         told = name.replace("_", "-").replace("f1", "F1")
-        parts.append(f"{told} {'' if start is None else f'{start:.3f} → '}{value:.3f}")
-    if parts:
-        line = ", ".join(parts)
+        held_out.append(f"{told} {'' if start is None else f'{start:.3f} → '}{value:.3f}")
+    if held_out:
+        line = ", ".join(held_out)
         yield f"{line[0].upper()}{line[1:]}, held out."
     went = f", from step {outcome.resumed_from}" if outcome.resumed_from else ""
     processes = f" on {outcome.processes} processes" if outcome.processes > 1 else ""
@@ -71,34 +77,14 @@ def _reasons(record: TuneRecord) -> Iterator[str]:
         yield f"Equal-step asked a relative step of {number(record.tau)} of each group."
 
 
-def _charts(record: TuneRecord) -> Iterator[Block]:
-    found = [g for g in record.groups if g.step_ratio is not None]
-    if not found:
-        return
-    last = max((g.row for g in found if g.row is not None), default=-1)
+def _charts(record: TuneRecord) -> Iterator[b.Block]:
+    found = [group for group in record.groups if group.step_ratio is not None]
+    last = max((group.row for group in found if group.row is not None), default=-1)
     rows = [
-        {"x": last + 2 if g.row is None else g.row, "index": g.row, "head": shown(g.name)}
-        | {"step": g.step_ratio, "low": g.step_ratio_low, "high": g.step_ratio_high}
-        | {"tip": interval(g.step_ratio, g.step_ratio_low, g.step_ratio_high)}
-        for g in found
-    ]
-    yield Chart(
-        "steps",
-        "Relative step",
-        "blocks",
-        rows,
-        Axis("x"),
-        Axis("step", scale="log"),
-        low="low",
-        high="high",
-        tips={"tip": "Step"},
-        caption=f"{GROUPS[-1].meaning} Band: {GROUPS[-1].band}.",
-        width="wide",
-    )
-
-
-def _placed(record: TuneRecord) -> list[Block]:
-    if record.placement is None:
-        return []
-    text = placement_text(record.placement, stack_labels(record.model))
-    return [Heading("The placement", detail=True), Text(text)]
+        asdict(group) | {"x": last + 2 if group.row is None else group.row}
+        | {"index": group.row, "head": shown(group.name)}
+        for group in found
+    ]  # fmt: skip
+    if rows:
+        caption = f"{_STEP.meaning} Band: {_STEP.band}."
+        yield parts.by_block("steps", _STEP, rows, scale="log", caption=caption, width="wide")

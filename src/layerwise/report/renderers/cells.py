@@ -6,13 +6,7 @@ from typing import Any
 
 from layerwise.columns import Column, RowValues
 from layerwise.report.blocks import Table
-from layerwise.report.numbers import NONE, number_style, quantity
-from layerwise.report.words import shown
-
-__all__ = ["CHECK", "ColumnText", "drawn_columns", "written"]
-
-CHECK = "●"
-_LONGEST = 120
+from layerwise.report.numbers import number_style, told
 
 
 @dataclass(frozen=True)
@@ -46,26 +40,18 @@ def drawn_columns(table: Table) -> list[Column]:
     return [first, *kept]
 
 
-def written(column: Column, rows: Sequence[RowValues]) -> ColumnText:
-    """Return the values of `column` as text, all in one style."""
+def written(table: Table) -> list[ColumnText]:
+    """Return the drawn columns of `table` as text, the numbers of each in one style."""
+    return [_written(column, table.rows) for column in drawn_columns(table)]
+
+
+def _written(column: Column, rows: Sequence[RowValues]) -> ColumnText:
     values = [column.value(row) for row in rows]
     if column.form in {"text", "flag", "quantity"}:
-        cells = [_alone(column, value) for value in values]
+        cells = [told(column, row) for row in rows]
         return ColumnText(column, "", values, cells, [""] * len(values))
     ends = [column.interval(row) for row in rows]
     style = number_style([*values, *(end for both in ends for end in both or ())], column)
     unit = " ".join(filter(None, (style.suffix, column.unit)))
-    cells = [style.text(value) for value in values]
     between = [f"{style.text(both[0])}–{style.text(both[1])}" if both else "" for both in ends]
-    return ColumnText(column, unit, values, cells, between)
-
-
-def _alone(column: Column, value: Any) -> str:
-    """Return a value that needs no look at its neighbours."""
-    if value is None:
-        return "" if column.form == "flag" else NONE
-    if column.form == "flag":
-        return CHECK if value else ""
-    if column.form == "quantity":
-        return quantity(value, column.unit)
-    return shown(value, limit=_LONGEST)
+    return ColumnText(column, unit, values, [style.text(value) for value in values], between)

@@ -7,7 +7,7 @@ signal or an address.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,9 @@ import vl_convert
 
 from layerwise.registry import Registry
 from layerwise.report.blocks import Axis, Chart, Document, Row, Rows
-from layerwise.report.numbers import number_style, rounded
+from layerwise.report.numbers import number_style, rounded, told
 from layerwise.report.renderers.theme import LIGHT, Spec, Theme, chart_config
 from layerwise.report.words import visible
-
-__all__ = ["KINDS", "Layers", "exported", "heading", "specification"]
 
 Layers = list[alt.Chart | alt.LayerChart]
 
@@ -49,21 +47,18 @@ def exported(document: Document) -> dict[str, bytes]:
 
 def heading(chart: Chart) -> str:
     """Return a chart's title with unit, power of ten, and a word where the scale is not linear."""
-    value = _value_axis(chart)
-    scale = _scale(value, _values(chart, value))
-    unit = " ".join(filter(None, (scale.suffix, value.unit)))
-    return (
-        visible(chart.title) + (f" ({unit})" if unit else "") + (", log scale" if scale.log else "")
-    )
+    axis = _value_axis(chart)
+    scale = _scale(axis, _values(chart, axis))
+    unit = " ".join(filter(None, (scale.suffix, axis.unit)))
+    title = visible(chart.title) + (f" ({unit})" if unit else "")
+    return title + (", log scale" if scale.log else "")
 
 
 def specification(chart: Chart, theme: Theme) -> Spec:
     """Return `chart` as a Vega-Lite specification with its data under ``datasets``."""
-    layers = KINDS[chart.kind](chart, theme)
-    height = (
-        max(_LINE * len(_lines(chart)), 60) if chart.kind in {"intervals", "heat"} else chart.height
-    )
-    drawn = alt.layer(*layers, data=alt.NamedData(name="rows"))
+    lines = chart.kind in {"intervals", "heat"}
+    height = max(_LINE * len(_lines(chart)), 60) if lines else chart.height
+    drawn = alt.layer(*KINDS[chart.kind](chart, theme), data=alt.NamedData(name="rows"))
     drawn = drawn.properties(height=height, width=460, description=visible(chart.title))
     if chart.top:
         drawn = drawn.resolve_axis(x="independent")
@@ -76,9 +71,11 @@ def specification(chart: Chart, theme: Theme) -> Spec:
 def _clean(row: Row, chart: Chart) -> dict[str, Any]:
     """Return what is drawn of a row, with short numbers and text that a screen can draw."""
     own = (chart.x.field, chart.y.field, chart.series, chart.filled, chart.low, chart.high)
-    more = (chart.label, chart.other, chart.join, *chart.tips, "head", "index", "low", "high")
-    kept = ((key, row[key]) for key in dict.fromkeys((*own, *more)) if key in row)
-    return {key: visible(v) if isinstance(v, str) else rounded(v) for key, v in kept}
+    more = (chart.label, chart.other, chart.join, "head", "index", "low", "high")
+    kept = {key: row[key] for key in dict.fromkeys((*own, *more)) if key in row}
+    for tip in chart.tips:
+        kept[f"{tip.key}_tip"] = "" if row.get(tip.key) is None else told(tip, row)
+    return {key: visible(v) if isinstance(v, str) else rounded(v) for key, v in kept.items()}
 
 
 # --- Scales and axes --------------------------------------------------------------------------
@@ -88,10 +85,10 @@ def _clean(row: Row, chart: Chart) -> dict[str, Any]:
 class _Scale:
     """How the numbers of an axis are set out; `log` holds the ticks of a logarithmic one."""
 
-    suffix: str
-    divisor: float
-    log: tuple[float, ...]
-    domain: tuple[float, float] | None
+    suffix: str = ""
+    divisor: float = 1.0
+    log: tuple[float, ...] = ()
+    domain: tuple[float, float] | None = None
 
 
 def _value_axis(chart: Chart) -> Axis:
@@ -112,11 +109,11 @@ def _values(chart: Chart, axis: Axis) -> list[float]:
 def _scale(axis: Axis, values: Sequence[float]) -> _Scale:
     """Return how `values` are set out: positive ones that span decades on a logarithmic axis."""
     if axis.form == "percent" or not values:
-        return _Scale("", 1.0, (), None)
+        return _Scale()
     style = number_style(values)
     suffix, divisor = style.suffix, 10.0**style.exponent
     if axis.scale != "log" or min(values) <= 0 or max(values) <= _LOG_ABOVE * min(values):
-        return _Scale(suffix, divisor, (), None)
+        return _Scale(suffix, divisor)
     first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     steps = [float(f"{m}e{e}") for e in range(first, last + 1) for m in (1, 2, 5)]
     domain = max(s for s in steps if s <= min(values)), min(s for s in steps if s >= max(values))
@@ -128,7 +125,8 @@ def _scale(axis: Axis, values: Sequence[float]) -> _Scale:
 
 def _numbers(chart: Chart, axis: Axis) -> Spec:
     """Return scale, axis and title of numbers, for a channel of Altair."""
-    found = _scale(axis, _values(chart, axis))
+    values = _values(chart, axis)
+    found = _scale(axis, values)
     looks: Spec = {"tickCount": 5, "domain": False, "ticks": False, "labelFlush": False}
     # Vega's ~r counts a digit too few where steps are uneven in binary: 0.001, 0.001 for 0.0012.
     text = ",~r" if found.log else ",~f"
@@ -138,7 +136,7 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     scale: Spec = {"zero": axis.scale == "zero", "nice": axis.scale != "share"}
     if axis.scale == "share":
         scale |= {"domain": [0, 1]}
-    if axis.most or (axis.scale == "zero" and not any(_values(chart, axis))):
+    if axis.most or (axis.scale == "zero" and not any(values)):
         scale |= {"domain": [0, axis.most or 0.1]}
     if found.domain is not None:
         scale = {"type": "log", "domain": list(found.domain), "nice": False}
@@ -146,68 +144,49 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     if chart.kind == "scatter" and axis is chart.x:
         looks |= {"grid": False, "tickCount": 8, "labelOverlap": "greedy"}
         scale |= {"padding": 14}
-    return {
-        "scale": alt.Scale(**scale),
-        "axis": alt.Axis(**looks),
-        "title": visible(axis.title) or None,
-    }
+    title = visible(axis.title) or None
+    return {"scale": alt.Scale(**scale), "axis": alt.Axis(**looks), "title": title}
 
 
-@dataclass(frozen=True)
-class _Places:
-    """Where blocks stand on a shared axis, on which a gap parts the stacks."""
-
-    blocks: tuple[tuple[int, int], ...]
-    rest: int | None
-
-    @property
-    def scale(self) -> alt.Scale:
-        """The axis from before its first place to after its last."""
-        last = max((x for x, _ in self.blocks), default=0)
-        return alt.Scale(domain=[-0.6, max(last, self.rest or 0) + 0.6], nice=False, zero=False)
-
-    def axis(self, field: str) -> alt.X:
-        """Block numbers under the axis, counted from 0 in each stack."""
-        count = len(self.blocks)
-        step = next(s for s in (1, 2, 4, 5, 10, 20, 50, 10_000) if count / s <= _TICKS)
-        values = [x for x, index in self.blocks if index % step == 0]
-        values += [] if self.rest is None else [self.rest]
-        axis = alt.Axis(values=values, labelExpr=self._labels(), grid=False, labelOverlap="greedy")
-        return alt.X(f"{field}:Q", scale=self.scale, axis=axis, title=None)
-
-    def _labels(self) -> str:
-        """Return an expression from a place to the block's index; of our own numbers alone."""
-        starts = [x for x, index in self.blocks if index == 0]
-        expression = "datum.value"
-        for start in starts[1:]:  # The last, outermost test is for the last stack.
-            expression = f"datum.value >= {start} ? datum.value - {start} : ({expression})"
-        told = f"format({expression}, 'd')"
-        return told if self.rest is None else f"datum.value == {self.rest} ? 'rest' : {told}"
-
-    def named(self, labels: Mapping[int, str]) -> alt.X:
-        """The same places with `labels` of our own above, a faint line down from each."""
-        told = (f"datum.value == {x} ? {json.dumps(label)}" for x, label in labels.items())
-        axis = alt.Axis(
-            orient="top",
-            values=list(labels),
-            labelExpr=" : ".join([*told, "''"]),
-            labelOverlap="greedy",
-            domain=False,
-            ticks=False,
-        )
-        return alt.X("x:Q", scale=self.scale, axis=axis, title=None)
+def _x(chart: Chart, field: str = "") -> alt.X:
+    """Return the place of the numbers of `field` (default: the axis's own) along the bottom."""
+    return alt.X(f"{field or chart.x.field}:Q", **_numbers(chart, chart.x))
 
 
-def _places(rows: Rows) -> _Places:
-    spots = dict.fromkeys((row["x"], row["index"]) for row in rows)
-    rest = next((x for x, index in spots if index is None), None)
-    return _Places(tuple(sorted((x, i) for x, i in spots if i is not None)), rest)
+def _y(chart: Chart, field: str = "") -> alt.Y:
+    """Return the same up the side."""
+    return alt.Y(f"{field or chart.y.field}:Q", **_numbers(chart, chart.y))
 
 
-def _bare(x: alt.X) -> alt.X:
-    """Return the same axis without its labels, for layers beside the one that has them."""
-    bare: alt.X = x.axis(None)
-    return bare
+def _places(chart: Chart, field: str = "x") -> alt.X:
+    """Return the axis of blocks, counted from 0 in each stack, on which a gap parts the stacks."""
+    spots = dict.fromkeys((row["x"], row["index"]) for row in chart.rows)
+    blocks = sorted((x, index) for x, index in spots if index is not None)
+    rest = [x for x, index in spots if index is None][:1]
+    step = next(s for s in (1, 2, 4, 5, 10, 20, 50, 10_000) if len(blocks) / s <= _TICKS)
+    label = "datum.value"
+    for start in [x for x, index in blocks if index == 0][1:]:  # The outermost is the last stack's.
+        label = f"datum.value >= {start} ? datum.value - {start} : ({label})"
+    label = f"format({label}, 'd')"
+    label = f"datum.value == {rest[0]} ? 'rest' : {label}" if rest else label
+    axis = alt.Axis(
+        values=[*(x for x, index in blocks if index % step == 0), *rest],
+        labelExpr=label,
+        grid=False,
+        labelOverlap="greedy",
+    )
+    last = max((x for x, _ in (*blocks, *((x, 0) for x in rest))), default=0)
+    scale = alt.Scale(domain=[-0.6, last + 0.6], nice=False, zero=False)
+    return alt.X(f"{field}:Q", scale=scale, axis=axis, title=None)
+
+
+def _named(places: alt.X, labels: Mapping[int, str]) -> alt.X:
+    """Return the same axis with `labels` of our own above, a faint line down from each."""
+    cases = (f"datum.value == {x} ? {json.dumps(label)}" for x, label in labels.items())
+    label = " : ".join([*cases, "''"])
+    looks = {"orient": "top", "labelOverlap": "greedy", "domain": False, "ticks": False}
+    named: alt.X = places.axis(values=list(labels), labelExpr=label, **looks)
+    return named
 
 
 def _lines(chart: Chart) -> list[str]:
@@ -225,48 +204,42 @@ def _line_axis(chart: Chart) -> alt.Y:
 # --- Colours, points, tooltips ----------------------------------------------------------------
 
 
-def _colours(chart: Chart, theme: Theme) -> alt.Scale:
-    names = [visible(name) for name in chart.names]
-    return alt.Scale(domain=names, range=[theme.series[n % 6] for n in range(len(names))])
-
-
-def _colour(chart: Chart, theme: Theme) -> Any:
+def _colour(chart: Chart, theme: Theme, channel: Any = alt.Color) -> Any:
     """Return the colour of a series; the first one where there are none."""
     if not chart.series:
         return alt.value(theme.series[0])
-    return alt.Color(f"{chart.series}:N", scale=_colours(chart, theme), legend=_legend(chart))
-
-
-def _legend(chart: Chart) -> alt.Legend | None:
-    return alt.Legend() if len(chart.names) > 1 else None
+    names = [visible(name) for name in chart.names]
+    scale = alt.Scale(domain=names, range=[theme.series[n % 6] for n in range(len(names))])
+    legend = alt.Legend() if len(names) > 1 else None
+    return channel(f"{chart.series}:N", scale=scale, legend=legend)
 
 
 def _points(base: alt.Chart, chart: Chart, theme: Theme, *, many: bool = False) -> alt.Chart:
     """Return points filled with their colour where the rows say so, hollow elsewhere."""
-    fill: Any = alt.value(theme.series[0])
-    if chart.series:
-        fill = alt.Fill(f"{chart.series}:N", scale=_colours(chart, theme), legend=_legend(chart))
+    fill = _colour(chart, theme, alt.Fill)
     if chart.filled:
         fill = alt.condition(f"datum.{chart.filled}", fill, alt.value(theme.paper))
-    told = base.encode(fill=fill, tooltip=_tip(chart))
-    return told.mark_point(size=24 if many else 50, opacity=1, strokeWidth=1.3)
+    drawn = base.encode(fill=fill, tooltip=_tip(chart))
+    return drawn.mark_point(size=24 if many else 50, opacity=1, strokeWidth=1.3)
 
 
 def _tip(chart: Chart) -> list[alt.Tooltip]:
     """Return what a row is, and its numbers; the page's own tooltip writes them as plain text."""
-    told = [alt.Tooltip(f"{key}:N", title=visible(title)) for key, title in chart.tips.items()]
-    return [alt.Tooltip("head:N", title="Block"), *told]
+    tips = [alt.Tooltip(f"{c.key}_tip:N", title=visible(c.title)) for c in chart.tips]
+    return [alt.Tooltip("head:N", title="Block"), *tips]
 
 
-def _rules(chart: Chart, theme: Theme, axes: Mapping[str, Any]) -> Layers:
+def _inline(rows: Rows) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def _rules(chart: Chart, theme: Theme) -> Layers:
     """Return dashed lines across, with their names, and bands from 0."""
     made: Layers = []
     for rule in chart.rules:
-        base = alt.Chart(
-            alt.InlineData(values=[{"at": rounded(rule.at), "text": visible(rule.text)}])
-        )
-        channel = {"x": alt.X, "y": alt.Y}[rule.of]
-        base = base.encode(**{rule.of: channel("at:Q", **axes[rule.of])})
+        place = {"x": _x, "y": _y}[rule.of](chart, "at")
+        base = _inline([{"at": rounded(rule.at), "text": visible(rule.text)}])
+        base = base.encode(**{rule.of: place})
         if rule.band:
             made.append(base.encode(y2=alt.Y2Datum(0)).mark_rect(color=theme.muted, opacity=0.18))
             continue
@@ -283,147 +256,127 @@ def _rules(chart: Chart, theme: Theme, axes: Mapping[str, Any]) -> Layers:
 # --- Kinds ------------------------------------------------------------------------------------
 
 
+@KINDS.register("blocks")
 def _blocks(chart: Chart, theme: Theme) -> Layers:
     """Draw points over depth on their line, with bands, fans and fainter lines behind."""
-    places, y = _places(chart.rows), _numbers(chart, chart.y)
-    x = places.axis("x")
-    inner = _bare(x) if chart.top else x
-    colour = _colour(chart, theme)
+    x, y, colour = _places(chart), _y(chart), _colour(chart, theme)
+    inner = x.axis(None) if chart.top else x
     base = alt.Chart().encode(x=inner, color=colour)
-    values = base.encode(y=alt.Y(f"{chart.y.field}:Q", **y))
     layers: Layers = []
     if chart.top:
-        named = alt.Chart().encode(x=places.named(chart.top), y=alt.Y(f"{chart.y.field}:Q", **y))
+        named = alt.Chart().encode(x=_named(x, chart.top), y=y)
         layers.append(named.mark_point(opacity=0, size=0))
-    layers += _rules(chart, theme, {"y": y})
+    layers += _rules(chart, theme)
     if chart.faint:
-        pale = alt.Chart(alt.NamedData(name="faint")).encode(
-            x=inner,
-            y=alt.Y(f"{chart.y.field}:Q", **y),
-            color=colour,
-            detail=f"{chart.join or chart.series}:N",
-        )
+        pale = alt.Chart(alt.NamedData(name="faint"))
+        pale = pale.encode(x=inner, y=y, color=colour, detail=f"{chart.join or chart.series}:N")
         layers.append(pale.mark_line(strokeWidth=1, opacity=0.3))
-    layers += _fitted(chart, theme, x, y)
+    layers += _fitted(chart, theme, x)
     if chart.low:
         # A pale band for the eye, and whiskers that also show a block without neighbours.
-        ends = base.encode(y=alt.Y(f"{chart.low}:Q", **y), y2=f"{chart.high}:Q")
+        ends = base.encode(y=_y(chart, chart.low), y2=f"{chart.high}:Q")
         band = ends.transform_filter(_IN_STACK).mark_area(opacity=0.13)
         layers += [band, ends.mark_rule(opacity=0.6, strokeWidth=1.2)]
+    values = base.encode(y=y)
     line = values.transform_filter(_IN_STACK)
     line = line.encode(detail=f"{chart.join}:N") if chart.join and not chart.faint else line
-    many = len(chart.rows) > _MANY
-    points = _points(values, chart, theme, many=many)
+    points = _points(values, chart, theme, many=len(chart.rows) > _MANY)
     return [*layers, line.mark_line(strokeWidth=1.5, opacity=0.55), points]
 
 
-def _fitted(chart: Chart, theme: Theme, x: alt.X, y: Spec) -> Layers:
+def _fitted(chart: Chart, theme: Theme, x: alt.X) -> Layers:
     """Return dashed lines on the fans of their intervals."""
     if not chart.lines:
         return []
     colour = _colour(chart, theme) if chart.series else alt.value(theme.series[1])
-    base = alt.Chart(alt.NamedData(name="lines")).encode(x=x, color=colour)
-    line = base.encode(y=alt.Y(f"{chart.y.field}:Q", **y))
+    base = alt.Chart(alt.NamedData(name="lines")).encode(color=colour)
+    line = base.encode(x=x, y=_y(chart))
     dashed = line.mark_line(strokeDash=[6, 4], strokeWidth=1.5, clip=True)
     if "low" not in chart.lines[0]:
         return [dashed]
-    fan = base.encode(x=_bare(x), y=alt.Y("low:Q", **y), y2="high:Q")
+    fan = base.encode(x=x.axis(None), y=_y(chart, "low"), y2="high:Q")
     return [fan.mark_area(opacity=0.16, clip=True), dashed]
 
 
+@KINDS.register("bars")
 def _bars(chart: Chart, theme: Theme) -> Layers:
     """Draw a bar a block, or one a name; parts of a bar on each other."""
-    y = _numbers(chart, chart.y)
     low: Any = f"{chart.low}:Q" if chart.low else alt.Y2Datum(0)
-    base = alt.Chart().encode(
-        y=alt.Y(f"{chart.y.field}:Q", **y), color=_colour(chart, theme), tooltip=_tip(chart)
-    )
+    base = alt.Chart().encode(y=_y(chart), color=_colour(chart, theme), tooltip=_tip(chart))
     if "index" not in chart.rows[0]:
         names = alt.Axis(labelAngle=0, grid=False, title=visible(chart.x.title) or None)
         x = alt.X(f"{chart.x.field}:N", sort=None, axis=names)
-        return [base.encode(x=x).mark_bar(opacity=0.9), *_rules(chart, theme, {"y": y})]
-    places = _places(chart.rows)
+        return [base.encode(x=x).mark_bar(opacity=0.9), *_rules(chart, theme)]
     spread = base.transform_calculate(start="datum.x - 0.38", end="datum.x + 0.38")
-    bars = spread.encode(x=places.axis("start"), x2="end:Q", y2=low)
-    return [bars.mark_rect(opacity=0.9), *_rules(chart, theme, {"y": y})]
+    bars = spread.encode(x=_places(chart, "start"), x2="end:Q", y2=low)
+    return [bars.mark_rect(opacity=0.9), *_rules(chart, theme)]
 
 
+@KINDS.register("intervals")
 def _intervals(chart: Chart, theme: Theme) -> Layers:
     """Draw a line a name: its interval and value, single ones as ticks, a second value hollow."""
-    x, y, colour = _numbers(chart, chart.x), _line_axis(chart), _colour(chart, theme)
-    base = alt.Chart().encode(y=y, color=colour, tooltip=_tip(chart))
-    zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).encode(x=alt.X("zero:Q", **x))
+    y, colour, tip = _line_axis(chart), _colour(chart, theme), _tip(chart)
+    base = alt.Chart().encode(y=y, color=colour, tooltip=tip)
+    zero = _inline([{"zero": 0}]).encode(x=_x(chart, "zero"))
     layers: Layers = [*_tints(chart, theme, y), zero.mark_rule(opacity=0.8)]
     if chart.faint:
-        single = alt.Chart(alt.NamedData(name="faint")).encode(
-            y=y, x=alt.X(f"{chart.x.field}:Q", **x), color=colour, tooltip=_tip(chart)
-        )
+        single = alt.Chart(alt.NamedData(name="faint"))
+        single = single.encode(y=y, x=_x(chart), color=colour, tooltip=tip)
         layers.append(single.mark_tick(opacity=0.5, thickness=1.5, size=9))
     if chart.low:
         ends = base.transform_filter(f"isValid(datum.{chart.low})")
-        ends = ends.encode(x=alt.X(f"{chart.low}:Q", **x), x2=f"{chart.high}:Q")
-        layers.append(
-            ends.mark_rule(strokeWidth=5 if chart.other else 2, opacity=0.35 if chart.other else 1)
-        )
+        ends = ends.encode(x=_x(chart, chart.low), x2=f"{chart.high}:Q")
+        wide = {"strokeWidth": 5, "opacity": 0.35} if chart.other else {"strokeWidth": 2}
+        layers.append(ends.mark_rule(**{"opacity": 1, **wide}))
     if chart.other:
         there = base.transform_filter(f"isValid(datum.{chart.other})")
-        there = there.encode(x=alt.X(f"{chart.other}:Q", **x))
+        there = there.encode(x=_x(chart, chart.other))
+        joined = there.encode(x2=f"{chart.x.field}:Q").mark_rule(strokeWidth=1.5, opacity=0.55)
         hollow = there.encode(fill=alt.value(theme.paper))
-        layers += [
-            there.encode(x2=f"{chart.x.field}:Q").mark_rule(strokeWidth=1.5, opacity=0.55),
-            hollow.mark_point(size=50, opacity=1, strokeWidth=1.5),
-        ]
-    return [*layers, _points(base.encode(x=alt.X(f"{chart.x.field}:Q", **x)), chart, theme)]
+        layers += [joined, hollow.mark_point(size=50, opacity=1, strokeWidth=1.5)]
+    return [*layers, _points(base.encode(x=_x(chart)), chart, theme)]
 
 
 def _tints(chart: Chart, theme: Theme, y: alt.Y) -> Layers:
     """Return a tint behind the lines of every other group; one layer has every line in order."""
-    groups = dict.fromkeys(row[chart.join] for row in chart.rows) if chart.join else {}
-    tinted = set(list(groups)[1::2])
-    rows = {
-        row[chart.y.field]: chart.join != "" and row[chart.join] in tinted for row in chart.rows
-    }
-    values = [{chart.y.field: visible(name), "tint": tint} for name, tint in rows.items()]
+    groups = {row[chart.y.field]: row[chart.join] if chart.join else "" for row in chart.rows}
+    tinted = list(dict.fromkeys(groups.values()))[1::2]
+    rows = [{chart.y.field: visible(n), "tint": group in tinted} for n, group in groups.items()]
     opacity = alt.condition("datum.tint", alt.value(0.07), alt.value(0))
-    base = alt.Chart(alt.InlineData(values=values)).encode(y=y, opacity=opacity)
-    return [base.mark_rect(color=theme.muted, tooltip=None)]
+    return [_inline(rows).encode(y=y, opacity=opacity).mark_rect(color=theme.muted, tooltip=None)]
 
 
+@KINDS.register("scatter")
 def _scatter(chart: Chart, theme: Theme) -> Layers:
     """Draw points, those of a group on a faint line, some with their names."""
-    x, y = _numbers(chart, chart.x), _numbers(chart, chart.y)
-    base = alt.Chart().encode(
-        x=alt.X(f"{chart.x.field}:Q", **x),
-        y=alt.Y(f"{chart.y.field}:Q", **y),
-        color=_colour(chart, theme),
-    )
+    x, y = _x(chart), _y(chart)
+    base = alt.Chart().encode(x=x, y=y, color=_colour(chart, theme))
     layers: Layers = []
     if chart.join:
         layers.append(base.encode(detail=f"{chart.join}:N").mark_line(strokeWidth=1, opacity=0.3))
     if chart.lines:
-        line = alt.Chart(alt.NamedData(name="lines")).encode(
-            x=alt.X(f"{chart.x.field}:Q", **x), y=alt.Y(f"{chart.y.field}:Q", **y)
-        )
+        line = alt.Chart(alt.NamedData(name="lines")).encode(x=x, y=y)
         dashed = line.mark_line(color=theme.muted, strokeDash=[6, 4], strokeWidth=1.5, opacity=0.8)
         layers.append(dashed)
-    layers += [*_rules(chart, theme, {"x": x, "y": y}), _points(base, chart, theme)]
-    return [*layers, *(_labels(chart, theme, x, y) if chart.label else [])]
+    layers += [*_rules(chart, theme), _points(base, chart, theme)]
+    return [*layers, *(_labels(chart, theme) if chart.label else [])]
 
 
-def _labels(chart: Chart, theme: Theme, x: Spec, y: Spec) -> Layers:
+def _labels(chart: Chart, theme: Theme) -> Layers:
     """Return short names above their points; longer ones at the side that has room, apart."""
     named = [row for row in chart.rows if row[chart.label]]
     if not named:
         return []
     short = max(len(row[chart.label]) for row in named) <= _SHORT_LABEL
-    middle = sum(_ends(row[chart.x.field] for row in chart.rows)) / 2
-    heights = [row[chart.y.field] for row in chart.rows]
+    across, heights = ([row[axis.field] for row in chart.rows] for axis in (chart.x, chart.y))
+    middle = (min(across) + max(across)) / 2
     gap = 0.0 if short else 0.05 * (max(*heights, 0.0) - min(*heights, 0.0))
     last, rows = math.inf, []
     for row in sorted(named, key=lambda row: -row[chart.y.field]):
         last = min(row[chart.y.field], last - gap)
         side = "above" if short else "left" if row[chart.x.field] > middle else "right"
-        spot = {"x": row[chart.x.field], "y": row[chart.y.field] if short else rounded(last)}
+        spot = {"x": rounded(row[chart.x.field])}
+        spot |= {"y": rounded(row[chart.y.field] if short else last)}
         rows.append({**spot, "text": visible(row[chart.label]), "side": side})
     looks: Mapping[str, Spec] = {
         "above": {"dy": -11, "fontSize": 10},
@@ -434,41 +387,21 @@ def _labels(chart: Chart, theme: Theme, x: Spec, y: Spec) -> Layers:
     made: Layers = []
     for side, look in looks.items():
         values = [row for row in rows if row["side"] == side]
-        base = alt.Chart(alt.InlineData(values=values)).encode(
-            x=alt.X("x:Q", **x), y=alt.Y("y:Q", **y), text="text:N"
-        )
+        base = _inline(values).encode(x=_x(chart, "x"), y=_y(chart, "y"), text="text:N")
         made += [base.mark_text(**look, **how) for how in (halo, {}) if values]
     return made
 
 
-def _ends(values: Iterable[float]) -> tuple[float, float]:
-    found = list(values)
-    return min(found), max(found)
-
-
+@KINDS.register("heat")
 def _heat(chart: Chart, theme: Theme) -> Layers:
     """Draw shares as shades, with their text."""
-    axis = alt.Axis(
-        labelAngle=0, domain=False, ticks=False, title=visible(chart.x.title), orient="top"
-    )
-    base = alt.Chart().encode(
-        x=alt.X(f"{chart.x.field}:N", sort=None, axis=axis),
-        y=_line_axis(chart),
-        tooltip=_tip(chart),
-    )
+    looks = {"labelAngle": 0, "domain": False, "ticks": False, "orient": "top"}
+    axis = alt.Axis(title=visible(chart.x.title), **looks)
+    x = alt.X(f"{chart.x.field}:N", sort=None, axis=axis)
+    base = alt.Chart().encode(x=x, y=_line_axis(chart), tooltip=_tip(chart))
     scale = alt.Scale(domain=[0, 1], range=[0.02, 0.6])
     opacity = alt.Opacity(f"{chart.series}:Q", scale=scale, legend=None)
     return [
         base.encode(opacity=opacity).mark_rect(color=theme.series[0], cornerRadius=3),
         base.encode(text=f"{chart.label}:N").mark_text(color=theme.ink),
     ]
-
-
-for _name, _draw in (
-    ("blocks", _blocks),
-    ("bars", _bars),
-    ("intervals", _intervals),
-    ("scatter", _scatter),
-    ("heat", _heat),
-):
-    KINDS.add(_draw, name=_name)

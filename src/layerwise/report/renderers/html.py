@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -19,43 +18,40 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from layerwise.report.blocks import Block, Chart, Document, Facts, Heading, Links, Strip, Table
-from layerwise.report.renderers.cells import drawn_columns, written
+from layerwise.report import blocks as b
+from layerwise.report.renderers.cells import written
 from layerwise.report.renderers.charts import heading, specification
 from layerwise.report.renderers.theme import PAGE, Spec, chart_config
-from layerwise.report.words import shown, visible
-
-__all__ = ["framed", "html"]
+from layerwise.report.words import visible
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SAFE = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _FEW = 12
 
 
-@dataclass(frozen=True)
-class _Section:
-    """A heading with what stands under it: runs of blocks of one kind."""
-
-    anchor: str
-    heading: str
-    parts: Sequence[tuple[str, Sequence[Any]]]
-
-
-def html(document: Document) -> bytes:
+def html(document: b.Document) -> bytes:
     """Return `document` as one UTF-8 HTML file."""
     drawings = _drawings(document)
     scripts = [_bundle(), _resource("charts.js")] if drawings["specs"] else []
     style = _resource("page.css")
     context = {
         "document": document,
-        "sections": _sections(document.blocks),
+        "sections": list(_sections(document.blocks)),
         "few": _FEW,
         "csp": _policy(scripts, style),
         "scripts": [Markup(script) for script in scripts],  # noqa: S704 - our own, hashed.
         "style": Markup(style),  # noqa: S704 - likewise.
         "drawings": _embedded(drawings),
     }
-    return _environment().get_template("page.html.j2").render(context).lstrip().encode()
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
+    )
+    return environment.get_template("page.html.j2").render(context).lstrip().encode()
 
 
 def framed(report: bytes) -> str:
@@ -67,108 +63,82 @@ def framed(report: bytes) -> str:
 # --- Blocks -----------------------------------------------------------------------------------
 
 
-def _sections(blocks: Sequence[Block]) -> list[_Section]:
-    """Return the blocks by section; those before the first heading have none."""
-    runs: list[tuple[Heading | None, list[Block]]] = [(None, [])]
+def _sections(blocks: Sequence[b.Block]) -> Iterator[tuple[str, str, list[tuple[str, list[Any]]]]]:
+    """Yield each section: its anchor, its heading, and runs of blocks of one kind.
+
+    Blocks before the first heading have none.
+    """
+    runs: list[tuple[str, list[b.Block]]] = [("", [])]
     for block in blocks:
-        if isinstance(block, Heading) and block.level == 2:
-            runs.append((block, []))
+        if isinstance(block, b.Heading) and block.level == 2:
+            runs.append((block.text, []))
         else:
             runs[-1][1].append(block)
-    anchors = _anchors()
-    return [
-        _Section(
-            anchors(head.text if head else ""), head.text if head else "", _parts(own, anchors)
-        )
-        for head, own in runs
-        if own
-    ]
-
-
-def _anchors() -> Any:
-    """Return a function that gives each heading a name of its own, in plain letters."""
     taken = {"charts", "tip"}  # Of the page's own elements.
-
-    def anchor(text: str) -> str:
-        plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "part"
-        name = next(n for k in range(1, 10_000) if (n := plain + f"-{k}" * (k > 1)) not in taken)
-        taken.add(name)
-        return name
-
-    return anchor
-
-
-def _parts(blocks: Sequence[Block], anchor: Any) -> list[tuple[str, Sequence[Any]]]:
-    """Return runs of blocks of one kind, ready for the template."""
-    return [
-        (kind, [_view(block, anchor) for block in run])
-        for kind, run in groupby(blocks, key=lambda block: type(block).__name__.lower())
-    ]
+    views: Mapping[type, Callable[[Any], Any]] = {
+        **_VIEWS,
+        b.Heading: lambda head: {"anchor": _anchor(head.text, taken), "text": head.text},
+    }
+    for title, own in [run for run in runs if run[1]]:
+        anchor, parts = _anchor(title, taken), []
+        for kind, run in groupby(own, key=type):
+            view = views.get(kind)
+            parts.append((kind.__name__.lower(), [view(x) if view else x for x in run]))
+        yield anchor, title, parts
 
 
-def _view(block: Block, anchor: Any) -> Any:
-    """Return what the template writes of a block."""
-    if isinstance(block, Heading):
-        return {"anchor": anchor(block.text), "text": block.text}
-    view = _VIEWS.get(type(block))
-    return view(block) if view else block
+def _anchor(text: str, taken: set[str]) -> str:
+    """Return a name in plain letters that no other heading has; from now on it is `taken`."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "part"
+    name = next(n for k in range(1, 10_000) if (n := plain + f"-{k}" * (k > 1)) not in taken)
+    taken.add(name)
+    return name
 
 
-def _chart(chart: Chart) -> dict[str, Any]:
-    return {"chart": chart, "title": heading(chart), "told": chart.summary or chart.caption}
-
-
-def _facts(facts: Facts) -> dict[str, Any]:
+def _facts(facts: b.Facts) -> dict[str, Any]:
     """Return facts, told apart from digests, which are set as code."""
     code = all(_DIGEST.fullmatch(value) for _, value in facts.pairs)
     return {"facts": facts, "code": code and bool(facts.pairs)}
 
 
-def _strip(strip: Strip) -> dict[str, Any]:
-    return {"strip": strip, "cells": list(_cells(strip)), "series": strip.series % 6 + 1}
-
-
-def _links(links: Links) -> dict[str, str]:
-    """Return the files that lie beside the page, and no other address."""
-    return {label: path for label, path in links.files.items() if _SAFE.fullmatch(path)}
-
-
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: b.Table) -> dict[str, Any]:
     """Return a table's headings, and its rows with what is to be said of each."""
-    columns = [written(column, table.rows) for column in drawn_columns(table)]
+    columns = written(table)
+    looks = [
+        ("number" if c.numeric else "") + (" spare" if c.column.importance < 0 else "")
+        for c in columns
+    ]
     rows = [
         {
-            "group": table.groups.get(number, ""),
-            "marked": number in table.marked,
-            "cells": [(c.cells[number], c.ends[number], _look(c)) for c in columns],
+            "group": table.groups.get(row, ""),
+            "marked": row in table.marked,
+            "cells": [
+                (c.cells[row], c.ends[row], look) for c, look in zip(columns, looks, strict=True)
+            ],
         }
-        for number in range(len(table.rows))
+        for row in range(len(table.rows))
     ]
-    heads = [(c.column.title, c.unit, _look(c)) for c in columns]
+    heads = [(c.column.title, c.unit, look) for c, look in zip(columns, looks, strict=True)]
     return {"table": table, "heads": heads, "rows": rows}
 
 
-def _look(column: Any) -> str:
-    looks = ["number"] if column.numeric else []
-    return " ".join([*looks, *(["spare"] if column.column.importance < 0 else [])])
-
-
-def _cells(strip: Strip) -> Iterator[tuple[int, str]]:
-    """Yield each block's number and how its cell looks: marked, or the darker the larger."""
-    for place, index in enumerate(strip.indices):
-        if strip.values:
-            share = strip.values[place] / strip.most if strip.most > 0 else 0.0
-            yield index, f"heat-{round(10 * max(share, 0.0))}"
-        else:
-            yield index, "on" if index in strip.on else ""
+def _strip(strip: b.Strip) -> dict[str, Any]:
+    """Return each block's number and how its cell looks: marked, or the darker the larger."""
+    looks = ["on" if index in strip.on else "" for index in strip.indices]
+    if strip.values:
+        shares = (value / strip.most if strip.most > 0 else 0.0 for value in strip.values)
+        looks = [f"heat-{round(10 * max(share, 0.0))}" for share in shares]
+    cells = list(zip(strip.indices, looks, strict=True))
+    return {"strip": strip, "cells": cells, "series": strip.series % 6 + 1}
 
 
 _VIEWS: Mapping[type, Callable[[Any], Any]] = {
-    Chart: _chart,
-    Facts: _facts,
-    Links: _links,
-    Strip: _strip,
-    Table: _table,
+    b.Chart: lambda chart: {"chart": chart, "title": heading(chart)},
+    b.Facts: _facts,
+    # The files that lie beside the page, and no other address.
+    b.Links: lambda links: {k: path for k, path in links.files.items() if _SAFE.fullmatch(path)},
+    b.Strip: _strip,
+    b.Table: _table,
 }
 
 
@@ -182,22 +152,7 @@ def _bundle() -> str:
 
 
 def _resource(name: str) -> str:
-    return (
-        files("layerwise.report.renderers").joinpath("templates", name).read_text(encoding="utf-8")
-    )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("layerwise.report.renderers"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_finalize,
-    )
-    environment.filters["shorten"] = lambda text, limit: shown(text, limit=limit)
-    return environment
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def _finalize(value: Any) -> Any:
@@ -221,13 +176,12 @@ def _hash(content: str) -> str:
 
 def _embedded(value: object) -> Markup:
     """Return `value` as JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    text = text.replace("<", "\\u003c")
     return Markup(text)  # noqa: S704 - without `<` there is no tag, comment or end of element.
 
 
-def _drawings(document: Document) -> dict[str, Any]:
+def _drawings(document: b.Document) -> dict[str, Any]:
     """Return the charts as wide as their figures, and the rows that several draw but once."""
     fit = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
     specs: dict[str, Spec] = {}

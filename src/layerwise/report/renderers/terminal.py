@@ -4,9 +4,9 @@ All text becomes `rich.text.Text`, in which square brackets are only brackets.
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from rich import box
 from rich.cells import cell_len
@@ -14,26 +14,10 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text as Line
 
-from layerwise.report.blocks import (
-    Block,
-    Chart,
-    Code,
-    Document,
-    Facts,
-    Figures,
-    Heading,
-    Links,
-    Note,
-    Strip,
-    Table,
-    Text,
-    Verdict,
-)
+from layerwise.report import blocks as b
 from layerwise.report.numbers import number
-from layerwise.report.renderers.cells import ColumnText, drawn_columns, written
+from layerwise.report.renderers.cells import ColumnText, written
 from layerwise.report.words import shown, visible
-
-__all__ = ["Room", "RoomRenderable", "printed", "sparkline", "terminal"]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -46,6 +30,7 @@ _ASCII = str.maketrans(
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "red")
 _BAR = 8
 _LONGEST = 32
+_LABEL = 11
 _NAMED = 8
 
 
@@ -62,7 +47,8 @@ class Room:
         if self.ascii_only:
             plain = text.replace("×10", "x10^").translate(_ASCII)
             text = plain.encode("ascii", "replace").decode()
-        return Line(text, style=style)
+        # An ellipsis, which would end what is too long for a cell, is not ASCII.
+        return Line(text, style=style, overflow="fold" if self.ascii_only else "ellipsis")
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,7 @@ class RoomRenderable:
             yield from console.render(part, sized)
 
 
-def terminal(document: Document, *, width: int | None = None) -> RenderableType:
+def terminal(document: b.Document, *, width: int | None = None) -> RenderableType:
     """Return `document` for `rich`: its tables and strips, then verdicts and notes.
 
     What is concluded comes last, where the eye is when a command ends. Sections of detail and
@@ -97,7 +83,7 @@ def terminal(document: Document, *, width: int | None = None) -> RenderableType:
     return RoomRenderable(lambda room: _document(document, room), width)
 
 
-def printed(document: Document, *, width: int | None = None) -> str:
+def printed(document: b.Document, *, width: int | None = None) -> str:
     """Return what `terminal` shows, as text without colours."""
     console = Console(file=io.StringIO(), width=width, no_color=True, force_terminal=False)
     with console.capture() as said:
@@ -105,56 +91,52 @@ def printed(document: Document, *, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in said.get().splitlines())
 
 
-def _document(document: Document, room: Room) -> Iterator[RenderableType]:
+def _document(document: b.Document, room: Room) -> Iterator[RenderableType]:
     yield room.text(f"{document.kind}: {shown(document.title, limit=100)}", style="bold")
     if document.subtitle:
         yield room.text(document.subtitle, style="dim")
-    before: type[Block] | None = None
-    for block in _ordered(document.blocks):
-        together = before is type(block) is not Table or {before, type(block)} <= {Verdict, Note}
-        if before is not Heading and not together:
+    before: type[b.Block] | None = None
+    for kind, run in groupby(_ordered(document.blocks), key=type):
+        if before is not b.Heading and {before, kind} != {b.Verdict, b.Note}:
             yield Line("")
-        yield from _DRAWN[type(block)](block, room)
-        before = type(block)
+        blocks = list(run)
+        yield from _strips([block for block in blocks if isinstance(block, b.Strip)], room)
+        for place, block in enumerate(blocks if kind is not b.Strip else ()):
+            if place and kind is b.Table:
+                yield Line("")
+            yield from _DRAWN[kind](block, room)
+        before = kind
 
 
-def _ordered(blocks: Sequence[Block]) -> list[Block]:
-    """Return what a terminal shows: no details, no charts; what is concluded last."""
-    kept: list[Block] = []
+def _ordered(blocks: Sequence[b.Block]) -> list[b.Block]:
+    """Return what a terminal shows: no details, charts or bare headings; conclusions last."""
+    kept: list[b.Block] = []
+    last: list[b.Block] = []
     hidden: int | None = None
     for block in blocks:
-        if isinstance(block, Heading) and (hidden is None or block.level <= hidden):
+        level = block.level if isinstance(block, b.Heading) else None
+        if isinstance(block, b.Heading) and (hidden is None or block.level <= hidden):
             hidden = block.level if block.detail else None
-        if hidden is None and not isinstance(block, Chart):
+        if hidden is None and isinstance(block, b.Verdict | b.Note):
+            last.append(block)
+        elif hidden is None and not isinstance(block, b.Chart):
+            while level and kept and _bare(kept[-1], level):
+                kept.pop()
             kept.append(block)
-    last = [block for kind in (Verdict, Note) for block in kept if isinstance(block, kind)]
-    return [*_not_empty([b for b in kept if not isinstance(b, Verdict | Note)]), *last]
-
-
-def _not_empty(blocks: Sequence[Block]) -> list[Block]:
-    """Return `blocks` without headings that have nothing under them."""
-    kept: list[Block] = []
-    for block in blocks:
-        while kept and isinstance(block, Heading) and _ends(kept[-1], block):
-            kept.pop()
-        kept.append(block)
-    while kept and isinstance(kept[-1], Heading):
+    while kept and _bare(kept[-1]):
         kept.pop()
-    return kept
+    return [*kept, *sorted(last, key=lambda block: isinstance(block, b.Note))]
 
 
-def _ends(before: Block, heading: Heading) -> bool:
-    return isinstance(before, Heading) and before.level >= heading.level
+def _bare(block: b.Block, level: int = 0) -> bool:
+    """Return whether `block` is a heading that one of `level`, or the end, leaves empty."""
+    return isinstance(block, b.Heading) and block.level >= level
 
 
 # --- Words ------------------------------------------------------------------------------------
 
 
-def _heading(block: Heading, room: Room) -> Iterator[RenderableType]:
-    yield room.text(block.text, style="bold")
-
-
-def _verdict(block: Verdict, room: Room) -> Iterator[RenderableType]:
+def _verdict(block: b.Verdict, room: Room) -> Iterator[RenderableType]:
     yield room.text(block.text, style="bold yellow" if block.tone == "warning" else "bold")
     for reason in block.reasons:
         yield room.text(reason)
@@ -165,62 +147,52 @@ def _verdict(block: Verdict, room: Room) -> Iterator[RenderableType]:
         yield room.text(f"- surer: {remedy}")
 
 
-def _text(block: Text, room: Room) -> Iterator[RenderableType]:
-    yield room.text(block.text, style="dim" if block.quiet else "")
-
-
-def _note(block: Note, room: Room) -> Iterator[RenderableType]:
-    yield room.text(f"- note: {block.text}", style="dim")
-
-
-def _code(block: Code, room: Room) -> Iterator[RenderableType]:
-    yield room.text(block.text)
-
-
-def _figures(block: Figures, room: Room) -> Iterator[RenderableType]:
-    yield _listed([(f.label, f.value, f.about) for f in block.figures], room)
-
-
-def _facts(block: Facts, room: Room) -> Iterator[RenderableType]:
+def _facts(block: b.Facts, room: Room) -> Iterator[RenderableType]:
     if block.title:
         yield room.text(block.title, style="bold")
-    yield _listed(block.pairs, room)
+    yield from _listed(block.pairs, room)
 
 
-def _links(block: Links, room: Room) -> Iterator[RenderableType]:
-    yield _listed(list(block.files.items()), room)
-
-
-def _listed(rows: Sequence[Sequence[str]], room: Room) -> Grid:
-    """Return labels with what belongs to them, a line each."""
+def _listed(rows: Iterable[Sequence[str]], room: Room) -> Iterator[RenderableType]:
+    """Draw labels with what belongs to them, a line each."""
     grid = Grid(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column(style="dim", max_width=max(room.width // 2, 8))
     for row in rows:
         grid.add_row(*(room.text(cell) for cell in row))
-    return grid
+    yield grid
 
 
 # --- Strips -----------------------------------------------------------------------------------
 
 
-def _strip(block: Strip, room: Room) -> Iterator[RenderableType]:
-    if block.values:
-        ends = room.text(f"{number(min(block.values))} to {number(max(block.values))}", style="dim")
-        name = room.text(shown(block.label, limit=24).ljust(11))
-        width = max(room.width - name.cell_len - ends.cell_len - 4, 8)
-        colour = _COLOURS[block.series % len(_COLOURS)]
-        levels = sparkline(block.values, width, room, most=block.most, style=colour)
-        yield Line("  ").join([name, levels, ends])
-        return
-    label = shown(block.label, limit=max(room.width // 3, 12)).ljust(11)
-    fold = max((room.width - cell_len(label) - 14) // 10 * 10, 10)
-    for start in range(0, len(block.indices), fold):
-        part = block.indices[start : start + fold]
+def _strips(strips: Sequence[b.Strip], room: Room) -> Iterator[RenderableType]:
+    """Draw strips below each other, those with numbers as levels, their labels equally wide."""
+    labels = [room.text(shown(strip.label, limit=max(room.width // 3, 12))) for strip in strips]
+    wide = max([_LABEL, *(label.cell_len for label in labels)])
+    for strip, label in zip(strips, labels, strict=True):
+        label.truncate(wide, pad=True)
+        yield from (_levels if strip.values else _signs)(strip, label, room)
+
+
+def _levels(strip: b.Strip, label: Line, room: Room) -> Iterator[RenderableType]:
+    between = f"{number(min(strip.values))} to {number(max(strip.values))}"
+    about = room.text(between, style="dim")
+    width = max(room.width - label.cell_len - about.cell_len - 4, 8)
+    colour = _COLOURS[strip.series % len(_COLOURS)]
+    levels = sparkline(strip.values, width, room, most=strip.most, style=colour)
+    yield Line("  ").join([label, levels, about])
+
+
+def _signs(strip: b.Strip, label: Line, room: Room) -> Iterator[RenderableType]:
+    """Draw a sign a block under a ruler, in as many lines as it takes."""
+    fold = max((room.width - label.cell_len - 14) // 10 * 10, 10)
+    for start in range(0, len(strip.indices), fold):
+        part = strip.indices[start : start + fold]
         ruler = "".join(f"{index:<10}" for index in part[::10]).rstrip()
-        signs = "".join("●" if index in block.on else "·" for index in part)
-        count = sum(index in block.on for index in part)
-        yield room.text(f"{'':{cell_len(label)}}  {ruler}", style="dim")
-        yield room.text(f"{label}  {signs}  {count} of {len(part)}")
+        signs = "".join("●" if index in strip.on else "·" for index in part)
+        count = f"{sum(index in strip.on for index in part)} of {len(part)}"
+        yield room.text(f"{'':{label.cell_len}}  {ruler}", style="dim")
+        yield Line("  ").join([label, room.text(signs), room.text(count)])
 
 
 def sparkline(
@@ -231,70 +203,51 @@ def sparkline(
     Where there are more values than characters, each character is the largest of its share.
     """
     levels = _ASCII_LEVELS if room.ascii_only else _LEVELS
-    kept = _fewer(values, width)
-    signs = (levels[min(round(max(v, 0.0) / most * 7), 7)] if most > 0 else levels[0] for v in kept)
+    if len(values) > width:
+        cuts = [n * len(values) // width for n in range(width + 1)]
+        values = [max(values[start:end]) for start, end in pairwise(cuts)]
+    shares = (max(value, 0.0) / most if most > 0 else 0.0 for value in values)
+    signs = (levels[min(round(share * 7), 7)] for share in shares)
     return Line("".join(signs), style=style)
-
-
-def _fewer(values: Sequence[float], most: int) -> list[float]:
-    """Return `values`, or the largest of each of `most` even shares of them."""
-    count = len(values)
-    if count <= most:
-        return list(values)
-    ends = [n * count // most for n in range(most + 1)]
-    return [max(values[a:b]) for a, b in pairwise(ends)]
 
 
 # --- Tables -----------------------------------------------------------------------------------
 
 
-def _table(block: Table, room: Room) -> Iterator[RenderableType]:
+def _table(block: b.Table, room: Room) -> Iterator[RenderableType]:
     """Draw the columns that fit, the most important first; name the others below."""
     if not block.rows:
         return
-    first, *others = (written(c, block.rows) for c in drawn_columns(block))
-    rows = _evenly(len(block.rows), block.most)
+    first, *others = written(block)
+    count = len(block.rows)
+    rows = list(range(count))
+    if block.most is not None and count > block.most:
+        rows = [round(n * (count - 1) / (block.most - 1)) for n in range(block.most)]
     lead = 2 if block.marked else 0
-    room_left = room.width - lead - min(_cells_width(first), max(room.width // 2, 8))
-    parts = _fitting(others, block, room_left)
-    kept = [first, *(c for c in others if parts.get(c.column.key))]
+    parts = _fitting(others, block, room.width - lead - min(_width(first), max(room.width // 2, 8)))
+    parts[first.column.key] = {"value"}
     if block.caption:
         yield room.text(block.caption, style="dim")
+    kept = [column for column in (first, *others) if column.column.key in parts]
     yield from _grids(block, kept, parts, rows, room)
-    told = [f"● {block.mark}"] if block.marked and block.mark else []
-    left = [c.column.title.lower() for c in others if not parts.get(c.column.key)]
-    told += [f"no room for {', '.join(left)}"] if left else []
-    told += [f"{len(rows)} of {len(block.rows)} rows"] if len(rows) < len(block.rows) else []
-    if told:
-        yield room.text("; ".join(told), style="dim")
+    left = [c.column.title.lower() for c in others if c.column.key not in parts]
+    told = [
+        f"● {block.mark}" if block.marked and block.mark else "",
+        f"no room for {', '.join(left)}" if left else "",
+        f"{len(rows)} of {count} rows" if len(rows) < count else "",
+    ]
+    if any(told):
+        yield room.text("; ".join(filter(None, told)), style="dim")
 
 
-def _evenly(count: int, most: int | None) -> list[int]:
-    """Return all places, or `most` of them from the first to the last."""
-    if most is None or count <= most:
-        return list(range(count))
-    return [round(n * (count - 1) / (most - 1)) for n in range(most)]
-
-
-def _heads(column: ColumnText) -> list[str]:
-    """Return the heading in lines no longer than they need be, the unit last."""
-    words = (column.column.short or column.column.title).split(" ")
-    room = max([cell_len(cell) for cell in column.cells] + [len(word) for word in words])
-    lines = [words[0]]
-    for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) <= room:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return [*lines, column.unit] if column.unit else lines
-
-
-def _cells_width(column: ColumnText) -> int:
-    longest = max(cell_len(text) for text in (*_heads(column), *column.cells))
+def _width(column: ColumnText) -> int:
+    """Return the least width of a column: of its longest word, unit or cell."""
+    title = column.column.short or column.column.title
+    longest = max(map(cell_len, (*title.split(" "), column.unit, *column.cells)))
     return 2 + (longest if column.numeric else min(longest, _LONGEST))
 
 
-def _fitting(columns: Sequence[ColumnText], table: Table, room: int) -> Mapping[str, set[str]]:
+def _fitting(columns: Sequence[ColumnText], table: b.Table, room: int) -> dict[str, set[str]]:
     """Return what is drawn of each column that fits: its value, its ends, a bar.
 
     An interval is worth half as much as the number that it is of, a bar a quarter.
@@ -302,7 +255,7 @@ def _fitting(columns: Sequence[ColumnText], table: Table, room: int) -> Mapping[
     wishes: list[tuple[float, str, str, int]] = []
     for column in columns:
         key, worth = column.column.key, column.column.importance
-        wishes.append((worth, key, "value", _cells_width(column)))
+        wishes.append((worth, key, "value", _width(column)))
         if any(column.ends):
             wishes.append((worth / 2, key, "ends", 1 + max(map(cell_len, column.ends))))
         if key == table.bar:
@@ -316,53 +269,48 @@ def _fitting(columns: Sequence[ColumnText], table: Table, room: int) -> Mapping[
 
 
 def _grids(
-    table: Table,
+    table: b.Table,
     columns: Sequence[ColumnText],
     parts: Mapping[str, set[str]],
     rows: Sequence[int],
     room: Room,
 ) -> Iterator[RenderableType]:
     """Draw one grid, or one after each line that names a group."""
-    cells = [_drawn(c, parts.get(c.column.key, {"value"}), rows, room) for c in columns]
+    cells = [_drawn(column, parts[column.column.key], rows, room) for column in columns]
     marks = [[room.text("●" if row in table.marked else " ") for row in rows]]
-    drawn = [*(marks if table.marked else []), *cells]
+    marks = marks if table.marked else []
     starts = [place for place, row in enumerate(rows) if row in table.groups]
+    lines = _RULED if room.ascii_only else box.SIMPLE_HEAD
     for start, end in pairwise([*dict.fromkeys([0, *starts]), len(rows)]):
         if rows[start] in table.groups:
-            yield from ([Line("")] if start else [])
+            if start:
+                yield Line("")
             yield room.text(table.groups[rows[start]], style="bold")
-        grid = _ruled(room)
-        if table.marked:
+        grid = Grid(
+            box=lines, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim"
+        )
+        for _ in marks:
             grid.add_column("", min_width=1)
         for column, texts in zip(columns, cells, strict=True):
-            barred = "bar" in parts.get(column.column.key, ())
-            _add_column(grid, column, texts, room, barred=barred)
+            _add_column(grid, column, texts, room, barred="bar" in parts[column.column.key])
         for place in range(start, end):
             style = "bold" if rows[place] in table.marked else ""
-            grid.add_row(*(texts[place] for texts in drawn), style=style)
+            grid.add_row(*(texts[place] for texts in (*marks, *cells)), style=style)
         yield grid
 
 
 def _add_column(
     grid: Grid, column: ColumnText, texts: Sequence[Line], room: Room, *, barred: bool
 ) -> None:
-    head = Line("\n").join(room.text(line) for line in _heads(column))
-    right = column.numeric and not barred  # A bar begins where its neighbours begin.
-    # The first column of numbers counts; an ellipsis is not ASCII.
+    """Add a column that is as wide as its longest cell or word, under its title and unit."""
+    head = room.text(f"{column.column.short or column.column.title}\n{column.unit}".rstrip())
+    longest = max(text.cell_len for text in texts)
     grid.add_column(
         head,
-        justify="right" if right else "left",
-        overflow="fold" if room.ascii_only else "ellipsis",
+        justify="right" if column.numeric and not barred else "left",  # Bars begin in one place.
         vertical="bottom",
-        min_width=min(max((text.cell_len for text in texts), default=0), _LONGEST),
-    )
-
-
-def _ruled(room: Room) -> Grid:
-    """Return a grid with a rule under its headings and no other."""
-    lines = _RULED if room.ascii_only else box.SIMPLE_HEAD
-    return Grid(
-        box=lines, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim"
+        min_width=min(longest, _LONGEST),
+        max_width=max(longest, *map(cell_len, head.plain.split())),
     )
 
 
@@ -373,44 +321,39 @@ def _drawn(column: ColumnText, parts: set[str], rows: Sequence[int], room: Room)
         made.append(_aligned([column.ends[row] for row in rows], room, style="dim"))
     if "bar" in parts:
         made.append(_bars([column.values[row] for row in rows], room))
-    return [Line(" ").join(cell) for cell in zip(*made, strict=True)]
+    return [room.text(" ").join(cell) for cell in zip(*made, strict=True)]
 
 
 def _aligned(
     texts: Sequence[str], room: Room, *, style: str = "", right: bool = True
 ) -> list[Line]:
     """Return `texts` with spaces before them, so that they end in one place."""
-    width = max(cell_len(text) for text in texts) if right else 0
+    width = max(map(cell_len, texts)) if right else 0
     return [room.text(" " * (width - cell_len(text)) + text, style=style) for text in texts]
 
 
 def _bars(values: Sequence[float | None], room: Room) -> list[Line]:
-    """Return a bar for each of `values`, that of the largest the longest."""
+    """Return a bar for each of `values`, to an eighth of a character, the largest the longest."""
     most = max((value for value in values if value is not None), default=0.0)
-    shares = [max(value or 0.0, 0.0) / most if most > 0 else 0.0 for value in values]
-    draw = _ascii_bar if room.ascii_only else _bar
-    return [Line(draw(share).ljust(_BAR), style="cyan") for share in shares]
+    bars = []
+    for value in values:
+        share = max(value or 0.0, 0.0) / most if most > 0 else 0.0
+        full, rest = divmod(round(share * _BAR * 8), 8)
+        drawn = (
+            "#" * round(share * _BAR) if room.ascii_only else "█" * full + _EIGHTHS[rest].strip()
+        )
+        bars.append(Line(drawn.ljust(_BAR), style="cyan"))
+    return bars
 
 
-def _bar(share: float) -> str:
-    """Return a bar, to an eighth of a character."""
-    eighths = round(share * _BAR * 8)
-    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-
-
-def _ascii_bar(share: float) -> str:
-    return "#" * round(share * _BAR)
-
-
-_DRAWN: Mapping[type, Callable[..., Iterator[RenderableType]]] = {
-    Heading: _heading,
-    Verdict: _verdict,
-    Text: _text,
-    Note: _note,
-    Code: _code,
-    Figures: _figures,
-    Facts: _facts,
-    Links: _links,
-    Strip: _strip,
-    Table: _table,
+_DRAWN: Mapping[type, Callable[..., Iterable[RenderableType]]] = {
+    b.Heading: lambda block, room: [room.text(block.text, style="bold")],
+    b.Verdict: _verdict,
+    b.Text: lambda block, room: [room.text(block.text, style="dim" if block.quiet else "")],
+    b.Note: lambda block, room: [room.text(f"- note: {block.text}", style="dim")],
+    b.Code: lambda block, room: [room.text(block.text)],
+    b.Figures: lambda block, room: _listed(block.figures, room),
+    b.Facts: _facts,
+    b.Links: lambda block, room: _listed(block.files.items(), room),
+    b.Table: _table,
 }

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LIGHT", "PAGE", "Spec", "Theme", "chart_config"]
-
 Spec = dict[str, Any]
 
 

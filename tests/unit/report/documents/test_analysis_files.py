@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from layerwise.analysis.record import PARTS
-from layerwise.report import analysis_files
+from layerwise.report.documents.analysis_files import analysis_files
 
 SPECIAL = r"50%_of & the $cost #1 {a} ~b^2 \input{x} <i>|j"
 

@@ -67,25 +67,26 @@ def test_80_columns_show_what_the_papers_measure(planted_card):
     assert "no room for" not in text(planted_card(), width=140)
 
 
-def test_a_terminal_says_advice_what_is_missing_and_notes(planted_card):
+def test_a_terminal_says_advice_what_is_missing_and_notes(planted_card, unsaid):
     said = text(planted_card(attention=False, notes=("a fallback",)), width=200)
-    for words in (
+    assert not unsaid(
+        said,
         "Adapt blocks 10, 14, 18, 22, 26.",
         "- surer: Measure 256 examples",
         "attention_entropy  the blocks have no attention",
         "- note: a fallback",
         "● adapted",
-    ):
-        assert words in said, words
+    )
     assert "entropy" not in said.split("──")[0]
     assert "Provenance" not in said
 
 
-def test_the_page_says_what_a_reader_needs(planted_card, planted_placement, read_page):
+def test_the_page_says_what_a_reader_needs(planted_card, planted_placement, read_page, unsaid):
     card = planted_card(notes=("entropy from sampled rows",))
     placement = replace(planted_placement(card), notes=("rounded <down>",))
     said = read_page(html(card, placement=placement)).said
-    for words in (
+    assert not unsaid(
+        said,
         "SmolLM2-135M-Instruct.Q4_K_M.gguf",
         "Policy gain adapts blocks 10, 14, 18, 22, 26: rank 8, alpha 16, 122,880 trainable",
         "parameters on 10 modules, 10 of 10 verified.",
@@ -95,15 +96,14 @@ def test_the_page_says_what_a_reader_needs(planted_card, planted_placement, read
         "30 blocks of LlamaDecoderLayer, sequential residual",
         "5a" * 32,
         "Gains of several blocks do not add up.",
-    ):
-        assert words in said, words
+    )
 
 
 def test_what_a_step_costs_is_the_placement_s_or_the_advice_s(planted_card, planted_placement):
     card = planted_card()
     for placement, rows in ((None, card.advice.layers), (planted_placement(card, [20]), [20])):
         figures = of(document(card, placement=placement), Figures)[0].figures
-        assert figures[0].value == f"{100 * placement_cost(card, rows).step_ratio:.0f} %"
+        assert figures[0][1] == f"{100 * placement_cost(card, rows).step_ratio:.0f} %"
 
 
 def test_there_is_a_chart_a_signal_and_of_costs(planted_card, planted_placement):
@@ -168,17 +168,18 @@ def test_each_stack_is_a_strip_a_group_and_a_colour_and_a_gap_parts_them(planted
     assert [row["x"] for row in chart.rows] == [0, 1, 2, 4, 5]
 
 
-def test_what_was_fine_tuned_is_told_by_regime_with_its_text(measured_card, planted_placement):
+def test_what_was_fine_tuned_is_told_by_regime_with_its_text(
+    measured_card, planted_placement, unsaid
+):
     (found,) = measured_card.measured
     same = replace(found, data_sha256=measured_card.data.sha256, steps=80)
     card = replace(measured_card, measured=(found, same))
-    said = text(card, width=200)
-    for words in (
+    assert not unsaid(
+        text(card, width=200),
         "4 blocks at rank 8, 40 steps, 3 seeds: causal-lm on reviews.csv (SHA-256 7d7d7d7d7d7d…)",
         "80 steps, 3 seeds: causal-lm on the examples that this card was made with",
         "Intervals (95 %) are over 3 seeds.",
-    ):
-        assert words in said, words
+    )
     table = document(card, placement=planted_placement(card, found.regimes[1].layers)).tables()
     table = table["performance-1"]
     assert [row["name"] for row in table.rows] == [regime.name for regime in found.regimes]

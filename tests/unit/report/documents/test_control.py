@@ -118,16 +118,16 @@ def test_notes_and_untrained_modules_of_all_profiles_once(planted_control):
     assert said.count("a.b") == 1
 
 
-def test_the_page_has_data_models_and_hashes(planted_control, read_page):
+def test_the_page_has_data_models_and_hashes(planted_control, read_page, unsaid):
     said = read_page(html(planted_control())).said
-    for words in (
+    assert not unsaid(
+        said,
         "trained on 1,920 examples of reviews.csv, causal-lm",
         "Slope, standard 0.411 0.381 to 0.441, 95 % interval",
         "After equal-step",
         "equal-step 2: model.safetensors " + "c7" * 32,
         "layerwise control demo demo --steps 60",
-    ):
-        assert words in said, words
+    )
 
 
 def test_charts_can_be_exported(planted_control):

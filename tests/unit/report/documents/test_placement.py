@@ -16,14 +16,15 @@ PAIRS = (PairAgreement(0, 1, 0.934, usable=True), PairAgreement(0, 2, 0.41, usab
 COMPARISON = Comparison("[i]m", ("a", "b", "c"), PAIRS, 0.9)
 
 
-def test_a_placement_prints_in_at_most_20_lines(planted_card, planted_placement):
+def test_a_placement_prints_in_at_most_20_lines(planted_card, planted_placement, unsaid):
     card = planted_card()
     placed = replace(
         planted_placement(card), notes=("rounded",), ranks={"a": 4}, dropout=0.1, revision="f" * 40
     )
     said = str(placed)
     assert len(said.splitlines()) <= 20
-    for words in (
+    assert not unsaid(
+        said,
         "Adapt blocks 10, 14, 18, 22, 26.",
         "rank 8 (others: 4), alpha 16",
         "10: q_proj, v_proj",
@@ -32,8 +33,7 @@ def test_a_placement_prints_in_at_most_20_lines(planted_card, planted_placement)
         "Training step      86 %  of adapters on all blocks",
         "Chosen by policy gain.",
         "- note: rounded",
-    ):
-        assert words in said, words
+    )
 
 
 def test_a_placement_says_what_it_does_not_know(planted_card, planted_placement):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from layerwise.card.record import StackInfo
+from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
 from layerwise.report.blocks import Strip
 from layerwise.report.documents.profile import fitted
@@ -18,76 +19,67 @@ def verdict(profile):
     return document(profile).blocks[0]
 
 
-def test_a_profile_that_rises_says_so_with_its_figures(planted_profile):
-    profile = planted_profile()
-    told = verdict(profile)
-    assert told.text == "Change rises over depth: block 29 moved most."
-    far, steep, agree = told.reasons
-    assert "reaches 0.400 at block 29, 100 times the noise floor of 0.00400" in far
-    assert "0.389 (0.359 to 0.419)" in steep
-    assert f"the last depth holds {100 * profile.width[-1]:.0f} %" in steep
-    assert "an even profile would hold 14 %" in steep
-    assert agree.startswith("The readouts agree on the direction: slopes hf 0.389")
-
-
 @pytest.mark.parametrize(
-    ("steepness", "spread", "words"),
-    [(-0.04, 0.01, "falls over depth: block 0"), (0.01, 0.03, "has no clear direction over depth")],
+    ("how", "wanted"),
+    [
+        (
+            {},
+            [
+                "Change rises over depth: block 29 moved most.",
+                "reaches 0.400 at block 29, 100 times the noise floor of 0.00400",
+                "0.389 (0.359 to 0.419)",
+                "an even profile would hold 14 %",
+                "The readouts agree on the direction: slopes hf 0.389",
+            ],
+        ),
+        ({"steepness": -0.04, "spread": 0.01}, ["Change falls over depth: block 0"]),
+        ({"steepness": 0.01, "spread": 0.03}, ["Change has no clear direction over depth"]),
+        (
+            {"noise": 0.5},
+            ["Nothing moved beyond the noise of the probes.", " 0.8 times the noise "],
+        ),
+        ({"noise": 0.0}, ["halves of the probes agree"]),
+        (
+            {"scales": {"hf": 1.0, "residual": 0.05, "normed": 1.0}},
+            ["it rises under hf, it has no clear direction under residual"],
+        ),
+    ],
 )
-def test_a_profile_may_fall_or_have_no_direction(planted_profile, steepness, spread, words):
-    assert words in verdict(planted_profile(steepness=steepness, spread=spread)).text
+def test_a_profile_is_judged_with_its_figures(planted_profile, unsaid, how, wanted):
+    profile = planted_profile(**how)
+    told = verdict(profile)
+    said = " ".join([told.text, *told.reasons])
+    assert not unsaid(said, f"the last depth holds {100 * profile.width[-1]:.0f} %", *wanted)
 
 
 def test_a_rise_of_the_last_depth_alone_is_called_so(planted_profile):
     profile = planted_profile(steepness=-0.02)
-    last = replace(profile.depths[-1], procrustes=0.5)
-    profile = replace(
-        profile,
-        depths=(*profile.depths[:-1], last),
-        blocks=(*profile.blocks[:-1], replace(profile.blocks[-1], procrustes=0.5)),
-        slope=0.2,
-        slope_low=0.1,
-        slope_high=0.3,
-    )
-    told = verdict(profile)
+    last, block = (replace(d, procrustes=0.5) for d in (profile.depths[-1], profile.blocks[-1]))
+    depths, blocks = (*profile.depths[:-1], last), (*profile.blocks[:-1], block)
+    slope = {"slope": 0.2, "slope_low": 0.1, "slope_high": 0.3}
+    told = verdict(replace(profile, depths=depths, blocks=blocks, **slope))
     assert told.text == "Change rises at the last depth alone: block 29 moved most."
-    six = [(depth.relative, depth.procrustes) for depth in profile.depths[:-1]]
-    slope = np.polyfit(*zip(*six, strict=True), 1)[0]
-    assert f"Without the last depth the slope is {slope:.4f}." in told.reasons[1]
+    six = [(depth.relative, depth.procrustes) for depth in depths[:-1]]
+    below = np.polyfit(*zip(*six, strict=True), 1)[0]
+    assert f"Without the last depth the slope is {below:.4f}." in told.reasons[1]
 
 
-def test_nothing_moved_is_an_answer_in_every_form(still_profile, read_page):
+def test_nothing_moved_is_an_answer_in_every_form(still_profile, read_page, unsaid):
     profile = still_profile()
-    made = document(profile)
     assert verdict(profile).text.startswith("Nothing moved: ")
     assert verdict(profile).reasons == []
-    assert set(made.charts()) == NAMES - {"width"}
+    assert set(document(profile).charts()) == NAMES - {"width"}
     said = read_page(html(profile)).said
-    assert "Last depth's share –" in said
-    assert "Procrustes distance, at every block" in said
+    assert not unsaid(said, "Last depth's share –", "Procrustes distance, at every block")
     assert "█" not in text(profile)
 
 
-def test_a_change_within_the_noise_is_no_change(planted_profile):
-    told = verdict(planted_profile(noise=0.5))
-    assert told.text == "Nothing moved beyond the noise of the probes."
-    assert "0.8 times the noise floor" in told.reasons[0]
-    agreed = verdict(planted_profile(noise=0.0))
-    assert "halves of the probes agree" in agreed.reasons[0]
-
-
-def test_readouts_that_disagree_are_told_and_one_alone_agrees_with_nothing(planted_profile):
-    scales = {"hf": 1.0, "residual": 0.05, "normed": 1.0}
-    told = verdict(planted_profile(scales=scales)).reasons[-1]
-    assert "it rises under hf, it has no clear direction under residual" in told
+def test_one_readout_agrees_with_nothing_and_strangers_are_none(planted_profile):
     alone = planted_profile(scales={"hf": 1.0})
     assert len(verdict(alone).reasons) == 2
     assert not any(name.startswith("readout") for name in document(alone).charts())
-
-
-def test_readouts_come_in_one_order_and_strangers_do_not(planted_profile):
-    rows = document(planted_profile(scales={"normed": 1.0, "../x": 1.0, "hf": 1.0}))
-    assert [row["readout"] for row in rows.tables()["slopes"].rows] == ["hf", "normed"]
+    several = frames(planted_profile(scales={"normed": 1.0, "../x": 1.0, "hf": 1.0}))
+    assert list(several["slopes"]["readout"]) == ["hf", "normed"]
 
 
 def test_tables_have_the_record_s_numbers(planted_profile):
@@ -102,10 +94,11 @@ def test_tables_have_the_record_s_numbers(planted_profile):
     assert marked == {d.index for d in profile.depths}
 
 
-def test_a_terminal_shows_depths_every_block_slopes_and_words(planted_profile):
+def test_a_terminal_shows_depths_every_block_slopes_and_words(planted_profile, unsaid):
     names = tuple(f"h.{n}.q" for n in range(11))
     said = text(planted_profile(notes=("a fallback",), untrained=names), width=100)
-    for words in (
+    assert not unsaid(
+        said,
         "Depth profile: SmolLM2-135M-Instruct.Q4_K_M.gguf → standard/model",
         "3,412 tokens, readout hf",
         "0.0504 to 0.400",
@@ -114,14 +107,13 @@ def test_a_terminal_shows_depths_every_block_slopes_and_words(planted_profile):
         "11 modules never trained (adapter B all zero)",
         "h.7.q and 3 more",
         "- note: a fallback",
-    ):
-        assert words in said, words
+    )
     assert "never trained" not in text(planted_profile())
 
 
-def test_the_page_has_models_probes_and_hashes(planted_profile, read_page):
-    said = read_page(html(planted_profile())).said
-    for words in (
+def test_the_page_has_models_probes_and_hashes(planted_profile, read_page, unsaid):
+    assert not unsaid(
+        read_page(html(planted_profile())).said,
         "Slope 0.389 95 % interval 0.359 to 0.419",
         "layerwise profile demo tuned --out moved",
         "before: model.safetensors " + "5a" * 32,
@@ -129,8 +121,7 @@ def test_the_page_has_models_probes_and_hashes(planted_profile, read_page):
         "Base model SmolLM2-135M-Instruct.Q4_K_M.gguf",
         "Probes SHA-256 " + "3f" * 32,
         "Shared PCA 256 components",
-    ):
-        assert words in said, words
+    )
 
 
 def test_every_block_is_drawn_with_its_own_numbers(planted_profile):
@@ -144,18 +135,15 @@ def test_every_block_is_drawn_with_its_own_numbers(planted_profile):
     assert [row["share"] for row in made["width"].rows] == pytest.approx(profile.width, rel=1e-5)
     assert [rule.band for rule in made["depth-profile"].rules] == [True]
     assert document(planted_profile(noise=0.0)).charts()["depth-profile"].rules == []
-
-
-def test_a_block_may_stand_for_two_depths(planted_profile):
+    # A block may stand for two depths.
     assert document(planted_profile(blocks=6)).charts()["depth-profile"].top[1] == "25 %, 40 %"
 
 
 def test_readouts_share_one_scale(planted_profile):
-    scales = {"hf": 1.0, "residual": 0.1, "normed": 2.0}
-    made = document(planted_profile(scales=scales)).charts()
+    profile = planted_profile(scales={"hf": 1.0, "residual": 0.1, "normed": 2.0})
+    made = document(profile).charts()
     tops = {chart.y.most for name, chart in made.items() if name.startswith("readout-")}
-    largest = planted_profile(scales=scales).readouts["normed"].blocks[-1].procrustes
-    assert tops == {largest}
+    assert tops == {profile.readouts["normed"].blocks[-1].procrustes}
 
 
 def test_the_line_is_that_of_least_squares_and_its_fan_turns_about_the_mean(planted_profile):
@@ -167,21 +155,17 @@ def test_the_line_is_that_of_least_squares_and_its_fan_turns_about_the_mean(plan
         assert row["x"] == pytest.approx(20 * relative - 1)
         assert row["procrustes"] == pytest.approx(start + slope * relative, rel=1e-4)
     assert middle["low"] == middle["high"] == middle["procrustes"]
-    rows = fitted(depths, (0.5, 0.4, 0.7), blocks=10)
+    rows = fitted(depths, Slope(0.5, 0.4, 0.7), blocks=10)
     run = (rows[2]["x"] - rows[1]["x"]) / 10
     assert rows[2]["high"] - rows[1]["procrustes"] == pytest.approx(0.7 * run, rel=1e-4)
 
 
-def test_without_all_blocks_the_seven_depths_stand_for_them(planted_profile):
-    profile = replace(planted_profile(), blocks=())
-    (strip,) = (b for b in document(profile).blocks if isinstance(b, Strip))
+def test_a_profile_of_seven_depths_without_noise_is_drawn_too(planted_profile):
+    profile = planted_profile(blocks=7)
+    bare = replace(profile, blocks=(), depths=tuple(replace(d, noise=None) for d in profile.depths))
+    (strip,) = (b for b in document(bare).blocks if isinstance(b, Strip))
     assert list(strip.values) == [d.procrustes for d in profile.depths]
-
-
-def test_noise_may_be_missing(planted_profile):
-    profile = planted_profile(blocks=4)
-    bare = tuple(replace(block, noise=None) for block in profile.blocks)
-    assert "noise" not in frames(replace(profile, blocks=bare))["blocks"]
+    assert "noise" not in frames(bare)["blocks"]
 
 
 # --- An adapter -------------------------------------------------------------------------------

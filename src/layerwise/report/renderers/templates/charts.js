@@ -10,7 +10,8 @@
       return;
     }
     const [[, block], ...readings] = Object.entries(value);
-    tip.textContent = [block, ...readings.map(([name, text]) => `${name}: ${text}`)].join("\n");
+    const known = readings.filter(([, text]) => text !== "");
+    tip.textContent = [block, ...known.map(([name, text]) => `${name}: ${text}`)].join("\n");
     tip.hidden = false;
     const right = document.documentElement.clientWidth - tip.offsetWidth - 8;
     tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, right))}px`;
