@@ -17,8 +17,6 @@ from transformers import AttentionInterface
 from layerwise.seeds import derive
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["QueryRows", "entropy_of_rows", "entropy_of_weights", "intercepted", "sample_rows"]
-
 
 @dataclass(frozen=True)
 class QueryRows:

@@ -21,8 +21,6 @@ from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["WHOLE", "BatchRecord", "Listener", "Site", "attached", "floating"]
-
 #: Stands for the whole model among the rows of blocks whose moments are marked.
 WHOLE = -1
 

@@ -32,8 +32,6 @@ from layerwise.progress import Progress, silent
 from layerwise.seeds import derive, torch_generator
 from layerwise.shapes import Tensor
 
-__all__ = ["capture"]
-
 HEAD = "the head, after the last block"
 
 

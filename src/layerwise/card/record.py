@@ -16,19 +16,6 @@ from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, from_plain, record_file, to_plain
 from layerwise.signals import SIGNALS
 
-__all__ = [
-    "Advice",
-    "Agreement",
-    "CaptureInfo",
-    "DataInfo",
-    "LayerCard",
-    "LayerRow",
-    "MeasuredRegime",
-    "Measurement",
-    "ModelInfo",
-    "StackInfo",
-]
-
 SCHEMA = "layerwise/card/1"
 
 
@@ -340,19 +327,15 @@ class LayerCard(DocumentRecord):
 
 def _gathered(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a card's JSON values with the numbers that no field of a row is named after aside."""
-    if not isinstance(rows := plain.get("layers"), list) or not all(map(_is_object, rows)):
+    rows = plain.get("layers")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return plain
-    known = LayerRow.__dataclass_fields__
-    further = [{k: v for k, v in row.items() if k not in known and _is_number(v)} for row in rows]
-    return plain | {"layers": [r | {"further": f} for r, f in zip(rows, further, strict=True)]}
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    gathered = []
+    for row in rows:
+        others = {k: v for k, v in row.items() if k not in LayerRow.__dataclass_fields__}
+        further = {k: v for k, v in others.items() if type(v) in {int, float}}  # No booleans.
+        gathered.append(row | {"further": further})
+    return plain | {"layers": gathered}
 
 
 def _load_arrays(path: Path, *, digest: str | None) -> dict[str, np.ndarray]:

@@ -31,17 +31,6 @@ from layerwise.models.reading import REMOTE, LoadOptions
 from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = [
-    "AddedHead",
-    "adapter_classes",
-    "class_ids",
-    "head_modules",
-    "pad_with",
-    "read_config",
-    "read_model",
-    "without_weights",
-]
-
 _NO_SDPA = "scaled_dot_product_attention"
 _UNNAMED = "LABEL_"
 """How transformers calls classes that nobody named, followed by their number."""

@@ -42,8 +42,6 @@ from layerwise.models.stack import Stack, find_stacks
 from layerwise.models.weights import check_finite, merge_adapter, refuse_unfit
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton", "wrap_model"]
-
 _LOG = logging.getLogger(__name__)
 
 

@@ -11,18 +11,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from layerwise.errors import StackError
 
-__all__ = [
-    "RECURRENT",
-    "BlockRef",
-    "Residual",
-    "Side",
-    "Stack",
-    "all_refs",
-    "block_of",
-    "find_stacks",
-    "is_norm",
-]
-
 Residual = Literal["sequential", "parallel", "none"]
 Side = Literal["encoder", "decoder"]
 

@@ -9,8 +9,6 @@ from torch import nn
 
 from layerwise.errors import ModelError
 
-__all__ = ["check_finite", "merge_adapter", "refuse_unfit"]
-
 #: What transformers keeps on a model of the adapter, or the weights, that it read last.
 _OF_LOADING = ("_hf_peft_config_loaded", "_weight_conversions", "peft_config")
 

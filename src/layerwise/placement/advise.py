@@ -6,8 +6,6 @@ from layerwise.card.record import Advice, LayerCard
 from layerwise.placement import ADVISED, DEFAULT_GOAL, WITHOUT_GAINS
 from layerwise.placement.place import Choice, choose
 
-__all__ = ["ENOUGH", "WIDE", "advise"]
-
 #: The rank correlation below which a ranking is called unsure (transfer, docs/methods.md).
 ENOUGH = 0.9
 #: The width of an interval, over its value, above which it is called wide (ours).

@@ -11,8 +11,6 @@ from layerwise.errors import BadInputError, SchemaError
 from layerwise.records import DocumentRecord
 from layerwise.signals.ranks import spearman
 
-__all__ = ["USABLE", "Comparison", "PairAgreement", "compare", "refuse_another_model"]
-
 #: The agreement at which one card may stand for another.
 USABLE = 0.9
 

@@ -21,8 +21,6 @@ from layerwise.placement.rows import (
     resolve_stack,
 )
 
-__all__ = ["Choice", "choose", "place"]
-
 _LOG = logging.getLogger(__name__)
 
 #: Sums of the same seconds in another order differ by about this.

@@ -26,8 +26,6 @@ from layerwise.capture.stats import LayerStats
 from layerwise.errors import BadInputError
 from layerwise.shapes import Array, Float64
 
-__all__ = ["DAMPING", "gain", "pulls", "ridge", "single_gains", "step_gains"]
-
 #: Relative damping (ours): a tenth of the mean squared gradient norm of a block.
 DAMPING = 0.1
 

@@ -13,8 +13,6 @@ from layerwise.placement.exports.lora import lora_arguments, target_regex
 from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
 from layerwise.placement.record import Placement
 
-__all__ = ["export"]
-
 _FACTORY = "freeze-llamafactory.yaml"
 _ABOUT = "Some blocks trained whole, by layerwise place."
 _USAGE = {

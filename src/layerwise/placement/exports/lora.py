@@ -22,17 +22,6 @@ from layerwise.errors import PlacementError
 from layerwise.files import canonical_json
 from layerwise.placement.record import Placement
 
-__all__ = [
-    "alpha_pattern",
-    "lora_arguments",
-    "lora_config_file",
-    "named_arguments",
-    "peft_config",
-    "rank_pattern",
-    "refuse_ranks",
-    "target_regex",
-]
-
 Tree = dict[str, "Tree"]
 
 #: Marks the end of a name in a tree of names; no part of a module name can hold a dot.
