@@ -137,11 +137,7 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
 
 
 def _architecture(config: Any) -> str:
-    """Return the name of the model class that `config` names, or an empty one.
-
-    Raises:
-        ModelError: What stands there is no list of names.
-    """
+    """Return the name of the model class that `config` names, or an empty one."""
     named = getattr(config, "architectures", None) or [""]
     if isinstance(named, list | tuple) and isinstance(named[0], str):
         return named[0]
@@ -199,10 +195,7 @@ def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
 
 
 def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
-    """Read the model with a head for ``how.labels``: the checkpoint's, or else a new one.
-
-    A new head's weights are drawn by ``how.seed`` alone.
-    """
+    """Read the model with a head for ``how.labels``: the checkpoint's, or one drawn by the seed."""
     labels = how.labels or ()
     had = _class_names(config) if kind_of(_architecture(config)) == "classifier" else ()
     is_kept = _named_classes(config, labels, had=had)
@@ -227,12 +220,7 @@ def _class_names(config: Any) -> tuple[str, ...]:
 
 
 def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> bool:
-    """Tell if `config`, whose head is for the classes `had`, keeps their order; names `labels`.
-
-    Raises:
-        ModelError: The architecture has no head for classes, or two stacks.
-        BadInputError: There are not two different labels or more.
-    """
+    """Tell if `config`, whose head is for the classes `had`, keeps their order; names `labels`."""
     if len(set(labels)) < max(2, len(labels)):
         message = "labels of a classification"
         expected = "at least two, all different"

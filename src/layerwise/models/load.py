@@ -223,11 +223,7 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
 
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
-    """Give the base model with the adapter merged into its weights, so that its modules are plain.
-
-    Raises:
-        ModelError: The base cannot be loaded, or the adapter is of a kind that cannot be merged.
-    """
+    """Give the base model with the adapter merged into its weights: its modules are plain."""
     refuse_without_weights(source)
     name, how = adapter_base(source), replace(how, labels=_classes(source, how))
     try:

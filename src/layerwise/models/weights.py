@@ -71,10 +71,7 @@ def refuse_unfit(report: Any, *, source: str, lacking: str) -> None:
 
 
 def _take_saved_modules(model: nn.Module) -> list[str]:
-    """Return the modules of `model` that an adapter was trained together with, now in their place.
-
-    PEFT keeps such a module, a head for instance, in a wrapper beside the one it replaces.
-    """
+    """Put modules that an adapter brought, kept by PEFT in wrappers, in their place; give names."""
     wrappers: dict[str, Any] = {
         name: module for name, module in model.named_modules() if hasattr(module, "modules_to_save")
     }

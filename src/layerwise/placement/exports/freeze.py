@@ -70,10 +70,7 @@ def _settings(placement: Placement, *, pattern: str, count: int | None) -> dict[
 
 
 def _at_an_end(placement: Placement, model: ModelInfo) -> int | None:
-    """Return how many blocks at the end (below 0: the start) of an only stack these are, if any.
-
-    Where they are all, that is the end.
-    """
+    """Return how many blocks at the end (below 0: the start) of an only stack these are, if any."""
     indices = sorted(block.index for block in placement.blocks)
     depth = model.stacks[0].blocks
     if len(model.stacks) > 1:
