@@ -99,27 +99,16 @@ class CaptureInfo:
 class LayerRow:
     """One block's line of the card. A signal without meaning for the model is None.
 
+    Signals, with the ends of their intervals, and costs, in seconds and bytes a batch, are named
+    as their columns in `layerwise.signals`, which say what they mean.
+
     Attributes:
         stack: Name of the block's stack.
         index: Its place in the stack, from 0 at the input.
         name: Its module's qualified name.
-        residual_norm: Expected adapter-gradient norm over the root of activation energy.
-        residual_norm_low: Lower end of its bootstrap interval (95 %).
-        residual_norm_high: Upper end.
-        coherence: Norm of the mean gradient over the mean norm, in [0, 1].
-        activation_energy: Mean squared entry of the adapted modules' inputs.
-        effective_rank: exp(entropy) of the input covariance's normalised spectrum.
-        attention_entropy: Mean entropy of attention rows, in nats.
-        attention_entropy_error: Half-width of its 99 % interval, where rows were sampled.
-        activation_gradient: Mean per-example norm of the loss gradient at the block's output.
-        gain: Coupled gain of the block alone.
-        forward_seconds: Seconds a batch in the block's forward.
-        backward_seconds: Seconds a batch in its backward, with frozen weights.
-        activation_bytes: Bytes a batch that autograd keeps for the block.
         adapter_parameters: Parameters of adapters on all its targets.
         modules: Full names of its adapted modules.
         parameters: Parameters of the block itself; 0 where a card does not say.
-        adapter_seconds: Seconds a batch in the forward and backward of adapters on all its targets.
         further: Signals that are registered beside these, by their keys in `card.json`.
     """
 

@@ -17,13 +17,9 @@ USABLE = 0.9
 
 @dataclass(frozen=True)
 class PairAgreement:
-    """How two cards agree, each by its position among the cards compared.
+    """How two cards, by their positions, agree: the rank correlation of their residual norms.
 
-    Attributes:
-        first: Position of one card.
-        second: Position of the other.
-        spearman: Rank correlation of their residual norms.
-        usable: Whether one can be the reference of the other.
+    They are `usable` where one can be the reference of the other.
     """
 
     first: int

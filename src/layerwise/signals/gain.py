@@ -37,11 +37,7 @@ def gain(stats: LayerStats) -> Float64[Array, "l"]:
 
 
 def single_gains(gram: Float64[Array, "l n n"], *, damping: float = DAMPING) -> Float64[Array, "l"]:
-    """Return the gain of a damped step on each block alone, in units of the loss.
-
-    Raises:
-        BadInputError: `damping` is not positive.
-    """
+    """Return the same from the blocks' Gram matrices; `damping` is as for `ridge`."""
     return step_gains(gram, ridge(gram, damping))
 
 
