@@ -85,9 +85,9 @@ def planted_placement():
 @pytest.fixture(scope="session")
 def small_card():
     """The function that makes a Layer Card to work out by hand."""
-    from support import small_cards
+    from support import cards
 
-    return small_cards.small_card
+    return cards.small_card
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,6 @@ import torch
 
 from layerwise.shapes import Array, Float, Float64, Int, Tensor
 
-__all__ = ["Accumulator", "FeatureMoments", "GramRows", "KeyedTable", "Sum", "merge_named"]
-
 Result_co = TypeVar("Result_co", covariant=True)
 
 

@@ -16,8 +16,6 @@ from layerwise.capture.clock import Clock, clock_for
 from layerwise.capture.stats import AdaptedModule
 from layerwise.shapes import Array, Float64, Tensor
 
-__all__ = ["adapter_seconds"]
-
 #: Times that each shape is run, after one that warms up (ours).
 REPEATS = 7
 

@@ -17,8 +17,6 @@ from transformers import AttentionInterface
 from layerwise.seeds import derive
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["QueryRows", "entropy_of_rows", "entropy_of_weights", "intercepted", "sample_rows"]
-
 
 @dataclass(frozen=True)
 class QueryRows:
@@ -44,10 +42,13 @@ def sample_rows(
 
     The draw depends on `seed` and the example's place in the data alone, never on its batch.
     """
-    chosen = [
-        _draw(np.flatnonzero(m), rows=rows, seed=derive(seed, "query rows", int(i)))
-        for m, i in zip(mask.cpu().numpy(), index.cpu().numpy(), strict=True)
-    ]
+    chosen = []
+    for counted, place in zip(mask.cpu().numpy(), index.cpu().numpy(), strict=True):
+        valid = np.flatnonzero(counted)
+        if rows and len(valid) > rows:
+            random = np.random.default_rng(derive(seed, "query rows", int(place)))
+            valid = np.sort(random.choice(valid, size=rows, replace=False))
+        chosen.append(valid)
     widest = max(1, *(len(c) for c in chosen))
     positions = np.zeros((len(chosen), widest), dtype=np.int64)
     weights = np.zeros((len(chosen), widest), dtype=np.float64)
@@ -58,12 +59,6 @@ def sample_rows(
     sampled = np.array([len(c) for c in chosen], dtype=np.float64)
     arrays = (positions, weights, counts, sampled)
     return QueryRows(*(torch.from_numpy(a).to(mask.device) for a in arrays))
-
-
-def _draw(valid: np.ndarray, *, rows: int, seed: int) -> np.ndarray:
-    if not rows or len(valid) <= rows:
-        return valid
-    return np.sort(np.random.default_rng(seed).choice(valid, size=rows, replace=False))
 
 
 def entropy_of_rows(

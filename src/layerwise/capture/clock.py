@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Clock", "clock_for"]
-
 
 @dataclass(frozen=True)
 class Clock:

@@ -21,8 +21,6 @@ from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
 
-__all__ = ["WHOLE", "BatchRecord", "Listener", "Site", "attached", "floating"]
-
 #: Stands for the whole model among the rows of blocks whose moments are marked.
 WHOLE = -1
 
@@ -290,10 +288,7 @@ class Listener:
 def _entropy_sums(
     entropies: Float[Tensor, "n q"], rows: QueryRows, heard: BatchRecord
 ) -> tuple[Float[Tensor, "e"], Float[Tensor, "e"]]:
-    """Estimated sum over counted tokens, and its sampling variance, for each example.
-
-    Simple random sampling without replacement: Cochran, Sampling Techniques (1977), eq. 2.20.
-    """
+    """Each example's sum over counted tokens, and sampling variance (Cochran 1977, eq. 2.20)."""
     wide = entropies.double()
     used = rows.weights > 0
     total = (wide * rows.weights).sum(1)
@@ -323,11 +318,7 @@ def floating(value: Any) -> Iterator[Tensor]:
 
 
 def _by_example(rows: Tensor, mask: Bool[Tensor, "n t"], site: Site) -> Float[Tensor, "n t d"]:
-    """Return `rows` as (examples, tokens, width); some modules flatten the first two.
-
-    Raises:
-        ModelError: The rows are not the batch's tokens, as in a routed expert.
-    """
+    """Return `rows` as (examples, tokens, width); some modules flatten the first two."""
     n, t = mask.shape
     if rows.numel() != n * t * rows.shape[-1]:
         raise ModelError(

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 
 from layerwise.errors import BadInputError, UnknownNameError
 
-__all__ = ["MEASUREMENTS", "READOUTS", "Plan", "plan"]
-
 #: What a pass can measure, and what else each needs to be measured.
 MEASUREMENTS: dict[str, frozenset[str]] = {
     "inputs": frozenset(),

@@ -11,8 +11,6 @@ from torch import nn
 
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = ["drawn_by", "frozen", "modules_kept", "trainable", "weights_kept"]
-
 # Where Accelerate puts autocast around a forward, and what it keeps beside it.
 _WRAPPED = ("forward", "_original_forward")
 _CHECKPOINTING = "gradient_checkpointing"

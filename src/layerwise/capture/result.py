@@ -12,8 +12,6 @@ from layerwise.errors import ModelError
 from layerwise.models.stack import BlockRef
 from layerwise.models.targets import Target
 
-__all__ = ["to_stats"]
-
 
 def to_stats(
     sums: PassSums,

@@ -32,9 +32,7 @@ from layerwise.progress import Progress, silent
 from layerwise.seeds import derive, torch_generator
 from layerwise.shapes import Tensor
 
-__all__ = ["capture"]
-
-HEAD = "the head, after the last block"
+_HEAD = "the head, after the last block"
 
 
 @dataclass(frozen=True)
@@ -248,17 +246,16 @@ def _heard(
 def _check_forward(subject: CaptureSetup, heard: BatchRecord, losses: Tensor, number: int) -> None:
     """Stop at the first block, from the input, whose output is not finite, or at the loss."""
     bad = [row for row in sorted(heard.checks) if not bool(heard.checks[row].isfinite())]
-    if bad:
-        raise _non_finite(number, subject.blocks[bad[0]].name, what="activation")
-    if not bool(losses.isfinite().all()):
-        raise _non_finite(number, HEAD, what="loss")
+    if bad or not bool(losses.isfinite().all()):
+        what, block = ("activation", subject.blocks[bad[0]].name) if bad else ("loss", _HEAD)
+        raise _non_finite(number, block, what=what)
 
 
 def _check_backward(subject: CaptureSetup, heard: BatchRecord, number: int) -> None:
     """Stop at the first block, from the output, whose gradient is not finite."""
-    heard_of = [*heard.gradient_energy.items()]
-    heard_of += [(subject.sites[m].row, e) for m, e in heard.column_energy.items()]
-    bad = [row for row, energy in heard_of if not bool(energy.isfinite().all())]
+    energies = [*heard.gradient_energy.items()]
+    energies += [(subject.sites[m].row, e) for m, e in heard.column_energy.items()]
+    bad = [row for row, energy in energies if not bool(energy.isfinite().all())]
     if bad:
         raise _non_finite(number, subject.blocks[max(bad)].name, what="gradient")
 

@@ -8,8 +8,6 @@ import numpy as np
 from layerwise.models.stack import BlockRef
 from layerwise.shapes import Array, Float64, Int
 
-__all__ = ["AdaptedModule", "LayerStats"]
-
 
 @dataclass(frozen=True)
 class AdaptedModule:

@@ -11,8 +11,6 @@ from layerwise.capture.clock import Clock
 from layerwise.capture.hooks import WHOLE, BatchRecord, Listener, Site
 from layerwise.shapes import Tensor
 
-__all__ = ["PassSums", "batch_columns"]
-
 
 @dataclass
 class PassSums:

@@ -6,8 +6,6 @@ from layerwise.data.text import TextData
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.record import Objective
 
-__all__ = ["data_info", "model_info"]
-
 
 def model_info(loaded: LoadedModel) -> ModelInfo:
     """Return what a record says of the model that it is about."""

@@ -22,8 +22,6 @@ from layerwise.signals.cost import outside_seconds, plain_step_seconds
 from layerwise.signals.gain import DAMPING
 from layerwise.signals.ranks import spearman_to
 
-__all__ = ["make_card"]
-
 log = logging.getLogger(__name__)
 
 
@@ -106,7 +104,9 @@ def _capture_info(
 def _rows(
     loaded: LoadedModel, stats: LayerStats, plan: Plan, columns: Mapping[str, np.ndarray]
 ) -> tuple[LayerRow, ...]:
-    numbers = {key: [_optional(v) for v in values] for key, values in columns.items()}
+    numbers = {
+        key: [None if np.isnan(v) else float(v) for v in values] for key, values in columns.items()
+    }
     further = numbers.keys() - LayerRow.__dataclass_fields__.keys()
     rows = []
     for i, block in enumerate(stats.blocks):
@@ -126,10 +126,6 @@ def _rows(
         )
         rows.append(row)
     return tuple(rows)
-
-
-def _optional(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray | None:

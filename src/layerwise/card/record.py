@@ -16,19 +16,6 @@ from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, from_plain, record_file, to_plain
 from layerwise.signals import SIGNALS
 
-__all__ = [
-    "Advice",
-    "Agreement",
-    "CaptureInfo",
-    "DataInfo",
-    "LayerCard",
-    "LayerRow",
-    "MeasuredRegime",
-    "Measurement",
-    "ModelInfo",
-    "StackInfo",
-]
-
 SCHEMA = "layerwise/card/1"
 
 
@@ -112,27 +99,16 @@ class CaptureInfo:
 class LayerRow:
     """One block's line of the card. A signal without meaning for the model is None.
 
+    Signals, with the ends of their intervals, and costs, in seconds and bytes a batch, are named
+    as their columns in `layerwise.signals`, which say what they mean.
+
     Attributes:
         stack: Name of the block's stack.
         index: Its place in the stack, from 0 at the input.
         name: Its module's qualified name.
-        residual_norm: Expected adapter-gradient norm over the root of activation energy.
-        residual_norm_low: Lower end of its bootstrap interval (95 %).
-        residual_norm_high: Upper end.
-        coherence: Norm of the mean gradient over the mean norm, in [0, 1].
-        activation_energy: Mean squared entry of the adapted modules' inputs.
-        effective_rank: exp(entropy) of the input covariance's normalised spectrum.
-        attention_entropy: Mean entropy of attention rows, in nats.
-        attention_entropy_error: Half-width of its 99 % interval, where rows were sampled.
-        activation_gradient: Mean per-example norm of the loss gradient at the block's output.
-        gain: Coupled gain of the block alone.
-        forward_seconds: Seconds a batch in the block's forward.
-        backward_seconds: Seconds a batch in its backward, with frozen weights.
-        activation_bytes: Bytes a batch that autograd keeps for the block.
         adapter_parameters: Parameters of adapters on all its targets.
         modules: Full names of its adapted modules.
         parameters: Parameters of the block itself; 0 where a card does not say.
-        adapter_seconds: Seconds a batch in the forward and backward of adapters on all its targets.
         further: Signals that are registered beside these, by their keys in `card.json`.
     """
 
@@ -340,19 +316,15 @@ class LayerCard(DocumentRecord):
 
 def _gathered(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a card's JSON values with the numbers that no field of a row is named after aside."""
-    if not isinstance(rows := plain.get("layers"), list) or not all(map(_is_object, rows)):
+    rows = plain.get("layers")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return plain
-    known = LayerRow.__dataclass_fields__
-    further = [{k: v for k, v in row.items() if k not in known and _is_number(v)} for row in rows]
-    return plain | {"layers": [r | {"further": f} for r, f in zip(rows, further, strict=True)]}
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    gathered = []
+    for row in rows:
+        others = {k: v for k, v in row.items() if k not in LayerRow.__dataclass_fields__}
+        further = {k: v for k, v in others.items() if type(v) in {int, float}}  # No booleans.
+        gathered.append(row | {"further": further})
+    return plain | {"layers": gathered}
 
 
 def _load_arrays(path: Path, *, digest: str | None) -> dict[str, np.ndarray]:

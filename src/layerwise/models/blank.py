@@ -11,8 +11,6 @@ from layerwise.errors import ModelError
 from layerwise.models.reading import readable
 from layerwise.models.sources import Source, has_tokenizer, resolve
 
-__all__ = ["blank_config", "tokenizer_source"]
-
 _EXPECTED = "a transformers configuration (JSON) with model_type and architectures"
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["read_once"]
-
 
 @contextmanager
 def read_once() -> Iterator[None]:

@@ -9,17 +9,6 @@ from transformers.models.auto import modeling_auto as auto
 
 from layerwise.models.stack import RECURRENT, Stack
 
-__all__ = [
-    "Family",
-    "ModelKind",
-    "family_of",
-    "has_next_sentence_head",
-    "is_next_sentence",
-    "is_vision_text",
-    "kind_of",
-    "model_kind",
-]
-
 ModelKind = Literal["causal", "masked", "encoder", "seq2seq", "classifier"]
 Family = Literal["encoder", "decoder", "encoder-decoder", "ssm", "rnn"]
 

@@ -31,17 +31,6 @@ from layerwise.models.reading import REMOTE, LoadOptions
 from layerwise.models.sources import Source, brings_modules
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = [
-    "AddedHead",
-    "adapter_classes",
-    "class_ids",
-    "head_modules",
-    "pad_with",
-    "read_config",
-    "read_model",
-    "without_weights",
-]
-
 _NO_SDPA = "scaled_dot_product_attention"
 _UNNAMED = "LABEL_"
 """How transformers calls classes that nobody named, followed by their number."""
@@ -148,11 +137,7 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
 
 
 def _architecture(config: Any) -> str:
-    """Return the name of the model class that `config` names, or an empty one.
-
-    Raises:
-        ModelError: What stands there is no list of names.
-    """
+    """Return the name of the model class that `config` names, or an empty one."""
     named = getattr(config, "architectures", None) or [""]
     if isinstance(named, list | tuple) and isinstance(named[0], str):
         return named[0]
@@ -210,10 +195,7 @@ def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
 
 
 def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
-    """Read the model with a head for ``how.labels``: the checkpoint's, or else a new one.
-
-    A new head's weights are drawn by ``how.seed`` alone.
-    """
+    """Read the model with a head for ``how.labels``: the checkpoint's, or one drawn by the seed."""
     labels = how.labels or ()
     had = _class_names(config) if kind_of(_architecture(config)) == "classifier" else ()
     is_kept = _named_classes(config, labels, had=had)
@@ -238,12 +220,7 @@ def _class_names(config: Any) -> tuple[str, ...]:
 
 
 def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> bool:
-    """Tell if `config`, whose head is for the classes `had`, keeps their order; names `labels`.
-
-    Raises:
-        ModelError: The architecture has no head for classes, or two stacks.
-        BadInputError: There are not two different labels or more.
-    """
+    """Tell if `config`, whose head is for the classes `had`, keeps their order; names `labels`."""
     if len(set(labels)) < max(2, len(labels)):
         message = "labels of a classification"
         expected = "at least two, all different"

@@ -42,8 +42,6 @@ from layerwise.models.stack import Stack, find_stacks
 from layerwise.models.weights import check_finite, merge_adapter, refuse_unfit
 from layerwise.seeds import derive, rng_untouched
 
-__all__ = ["LoadedModel", "ModelKind", "from_config", "load", "load_skeleton", "wrap_model"]
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -155,7 +153,11 @@ def from_config(
             model = without_weights(config, LoadOptions(torch.float32, labels=labels, seed=seed))
         with readable(words):
             read, padding = read_tokenizer(words, remote=False)
-        _refuse_few_embeddings(model, read, path)
+        rows = model.get_input_embeddings().weight.shape[0]
+        if len(read) > rows:
+            message = f"configuration with fewer tokens than its tokenizer, {len(read)}"
+            hint = f'"vocab_size": {len(read)} in {path.name}'
+            raise ModelError(message, value=rows, expected="at least as many", hint=hint)
         pad_with(model, read.pad_token_id)
     files = {path.name: sha256(path), **tokenizer_hashes(words)}
     notes = (f"random weights from {path}, seed {seed}", *padding)
@@ -169,15 +171,6 @@ def _loaded(model: Any, tokenizer: Any, source: str, **further: Any) -> LoadedMo
     """Return `model` with what is found in it: its kind and its stacks."""
     kind, stacks = model_kind(model), find_stacks(model)
     return LoadedModel(model, tokenizer, source, kind, stacks, **further)
-
-
-def _refuse_few_embeddings(model: Any, tokenizer: Any, path: Path) -> None:
-    """Raise where the tokenizer has tokens that the model has no embedding of."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        message = f"configuration with fewer tokens than its tokenizer, {len(tokenizer)}"
-        hint = f'"vocab_size": {len(tokenizer)} in {path.name}'
-        raise ModelError(message, value=rows, expected="at least as many", hint=hint)
 
 
 def _tell(loaded: LoadedModel) -> None:
@@ -231,11 +224,7 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
 
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
-    """Give the base model with the adapter merged into its weights, so that its modules are plain.
-
-    Raises:
-        ModelError: The base cannot be loaded, or the adapter is of a kind that cannot be merged.
-    """
+    """Give the base model with the adapter merged into its weights: its modules are plain."""
     refuse_without_weights(source)
     name, how = adapter_base(source), replace(how, labels=_classes(source, how))
     try:

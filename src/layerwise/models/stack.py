@@ -11,18 +11,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from layerwise.errors import StackError
 
-__all__ = [
-    "RECURRENT",
-    "BlockRef",
-    "Residual",
-    "Side",
-    "Stack",
-    "all_refs",
-    "block_of",
-    "find_stacks",
-    "is_norm",
-]
-
 Residual = Literal["sequential", "parallel", "none"]
 Side = Literal["encoder", "decoder"]
 
@@ -205,19 +193,11 @@ def _side(model: nn.Module, name: str) -> Side:
 
 def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
     classes = Counter(type(block).__name__ for block in blocks)
-    return Stack(
-        name=name,
-        blocks=tuple(f"{name}.{index}" for index in range(len(blocks))),
-        block_class=classes.most_common(1)[0][0],
-        residual=_residual(model, list(blocks)),
-        side=_side(model, name),
-    )
-
-
-def _residual(model: nn.Module, blocks: Sequence[nn.Module]) -> Residual:
+    residual: Residual = "parallel" if all(map(_is_parallel, blocks)) else "sequential"
     if _types(model) & RECURRENT or all(_sublayers(block) == 1 for block in blocks):
-        return "none"
-    return "parallel" if all(map(_is_parallel, blocks)) else "sequential"
+        residual = "none"
+    names = tuple(f"{name}.{index}" for index in range(len(blocks)))
+    return Stack(name, names, classes.most_common(1)[0][0], residual, _side(model, name))
 
 
 def is_norm(module: nn.Module) -> bool:

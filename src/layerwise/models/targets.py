@@ -12,15 +12,6 @@ from transformers.pytorch_utils import Conv1D
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.models.stack import Stack, all_refs, is_norm
 
-__all__ = [
-    "ALL_LINEAR",
-    "Target",
-    "adaptable",
-    "default_targets",
-    "fused_experts",
-    "resolve_targets",
-]
-
 ALL_LINEAR = "all-linear"
 _LOG = logging.getLogger(__name__)
 

@@ -9,8 +9,6 @@ from torch import nn
 
 from layerwise.errors import ModelError
 
-__all__ = ["check_finite", "merge_adapter", "refuse_unfit"]
-
 #: What transformers keeps on a model of the adapter, or the weights, that it read last.
 _OF_LOADING = ("_hf_peft_config_loaded", "_weight_conversions", "peft_config")
 
@@ -22,16 +20,12 @@ def check_finite(model: nn.Module, *, source: str) -> None:
         ModelError: A weight is NaN or infinite; the first such tensor is named.
     """
     for name, parameter in model.named_parameters():
-        if not _is_finite(parameter.detach()):
+        weight = parameter.detach()
+        if not weight.is_floating_point() or bool(weight.sum(dtype=torch.float32).isfinite()):
+            continue  # The sum needs no mask as large as the weight; an overflow proves nothing.
+        if not bool(weight.isfinite().all()):
             message = f"weights with NaN or infinite values, first in {name}"
             raise ModelError(message, value=source, expected="finite weights")
-
-
-def _is_finite(weight: torch.Tensor) -> bool:
-    """Tell by the sum, which needs no mask as large as the weight; an overflow proves nothing."""
-    if not weight.is_floating_point():
-        return True
-    return bool(weight.sum(dtype=torch.float32).isfinite()) or bool(weight.isfinite().all())
 
 
 def merge_adapter(model: Any, folder: Path) -> tuple[Any, int, list[str]]:
@@ -73,10 +67,7 @@ def refuse_unfit(report: Any, *, source: str, lacking: str) -> None:
 
 
 def _take_saved_modules(model: nn.Module) -> list[str]:
-    """Return the modules of `model` that an adapter was trained together with, now in their place.
-
-    PEFT keeps such a module, a head for instance, in a wrapper beside the one it replaces.
-    """
+    """Put modules that an adapter brought, kept by PEFT in wrappers, in their place; give names."""
     wrappers: dict[str, Any] = {
         name: module for name, module in model.named_modules() if hasattr(module, "modules_to_save")
     }

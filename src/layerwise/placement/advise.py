@@ -6,8 +6,6 @@ from layerwise.card.record import Advice, LayerCard
 from layerwise.placement import ADVISED, DEFAULT_GOAL, WITHOUT_GAINS
 from layerwise.placement.place import Choice, choose
 
-__all__ = ["ENOUGH", "WIDE", "advise"]
-
 #: The rank correlation below which a ranking is called unsure (transfer, docs/methods.md).
 ENOUGH = 0.9
 #: The width of an interval, over its value, above which it is called wide (ours).
@@ -17,6 +15,7 @@ _WHERE = {
     ADVISED: "chosen to lie near most of what all blocks would gain",
     WITHOUT_GAINS: "the middles of equal parts, what each would gain being unknown",
 }
+_UNTIL = "the default until layerwise measure has compared placements of this model"
 _SECOND = "make a second card on other text and hold it against this one: layerwise compare"
 _RIVALS = (
     "train it beside its rivals, a low rank on all blocks among them, which gained more where that "
@@ -37,11 +36,12 @@ def advise(card: LayerCard, *, goal: str = DEFAULT_GOAL, layers: int | None = No
     choice = choose(card, layers=layers, goal=goal)
     low, high = _intervals(card)
     flat = low.size == 0 or bool(low.max() <= high.min())  # One value lies in all of them.
+    where = f"{len(choice.rows)} of {len(card.layers)} blocks are {_WHERE[choice.policy]}, {_UNTIL}"
     return Advice(
         verdict="flat" if flat else "place",
         layers=choice.rows,
         policy=choice.policy,
-        reason=_reason(card, choice, goal=goal, flat=flat),
+        reason="; ".join([_evidence(card, flat=flat), where, _bound(card, choice, goal)]) + ".",
         remedies=_remedies(card, flat=flat),
     )
 
@@ -51,14 +51,6 @@ def _intervals(card: LayerCard) -> tuple[np.ndarray, np.ndarray]:
     low, high = card.column("residual_norm_low"), card.column("residual_norm_high")
     known = np.isfinite(low) & np.isfinite(high)
     return low[known], high[known]
-
-
-def _reason(card: LayerCard, choice: Choice, *, goal: str, flat: bool) -> str:
-    """Return one sentence with the figures behind the advice."""
-    where = f"{len(choice.rows)} of {len(card.layers)} blocks are {_WHERE[choice.policy]}"
-    until = "the default until layerwise measure has compared placements of this model"
-    parts = [_evidence(card, flat=flat), f"{where}, {until}", _bound(card, choice, goal)]
-    return "; ".join(parts) + "."
 
 
 def _evidence(card: LayerCard, *, flat: bool) -> str:

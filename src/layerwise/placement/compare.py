@@ -11,21 +11,15 @@ from layerwise.errors import BadInputError, SchemaError
 from layerwise.records import DocumentRecord
 from layerwise.signals.ranks import spearman
 
-__all__ = ["USABLE", "Comparison", "PairAgreement", "compare", "refuse_another_model"]
-
 #: The agreement at which one card may stand for another.
 USABLE = 0.9
 
 
 @dataclass(frozen=True)
 class PairAgreement:
-    """How two cards agree, each by its position among the cards compared.
+    """How two cards, by their positions, agree: the rank correlation of their residual norms.
 
-    Attributes:
-        first: Position of one card.
-        second: Position of the other.
-        spearman: Rank correlation of their residual norms.
-        usable: Whether one can be the reference of the other.
+    They are `usable` where one can be the reference of the other.
     """
 
     first: int

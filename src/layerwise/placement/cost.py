@@ -18,8 +18,6 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.record import Cost
 
-__all__ = ["StepCost", "missing_timings", "placement_cost", "step_cost"]
-
 _COLUMNS = ("forward_seconds", "backward_seconds", "activation_bytes")
 
 

@@ -12,8 +12,6 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.signals.gain import pulls
 
-__all__ = ["adam_gains", "card_gram", "distances", "predicted_gain"]
-
 
 def predicted_gain(card: LayerCard, rows: Sequence[int]) -> float:
     """Return Adam's gains of all blocks, each less the farther the nearest of `rows` is.

@@ -21,8 +21,6 @@ from layerwise.placement.rows import (
     resolve_stack,
 )
 
-__all__ = ["Choice", "choose", "place"]
-
 _LOG = logging.getLogger(__name__)
 
 #: Sums of the same seconds in another order differ by about this.
@@ -161,7 +159,10 @@ def choose(
     """
     goal = DEFAULT_GOAL if goal is None and policy is None else goal
     allowed = None if goal is None else GOALS[goal]
-    name, lacking = _advised(card) if policy is None else (policy, [])
+    name, lacking = (ADVISED if policy is None else policy), list[str]()
+    if policy is None and "adam_gram" not in card.arrays:
+        why = card.absent.get("gain", "the card's arrays.safetensors is not there")
+        name, lacking = WITHOUT_GAINS, [f"policy {WITHOUT_GAINS} in place of {ADVISED}: {why}"]
     rows = adaptable_rows(card, stack=stack)
     pick: Pick = partial(POLICIES[name], card, seed=seed)
     taken = pick(layers, rows=rows)
@@ -177,14 +178,6 @@ def choose(
         taken, excess = _cheap_enough(pick, rows, len(taken), costs=costs, allowed=allowed)
         notes += excess
     return Choice(taken, name, allowed, costs.relative(taken), tuple(notes))
-
-
-def _advised(card: LayerCard) -> tuple[str, list[str]]:
-    """Return the advised policy for `card`, and a note where that has to do without gains."""
-    if "adam_gram" in card.arrays:
-        return ADVISED, []
-    why = card.absent.get("gain", "the card's arrays.safetensors is not there")
-    return WITHOUT_GAINS, [f"policy {WITHOUT_GAINS} in place of {ADVISED}: {why}"]
 
 
 def _cheap_enough(

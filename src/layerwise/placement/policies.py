@@ -14,23 +14,6 @@ from layerwise.placement.gain import predicted_gain
 from layerwise.placement.ski import around, inflection, inflection_order, suppressed
 from layerwise.seeds import numpy_generator
 
-__all__ = [
-    "bottom",
-    "first",
-    "gain",
-    "gain_per_cost",
-    "last",
-    "mid",
-    "midpoints",
-    "random",
-    "ski",
-    "ski_greedy",
-    "ski_greedy_size",
-    "ski_size",
-    "top",
-    "uniform",
-]
-
 
 def _column(card: LayerCard, name: str, rows: Sequence[int], policy: str) -> np.ndarray:
     """Return a column over `rows`, which must all have it."""

@@ -9,7 +9,6 @@ from layerwise.errors import PlacementError
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
 
-__all__ = ["Policy", "default_size"]
 
 Choose = Callable[["LayerCard", int, Sequence[int], int], Iterable[int]]
 Size = Callable[["LayerCard", Sequence[int]], int]

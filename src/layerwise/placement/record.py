@@ -7,8 +7,6 @@ from typing import Any
 from layerwise import late_methods
 from layerwise.records import DocumentRecord, FileRecord, JsonRecord
 
-__all__ = ["Cost", "Coverage", "PlacedBlock", "Placement", "Verification"]
-
 
 @dataclass(frozen=True)
 class PlacedBlock:

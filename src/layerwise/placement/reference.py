@@ -12,8 +12,6 @@ from layerwise.errors import BadInputError
 from layerwise.placement import GOALS, POLICIES
 from layerwise.placement.compare import USABLE, compare
 
-__all__ = ["Transfer", "transferred"]
-
 #: Regimes that are no policy of choosing some blocks.
 _NO_CHOICE = {"all", "random"}
 

@@ -9,18 +9,6 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement.record import PlacedBlock
 
-__all__ = [
-    "BlockPlace",
-    "Ranks",
-    "adaptable_rows",
-    "locate",
-    "parse_ranks",
-    "parse_rows",
-    "resolve_ranks",
-    "resolve_rows",
-    "resolve_stack",
-]
-
 #: LoRA ranks by block, or as a user writes them.
 Ranks = str | Mapping[int | PlacedBlock, int]
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-__all__ = ["around", "inflection", "inflection_order", "local_maxima", "suppressed"]
-
 
 def inflection(entropy: np.ndarray, gradient: np.ndarray, *, weight: float = 0.5) -> np.ndarray:
     """SKI of each block in [0, 1]: `weight` (1 - H / max H) + (1 - `weight`) (1 - G / max G).

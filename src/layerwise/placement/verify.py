@@ -20,8 +20,6 @@ from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.exports.record import Export
 from layerwise.placement.record import Coverage, PlacedBlock, Placement, Verification
 
-__all__ = ["Coverage", "apply", "kept_trained", "lora_config", "meta_copy", "verify"]
-
 
 def lora_config(placement: Placement) -> LoraConfig:
     """Return PEFT's configuration of `placement`; its pattern matches just these modules.

@@ -5,15 +5,6 @@ import numpy as np
 from layerwise.capture.stats import LayerStats
 from layerwise.shapes import Array, Float64
 
-__all__ = [
-    "activation_bytes",
-    "adapter_seconds",
-    "backward_seconds",
-    "forward_seconds",
-    "outside_seconds",
-    "plain_step_seconds",
-]
-
 
 def forward_seconds(stats: LayerStats) -> Float64[Array, "l"]:
     """Return the seconds of each block's forward."""

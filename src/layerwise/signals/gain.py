@@ -26,8 +26,6 @@ from layerwise.capture.stats import LayerStats
 from layerwise.errors import BadInputError
 from layerwise.shapes import Array, Float64
 
-__all__ = ["DAMPING", "gain", "pulls", "ridge", "single_gains", "step_gains"]
-
 #: Relative damping (ours): a tenth of the mean squared gradient norm of a block.
 DAMPING = 0.1
 
@@ -39,11 +37,7 @@ def gain(stats: LayerStats) -> Float64[Array, "l"]:
 
 
 def single_gains(gram: Float64[Array, "l n n"], *, damping: float = DAMPING) -> Float64[Array, "l"]:
-    """Return the gain of a damped step on each block alone, in units of the loss.
-
-    Raises:
-        BadInputError: `damping` is not positive.
-    """
+    """Return the same from the blocks' Gram matrices; `damping` is as for `ridge`."""
     return step_gains(gram, ridge(gram, damping))
 
 

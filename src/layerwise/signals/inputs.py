@@ -8,8 +8,6 @@ from layerwise.capture.stats import LayerStats
 from layerwise.shapes import Array, Float64
 from layerwise.signals import spectrum
 
-__all__ = ["activation_energy", "effective_rank"]
-
 
 def activation_energy(stats: LayerStats) -> Float64[Array, "l"]:
     """Mean squared entry of the adapted modules' inputs, E ||phi||^2 / d, mean over modules.

@@ -7,8 +7,6 @@ from scipy.stats import norm, t
 
 from layerwise.shapes import Array, Float64
 
-__all__ = ["LEVEL", "REPLICATES", "pooled", "seed_interval"]
-
 #: Coverage of the intervals.
 LEVEL = 0.95
 #: Resamples of the seeds.

@@ -6,8 +6,6 @@ from scipy.stats import rankdata
 from layerwise.errors import BadInputError
 from layerwise.shapes import Array, Float64
 
-__all__ = ["spearman", "spearman_to"]
-
 
 def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
     """Return Spearman's rank correlation in [-1, 1], ties sharing their mean rank.

@@ -10,8 +10,6 @@ from layerwise.errors import BadInputError
 if TYPE_CHECKING:
     from layerwise.capture.stats import LayerStats
 
-__all__ = ["Signal"]
-
 
 @dataclass(frozen=True)
 class Signal:

@@ -10,15 +10,6 @@ from layerwise.capture.stats import LayerStats
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float64
 
-__all__ = [
-    "REPLICATES",
-    "bootstrap",
-    "coherence",
-    "interval",
-    "residual_norm",
-    "residual_norm_interval",
-]
-
 #: Bootstrap replicates: enough for a 95 % interval whose ends move by a percent (ours).
 REPLICATES = 1000
 

@@ -8,8 +8,6 @@ import numpy as np
 from layerwise.capture.stats import LayerStats
 from layerwise.shapes import Array, Float64
 
-__all__ = ["activation_gradient", "attention_entropy"]
-
 #: Normal quantile of a two-sided 99 % interval.
 Z99 = 2.5758293035489004
 

@@ -18,19 +18,6 @@ import torch
 from layerwise.errors import BadInputError, NonFiniteError
 from layerwise.shapes import Array, Float, Float64, Tensor
 
-__all__ = [
-    "COMPONENTS",
-    "Alignment",
-    "CrossMoments",
-    "Representation",
-    "align",
-    "cka_of",
-    "procrustes",
-    "represent",
-    "rsa_of",
-    "shared_pca_of",
-]
-
 #: Principal components of the shared PCA.
 COMPONENTS = 256
 

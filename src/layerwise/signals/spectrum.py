@@ -10,15 +10,6 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float, Float64
 
-__all__ = [
-    "TOLERANCE",
-    "effective_rank",
-    "energy_rank",
-    "product_singular_values",
-    "spectral_norm",
-    "stable_rank",
-]
-
 #: The relative error that a spectral norm may have (ours).
 TOLERANCE = 1e-5
 #: Below this many rows or columns all singular values are as cheap as the first.

@@ -1,6 +1,7 @@
 """The pass as a whole: no trace left, no dependence on batching, a stop on non-finites."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ TIMED = ("forward_seconds", "backward_seconds", "activation_bytes")
 
 def objective(name):
     return OBJECTIVES["masked-lm" if name == "bert" else "causal-lm"]
+
+
+def passed(tiny, *batches, name="llama", **options):
+    """The statistics of a model as it is built, over the usual batch where none is given."""
+    wanted = options.pop("wanted", None) or plan(**options)
+    return capture(tiny.build(name), objective(name), batches or [tiny.batch(name)], wanted)
 
 
 def columns(stats):
@@ -83,19 +90,11 @@ def test_capturing_changes_nothing_in_the_model(tiny, name):
 
 @pytest.mark.parametrize("fail_in", ["forward", "loss", "backward"])
 def test_capturing_changes_nothing_when_a_batch_raises(tiny, fail_in):
-    from dataclasses import replace
-
     loaded = disturbed(tiny, "llama")
     good = objective("llama")
 
-    class Failing(torch.autograd.Function):
-        @staticmethod
-        def forward(_ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(_ctx, _g):
-            raise KeyError("planted")
+    def fail(_gradient):
+        raise KeyError("planted")
 
     def losses(model, batch):
         if fail_in == "forward":
@@ -103,7 +102,8 @@ def test_capturing_changes_nothing_when_a_batch_raises(tiny, fail_in):
         found = good.losses(model, batch)
         if fail_in == "loss":
             raise KeyError("planted")
-        return Failing.apply(found)
+        found.register_hook(fail)
+        return found
 
     before = state(loaded.model)
     with pytest.raises((KeyError, IndexError)):
@@ -114,10 +114,10 @@ def test_capturing_changes_nothing_when_a_batch_raises(tiny, fail_in):
 @pytest.mark.parametrize("name", ["llama", "bert", "t5", "mamba"])
 @pytest.mark.parametrize("sizes", [[4, 4], [1, 7], [2, 2, 2, 2]])
 def test_how_examples_are_batched_changes_nothing(tiny, name, sizes):
-    whole = capture(tiny.build(name), objective(name), [tiny.batch(name, n=8)], plan())
+    whole = passed(tiny, tiny.batch(name, n=8), name=name)
     edges = np.cumsum([0, *sizes])
     batches = [tiny.batch(name, n=k, first=int(f)) for k, f in zip(sizes, edges, strict=False)]
-    split = capture(tiny.build(name), objective(name), batches[::-1], plan())
+    split = passed(tiny, *batches[::-1], name=name)
     assert (whole.index == split.index).all()
     for column, values in columns(whole).items():
         np.testing.assert_allclose(columns(split)[column], values, rtol=2e-5, err_msg=column)
@@ -126,8 +126,6 @@ def test_how_examples_are_batched_changes_nothing(tiny, name, sizes):
 
 def test_padding_and_prompt_do_not_count(tiny):
     """More padding, and other prompts' statistics left out: the same card from a wider batch."""
-    from dataclasses import replace
-
     batch = tiny.batch("llama")
     wide = {k: torch.nn.functional.pad(v, (0, 5)) for k, v in batch.inputs.items()}
     padded = replace(
@@ -136,40 +134,33 @@ def test_padding_and_prompt_do_not_count(tiny):
         labels=torch.nn.functional.pad(batch.labels, (0, 5), value=-100),
         token_mask=torch.nn.functional.pad(batch.token_mask, (0, 5)),
     )
-    narrow = capture(tiny.build("llama"), objective("llama"), [batch], plan(exact_entropy=True))
-    widened = capture(tiny.build("llama"), objective("llama"), [padded], plan(exact_entropy=True))
+    narrow = passed(tiny, batch, exact_entropy=True)
+    widened = passed(tiny, padded, exact_entropy=True)
     for column, values in columns(narrow).items():
         np.testing.assert_allclose(columns(widened)[column], values, rtol=2e-5, err_msg=column)
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_each_signal_alone_is_what_it_is_among_all(tiny, signal):
-    batches = [tiny.batch("llama")]
     row = SIGNALS[signal]
-    alone = capture(tiny.build("llama"), objective("llama"), batches, plan(row.needs))
-    among = capture(tiny.build("llama"), objective("llama"), batches, plan())
+    alone = passed(tiny, needs=row.needs)
+    among = passed(tiny)
     for key, values in row.values(alone).items():
         np.testing.assert_array_equal(values, row.values(among)[key])
 
 
 def test_only_the_first_examples_are_kept_for_the_gram_matrices(tiny):
-    from dataclasses import replace
-
     batches = [tiny.batch("llama", n=4), tiny.batch("llama", n=4, first=4)]
-    whole = capture(tiny.build("llama"), objective("llama"), batches, plan())
-    few = replace(plan(), gram_examples=3)
-    kept = capture(tiny.build("llama"), objective("llama"), batches, few)
+    whole = passed(tiny, *batches)
+    kept = passed(tiny, *batches, wanted=replace(plan(), gram_examples=3))
     np.testing.assert_allclose(kept.gram, whole.gram[:, :3, :3], rtol=1e-6)
 
 
 def test_a_sketch_keeps_inner_products(tiny):
     """Johnson-Lindenstrauss: relative error about sqrt(2 / width), on average over pairs."""
-    from dataclasses import replace
-
-    batches = [tiny.batch("llama", n=8)]
-    exact = capture(tiny.build("llama"), objective("llama"), batches, plan())
-    narrow = replace(plan(), sketch_width=16)
-    sketched = capture(tiny.build("llama"), objective("llama"), batches, narrow)
+    batch = tiny.batch("llama", n=8)
+    exact = passed(tiny, batch)
+    sketched = passed(tiny, batch, wanted=replace(plan(), sketch_width=16))
     scale = np.sqrt(np.einsum("lii,ljj->lij", exact.gram, exact.gram))
     error = np.abs(sketched.gram - exact.gram) / scale
     assert 0 < error.mean() < 2 * np.sqrt(2 / 16)
@@ -179,9 +170,8 @@ def test_a_sketch_keeps_inner_products(tiny):
 def test_a_non_finite_activation_names_batch_and_block(tiny, block):
     loaded = tiny.build("llama")
     loaded.model.model.layers[block].mlp.down_proj.weight.data[0, 0] = float("inf")
-    batches = [tiny.batch("llama")]
     with pytest.raises(NonFiniteError, match=rf"batch 0, block model.layers.{block}'"):
-        capture(loaded, objective("llama"), batches, plan())
+        capture(loaded, objective("llama"), [tiny.batch("llama")], plan())
 
 
 def test_a_non_finite_loss_names_the_batch(tiny):
@@ -195,39 +185,26 @@ def test_a_non_finite_loss_names_the_batch(tiny):
 def test_a_non_finite_gradient_names_batch_and_block(tiny):
     loaded = tiny.build("llama")
 
-    class Exploding(torch.autograd.Function):
-        @staticmethod
-        def forward(_ctx, x):
-            return x.clone()
+    def explode(_, args):
+        args[0].register_hook(lambda gradient: gradient * float("inf"))
 
-        @staticmethod
-        def backward(_ctx, g):
-            return g * float("inf")
-
-    loaded.model.model.layers[2].register_forward_pre_hook(
-        lambda _, args: (Exploding.apply(args[0]), *args[1:])
-    )
+    loaded.model.model.layers[2].register_forward_pre_hook(explode)
     with pytest.raises(NonFiniteError, match=r"non-finite gradient.*batch 0.*model.layers.1"):
         capture(loaded, objective("llama"), [tiny.batch("llama")], plan())
 
 
 def test_an_unknown_target_is_named(tiny):
     with pytest.raises(UnknownNameError, match=r"q_prj.*did you mean 'q_proj'"):
-        capture(
-            tiny.build("llama"), objective("llama"), [tiny.batch("llama")], plan(targets=["q_prj"])
-        )
+        passed(tiny, targets=["q_prj"])
 
 
 def test_a_routed_expert_cannot_be_measured_by_example(tiny):
-    loaded = tiny.build("qwen3_moe")
-    router = loaded.model.model.layers[0].mlp.gate
-    assert router is not None
-    stats = capture(loaded, objective("qwen3_moe"), [tiny.batch("qwen3_moe")], plan())
+    stats = passed(tiny, name="qwen3_moe")
     assert not any("experts" in m.name for m in stats.modules)
 
 
 def test_times_and_bytes_are_the_models_own(tiny):
-    stats = capture(tiny.build("llama"), objective("llama"), [tiny.batch("llama")] * 1, plan())
+    stats = passed(tiny)
     for name in TIMED:
         assert (COSTS[name].compute(stats) > 0).all()
     inside = np.nansum(stats.forward_seconds) + np.nansum(stats.backward_seconds)
@@ -235,28 +212,25 @@ def test_times_and_bytes_are_the_models_own(tiny):
 
 
 def test_saved_bytes_grow_with_the_batch_and_hold_no_weights(tiny):
-    small = capture(tiny.build("llama"), objective("llama"), [tiny.batch("llama", n=2)], plan())
-    large = capture(tiny.build("llama"), objective("llama"), [tiny.batch("llama", n=8)], plan())
+    small = passed(tiny, tiny.batch("llama", n=2))
+    large = passed(tiny, tiny.batch("llama", n=8))
     ratio = large.activation_bytes.sum() / small.activation_bytes.sum()
     assert 3.5 < ratio < 4.5
 
 
 def test_simcse_folds_both_views_into_one_example(tiny):
-    from dataclasses import replace
-
     loaded = tiny.build("bert")
     loaded.model.config.hidden_dropout_prob = 0.1
     single = tiny.batch("bert", n=3)
     twice = replace(
         single,
         inputs={k: torch.cat([v, v]) for k, v in single.inputs.items()},
-        labels=None,
+        labels=torch.cat([single.labels] * 2),
         token_mask=torch.cat([single.token_mask] * 2),
         index=torch.cat([single.index] * 2),
     )
-    twice_labels = replace(twice, labels=torch.cat([single.labels] * 2))
     once = capture(loaded, objective("bert"), [single], plan())
-    folded = capture(loaded, objective("bert"), [twice_labels], plan())
+    folded = capture(loaded, objective("bert"), [twice], plan())
     assert list(folded.index) == [0, 1, 2]
     np.testing.assert_allclose(folded.losses, 2 * once.losses, rtol=1e-5)
     np.testing.assert_allclose(folded.column_energy, 4 * once.column_energy, rtol=1e-4)

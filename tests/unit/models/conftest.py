@@ -11,6 +11,20 @@ def families():
     return zoo
 
 
+@pytest.fixture
+def saved(families, tiny_text, tmp_path):
+    """A function that saves a tiny model and a tokenizer that frames as `frame`; its folder."""
+
+    def save(name="llama", *, kind=None, frame="causal", **overrides):
+        folder = tmp_path / "model"
+        families.build(name, kind=kind, **overrides).save_pretrained(folder)
+        if frame:
+            tiny_text.tokenizer(frame=frame).save_pretrained(folder)
+        return folder
+
+    return save
+
+
 def pytest_generate_tests(metafunc):
     """`one_stack`, `two_stacks`, `refused` and `family` run over every family of their kind."""
     from support import zoo

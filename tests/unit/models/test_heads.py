@@ -9,25 +9,14 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.head_kind import has_next_sentence_head
+from layerwise.models.head_kind import family_of, has_next_sentence_head
 from layerwise.models.heads import class_ids, head_modules
 from layerwise.models.load import load, load_skeleton
+from layerwise.models.stack import find_stacks
 
-DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+# PEFT reads an attribute that transformers is renaming.
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 LABELS = ("neg", "pos")
-
-
-@pytest.fixture
-def saved(families, tiny_text, tmp_path):
-    """A function that saves a tiny model and its tokenizer, and gives the folder."""
-
-    def save(name="bert", *, kind=None, **overrides):
-        folder = tmp_path / f"{name}-{kind.__name__ if kind else 'own'}"
-        families.build(name, kind=kind, **overrides).save_pretrained(folder)
-        tiny_text.tokenizer(frame="bert").save_pretrained(folder)
-        return folder
-
-    return save
 
 
 def drop(folder, *parts):
@@ -220,7 +209,6 @@ def test_the_modules_of_a_head(saved, name, heads):
     assert head_modules(load_skeleton(folder).model) == ()
 
 
-@pytest.mark.filterwarnings(DEPRECATED)
 def test_an_adapter_with_a_head_of_its_own(saved, tmp_path):
     base = saved("bert")
     loaded = load(str(base), device="cpu", labels=LABELS)
@@ -246,7 +234,6 @@ def test_an_adapter_with_a_head_of_its_own(saved, tmp_path):
     )
 
 
-@pytest.mark.filterwarnings(DEPRECATED)
 def test_such_an_adapter_without_its_head(saved, tmp_path):
     loaded = load(str(saved("bert")), device="cpu", labels=LABELS)
     config = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2)
@@ -263,3 +250,32 @@ def test_configurations_without_class_names(saved):
         json.dumps({k: v for k, v in config.items() if k not in {"id2label", "label2id"}})
     )
     assert load(str(folder), device="cpu", labels=("0", "1")).notes == ()
+
+
+# The family that a model is counted in, whatever its head.
+
+FAMILIES = {
+    **dict.fromkeys(("llama", "gpt_neox", "codegen", "qwen3_moe"), "decoder"),
+    "mamba": "ssm",
+    "mamba2": "ssm",
+    "rwkv": "rnn",
+    "bert": "encoder",
+    "modernbert": "encoder",
+    "t5": "encoder-decoder",
+    "bart": "encoder-decoder",
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_family_follows_from_how_text_is_read(tiny, name):
+    loaded = tiny.build(name)
+    assert family_of(loaded.model, loaded.stacks) == FAMILIES[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("encoder", "encoder"), ("bert_classifier", "encoder"), ("llama_classifier", "decoder")],
+)
+def test_the_head_does_not_matter(tiny_text, name, expected):
+    model = tiny_text.model(name)
+    assert family_of(model, find_stacks(model)) == expected

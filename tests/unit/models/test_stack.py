@@ -141,16 +141,8 @@ def test_lists_inside_a_block_are_not_stacks(families):
     assert stack.name == "model.layers"
 
 
-def test_block_of_tells_1_from_11():
-    config = tf.LlamaConfig(
-        hidden_size=8,
-        intermediate_size=8,
-        num_attention_heads=1,
-        num_hidden_layers=12,
-        vocab_size=9,
-    )
-    with torch.device("meta"):
-        stacks = find_stacks(tf.LlamaForCausalLM(config))
+def test_block_of_tells_1_from_11(families):
+    stacks = find_stacks(families.build("llama", num_hidden_layers=12))
     assert block_of("model.layers.11.mlp.up_proj.weight", stacks) == 11
     assert block_of("model.layers.1", stacks) == 1
     assert block_of("model.norm.weight", stacks) is None

@@ -71,13 +71,6 @@ def test_published_table_where_an_architecture_is_in_it(families):
     ]
 
 
-def test_attention_alone_where_a_last_part_is_ambiguous(families):
-    model, stacks = parts(families, "modernbert")
-    named = resolve_targets(model, stacks)
-    assert {t.suffix for t in named} == {"Wqkv", "attn.Wo"}
-    assert not [t.name for t in named if "mlp" in t.name]
-
-
 def test_weights_that_are_used_without_their_module_are_left_out(families):
     model, stacks = parts(families, "mamba")
     suffixes = {t.suffix for t in adaptable(model, stacks)}

@@ -8,7 +8,6 @@ import pytest
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement import GOALS, POLICIES
 from layerwise.placement.place import choose, place
-from layerwise.placement.record import Placement
 
 
 def indices(placement):
@@ -43,13 +42,6 @@ def test_rank_scales_parameters_and_alpha(small_card):
     placement = place(small_card(), rows="0", rank=2)
     assert (placement.rank, placement.alpha, placement.adapter_parameters) == (2, 4, 20)
     assert place(small_card(), rows="0", rank=2, alpha=32).alpha == 32
-
-
-def test_it_survives_its_file(small_card, tmp_path):
-    placement = place(small_card(), policy="all", layers=3)
-    (tmp_path / "placement.json").write_bytes(placement.to_json())
-    assert Placement.load(tmp_path) == placement
-    assert Placement.load(tmp_path).to_json() == placement.to_json()
 
 
 def test_manual_rows_in_any_order_are_the_same_placement(small_card):

@@ -76,15 +76,6 @@ def test_the_highest_peak_comes_first():
     assert inflection_order(values, ONE * 6) == (4, 3, 5, 1, 0, 2)
 
 
-def test_the_published_layers():
-    # arXiv 2511.00797: entropy is least in block 5, the gradient suppressed from block 0 on.
-    entropy = np.full(12, 2.0)
-    entropy[5] = 0.5
-    gradient = np.linspace(0.1, 1.0, 12)
-    assert gradient[0] / gradient.max() < 0.25
-    assert set(around(suppressed(entropy, gradient), ONE * 12)) == {0, 1, 4, 5, 6}
-
-
 def test_the_first_suppressed_block_is_the_one_nearest_the_input():
     entropy = np.array([3.0, 2.0, 1.0, 2.0])
     assert suppressed(entropy, np.array([1.0, 0.2, 0.1, 0.9])) == (2, 1)

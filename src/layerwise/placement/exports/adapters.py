@@ -17,8 +17,6 @@ from layerwise.placement.exports.lora import (
 from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
 from layerwise.placement.record import Placement
 
-__all__ = ["axolotl", "llamafactory", "ms_swift", "peft", "trl", "unsloth"]
-
 #: How the file of PEFT's arguments is read in Python.
 _LOAD = 'LoraConfig(**json.load(open("lora_config.json")))'
 

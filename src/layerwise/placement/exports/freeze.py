@@ -13,8 +13,6 @@ from layerwise.placement.exports.lora import lora_arguments, target_regex
 from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
 from layerwise.placement.record import Placement
 
-__all__ = ["export"]
-
 _FACTORY = "freeze-llamafactory.yaml"
 _ABOUT = "Some blocks trained whole, by layerwise place."
 _USAGE = {
@@ -44,7 +42,11 @@ def export(placement: Placement, model: ModelInfo) -> Export:
     indices = "|".join(str(block.index) for block in placement.blocks)
     trained = {**dict.fromkeys(files, pattern), _FACTORY: rf"\.(?:{indices})\."}
     whole = Export(files, lora_arguments(placement), _USAGE, trained)
-    return whole if count is not None else whole.without(_FACTORY, why=_nearest(placement))
+    if count is not None:
+        return whole
+    can = "LLaMA-Factory trains whole blocks only at the start or the end of an only stack"
+    nearest = f"nearest: --policy last -k {len(blocks)} or --policy first -k {len(blocks)}"
+    return whole.without(_FACTORY, why=f"{can}; {nearest}")
 
 
 def _settings(placement: Placement, *, pattern: str, count: int | None) -> dict[str, Any]:
@@ -72,10 +74,7 @@ def _settings(placement: Placement, *, pattern: str, count: int | None) -> dict[
 
 
 def _at_an_end(placement: Placement, model: ModelInfo) -> int | None:
-    """Return how many blocks at the end (below 0: the start) of an only stack these are, if any.
-
-    Where they are all, that is the end.
-    """
+    """Return how many blocks at the end (below 0: the start) of an only stack these are, if any."""
     indices = sorted(block.index for block in placement.blocks)
     depth = model.stacks[0].blocks
     if len(model.stacks) > 1:
@@ -83,10 +82,3 @@ def _at_an_end(placement: Placement, model: ModelInfo) -> int | None:
     if indices == list(range(depth - len(indices), depth)):
         return len(indices)
     return -len(indices) if indices == list(range(len(indices))) else None
-
-
-def _nearest(placement: Placement) -> str:
-    """Return what LLaMA-Factory can do instead."""
-    k = len(placement.blocks)
-    can = "LLaMA-Factory trains whole blocks only at the start or the end of an only stack"
-    return f"{can}; nearest: --policy last -k {k} or --policy first -k {k}"

@@ -12,6 +12,8 @@ module.
 
 A key of `rank_pattern` is matched against the end of a module's name, as a regular expression:
 ``layers.1`` is 11's too, in either stack. Ours start at the start (``^``) and are escaped.
+
+A placement without a module, and an alpha that would not be whole, are a `PlacementError` in each.
 """
 
 import re
@@ -22,17 +24,6 @@ from layerwise.errors import PlacementError
 from layerwise.files import canonical_json
 from layerwise.placement.record import Placement
 
-__all__ = [
-    "alpha_pattern",
-    "lora_arguments",
-    "lora_config_file",
-    "named_arguments",
-    "peft_config",
-    "rank_pattern",
-    "refuse_ranks",
-    "target_regex",
-]
-
 Tree = dict[str, "Tree"]
 
 #: Marks the end of a name in a tree of names; no part of a module name can hold a dot.
@@ -40,20 +31,12 @@ _END = "."
 
 
 def lora_config_file(placement: Placement) -> dict[str, bytes]:
-    """Return the arguments of PEFT's `LoraConfig` as a file, by its name.
-
-    Raises:
-        PlacementError: The placement has no module.
-    """
+    """Return the arguments of PEFT's `LoraConfig` as a file, by its name."""
     return {"lora_config.json": canonical_json(peft_config(placement))}
 
 
 def peft_config(placement: Placement) -> Mapping[str, Any]:
-    """Return the keyword arguments of PEFT's `LoraConfig` for `placement`, as JSON values.
-
-    Raises:
-        PlacementError: The placement has no module, or an alpha would not be whole.
-    """
+    """Return the keyword arguments of PEFT's `LoraConfig` for `placement`, as JSON values."""
     revision = {} if placement.revision is None else {"revision": placement.revision}
     return {
         "peft_type": "LORA",
@@ -65,11 +48,7 @@ def peft_config(placement: Placement) -> Mapping[str, Any]:
 
 
 def lora_arguments(placement: Placement) -> Mapping[str, Any]:
-    """Rank, scale and modules, as PEFT's `LoraConfig` calls them.
-
-    Raises:
-        PlacementError: The placement has no module, or an alpha would not be whole.
-    """
+    """Rank, scale and modules, as PEFT's `LoraConfig` calls them."""
     pattern = target_regex(placement.modules)
     ranks = rank_pattern(placement)
     patterns = {"rank_pattern": ranks, "alpha_pattern": alpha_pattern(placement)} if ranks else {}
@@ -93,11 +72,7 @@ def rank_pattern(placement: Placement) -> dict[str, int]:
 
 
 def alpha_pattern(placement: Placement) -> dict[str, int]:
-    """Return the alphas that go with `rank_pattern`: alpha over rank is the same in every module.
-
-    Raises:
-        PlacementError: That is not a whole number.
-    """
+    """Return the alphas that go with `rank_pattern`: alpha over rank is one in every module."""
     alphas = {}
     for key, rank in rank_pattern(placement).items():
         alphas[key], rest = divmod(placement.alpha * rank, placement.rank)
@@ -116,9 +91,6 @@ def named_arguments(
     """Return what a trainer hands to PEFT that knows one rank, and which modules to adapt alone.
 
     `targets` are these modules; their full names where None.
-
-    Raises:
-        PlacementError: The placement has no module.
     """
     arguments = lora_arguments(placement)
     known = {name: arguments[name] for name in ("r", "lora_alpha", "lora_dropout")}

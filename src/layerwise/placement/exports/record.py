@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from layerwise.card.record import ModelInfo
     from layerwise.placement.record import Placement
 
-__all__ = ["FACTORY_SETTINGS", "Export", "Trainer", "yaml_lines"]
 
 #: What LLaMA-Factory has to be told besides.
 FACTORY_SETTINGS = "stage=sft do_train=true template=NAME dataset=DATA output_dir=DIR"
