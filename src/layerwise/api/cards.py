@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from layerwise.placement.exports.record import Export
     from layerwise.placement.record import Coverage, Placement
 
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -112,25 +111,6 @@ def place(
     given: dict[str, Any] = {**options}
     placed = placed_by(card, goal=goal, rows=given.pop("blocks"), **given)
     return placed if note is None else replace(placed, notes=(*placed.notes, note))
-
-
-@takes_options
-def verify(
-    placed: "Placement", card: "LayerCard", **options: Unpack[ExportOptions]
-) -> "tuple[Placement, Coverage]":
-    """Return `placed`, marked as verified, and which modules PEFT adapted in a weightless copy.
-
-    Args:
-        placed: A placement from `card`.
-        card: What it was made from.
-        options: Those of `layerwise.options.commands.ExportOptions`.
-
-    Raises:
-        ModelError: The model's configuration cannot be found, read or trusted.
-        SchemaError: It is another model than the card's.
-        VerificationError: Other modules were adapted than those of the placement.
-    """
-    return export(placed, card, **options)[:2]
 
 
 @takes_options

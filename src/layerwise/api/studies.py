@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from layerwise.study.record import Cell, Study
     from layerwise.study.status import Status
 
-
 #: The engines, each with the options that it takes.
 ENGINES: Mapping[str, frozenset[str]] = {
     "local": frozenset(),

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from layerwise.report.renderers.terminal import Room
 
-
 log = logging.getLogger(__name__)
 
 Listener = Callable[[Mapping[str, Any]], None]

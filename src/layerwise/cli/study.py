@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import click
 
-from layerwise import api
+import layerwise as lw
 from layerwise.cli.derive import command, epilog
 from layerwise.cli.output import Format, listed, say, talk
 from layerwise.cli.produce import OutputFormat, Page, import_for, put_page
@@ -21,7 +21,6 @@ from layerwise.options.declaration import Option
 
 if TYPE_CHECKING:
     from layerwise.study.status import Status
-
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +69,9 @@ def run(source: str, **options: Any) -> None:
     Before anything runs, all runs that cannot work are refused together.
     """
     form = options.pop("format")
-    import_for(api.study)
+    import_for(lw.study)
     with talk(form), _live(form) as on_change:
-        status = api.study(source, on_change=on_change, **options)
+        status = lw.study(source, on_change=on_change, **options)
     _tell(form, status)
     if status.done < status.total:
         raise click.exceptions.Exit(FAILED)
@@ -83,7 +82,7 @@ def run(source: str, **options: Any) -> None:
 )
 def status(source: str, **options: Any) -> None:
     """Show what is done, running, waiting and failed, and the time left."""
-    found = api.study_status(source, out=options["out"])
+    found = lw.study_status(source, out=options["out"])
     _tell(options["format"], found)
     put_page(found, file=options["html"], wanted=options["open"])
 
