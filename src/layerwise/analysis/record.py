@@ -330,7 +330,11 @@ class Analysis(JsonRecord, FileRecord, DocumentRecord):
         names = [f.name for f in fields(kind)]
         rows = [[getattr(row, name) for name in names] for row in getattr(self, part)]
         table = pd.DataFrame(rows, columns=names)
-        return _spread(table) if part == "widths" else table.astype(_WHOLE.get(part, {}))
+        if part == "widths":
+            shares = table.pop("shares").map(lambda found: found or (float("nan"),) * len(DEPTHS))
+            depths = pd.DataFrame(shares.tolist(), columns=list(DEPTHS), index=table.index)
+            return table.join(depths)
+        return table.astype({"layers": "Int64"} if part == "models" else {})
 
 
 PARTS = Registry[type[Any]]("part of an analysis")
@@ -340,15 +344,6 @@ for _field in fields(Analysis):
     if get_origin(_field.type) is tuple and _field.name != "notes":
         PARTS.add(get_args(_field.type)[0], name=_field.name)
 PARTS.add(Point, name="anomalies")
-
-#: Whole numbers that may be absent.
-_WHOLE = {"models": {"layers": "Int64"}}
-
-
-def _spread(widths: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of widths with a column a depth."""
-    shares = widths.pop("shares").map(lambda found: found or (float("nan"),) * len(DEPTHS))
-    return widths.join(pd.DataFrame(shares.tolist(), columns=list(DEPTHS), index=widths.index))
 
 
 def rows_of(table: pd.DataFrame, kind: type[T]) -> tuple[T, ...]:

@@ -148,14 +148,12 @@ def export(
 
 
 def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
-    """Return the card's model without its weights, found to have the blocks that the card says.
-
-    Which classes its head is for does not matter.
-    """
+    """Return the card's model without its weights, found to have the blocks that the card says."""
     from layerwise.card.record import StackInfo
     from layerwise.models.head_kind import kind_of
     from layerwise.models.load import load_skeleton
 
+    # Which classes its head is for does not matter.
     labels = ("one", "other") if kind_of(card.model.architecture) == "classifier" else None
     revision = f"@{card.model.revision}" if card.model.revision else ""
     source = model or f"{card.model.source}{revision}"

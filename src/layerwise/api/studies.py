@@ -155,11 +155,7 @@ def _left(study: "Study", folder: Path) -> "list[Cell]":
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the engine that have a value.
-
-    Raises:
-        BadInputError: An option is another engine's.
-    """
+    """Return the options of the engine that have a value; refuse another engine's."""
     engine, every = options["engine"], frozenset().union(*ENGINES.values())
     given = {name: options[name] for name in options if name in every and options[name] is not None}
     for name, value in given.items():
@@ -177,11 +173,7 @@ def _engine(
     execute: Callable[[Path, str], None],
     given: Mapping[str, Any],
 ) -> "Engine":
-    """Return the engine called `name`.
-
-    Raises:
-        BadInputError: What it needs is not there.
-    """
+    """Return the engine called `name`, which says what it needs and is not there."""
     if name == "ray":
         from layerwise.study.engines.ray import RayEngine
 

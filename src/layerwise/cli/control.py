@@ -73,7 +73,7 @@ def control(
         return lw.control(model, data, **chosen)
 
     needs = lw.control_from_runs if runs else lw.control
-    produce(make, dict(options), needs=needs, record="control.json", out=out)
+    produce(make, {**options, "out": out}, needs=needs, record="control.json")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -135,9 +135,14 @@ def _display(total: int) -> Iterator[Listener]:
 
 def _parts(bar: "RenderableType", run: _RunHistory, room: "Room") -> Iterator["RenderableType"]:
     """Yield the bar, the figures with the course of the loss, and the step of each group."""
+    from layerwise.report.renderers.terminal import sparkline
+
     yield bar
     if run.last:
-        yield _join(room, _course(run.losses, room), ", ".join(_numbers(run.last)))
+        low, high = min(run.losses, default=0.0), max(run.losses, default=0.0)
+        heights = [loss - low for loss in run.losses]
+        course = sparkline(heights, _LOSSES, room, most=high - low)
+        yield _join(room, course, ", ".join(_numbers(run.last)))
     ratios = run.last.get("step_ratio")
     if ratios:
         yield _steps(ratios, room)
@@ -148,14 +153,6 @@ def _join(room: "Room", drawn: "Text", told: str) -> "Text":
     line = drawn + room.text(f" {told}")
     line.truncate(room.width)
     return line
-
-
-def _course(losses: Sequence[float], room: "Room") -> "Text":
-    """Return the loss from the first step to the last, between its own ends."""
-    from layerwise.report.renderers.terminal import sparkline
-
-    low, high = min(losses, default=0.0), max(losses, default=0.0)
-    return sparkline([loss - low for loss in losses], _LOSSES, room, most=high - low)
 
 
 def _steps(ratios: Mapping[str, float], room: "Room") -> "Text":

@@ -86,11 +86,7 @@ def measure(model: str, data: str, **options: Any) -> None:
 
 
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Return the file of trials in `out`, where nothing would be lost that was not given up.
-
-    Raises:
-        OutputError: Otherwise.
-    """
+    """Return the file of trials in `out`, where nothing would be lost that was not given up."""
     kept = out / TRIALS
     prepare_output(out, holds=RESULT, overwrite=overwrite)
     if kept.exists() and not (resume or overwrite):

@@ -60,9 +60,8 @@ def _command(
 
     def run(**given: Any) -> None:
         words, function = [given.pop(each) for each in arguments], getattr(lw, name)
-        out = Path(f"{short(words[after])}-{Path(record).stem}")
-        make = partial(function, *words)
-        produce(make, given, needs=function, record=record, out=out, **how)
+        given["out"] = given["out"] or Path(f"{short(words[after])}-{Path(record).stem}")
+        produce(partial(function, *words), given, needs=function, record=record, **how)
 
     make = command(
         *(Results, options, Charts),
