@@ -42,14 +42,10 @@ def known(name: str, options: Mapping[str, Option], *, what: str) -> Option:
 
 
 def value_of(option: Option, value: Any, *, label: str, texts: bool = True) -> Any:
-    """Return `value` as the option takes it.
+    """Return `value` as the option takes it, which errors call `label`.
 
-    Args:
-        option: The option.
-        value: A Python object, or a text as the command line has it.
-        label: What the option is called in an error.
-        texts: Whether it is a caller's, who may give a number as text, nothing for the default,
-            and an object where the option takes one; in a study it is JSON of the very type.
+    A caller may give a number as text (`texts`), nothing for the default, and an object where the
+    option takes one; in a study it is JSON of the very type.
 
     Raises:
         BadInputError: It is of another type, or out of bounds.
