@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from layerwise.analysis.run_tables import RunTables
     from layerwise.study.engines import Engine
     from layerwise.study.ledger import Ledger
-    from layerwise.study.record import Cell, Study
     from layerwise.study.status import Status
 
 #: The engines, each with the options that it takes.
@@ -52,7 +51,7 @@ def study(
     """
     from layerwise.study.check import refuse_faults
     from layerwise.study.expand import study_from
-    from layerwise.study.ledger import create, root_of
+    from layerwise.study.ledger import create, is_ledger, open_ledger, root_of
     from layerwise.study.runner import run
     from layerwise.study.status import survey, unheard
     from layerwise.study.worker import execute, execute_trusting
@@ -61,7 +60,8 @@ def study(
     given = _given(options)
     found = study_from(source)
     folder = root_of(found, options["out"])
-    left = _left(found, folder)
+    states = survey(found, open_ledger(folder)).states if is_ledger(folder) else {}
+    left = [cell for cell in found.cells if states.get(cell.id) != "done"]
     if left:
         refuse_faults(found, left, trusts=trusts)
     ledger = create(folder, found)
@@ -141,17 +141,6 @@ def _frames(ledger: Path) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
         expected = "the folder of a study's runs, or atlas"
         raise BadInputError(msg, value=str(ledger), expected=expected)
     return frames(ledger)
-
-
-def _left(study: "Study", folder: Path) -> "list[Cell]":
-    """Return the cells that have no result yet."""
-    from layerwise.study.ledger import is_ledger, open_ledger
-    from layerwise.study.status import survey
-
-    if not is_ledger(folder):
-        return list(study.cells)
-    states = survey(study, open_ledger(folder)).states
-    return [cell for cell in study.cells if states[cell.id] != "done"]
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
