@@ -16,8 +16,6 @@ from layerwise.intervals import percentiles
 from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float64
 
-__all__ = ["RESAMPLES", "Draws", "Strata", "agreements", "ceiling", "row_spearman"]
-
 #: Bootstrap resamples of the sets (ours).
 RESAMPLES = 1000
 
@@ -55,10 +53,7 @@ class Strata:
         """Return random halves of the sets of each size, and the others; always the same ones."""
         generator = numpy_generator(0, "sets", "halves")
         mixed = [generator.permuted(np.tile(m, (splits, 1)), axis=1) for m in self.members]
-        return (
-            [m[:, : m.shape[1] // 2] for m in mixed],
-            [m[:, m.shape[1] // 2 :] for m in mixed],
-        )
+        return ([m[:, : m.shape[1] // 2] for m in mixed], [m[:, m.shape[1] // 2 :] for m in mixed])
 
     def bootstrap(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return the rank correlation over each of `RESAMPLES` resamples of the sets."""

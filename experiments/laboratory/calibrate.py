@@ -29,8 +29,6 @@ from layerwise.intervals import percentiles
 from layerwise.placement.cost import missing_timings, step_cost
 from layerwise.provenance import collect
 
-__all__ = ["DAMPINGS", "SetTable", "calibrate", "set_table"]
-
 #: The dampings that are tried: a decade either way of the one in use, two steps a decade (ours).
 DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 #: Splits into halves over which a damping is chosen on one and judged on the other (ours).

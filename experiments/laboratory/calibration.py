@@ -5,16 +5,6 @@ from dataclasses import dataclass
 from layerwise.provenance import Provenance
 from layerwise.records import FileRecord, JsonRecord
 
-__all__ = [
-    "Calibration",
-    "Family",
-    "LeftOutPair",
-    "NoiseCeiling",
-    "PairCalibration",
-    "PredictorChoice",
-    "PredictorScore",
-]
-
 
 @dataclass(frozen=True)
 class NoiseCeiling:

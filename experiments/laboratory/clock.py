@@ -28,19 +28,6 @@ from layerwise.placement.rows import adaptable_rows
 from layerwise.tuning.lora import adapted
 from layerwise.tuning.shallow import stop_at_lowest
 
-__all__ = [
-    "Clock",
-    "Measurement",
-    "StepFit",
-    "anchors",
-    "errors",
-    "fit_bytes",
-    "fit_seconds",
-    "placed_rows",
-    "step_bytes",
-    "step_seconds",
-]
-
 Clock = Callable[[], float]
 
 

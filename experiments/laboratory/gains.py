@@ -11,16 +11,6 @@ import numpy as np
 from layerwise.shapes import Array, Float64
 from layerwise.signals.gain import pulls, ridge, single_gains, step_gains
 
-__all__ = [
-    "additive_gain",
-    "agreement",
-    "coupled_gain",
-    "determinant",
-    "held_out_gain",
-    "line_gain",
-    "represented",
-]
-
 #: Parts that the examples are cut into, each held out once (ours).
 FOLDS = 8
 

@@ -18,8 +18,6 @@ from layerwise.placement import POLICIES
 from layerwise.placement.rows import adaptable_rows
 from layerwise.tuning.lora import adapted
 
-__all__ = ["InferenceCost", "InferencePoint", "inference_cost", "line"]
-
 
 @dataclass(frozen=True)
 class InferencePoint:

@@ -25,8 +25,6 @@ from layerwise.placement.gain import adam_gains, card_gram, distances, predicted
 from layerwise.registry import Registry
 from layerwise.signals.gain import pulls
 
-__all__ = ["PREDICTORS", "Predictor"]
-
 Score = Callable[[LayerCard, Sequence[int], float], float]
 SetGain = Callable[..., float]
 

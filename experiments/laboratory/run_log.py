@@ -12,8 +12,6 @@ from layerwise.files import append_line
 from layerwise.measure.trial import Trial
 from layerwise.records import read_lines, to_plain
 
-__all__ = ["RunKey", "SetRun", "append_run", "by_pair", "read_runs"]
-
 SCHEMA = "layerwise/set-run/1"
 
 RunKey = tuple[str, str, tuple[int, ...], int, float]

@@ -7,8 +7,6 @@ from math import comb
 from layerwise.errors import BadInputError
 from layerwise.seeds import numpy_generator
 
-__all__ = ["contiguous_sets", "random_sets", "single_sets"]
-
 Rows = tuple[int, ...]
 
 

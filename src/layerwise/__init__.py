@@ -33,60 +33,26 @@ if TYPE_CHECKING:
 for _name in ("card", "distance", "measure", "profile", "study"):
     import_module(f"layerwise.{_name}")
 
-from layerwise.api import (  # noqa: E402  # the packages come first
-    analyse,
-    card,
-    compare,
+from layerwise.api.cards import card, compare, place  # noqa: E402  # the packages come first
+from layerwise.api.readings import distance, erase, probe, profile  # noqa: E402
+from layerwise.api.studies import analyse, study, study_status, study_tables  # noqa: E402
+from layerwise.api.training import (  # noqa: E402
     control,
     control_from_runs,
-    distance,
-    erase,
     measure,
     measured,
-    place,
-    probe,
-    profile,
-    study,
-    study_status,
-    study_tables,
     tune,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "Analysis",
-    "Control",
-    "DepthCallback",
-    "Distance",
-    "EqualStep",
-    "Erasure",
-    "LayerCard",
-    "LayerwiseError",
-    "Measure",
-    "Placement",
-    "Probing",
-    "Profile",
-    "ShallowBackward",
-    "__version__",
-    "analyse",
-    "card",
-    "compare",
-    "control",
-    "control_from_runs",
-    "distance",
-    "erase",
-    "measure",
-    "measured",
-    "place",
-    "probe",
-    "profile",
-    "study",
-    "study_status",
-    "study_tables",
-    "tune",
-]
-
+    "Analysis", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure", "LayerCard",
+    "LayerwiseError", "Measure", "Placement", "Probing", "Profile", "ShallowBackward",
+    "__version__", "analyse", "card", "compare", "control", "control_from_runs", "distance",
+    "erase", "measure", "measured", "place", "probe", "profile", "study", "study_status",
+    "study_tables", "tune",
+]  # fmt: skip
 
 #: Classes, imported when they are first named: they bring NumPy with them, some the trainer too.
 _LATE = {
@@ -118,7 +84,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-late_methods.bind("place", later("layerwise.api", "place"))
+late_methods.bind("place", later("layerwise.api.cards", "place"))
 for _method in ("apply", "lora_config"):
     late_methods.bind(_method, later("layerwise.placement.verify", _method))
 for _method in ("text", "notebook"):

@@ -3,8 +3,7 @@
 A card is made before placements and reports exist, and yet `card.place("balanced")` and
 `print(card)` are how people use one. Imports point one way only, so such a method calls its
 function here by name; the package's front (`layerwise/__init__.py`, which runs before any module of
-it) binds each name to a function of `layerwise.api` or `layerwise.report`, imported when first
-called.
+it) binds each name to a function of a later stage, imported when first called.
 """
 
 from collections.abc import Callable

@@ -2,19 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from layerwise.errors import UnknownNameError
 
 T = TypeVar("T")
-
-
-class Named(Protocol):
-    """A row that carries its own name."""
-
-    @property
-    def name(self) -> str:
-        """Return what a user types."""
 
 
 class Registry(Generic[T]):
@@ -40,7 +32,7 @@ class Registry(Generic[T]):
         Raises:
             ValueError: The name is taken; two members of one name would hide each other.
         """
-        key = cast("Named", member).name if name is None else name
+        key = cast("Any", member).name if name is None else name
         if key in self._members:
             message = f"{self.kind} {key!r} is registered twice"
             raise ValueError(message)

@@ -10,45 +10,16 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
 
 GROUND = {
-    "columns",
-    "compat",
-    "depths",
-    "distributed",
-    "errors",
-    "files",
-    "interrupts",
-    "intervals",
-    "options",
-    "progress",
-    "provenance",
-    "records",
-    "registry",
-    "resources",
-    "seeds",
-    "shapes",
+    "columns", "compat", "depths", "distributed", "errors", "files", "interrupts", "intervals",
+    "options", "progress", "provenance", "records", "registry", "resources", "seeds", "shapes",
     "late_methods",
-}
+}  # fmt: skip
 
 #: From the start of the way to its end: a stage sees those before it, and ground.
 STAGES = (
-    "models",
-    "data",
-    "objectives",
-    "capture",
-    "signals",
-    "card",
-    "distance",
-    "placement",
-    "tuning",
-    "profile",
-    "measure",
-    "probing",
-    "analysis",
-    "study",
-    "report",
-    "api",
-    "cli",
-)
+    "models", "data", "objectives", "capture", "signals", "card", "distance", "placement",
+    "tuning", "profile", "measure", "probing", "analysis", "study", "report", "api", "cli",
+)  # fmt: skip
 
 #: Stages that see less than all before them.
 NARROW = {

@@ -9,37 +9,12 @@ import pytest
 HEAVY = {"torch", "transformers", "peft", "datasets", "altair", "pandas", "scipy", "numpy"}
 
 PUBLIC = [
-    "Analysis",
-    "Control",
-    "DepthCallback",
-    "Distance",
-    "EqualStep",
-    "Erasure",
-    "LayerCard",
-    "LayerwiseError",
-    "Measure",
-    "Placement",
-    "Probing",
-    "Profile",
-    "ShallowBackward",
-    "__version__",
-    "analyse",
-    "card",
-    "compare",
-    "control",
-    "control_from_runs",
-    "distance",
-    "erase",
-    "measure",
-    "measured",
-    "place",
-    "probe",
-    "profile",
-    "study",
-    "study_status",
-    "study_tables",
-    "tune",
-]
+    "Analysis", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure", "LayerCard",
+    "LayerwiseError", "Measure", "Placement", "Probing", "Profile", "ShallowBackward",
+    "__version__", "analyse", "card", "compare", "control", "control_from_runs", "distance",
+    "erase", "measure", "measured", "place", "probe", "profile", "study", "study_status",
+    "study_tables", "tune",
+]  # fmt: skip
 
 
 def python(code, *, check=True):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from layerwise import api
+from layerwise.api import cards as api
 from layerwise.errors import BadInputError
 from layerwise.models.load import from_config, load
 from layerwise.objectives import OBJECTIVES
@@ -61,7 +61,7 @@ def test_a_card_under_each_objective(folders, texts, name, model):
     assert made.data.examples == 10
     assert (made.column("residual_norm") > 0).all()
     assert (made.column("activation_gradient") > 0).all()
-    placed, _ = api.verify(api.place(made, layers=1), made)
+    placed, *_ = api.export(api.place(made, layers=1), made)
     assert placed.verified.matched == placed.verified.expected > 0
     assert json.loads(made.files()["card.json"])["data"]["objective"] == name
 
@@ -102,4 +102,4 @@ def test_a_model_from_its_configuration_alone(tiny_text, texts, tmp_path):
     loaded = from_config(file, device="cpu")
     made = api.card(loaded, texts, objective="nsp", **columns("nsp"), **SMALL)
     assert f"random weights from {file}, seed 0" in made.capture.notes
-    assert api.verify(api.place(made, layers=1), made)[0].verified
+    assert api.export(api.place(made, layers=1), made)[0].verified

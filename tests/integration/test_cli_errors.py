@@ -294,11 +294,11 @@ def test_compare_needs_two(run, card_folder):
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(run, monkeypatch, tmp_path):
-    from layerwise import api
+    import layerwise
 
     def fault(*_args, **_options):
         raise RuntimeError("planted")
 
-    monkeypatch.setattr(api, "card", fault)
+    monkeypatch.setattr(layerwise, "card", fault)
     with pytest.raises(RuntimeError, match="planted"):
         run("card", "demo", "demo", "--out", tmp_path)

@@ -24,7 +24,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from layerwise import api
+from layerwise.api import cards as api
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import PlacementError, VerificationError
 from layerwise.models.stack import find_stacks

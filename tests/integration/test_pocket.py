@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from layerwise import api
+from layerwise.api import cards as api
 from layerwise.models.load import load
 from layerwise.objectives import OBJECTIVES, resolve
 

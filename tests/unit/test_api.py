@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from layerwise import api
+from layerwise.api import cards as api
 from layerwise.card.record import LayerCard
 from layerwise.data import read
 from layerwise.errors import LayerwiseError, ModelError, SchemaError, UnknownNameError
@@ -90,7 +90,7 @@ def test_blocks_are_named_by_index_or_by_stack(card):
 
 
 def test_verify_finds_the_card_s_own_model(card):
-    placed, coverage = api.verify(api.place(card, policy="all"), card)
+    placed, coverage, _ = api.export(api.place(card, policy="all"), card)
     assert placed.verified == coverage.verified
     assert coverage.verified.matched == len(placed.modules)
 
@@ -98,18 +98,18 @@ def test_verify_finds_the_card_s_own_model(card):
 def test_verify_refuses_another_model(card, tiny_text, tmp_path):
     tiny_text.model("gpt2").save_pretrained(tmp_path)
     with pytest.raises(SchemaError, match=r"card of another model.*GPT2Block.*LlamaDecoderLayer"):
-        api.verify(api.place(card, policy="all"), card, model=str(tmp_path))
+        api.export(api.place(card, policy="all"), card, model=str(tmp_path))
 
 
 def test_verify_of_a_model_that_is_gone_asks_where_it_is(card):
     gone = replace(card, model=replace(card.model, source="/none/here"))
     with pytest.raises(ModelError, match=r"'/none/here'.*try: --model MODEL, where it lies now"):
-        api.verify(api.place(card, policy="all"), gone)
+        api.export(api.place(card, policy="all"), gone)
 
 
 def test_verify_of_a_model_named_wrongly_says_just_that(card):
     with pytest.raises(ModelError, match="'/none/here'") as caught:
-        api.verify(api.place(card, policy="all"), card, model="/none/here")
+        api.export(api.place(card, policy="all"), card, model="/none/here")
     assert "--model" not in str(caught.value)
 
 

@@ -16,55 +16,45 @@ from layerwise.errors import (
 )
 from layerwise.files import canonical_json
 
-CLASSES = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
+CLASSES = [v for name, v in vars(errors).items() if name.endswith("Error")]
 
 
-def test_message_says_what_value_expected_and_what_to_type():
-    error = BadInputError(
-        "column", value="txt", expected="one of text, label", hint="--text-column"
-    )
-    assert str(error) == "column: 'txt'; expected one of text, label; try: --text-column"
-
-
-def test_message_without_parts_is_what_alone():
-    assert str(LayerwiseError("out of memory")) == "out of memory"
-
-
-def test_a_value_that_is_false_is_still_shown():
-    assert str(BadInputError("layers", value=0)) == "layers: '0'"
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            BadInputError("column", value="x", expected="one of text, label", hint="--text-column"),
+            "column: 'x'; expected one of text, label; try: --text-column",
+        ),
+        (LayerwiseError("out of memory"), "out of memory"),
+        (BadInputError("layers", value=0), "layers: '0'"),
+        (
+            UnknownNameError("policy", value="unifrom", known=["uniform"]),
+            "unknown policy: 'unifrom'; expected one of uniform; try: did you mean 'uniform'?",
+        ),
+        (
+            UnknownNameError("policy", value="zzz", known=["uniform", "gain"]),
+            "unknown policy: 'zzz'; expected one of uniform, gain",
+        ),
+        (
+            UnknownNameError("policy", value="gian", known=["gain"], hint="see --help"),
+            "unknown policy: 'gian'; expected one of gain; try: see --help",
+        ),
+        (
+            UnknownNameError("column", value="a", known=[]),
+            "unknown column: 'a'; expected nothing: none exist",
+        ),
+    ],
+)
+def test_a_message_says_what_the_value_what_was_expected_and_what_to_type(error, message):
+    assert str(error) == message
 
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_exit_codes(cls):
     failed = {LayerwiseError, LeaseError, VerificationError, NonFiniteError, OutOfMemoryError}
+    assert issubclass(cls, LayerwiseError)
     assert cls.exit_code == (1 if cls in failed else 2)
-
-
-def test_every_error_is_a_layerwise_error():
-    assert all(issubclass(cls, LayerwiseError) for cls in CLASSES)
-
-
-def test_every_error_class_is_listed():
-    defined = {n for n, v in vars(errors).items() if isinstance(v, type) and n.endswith("Error")}
-    assert defined == {cls.__name__ for cls in CLASSES}
-
-
-@pytest.mark.parametrize(
-    ("value", "offer"), [("unifrom", "try: did you mean 'uniform'?"), ("zzz", None)]
-)
-def test_unknown_name_offers_the_nearest(value, offer):
-    message = str(UnknownNameError("policy", value=value, known=["uniform", "gain"]))
-    start = f"unknown policy: '{value}'; expected one of uniform, gain"
-    assert message == (f"{start}; {offer}" if offer else start)
-
-
-def test_unknown_name_keeps_its_own_hint():
-    message = str(UnknownNameError("policy", value="gian", known=["gain"], hint="see --help"))
-    assert message.endswith("; try: see --help")
-
-
-def test_unknown_name_where_none_exist():
-    assert "expected nothing: none exist" in str(UnknownNameError("column", value="a", known=[]))
 
 
 @pytest.mark.parametrize("nasty", ["a\nb", "a\r\nb", "a\tb", "a\x1b[2Jb", "a\u202eb", "a\x00b"])

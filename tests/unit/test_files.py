@@ -60,22 +60,18 @@ def test_read_json_gives_the_record(tmp_path):
         (b'{"schema": "s/1', "unreadable record .JSONDecodeError"),
         (b"\xff\xfe", "unreadable record .UnicodeDecodeError"),
         (b"", "unreadable record"),
+        (None, r"no such file: '.*a\.json'; expected a s/1 record"),
+        ("folder", "unreadable record .IsADirectoryError"),
     ],
 )
 def test_read_json_refuses_anything_else(tmp_path, content, says):
-    (tmp_path / "a.json").write_bytes(content)
+    file = tmp_path / "a.json"
+    if content == "folder":
+        file.mkdir()
+    elif content is not None:
+        file.write_bytes(content)
     with pytest.raises(SchemaError, match=says):
-        read_json(tmp_path / "a.json", schema="s/1")
-
-
-def test_read_json_of_no_file(tmp_path):
-    with pytest.raises(SchemaError, match=r"no such file: '.*a\.json'; expected a s/1 record"):
-        read_json(tmp_path / "a.json", schema="s/1")
-
-
-def test_read_json_of_a_folder(tmp_path):
-    with pytest.raises(SchemaError, match=r"unreadable record .IsADirectoryError"):
-        read_json(tmp_path, schema="s/1")
+        read_json(file, schema="s/1")
 
 
 def test_write_files_puts_all_in_place(tmp_path):
@@ -85,15 +81,11 @@ def test_write_files_puts_all_in_place(tmp_path):
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
 
 
-def test_write_atomic_replaces(tmp_path):
+@pytest.mark.parametrize("place", ["a", "some/where/a"])
+def test_write_atomic_replaces_and_makes_the_folder(tmp_path, place):
     (tmp_path / "a").write_bytes(b"old")
-    write_atomic(tmp_path / "a", b"new")
-    assert (tmp_path / "a").read_bytes() == b"new"
-
-
-def test_write_into_no_folder_makes_it(tmp_path):
-    write_atomic(tmp_path / "some" / "where" / "a", b"new")
-    assert (tmp_path / "some" / "where" / "a").read_bytes() == b"new"
+    write_atomic(tmp_path / place, b"new")
+    assert (tmp_path / place).read_bytes() == b"new"
 
 
 def test_write_below_a_file(tmp_path):

@@ -36,27 +36,27 @@ def test_created_is_now_in_utc():
     assert abs(datetime.now(UTC) - created) < timedelta(seconds=30)
 
 
-@pytest.mark.parametrize("program", ["/usr/bin/layerwise", "/somewhere/layerwise/__main__.py"])
-def test_command_can_be_typed_again(monkeypatch, program):
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        ("/usr/bin/layerwise", "layerwise"),
+        ("/somewhere/layerwise/__main__.py", "layerwise"),
+        ("study.py", "study.py"),
+    ],
+)
+def test_command_can_be_typed_again(monkeypatch, program, name):
     monkeypatch.setattr(sys, "argv", [program, "card", "demo", "my file.csv", "--where", "a=b;c"])
-    assert collect(device="cpu").command == "layerwise card demo 'my file.csv' --where 'a=b;c'"
-
-
-def test_command_of_another_program_is_named_as_it_is(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["study.py", "--x"])
-    assert collect(device="cpu").command == "study.py --x"
+    assert collect(device="cpu").command == f"{name} card demo 'my file.csv' --where 'a=b;c'"
     assert collect(device="cpu", command="given").command == "given"
 
 
-def test_git_commit_of_where_one_works(monkeypatch, repository):
+@pytest.mark.parametrize(("text", "suffix"), [("one", ""), ("two", "-dirty")])
+def test_git_commit_of_where_one_works_says_when_files_differ(
+    monkeypatch, repository, text, suffix
+):
+    (repository / "file").write_text(text)
     monkeypatch.chdir(repository)
-    assert collect(device="cpu").git == git(repository, "rev-parse", "HEAD")
-
-
-def test_git_commit_says_when_files_differ(monkeypatch, repository):
-    (repository / "file").write_text("two")
-    monkeypatch.chdir(repository)
-    assert collect(device="cpu").git == git(repository, "rev-parse", "HEAD") + "-dirty"
+    assert collect(device="cpu").git == git(repository, "rev-parse", "HEAD") + suffix
 
 
 def test_no_git_is_none(monkeypatch, tmp_path):

@@ -1,9 +1,13 @@
 """The columns of an analysis's parts, as a reader sees them: on pages, in LaTeX, on a terminal."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from layerwise.analysis.names import DEPTHS
 from layerwise.columns import Column
 
 _SEEDS = "95 % bootstrap interval over seeds"
+_SLOPE: Mapping[str, Any] = {"digits": 3, "low": "low", "high": "high", "band": _SEEDS}
 
 _TEXT = (
     Column("model", "Model", form="text", importance=100),
@@ -21,33 +25,18 @@ _TEXT = (
 
 _COUNTS = tuple(
     Column(key, key.capitalize(), form="count", importance=40 - place)
-    for place, key in enumerate(
-        [
-            "runs",
-            "positive",
-            "negative",
-            "zero",
-            "pairs",
-            "still",
-            "models",
-            "objectives",
-            "layers",
-            "points",
-            "seeds",
-            "seed",
-        ]
-    )
-)
+    for place, key in enumerate((
+        "runs", "positive", "negative", "zero", "pairs", "still", "models", "objectives", "layers",
+        "points", "seeds", "seed",
+    ))
+)  # fmt: skip
 
 _NUMBERS = (
     Column("share", "Share", form="percent", digits=1, importance=20),
     Column(
         "slope",
         "Slope",
-        digits=3,
-        low="low",
-        high="high",
-        band=_SEEDS,
+        **_SLOPE,
         importance=88,
         meaning="Of the least-squares line of the change on relative depth.",
         reads="Above 0: later blocks changed more.",
@@ -60,10 +49,7 @@ _NUMBERS = (
     Column(
         "equal_step",
         "Equal-step",
-        digits=3,
-        low="low",
-        high="high",
-        band=_SEEDS,
+        **_SLOPE,
         importance=43,
         meaning="The slope where every layer group makes a step of the same relative length.",
     ),
@@ -85,10 +71,7 @@ _NUMBERS = (
     Column(
         "rho",
         "Spearman",
-        digits=3,
-        low="low",
-        high="high",
-        band=_SEEDS,
+        **_SLOPE,
         importance=45,
         meaning="Rank correlation of the objectives' distances and slopes.",
         caution="A few objectives make it coarse.",

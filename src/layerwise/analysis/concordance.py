@@ -48,10 +48,7 @@ _Combination = tuple[tuple[str, str, str], ObjectiveSlopes, Float64[Array, " o"]
 
 
 def _combinations(slopes: ResampledSlopes, distances: pd.DataFrame) -> list[_Combination]:
-    """Return each (model, distance, metric) with slopes, and its objectives with a distance.
-
-    They are ordered by distance, then metric, then model.
-    """
+    """Return each (model, distance, metric) with slopes, and its objectives with a distance."""
     known = {(model, metric) for model, _, _, metric in slopes}
     models = dict.fromkeys(model for model, *_ in slopes)
     found: list[_Combination] = []

@@ -21,15 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AnalysisSettings:
-    """The options of an analysis.
-
-    Attributes:
-        placement: Which runs the parts after the single slopes are made from.
-        threshold: From how many standard deviations on a residual is an anomaly.
-        bootstrap: Resamples of the seeds.
-        level: Coverage of the intervals.
-        seed: Of the resamples.
-    """
+    """The options of an analysis, and the coverage of its intervals (`level`)."""
 
     placement: str
     threshold: float
@@ -264,24 +256,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Analysis(JsonRecord, FileRecord, DocumentRecord):
-    """The analysis of many runs, after arXiv 2604.17177.
+    """The analysis of many runs, after arXiv 2604.17177: tables of rows, in the order of the work.
 
     Attributes:
         source: Where the runs are from.
         sha256: Of their tables.
-        settings: The options.
-        models: A row a model.
-        slopes: A row a run and metric.
-        shares: Signs of the slopes by metric and conditions.
         negative: Runs of the five standard conditions with a slope below 0.
-        disagreements: Runs whose two metrics differ in sign.
-        mean_slopes: Slopes over seeds.
-        equal_step: Equal-step against standard.
-        sign_counts: Signs of the equal-step slopes.
-        widths: A row a model.
-        concordance: A row a model, distance and metric.
-        sign_tests: Across models.
-        pooled: Over all models and objectives.
         fits: The lines that anomalies are measured from.
         points: The points of these lines.
         absent: Parts that could not be made, and why.
@@ -330,7 +310,11 @@ class Analysis(JsonRecord, FileRecord, DocumentRecord):
         names = [f.name for f in fields(kind)]
         rows = [[getattr(row, name) for name in names] for row in getattr(self, part)]
         table = pd.DataFrame(rows, columns=names)
-        return _spread(table) if part == "widths" else table.astype(_WHOLE.get(part, {}))
+        if part == "widths":
+            shares = table.pop("shares").map(lambda found: found or (float("nan"),) * len(DEPTHS))
+            depths = pd.DataFrame(shares.tolist(), columns=list(DEPTHS), index=table.index)
+            return table.join(depths)
+        return table.astype({"layers": "Int64"} if part == "models" else {})
 
 
 PARTS = Registry[type[Any]]("part of an analysis")
@@ -340,15 +324,6 @@ for _field in fields(Analysis):
     if get_origin(_field.type) is tuple and _field.name != "notes":
         PARTS.add(get_args(_field.type)[0], name=_field.name)
 PARTS.add(Point, name="anomalies")
-
-#: Whole numbers that may be absent.
-_WHOLE = {"models": {"layers": "Int64"}}
-
-
-def _spread(widths: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of widths with a column a depth."""
-    shares = widths.pop("shares").map(lambda found: found or (float("nan"),) * len(DEPTHS))
-    return widths.join(pd.DataFrame(shares.tolist(), columns=list(DEPTHS), index=widths.index))
 
 
 def rows_of(table: pd.DataFrame, kind: type[T]) -> tuple[T, ...]:

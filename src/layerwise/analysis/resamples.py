@@ -72,22 +72,17 @@ def resample_slopes(slopes: pd.DataFrame, *, bootstrap: int, seed: int) -> Resam
     wide = slopes.pivot_table(index=_CELL, columns="seed", values="slope", sort=False)
     values = wide.to_numpy(dtype=np.float64)
     present = np.isfinite(values)
-    counts = _seed_counts(values.shape[1], bootstrap=bootstrap, seed=seed)
+    seeds = values.shape[1]
+    counts = np.ones((1, seeds))  # How often each seed is drawn: once, then at random.
+    if seeds > 1:
+        generator = np.random.default_rng(seed)
+        drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=bootstrap)
+        counts = np.concatenate([counts, drawn.astype(np.float64)])
     weights = counts @ present.T.astype(np.float64)
     sums = counts @ np.where(present, values, 0.0).T
     means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
     columns = zip(wide.index, means.T, present.sum(axis=1), strict=True)
-    return {key: ResampledSlope(figures, int(seeds)) for key, figures, seeds in columns}
-
-
-def _seed_counts(seeds: int, *, bootstrap: int, seed: int) -> Float64[Array, "b s"]:
-    """Return how often each seed is drawn: once in the first row, at random in those after."""
-    once = np.ones((1, seeds))
-    if seeds < 2:
-        return once
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=bootstrap)
-    return np.concatenate([once, drawn.astype(np.float64)])
+    return {key: ResampledSlope(figures, int(own)) for key, figures, own in columns}
 
 
 def interval(figures: Float64[Array, " b"], *, seeds: int) -> tuple[float | None, float | None]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from layerwise.placement.exports.record import Export
     from layerwise.placement.record import Coverage, Placement
 
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -115,25 +114,6 @@ def place(
 
 
 @takes_options
-def verify(
-    placed: "Placement", card: "LayerCard", **options: Unpack[ExportOptions]
-) -> "tuple[Placement, Coverage]":
-    """Return `placed`, marked as verified, and which modules PEFT adapted in a weightless copy.
-
-    Args:
-        placed: A placement from `card`.
-        card: What it was made from.
-        options: Those of `layerwise.options.commands.ExportOptions`.
-
-    Raises:
-        ModelError: The model's configuration cannot be found, read or trusted.
-        SchemaError: It is another model than the card's.
-        VerificationError: Other modules were adapted than those of the placement.
-    """
-    return export(placed, card, **options)[:2]
-
-
-@takes_options
 def export(
     placed: "Placement", card: "LayerCard", **options: Unpack[ExportOptions]
 ) -> "tuple[Placement, Coverage, Export]":
@@ -168,14 +148,12 @@ def export(
 
 
 def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
-    """Return the card's model without its weights, found to have the blocks that the card says.
-
-    Which classes its head is for does not matter.
-    """
+    """Return the card's model without its weights, found to have the blocks that the card says."""
     from layerwise.card.record import StackInfo
     from layerwise.models.head_kind import kind_of
     from layerwise.models.load import load_skeleton
 
+    # Which classes its head is for does not matter.
     labels = ("one", "other") if kind_of(card.model.architecture) == "classifier" else None
     revision = f"@{card.model.revision}" if card.model.revision else ""
     source = model or f"{card.model.source}{revision}"

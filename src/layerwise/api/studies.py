@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from layerwise.analysis.run_tables import RunTables
     from layerwise.study.engines import Engine
     from layerwise.study.ledger import Ledger
-    from layerwise.study.record import Cell, Study
     from layerwise.study.status import Status
-
 
 #: The engines, each with the options that it takes.
 ENGINES: Mapping[str, frozenset[str]] = {
@@ -53,7 +51,7 @@ def study(
     """
     from layerwise.study.check import refuse_faults
     from layerwise.study.expand import study_from
-    from layerwise.study.ledger import create, root_of
+    from layerwise.study.ledger import create, is_ledger, open_ledger, root_of
     from layerwise.study.runner import run
     from layerwise.study.status import survey
     from layerwise.study.worker import execute, execute_trusting
@@ -62,7 +60,8 @@ def study(
     given = _given(options)
     found = study_from(source)
     folder = root_of(found, options["out"])
-    left = _left(found, folder)
+    states = survey(found, open_ledger(folder)).states if is_ledger(folder) else {}
+    left = [cell for cell in found.cells if states.get(cell.id) != "done"]
     if left:
         refuse_faults(found, left, trusts=trusts)
     ledger = create(folder, found)
@@ -144,23 +143,8 @@ def _frames(ledger: Path) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
     return frames(ledger)
 
 
-def _left(study: "Study", folder: Path) -> "list[Cell]":
-    """Return the cells that have no result yet."""
-    from layerwise.study.ledger import is_ledger, open_ledger
-    from layerwise.study.status import survey
-
-    if not is_ledger(folder):
-        return list(study.cells)
-    states = survey(study, open_ledger(folder)).states
-    return [cell for cell in study.cells if states[cell.id] != "done"]
-
-
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the engine that have a value.
-
-    Raises:
-        BadInputError: An option is another engine's.
-    """
+    """Return the options of the engine that have a value; refuse another engine's."""
     engine, every = options["engine"], frozenset().union(*ENGINES.values())
     given = {name: options[name] for name in options if name in every and options[name] is not None}
     for name, value in given.items():
@@ -178,11 +162,7 @@ def _engine(
     execute: Callable[[Path, str], None],
     given: Mapping[str, Any],
 ) -> "Engine":
-    """Return the engine called `name`.
-
-    Raises:
-        BadInputError: What it needs is not there.
-    """
+    """Return the engine called `name`, which says what it needs and is not there."""
     if name == "ray":
         from layerwise.study.engines.ray import RayEngine
 

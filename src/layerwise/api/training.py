@@ -97,11 +97,7 @@ def tune(
 
 
 def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that `folder` can be written, and that nothing is lost that was not given up.
-
-    Raises:
-        OutputError: Otherwise.
-    """
+    """Make sure that `folder` can be written, and that nothing is lost that was not given up."""
     from layerwise.tuning.results import RECORD
     from layerwise.tuning.run import has_checkpoint
 
@@ -229,11 +225,7 @@ def control_from_runs(
 
 
 def _reading(options: Mapping[str, Any]) -> "ProbeReading":
-    """Return how the profiles are taken.
-
-    Raises:
-        DataError: The probes cannot be read, or are too few.
-    """
+    """Return how the profiles are taken."""
     from layerwise.profile.probe_reading import make_reading
 
     return make_reading(**pick(Views, options), probes=options["probes"], seed=options["seed"])

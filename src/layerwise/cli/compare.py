@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from layerwise import api
+import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.output import say, talk
 from layerwise.cli.produce import OutputFormat, Page, import_for, put_page
@@ -27,13 +27,13 @@ def compare(cards: tuple[str, ...], **options: Any) -> None:
     threshold, one card may stand for the other: a small text for a large one, a rank for another.
     """
     form, file, opened = (options.pop(name) for name in ("format", "html", "open"))
-    import_for(api.compare)
+    import_for(lw.compare)
     from layerwise import report
     from layerwise.card.record import LayerCard
     from layerwise.records import to_plain
 
     with talk(form):
-        found = api.compare(*(LayerCard.load(Path(path)) for path in cards), **options)
+        found = lw.compare(*(LayerCard.load(Path(path)) for path in cards), **options)
         plain = {"schema": "layerwise/comparison/1", **to_plain(found)}
         say(form, human=[report.terminal(found)], json=canonical_json(plain))
         put_page(found, file=file, wanted=opened)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from layerwise import api
+import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.live import Listener, live
 from layerwise.cli.output import Format, short
@@ -64,16 +64,16 @@ def control(
 
     def make(**chosen: Any) -> Any:
         if model is None or data is None:
-            return api.control_from_runs(
+            return lw.control_from_runs(
                 *runs, progress=chosen["progress"], **pick(FinishedOptions, chosen)
             )
         total = 2 * len(chosen["seeds"])
         watch = partial(_watched, options["format"], chosen["steps"], total, count(1))
         chosen |= {"out": out, "overwrite": options["overwrite"], "on_run": watch}
-        return api.control(model, data, **chosen)
+        return lw.control(model, data, **chosen)
 
-    needs = api.control_from_runs if runs else api.control
-    produce(make, dict(options), needs=needs, record="control.json", out=out)
+    needs = lw.control_from_runs if runs else lw.control
+    produce(make, {**options, "out": out}, needs=needs, record="control.json")
 
 
 @contextmanager

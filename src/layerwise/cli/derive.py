@@ -6,7 +6,6 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-from layerwise.errors import BadInputError
 from layerwise.options.check import alternatives, bounds, value_of
 from layerwise.options.config import read_options
 from layerwise.options.declaration import Option, declared
@@ -29,13 +28,8 @@ class _Value(click.ParamType[Any]):
         Raises:
             BadInputError: It cannot be used.
         """
-        try:
-            return value_of(self.option, value, label=self.option.flags[-1])
-        except BadInputError as error:
-            hint = f"{ctx.command_path} --help" if ctx else ""
-            raise BadInputError(
-                error.what, value=error.value, expected=error.expected, hint=hint
-            ) from error
+        hint = f"{ctx.command_path} --help" if ctx else ""
+        return value_of(self.option, value, label=self.option.flags[-1], hint=hint)
 
 
 def epilog(examples: Iterable[str], note: str = "") -> str:

@@ -17,11 +17,9 @@ def is_first() -> bool:
 
 @contextmanager
 def together(device: str, *, several: bool = True) -> Iterator[str]:
-    """Inside, the processes that were launched are one group; this one's device.
+    """Inside, the processes that were launched are one group, if `several` share the work.
 
-    Args:
-        device: As the user named it; ``cuda`` becomes this process's own card.
-        several: Whether the work is one that processes share.
+    Yield this one's device: where `device` is ``cuda``, its own card.
     """
     if launched() == 1 or not several:
         yield device

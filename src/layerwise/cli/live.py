@@ -1,11 +1,11 @@
-"""How a fine-tuning run goes, as it goes: a live display on a terminal, lines elsewhere."""
+"""How a run or a study goes, as it goes: a live display on a terminal, lines elsewhere."""
 
 import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from layerwise.report.renderers.terminal import Room
 
-
 log = logging.getLogger(__name__)
 
 Listener = Callable[[Mapping[str, Any]], None]
@@ -28,47 +27,67 @@ SOONEST, LATEST = 5.0, 60.0
 _LOSSES = 24
 
 
-@contextmanager
-def live(form: Format, total_steps: int) -> Iterator[Listener]:
-    """Yield a listener to each optimizer step, which shows it while inside.
+def live(form: Format, total_steps: int) -> AbstractContextManager[Listener]:
+    """Return what gives a listener to each optimizer step, which shows it while inside.
 
     The listener takes a mapping with ``step`` (from 1), ``loss``, ``learning_rate``,
     ``grad_norm``, ``seconds``, ``step_ratio`` (||dW|| / ||W|| by layer group) and sometimes
-    ``eval_loss``; what is missing is not shown.
-
-    Args:
-        form: Only ``human`` shows anything.
-        total_steps: How many optimizer steps the run has.
+    ``eval_loss``; what is missing is not shown. Only the form ``human`` shows anything.
     """
+    return listening(form, _display(total_steps), step_lines(total_steps))
+
+
+@contextmanager
+def listening(
+    form: Format,
+    display: AbstractContextManager[Callable[[Any], None]],
+    lines: Callable[[Any], None],
+) -> Iterator[Callable[[Any], None]]:
+    """Yield what shows all that it hears: on a terminal in a `display`, elsewhere by `lines`."""
     if form != "human":
-        yield lambda _entry: None
+        yield lambda _: None
     elif sys.stderr.isatty():
-        with _display(total_steps) as listener:
+        with display as listener:
             yield listener
     else:
-        yield _StepLines(total_steps)
+        yield lines
 
 
 # --- Lines ------------------------------------------------------------------------------------
 
 
 @dataclass
-class _StepLines:
-    """Says a line every tenth of the run, not too often and not too seldom."""
+class SpacedLines:
+    """Says the `line` of what it hears where its `mark` is another, and what `always` is.
 
-    total: int
+    Lines come not too often, and not too seldom while anything is heard.
+    """
+
+    line: Callable[[Any], str]
+    mark: Callable[[Any], object]
+    always: Callable[[Any], bool] = lambda _: False
     clock: Callable[[], float] = time.monotonic
     said: float = -math.inf
-    tenth: int = -1
+    last: object = None
 
-    def __call__(self, entry: Mapping[str, Any]) -> None:
-        """Hear of one step."""
-        now, step = self.clock(), entry["step"]
-        tenth, waited = 10 * step // max(self.total, 1), now - self.said
-        passed = tenth > self.tenth and waited >= SOONEST
-        if passed or waited >= LATEST or step >= self.total or "eval_loss" in entry:
-            self.said, self.tenth = now, tenth
-            log.info("%s", _line(entry, self.total))
+    def __call__(self, heard: Any) -> None:
+        """Hear of a step or a change."""
+        now, mark = self.clock(), self.mark(heard)
+        waited = now - self.said
+        changed = mark != self.last and waited >= SOONEST
+        if changed or waited >= LATEST or self.always(heard):
+            self.said, self.last = now, mark
+            log.info("%s", self.line(heard))
+
+
+def step_lines(total: int, *, clock: Callable[[], float] = time.monotonic) -> SpacedLines:
+    """Return what says a line every tenth of a run of `total` steps, and each evaluation."""
+    return SpacedLines(
+        line=lambda entry: _line(entry, total),
+        mark=lambda entry: 10 * entry["step"] // max(total, 1),
+        always=lambda entry: entry["step"] >= total or "eval_loss" in entry,
+        clock=clock,
+    )
 
 
 def _line(entry: Mapping[str, Any], total: int) -> str:
@@ -136,9 +155,14 @@ def _display(total: int) -> Iterator[Listener]:
 
 def _parts(bar: "RenderableType", run: _RunHistory, room: "Room") -> Iterator["RenderableType"]:
     """Yield the bar, the figures with the course of the loss, and the step of each group."""
+    from layerwise.report.renderers.terminal import sparkline
+
     yield bar
     if run.last:
-        yield _join(room, _course(run.losses, room), ", ".join(_numbers(run.last)))
+        low, high = min(run.losses, default=0.0), max(run.losses, default=0.0)
+        heights = [loss - low for loss in run.losses]
+        course = sparkline(heights, _LOSSES, room, most=high - low)
+        yield _join(room, course, ", ".join(_numbers(run.last)))
     ratios = run.last.get("step_ratio")
     if ratios:
         yield _steps(ratios, room)
@@ -149,14 +173,6 @@ def _join(room: "Room", drawn: "Text", told: str) -> "Text":
     line = drawn + room.text(f" {told}")
     line.truncate(room.width)
     return line
-
-
-def _course(losses: Sequence[float], room: "Room") -> "Text":
-    """Return the loss from the first step to the last, between its own ends."""
-    from layerwise.report.renderers.terminal import sparkline
-
-    low, high = min(losses, default=0.0), max(losses, default=0.0)
-    return sparkline([loss - low for loss in losses], _LOSSES, room, most=high - low)
 
 
 def _steps(ratios: Mapping[str, float], room: "Room") -> "Text":

@@ -74,16 +74,11 @@ def _end(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if isinstance(error, click.ClickException):
-        complain(_usage(error))
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "layerwise"
+        complain(f"{error.format_message().rstrip('.')}; try: {path} --help")
         return 2
     if isinstance(error, LayerwiseError):
         complain(str(error))
         return error.exit_code
     raise error
-
-
-def _usage(error: click.ClickException) -> str:
-    """Return a usage error's message with where to look."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context else "layerwise"
-    return f"{error.format_message().rstrip('.')}; try: {path} --help"

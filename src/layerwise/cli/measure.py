@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from layerwise import api
+import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.launch import launched
 from layerwise.cli.output import folder_of, listed, publish, say, short, talk
@@ -16,7 +16,6 @@ from layerwise.options.declaration import Option, defaults
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-
 
 log = logging.getLogger(__name__)
 
@@ -68,30 +67,26 @@ def measure(model: str, data: str, **options: Any) -> None:
     card, home = options["card"], None
     if card is not None:  # Found writable before any work is spent on what goes there.
         home = prepare_output(folder_of(card), holds=RESULT, overwrite=True)
-    import_for(api.measure)
+    import_for(lw.measure)
     from layerwise import report
     from layerwise.card.record import LayerCard
 
     with talk(form) as progress:
         if card is not None:
             options["card"] = LayerCard.load(card)
-        made = api.measure(model, data, kept=kept, progress=progress, **options)
+        made = lw.measure(model, data, kept=kept, progress=progress, **options)
         files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
         publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))
         for path in (kept, lock_of(kept)):
             remove(path, inside=out)
         if home is not None:
-            held = write_files(home, _card_files(api.measured(options["card"], made), home))
+            held = write_files(home, _card_files(lw.measured(options["card"], made), home))
             say(form, human=[listed(held)], json=b"")
         open_report(out / REPORT, wanted=opened)
 
 
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Return the file of trials in `out`, where nothing would be lost that was not given up.
-
-    Raises:
-        OutputError: Otherwise.
-    """
+    """Return the file of trials in `out`, where nothing would be lost that was not given up."""
     kept = out / TRIALS
     prepare_output(out, holds=RESULT, overwrite=overwrite)
     if kept.exists() and not (resume or overwrite):

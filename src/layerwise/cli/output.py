@@ -19,7 +19,6 @@ from layerwise.progress import Progress, silent
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-
 T = TypeVar("T")
 
 Format = Literal["human", "json", "quiet"]

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise import api
+import layerwise as lw
+from layerwise.api import cards
 from layerwise.cli.derive import command
 from layerwise.cli.output import folder_of, listed, say, talk
 from layerwise.cli.produce import Results, import_for
@@ -40,7 +41,7 @@ def place(card: str, **options: Any) -> None:
     """
     TRAINERS[options["trainer"]]  # A name that is none is told before anything is read.
     form, home = options["format"], folder_of(Path(card))
-    import_for(api.place, api.export)
+    import_for(lw.place, cards.export)
     from layerwise import report
     from layerwise.card.record import LayerCard
 
@@ -48,8 +49,8 @@ def place(card: str, **options: Any) -> None:
         read = LayerCard.load(Path(card))
         out, overwrite = options["out"] or home, options["overwrite"]
         folder = prepare_output(out, holds="placement.json", overwrite=overwrite)
-        chosen = api.place(read, options["goal"], **pick(PlaceOptions, options))
-        placed, coverage, export = api.export(chosen, read, **pick(ExportOptions, options))
+        chosen = lw.place(read, options["goal"], **pick(PlaceOptions, options))
+        placed, coverage, export = cards.export(chosen, read, **pick(ExportOptions, options))
         files = {**export.files, "placement.json": placed.to_json()}
         if folder.resolve() == home.resolve():  # Beside the card, its report shows the placement.
             files |= report.files(read, charts=False, placement=placed)

@@ -89,7 +89,6 @@ def produce(
     *,
     needs: Callable[..., Any],
     record: str,
-    out: Path,
     several: bool = True,
     files: Callable[[Any, Path], Mapping[str, bytes]] | None = None,
 ) -> None:
@@ -97,16 +96,14 @@ def produce(
 
     Args:
         make: Gives the record, from ``progress`` and the options that are left.
-        options: All that the command got.
+        options: All that the command got; ``out`` is where the record goes.
         needs: The function of the API that `make` calls.
         record: The name of the record's file.
-        out: Where it goes if the options do not say.
         several: Whether processes that were launched together share the work.
         files: Gives all files of the record for a folder; its JSON alone where None.
     """
-    folder = options.pop("out") or out
-    overwrite, form, charts, opened = (
-        options.pop(name) for name in ("overwrite", "format", "charts", "open")
+    folder, overwrite, form, charts, opened = (
+        options.pop(name) for name in ("out", "overwrite", "format", "charts", "open")
     )
     if is_first():
         prepare_output(folder, holds=record, overwrite=overwrite)

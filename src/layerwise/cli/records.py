@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerwise import api
+import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.output import short
 from layerwise.cli.produce import Charts, Results, produce
@@ -54,15 +54,14 @@ def _command(
         how: Of `command`: ``names``, ``note``; of `produce`: ``several``, ``files``.
     """
     record = record or f"{name}.json"
-    parameters = inspect.signature(getattr(api, name)).parameters.values()
+    parameters = inspect.signature(getattr(lw, name)).parameters.values()
     arguments = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     texts = {each: how.pop(each) for each in ("names", "note") if each in how}
 
     def run(**given: Any) -> None:
-        words, function = [given.pop(each) for each in arguments], getattr(api, name)
-        out = Path(f"{short(words[after])}-{Path(record).stem}")
-        make = partial(function, *words)
-        produce(make, given, needs=function, record=record, out=out, **how)
+        words, function = [given.pop(each) for each in arguments], getattr(lw, name)
+        given["out"] = given["out"] or Path(f"{short(words[after])}-{Path(record).stem}")
+        produce(partial(function, *words), given, needs=function, record=record, **how)
 
     make = command(
         *(Results, options, Charts),

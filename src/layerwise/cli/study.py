@@ -1,18 +1,15 @@
 """`layerwise study run|status|table`: a matrix of runs that survives."""
 
-import logging
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import click
 
-from layerwise import api
+import layerwise as lw
 from layerwise.cli.derive import command, epilog
+from layerwise.cli.live import SpacedLines, listening
 from layerwise.cli.output import Format, listed, say, talk
 from layerwise.cli.produce import OutputFormat, Page, import_for, put_page
 from layerwise.files import canonical_json, prepare_output, write_files
@@ -21,9 +18,6 @@ from layerwise.options.declaration import Option
 
 if TYPE_CHECKING:
     from layerwise.study.status import Status
-
-
-log = logging.getLogger(__name__)
 
 EXAMPLES = (
     "layerwise study run pocket.yaml --workers 2",
@@ -35,9 +29,6 @@ EXIT = "Exit status of run: 0 all done, 3 some runs failed, 130 interrupted; run
 
 FAILED = 3
 """The exit status of a study some of whose runs failed."""
-
-#: Seconds that lie at least between two lines, and at most while something happens.
-_SOONEST, _LATEST = 5.0, 60.0
 
 
 @click.group(
@@ -70,9 +61,10 @@ def run(source: str, **options: Any) -> None:
     Before anything runs, all runs that cannot work are refused together.
     """
     form = options.pop("format")
-    import_for(api.study)
-    with talk(form), _live(form) as on_change:
-        status = api.study(source, on_change=on_change, **options)
+    import_for(lw.study)
+    lines = SpacedLines(lambda status: "".join(_went(status)), mark=lambda status: status.done)
+    with talk(form), listening(form, _display(), lines) as on_change:
+        status = lw.study(source, on_change=on_change, **options)
     _tell(form, status)
     if status.done < status.total:
         raise click.exceptions.Exit(FAILED)
@@ -83,7 +75,7 @@ def run(source: str, **options: Any) -> None:
 )
 def status(source: str, **options: Any) -> None:
     """Show what is done, running, waiting and failed, and the time left."""
-    found = api.study_status(source, out=options["out"])
+    found = lw.study_status(source, out=options["out"])
     _tell(options["format"], found)
     put_page(found, file=options["html"], wanted=options["open"])
 
@@ -122,41 +114,12 @@ def _tell(form: Format, status: "Status") -> None:
 # --- While it runs ----------------------------------------------------------------------------
 
 
-@contextmanager
-def _live(form: Format) -> Iterator[Callable[["Status"], None]]:
-    """Yield a listener to each change, which shows it while inside."""
-    if form != "human":
-        yield lambda _status: None
-    elif sys.stderr.isatty():
-        with _display() as listener:
-            yield listener
-    else:
-        yield _StatusLines()
-
-
 def _went(status: "Status") -> tuple[str, str]:
     """Return what has become of the runs, and the time left."""
     from layerwise.report.documents.study_status import duration, state_counts
 
     left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
     return state_counts(status), left
-
-
-@dataclass
-class _StatusLines:
-    """Says a line when something has changed, not too often."""
-
-    clock: Callable[[], float] = time.monotonic
-    said: float = float("-inf")
-    done: int = -1
-
-    def __call__(self, status: "Status") -> None:
-        """Hear of a change."""
-        now = self.clock()
-        waited = now - self.said
-        if waited >= _LATEST or (waited >= _SOONEST and status.done != self.done):
-            self.said, self.done = now, status.done
-            log.info("%s%s", *_went(status))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from layerwise import api
+import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.launch import is_first, together
 from layerwise.cli.live import live
@@ -42,13 +42,13 @@ def tune(model: str, data: str, **options: Any) -> None:
     condition = options["condition"] or ("lora" if options["placement"] else "standard")
     out = options["out"] or Path(f"{short(model)}-{condition}")
     form = options.pop("format")
-    import_for(api.tune)
+    import_for(lw.tune)
     from layerwise import report
 
     with talk(form), together(options["device"]) as device:
         with live(form, options["steps"]) as on_step:
             options |= {"out": out, "device": device}
-            tuned = api.tune(model, data, on_step=on_step, **options)
+            tuned = lw.tune(model, data, on_step=on_step, **options)
         if is_first():
             written = [out / name for name in (*tuned.record.files, "tune.json", "log.jsonl")]
             human = [report.terminal(tuned.record), "", listed(written)]

@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
@@ -41,15 +42,11 @@ def known(name: str, options: Mapping[str, Option], *, what: str) -> Option:
     return options[name]
 
 
-def value_of(option: Option, value: Any, *, label: str, texts: bool = True) -> Any:
-    """Return `value` as the option takes it.
+def value_of(option: Option, value: Any, *, label: str, texts: bool = True, hint: str = "") -> Any:
+    """Return `value` as the option takes it, which errors call `label`.
 
-    Args:
-        option: The option.
-        value: A Python object, or a text as the command line has it.
-        label: What the option is called in an error.
-        texts: Whether it is a caller's, who may give a number as text, nothing for the default,
-            and an object where the option takes one; in a study it is JSON of the very type.
+    A caller may give a number as text (`texts`), nothing for the default, and an object where the
+    option takes one; in a study it is JSON of the very type.
 
     Raises:
         BadInputError: It is of another type, or out of bounds.
@@ -61,20 +58,14 @@ def value_of(option: Option, value: Any, *, label: str, texts: bool = True) -> A
     is_object = option.text is not None and not isinstance(value, str | bool | int | float)
     if is_object and texts:
         return value  # An object that Python alone can give.
-    is_text = texts and isinstance(value, str)
-    try:
+    is_text, has_members = texts and isinstance(value, str), is_list(option.kind)
+    with suppress(ValidationError):
         found = _adapter(option).validate_python(_plain(option, value), strict=not is_text)
-    except ValidationError:
-        raise _refusal(option, value, label) from None
-    if is_list(option.kind):
         twice = option.once and len(set(found)) < len(found)
-        if twice or not (found or option.repeat):
-            raise _refusal(option, value, label)
-    return found
-
-
-def _refusal(option: Option, value: Any, label: str) -> BadInputError:
-    return BadInputError(f"value of {label}", value=value, expected=expected(option))
+        if not has_members or ((found or option.repeat) and not twice):
+            return found
+    what = f"value of {label}"
+    raise BadInputError(what, value=value, expected=expected(option), hint=hint)
 
 
 def _plain(option: Option, value: Any) -> Any:

@@ -34,12 +34,7 @@ def _loader() -> Any:
 
 
 def read_yaml(file: Path, *, what: str, expected: str) -> tuple[Any, bytes]:
-    """Return what `file` holds, and its own text.
-
-    Args:
-        file: The file.
-        what: What it is to be, for the error.
-        expected: What would be right, likewise.
+    """Return what `file` holds, and its own text; errors call it `what`, with what is `expected`.
 
     Raises:
         BadInputError: It cannot be read.
@@ -48,7 +43,7 @@ def read_yaml(file: Path, *, what: str, expected: str) -> tuple[Any, bytes]:
 
     try:
         text = file.read_bytes()
-        return yaml.load(text.decode("utf-8-sig"), Loader=_loader()), text  # noqa: S506  # a SafeLoader  # a SafeLoader
+        return yaml.load(text.decode("utf-8-sig"), Loader=_loader()), text  # noqa: S506  # a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         message = f"cannot read the {what} ({reason(error)})"
         raise BadInputError(message, value=file, expected=expected) from error

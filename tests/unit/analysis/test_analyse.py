@@ -46,25 +46,39 @@ def test_one_model_has_no_p_value_below_one(planted_runs):
     assert {test.p_value for test in made.sign_tests} == {1.0}
 
 
-def test_without_distances_the_reason_is_told(planted_runs):
-    made = planted_runs.analysed(planted_runs.study(distant=False))
-    assert made.absent["concordance"] == "the distances of objectives were not measured"
-    assert made.concordance == made.sign_tests == made.pooled == made.fits == made.points == ()
-
-
-def test_without_equal_step_the_reason_is_told(planted_runs):
-    made = planted_runs.analysed(planted_runs.study(conditions=("standard", "lora")))
-    assert made.absent["equal_step"] == "no run is under equal-step"
-    assert made.equal_step == made.sign_counts == ()
-
-
-def test_equal_step_alone_has_neither_widths_nor_concordance(planted_runs):
-    made = planted_runs.analysed(planted_runs.study(conditions=("equal-step",)))
-    assert "CKA profile" in made.absent["widths"]
-    assert made.absent["concordance"] == "no run is under the five standard conditions"
-    assert {row.reason for row in made.equal_step} == {
-        "no run under the standard condition of the same seed"
-    }
+@pytest.mark.parametrize(
+    ("how", "part", "reason", "empty"),
+    [
+        (
+            {"distant": False},
+            "concordance",
+            "the distances of objectives were not measured",
+            ("concordance", "sign_tests", "pooled", "fits", "points"),
+        ),
+        (
+            {"conditions": ("standard", "lora")},
+            "equal_step",
+            "no run is under equal-step",
+            ("equal_step", "sign_counts"),
+        ),
+        (
+            {"conditions": ("equal-step",)},
+            "widths",
+            "no run under the five standard conditions has a CKA profile",
+            ("widths",),
+        ),
+        (
+            {"conditions": ("equal-step",)},
+            "concordance",
+            "no run is under the five standard conditions",
+            ("concordance",),
+        ),
+    ],
+)
+def test_what_cannot_be_made_is_told_with_its_reason(planted_runs, how, part, reason, empty):
+    made = planted_runs.analysed(planted_runs.study(**how))
+    assert made.absent[part] == reason
+    assert all(getattr(made, name) == () for name in empty)
 
 
 @pytest.mark.parametrize(("metric", "other"), [("cka", "procrustes"), ("procrustes", "cka")])

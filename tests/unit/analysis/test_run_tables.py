@@ -83,51 +83,48 @@ def test_the_hash_is_of_the_content(table):
     assert check_runs(other, source="a").sha256 != runs[0].sha256
 
 
-@pytest.mark.parametrize("column", ["model", "condition", "metric", "d0.40"])
-def test_a_missing_column_is_named(table, column):
-    with pytest.raises(SchemaError, match=f"table of profiles without a column: '{column}'"):
-        check_runs(table.drop(columns=column), source="here")
+def with_cell(column, row, value):
+    """Return what puts another value into one place of a table."""
+
+    def change(table):
+        made = table.astype({column: object})
+        made.loc[row, column] = value
+        return made
+
+    return change
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.1, "much", None])
-def test_a_change_that_is_no_number_names_its_run(table, value):
-    table["d0.25"] = table["d0.25"].astype(object)
-    table.loc[2, "d0.25"] = value
-    with pytest.raises(
-        SchemaError, match=r"d0\.25 in the table of profiles.*simcse standard all 0"
-    ):
-        check_runs(table, source="here")
-
-
-def test_an_unknown_metric_has_a_neighbour(table):
-    table.loc[0, "metric"] = "procrustse"
-    with pytest.raises(UnknownNameError, match="did you mean 'procrustes'"):
-        check_runs(table, source="here")
-
-
-def test_a_run_that_stands_twice(table):
-    with pytest.raises(SchemaError, match="row that stands twice: 'alpha masked-lm standard all 0"):
-        check_runs(pd.concat([table, table.iloc[:1].assign(objective="masked-lm")]), source="here")
-
-
-def test_no_runs(table):
-    with pytest.raises(BadInputError, match="no finished run to analyse"):
-        check_runs(table.iloc[:0], source="here")
-
-
-@pytest.mark.parametrize("value", [None, "", np.nan])
-def test_an_empty_name(table, value):
-    table.loc[1, "model"] = value
-    with pytest.raises(SchemaError, match="table of profiles with an empty model"):
-        check_runs(table, source="here")
-
-
-@pytest.mark.parametrize("value", ["first", 0.5, np.inf, None])
-def test_a_seed_that_is_no_whole_number(table, value):
-    table["seed"] = table["seed"].astype(object)
-    table.loc[1, "seed"] = value
-    with pytest.raises(SchemaError, match="seed that is no whole number"):
-        check_runs(table, source="here")
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        *(
+            (lambda t, c=c: t.drop(columns=c), SchemaError, f"profiles without a column: '{c}'")
+            for c in ("model", "condition", "metric", "d0.40")
+        ),
+        *(
+            (with_cell("d0.25", 2, v), SchemaError, r"d0\.25 in .* profiles.*simcse standard all 0")
+            for v in (np.nan, np.inf, -np.inf, -0.1, "much", None)
+        ),
+        *(
+            (with_cell("model", 1, v), SchemaError, "table of profiles with an empty model")
+            for v in (None, "", np.nan)
+        ),
+        *(
+            (with_cell("seed", 1, v), SchemaError, "seed that is no whole number")
+            for v in ("first", 0.5, np.inf, None)
+        ),
+        (with_cell("metric", 0, "procrustse"), UnknownNameError, "did you mean 'procrustes'"),
+        (
+            lambda t: pd.concat([t, t.iloc[:1].assign(objective="masked-lm")]),
+            SchemaError,
+            "row that stands twice: 'alpha masked-lm standard all 0",
+        ),
+        (lambda t: t.iloc[:0], BadInputError, "no finished run to analyse"),
+    ],
+)
+def test_a_fault_in_the_profiles_is_named(table, change, error, says):
+    with pytest.raises(error, match=says):
+        check_runs(change(table), source="here")
 
 
 KINDS = pd.DataFrame({"model": ["alpha"], "block": "parallel"})

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from layerwise import api
+import layerwise
 from layerwise.cli import main
 from layerwise.cli.produce import MESSAGE
 
@@ -45,6 +45,6 @@ def test_an_interrupt_that_a_library_turns_into_an_error(
         except SystemExit:
             raise turned_into from None
 
-    monkeypatch.setattr(api, "card", card)
+    monkeypatch.setattr(layerwise, "card", card)
     assert main(["card", "demo", "demo", "--out", str(tmp_path)]) == 130
     assert capsys.readouterr() == ("", f"layerwise: error: {MESSAGE}\n")

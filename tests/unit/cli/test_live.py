@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from layerwise.cli.live import _line, _parts, _RunHistory, _StepLines, live
+from layerwise.cli.live import _line, _parts, _RunHistory, live, step_lines
 from layerwise.report.renderers.terminal import Room
 
 
@@ -29,37 +29,37 @@ def said(caplog):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_a_line_has_all_that_a_step_says():
-    assert _line(entry(3, eval_loss=3.5), 60) == (
-        "step 3/60, loss 3.7, eval loss 3.5, learning rate 2e-05, gradient norm 1.25, "
-        "step size 0.0004 (5e-05 to 0.0032)"
-    )
+FULL = (
+    "step 3/60, loss 3.7, eval loss 3.5, learning rate 2e-05, gradient norm 1.25, "
+    "step size 0.0004 (5e-05 to 0.0032)"
+)
 
 
-def test_what_a_step_does_not_say_is_not_in_its_line():
-    assert _line({"step": 0, "eval_loss": 3.5}, 60) == "step 0/60, eval loss 3.5"
-    assert _line({"step": 1, "loss": 2.0, "step_ratio": {}}, 60) == "step 1/60, loss 2"
-
-
-def test_a_loss_that_is_no_number_is_said_as_it_is():
-    assert _line({"step": 1, "loss": float("nan")}, 60) == "step 1/60, loss nan"
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (entry(3, eval_loss=3.5), FULL),
+        ({"step": 0, "eval_loss": 3.5}, "step 0/60, eval loss 3.5"),
+        ({"step": 1, "loss": 2.0, "step_ratio": {}}, "step 1/60, loss 2"),
+        ({"step": 1, "loss": float("nan")}, "step 1/60, loss nan"),
+    ],
+)
+def test_a_line_has_all_that_a_step_says_and_nothing_else(said, line):
+    assert _line(said, 60) == line
 
 
 def spoken(said, *, seconds):
     """The steps of 60 that a line is said of, where each takes `seconds`."""
     ticks = itertools.count()
-    listener = _StepLines(60, clock=lambda: next(ticks) * seconds)
+    listener = step_lines(60, clock=lambda: next(ticks) * seconds)
     for step in range(1, 61):
         listener(entry(step))
     return [int(re.match(r"step (\d+)/", line)[1]) for line in said()]
 
 
-def test_a_short_run_has_a_line_at_either_end(said):
-    assert spoken(said, seconds=0.01) == [1, 60]
-
-
-def test_a_run_of_a_minute_has_a_line_a_tenth(said):
-    assert spoken(said, seconds=1.0) == [1, *range(6, 61, 6)]
+@pytest.mark.parametrize(("seconds", "steps"), [(0.01, [1, 60]), (1.0, [1, *range(6, 61, 6)])])
+def test_a_line_at_either_end_and_a_tenth(said, seconds, steps):
+    assert spoken(said, seconds=seconds) == steps
 
 
 def test_lines_come_no_closer_than_every_few_seconds(said):
@@ -74,7 +74,7 @@ def test_a_slow_run_says_a_line_a_minute_besides_its_tenths(said):
 
 
 def test_an_evaluation_is_always_said(said):
-    listener = _StepLines(1000, clock=lambda: 0.0)
+    listener = step_lines(1000, clock=lambda: 0.0)
     for step in (1, 2, 3):
         listener(entry(step))
     listener({"step": 3, "eval_loss": 2.5})

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from layerwise import api
+import layerwise
+from layerwise.api import cards
 from layerwise.options.check import expected
 from layerwise.options.commands import GoalOptions
 from layerwise.options.config import read_yaml
@@ -34,9 +35,9 @@ def option_tables():
     """A Markdown table of the options of each command."""
     parts = []
     for name in COMMANDS:
-        groups = [group_of(getattr(api, name))]
+        groups = [group_of(getattr(layerwise, name))]
         if name == "place":
-            groups = [GoalOptions, *groups, group_of(api.export)]
+            groups = [GoalOptions, *groups, group_of(cards.export)]
         parts += [
             "",
             f"## {name}",

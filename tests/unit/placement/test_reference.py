@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from layerwise import api
+from layerwise.api import cards as api
 from layerwise.card.record import MeasuredRegime, Measurement
 from layerwise.errors import BadInputError, PlacementError, SchemaError, UnknownNameError
 from layerwise.placement.reference import transferred
