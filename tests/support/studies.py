@@ -1,4 +1,4 @@
-"""Studies of runs that take a blink, on tiny models."""
+"""Studies of runs that take a blink, on tiny models; and of runs that only a ledger knows."""
 
 import json
 
@@ -10,12 +10,16 @@ PROBES = [f"w{i} w{(3 * i) % 50} w{(7 * i + 1) % 50} w{(i * i) % 50}" for i in r
 
 
 def files(folder, *names):
-    """A folder with the models called `names`, texts to train on, and probes."""
+    """A folder with the models called `names`, texts, plain and labelled, pairs, and probes."""
     for name in names:
         text.save(folder / name, name)
     texts = [" ".join(f"w{(7 * i + 3 * j) % 50}" for j in range(5 + i % 8)) for i in range(24)]
     (folder / "texts.txt").write_text("\n".join(texts))
     (folder / "probes.txt").write_text("\n".join(PROBES))
+    rows = [{"text": f"w{i} w{i + 1} w{40 + i % 2}", "label": "ab"[i % 2]} for i in range(24)]
+    (folder / "labelled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pairs = [{"a": f"w{i} w{i + 1} w40", "b": f"w{i} w{i + 1} w41"} for i in range(14)]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     return folder
 
 
@@ -38,9 +42,26 @@ def plain(folder, **keys):
         "conditions": ["standard"],
     }
     for key, value in keys.items():
-        beside = study.get(key) if key != "models" else None
-        study[key] = {**beside, **value} if isinstance(beside, dict) else value
+        are_mappings = isinstance(value, dict) and isinstance(study.get(key), dict)
+        study[key] = {**study[key], **value} if are_mappings and key != "models" else value
     return study
+
+
+def matrix(**keys):
+    """A study that nothing but a ledger is made of, `keys` in the place of what is there."""
+    return {
+        "schema": "layerwise/study/1",
+        "name": "matrix",
+        "defaults": {"data": "demo"},
+        "models": {"a": "x"},
+        "objectives": ["causal-lm"],
+        "conditions": ["standard"],
+        **keys,
+    }
+
+
+MADE = {"pretrain": {"config": {"a": 1}, "tokenizer": "t", "data": "d"}}
+"""A model of such a study that is pretrained."""
 
 
 def neox(folder, **options):
@@ -76,6 +97,17 @@ def opened(root, study):
     for cell in made.cells:
         ledger.prepare(cell)
     return ledger, made.cells
+
+
+def end(ledger, cell, outcome, *, seconds=1.0):
+    """Have a run end: with numbers, or with a failure."""
+    ledger.prepare(cell)
+    lease = ledger.begin(cell.id)
+    if isinstance(outcome, dict):
+        ledger.finish(cell.id, outcome, lease=lease, seconds=seconds)
+    else:
+        ledger.fail(cell.id, outcome, lease=lease)
+    lease.release()
 
 
 def result(ledger, cell):

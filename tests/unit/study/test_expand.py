@@ -6,32 +6,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.errors import BadInputError
+from layerwise.study.check import check
 from layerwise.study.expand import study_from
+from layerwise.study.schema import study_schema
+from layerwise.study.stages import STAGES, Stage
+from support.studies import MADE, matrix
 
 MODELS, OBJECTIVES = ("a", "b", "c"), ("causal-lm", "simcse", "masked-lm")
 CONDITIONS, SEEDS = ("standard", "uniform", "lora"), (0, 1, 2, 3)
 
 
-def plain(**keys):
-    return {
-        "schema": "layerwise/study/1",
-        "name": "matrix",
-        "defaults": {"data": "demo", "steps": 10},
-        "models": {name: {"source": name} for name in MODELS},
-        "objectives": list(OBJECTIVES),
-        "conditions": list(CONDITIONS),
-        "seeds": list(SEEDS),
-        **keys,
-    }
+def spanned(**keys):
+    return matrix(
+        **{
+            "defaults": {"data": "demo", "steps": 10},
+            "models": {name: {"source": name} for name in MODELS},
+            "objectives": list(OBJECTIVES),
+            "conditions": list(CONDITIONS),
+            "seeds": list(SEEDS),
+            **keys,
+        }
+    )
 
 
 def cells(**keys):
-    return study_from(plain(**keys)).cells
+    return study_from(spanned(**keys)).cells
 
 
 def where(cell):
     return cell.model, cell.objective, cell.condition, cell.seed
+
+
+def of(cells, stage):
+    return [cell for cell in cells if cell.stage == stage]
 
 
 def test_every_combination_is_there_once_in_order():
@@ -40,22 +48,16 @@ def test_every_combination_is_there_once_in_order():
     assert len({cell.id for cell in cells()}) == len(found)
 
 
-RULE = st.fixed_dictionaries(
-    {},
-    optional={
-        "model": st.lists(st.sampled_from(MODELS), min_size=1, unique=True),
-        "objective": st.lists(st.sampled_from(OBJECTIVES), min_size=1, unique=True),
-        "condition": st.lists(st.sampled_from(CONDITIONS), min_size=1, unique=True),
-        "seed": st.lists(st.sampled_from(SEEDS), min_size=1, unique=True),
-    },
-).filter(bool)
+AXES = {"model": MODELS, "objective": OBJECTIVES, "condition": CONDITIONS, "seed": SEEDS}
+SOME = {
+    axis: st.lists(st.sampled_from(values), min_size=1, unique=True)
+    for axis, values in AXES.items()
+}
+RULE = st.fixed_dictionaries({}, optional=SOME).filter(bool)
 
 
 def selected(rule, combination):
-    names = ("model", "objective", "condition", "seed")
-    return all(
-        value in rule[name] for name, value in zip(names, combination, strict=True) if name in rule
-    )
+    return all(v in rule[axis] for axis, v in zip(AXES, combination, strict=True) if axis in rule)
 
 
 @given(rules=st.lists(RULE, min_size=1, max_size=3))
@@ -76,7 +78,7 @@ def test_overrides_set_what_they_select_and_nothing_else(rule):
 
 
 @pytest.mark.slow
-@given(order=st.permutations(list(plain(exclude=[{"model": "a", "seed": 1}]).items())))
+@given(order=st.permutations(list(spanned(exclude=[{"model": "a", "seed": 1}]).items())))
 def test_ids_do_not_depend_on_the_order_of_keys(order):
     expected = [c.id for c in cells(exclude=[{"seed": 1, "model": "a"}])]
     assert [c.id for c in study_from(dict(order)).cells] == expected
@@ -125,17 +127,16 @@ def test_placements_are_for_adapters_alone():
 
 
 def pretrained(**keys):
-    made = {"pretrain": {"config": {"a": 1}, "tokenizer": "t", "data": "d", "steps": 5}}
-    models = {"made": made, "named": {"source": "x"}}
+    models = {"made": MADE, "named": {"source": "x"}}
     return cells(models=models, conditions=["standard"], seeds=[0, 1], **keys)
 
 
 def test_runs_depend_on_the_pretraining_of_their_seed():
     found = pretrained()
-    first = [c for c in found if c.stage == "pretrain"]
+    first = of(found, "pretrain")
     assert found[:2] == tuple(first)
     assert [c.seed for c in first] == [0, 1]
-    assert first[0].settings == {"config": {"a": 1}, "tokenizer": "t", "data": "d", "steps": 5}
+    assert first[0].settings == {"config": {"a": 1}, "tokenizer": "t", "data": "d"}
     for cell in found[2:]:
         expected = (first[cell.seed].id,) if cell.model == "made" else ()
         assert cell.after == expected
@@ -144,13 +145,12 @@ def test_runs_depend_on_the_pretraining_of_their_seed():
 
 def test_what_nothing_needs_is_not_pretrained():
     found = pretrained(exclude=[{"model": "made", "seed": 1}])
-    assert [c.seed for c in found if c.stage == "pretrain"] == [0]
+    assert [c.seed for c in of(found, "pretrain")] == [0]
     assert all(c.model == "named" for c in pretrained(exclude=[{"model": "made"}]))
 
 
 def test_distances_are_one_a_model_or_one_a_pretrained_seed():
-    found = pretrained(distance={"examples": 100})
-    apart = [c for c in found if c.stage == "distance"]
+    apart = of(pretrained(distance={"examples": 100}), "distance")
     assert [(c.model, c.seed, len(c.after)) for c in apart] == [
         ("made", 0, 1),
         ("made", 1, 1),
@@ -166,96 +166,64 @@ def test_distances_are_one_a_model_or_one_a_pretrained_seed():
 
 def test_a_model_may_have_no_distances_or_its_own():
     models = {"a": {"source": "x", "distance": None}, "b": {"source": "y", "distance": {"seed": 4}}}
-    found = cells(models=models, distance={"examples": 9})
-    apart = [c for c in found if c.stage == "distance"]
-    assert [(c.model, c.seed) for c in apart] == [("b", 4)]
-    assert "examples" not in apart[0].settings
+    (apart,) = of(cells(models=models, distance={"examples": 9}), "distance")
+    assert (apart.model, apart.seed) == ("b", 4)
+    assert "examples" not in apart.settings
 
 
-REFUSED = [
-    ({"seeds": []}, BadInputError, "matrix without a run"),
-    ({"objectives": []}, BadInputError, "model a without objectives"),
-    ({"conditions": []}, BadInputError, "model a without conditions"),
-    ({"defaults": {}}, BadInputError, "model a without data"),
-    ({"seeds": list(range(40_000))}, BadInputError, "too many runs: '1,080,000'.*1,000,000"),
-    ({"exclude": [{"model": "d"}]}, UnknownNameError, r"unknown model in exclude\[0\]: 'd'"),
-    ({"exclude": [{"seed": 9}]}, UnknownNameError, r"unknown seed in exclude\[0\]: '9'"),
-    (
-        {"override": [{"where": {"condition": "lorra"}, "set": {"steps": 1}}]},
-        UnknownNameError,
-        r"condition in override\[0\]: 'lorra'.*did you mean 'lora'\?",
-    ),
-    (
-        {"exclude": [{"model": "a"}], "override": [{"where": {"model": "a"}, "set": {"steps": 1}}]},
-        BadInputError,
-        r"override\[0\] that selects no run: 'model: a'",
-    ),
-    (
-        {"placements": {"low": [0]}, "conditions": ["standard"]},
-        BadInputError,
-        "placements of a study that has no condition for them",
-    ),
-    (
-        {"models": {"a": {"source": "x", "placements": {"low": 0}, "conditions": ["uniform"]}}},
-        BadInputError,
-        "placements of model a, which has no condition for them",
-    ),
-]
+def test_runs_need_data():
+    with pytest.raises(BadInputError, match=r"model a without data; expected defaults: \{data: D"):
+        cells(defaults={})
 
 
-@pytest.mark.parametrize(("keys", "error", "match"), REFUSED)
-def test_what_makes_no_sense_is_refused(keys, error, match):
-    with pytest.raises(error, match=match):
-        cells(**keys)
+SOURCE = {"data": "other", "steps": 7, "objective": "sft", "condition": "top-m", "top": 1}
 
 
-def test_a_matrix_that_is_far_too_large_is_refused_at_once():
-    models = {f"m{i}": "x" for i in range(100)}
-    with pytest.raises(BadInputError, match="matrix of too many runs: '18,000,000'"):
-        cells(models=models, seeds=list(range(20_000)))
-
-
-SOURCE = {
-    "data": "other",
-    "steps": 7,
-    "objective": "classification",
-    "condition": "top-m",
-    "top": 1,
-}
-
-
-def test_a_model_is_tuned_on_other_text_once_a_seed():
+def test_runs_begin_from_a_model_that_was_tuned_on_other_text():
     models = {"a": {"source": "x", "source_tuning": SOURCE}, "b": {"source": "y"}}
-    found = study_from(plain(models=models, distance={})).cells
-    made = [c for c in found if c.stage == "source"]
-    assert list(found[: len(made)]) == made
-    assert [(c.model, c.seed) for c in made] == [("a", seed) for seed in SEEDS]
-    for cell in made:
-        assert (cell.objective, cell.condition) == ("classification", "top-m")
-        assert cell.settings == {"source": "x", "data": "other", "steps": 7, "top": 1}
-    starts = {cell.id: cell.seed for cell in made}
-    for cell in found[len(made) :]:
+    found = cells(models=models, distance={"examples": 5})
+    sources = of(found, "source")
+    assert [(c.model, c.seed, c.objective, c.condition) for c in sources] == [
+        ("a", seed, "sft", "top-m") for seed in SEEDS
+    ]
+    assert sources[0].settings == {"source": "x", "data": "other", "steps": 7, "top": 1}
+    starts = {cell.id: cell.seed for cell in sources}
+    for cell in found[len(sources) :]:
         if cell.model == "a":
             assert "source" not in cell.settings
             assert cell.after == (cell.settings["pretrained"],)
             assert starts[cell.after[0]] == cell.seed
         else:
             assert (cell.settings["source"], cell.after) == ("y", ())
-    distances = [c for c in found if c.stage == "distance"]
-    assert [(c.model, c.seed) for c in distances] == [*(("a", seed) for seed in SEEDS), ("b", 0)]
+    apart = of(found, "distance")
+    assert [(c.model, c.seed) for c in apart] == [*(("a", seed) for seed in SEEDS), ("b", 0)]
 
 
 def test_what_is_pretrained_may_be_tuned_on_other_text_too():
-    pretrain = {"config": {"a": 1}, "tokenizer": "t", "data": "d"}
-    models = {"a": {"pretrain": pretrain, "source_tuning": SOURCE}}
-    found = study_from(plain(models=models, seeds=[5])).cells
-    first, second, *rest = found
+    first, second, *rest = cells(models={"a": {**MADE, "source_tuning": SOURCE}}, seeds=[5])
     assert [first.stage, second.stage] == ["pretrain", "source"]
     assert second.after == (first.id,) == (second.settings["pretrained"],)
     assert {cell.after for cell in rest} == {(second.id,)}
 
 
-def test_a_described_placement_stays_as_it_is():
-    described = {"policy": "ski", "rank": 4}
-    found = cells(placements={"band": described}, conditions=["lora"])
-    assert all(cell.settings["placement"] == described for cell in found)
+def test_a_row_alone_adds_a_stage_that_runs_before_others(plain, files):
+    """It stands under its key in a model, is checked, and the model's other runs start from it."""
+    checked, settings = [], STAGES["source"].settings
+    row = Stage("distil", settings, print, lambda _, cell: checked.append(cell), makes="teacher")
+    STAGES.add(row)
+    try:
+        asked = {"data": str(files / "texts.txt"), "steps": 2, "condition": "lora"}
+        models = {"llama": {"source": str(files / "llama"), "teacher": asked}}
+        pairs = {"pairs": str(files / "pairs.jsonl")}
+        study = study_from(plain(models=models, probing={"erase": pairs}))
+        first, *others = study.cells
+        assert (first.stage, first.condition, first.settings["steps"]) == ("distil", "lora", 2)
+        assert {cell.settings["pretrained"] for cell in others} == {first.id}
+        assert check(study, study.cells) == ()
+        assert checked == [first]
+        (model,) = study_schema()["properties"]["models"]["additionalProperties"]["anyOf"][1:]
+        assert "steps" in model["properties"]["teacher"]["properties"]
+        with pytest.raises(BadInputError, match=r"value of models\.m\.teacher\.data"):
+            study_from(plain(models={"m": {"source": "a", "teacher": {}}}))
+    finally:
+        STAGES.remove("distil")

@@ -10,7 +10,7 @@ import pytest
 
 from layerwise.errors import LeaseError, OutputError
 from layerwise.study import lease as module
-from layerwise.study.lease import TTL, claim, file_system_now, is_held, put
+from layerwise.study.lease import TTL, claim, file_system_now, is_held
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def test_one_holder_at_a_time(folder):
     assert held(folder) is True
     assert claim(folder) is None
     first.check()
+    assert [path.name for path in folder.iterdir()] == ["lease.1.json"]
 
 
 def test_a_lease_that_is_released_is_free_and_its_number_used(folder):
@@ -165,16 +166,9 @@ def test_of_many_who_follow_a_holder_one_does(folder):
     assert sum(results) == 1
 
 
-def test_put_writes_once_and_leaves_nothing_else(folder):
-    assert put(folder / "a", b"1")
-    assert not put(folder / "a", b"2")
-    assert (folder / "a").read_bytes() == b"1"
-    assert [path.name for path in folder.iterdir()] == ["a"]
-
-
-def test_put_into_nowhere_is_said(tmp_path):
-    with pytest.raises(OutputError, match=r"cannot write in the ledger \(No such file"):
-        put(tmp_path / "none" / "a", b"1")
+def test_a_lease_without_a_folder_is_said(tmp_path):
+    with pytest.raises(OutputError, match=r"cannot write \(No such file"):
+        claim(tmp_path / "none")
 
 
 def test_the_clock_of_a_folder_that_is_not_there_is_the_machine_s(tmp_path, monkeypatch):

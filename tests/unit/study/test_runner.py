@@ -10,6 +10,7 @@ from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
 from layerwise.study.record import Failure
 from layerwise.study.runner import RESUBMITTED, run
+from support.studies import MADE, end, matrix
 
 DONE = {"number": 1}
 FULL = Failure("interrupted", "cannot write", "training", disk_full=True)
@@ -53,71 +54,47 @@ class Here:
         self.closed += 1
 
 
-def study(**keys):
-    made = {"pretrain": {"config": {"a": 1}, "tokenizer": "t", "data": "d"}}
-    return study_from(
-        {
-            "schema": "layerwise/study/1",
-            "name": "matrix",
-            "defaults": {"data": "demo"},
-            "models": {"a": "x", "made": made},
-            "objectives": ["causal-lm"],
-            "conditions": ["standard"],
-            "seeds": [0, 1],
-            **keys,
-        }
-    )
+STUDY = study_from(matrix(models={"a": "x", "made": MADE}, seeds=[0, 1]))
+FIRST, LAST = STUDY.cells[0], STUDY.cells[-1]
 
 
 @pytest.fixture
-def opened(tmp_path):
-    def make(**keys):
-        found = study(**keys)
-        return found, create(tmp_path / "ledger", found)
-
-    return make
+def ledger(tmp_path):
+    return create(tmp_path / "ledger", STUDY)
 
 
-def of(cells, stage, model):
-    return [c.id for c in cells if (c.stage, c.model) == (stage, model)]
-
-
-def test_engines_are_told_apart_by_what_they_can_do(opened):
-    assert isinstance(Here(opened()[1]), Engine)
+def test_engines_are_told_apart_by_what_they_can_do(ledger):
+    assert isinstance(Here(ledger), Engine)
     assert not isinstance(object(), Engine)
 
 
-def test_everything_runs_once_and_the_engine_is_closed(opened):
-    found, ledger = opened()
+def test_everything_runs_once_and_the_engine_is_closed(ledger):
     engine = Here(ledger, slots=2)
-    status = run(found, ledger, engine)
+    status = run(STUDY, ledger, engine)
     assert (status.done, status.total) == (6, 6)
-    assert sorted(engine.submitted) == sorted(c.id for c in found.cells)
+    assert sorted(engine.submitted) == sorted(c.id for c in STUDY.cells)
     assert (engine.closed, engine.most) == (1, 2)
 
 
-def test_runs_come_after_those_that_they_need(opened):
-    found, ledger = opened()
+def test_runs_come_after_those_that_they_need(ledger):
     engine = Here(ledger, slots=4)
-    run(found, ledger, engine)
+    run(STUDY, ledger, engine)
     order = {run_id: i for i, run_id in enumerate(engine.submitted)}
-    assert all(order[c.after[0]] < order[c.id] for c in found.cells if c.after)
+    assert all(order[c.after[0]] < order[c.id] for c in STUDY.cells if c.after)
 
 
-def test_what_has_a_result_is_left_alone(opened):
-    found, ledger = opened()
-    run(found, ledger, Here(ledger))
+def test_what_has_a_result_is_left_alone(ledger):
+    run(STUDY, ledger, Here(ledger))
     again = Here(ledger)
-    assert run(found, ledger, again).done == 6
+    assert run(STUDY, ledger, again).done == 6
     assert again.submitted == []
 
 
-def test_what_waits_for_a_failed_run_stays_where_it_is(opened):
-    found, ledger = opened()
+def test_what_waits_for_a_failed_run_stays_where_it_is(ledger):
     failure = Failure("diverged", "loss is nan", "training")
-    broken = of(found.cells, "pretrain", "made")[0]
+    broken = FIRST.id
     engine = Here(ledger, become=lambda run_id: [failure if run_id == broken else DONE])
-    status = run(found, ledger, engine)
+    status = run(STUDY, ledger, engine)
     assert (status.done, status.blocked, dict(status.failed)) == (4, 1, {"diverged": 1})
     assert [(f.run, f.kind, f.message) for f in status.failures] == [
         (broken, "diverged", "loss is nan")
@@ -125,120 +102,106 @@ def test_what_waits_for_a_failed_run_stays_where_it_is(opened):
     assert len(engine.submitted) == 5
 
 
-def test_failed_runs_run_again_when_asked_for(opened):
-    found, ledger = opened()
+def test_failed_runs_run_again_when_asked_for(ledger):
     failure = Failure("oom", "too large", "training")
-    assert dict(run(found, ledger, Here(ledger, become=lambda _: [failure])).failed) == {"oom": 4}
+    assert dict(run(STUDY, ledger, Here(ledger, become=lambda _: [failure])).failed) == {"oom": 4}
     left = Here(ledger)
-    assert run(found, ledger, left).done == 0
+    assert run(STUDY, ledger, left).done == 0
     assert left.submitted == []
     asked = Here(ledger)
-    assert run(found, ledger, asked, retry_failed=True).done == 6
+    assert run(STUDY, ledger, asked, retry_failed=True).done == 6
 
 
-def test_a_failed_run_that_fails_again_is_not_tried_for_ever(opened):
-    found, ledger = opened()
+def test_a_failed_run_that_fails_again_is_not_tried_for_ever(ledger):
     failure = Failure("error", "no", "training")
-    run(found, ledger, Here(ledger, become=lambda _: [failure]))
+    run(STUDY, ledger, Here(ledger, become=lambda _: [failure]))
     engine = Here(ledger, become=lambda _: [failure])
-    assert dict(run(found, ledger, engine, retry_failed=True).failed) == {"error": 4}
+    assert dict(run(STUDY, ledger, engine, retry_failed=True).failed) == {"error": 4}
     assert len(engine.submitted) == 4
 
 
 @pytest.mark.parametrize("end", [None, Failure("interrupted", "interrupted", "training")])
-def test_lost_and_interrupted_runs_are_submitted_again_three_times(opened, end):
-    found, ledger = opened()
+def test_lost_and_interrupted_runs_are_submitted_again_three_times(ledger, end):
     engine = Here(ledger, become=lambda _: [end] * RESUBMITTED + [DONE])
-    assert run(found, ledger, engine).done == 6
+    assert run(STUDY, ledger, engine).done == 6
     assert set(Counter(engine.submitted).values()) == {4}
 
 
-def test_a_run_that_is_lost_too_often_fails(opened):
-    found, ledger = opened()
+def test_a_run_that_is_lost_too_often_fails(ledger):
     engine = Here(ledger, become=lambda _: [None])
-    status = run(found, ledger, engine)
+    status = run(STUDY, ledger, engine)
     assert dict(status.failed) == {"error": 4}
     assert "ended 4 times without a word" in status.failures[0].message
     assert set(Counter(engine.submitted).values()) == {4}
     assert ledger.failure(status.failures[0].run).kind == "error"
 
 
-def test_interrupted_runs_go_on_at_the_next_start(opened):
-    found, ledger = opened()
+def test_interrupted_runs_go_on_at_the_next_start(ledger):
     end = Failure("interrupted", "interrupted", "training")
-    run(found, ledger, Here(ledger, become=lambda _: [end]))
-    assert run(found, ledger, Here(ledger)).done == 6
+    run(STUDY, ledger, Here(ledger, become=lambda _: [end]))
+    assert run(STUDY, ledger, Here(ledger)).done == 6
 
 
-def test_a_full_disk_stops_the_study_which_then_goes_on(opened):
-    found, ledger = opened()
+def test_a_full_disk_stops_the_study_which_then_goes_on(ledger):
     engine = Here(ledger, become=lambda _: [FULL])
     with pytest.raises(OutputError, match=r"no room on the disk of the ledger.*it goes on where"):
-        run(found, ledger, engine)
+        run(STUDY, ledger, engine)
     assert (len(engine.submitted), engine.closed) == (1, 1)
-    assert run(found, ledger, Here(ledger)).done == 6
+    assert run(STUDY, ledger, Here(ledger)).done == 6
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(130)])
-def test_an_interrupt_closes_the_engine(opened, error):
-    found, ledger = opened()
+def test_an_interrupt_closes_the_engine(ledger, error):
     engine = Here(ledger, become=lambda _: [error])
     with pytest.raises(type(error)):
-        run(found, ledger, engine)
+        run(STUDY, ledger, engine)
     assert engine.closed == 1
 
 
-def test_a_run_that_another_holds_is_waited_for(opened):
-    found, ledger = opened()
-    first = found.cells[0].id
-    ledger.prepare(found.cells[0])
-    lease = ledger.begin(first)
+def test_a_run_that_another_holds_is_waited_for(ledger):
+    ledger.prepare(FIRST)
+    lease = ledger.begin(FIRST.id)
     heard = []
 
     def hear(status):
         heard.append(status.running)
         if status.done == 3:  # All that needs nothing of it.
-            ledger.finish(first, DONE, lease=lease, seconds=1.0)
+            ledger.finish(FIRST.id, DONE, lease=lease, seconds=1.0)
             lease.release()
 
     engine = Here(ledger)
-    assert run(found, ledger, engine, on_change=hear).done == 6
-    assert first not in engine.submitted
+    assert run(STUDY, ledger, engine, on_change=hear).done == 6
+    assert FIRST.id not in engine.submitted
     assert heard[0] == 1
 
 
-def test_a_run_whose_other_holder_leaves_is_taken_over(opened):
-    found, ledger = opened()
-    ledger.prepare(found.cells[0])
-    lease = ledger.begin(found.cells[0].id)
+def test_a_run_whose_other_holder_leaves_is_taken_over(ledger):
+    ledger.prepare(FIRST)
+    lease = ledger.begin(FIRST.id)
     engine = Here(ledger)
 
     def hear(status):
         if status.done == 3:
             lease.release()
 
-    assert run(found, ledger, engine, on_change=hear).done == 6
-    assert engine.submitted.count(found.cells[0].id) == 1
+    assert run(STUDY, ledger, engine, on_change=hear).done == 6
+    assert engine.submitted.count(FIRST.id) == 1
 
 
-def test_what_another_does_in_the_meantime_is_not_done_again(opened):
-    found, ledger = opened()
-    last = found.cells[-1]
+def test_what_another_does_in_the_meantime_is_not_done_again(ledger):
     engine = Here(ledger)
 
     def hear(status):
-        if status.done == 1 and ledger.state(last.id) == "waiting":
-            ledger.prepare(last)
-            ledger.finish(last.id, DONE, lease=ledger.begin(last.id), seconds=1.0)
+        if status.done == 1 and ledger.state(LAST.id) == "waiting":
+            end(ledger, LAST, DONE)
 
-    assert run(found, ledger, engine, on_change=hear).done == 6
-    assert last.id not in engine.submitted
+    assert run(STUDY, ledger, engine, on_change=hear).done == 6
+    assert LAST.id not in engine.submitted
 
 
-def test_every_change_is_heard(opened):
-    found, ledger = opened()
+def test_every_change_is_heard(ledger):
     heard = []
-    run(found, ledger, Here(ledger), on_change=heard.append)
+    run(STUDY, ledger, Here(ledger), on_change=heard.append)
     assert [s.done for s in heard if s.running == 0] == list(range(7))
     assert {s.total for s in heard} == {6}
     assert heard[0].seconds_left is None

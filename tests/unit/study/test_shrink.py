@@ -6,13 +6,8 @@ import weakref
 import pytest
 import torch
 
-from layerwise.study.shrink import (
-    HALVINGS,
-    MOST,
-    TooLargeError,
-    halved,
-    within_memory,
-)
+from layerwise.objectives import OBJECTIVES
+from layerwise.study.shrink import HALVINGS, MOST, TooLargeError, halved, within_memory
 
 FULL = torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -66,7 +61,7 @@ def test_no_more_than_three_times(tmp_path):
 def test_work_that_cannot_be_divided_ends_it_and_is_tried_whole_next_time(tmp_path):
     def work(halvings):
         if halvings:
-            halved({"batch_size": 3, "accumulation": 1}, halvings, compares=None)
+            halved(3, halvings)
         raise FULL
 
     with pytest.raises(TooLargeError, match="micro-batch that cannot be divided: '3 by 2'"):
@@ -87,14 +82,9 @@ def test_tensors_of_the_failed_try_are_gone_before_the_next(tmp_path):
     assert within_memory(work, tmp_path) == [False]
 
 
-@pytest.mark.parametrize("times", [0, 1, 3])
-def test_halving_keeps_the_effective_batch(times):
-    found = halved({"batch_size": 8, "accumulation": 3, "steps": 5}, times, compares=None)
-    assert found == {"batch_size": 8 // 2**times, "accumulation": 3 * 2**times, "steps": 5}
-
-
 def test_a_loss_that_compares_texts_is_whole_or_not_at_all():
-    settings = {"batch_size": 8, "accumulation": 1}
-    assert halved(settings, 0, compares="simcse") == settings
+    losses = [OBJECTIVES[name] for name in ("causal-lm", "simcse")]
+    assert halved(8, 0, *losses) == 8
+    assert halved(8, 3, losses[0]) == 1
     with pytest.raises(TooLargeError, match=r"simcse compares the texts of a batch.*below 8"):
-        halved(settings, 1, compares="simcse")
+        halved(8, 1, *losses)

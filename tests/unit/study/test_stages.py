@@ -10,37 +10,32 @@ from layerwise.errors import SchemaError
 from layerwise.models.load import load
 from layerwise.placement.place import place
 from layerwise.profile.record import Profile
-from layerwise.registry import Registry
+from layerwise.study.placing import placement_settings
 from layerwise.study.shrink import TooLargeError
 from layerwise.study.stages import STAGES
 from layerwise.study.tasks import MODEL, Task
 from layerwise.study.worker import execute
+from layerwise.tuning.lora import placed_on
 from layerwise.tuning.record import TuneRecord
+from support.studies import end, neox
 
 pytestmark = pytest.mark.slow  # Short runs, many of them.
 
-READOUTS = ("hf", "residual", "normed")
-
-
-@pytest.fixture(scope="module")
-def files(study_kit, tmp_path_factory):
-    return study_kit.files(tmp_path_factory.mktemp("files"), "llama", "bert")
-
-
-@pytest.fixture
-def opened(study_kit, files, tmp_path):
-    def make(**keys):
-        return study_kit.opened(tmp_path / "ledger", study_kit.plain(files, **keys))
-
-    return make
+WEIGHTS = "model.safetensors"
 
 
 def run(ledger, cell, **options):
     return STAGES[cell.stage].run(Task(cell, ledger, **options))
 
 
+def ended(ledger, cell):
+    """The numbers of a run that others start from, which has its result then."""
+    found = run(ledger, cell)
+    end(ledger, cell, found)
+    return found
+
+
 def test_stages_are_registered_by_name():
-    assert isinstance(STAGES, Registry)
     assert all(stage.name == name for name, stage in STAGES.items())
     assert set(STAGES) == {
         "pretrain", "source", "tune", "distance", "probe", "erase", "ladder", "interventions",
@@ -70,8 +65,9 @@ def test_tune_gives_what_its_records_say(opened, condition):
     }
     assert (tuned.tau is not None) == (condition == "equal-step")
     assert found["model"]["layers"] == len(profile.blocks) == 2
-    for name in READOUTS:
-        row, record = found["profile"][name], profile.readouts[name]
+    assert list(found["profile"]) == ["hf", "residual", "normed"]
+    for name, row in found["profile"].items():
+        record = profile.readouts[name]
         for change in ("procrustes", "cka", "rsa"):
             assert row[change] == [getattr(depth, change) for depth in record.depths]
             assert len(row[change]) == 7
@@ -99,73 +95,47 @@ def test_weights_stay_where_that_is_asked_for(opened):
 
 
 def test_the_model_is_described_as_it_was_loaded(opened, files):
-    ledger, cells = opened(
-        models={name: {"source": str(files / name)} for name in ("llama", "bert")},
-        objectives=["simcse"],
-        conditions=["lora"],
-    )
+    models = {name: str(files / name) for name in ("llama", "bert")}
+    ledger, cells = opened(models=models, objectives=["simcse"], conditions=["lora"])
     found = [run(ledger, cell)["model"] for cell in cells]
     assert [m["family"] for m in found] == ["decoder", "encoder"]
     assert [m["block"] for m in found] == ["sequential", "sequential"]
-    plain = [load(str(files / name)).model.num_parameters() for name in ("llama", "bert")]
+    plain = [load(source).model.num_parameters() for source in models.values()]
     assert [m["parameters"] for m in found] == plain
 
 
-def test_the_same_cell_gives_the_same_bytes_anywhere(study_kit, files, tmp_path):
-    study = study_kit.plain(files)
+def test_the_same_cell_gives_the_same_bytes_anywhere(opened, tmp_path):
     found = []
     for name in ("one", "two"):
-        ledger, (cell,) = study_kit.opened(tmp_path / name, study)
+        ledger, (cell,) = opened()
         found.append(json.dumps(run(ledger, cell)))
+        ledger.root.rename(tmp_path / name)
     assert found[0] == found[1]
     assert str(tmp_path) not in found[0]
 
 
-def test_a_placement_says_where_adapters_go(opened):
-    ledger, cells = opened(conditions=["lora"], placements={"all": None, "top": "1"})
-    records = []
-    for cell in cells:
-        run(ledger, cell)
-        records.append(TuneRecord.load(ledger.folder(cell.id)).placement)
-    assert [[block.index for block in placed.blocks] for placed in records] == [[0, 1], [1]]
-
-
-def test_pretraining_leaves_a_model_for_the_runs_after_it(opened, study_kit, files):
-    ledger, cells = opened(
-        models={"neox": {"pretrain": study_kit.neox(files)}}, conditions=["standard"], seeds=[0, 1]
-    )
-    made = [cell for cell in cells if cell.stage == "pretrain"]
+def test_pretraining_leaves_a_model_for_the_runs_of_its_seed(opened, files):
+    ledger, cells = opened(models={"neox": {"pretrain": neox(files)}}, seeds=[0, 1])
+    made, tuned = cells[:2], cells[2:]
     for cell in made:
-        row = run(ledger, cell)
+        row = ended(ledger, cell)
         assert row["model"]["block"] == "parallel"
         assert row["training"]["condition"] == "uniform"
         assert row["training"]["learning_rate"] == 1e-3
         assert not (ledger.folder(cell.id) / "checkpoints").exists()
-    weights = [(ledger.folder(c.id) / MODEL / "model.safetensors").read_bytes() for c in made]
+    weights = [(ledger.folder(c.id) / MODEL / WEIGHTS).read_bytes() for c in made]
     assert weights[0] != weights[1]
-
-
-def test_a_run_begins_from_what_its_own_seed_pretrained(opened, study_kit, files):
-    ledger, cells = opened(models={"neox": {"pretrain": study_kit.neox(files)}}, seeds=[0, 1])
-    made, tuned = cells[:2], cells[2:]
-    for cell in made:
-        lease = ledger.begin(cell.id)
-        ledger.finish(cell.id, run(ledger, cell), lease=lease, seconds=1.0)
-        lease.release()
     for before, cell in zip(made, tuned, strict=True):
         run(ledger, cell)
         start = TuneRecord.load(ledger.folder(cell.id)).model
-        own = TuneRecord.load(ledger.folder(before.id)).files["model.safetensors"]
-        assert start.files["model.safetensors"] == own
+        assert start.files[WEIGHTS] == TuneRecord.load(ledger.folder(before.id)).files[WEIGHTS]
         assert before.seed == cell.seed
 
 
-def test_a_pretrained_model_that_was_changed_is_refused(opened, study_kit, files):
-    ledger, (made, cell) = opened(models={"neox": {"pretrain": study_kit.neox(files)}})
-    lease = ledger.begin(made.id)
-    ledger.finish(made.id, run(ledger, made), lease=lease, seconds=1.0)
-    lease.release()
-    file = ledger.folder(made.id) / MODEL / "model.safetensors"
+def test_a_pretrained_model_that_was_changed_is_refused(opened, files):
+    ledger, (made, cell) = opened(models={"neox": {"pretrain": neox(files)}})
+    ended(ledger, made)
+    file = ledger.folder(made.id) / MODEL / WEIGHTS
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -182,10 +152,9 @@ def test_a_setting_that_does_not_exist_is_named(opened):
 
 
 def test_distances_are_those_of_their_record(opened):
-    ledger, cells = opened(
-        objectives=["causal-lm", "simcse"], distance={"batch_size": 6, "examples": 20}
-    )
-    (cell,) = [c for c in cells if c.stage == "distance"]
+    asked = {"batch_size": 6, "examples": 20}
+    ledger, cells = opened(objectives=["causal-lm", "simcse"], distance=asked)
+    cell = cells[-1]
     found = run(ledger, cell)
     record = Distance.load(ledger.folder(cell.id))
     assert found["reference"] == "causal-lm"
@@ -200,14 +169,10 @@ def test_distances_are_those_of_their_record(opened):
 
 
 def test_distances_are_divided_unless_a_loss_compares_texts(opened):
-    ledger, cells = opened(
-        objectives=["causal-lm", "causal-span"], distance={"batch_size": 8, "examples": 20}
-    )
+    asked = {"batch_size": 8, "examples": 20}
+    ledger, cells = opened(objectives=["causal-lm", "causal-span"], distance=asked)
     assert run(ledger, cells[-1], halvings=1)["batch_size"] == 4
-
-
-def test_distances_of_losses_that_compare_texts_are_not(opened):
-    ledger, cells = opened(objectives=["causal-lm", "simcse"], distance={"batch_size": 8})
+    ledger, cells = opened(objectives=["causal-lm", "simcse"], distance=asked)
     with pytest.raises(TooLargeError, match="out of memory: simcse compares the texts of a batch"):
         run(ledger, cells[-1], halvings=1)
 
@@ -215,13 +180,12 @@ def test_distances_of_losses_that_compare_texts_are_not(opened):
 @pytest.mark.parametrize("halvings", [1, 2])
 def test_halvings_keep_the_effective_batch_and_are_recorded(opened, halvings):
     ledger, (cell,) = opened(defaults={"accumulation": 3})
-    found = run(ledger, cell, halvings=halvings)
-    training = found["training"]
+    training = run(ledger, cell, halvings=halvings)["training"]
     assert training["halvings"] == halvings
     assert training["batch_size"] * training["accumulation"] == 12
     assert training["batch_size"] == 4 // 2**halvings
     (note,) = [n for n in TuneRecord.load(ledger.folder(cell.id)).notes if "memory" in n]
-    assert note.startswith("memory ran out with 3 x 4 examples a step")
+    assert note.startswith("memory ran out with 3 x 4 examples a step: it is")
 
 
 def test_each_part_of_the_work_is_told(opened):
@@ -232,32 +196,17 @@ def test_each_part_of_the_work_is_told(opened):
     assert heard.count("training") == 4  # The beginning, and each of three steps.
 
 
-def finished(ledger, cell):
-    """The numbers of a run that others start from."""
-    lease = ledger.begin(cell.id)
-    found = run(ledger, cell)
-    ledger.finish(cell.id, found, lease=lease, seconds=1.0)
-    lease.release()
-    return found
-
-
-def labelled(files):
-    rows = [{"text": f"w{i} w{(3 * i) % 50} w{i + 1}", "label": "ab"[i % 2]} for i in range(24)]
-    (files / "labelled.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return {"data": str(files / "labelled.jsonl"), "label_column": "label"}
-
-
 def test_a_run_begins_from_what_was_tuned_on_other_text(opened, files):
     """The head that the source was told apart by is kept where the classes are the same."""
-    own = {**labelled(files), "steps": 3, "batch_size": 4, "max_length": 16, "device": "cpu"}
-    models = {"bert": {"source": str(files / "bert"), "source_tuning": own}}
+    labelled = {"data": str(files / "labelled.jsonl"), "label_column": "label"}
+    own = {**labelled, "steps": 3, "batch_size": 4, "max_length": 16, "device": "cpu"}
     ledger, (source, *tuned) = opened(
-        models=models,
+        models={"bert": {"source": str(files / "bert"), "source_tuning": own}},
         objectives=["classification"],
         conditions=["lora", "uniform"],
-        defaults={**labelled(files), "eval_examples": 6},
+        defaults={**labelled, "eval_examples": 6},
     )
-    found = finished(ledger, source)
+    found = ended(ledger, source)
     assert found["training"]["objective"] == "classification"
     assert "profile" not in found
     assert not (ledger.folder(source.id) / "checkpoints").exists()
@@ -265,29 +214,32 @@ def test_a_run_begins_from_what_was_tuned_on_other_text(opened, files):
     for cell in tuned:
         row = run(ledger, cell)
         record = TuneRecord.load(ledger.folder(cell.id))
-        assert record.model.files["model.safetensors"] == made.files["model.safetensors"]
+        assert record.model.files[WEIGHTS] == made.files[WEIGHTS]
         assert not any("head for" in note for note in record.notes)
         assert row["training"]["accuracy"] == record.outcome.quality["accuracy"]
         assert row["training"]["first_macro_f1"] == record.outcome.first_quality["macro_f1"]
 
 
-def test_a_policy_goes_by_a_card_of_the_run_s_own_model(opened):
+def test_a_placement_says_where_adapters_go(opened):
     described = {"policy": "ski", "layers": 1, "examples": 8, "rank": 2, "alpha": 6, "dropout": 0.0}
     whole = {"blocks": None, "rank": 3, "targets": ["q_proj"]}
-    ledger, cells = opened(conditions=["lora"], placements={"band": described, "thin": whole})
-    band, thin = cells
-    row = run(ledger, band)
-    folder = ledger.folder(band.id)
-    placed, card = TuneRecord.load(folder).placement, LayerCard.load(folder)
-    assert (placed.policy, placed.rank, placed.alpha, placed.dropout) == ("ski", 2, 6, 0.0)
-    assert len(placed.blocks) == 1
-    assert row["training"]["blocks"] == str(placed.blocks[0].index)
+    places = {"all": None, "top": "1", "thin": whole, "band": described}
+    ledger, cells = opened(conditions=["lora"], placements=places)
+    rows = [run(ledger, cell) for cell in cells]
+    every, top, thin, band = (TuneRecord.load(ledger.folder(c.id)).placement for c in cells)
+    assert [[block.index for block in p.blocks] for p in (every, top)] == [[0, 1], [1]]
+    assert [name.rpartition(".")[2] for name in thin.modules] == ["q_proj"] * 2
+    assert (thin.rank, thin.alpha, thin.dropout) == (3, 16, 0.1)
+    assert (band.policy, band.rank, band.alpha, band.dropout) == ("ski", 2, 6, 0.0)
+    assert rows[-1]["training"]["blocks"] == str(band.blocks[0].index)
+    card = LayerCard.load(ledger.folder(cells[-1].id))  # Of the run's own model.
     assert (card.data.examples, card.capture.rank) == (8, 2)
-    assert place(card, policy="ski", layers=1).blocks == placed.blocks
-    run(ledger, thin)
-    placed = TuneRecord.load(ledger.folder(thin.id)).placement
-    assert [name.rpartition(".")[2] for name in placed.modules] == ["q_proj"] * 2
-    assert (placed.rank, placed.alpha, placed.dropout) == (3, 16, 0.1)
+    assert place(card, policy="ski", layers=1).blocks == band.blocks
+
+
+def test_what_a_placement_does_not_say_is_as_for_lora_elsewhere(tuning):
+    usual, asked = placed_on(tuning.loaded("llama")), placement_settings({})
+    assert all(asked[name] == getattr(usual, name) for name in ("rank", "alpha", "dropout"))
 
 
 def test_a_placement_is_made_once_for_a_run_that_is_taken_up(opened):
@@ -295,9 +247,7 @@ def test_a_placement_is_made_once_for_a_run_that_is_taken_up(opened):
     ledger, (cell,) = opened(conditions=["lora"], placements={"some": described})
     run(ledger, cell)
     folder = ledger.folder(cell.id)
-    first = (folder / "placement.json").read_bytes()
-    other = json.loads(first)
-    other["dropout"] = 0.25
-    (folder / "placement.json").write_text(json.dumps(other))
+    kept = json.loads((folder / "placement.json").read_text())
+    (folder / "placement.json").write_text(json.dumps({**kept, "dropout": 0.25}))
     run(ledger, cell)
     assert TuneRecord.load(folder).placement.dropout == 0.25

@@ -10,55 +10,33 @@ from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
 from layerwise.study.record import Failure
 from layerwise.study.status import status_of, survey
+from support.studies import end, matrix
 
-PLAIN = {
-    "schema": "layerwise/study/1",
-    "name": "matrix",
-    "defaults": {"data": "demo"},
-    "models": {"a": "x", "b": "y"},
-    "objectives": ["causal-lm"],
-    "conditions": ["standard", "lora"],
-    "seeds": [0, 1, 2],
-}
+PLAIN = matrix(models={"a": "x", "b": "y"}, conditions=["standard", "lora"], seeds=[0, 1, 2])
+STUDY = study_from(PLAIN)
 
 
 @pytest.fixture
-def study():
-    return study_from(PLAIN)
+def ledger(tmp_path):
+    return create(tmp_path / "ledger", STUDY)
 
 
-@pytest.fixture
-def ledger(study, tmp_path):
-    return create(tmp_path / "ledger", study)
-
-
-def begun(ledger, cell):
-    ledger.prepare(cell)
-    return ledger.begin(cell.id)
-
-
-def done(ledger, cell, seconds):
-    lease = begun(ledger, cell)
-    ledger.finish(cell.id, {}, lease=lease, seconds=seconds)
-    lease.release()
-
-
-def test_nothing_has_begun(study, ledger):
-    status = survey(study, ledger).status()
+def test_nothing_has_begun(ledger):
+    status = survey(STUDY, ledger).status()
     assert (status.total, status.waiting, status.done) == (12, 12, 0)
     assert status.seconds_left is None
 
 
-def test_counts_add_up(study, ledger):
-    cells = study.cells
-    done(ledger, cells[0], 10)
-    begun(ledger, cells[1])
-    begun(ledger, cells[2]).release()
+def test_counts_add_up(ledger):
+    cells = STUDY.cells
+    end(ledger, cells[0], {}, seconds=10)
+    for cell in cells[1:3]:
+        ledger.prepare(cell)
+        lease = ledger.begin(cell.id)
+    lease.release()
     for cell, kind in zip(cells[3:6], ["oom", "oom", "diverged"], strict=True):
-        lease = begun(ledger, cell)
-        ledger.fail(cell.id, Failure(kind, "why", "training"), lease=lease)
-        lease.release()
-    status = survey(study, ledger).status()
+        end(ledger, cell, Failure(kind, "why", "training"))
+    status = survey(STUDY, ledger).status()
     assert (status.done, status.running, status.lost, status.waiting) == (1, 1, 1, 6)
     assert status.failed == {"diverged": 1, "oom": 2}
     assert {f.run for f in status.failures} == {cell.id for cell in cells[3:6]}
@@ -67,24 +45,24 @@ def test_counts_add_up(study, ledger):
     assert record["done"] == 1
 
 
-def test_time_left_is_that_of_the_like_spread_over_who_works(study, ledger):
-    mine = [cell for cell in study.cells if cell.model == "a"]
-    other = next(cell for cell in study.cells if cell.model == "b")
-    done(ledger, mine[0], 10)
-    done(ledger, mine[1], 20)
-    tally = survey(study, ledger)
+def test_time_left_is_that_of_the_like_spread_over_who_works(ledger):
+    mine = [cell for cell in STUDY.cells if cell.model == "a"]
+    other = next(cell for cell in STUDY.cells if cell.model == "b")
+    end(ledger, mine[0], {}, seconds=10)
+    end(ledger, mine[1], {}, seconds=20)
+    tally = survey(STUDY, ledger)
     assert tally.status().seconds_left == 4 * 15 + 6 * 15
-    done(ledger, other, 100)
-    tally = survey(study, ledger)
+    end(ledger, other, {}, seconds=100)
+    tally = survey(STUDY, ledger)
     assert tally.status().seconds_left == 4 * 15 + 5 * 100
     assert tally.status(workers=2).seconds_left == (4 * 15 + 5 * 100) / 2
     assert tally.status(workers=100).seconds_left == pytest.approx((4 * 15 + 5 * 100) / 9, abs=0.1)
 
 
-def test_nothing_is_left_when_all_is_done(study, ledger):
-    for cell in study.cells:
-        done(ledger, cell, 1)
-    status = survey(study, ledger).status()
+def test_nothing_is_left_when_all_is_done(ledger):
+    for cell in STUDY.cells:
+        end(ledger, cell, {}, seconds=1)
+    status = survey(STUDY, ledger).status()
     assert (status.done, status.seconds_left) == (12, 0.0)
 
 

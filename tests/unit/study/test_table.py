@@ -10,21 +10,19 @@ from layerwise.errors import SchemaError
 from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
 from layerwise.study.table import DEPTHS, as_files, frames, tables
+from support.studies import MADE, end, matrix
 
-PLAIN = {
-    "schema": "layerwise/study/1",
-    "name": "matrix",
-    "defaults": {"data": "demo"},
-    "models": {
-        "b": {"pretrain": {"config": {"a": 1}, "tokenizer": "t", "data": "d"}},
-        "a": {"source": "x"},
-    },
-    "objectives": ["simcse", "causal-lm"],
-    "conditions": ["standard", "lora"],
-    "placements": {"whole": None, "low": "0,1"},
-    "seeds": [1, 0],
-    "distance": {},
-}
+PLAIN = matrix(
+    models={"b": MADE, "a": "x"},
+    objectives=["simcse", "causal-lm"],
+    conditions=["standard", "lora"],
+    placements={"whole": None, "low": "0,1"},
+    seeds=[1, 0],
+    distance={},
+)
+STUDY = study_from(PLAIN)
+TUNED = next(c for c in STUDY.cells if c.placement == "low")
+NAMES = ["model", "objective", "condition", "placement", "seed"]
 PLACES = {"a": ("decoder", "sequential", 4), "b": ("decoder", "parallel", 2)}
 
 
@@ -50,24 +48,22 @@ def result(cell):
     }
 
 
-def filled(root, *, seconds, backwards=False, skip=()):
-    study = study_from(PLAIN)
-    ledger = create(root, study)
-    for cell in reversed(study.cells) if backwards else study.cells:
+def filled(root, *, seconds=1, backwards=False, skip=()):
+    ledger = create(root, STUDY)
+    for cell in reversed(STUDY.cells) if backwards else STUDY.cells:
         if cell not in skip:
-            ledger.prepare(cell)
-            ledger.finish(cell.id, result(cell), lease=ledger.begin(cell.id), seconds=seconds)
+            end(ledger, cell, result(cell), seconds=seconds)
     return ledger
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
-    return filled(tmp_path_factory.mktemp("one") / "ledger", seconds=1)
+    return filled(tmp_path_factory.mktemp("one") / "ledger")
 
 
 def test_frames_are_those_of_an_analysis(ledger):
     profiles, distances, models = frames(ledger.root)
-    names = ["model", "objective", "condition", "placement", "seed", "metric"]
+    names = [*NAMES, "metric"]
     assert list(profiles) == [*names, *DEPTHS]
     assert DEPTHS == ("d0.10", "d0.25", "d0.40", "d0.60", "d0.75", "d0.90", "d1.00")
     assert len(profiles) == 2 * (2 * 2 * 3 * 2)
@@ -86,11 +82,9 @@ def test_frames_are_those_of_an_analysis(ledger):
 
 def test_values_are_those_of_the_result(ledger):
     profiles, _, _ = frames(ledger)
-    cell = next(c for c in study_from(PLAIN).cells if c.placement == "low")
-    found = result(cell)["profile"]["hf"]
-    names = ["model", "objective", "condition", "placement", "seed"]
-    values = [cell.model, cell.objective, cell.condition, "low", cell.seed]
-    mine = profiles[(profiles[names] == values).all(axis=1)].set_index("metric")
+    found = result(TUNED)["profile"]["hf"]
+    values = [getattr(TUNED, name) for name in NAMES]
+    mine = profiles[(profiles[NAMES] == values).all(axis=1)].set_index("metric")
     assert mine.loc["procrustes", list(DEPTHS)].tolist() == found["procrustes"]
     assert mine.loc["cka", list(DEPTHS)].tolist() == found["cka"]
 
@@ -115,7 +109,7 @@ def test_seeds_are_summed_up(ledger):
     assert set(summary["seeds"]) == {2}
     for row in summary.to_dict("records"):
         alike = runs[runs["stage"] == "tune"]
-        for name in ("model", "objective", "condition", "placement"):
+        for name in NAMES[:-1]:
             alike = alike[alike[name] == row[name]]
         first, second = alike["loss"]
         assert row["loss_mean"] == pytest.approx((first + second) / 2)
@@ -139,9 +133,8 @@ def test_files_say_what_the_tables_do(ledger):
 
 
 def test_what_is_not_done_or_not_of_the_study_is_left_out(tmp_path):
-    study = study_from(PLAIN)
-    left = [c for c in study.cells if c.stage == "distance" or c.seed == 1]
-    ledger = filled(tmp_path / "ledger", seconds=1, skip=left)
+    left = [c for c in STUDY.cells if c.stage == "distance" or c.seed == 1]
+    ledger = filled(tmp_path / "ledger", skip=left)
     assert set(tables(ledger)["runs"]["seed"]) == {0}
     assert "distances" not in tables(ledger)
     _, distances, _ = frames(ledger)
@@ -152,7 +145,7 @@ def test_what_is_not_done_or_not_of_the_study_is_left_out(tmp_path):
 
 
 def test_nothing_done_gives_empty_tables(tmp_path):
-    ledger = create(tmp_path / "ledger", study_from(PLAIN))
+    ledger = create(tmp_path / "ledger", STUDY)
     assert [len(frame) for frame in frames(ledger)] == [0, 0, 0]
     assert len(tables(ledger)["runs"]) == 0
     assert as_files(tables(ledger))["runs.csv"].startswith(b"run,stage,model,")
@@ -160,35 +153,26 @@ def test_nothing_done_gives_empty_tables(tmp_path):
 
 
 def test_a_result_that_was_changed_is_refused(tmp_path):
-    ledger = filled(tmp_path / "ledger", seconds=1)
+    ledger = filled(tmp_path / "ledger")
     run_id = next(iter(ledger.begun()))
     (ledger.folder(run_id) / "spec.json").write_text("{}")
     with pytest.raises(SchemaError, match=f"not what was written: '.*{re.escape(run_id)}"):
         frames(ledger)
 
 
+ODD = {"hf": {"procrustes": [0.0] * 7, "cka": [1.0]}}
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
-    [({"readout": "odd"}, "result without a profile"), ({"profile": None}, "without a profile")],
+    [
+        ({"readout": "odd"}, "result without a profile"),
+        ({"profile": None}, "result without a profile"),
+        ({"profile": ODD}, "profile of 1 depths.*expected 7"),
+    ],
 )
 def test_a_result_without_a_profile_is_refused(tmp_path, change, match):
-    study = study_from(PLAIN)
-    cell = next(c for c in study.cells if c.stage == "tune")
-    ledger = create(tmp_path / "ledger", study)
-    ledger.prepare(cell)
-    lease = ledger.begin(cell.id)
-    ledger.finish(cell.id, result(cell) | change, lease=lease, seconds=1)
+    ledger = create(tmp_path / "ledger", STUDY)
+    end(ledger, TUNED, result(TUNED) | change)
     with pytest.raises(SchemaError, match=match):
-        frames(ledger)
-
-
-def test_a_profile_of_other_depths_is_refused(tmp_path):
-    study = study_from(PLAIN)
-    cell = next(c for c in study.cells if c.stage == "tune")
-    ledger = create(tmp_path / "ledger", study)
-    ledger.prepare(cell)
-    short = result(cell)
-    short["profile"]["hf"]["cka"] = [1.0]
-    ledger.finish(cell.id, short, lease=ledger.begin(cell.id), seconds=1)
-    with pytest.raises(SchemaError, match=r"profile of 1 depths.*expected 7"):
         frames(ledger)
