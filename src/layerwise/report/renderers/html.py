@@ -9,15 +9,20 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import vl_convert
+from huggingface_hub.constants import HF_ASSETS_CACHE
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from layerwise.errors import OutputError
+from layerwise.files import write_atomic
 from layerwise.report import blocks as b
 from layerwise.report.renderers.cells import written
 from layerwise.report.renderers.charts import heading, specification
@@ -147,8 +152,17 @@ _VIEWS: Mapping[type, Callable[[Any], Any]] = {
 
 @cache
 def _bundle() -> str:
-    """Return Vega, Vega-Lite and vega-embed with their interpreter, as one script."""
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    """Return Vega, Vega-Lite and vega-embed with their interpreter, as one script.
+
+    To make it takes seconds, so it is kept among what the user's Hugging Face libraries keep.
+    """
+    kept = Path(HF_ASSETS_CACHE, "layerwise", f"vega-{vl_convert.__version__}.js")
+    with suppress(OSError, UnicodeDecodeError):
+        return kept.read_text(encoding="utf-8")
+    made = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    with suppress(OutputError):  # Where nothing can be kept, it is made anew.
+        write_atomic(kept, made.encode())
+    return made
 
 
 def _resource(name: str) -> str:
