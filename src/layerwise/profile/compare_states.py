@@ -16,8 +16,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.sources import adapter_base, resolve
 from layerwise.models.wrap_model import wrap_model
 from layerwise.placement.compare import refuse_another_model
-from layerwise.profile.audit import make_audit
-from layerwise.profile.audit_card import compare_with_card
+from layerwise.profile.audit import compare_with_card, make_audit
 from layerwise.profile.audit_outputs import OutputChanges, record_outputs
 from layerwise.profile.audit_record import Audit
 from layerwise.profile.probe_reading import ProbeReading
