@@ -11,6 +11,7 @@ from torch import nn
 
 from layerwise.card.record import LayerCard
 from layerwise.models.stack import Stack, all_refs, block_of, find_stacks
+from layerwise.objectives.forward import without_adapter as base_of
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
 from layerwise.placement.record import PlacedBlock
@@ -40,7 +41,6 @@ from layerwise.signals.spectrum import (
     spectral_norm,
     stable_rank,
 )
-from layerwise.tuning.adapters import base_of
 
 #: The share of modules that `Audit.enough_rank` must do for (ours).
 _MOST = 0.9
