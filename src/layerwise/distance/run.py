@@ -58,17 +58,14 @@ class GradientTally:
 
     def merge(self, other: "GradientTally") -> "GradientTally":
         """Return both passes as one."""
-        (first, second), (third, fourth) = self.halves, other.halves
+        added = ("batches", "forwards", "tokens", "truncated", "left_out", "dropped")
+        pairs = zip(self.halves, other.halves, strict=True)
+        first, second = (mine.merge(theirs) for mine, theirs in pairs)
         return GradientTally(
-            halves=(first.merge(third), second.merge(fourth)),
-            batches=self.batches + other.batches,
-            forwards=self.forwards + other.forwards,
-            tokens=self.tokens + other.tokens,
-            truncated=self.truncated + other.truncated,
-            left_out=self.left_out + other.left_out,
-            dropped=self.dropped + other.dropped,
+            halves=(first, second),
             shared=self.shared | other.shared,
             notes=self.notes | other.notes,
+            **{name: getattr(self, name) + getattr(other, name) for name in added},
         )
 
     def note(self, found: SharedBatch, *, of: int, reference: str) -> None:

@@ -1,26 +1,141 @@
-"""What a user means by a better model, by name."""
+"""What a user means by a better model, by name: of predictions, of generated text, of a task."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
 
 from layerwise.data.batches import IGNORED, Batch
 from layerwise.data.text import TextData
-from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.measure.harness import harness_quality
-from layerwise.measure.text_quality import TEXT_QUALITIES, TextQuality
+from layerwise.errors import BadInputError, UnknownNameError, one_line
 from layerwise.measure.trial import Quality, validation_batches
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import accepted, token_logits
+from layerwise.registry import Registry
 from layerwise.shapes import Tensor
 from layerwise.tuning.record import TuneSettings
 
 LOSS = "loss"
 ACCURACY = "accuracy"
 HARNESS = "harness:"
+
+
+# --- Generated text against what it should have been ----------------------------------------------
+
+#: ``quality(generated, wanted)``, larger is better.
+TextQuality = Callable[[Sequence[str], Sequence[str]], float]
+
+#: Every way to compare texts by name.
+TEXT_QUALITIES = Registry[TextQuality]("text quality")
+
+
+@TEXT_QUALITIES.register("exact-match")
+def exact_match(generated: Sequence[str], wanted: Sequence[str]) -> float:
+    """Return the share of texts that are what was wanted, blanks at both ends apart, in [0, 1]."""
+    pairs = zip(generated, wanted, strict=True)
+    return sum(a.strip() == b.strip() for a, b in pairs) / len(wanted)
+
+
+@TEXT_QUALITIES.register("bleu")
+def bleu(generated: Sequence[str], wanted: Sequence[str]) -> float:
+    """Return corpus BLEU as sacreBLEU computes it by default, in [0, 100]."""
+    return float(installed("sacrebleu").corpus_bleu(list(generated), [list(wanted)]).score)
+
+
+@TEXT_QUALITIES.register("chrf")
+def chrf(generated: Sequence[str], wanted: Sequence[str]) -> float:
+    """Return corpus chrF2 as sacreBLEU computes it by default, in [0, 100]."""
+    return float(installed("sacrebleu").corpus_chrf(list(generated), [list(wanted)]).score)
+
+
+@TEXT_QUALITIES.register("rouge")
+def rouge(generated: Sequence[str], wanted: Sequence[str]) -> float:
+    """Return the mean F-measure of ROUGE-L, words not stemmed, in [0, 1]."""
+    scorer = installed("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
+    pairs = zip(wanted, generated, strict=True)
+    return sum(float(scorer.score(a, b)["rougeL"].fmeasure) for a, b in pairs) / len(wanted)
+
+
+def installed(module: str, *, hint: str = "pip install 'layerwise[evidence]'") -> Any:
+    """Import `module`, which only some qualities need.
+
+    Raises:
+        BadInputError: It is not installed; `hint` says how it is.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        message = "package that is not installed"
+        raise BadInputError(message, value=error.name, hint=hint) from error
+
+
+# --- Tasks of the LM Evaluation Harness -----------------------------------------------------------
+
+_import = partial(installed, hint="pip install lm_eval")
+
+
+def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any = None) -> Quality:
+    """Return a task's figure as a quality, by lm-evaluation-harness on the model in hand.
+
+    Args:
+        task: The harness's name for it; ``TASK/METRIC`` names one of its figures, of which the
+            first is taken otherwise.
+        batch_size: Requests a forward.
+        limit: How many examples of the task are asked; None asks all.
+        tasks: The harness's ``TaskManager``, for tasks of one's own.
+
+    Raises:
+        BadInputError: The harness is not installed, or the task's examples cannot be had.
+        UnknownNameError: There is no such task, or it has no such figure.
+    """
+    _import("lm_eval")
+    name, _, metric = task.partition("/")
+    manager = tasks or _import("lm_eval.tasks").TaskManager()
+    if name not in manager.all_tasks:
+        kind = "task of lm-evaluation-harness"
+        start = name.partition("_")[0]  # There are thousands: a few that have something of it.
+        near = [other for other in manager.all_tasks if start in other][:20]
+        raise UnknownNameError(kind, value=name, known=near)
+    directions = _directions(manager, name)
+    metric = metric or next(iter(directions))
+    if metric not in directions:
+        kind = f"figure of task {name}"
+        raise UnknownNameError(kind, value=metric, known=directions)
+
+    def run(loaded: LoadedModel, validation: TextData) -> float:
+        del validation  # A task brings its own.
+        wrapper = _import("lm_eval.models.huggingface").HFLM(
+            pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size
+        )
+        results = _import("lm_eval").simple_evaluate(
+            model=wrapper,
+            tasks=[name],
+            task_manager=manager,
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=False,
+        )
+        found = results["results"][name]  # A figure's key has its filter behind a comma.
+        return next(float(found[key]) for key in found if key.partition(",")[0] == metric)
+
+    return Quality(f"harness:{name}/{metric}", run, directions[metric])
+
+
+def _directions(manager: Any, name: str) -> dict[str, bool]:
+    """Return whether larger is better, for each figure of a task or of a group's first task."""
+    try:
+        found = manager.load([name])["tasks"]
+    except Exception as error:  # a task's own code and its data set's loader run
+        message = f"task of lm-evaluation-harness that cannot be loaded ({one_line(error)})"
+        raise BadInputError(message, value=name, expected="a task whose data is there") from error
+    task = next(iter(found.values()))
+    return {metric: bool(higher) for metric, higher in task.higher_is_better().items()}
+
+
+# --- By name --------------------------------------------------------------------------------------
 
 
 def known_qualities() -> tuple[str, ...]:

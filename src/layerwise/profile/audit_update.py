@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from layerwise.errors import NonFiniteError
-from layerwise.objectives.forward import without_adapter as base_of
+from layerwise.objectives.forward import without_adapter
 
 #: Variants of LoRA whose change of the weight is scale B A; DoRA's is that and a magnitude.
 _PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
@@ -75,7 +75,7 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
     Where parameters are adapted one by one, the name is the parameter's.
     """
-    for name, module in base_of(model).named_modules():
+    for name, module in without_adapter(model).named_modules():
         if hasattr(module, "get_base_layer") and hasattr(module, "active_adapters"):
             own = getattr(module, "parameter_name", None)
             plain = name.replace(".base_layer", "")
@@ -100,7 +100,7 @@ def _configs(model: nn.Module) -> list[Any]:
 
 def saved_modules(model: nn.Module) -> tuple[str, ...]:
     """Return the modules that were trained and saved whole, by their name in the base model."""
-    named = base_of(model).named_modules()
+    named = without_adapter(model).named_modules()
     return tuple(name for name, module in named if hasattr(module, "modules_to_save"))
 
 

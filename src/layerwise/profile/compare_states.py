@@ -14,10 +14,9 @@ from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel, wrap_model
 from layerwise.models.sources import adapter_base, resolve
-from layerwise.objectives.forward import without_adapter as base_of
+from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
-from layerwise.profile.audit import make_audit
-from layerwise.profile.audit_card import compare_with_card
+from layerwise.profile.audit import compare_with_card, make_audit
 from layerwise.profile.audit_outputs import OutputChanges, record_outputs
 from layerwise.profile.audit_record import Audit
 from layerwise.profile.probe_reading import ProbeReading
@@ -251,8 +250,8 @@ def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> S
 def _is_base(before: Any, after: LoadedModel) -> bool:
     """Return whether the model before is the one under the adapters of `after`."""
     if isinstance(before, LoadedModel):
-        return base_of(before.model) is base_of(after.model)
-    names = {after.base, after.source, str(base_of(after.model).name_or_path)} - {None, ""}
+        return without_adapter(before.model) is without_adapter(after.model)
+    names = {after.base, after.source, str(without_adapter(after.model).name_or_path)} - {None, ""}
     return before is None or (
         isinstance(before, str) and any(_same(before, str(name)) for name in names)
     )
@@ -260,5 +259,5 @@ def _is_base(before: Any, after: LoadedModel) -> bool:
 
 def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
     """Return the base's own name, and its parameters without the adapters'."""
-    name = after.base or str(base_of(after.model).name_or_path) or info.source
+    name = after.base or str(without_adapter(after.model).name_or_path) or info.source
     return replace(info, source=name, base=None, parameters=base_parameters(after.model))

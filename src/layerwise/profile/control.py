@@ -82,9 +82,8 @@ def run_control(
     dropout. Where no tau is given it is matched to that seed's standard run: the median over
     layer groups and the first ``match_steps`` steps of ||dW|| / ||W||, out of the run's own log.
     The model is trained in place from a copy of its weights in main memory, and has them again
-    when this returns or raises.
-    The seeds in `settings` come from `seeds`, and every step is logged. Runs are kept nowhere
-    where `keep` is None.
+    when this returns or raises. The runs' seeds are `seeds`, not that of `settings`, and every
+    step is logged. Runs are kept nowhere where `keep` is None.
 
     Raises:
         BadInputError: A setting or the data cannot be used.

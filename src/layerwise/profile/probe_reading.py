@@ -96,7 +96,7 @@ def _refuse_different(before: States, after: States, probes: ProbeSet) -> None:
     sizes = (
         ("stacks", before.stack, after.stack),
         ("numbers of blocks", before.blocks, after.blocks),
-        ("widths", before.width, after.width),
+        ("widths", *(int(s.pooled["residual"].shape[-1]) for s in (before, after))),
         ("readouts", sorted(before.pooled), sorted(after.pooled)),
     )
     for what, first, second in sizes:

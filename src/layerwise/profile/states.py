@@ -80,11 +80,6 @@ class States:
         """Return how many blocks the stack has."""
         return len(self.pooled["residual"])
 
-    @property
-    def width(self) -> int:
-        """Return how many features a hidden state has."""
-        return int(self.pooled["residual"].shape[-1])
-
     def keys(self, readout: Readout) -> tuple[tuple[str, int], ...]:
         """Return where in `pooled` the readout finds each block: equal keys are equal states.
 

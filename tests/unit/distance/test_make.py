@@ -12,7 +12,7 @@ from layerwise.distance.batches import SharedBatch
 from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.distance.record import METRICS
-from layerwise.errors import BadInputError, DataError, NonFiniteError
+from layerwise.errors import BadInputError, DataError, NonFiniteError, UnknownNameError
 from layerwise.objectives import OBJECTIVES
 from layerwise.objectives.forward import accepted, body
 
@@ -207,3 +207,18 @@ def test_the_largest_array_does_not_depend_on_the_number_of_examples(tuning, mon
         made(tuning, data=tuning.data(count))
     assert len(sizes) == 2 * 2 + 6 * 2
     assert set(sizes) == {5 * 16}
+
+
+def test_frame_has_a_line_an_objective_and_part(causal):
+    frame = causal.frame()
+    assert list(frame.columns[:3]) == ["objective", "part", "rows"]
+    assert len(frame) == 4 * 3
+    found = frame.query("objective == 'simcse' and part == 'second'").iloc[0]
+    assert found.procrustes == causal["simcse"].halves[1].procrustes
+
+
+def test_objectives_by_name_and_as_it_prints(causal):
+    assert causal["simcse"].name == "simcse"
+    with pytest.raises(UnknownNameError, match=r"unknown objective: 'simsce'.*'simcse'"):
+        causal["simsce"]
+    assert str(causal).startswith("Objective distances: llama")

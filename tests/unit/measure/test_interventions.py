@@ -5,11 +5,7 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import BadInputError, SchemaError
-from layerwise.measure.interventions import (
-    Interventions,
-    adapter_placement,
-    intervention_arms,
-)
+from layerwise.measure.interventions import adapter_placement, intervention_arms
 from layerwise.measure.trial import bench
 from layerwise.objectives import resolve
 
@@ -46,11 +42,8 @@ def test_arms_have_their_blocks_and_equal_parameters(tiny, planted_profile):
     assert (made["all"].placement.rank, made["uniform"].placement.rank) == (4, 6)
     assert len({arm.placement.adapter_parameters for arm in found}) == 1
     assert all(arm.placement.alpha == 2 * arm.placement.rank for arm in found)
-
-
-def test_one_block_gets_the_rank_of_all(tiny, planted_profile):
-    profile = moved(planted_profile, 0.1, 0.1, 0.1)
-    plasticity, *_ = intervention_arms(tiny.build("llama"), profile, blocks=1)
+    level = moved(planted_profile, 0.1, 0.1, 0.1)
+    plasticity, *_ = intervention_arms(tiny.build("llama"), level, blocks=1)
     assert blocks_of(plasticity) == (0,)  # The lowest of equals.
     assert plasticity.placement.rank == 24
 
@@ -87,20 +80,7 @@ def test_a_trial_an_arm_and_seed(found, ready):
         assert t.improvement == pytest.approx(ready.loss_before - t.loss)
 
 
-def test_arms_with_the_same_blocks_end_alike(found):
-    """Paired batches: what tells two trials of one seed apart is where the adapters are."""
-    blocks = {arm.name: arm.blocks for arm in found.arms}
-    losses = {(blocks[t.arm], t.seed): set() for t in found.trials}
-    for t in found.trials:
-        losses[blocks[t.arm], t.seed].add(t.loss)
-    assert all(len(values) == 1 for values in losses.values())
-    assert len(losses) == 6
-
-
-def test_the_record(found):
-    plain = found.to_plain()
-    assert plain["schema"] == Interventions.SCHEMA
-    assert found.to_json() == replace(found).to_json()
+def test_the_frame_has_a_line_an_arm_and_seed(found):
     frame = found.frame()
     assert len(frame) == 10
     assert set(frame.columns) == {

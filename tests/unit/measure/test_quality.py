@@ -1,5 +1,8 @@
 """What a better model is, by name."""
 
+import importlib.util
+import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -7,7 +10,13 @@ import torch
 
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, UnknownNameError
-from layerwise.measure.quality import known_qualities, named_quality
+from layerwise.measure import quality
+from layerwise.measure.quality import (
+    TEXT_QUALITIES,
+    harness_quality,
+    known_qualities,
+    named_quality,
+)
 from layerwise.objectives import resolve
 
 
@@ -56,8 +65,6 @@ def test_accuracy_has_no_meaning_for_a_loss_without_predictions(tuning):
 
 
 def test_generated_answers_are_those_of_greedy_decoding(tuning, asked, monkeypatch):
-    from layerwise.measure import quality
-
     heard = {}
     monkeypatch.setitem(
         quality.TEXT_QUALITIES._members,
@@ -94,3 +101,80 @@ def test_what_has_no_prompts_generates_nothing_and_the_loss_needs_no_quality_of_
         named_quality("bleu", loss, tuning.settings())
     with pytest.raises(UnknownNameError, match="unknown quality: 'blue'"):
         named_quality("blue", loss, tuning.settings())
+
+
+# --- Generated text against what was wanted --------------------------------------------------
+
+SAME = ["the cat sat on the mat", "a dog barked at night"]
+OTHER = ["nothing like it whatsoever here", "quite another thing said"]
+
+
+@pytest.mark.parametrize("name", list(TEXT_QUALITIES))
+def test_the_same_text_is_best_and_other_text_is_worse(name):
+    best = TEXT_QUALITIES[name](SAME, SAME)
+    assert best == pytest.approx(100.0 if name in {"bleu", "chrf"} else 1.0)
+    assert TEXT_QUALITIES[name](OTHER, SAME) < best / 2
+
+
+def test_exact_match_looks_past_blanks_at_the_ends_alone():
+    assert TEXT_QUALITIES["exact-match"](["a b ", "A b"], ["a b", "a b"]) == 0.5
+
+
+def test_rouge_is_the_longest_common_subsequence():
+    # LCS "the sat" of 3 and 4 words: precision 2/3, recall 2/4.
+    found = TEXT_QUALITIES["rouge"](["the dog sat"], ["the cat sat down"])
+    assert found == pytest.approx(2 * (2 / 3) * (1 / 2) / (2 / 3 + 1 / 2))
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(BadInputError, match=r"not installed: 'sacrebleu'.*layerwise\[evidence\]"):
+        TEXT_QUALITIES["bleu"](SAME, SAME)
+
+
+# --- Tasks of lm-evaluation-harness; on a task of our own where it is installed ---------------
+
+INSTALLED = importlib.util.find_spec("lm_eval") is not None
+TASK = """
+task: toy_choice
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{{{q}}}}"
+doc_to_target: "{{{{label}}}}"
+doc_to_choice: "{{{{choices}}}}"
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+  - {{metric: acc_norm, aggregation: mean, higher_is_better: true}}
+"""
+
+
+@pytest.mark.skipif(INSTALLED, reason="lm_eval is installed")
+def test_a_harness_that_is_not_installed_is_named():
+    with pytest.raises(BadInputError, match="package that is not installed: 'lm_eval'"):
+        harness_quality("hellaswag", batch_size=2, limit=2)
+
+
+@pytest.mark.slow  # Importing the harness takes most of a minute.
+@pytest.mark.skipif(not INSTALLED, reason="lm_eval is not installed")
+@pytest.mark.filterwarnings("ignore")  # The harness's own and its libraries'.
+def test_a_task_s_figures_are_qualities(tuning, tmp_path):
+    from lm_eval.tasks import TaskManager
+
+    lines = ({"q": f"w{i}", "choices": ["w1", "w2"], "label": i % 2} for i in range(6))
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "toy.yaml").write_text(TASK.format(file=tmp_path / "d.jsonl"))
+    how = {"batch_size": 2, "limit": 4, "tasks": TaskManager(include_path=str(tmp_path))}
+    for name, told in (("toy_choice", "acc"), ("toy_choice/acc_norm", "acc_norm")):
+        quality = harness_quality(name, **how)
+        assert quality.name == f"harness:toy_choice/{told}"
+        assert quality.higher_is_better
+        assert quality.measure(tuning.loaded(), tuning.data(1)) in {0.0, 0.25, 0.5, 0.75, 1.0}
+    with pytest.raises(UnknownNameError, match="unknown figure of task toy_choice: 'f1'"):
+        harness_quality("toy_choice/f1", **how)
+    with pytest.raises(UnknownNameError, match="did you mean 'toy_choice'"):
+        harness_quality("toy_chioce", **how)
+    (tmp_path / "d.jsonl").unlink()
+    with pytest.raises(BadInputError, match="task of lm-evaluation-harness that cannot be loaded"):
+        harness_quality("toy_choice", **(how | {"tasks": TaskManager(include_path=str(tmp_path))}))

@@ -1,12 +1,9 @@
 """The ladder of unfrozen blocks: who trains, from where, and when more no longer matter."""
 
-from dataclasses import replace
-
 import pytest
 
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.objectives import resolve
-from layerwise.probing import ladder
 from layerwise.probing.ladder import adaptation_depth, default_tops
 
 pytestmark = pytest.mark.slow  # Short runs, many of them.
@@ -85,10 +82,7 @@ def test_settings_that_no_run_reads_are_refused(climb):
         climb(objective="none")
 
 
-def test_save_and_frame(climbed):
-    plain = climbed.to_plain()
-    assert plain["schema"] == ladder.Ladder.SCHEMA
-    assert climbed.to_json() == replace(climbed).to_json()
+def test_the_frame_has_a_line_a_rung_and_seed(climbed):
     frame = climbed.frame()
     assert list(frame.columns) == ["top", "seed", "loss", "trained"]
     assert frame.top.tolist() == [1, 1, 2, 2, -1, -1]

@@ -10,7 +10,7 @@ from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
 from layerwise.placement.record import PlacedBlock
-from layerwise.profile.audit_card import compare_with_card
+from layerwise.profile.audit import compare_with_card
 from layerwise.profile.audit_record import Audit, BlockAudit, ModuleAudit, Spectrum
 
 STACK = "model.layers"

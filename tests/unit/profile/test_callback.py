@@ -186,10 +186,20 @@ def test_under_lora_it_begins_at_the_base(model, train, tiny_text):
     assert {depth.procrustes for depth in callback.history[0].profile.depths} == {0.0}
 
 
-def test_the_frame_has_every_block_of_every_record(model, train):
-    callback = DepthCallback(probes=PROBES, every=2)
+@pytest.fixture
+def watched(model, train, tmp_path):
+    """A training with a record every other step: the callback, the log's and the file's lines."""
+    file = tmp_path / "depths.jsonl"
+    file.write_text("of an earlier run\n")
+    callback = DepthCallback(probes=PROBES, every=2, signals=True, file=file)
     assert list(callback.frame().columns[:2]) == ["step", "readout"]
-    train(model(), callback)
+    logged = train(model(), callback).state.log_history
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return callback, [entry for entry in logged if "depth_slope" in entry], lines
+
+
+def test_the_frame_has_every_block_of_every_record(watched):
+    callback, _, _ = watched
     frame = callback.frame()
     assert len(frame) == 4 * 3 * 3
     assert set(frame.columns) >= {"step", "readout", "index", "relative", "procrustes", "cka"}
@@ -198,19 +208,13 @@ def test_the_frame_has_every_block_of_every_record(model, train):
     assert (frame[frame.step == 0].procrustes == 0).all()
 
 
-def test_records_go_to_the_file_as_they_come_and_to_the_log(model, train, tmp_path):
-    file = tmp_path / "depths.jsonl"
-    file.write_text("of an earlier run\n")
-    callback = DepthCallback(probes=PROBES, every=2, file=file)
-    trainer = train(model(), callback)
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    slopes = [found.profile.slope for found in callback.history]
-    assert [line["step"] for line in lines] == [0, 2, 4, 5]
-    assert [line["slope"] for line in lines] == slopes
+def test_records_go_to_the_file_as_they_come_and_to_the_log(watched):
+    callback, logged, lines = watched
+    records = [(found.step, found.profile.slope) for found in callback.history]
+    assert [step for step, _ in records] == [0, 2, 4, 5]
+    assert [(line["step"], line["slope"]) for line in lines] == records
     assert [len(line["depths"]) for line in lines] == [7] * 4
-    logged = [entry for entry in trainer.state.log_history if "depth_slope" in entry]
-    assert [entry["depth_slope"] for entry in logged] == slopes
-    assert [entry["step"] for entry in logged] == [0, 2, 4, 5]
+    assert [(entry["step"], entry["depth_slope"]) for entry in logged] == records
 
 
 @pytest.mark.parametrize(
@@ -312,13 +316,12 @@ def begin(callback, model, tokenizer=None):
     callback.on_train_begin(arguments, state, None, model=model, processing_class=tokenizer)
 
 
-def test_a_training_without_a_tokenizer_is_refused(model):
-    with pytest.raises(ModelError, match=r"no tokenizer for the probes.*DepthCallback\(tokenizer"):
-        begin(DepthCallback(probes=PROBES), model())
-
-
-def test_deepspeed_s_sharded_weights_are_refused(model, tiny_text):
+def test_a_training_without_a_tokenizer_or_with_deepspeed_s_sharded_weights_is_refused(
+    model, tiny_text
+):
     subject = model()
+    with pytest.raises(ModelError, match=r"no tokenizer for the probes.*DepthCallback\(tokenizer"):
+        begin(DepthCallback(probes=PROBES), subject)
     next(subject.parameters()).ds_id = 0  # What ZeRO stage 3 marks each parameter with.
     with pytest.raises(ModelError, match="sharded over processes: 'DeepSpeed ZeRO stage 3'"):
         begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
@@ -360,10 +363,8 @@ def test_what_autocast_is_laid_around_a_bare_encoder_does_not_reach_a_record(tin
 # --- Signals of the training steps ------------------------------------------------------------
 
 
-def test_the_steps_between_records_are_averaged(model, train, tmp_path):
-    file = tmp_path / "depth.jsonl"
-    callback = DepthCallback(probes=PROBES, every=2, signals=True, file=file)
-    train(model(), callback)
+def test_the_steps_between_records_are_averaged(watched):
+    callback, _, lines = watched
     first, *others = [found.signals for found in callback.history]
     assert first is None  # Before the first step.
     assert [found.steps for found in others] == [2, 2, 1]
@@ -374,7 +375,6 @@ def test_the_steps_between_records_are_averaged(model, train, tmp_path):
         parts = [np.array(getattr(found, name)) * found.steps for found in others]
         assert getattr(whole, name) == pytest.approx(sum(parts) / 5)
         assert min(getattr(whole, name)) > 0
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert "signals" not in lines[0]
     assert lines[1]["signals"]["attention_entropy"] == list(others[0].attention_entropy)
     assert list(whole.frame()) == ["block", "attention_entropy", "activation_gradient"]
