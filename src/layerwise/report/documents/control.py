@@ -60,16 +60,7 @@ _STEPS = (
 
 @dataclass(frozen=True)
 class _ConditionRuns:
-    """One of both conditions.
-
-    Attributes:
-        key: Its field in the record.
-        name: What people call it.
-        profiles: What moved, a profile a seed.
-        slope: Over all seeds.
-        steps: Of each layer group, the median of the seeds' medians, and their outermost ends.
-        loss: The mean over the seeds of the loss that it reached; None where none is known.
-    """
+    """One of both conditions: a profile a seed; slope, steps and loss over all seeds."""
 
     key: str
     name: str
@@ -88,6 +79,7 @@ class _ConditionRuns:
 
 
 def _condition(control: Control, key: str) -> _ConditionRuns:
+    """Return a condition with each group's median of the seeds' medians, and outermost ends."""
     groups: dict[tuple[str, int | None], list[StepSizes]] = {}
     for run in control.runs:
         for group in getattr(run, f"{key}_steps"):
