@@ -141,14 +141,9 @@ def told(column: Column, row: RowValues) -> str:
     return f"{text} {column.unit}".rstrip()
 
 
-def plural(noun: str, count: int) -> str:
-    """Return `noun` as `count` of them are called."""
-    return noun if count == 1 else f"{noun}s"
-
-
 def counted(count: int, noun: str) -> str:
     """Return ``"1 run"``, ``"2 runs"``."""
-    return f"{count:,} {plural(noun, count)}"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def rounded(value: Any) -> Any:

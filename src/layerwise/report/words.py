@@ -1,6 +1,6 @@
 """Text from records made safe and short enough to show."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 
 from layerwise.errors import one_line
@@ -26,15 +26,8 @@ def shown(text: object, *, limit: int = 80) -> str:
 
 def ranges(indices: Iterable[int]) -> str:
     """Return indices as people write them: ``"0, 3, 6–9"``."""
-    ordered = sorted(set(indices))
-    runs = [
-        [index for _, index in run]
-        for _, run in groupby(enumerate(ordered), key=lambda pair: pair[1] - pair[0])
-    ]
-    return ", ".join(_run(run) for run in runs)
-
-
-def _run(run: Sequence[int]) -> str:
-    if len(run) > 2:
-        return f"{run[0]}–{run[-1]}"
-    return ", ".join(str(index) for index in run)
+    told = []
+    for _, pairs in groupby(enumerate(sorted(set(indices))), key=lambda pair: pair[1] - pair[0]):
+        run = [str(index) for _, index in pairs]
+        told += [f"{run[0]}–{run[-1]}"] if len(run) > 2 else run
+    return ", ".join(told)

@@ -115,6 +115,12 @@ def test_blocks_that_are_marked_are_signs_under_a_ruler(printed):
     assert folded.count("●") == 2
 
 
+def test_strips_below_each_other_begin_in_one_place(printed):
+    strips = [Strip(label, range(3), on=frozenset({0})) for label in ("q", "self_attn.q_proj")]
+    lines = printed(terminal(Document("K", "t", "", strips))).splitlines()
+    assert [line.index("●") for line in lines if "●" in line] == [18, 18]
+
+
 def test_blocks_with_numbers_are_levels(printed):
     strip = Strip("change", range(3), values=[0.0, 1.0, 7.0], most=7.0)
     said = printed(terminal(Document("K", "t", "", [strip])))

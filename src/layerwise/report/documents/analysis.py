@@ -6,7 +6,7 @@ from typing import Any
 
 from layerwise.analysis.columns import COLUMNS
 from layerwise.analysis.names import DEPTHS, FIVE, KEYS
-from layerwise.analysis.record import Analysis, RunSlope, Share, SignCount, SignTest
+from layerwise.analysis.record import Analysis, RunSlope, Share, SignCount
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
 from layerwise.report.documents.analysis_charts import (
@@ -40,6 +40,8 @@ _NAMED, _MOST = 4, 12
 def document(analysis: Analysis) -> b.Document:
     """Return the signs of slopes, what stands out by run and model, charts and every table."""
     charts = drawings(analysis)
+    read: list[tuple[str, object]] = [("Runs", analysis.source), ("SHA-256", analysis.sha256)]
+    read += parts.chosen(analysis.settings)
     absent = [(_PART_NAMES[part], reason) for part, reason in analysis.absent.items()]
     blocks: list[b.Block] = [
         b.Verdict(_headline(analysis), [*_reasons(analysis)]),
@@ -52,15 +54,7 @@ def document(analysis: Analysis) -> b.Document:
         _models(analysis),
         *parts.glossary(COLUMNS.values()),
         *parts.noted(analysis.notes),
-        *parts.made(
-            "How this analysis was made",
-            analysis.provenance,
-            [
-                ("Runs", analysis.source),
-                ("SHA-256", analysis.sha256),
-                *parts.chosen(analysis.settings),
-            ],
-        ),
+        *parts.made("How this analysis was made", analysis.provenance, read),
     ]
     runs, seeds = _runs(analysis), len({row.seed for row in analysis.slopes})
     models = counted(len(analysis.models), "model")
@@ -116,7 +110,12 @@ def _reasons(analysis: Analysis) -> Iterator[str]:
         kinds = [_kind(count) for count in counts if count.block]
         split = f": {', '.join(kinds)}" if len(kinds) > 1 else ""
         yield f"Under equal-step {every.positive:,} of {every.pairs:,} slopes are positive{split}."
-    tests = [_sign_test(test) for test in analysis.sign_tests if test.metric == metric]
+    tests = [
+        f"{test.positive:,} of {counted(test.models, 'model')} by {DISTANCE_NAMES[test.distance]} "
+        f"(sign test p = {p_text(test.p_value)})"
+        for test in analysis.sign_tests
+        if test.metric == metric
+    ]
     if tests:
         yield f"The farther objective has the steeper slope in {', and in '.join(tests)}."
 
@@ -143,11 +142,6 @@ def _kind(count: SignCount) -> str:
     words = {"none": "with neither kind of block", "unknown": "with blocks of an unknown kind"}
     where = words.get(str(count.block), f"with {shown(count.block, limit=40)} blocks")
     return f"{count.positive:,} of {count.pairs:,} {where}"
-
-
-def _sign_test(test: SignTest) -> str:
-    models = f"{test.positive:,} of {counted(test.models, 'model')}"
-    return f"{models} by {DISTANCE_NAMES[test.distance]} (sign test p = {p_text(test.p_value)})"
 
 
 def _table(

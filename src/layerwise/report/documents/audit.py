@@ -1,7 +1,8 @@
 """An audit of an adapter, as a part of a profile: what it is, what a user needs first, first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
@@ -159,10 +160,8 @@ def _rank(audit: Audit) -> str:
 
 
 def _size(audit: Audit, norm: float) -> str:
-    known = [
-        (block, block.relative_norm) for block in audit.blocks if block.relative_norm is not None
-    ]
-    told = f"The update is {_part(norm)} of the weights that it adapts{_from_to(known)}"
+    told = f"The update is {_part(norm)} of the weights that it adapts"
+    told += _from_to(audit, "relative_norm")
     whole = [m.whole_relative_norm for m in audit.modules if m.whole_relative_norm is not None]
     if whole:
         magnitudes = f"the median weight changed by {_part(median(whole))}"
@@ -175,24 +174,23 @@ def _size(audit: Audit, norm: float) -> str:
     return f"{told}."
 
 
-def _from_to(known: Sequence[tuple[BlockAudit, float]]) -> str:
+def _from_to(audit: Audit, key: str) -> str:
     """Return from which block to which a share goes; nothing where there is one block."""
+    known = [(v, block.index) for block in audit.blocks if (v := getattr(block, key)) is not None]
     if len(known) < 2:
         return ""
-    (first, least), (last, most) = (end(known, key=lambda pair: pair[1]) for end in (min, max))
-    return f", from {_part(least)} in block {first.index} to {_part(most)} in block {last.index}"
+    (least, first), (most, last) = (end(known, key=itemgetter(0)) for end in (min, max))
+    return f", from {_part(least)} in block {first} to {_part(most)} in block {last}"
 
 
 def _on_inputs(audit: Audit) -> Iterator[str]:
     """Yield what weights alone cannot tell."""
-    known = [
-        (block, block.output_change) for block in audit.blocks if block.output_change is not None
-    ]
-    if not known:
+    changes = [c for block in audit.blocks if (c := block.output_change) is not None]
+    if not changes:
         return
-    middle = _part(median(change for _, change in known))
+    middle = _part(median(changes))
     told = f"On the probes the outputs of adapted modules change by {middle} in the median block"
-    told += _from_to(known)
+    told += _from_to(audit, "output_change")
     pairs = ((m.output_change, m.whole_relative_norm or m.relative_norm) for m in audit.modules)
     ratios = [change / size for change, size in pairs if change and size]
     if ratios:

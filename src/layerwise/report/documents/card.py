@@ -250,8 +250,8 @@ def _charts(
         yield parts.by_block(
             key.replace("_", "-"), column, rows, scale=_SCALES.get(key, "near"), filled="adapted",
             caption=column.reads + (f" Band: {column.band}." if banded else ""),
-            summary=_summary(card, next(c for c in columns if c.key == key)),
-            width="wide" if key == "residual_norm" else "half", **stacks,
+            summary=_summary(card, column, rows), **stacks,
+            width="wide" if key == "residual_norm" else "half",
         )  # fmt: skip
     times = [drawn[key] for key in ("forward_seconds", "backward_seconds") if key in drawn]
     if times:
@@ -301,9 +301,9 @@ def _rows(
     return rows
 
 
-def _summary(card: LayerCard, column: Column) -> str:
+def _summary(card: LayerCard, column: Column, rows: b.Rows) -> str:
     """Return a column's least and largest value with their blocks, for who does not see them."""
-    values = {n: v for n, r in enumerate(card.layers) if (v := column.value(r)) is not None}
+    values = {n: row[column.key] for n, row in enumerate(rows) if column.key in row}
     style = number_style(values.values(), column)
     least, most = (end(values, key=values.__getitem__) for end in (min, max))
     told = [f"{style.alone(values[n])} at {_names(card, [n])}" for n in (least, most)]

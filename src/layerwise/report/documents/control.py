@@ -59,17 +59,8 @@ _STEPS = (
 
 
 @dataclass(frozen=True)
-class _Condition:
-    """One of both conditions.
-
-    Attributes:
-        key: Its field in the record.
-        name: What people call it.
-        profiles: What moved, a profile a seed.
-        slope: Over all seeds.
-        steps: Of each layer group, the median of the seeds' medians, and their outermost ends.
-        loss: The mean over the seeds of the loss that it reached; None where none is known.
-    """
+class _ConditionRuns:
+    """One of both conditions: a profile a seed; slope, steps and loss over all seeds."""
 
     key: str
     name: str
@@ -87,7 +78,8 @@ class _Condition:
         return {index: fmean(changes) for index, changes in found.items()}
 
 
-def _condition(control: Control, key: str) -> _Condition:
+def _condition(control: Control, key: str) -> _ConditionRuns:
+    """Return a condition with each group's median of the seeds' medians, and outermost ends."""
     groups: dict[tuple[str, int | None], list[StepSizes]] = {}
     for run in control.runs:
         for group in getattr(run, f"{key}_steps"):
@@ -101,7 +93,7 @@ def _condition(control: Control, key: str) -> _Condition:
     known = [loss for loss in losses if loss is not None]
     profiles = [getattr(run, key) for run in control.runs] or [getattr(control, key)]
     loss = fmean(known) if known else None
-    return _Condition(key, _NAMES[key], profiles, control.slopes[key], steps, loss)
+    return _ConditionRuns(key, _NAMES[key], profiles, control.slopes[key], steps, loss)
 
 
 def document(control: Control) -> b.Document:
@@ -165,7 +157,7 @@ def _headline(control: Control) -> str:
     )
 
 
-def _reasons(control: Control, both: Sequence[_Condition]) -> Iterator[str]:
+def _reasons(control: Control, both: Sequence[_ConditionRuns]) -> Iterator[str]:
     yield shown(control.reason, limit=800)
     alone, seeds = sum(run.verdict == control.verdict for run in control.runs), len(control.runs)
     if seeds < 2:
@@ -179,7 +171,7 @@ def _reasons(control: Control, both: Sequence[_Condition]) -> Iterator[str]:
         yield f"Training loss ended at {losses}."
 
 
-def _figures(control: Control, both: Sequence[_Condition]) -> b.Figures:
+def _figures(control: Control, both: Sequence[_ConditionRuns]) -> b.Figures:
     seeds = shown(", ".join(map(str, control.seeds)), limit=24)
     return b.Figures([
         *((f"Slope, {c.name}", number(c.slope.slope),
@@ -191,7 +183,7 @@ def _figures(control: Control, both: Sequence[_Condition]) -> b.Figures:
     ])  # fmt: skip
 
 
-def _strips(both: Sequence[_Condition]) -> Iterator[b.Block]:
+def _strips(both: Sequence[_ConditionRuns]) -> Iterator[b.Block]:
     """Yield each condition's mean change by block, on one scale."""
     means = [condition.means() for condition in both]
     most = max((change for found in means for change in found.values()), default=0.0)
@@ -205,7 +197,7 @@ def _cell(key: str, slope: Slope, *, join: str = "_") -> dict[str, float]:
     return {key: slope.slope, f"{key}{join}low": slope.low, f"{key}{join}high": slope.high}
 
 
-def _runs(control: Control, both: Sequence[_Condition]) -> b.Table:
+def _runs(control: Control, both: Sequence[_ConditionRuns]) -> b.Table:
     """Return every seed, and all of them together where there are several."""
     rows: list[dict[str, Any]] = [{**vars(run), "seed": str(run.seed)} for run in control.runs]
     for condition in both:
@@ -219,11 +211,10 @@ def _runs(control: Control, both: Sequence[_Condition]) -> b.Table:
     return b.Table("runs", _RUNS, rows, marked=marked, mark="all seeds")
 
 
-def _every_block(standard: Profile, both: Sequence[_Condition]) -> b.Table:
+def _every_block(standard: Profile, both: Sequence[_ConditionRuns]) -> b.Table:
     """Return each block's mean change and its step under both conditions."""
-    names, stacks = depth_names(standard), [stack.name for stack in standard.before.stacks]
-    at = stacks.index(standard.stack) if standard.stack in stacks else 0
-    first = sum(stack.blocks for stack in standard.before.stacks[:at])
+    names, spots = depth_names(standard), list(parts.spots(standard.before))
+    first = next((row for row, (stack, _) in enumerate(spots) if stack == standard.stack), 0)
     columns = [Column("block", "Block", form="count"), Column("depth", "Depth", form="text")]
     values: dict[str, Mapping[int, float]] = {}
     for c in both:
@@ -240,7 +231,7 @@ def _every_block(standard: Profile, both: Sequence[_Condition]) -> b.Table:
     return b.Table("blocks", columns, rows)
 
 
-def _readouts(control: Control, both: Sequence[_Condition]) -> Iterator[b.Block]:
+def _readouts(control: Control, both: Sequence[_ConditionRuns]) -> Iterator[b.Block]:
     """Yield both conditions under each readout: charts on one scale, and slopes seed by seed."""
     names = list(readouts(control.standard))
     yield b.Heading("Under each readout", detail=True)
@@ -265,7 +256,7 @@ def _readouts(control: Control, both: Sequence[_Condition]) -> Iterator[b.Block]
                   caption="Slopes with their 95 % intervals.")  # fmt: skip
 
 
-def _both(standard: Profile, both: Sequence[_Condition]) -> b.Chart:
+def _both(standard: Profile, both: Sequence[_ConditionRuns]) -> b.Chart:
     """Return each condition's mean over the seeds, the seeds behind it, and its fitted line."""
     lines, single = [], []
     for c in both:
@@ -284,7 +275,7 @@ def _both(standard: Profile, both: Sequence[_Condition]) -> b.Chart:
     )  # fmt: skip
 
 
-def _mean_rows(both: Sequence[_Condition], readout: str = "") -> list[dict[str, Any]]:
+def _mean_rows(both: Sequence[_ConditionRuns], readout: str = "") -> list[dict[str, Any]]:
     """Return the mean change of each block over the seeds, for each condition."""
     rows = []
     for condition in both:
@@ -296,7 +287,7 @@ def _mean_rows(both: Sequence[_Condition], readout: str = "") -> list[dict[str, 
     return rows
 
 
-def _slope_chart(control: Control, both: Sequence[_Condition]) -> b.Chart:
+def _slope_chart(control: Control, both: Sequence[_ConditionRuns]) -> b.Chart:
     """Return each condition's slope, over all seeds and seed by seed, on its interval."""
     rows: list[dict[str, Any]] = []
     seeds = [f"seed {run.seed}" for run in control.runs]
@@ -317,7 +308,7 @@ def _slope_chart(control: Control, both: Sequence[_Condition]) -> b.Chart:
     )  # fmt: skip
 
 
-def _steps(control: Control, both: Sequence[_Condition]) -> b.Block:
+def _steps(control: Control, both: Sequence[_ConditionRuns]) -> b.Block:
     """Return the step of each layer group; one of 0, which a log axis has not, is left out."""
     places: list[dict[str, Any]] = list(parts.spots(control.standard.before).values())
     last = max((spot["x"] for spot in places), default=0)

@@ -10,7 +10,7 @@ from layerwise.columns import Column
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import Provenance
 from layerwise.report import blocks as b
-from layerwise.report.numbers import counted, plural, quantity
+from layerwise.report.numbers import counted, quantity
 from layerwise.report.words import ranges, shown
 
 
@@ -50,13 +50,12 @@ def block_names(
         found.setdefault(block.stack, []).append(block.index)
     if labels is None:
         labels = {stack: shown(stack, limit=40) for stack in found}
-    parts = [
-        f"{plural('block', len(set(found[stack])))} {ranges(found[stack])}"
-        + (f" of {label}" if len(labels) > 1 else "")
-        for stack, label in labels.items()
-        if stack in found
-    ]
-    return " and ".join(parts) or "no block"
+    named = []
+    for stack, label in labels.items():
+        if own := set(found.get(stack, ())):
+            told = f"{'block' if len(own) == 1 else 'blocks'} {ranges(own)}"
+            named.append(f"{told} of {label}" if len(labels) > 1 else told)
+    return " and ".join(named) or "no block"
 
 
 def spots(model: ModelInfo) -> dict[tuple[str, int], dict[str, Any]]:
@@ -197,16 +196,15 @@ def made(
 
 def chosen(settings: Any) -> list[tuple[str, object]]:
     """Return what was chosen, by label: every setting that has a value."""
-    return [
-        (key.removesuffix("_bytes").replace("_", " ").capitalize(), _setting(key, value))
-        for key, value in asdict(settings).items()
-    ]
-
-
-def _setting(key: str, value: Any) -> object:
-    if key == "seconds" or key.endswith("_bytes"):
-        return quantity(value, "s" if key == "seconds" else "B")
-    return "; ".join(map(" and ".join, value)) if isinstance(value, tuple) else value
+    told: list[tuple[str, object]] = []
+    for key, value in asdict(settings).items():
+        label = key.removesuffix("_bytes").replace("_", " ").capitalize()
+        if key == "seconds" or key.endswith("_bytes"):
+            told.append((label, quantity(value, "s" if key == "seconds" else "B")))
+        else:
+            pairs = isinstance(value, tuple)
+            told.append((label, "; ".join(map(" and ".join, value)) if pairs else value))
+    return told
 
 
 def ending(record: Any, heading: str, *pairs: tuple[str, object]) -> Iterator[b.Block]:

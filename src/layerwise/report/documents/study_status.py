@@ -1,6 +1,7 @@
 """How far a study is."""
 
 from layerwise.report import blocks as b
+from layerwise.report.documents import parts
 from layerwise.report.numbers import counted
 from layerwise.report.words import shown
 from layerwise.study.status import Status
@@ -14,29 +15,24 @@ def document(status: Status) -> b.Document:
     left = status.seconds_left if status.done < status.total else None
     figures = [(name.capitalize(), f"{getattr(status, name):,}", "") for name in _STATES]
     figures += [("Failed", f"{n:,}", shown(kind)) for kind, n in status.failed.items()]
-    failures = [
-        (shown(f.run), shown(f"{f.kind} in {f.where}: {f.message}", limit=400))
-        for f in status.failures[:_SHOWN]
-    ]
-    more = len(status.failures) - _SHOWN
-    failed: list[b.Block] = [b.Heading("What failed"), b.Facts(failures)] if failures else []
-    failed += [b.Text(f"And {more:,} more.")] if more > 0 else []
+    failures, more = status.failures[:_SHOWN], len(status.failures) - _SHOWN
+    reasons = ((shown(f.run), f"{f.kind} in {f.where}: {f.message}") for f in failures)
     blocks: list[b.Block] = [
         b.Verdict(f"{state_counts(status)}.", [f"About {duration(left)} left."] if left else []),
         b.Heading("Runs by state", detail=True),
         b.Figures(figures),
-        *failed,
+        *parts.facts_under("What failed", reasons),
+        *([b.Text(f"And {more:,} more.")] if more > 0 else []),
     ]
     return b.Document("Study", shown(status.name, limit=160), counted(status.total, "run"), blocks)
 
 
 def state_counts(status: Status) -> str:
     """Return what has become of how many runs, in a line."""
-    parts = [f"{status.done:,} of {status.total:,} runs done"]
-    counts = [(name, getattr(status, name)) for name in _STATES[1:]]
-    parts += [f"{number:,} {name}" for name, number in counts if number]
-    parts += [f"{number:,} failed ({kind})" for kind, number in status.failed.items()]
-    return ", ".join(parts)
+    counts = {name: getattr(status, name) for name in _STATES[1:]}
+    counts |= {f"failed ({kind})": number for kind, number in status.failed.items()}
+    others = [f"{number:,} {name}" for name, number in counts.items() if number]
+    return ", ".join([f"{status.done:,} of {status.total:,} runs done", *others])
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -156,7 +157,7 @@ def _bundle() -> str:
 
     To make it takes seconds, so it is kept among what the user's Hugging Face libraries keep.
     """
-    kept = Path(HF_ASSETS_CACHE, "layerwise", f"vega-{vl_convert.__version__}.js")
+    kept = Path(HF_ASSETS_CACHE, "layerwise", f"vega-{version('vl-convert-python')}.js")
     with suppress(OSError, UnicodeDecodeError):
         return kept.read_text(encoding="utf-8")
     made = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))

@@ -310,7 +310,7 @@ def _add_column(
         justify="right" if column.numeric and not barred else "left",  # Bars begin in one place.
         vertical="bottom",
         min_width=min(longest, _LONGEST),
-        max_width=max(longest, *map(cell_len, head.plain.split())),
+        max_width=max([longest, *map(cell_len, head.plain.split())]),
     )
 
 

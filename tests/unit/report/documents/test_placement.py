@@ -78,5 +78,7 @@ def test_a_comparison_of_all_or_none_says_so():
 
 
 def test_each_has_a_page(planted_card, planted_placement, read_page):
-    for record in (COMPARISON, COVERAGE, planted_placement(planted_card())):
-        assert "How" in html(record).decode() or read_page(html(record)).said
+    placed = planted_placement(planted_card())
+    pages = {"Comparison of cards [i]m": COMPARISON, "Coverage": COVERAGE, "Placement": placed}
+    for words, record in pages.items():
+        assert words in read_page(html(record)).said
