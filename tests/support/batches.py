@@ -2,9 +2,11 @@
 
 import torch
 
-from layerwise.data.batches import Batch
+from layerwise.data.batches import Batch, BatchSet
+from layerwise.data.text import Example, TextData
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
+from layerwise.objectives import OBJECTIVES, Objective
 from support import zoo
 
 VOCAB = zoo.MIDDLE.words
@@ -73,6 +75,18 @@ def batch(name, *, n=4, first=0, seed=1, longest=12):
         token_mask=counted,
         index=index,
     )
+
+
+def text(n):
+    """`n` examples that stand for whatever the batches hold."""
+    return TextData("text", "0" * 64, tuple(Example(str(i)) for i in range(n)), {}, n)
+
+
+def objective_on(batch, *, base="causal-lm", **said):
+    """The objective `base` whose batches are `batch` alone, whatever the text."""
+    found = BatchSet((batch,), **({"truncated": 0, "dropped": 0, "tokens": 9} | said))
+    known = OBJECTIVES[base]
+    return Objective(known.name, known.kinds, lambda *_, **__: found, known.losses)
 
 
 def row(batch, i):

@@ -78,32 +78,20 @@ def _t5(s):
     }  # fmt: skip
 
 
+def _usual(config, made, **options):
+    """A decoder as most are: RMS norms before attention and MLP, one more after the last block."""
+    make = lambda s: config(**_grouped(s), **options)  # noqa: E731
+    return make, made, "model.layers", "sequential", "model.norm", QKVO
+
+
 # name: (configuration, model class, stack, residual, final norm, default targets)
 ONE_STACK = {
-    "llama": (
-        lambda s: tf.LlamaConfig(**_grouped(s)),
-        "LlamaForCausalLM", "model.layers", "sequential", "model.norm", QKVO,
-    ),
-    "qwen2": (
-        lambda s: tf.Qwen2Config(**_grouped(s)),
-        "Qwen2ForCausalLM", "model.layers", "sequential", "model.norm", QKVO,
-    ),
-    "mistral": (
-        lambda s: tf.MistralConfig(**_grouped(s)),
-        "MistralForCausalLM", "model.layers", "sequential", "model.norm", QKVO,
-    ),
-    "gemma3": (
-        lambda s: tf.Gemma3TextConfig(**_grouped(s), head_dim=8, sliding_window=6),
-        "Gemma3ForCausalLM", "model.layers", "sequential", "model.norm", QKVO,
-    ),
-    "smollm3": (
-        lambda s: tf.SmolLM3Config(**_grouped(s)),
-        "SmolLM3ForCausalLM", "model.layers", "sequential", "model.norm", QKVO,
-    ),
-    "olmo2": (
-        lambda s: tf.Olmo2Config(**_grouped(s)),
-        "Olmo2ForCausalLM", "model.layers", "sequential", "model.norm", QKVO,
-    ),
+    "llama": _usual(tf.LlamaConfig, "LlamaForCausalLM"),
+    "qwen2": _usual(tf.Qwen2Config, "Qwen2ForCausalLM"),
+    "mistral": _usual(tf.MistralConfig, "MistralForCausalLM"),
+    "gemma3": _usual(tf.Gemma3TextConfig, "Gemma3ForCausalLM", head_dim=8, sliding_window=6),
+    "smollm3": _usual(tf.SmolLM3Config, "SmolLM3ForCausalLM"),
+    "olmo2": _usual(tf.Olmo2Config, "Olmo2ForCausalLM"),
     "phi3": (
         lambda s: tf.Phi3Config(**_grouped(s)),
         "Phi3ForCausalLM", "model.layers", "sequential", "model.norm", ("o_proj", "qkv_proj"),
@@ -117,10 +105,7 @@ ONE_STACK = {
         lambda s: tf.CohereConfig(**_grouped(s)),
         "CohereForCausalLM", "model.layers", "parallel", "model.norm", QKVO,
     ),
-    "qwen3_moe": (
-        lambda s: tf.Qwen3MoeConfig(**_grouped(s), **MOE, head_dim=8, num_experts=4),
-        "Qwen3MoeForCausalLM", "model.layers", "sequential", "model.norm", QKVO,
-    ),
+    "qwen3_moe": _usual(tf.Qwen3MoeConfig, "Qwen3MoeForCausalLM", **MOE, head_dim=8, num_experts=4),
     "gpt2": (
         lambda s: tf.GPT2Config(**_gpt(s)),
         "GPT2LMHeadModel", "transformer.h", "sequential", "transformer.ln_f",

@@ -31,13 +31,7 @@ def adapter_seconds(
 ) -> Float64[Array, "l"]:
     """Seconds of forward and backward of the adapters of each block; 0 for a block without any.
 
-    Args:
-        modules: What is adapted.
-        blocks: How many blocks there are.
-        tokens: Tokens a batch.
-        rank: Of the adapters.
-        device: Where the model is.
-        dtype: The model's; adapters are in float32 beside a narrower one.
+    `tokens` are those of a batch, `dtype` is the model's: adapters are in float32 beside it.
     """
     clock, known = clock_for(device), dict[tuple[int, int], float]()
     total = np.zeros(blocks)

@@ -78,13 +78,7 @@ class BatchRecord:
 
 
 class Listener:
-    """Hears one model; `start` gives it the batch to write to.
-
-    Args:
-        sites: The adapted modules.
-        needs: What the plan wants measured.
-        clock: Marks the time.
-    """
+    """Hears one model, as far as the plan `needs`; `start` gives it the batch to write to."""
 
     def __init__(self, *, sites: Sequence[Site], needs: frozenset[str], clock: Clock) -> None:
         self.sites, self.needs, self.clock = sites, needs, clock

@@ -139,9 +139,7 @@ def from_config(
     Raises:
         ModelError: The file cannot be read or names no model that is known, or there is no
             tokenizer, or one with more tokens than the model.
-        StackError: No stack of blocks was found in it.
-        UnknownNameError: The device or dtype is not one of those.
-        BadInputError: There are labels, but not two different ones or more.
+        StackError, UnknownNameError, BadInputError: As for `load`.
     """
     path, where = Path(file), named_device(device)
     kept = torch.float32 if dtype == "auto" else named_dtype(dtype, where)
@@ -243,6 +241,11 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     if brought:  # What was added to the base made room for its own.
         notes = [note for note in notes if not isinstance(note, AddedHead)]
         notes.append(f"the adapter brings its own {', '.join(brought)}")
+    return replace(adapted(base, source, tokenizer), notes=tuple(notes))
+
+
+def adapted(base: LoadedModel, source: Source, tokenizer: Any) -> LoadedModel:
+    """Return `base`, which the adapter in `source` was read into, under that adapter's name."""
     return replace(
         base,
         tokenizer=tokenizer,
@@ -250,7 +253,6 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
         base=base.source,
         revision=source.revision,
         files={**base.files, **hashes(source)},
-        notes=tuple(notes),
     )
 
 

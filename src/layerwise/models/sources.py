@@ -56,9 +56,7 @@ class Source:
 def resolve(source: str, *, weights: bool = True) -> Source:
     """Return the files that `source` means; those of a hub id are fetched into the local cache.
 
-    Args:
-        source: What the user named.
-        weights: Whether the weights are needed, or only what describes the model.
+    Without `weights`, only what describes the model is.
 
     Raises:
         ModelError: Nothing is there, or what is there is not a model.

@@ -159,11 +159,8 @@ def resolve_targets(
 ) -> tuple[Target, ...]:
     """Return the modules that `wanted` means, in depth order.
 
-    Args:
-        model: The model.
-        stacks: Its blocks.
-        wanted: Last parts of module names, compared as text; ``["all-linear"]`` for every
-            adaptable module; None for `default_targets`.
+    That are last parts of module names, compared as text; ``["all-linear"]`` for every adaptable
+    module; None for `default_targets`.
 
     Raises:
         UnknownNameError: No block has a module of that name.

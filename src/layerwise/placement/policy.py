@@ -41,12 +41,6 @@ class Policy:
     ) -> tuple[int, ...]:
         """Return `k` of `rows` (None: the policy's own number), ascending.
 
-        Args:
-            card: What was measured.
-            k: How many rows to choose.
-            rows: The rows to choose from, ascending: positions in `card.layers`.
-            seed: Fixes what is random.
-
         Raises:
             PlacementError: There are no `k` rows, or the card lacks what the policy goes by.
         """

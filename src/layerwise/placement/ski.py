@@ -13,10 +13,7 @@ import numpy as np
 def inflection(entropy: np.ndarray, gradient: np.ndarray, *, weight: float = 0.5) -> np.ndarray:
     """SKI of each block in [0, 1]: `weight` (1 - H / max H) + (1 - `weight`) (1 - G / max G).
 
-    Args:
-        entropy: Attention entropy H, at least 0.
-        gradient: Activation gradient norm G, at least 0.
-        weight: How much entropy counts against gradient.
+    H is the attention entropy, G the norm of the activation gradient, both at least 0.
     """
     return weight * (1.0 - _share(entropy)) + (1.0 - weight) * (1.0 - _share(gradient))
 

@@ -34,151 +34,65 @@ def select(names: Sequence[str] | None = None) -> tuple[Signal, ...]:
     return tuple(SIGNALS[name] for name in dict.fromkeys(SIGNALS if names is None else names))
 
 
-for _needs, _compute, _column in (
-    (
-        ("gradients",),
-        later("layerwise.signals.residual", "residual_norm_interval"),
-        Column(
-            "residual_norm",
-            "Residual norm",
-            short="resid.",
+_SIGNALS = (
+    (("gradients",), later("layerwise.signals.residual", "residual_norm_interval"),
+     Column("residual_norm", "Residual norm", short="resid.", importance=100,
             meaning="Expected norm of the adapter gradient over the root of the activation energy, "
             "with its 95 % bootstrap interval: how much correctable signal reaches the block.",
             reads="High: an adapter here has much to correct.",
             caution="Where intervals overlap, blocks are not told apart.",
-            low="residual_norm_low",
-            high="residual_norm_high",
-            band="95 % bootstrap interval",
-            importance=100,
-        ),
-    ),
-    (
-        ("gradients",),
-        later("layerwise.signals.residual", "coherence"),
-        Column(
-            "coherence",
-            "Gradient coherence",
-            short="coher.",
+            low="residual_norm_low", high="residual_norm_high", band="95 % bootstrap interval")),
+    (("gradients",), later("layerwise.signals.residual", "coherence"),
+     Column("coherence", "Gradient coherence", short="coher.", importance=40,
             meaning="Norm of the mean adapter gradient over the mean norm, from 0 (examples pull "
             "in different directions) to 1 (all agree).",
             reads="High: the examples agree on the correction.",
-            caution="With few examples it is large by chance: about one over their root.",
-            importance=40,
-        ),
-    ),
-    (
-        ("inputs",),
-        later("layerwise.signals.inputs", "activation_energy"),
-        Column(
-            "activation_energy",
-            "Activation energy",
-            short="energy",
+            caution="With few examples it is large by chance: about one over their root.")),
+    (("inputs",), later("layerwise.signals.inputs", "activation_energy"),
+     Column("activation_energy", "Activation energy", short="energy", importance=90,
             meaning="Mean squared entry of the inputs of the adapted modules.",
             reads="High: the same adapter weights move the output further.",
-            caution="Its scale is the model's own: compare blocks of one model, not models.",
-            importance=90,
-        ),
-    ),
-    (
-        ("covariance",),
-        later("layerwise.signals.inputs", "effective_rank"),
-        Column(
-            "effective_rank",
-            "Effective rank",
-            short="eff. rank",
+            caution="Its scale is the model's own: compare blocks of one model, not models.")),
+    (("covariance",), later("layerwise.signals.inputs", "effective_rank"),
+     Column("effective_rank", "Effective rank", short="eff. rank", importance=80,
             meaning="Exponential of the entropy of the normalised eigenvalues of the input "
             "covariance: in how many directions the inputs spread.",
             reads="High: well conditioned; low: a few directions dominate.",
-            caution="It cannot exceed the number of tokens, and grows with them at first.",
-            importance=80,
-        ),
-    ),
-    (
-        ("entropy",),
-        later("layerwise.signals.saturation", "attention_entropy"),
-        Column(
-            "attention_entropy",
-            "Attention entropy",
-            short="entropy",
-            unit="nats",
+            caution="It cannot exceed the number of tokens, and grows with them at first.")),
+    (("entropy",), later("layerwise.signals.saturation", "attention_entropy"),
+     Column("attention_entropy", "Attention entropy", short="entropy", unit="nats", importance=75,
             meaning="Mean entropy of the attention rows; where query rows were sampled, with its "
             "99 % interval.",
             reads="Low: attention is saturated on few tokens.",
             caution="It grows with the length of the text: compare cards of one length.",
-            error="attention_entropy_error",
-            band="99 % interval of the sampled rows",
-            importance=75,
-        ),
-    ),
-    (
-        ("outputs",),
-        later("layerwise.signals.saturation", "activation_gradient"),
-        Column(
-            "activation_gradient",
-            "Activation gradient",
-            short="act. grad",
+            error="attention_entropy_error", band="99 % interval of the sampled rows")),
+    (("outputs",), later("layerwise.signals.saturation", "activation_gradient"),
+     Column("activation_gradient", "Activation gradient", short="act. grad", importance=70,
             meaning="Mean per-example norm of the gradient of the loss at the block's output.",
             reads="Low: little of the loss reaches back to this depth.",
-            caution="Under the readout hf the last block is on the scale of the final norm.",
-            importance=70,
-        ),
-    ),
-    (
-        ("gram",),
-        later("layerwise.signals.gain", "gain"),
-        Column(
-            "gain",
-            "Coupled gain",
-            short="gain",
+            caution="Under the readout hf the last block is on the scale of the final norm.")),
+    (("gram",), later("layerwise.signals.gain", "gain"),
+     Column("gain", "Coupled gain", short="gain", importance=45,
             meaning="Predicted fall of the loss from adapting this block alone, with the damped "
             "empirical Fisher as curvature.",
             reads="High: this block alone promises more.",
-            caution="Gains of several blocks do not add up.",
-            importance=45,
-        ),
-    ),
-):
+            caution="Gains of several blocks do not add up.")),
+)  # fmt: skip
+for _needs, _compute, _column in _SIGNALS:
     SIGNALS.add(Signal(_column.key, _needs, _compute, _column))
 
-for _column in (
-    Column(
-        "forward_seconds",
-        "Forward time",
-        short="fwd",
-        unit="ms",
-        factor=1e3,
-        meaning="Time a batch spends in the block's forward pass.",
-        caution="Other work on the machine makes it longer.",
-        importance=20,
-    ),
-    Column(
-        "backward_seconds",
-        "Backward time",
-        short="bwd",
-        unit="ms",
-        factor=1e3,
-        meaning="Time a batch spends in the block's backward pass, its weights frozen.",
-        caution="Other work on the machine makes it longer.",
-        importance=60,
-    ),
-    Column(
-        "adapter_seconds",
-        "Adapter time",
-        short="adapt.",
-        unit="ms",
-        factor=1e3,
-        meaning="Time a batch spends in adapters on all targets of the block, forward and "
-        "backward.",
-        importance=15,
-    ),
-    Column(
-        "activation_bytes",
-        "Saved activations",
-        short="saved",
-        unit="MB",
-        factor=1e-6,
-        meaning="Memory a batch keeps for the block's backward pass.",
-        importance=30,
-    ),
-):
+_COSTS = (
+    Column("forward_seconds", "Forward time", short="fwd", unit="ms", factor=1e3, importance=20,
+           meaning="Time a batch spends in the block's forward pass.",
+           caution="Other work on the machine makes it longer."),
+    Column("backward_seconds", "Backward time", short="bwd", unit="ms", factor=1e3, importance=60,
+           meaning="Time a batch spends in the block's backward pass, its weights frozen.",
+           caution="Other work on the machine makes it longer."),
+    Column("adapter_seconds", "Adapter time", short="adapt.", unit="ms", factor=1e3, importance=15,
+           meaning="Time a batch spends in adapters on all targets of the block, forward and "
+           "backward."),
+    Column("activation_bytes", "Saved activations", short="saved", unit="MB", factor=1e-6,
+           importance=30, meaning="Memory a batch keeps for the block's backward pass."),
+)  # fmt: skip
+for _column in _COSTS:
     COSTS.add(Signal(_column.key, (), later("layerwise.signals.cost", _column.key), _column))

@@ -20,11 +20,8 @@ def seed_interval(values: Float64[Array, " s"], *, seed: int = 0) -> tuple[float
     too narrow, and by far so where n is small: n = 3 resamples never leave the three values. It is
     stretched by sqrt(n / (n - 1)) t / z, with t and z the quantiles of Student's t with n - 1
     degrees of freedom and of the normal distribution, which makes it right for normal values.
-    Values that are paired (differences, seed by seed) are given as one value a seed.
-
-    Args:
-        values: One number a seed.
-        seed: Of the resamples, which are the same for all values of as many seeds.
+    Values that are paired (differences, seed by seed) are given as one value a seed. Resamples,
+    by `seed`, are the same for all values of as many seeds.
     """
     count = len(values)
     if count < 2:
@@ -51,13 +48,7 @@ def pooled(
     the same probes, so those errors do not average out: the mean's is at most the mean of theirs,
     which is what is taken. Seeds are independent: theirs is Student's t with one less than their
     number as degrees of freedom. The two are joined in quadrature, each side for itself. A single
-    value keeps its interval.
-
-    Args:
-        values: One a seed.
-        lows: The lower ends.
-        highs: The upper ends.
-        level: Of the intervals given and of the one that is returned.
+    value keeps its interval. `level` is that of the intervals given and of the one returned.
     """
     found = np.asarray(values, dtype=np.float64)
     mean = float(found.mean())

@@ -28,8 +28,10 @@ def residual_norm(stats: LayerStats, *, rank: int | None = None) -> Float64[Arra
 def residual_norm_interval(
     stats: LayerStats,
 ) -> tuple[Float64[Array, "l"], Float64[Array, "l"], Float64[Array, "l"]]:
-    """Return the residual norms with the lower and upper ends of their 95 % intervals."""
-    return residual_norm(stats), *interval(bootstrap(stats))
+    """Return the residual norms with both ends of their 95 % percentile intervals (Efron 1979)."""
+    tail = (1 - 0.95) / 2
+    low, high = np.quantile(bootstrap(stats), [tail, 1 - tail], axis=0)
+    return residual_norm(stats), low, high
 
 
 def coherence(stats: LayerStats) -> Float64[Array, "l"]:
@@ -46,20 +48,11 @@ def coherence(stats: LayerStats) -> Float64[Array, "l"]:
     return np.divide(mean_norm, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
-def bootstrap(stats: LayerStats, *, replicates: int = REPLICATES) -> Float64[Array, "k l"]:
+def bootstrap(stats: LayerStats) -> Float64[Array, "k l"]:
     """Return residual norms over resamplings of the examples, drawn by the seed of the pass."""
     n, random = len(stats.index), numpy_generator(stats.seed, "bootstrap")
-    draws = random.multinomial(n, np.full(n, 1 / n), size=replicates)
+    draws = random.multinomial(n, np.full(n, 1 / n), size=REPLICATES)
     return _weighted(stats, draws / n)
-
-
-def interval(
-    replicates: Float64[Array, "k l"], *, level: float = 0.95
-) -> tuple[Float64[Array, "l"], Float64[Array, "l"]]:
-    """Return the percentile interval of each block (Efron 1979), as lower and upper ends."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
-    return low, high
 
 
 def _weighted(

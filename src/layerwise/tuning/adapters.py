@@ -4,7 +4,6 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,9 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from layerwise.errors import ModelError, is_bug, one_line
-from layerwise.models.load import LoadedModel
+from layerwise.models.load import LoadedModel, adapted
 from layerwise.models.reading import REMOTE
-from layerwise.models.sources import Source, has_tokenizer, hashes, refuse_without_weights
+from layerwise.models.sources import Source, has_tokenizer, refuse_without_weights
 from layerwise.models.weights import check_finite, refuse_unfit
 from layerwise.objectives.forward import without_adapter
 
@@ -74,14 +73,7 @@ def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
     tokenizer = loaded.tokenizer
     if has_tokenizer(source):
         tokenizer = AutoTokenizer.from_pretrained(source.folder, **{REMOTE: False})
-    return replace(
-        loaded,
-        tokenizer=tokenizer,
-        source=source.name,
-        base=loaded.source,
-        revision=source.revision,
-        files={**loaded.files, **hashes(source)},
-    )
+    return adapted(loaded, source, tokenizer)
 
 
 @contextmanager

@@ -8,29 +8,21 @@ import pytest
 from layerwise.capture import capture, plan
 from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard
-from layerwise.data.batches import BatchSet
-from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, SchemaError, UnknownNameError
-from layerwise.objectives import OBJECTIVES, Objective
 from layerwise.signals import COSTS, SIGNALS, select
-
-
-def data(n):
-    return TextData("text", "0" * 64, tuple(Example(str(i)) for i in range(n)), {}, n)
 
 
 def ready(tiny, name, *, n=6, dropped=0):
     """An objective whose batches are the tiny ones, whatever the text."""
-    base = OBJECTIVES["masked-lm" if name == "bert" else "causal-lm"]
-    batches = BatchSet((tiny.batch(name, n=n),), truncated=2, dropped=dropped, tokens=99,
-                       notes=("joined plainly",))  # fmt: skip
-    return Objective(base.name, base.kinds, lambda *_, **__: batches, base.losses)
+    base = "masked-lm" if name == "bert" else "causal-lm"
+    said = {"truncated": 2, "dropped": dropped, "tokens": 99, "notes": ("joined plainly",)}
+    return tiny.objective_on(tiny.batch(name, n=n), base=base, **said)
 
 
 def made(tiny, name, *signals, **options):
     wanted = select(signals or None)
     return make_card(
-        tiny.build(name), data(6), ready(tiny, name), plan(rank=4, **options), signals=wanted
+        tiny.build(name), tiny.text(6), ready(tiny, name), plan(rank=4, **options), signals=wanted
     )
 
 
@@ -57,7 +49,7 @@ def test_a_row_counts_its_adapters_and_its_own_parameters(tiny):
 
 
 def test_what_was_read_and_left_out_is_in_the_card(tiny):
-    card = make_card(tiny.build("llama"), data(8), ready(tiny, "llama", dropped=2), plan())
+    card = make_card(tiny.build("llama"), tiny.text(8), ready(tiny, "llama", dropped=2), plan())
     assert (card.data.examples, card.data.dropped, card.data.truncated) == (6, 2, 2)
     assert card.data.tokens == 99
     assert "joined plainly" in card.capture.notes
@@ -80,8 +72,8 @@ def test_only_the_wanted_signals_are_measured(tiny, signal):
 
 def test_rank_stability_needs_smaller_ranks_to_compare(tiny):
     base = ready(tiny, "llama")
-    one = make_card(tiny.build("llama"), data(6), base, plan(rank=1))
-    eight = make_card(tiny.build("llama"), data(6), base, plan(rank=8))
+    one = make_card(tiny.build("llama"), tiny.text(6), base, plan(rank=1))
+    eight = make_card(tiny.build("llama"), tiny.text(6), base, plan(rank=8))
     assert one.agreement.rank_stability is None
     assert -1 <= eight.agreement.rank_stability <= 1
 
@@ -115,31 +107,21 @@ def test_the_same_pass_twice_is_the_same_card_but_for_time(tiny):
         np.testing.assert_array_equal(a.column(name), b.column(name))
 
 
-def test_a_card_of_another_schema_is_refused(tmp_path):
-    (tmp_path / "card.json").write_text('{"schema": "layerwise/card/9"}')
-    with pytest.raises(SchemaError, match=r"another schema.*card/9.*layerwise/card/1"):
-        LayerCard.load(tmp_path)
-
-
-def test_a_card_that_is_not_json_is_refused(tmp_path):
-    (tmp_path / "card.json").write_text('{"schema": "layerwise/car')
-    with pytest.raises(SchemaError, match="unreadable record"):
-        LayerCard.load(tmp_path)
-
-
-@pytest.mark.parametrize("layers", [None, 3, ["a"], [{}]])
-def test_a_card_whose_rows_are_no_rows_is_refused(tiny, tmp_path, layers):
-    plain = made(tiny, "llama", "coherence").to_plain() | {"layers": layers}
-    (tmp_path / "card.json").write_text(json.dumps(plain))
-    with pytest.raises(SchemaError, match="malformed record"):
-        LayerCard.load(tmp_path)
-
-
-def test_a_card_without_a_key_is_refused(tiny, tmp_path):
-    plain = made(tiny, "llama").to_plain()
-    del plain["agreement"]
-    (tmp_path / "card.json").write_text(json.dumps(plain))
-    with pytest.raises(SchemaError, match=r"malformed record.*agreement"):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"schema": "layerwise/card/9"}', r"another schema.*card/9.*layerwise/card/1"),
+        ('{"schema": "layerwise/car', "unreadable record"),
+        *(({"layers": layers}, "malformed record") for layers in (None, 3, ["a"], [{}])),
+        ({"agreement": None}, r"malformed record.*agreement"),
+    ],
+)
+def test_a_file_that_is_no_card_is_refused(tiny, tmp_path, content, said):
+    if isinstance(content, dict):
+        plain = made(tiny, "llama", "coherence").to_plain() | content
+        content = json.dumps({k: v for k, v in plain.items() if k != "agreement" or v})
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(SchemaError, match=said):
         LayerCard.load(tmp_path)
 
 
@@ -167,23 +149,20 @@ def test_a_card_whose_arrays_are_gone_still_loads(tiny, tmp_path):
 
 @pytest.mark.parametrize("name", ["gpt2", "opt", "bert", "bart"])
 def test_texts_beyond_the_models_positions_are_refused(tiny, name):
-    base = OBJECTIVES["masked-lm" if name == "bert" else "causal-lm"]
 
     def of_length(longest):
-        batches = BatchSet((tiny.batch(name, longest=longest),), 0, 0, tokens=9)
-        return Objective(base.name, base.kinds, lambda *_, **__: batches, base.losses)
+        base = "masked-lm" if name == "bert" else "causal-lm"
+        return tiny.objective_on(tiny.batch(name, longest=longest), base=base)
 
     energy = select(["activation_energy"])
-    make_card(tiny.build(name), data(4), of_length(64), plan(), signals=energy)
+    make_card(tiny.build(name), tiny.text(4), of_length(64), plan(), signals=energy)
     with pytest.raises(BadInputError, match=r"positions: '65'.*at most 64.*--max-length 64"):
-        make_card(tiny.build(name), data(4), of_length(65), plan(), signals=energy)
+        make_card(tiny.build(name), tiny.text(4), of_length(65), plan(), signals=energy)
 
 
 @pytest.mark.parametrize("name", ["llama", "t5", "mamba"])
 def test_models_that_compute_their_positions_take_any_length(tiny, name):
-    long = BatchSet((tiny.batch(name, n=2, longest=80),), 0, 0, tokens=9)
-    base = OBJECTIVES["causal-lm"]
-    objective = Objective(base.name, base.kinds, lambda *_, **__: long, base.losses)
+    objective = tiny.objective_on(tiny.batch(name, n=2, longest=80))
     energy = select(["activation_energy"])
-    card = make_card(tiny.build(name), data(2), objective, plan(), signals=energy)
+    card = make_card(tiny.build(name), tiny.text(2), objective, plan(), signals=energy)
     assert np.isfinite(card.column("activation_energy")).all()

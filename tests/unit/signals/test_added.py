@@ -12,9 +12,6 @@ from layerwise.card.make import make_card
 from layerwise.card.record import LayerCard
 from layerwise.cli import records as command
 from layerwise.columns import Column
-from layerwise.data.batches import BatchSet
-from layerwise.data.text import Example, TextData
-from layerwise.objectives import OBJECTIVES, Objective
 from layerwise.report import html, text
 from layerwise.signals import SIGNALS, Signal, select
 
@@ -50,11 +47,9 @@ def registered():
 
 
 def card_of(tiny, name, signals=None, **options):
-    batches = BatchSet((tiny.batch(name, n=4),), 0, 0, tokens=9)
-    base = OBJECTIVES["causal-lm"]
-    objective = Objective(base.name, base.kinds, lambda *_, **__: batches, base.losses)
-    data = TextData("text", "0" * 64, tuple(Example(str(i)) for i in range(4)), {}, 4)
-    return make_card(tiny.build(name), data, objective, plan(**options), signals=signals)
+    objective = tiny.objective_on(tiny.batch(name, n=4))
+    loaded, wanted = tiny.build(name), plan(**options)
+    return make_card(loaded, tiny.text(4), objective, wanted, signals=signals)
 
 
 def test_it_is_in_the_file_and_comes_back(tiny, registered, tmp_path):
