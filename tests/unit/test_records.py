@@ -63,16 +63,6 @@ def test_there_and_back(whole):
     assert from_plain(to_plain(whole), Whole, source="test") == whole
 
 
-def test_what_is_none_is_absent():
-    plain = to_plain(Whole("a", "flat", (Part(0, None), Part(1, 5, 2.0))))
-    assert plain == {
-        "name": "a",
-        "verdict": "flat",
-        "parts": [{"index": 0}, {"index": 1, "row": 5, "value": 2.0}],
-        "notes": {},
-    }
-
-
 def test_a_key_from_a_later_version_is_ignored():
     plain = to_plain(Whole("a", "flat", ())) | {"new": 1}
     assert from_plain(plain, Whole, source="test") == Whole("a", "flat", ())

@@ -20,12 +20,7 @@ def test_members_come_back_by_name_in_order(policies):
     assert list(policies) == ["uniform", "gain"]
     assert list(policies.items()) == [("uniform", 1), ("gain", 2)]
     assert list(policies.values()) == [1, 2]
-    assert len(policies) == 2
-
-
-def test_membership(policies):
-    assert "gain" in policies
-    assert "top" not in policies
+    assert (len(policies), "gain" in policies, "top" in policies) == (2, True, False)
 
 
 def test_unknown_name_lists_and_offers(policies):

@@ -27,13 +27,15 @@ def compare(cards: tuple[str, ...], **options: Any) -> None:
     threshold, one card may stand for the other: a small text for a large one, a rank for another.
     """
     form, file, opened = (options.pop(name) for name in ("format", "html", "open"))
-    import_for(lw.compare)
+    import_for()
     from layerwise import report
     from layerwise.card.record import LayerCard
     from layerwise.records import to_plain
 
     with talk(form):
-        found = lw.compare(*(LayerCard.load(Path(path)) for path in cards), **options)
+        read = [LayerCard.load(Path(path)) for path in cards]
+        import_for(lw.compare)
+        found = lw.compare(*read, **options)
         plain = {"schema": "layerwise/comparison/1", **to_plain(found)}
         say(form, human=[report.terminal(found)], json=canonical_json(plain))
         put_page(found, file=file, wanted=opened)

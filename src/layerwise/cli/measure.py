@@ -67,13 +67,14 @@ def measure(model: str, data: str, **options: Any) -> None:
     card, home = options["card"], None
     if card is not None:  # Found writable before any work is spent on what goes there.
         home = prepare_output(folder_of(card), holds=RESULT, overwrite=True)
-    import_for(lw.measure)
+    import_for()
     from layerwise import report
     from layerwise.card.record import LayerCard
 
     with talk(form) as progress:
         if card is not None:
             options["card"] = LayerCard.load(card)
+        import_for(lw.measure)
         made = lw.measure(model, data, kept=kept, progress=progress, **options)
         files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
         publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))

@@ -41,7 +41,7 @@ def place(card: str, **options: Any) -> None:
     """
     TRAINERS[options["trainer"]]  # A name that is none is told before anything is read.
     form, home = options["format"], folder_of(Path(card))
-    import_for(lw.place, cards.export)
+    import_for()
     from layerwise import report
     from layerwise.card.record import LayerCard
 
@@ -49,6 +49,7 @@ def place(card: str, **options: Any) -> None:
         read = LayerCard.load(Path(card))
         out, overwrite = options["out"] or home, options["overwrite"]
         folder = prepare_output(out, holds="placement.json", overwrite=overwrite)
+        import_for(lw.place, cards.export)
         chosen = lw.place(read, options["goal"], **pick(PlaceOptions, options))
         placed, coverage, export = cards.export(chosen, read, **pick(ExportOptions, options))
         files = {**export.files, "placement.json": placed.to_json()}

@@ -21,13 +21,6 @@ def of(planted_runs):
     return made
 
 
-def test_each_run_weighs_the_same_however_far_it_moved(of):
-    (row,) = of({("a", "nsp", "lora", "cka"): RISING, ("a", "nsp", "uniform", "cka"): LAST})
-    assert row.shares == pytest.approx((0, 0, 0.05, 0.05, 0.1, 0.1, 0.7))
-    assert sum(row.shares) == pytest.approx(1)
-    assert (row.runs, row.still) == (2, 0)
-
-
 def test_equal_step_and_procrustes_are_not_in_it(of):
     (row,) = of(
         {
