@@ -20,7 +20,7 @@ from layerwise.errors import (
 from layerwise.files import remove
 from layerwise.interrupts import INTERRUPTED, interruptible
 from layerwise.resources import disk_full, out_of_memory
-from layerwise.study.check import refuse_unknown
+from layerwise.study.checker import refuse_unknown
 from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Failure, FailureKind
