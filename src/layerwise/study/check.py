@@ -14,8 +14,6 @@ from layerwise.study.checker import Checker, refuse_settings, refuse_unknown
 from layerwise.study.record import Cell, Study
 from layerwise.study.stages import STAGES
 
-__all__ = ["Fault", "check", "refuse_faults"]
-
 log = logging.getLogger(__name__)
 
 _SHOWN = 3
@@ -46,7 +44,7 @@ class Fault:
 
 
 def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> None:
-    """Every one of `cells`, runs of `study`, can work, as far as that shows without weights.
+    """Raise unless every one of `cells` can work, as far as that shows without weights.
 
     Raises:
         UnknownNameError: A setting does not exist.
@@ -73,12 +71,8 @@ def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple
     """Return the reasons why some of `cells` cannot work; empty where all can.
 
     Looked at are settings (names, types, ranges), models and data (that they are there, and what
-    the models' configurations say), objectives, conditions and placements.
-
-    Args:
-        study: The study.
-        cells: Those of its runs that are looked at.
-        trusts: Whether code that a model's repository brings may run.
+    the models' configurations say), objectives, conditions and placements. Only where it `trusts`,
+    code that a model's repository brings runs.
     """
     alike: dict[str, list[Cell]] = {}
     for cell in cells:  # A seed decides nothing, nor does which run of a stage made the model.

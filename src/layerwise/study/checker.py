@@ -15,8 +15,6 @@ from layerwise.options.groups import CALL_ONLY, TextOptions
 from layerwise.profile.probe_reading import as_readout, make_reading
 from layerwise.study.record import Cell
 
-__all__ = ["Checker", "refuse_settings", "refuse_unknown"]
-
 
 @dataclass
 class Checker:

@@ -12,8 +12,6 @@ from layerwise.study.read import checked, model_keys, read
 from layerwise.study.record import DIMENSIONS, Cell, Study
 from layerwise.study.stages import STAGES, makers
 
-__all__ = ["MOST", "expand", "study_from"]
-
 MOST = 1_000_000
 """Runs of a study, counted before exclusions."""
 

@@ -4,8 +4,6 @@ import re
 
 from layerwise.errors import BadInputError
 
-__all__ = ["LONGEST", "is_safe", "safe_name", "slug"]
-
 LONGEST = 64
 """Characters of a name that a user may give."""
 
@@ -19,11 +17,7 @@ def is_safe(name: object, *, longest: int = LONGEST) -> bool:
 
 
 def safe_name(name: object, *, what: str) -> str:
-    """Return `name`, which can be a part of a file name.
-
-    Args:
-        name: As a user gave it.
-        what: What it names, for the error.
+    """Return the `name` of a `what`, which can be a part of a file name.
 
     Raises:
         BadInputError: It is empty, too long, a path, or has characters that file names must not.

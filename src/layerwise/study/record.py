@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from layerwise.study.names import slug
 
-__all__ = ["DIMENSIONS", "Cell", "Failure", "FailureKind", "Study"]
-
 SPEC_SCHEMA = "layerwise/run/1"
 STUDY_SCHEMA = "layerwise/study/1"
 

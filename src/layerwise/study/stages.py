@@ -24,8 +24,6 @@ from layerwise.registry import LaterFunction, Registry, later
 from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.record import TuneSettings
 
-__all__ = ["READING", "STAGES", "Stage", "load", "makers", "probing"]
-
 #: Settings of training that say what is read and where it is worked on; `distance` takes them too.
 READING = ("data", "where", "text_column", "max_length", "device", "dtype", CALL_ONLY)
 

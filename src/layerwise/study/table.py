@@ -17,8 +17,6 @@ from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import DIMENSIONS, Cell
 from layerwise.study.stages import STAGES, probing
 
-__all__ = ["DEPTHS", "as_files", "frames", "tables"]
-
 #: The columns of a profile.
 DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
 
@@ -47,9 +45,6 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
       the change at the seven relative depths, ``d0.10`` to ``d1.00``; a row a run and metric.
     - distances: model, objective, cosine, procrustes; the mean over the seeds of a model.
     - models: model, family, block, layers.
-
-    Args:
-        ledger: The ledger, or its folder.
 
     Raises:
         SchemaError: It is no ledger, or a result in it is not what was written.
@@ -82,9 +77,6 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     are any, has a row for each objective of each distance run; so have ``probes`` and ``erasures``
     for each depth, ``ladders`` for each rung (``top`` -1: all weights), ``interventions`` for each
     arm.
-
-    Args:
-        ledger: The ledger, or its folder.
 
     Raises:
         SchemaError: It is no ledger, or a result in it is not what was written.

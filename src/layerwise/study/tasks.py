@@ -41,8 +41,6 @@ from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, save
 from layerwise.tuning.run import CHECKPOINTS, Persistence, Tuned, fine_tune
 
-__all__ = ["MODEL", "Task", "facts"]
-
 MODEL = "model"
 """The folder, in a run's, of the weights that it ended with."""
 

@@ -31,8 +31,6 @@ from typing import IO, Never
 from layerwise.files import remove
 from layerwise.study.ledger import OUTPUT, RUNS
 
-__all__ = ["GRACE", "READY", "main"]
-
 READY = "ready"
 
 GRACE = 30.0

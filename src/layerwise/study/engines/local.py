@@ -13,8 +13,6 @@ from layerwise.errors import BadInputError, LayerwiseError, one_line
 from layerwise.files import remove
 from layerwise.study.engines.forker import GRACE, READY
 
-__all__ = ["LocalEngine"]
-
 LOG = "engine.log"
 
 _THREADS = "OMP_NUM_THREADS"

@@ -16,8 +16,6 @@ from typing import Any
 from layerwise.errors import BadInputError, LayerwiseError, one_line
 from layerwise.study.engines import optional
 
-__all__ = ["PATIENCE", "RayEngine"]
-
 log = logging.getLogger(__name__)
 
 PATIENCE = 15.0
