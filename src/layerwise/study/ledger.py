@@ -29,9 +29,8 @@ from layerwise.files import (
     write_once,
 )
 from layerwise.records import from_plain
-from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held
-from layerwise.study.names import is_safe
-from layerwise.study.record import SPEC_SCHEMA, STUDY_SCHEMA, Cell, Failure, Study
+from layerwise.study.lease import Lease, claim, file_system_now, is_held
+from layerwise.study.record import SPEC_SCHEMA, STUDY_SCHEMA, Cell, Failure, Study, is_safe
 
 SCHEMA = "layerwise/ledger/1"
 RESULT_SCHEMA = "layerwise/result/1"
@@ -111,11 +110,10 @@ class Ledger:
             raise SchemaError(message, value=file, expected=f"the spec of {run_id}, not {cell.id}")
         return cell
 
-    def begin(self, run_id: str, *, ttl: float = TTL) -> Lease | None:
+    def begin(self, run_id: str) -> Lease | None:
         """Return the lease on a run to be done now; None where it is done, or another has it.
 
-        What a former holder left of a failure or of a half-written file is removed. After `ttl`
-        seconds without renewal another may take the lease.
+        What a former holder left of a failure or of a half-written file is removed.
 
         Raises:
             OutputError: The folder cannot be written.
@@ -123,7 +121,7 @@ class Ledger:
         folder = self.folder(run_id)
         if (folder / RESULT).exists():
             return None
-        lease = claim(folder, ttl=ttl)
+        lease = claim(folder)
         if lease is None:
             return None
         if (folder / RESULT).exists():

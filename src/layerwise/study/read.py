@@ -12,8 +12,7 @@ from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 from layerwise.options.config import read_yaml, reason
 from layerwise.options.declaration import declared
 from layerwise.options.groups import CALL_ONLY
-from layerwise.study.names import safe_name
-from layerwise.study.record import DIMENSIONS, STUDY_SCHEMA
+from layerwise.study.record import DIMENSIONS, STUDY_SCHEMA, safe_name
 from layerwise.study.stages import Stage, makers, probing
 
 _MOST_VALUES = 100_000

@@ -26,7 +26,6 @@ _ALIKE = DIMENSIONS[:-1]
 _FIGURES = (
     *("eval_loss", "accuracy", "macro_f1", "first_eval_loss", "first_accuracy", "loss", "slope"),
 )
-_FACTS = ("model", "family", "block", "layers")
 _DISTANCES = ("run", "model", "seed", "reference", "objective", "cosine", "procrustes")
 
 ALL = "all"
@@ -58,12 +57,17 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     ]
     apart = _distances(found)
     mean = apart.groupby(["model", "objective"], as_index=False)[["cosine", "procrustes"]].mean()
-    models = {cell.model: {"model": cell.model, **_facts(result)} for cell, result in found}
+    models = {
+        cell.model: {"model": cell.model, **result.get("model", {})} for cell, result in found
+    }
     by = [*DIMENSIONS, "metric"]
     return (
         _sorted(pd.DataFrame(profiles, columns=[*by, *DEPTHS]), by=by),
         _sorted(mean, by=["model", "objective"]),
-        _sorted(pd.DataFrame(list(models.values()), columns=list(_FACTS)), by=["model"]),
+        _sorted(
+            pd.DataFrame(list(models.values()), columns=["model", "family", "block", "layers"]),
+            by=["model"],
+        ),
     )
 
 
@@ -162,14 +166,9 @@ def _depths(cell: Cell, values: Sequence[float], name: str = "") -> dict[str, fl
     return {f"{name}{depth}": value for depth, value in zip(DEPTHS, values, strict=True)}
 
 
-def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a result says of its model."""
-    return dict(result.get("model", {}))
-
-
 def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the table of runs."""
-    row = {"run": cell.id, "stage": cell.stage, **_named(cell), **_facts(result)}
+    row = {"run": cell.id, "stage": cell.stage, **_named(cell), **result.get("model", {})}
     row |= {k: v for k, v in result.get("training", {}).items() if k not in row}
     if cell.stage == "tune":
         row["readout"] = result["readout"]
