@@ -1,6 +1,7 @@
 """A named set of members, looked up by name with a helpful error."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, TypeVar, cast
 
@@ -81,13 +82,23 @@ class Registry(Generic[T]):
         return iter(self._members.values())
 
 
-def later(module: str, name: str) -> Callable[..., Any]:
-    """Return the function `name` of `module`, which is imported when it is first called.
+@dataclass(frozen=True)
+class LaterFunction:
+    """A function that is imported when it is first called.
 
     So a row can be read, for a help text say, without the packages that its function needs.
+
+    Attributes:
+        module: Where it is.
+        name: Its name there.
     """
 
-    def call(*args: Any, **options: Any) -> Any:
-        return getattr(import_module(module), name)(*args, **options)
+    module: str
+    name: str
 
-    return call
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Return what it gives."""
+        return getattr(import_module(self.module), self.name)(*args, **options)
+
+
+later = LaterFunction

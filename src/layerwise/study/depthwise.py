@@ -23,7 +23,7 @@ from layerwise.probing.record import ErasureSettings, ProbeSettings
 from layerwise.profile.probe_reading import as_readout, make_reading
 from layerwise.provenance import collect
 from layerwise.records import to_plain
-from layerwise.study.check import Checker
+from layerwise.study.checker import Checker
 from layerwise.study.record import Cell
 from layerwise.study.tasks import Task, facts
 from layerwise.tuning.material import held_out

@@ -12,8 +12,6 @@ from layerwise.study.read import checked, model_keys, read
 from layerwise.study.record import DIMENSIONS, Cell, Study
 from layerwise.study.stages import STAGES, makers
 
-__all__ = ["MOST", "expand", "study_from"]
-
 MOST = 1_000_000
 """Runs of a study, counted before exclusions."""
 
@@ -51,8 +49,11 @@ def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
         message = "matrix of too many runs"
         raise BadInputError(message, value=f"{total:,}", expected=f"at most {MOST:,}")
     rules = [
-        *(_Rule(f"exclude[{i}]", rule) for i, rule in enumerate(plain["exclude"])),
-        *(_Rule(f"override[{i}]", r["where"], r["set"]) for i, r in enumerate(plain["override"])),
+        *(_RunFilter(f"exclude[{i}]", rule) for i, rule in enumerate(plain["exclude"])),
+        *(
+            _RunFilter(f"override[{i}]", r["where"], r["set"])
+            for i, r in enumerate(plain["override"])
+        ),
     ]
     _refuse_names(rules, models)
     trained = [cell for model in models for cell in model.trained(rules)]
@@ -69,7 +70,7 @@ def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
 
 
 @dataclass
-class _Rule:
+class _RunFilter:
     """What selects runs: for each dimension that it names, the values that fit.
 
     Attributes:
@@ -127,7 +128,7 @@ class _Model:
         sizes = [*map(len, axes.values()), len(self.asked["seeds"])]
         return math.prod(sizes) * max(1, len(self.asked["placements"]))
 
-    def trained(self, rules: Sequence[_Rule]) -> Iterator[Cell]:
+    def trained(self, rules: Sequence[_RunFilter]) -> Iterator[Cell]:
         """Yield the cells of training."""
         for objective, condition in itertools.product(
             self.asked["objectives"], self.asked["conditions"]
@@ -143,7 +144,7 @@ class _Model:
                 start, after = self._start(seed)
                 yield Cell("tune", *values, start | settings, after)
 
-    def _settings(self, rules: Sequence[_Rule], run: Mapping[str, Any]) -> dict[str, Any]:
+    def _settings(self, rules: Sequence[_RunFilter], run: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run of training."""
         made = dict(self.base)
         for rule in rules:
@@ -201,7 +202,7 @@ class _Model:
                 yield Cell(name, self.name, None, None, None, seed, settings, after)
 
 
-def _refuse_names(rules: Sequence[_Rule], models: Sequence[_Model]) -> None:
+def _refuse_names(rules: Sequence[_RunFilter], models: Sequence[_Model]) -> None:
     """Raise where a rule names what there is not."""
     known: dict[str, set[Any]] = {"model": {model.name for model in models}}
     for axis in DIMENSIONS[1:]:
@@ -216,7 +217,7 @@ def _refuse_names(rules: Sequence[_Rule], models: Sequence[_Model]) -> None:
 
 
 def _refuse_unused(
-    rules: Sequence[_Rule], models: Sequence[_Model], plain: Mapping[str, Any]
+    rules: Sequence[_RunFilter], models: Sequence[_Model], plain: Mapping[str, Any]
 ) -> None:
     """Raise where a rule or a placement is without effect; a slip would go unseen."""
     for rule in rules:

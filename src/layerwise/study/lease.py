@@ -23,8 +23,6 @@ from typing import Any
 from layerwise.errors import LeaseError
 from layerwise.files import canonical_json, remove, write_once
 
-__all__ = ["TTL", "Lease", "claim", "file_system_now", "is_held"]
-
 TTL = 60.0
 """Seconds without renewal after which a lease is up for takeover (ours)."""
 
@@ -52,16 +50,12 @@ class Lease:
         return self.folder / f"lease.{self.generation}.json"
 
     def renew(self) -> None:
-        """Say that the holder still works.
-
-        Raises:
-            LeaseError: Another has taken over.
-        """
+        """Say that the holder still works; raise as `check` does."""
         self.check()
         os.utime(self.file)
 
     def check(self) -> None:
-        """This is still the last generation.
+        """Raise unless this is still the last generation.
 
         Raises:
             LeaseError: Another has taken over, or the folder is gone.
@@ -80,7 +74,16 @@ class Lease:
     def kept(self) -> Iterator[None]:
         """Inside, a thread renews it; after, it is released."""
         ended = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(ended,), daemon=True)
+
+        def keep() -> None:
+            while not ended.wait(self.ttl / 4):
+                with suppress(OSError):
+                    try:
+                        self.renew()
+                    except LeaseError:  # It shows when a result is written.
+                        return
+
+        keeper = threading.Thread(target=keep, daemon=True)
         keeper.start()
         try:
             yield
@@ -89,22 +92,11 @@ class Lease:
             keeper.join()
             self.release()
 
-    def _keep(self, ended: threading.Event) -> None:
-        """Renew until told otherwise; a lease that is lost shows when a result is written."""
-        while not ended.wait(self.ttl / 4):
-            with suppress(OSError):
-                try:
-                    self.renew()
-                except LeaseError:
-                    return
-
 
 def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
     """Return the lease on the run in `folder`; None where another holds it.
 
-    Args:
-        folder: The run's folder.
-        ttl: Seconds without renewal after which another may take it.
+    After `ttl` seconds without renewal another may take it.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -126,12 +118,7 @@ def claim(folder: Path, *, ttl: float = TTL) -> Lease | None:
 
 
 def is_held(folder: Path, *, now: float) -> bool | None:
-    """Return whether a process runs the cell in `folder`; None where none ever did.
-
-    Args:
-        folder: The run's folder.
-        now: From `file_system_now`.
-    """
+    """Return whether a process runs the cell in `folder`; None where none ever did."""
     last = _last(folder)
     return _is_live(folder / f"lease.{last}.json", now) if last else None
 

@@ -29,11 +29,8 @@ from layerwise.files import (
     write_once,
 )
 from layerwise.records import from_plain
-from layerwise.study.lease import TTL, Lease, claim, file_system_now, is_held
-from layerwise.study.names import is_safe
-from layerwise.study.record import SPEC_SCHEMA, STUDY_SCHEMA, Cell, Failure, Study
-
-__all__ = ["OUTPUT", "RUNS", "Ledger", "State", "create", "is_ledger", "open_ledger", "root_of"]
+from layerwise.study.lease import Lease, claim, file_system_now, is_held
+from layerwise.study.record import SPEC_SCHEMA, STUDY_SCHEMA, Cell, Failure, Study, is_safe
 
 SCHEMA = "layerwise/ledger/1"
 RESULT_SCHEMA = "layerwise/result/1"
@@ -113,14 +110,10 @@ class Ledger:
             raise SchemaError(message, value=file, expected=f"the spec of {run_id}, not {cell.id}")
         return cell
 
-    def begin(self, run_id: str, *, ttl: float = TTL) -> Lease | None:
-        """The lease on a run that is to be done now; None where it is done, or another has it.
+    def begin(self, run_id: str) -> Lease | None:
+        """Return the lease on a run to be done now; None where it is done, or another has it.
 
         What a former holder left of a failure or of a half-written file is removed.
-
-        Args:
-            run_id: The run.
-            ttl: Seconds without renewal after which another may take it.
 
         Raises:
             OutputError: The folder cannot be written.
@@ -128,7 +121,7 @@ class Ledger:
         folder = self.folder(run_id)
         if (folder / RESULT).exists():
             return None
-        lease = claim(folder, ttl=ttl)
+        lease = claim(folder)
         if lease is None:
             return None
         if (folder / RESULT).exists():
@@ -141,13 +134,7 @@ class Ledger:
     def finish(
         self, run_id: str, result: Mapping[str, Any], *, lease: Lease, seconds: float
     ) -> None:
-        """Write the result of a run, which is then done for good.
-
-        Args:
-            run_id: The run.
-            result: What the stage found, as JSON values.
-            lease: From `begin`.
-            seconds: How long it took.
+        """Write what the stage of a run found, as JSON values; the run is then done for good.
 
         Raises:
             LeaseError: Another has taken over; nothing is written.
@@ -180,12 +167,7 @@ class Ledger:
         write_atomic(self.folder(run_id) / FAILURE, canonical_json(record))
 
     def state(self, run_id: str, *, now: float | None = None) -> State:
-        """Return what has become of a run.
-
-        Args:
-            run_id: The run.
-            now: From `file_system_now`, where many are looked at together.
-        """
+        """Return what has become of a run; `now` is given where many are looked at together."""
         folder = self.runs / run_id
         if (folder / RESULT).exists():
             return "done"
@@ -210,9 +192,7 @@ class Ledger:
     def result(self, run_id: str, *, verify: bool = True) -> dict[str, Any]:
         """Return the record of a run that is done: ``run``, ``seconds``, ``files`` and ``result``.
 
-        Args:
-            run_id: The run.
-            verify: Whether the files beside it are held against their hashes.
+        To `verify` is to hold the files beside it against their hashes.
 
         Raises:
             SchemaError: There is no result, or a file beside it is not the one that was written.

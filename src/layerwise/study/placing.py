@@ -23,8 +23,6 @@ from layerwise.tuning.lora import named_placement, placed_on
 from layerwise.tuning.material import gather, held_out
 from layerwise.tuning.record import TuneSettings
 
-__all__ = ["check_placement", "placed", "placement_settings"]
-
 log = logging.getLogger(__name__)
 
 #: The file, in a run's folder, of a placement that a card was made for.
@@ -93,15 +91,8 @@ def placed(
     """Return where the adapters of a run go; None where the study does not say.
 
     The card of a policy and its placement are kept in `folder`, and the placement is taken from
-    there where a run is taken up: timings, which a policy may go by, differ each time.
-
-    Args:
-        described: As the study says it.
-        loaded: The model that the run starts from.
-        text: Its text; what is held out for evaluation is not looked at.
-        objective: Its loss.
-        settings: How it is trained.
-        folder: The run's.
+    there where a run is taken up: timings, which a policy may go by, differ each time. What of
+    `text` is held out for evaluation is not looked at.
     """
     if not isinstance(described, Mapping):
         return named_placement(described, loaded)

@@ -12,11 +12,8 @@ from layerwise.errors import BadInputError, SchemaError, UnknownNameError
 from layerwise.options.config import read_yaml, reason
 from layerwise.options.declaration import declared
 from layerwise.options.groups import CALL_ONLY
-from layerwise.study.names import safe_name
-from layerwise.study.record import DIMENSIONS, STUDY_SCHEMA
+from layerwise.study.record import DIMENSIONS, STUDY_SCHEMA, safe_name
 from layerwise.study.stages import Stage, makers, probing
-
-__all__ = ["checked", "model_keys", "read"]
 
 _MOST_VALUES = 100_000
 """Values in a study, each alias counted where it stands; more is a file made to fill the memory."""
@@ -41,11 +38,8 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
 def checked(study: Any, *, folder: Path) -> dict[str, Any]:
     """Return `study`, a mapping as it stands in the file, checked; every key is there afterwards.
 
-    What only the stages know (settings, objectives, conditions) is not looked at here.
-
-    Args:
-        study: The mapping.
-        folder: Where configuration files that it names are looked for.
+    What only the stages know (settings, objectives, conditions) is not looked at here. Files that
+    it names are looked for in `folder`.
 
     Raises:
         SchemaError: It is of another schema.

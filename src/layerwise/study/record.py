@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from layerwise.study.names import slug
+from layerwise.errors import BadInputError
 
-__all__ = ["DIMENSIONS", "Cell", "Failure", "FailureKind", "Study"]
+LONGEST = 64
+"""Characters of a name that a user may give, of a study, model or placement."""
+
+_SAFE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 SPEC_SCHEMA = "layerwise/run/1"
 STUDY_SCHEMA = "layerwise/study/1"
@@ -23,6 +28,29 @@ DIMENSIONS = ("model", "objective", "condition", "placement", "seed")
 
 #: Characters of a run's id before its hash; with it, an id is one file name everywhere.
 _LONGEST = 120
+
+
+def is_safe(name: object, *, longest: int = LONGEST) -> bool:
+    """Return whether `name` is one file name everywhere: no path, hidden file or option."""
+    return isinstance(name, str) and len(name) <= longest and bool(_SAFE.fullmatch(name))
+
+
+def safe_name(name: object, *, what: str) -> str:
+    """Return the `name` of a `what`, which can be a part of a file name.
+
+    Raises:
+        BadInputError: It is empty, too long, a path, or has characters that file names must not.
+    """
+    if isinstance(name, str) and is_safe(name):
+        return name
+    message = f"name of a {what} that cannot be a file name"
+    expected = f"1 to {LONGEST} of A-Z a-z 0-9 . _ -, the first a letter, a digit or _"
+    raise BadInputError(message, value=name, expected=expected)
+
+
+def slug(*parts: str, longest: int) -> str:
+    """`parts` joined by dashes, cut to `longest` characters, safe as the start of a file name."""
+    return _UNSAFE.sub("_", "-".join(parts))[:longest].strip("-.")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from layerwise.study.ledger import Ledger
 from layerwise.study.record import Failure, Study
 from layerwise.study.status import RunStates, Status, survey
 
-__all__ = ["RESUBMITTED", "run"]
-
 log = logging.getLogger(__name__)
 
 RESUBMITTED = 3
@@ -39,14 +37,8 @@ def run(
 
     Runs with a result are left alone. Runs that were lost or interrupted, or that a full disk
     ended, are run again; failed ones where that is asked for. Several runners may work on one
-    ledger: a run that another holds is waited for.
-
-    Args:
-        study: The study.
-        ledger: Where its runs are kept.
-        engine: Where they happen; closed on any exit, which interrupts what still runs.
-        retry_failed: Whether runs that failed before are run again.
-        on_change: Hears how far the study is whenever that changes.
+    ledger: a run that another holds is waited for. The engine is closed on any exit, which
+    interrupts what still runs; `on_change` hears how far the study is whenever that changes.
 
     Raises:
         OutputError: The ledger cannot be written: the disk is full. The study can go on later.

@@ -8,8 +8,6 @@ from layerwise.options.stages import PlacementSettings
 from layerwise.study.record import STUDY_SCHEMA
 from layerwise.study.stages import STAGES, makers, probing
 
-__all__ = ["study_schema"]
-
 #: Settings of a run that the matrix gives, or that stand under their own key.
 _OWN = ("source", "pretrained", "placement", "profile")
 

@@ -19,8 +19,6 @@ from layerwise.files import canonical_json, remove, write_atomic
 from layerwise.objectives import Objective
 from layerwise.resources import out_of_memory
 
-__all__ = ["HALVINGS", "MOST", "TooLargeError", "halved", "within_memory"]
-
 log = logging.getLogger(__name__)
 
 MOST = 3
@@ -39,12 +37,8 @@ class TooLargeError(OutOfMemoryError):
 def within_memory(work: Callable[[int], T], folder: Path) -> T:
     """Return what `work` gives, called with how often its micro-batch is to be halved.
 
-    It begins with none, or with what a process before found to be needed, and is called again with
-    one more each time that memory runs out.
-
-    Args:
-        work: Does the run; raises `TooLargeError` where it cannot be halved so often.
-        folder: The run's.
+    It begins with none, or with what a process before found to be needed and left in the run's
+    `folder`, and is called again with one more each time that memory runs out.
 
     Raises:
         TooLargeError: Memory ran out all the same.

@@ -20,11 +20,9 @@ from layerwise.options.stages import (
     SourceStage,
     TuneStage,
 )
-from layerwise.registry import Registry, later
+from layerwise.registry import LaterFunction, Registry, later
 from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.record import TuneSettings
-
-__all__ = ["READING", "STAGES", "Stage", "load", "makers", "probing"]
 
 #: Settings of training that say what is read and where it is worked on; `distance` takes them too.
 READING = ("data", "where", "text_column", "max_length", "device", "dtype", CALL_ONLY)
@@ -49,7 +47,7 @@ class Stage:
             row as JSON values: the model's under ``model``, and a list under ``rows`` where a table
             has several rows a run.
         check: Raises a `LayerwiseError` where a cell cannot work; gets a
-            `layerwise.study.check.Checker`, which reads models and texts once, and the cell.
+            `layerwise.study.checker.Checker`, which reads models and texts once, and the cell.
         table: The name of its table; a stage with one looks at a model by depth, and stands under
             ``probing`` in a study.
         key: The column that the rows of a run are told apart by.
@@ -57,7 +55,6 @@ class Stage:
         needs: The settings without which it cannot run.
         makes: The key of a model under which it stands; a stage with one makes what the model's
             other runs start from, those of rows before included.
-        module: The module of its functions, where that is imported no sooner than it must be.
     """
 
     name: str
@@ -69,7 +66,6 @@ class Stage:
     takes: tuple[str, ...] = READING
     needs: tuple[str, ...] = ("data",)
     makes: str = ""
-    module: str = ""
 
 
 STAGES = Registry[Stage]("stage")
@@ -87,37 +83,36 @@ def makers() -> tuple[Stage, ...]:
 
 def load() -> None:
     """Import what the stages are made of, as is done where a signal is watched, or before forks."""
-    for module in {stage.module for stage in STAGES.values()} - {""}:
-        import_module(module)
+    for stage in STAGES.values():
+        for function in (stage.run, stage.check):
+            if isinstance(function, LaterFunction):
+                import_module(function.module)
 
 
-def _add(name: str, settings: type, module: str, **columns: Any) -> None:
-    """Add the row of a stage whose functions in `module` are called after it."""
-    run, check = later(module, f"run_{name}"), later(module, f"check_{name}")
-    STAGES.add(Stage(name, settings, run, check, module=module, **columns))
+def _task(name: str) -> LaterFunction:
+    return later("layerwise.study.tasks", name)
 
 
-_TASKS, _BY_DEPTH = "layerwise.study.tasks", "layerwise.study.depthwise"
+def _look(name: str) -> LaterFunction:
+    return later("layerwise.study.depthwise", name)
 
-_add("pretrain", PretrainStage, _TASKS, makes="pretrain", needs=("config", "tokenizer", "data"))
-_add("source", SourceStage, _TASKS, makes="source_tuning")
-_add("tune", TuneStage, _TASKS)
-_add("distance", DistanceStage, _TASKS)
-_add(
-    *("probe", ProbeStage, _BY_DEPTH),
-    table="probes",
-    takes=(*READING, "label_column", "examples"),
-)
-_add(
-    *("erase", EraseStage, _BY_DEPTH),
-    table="erasures",
-    takes=("device", "dtype", CALL_ONLY),
-    needs=("pairs",),
-)
-_add("ladder", LadderStage, _BY_DEPTH, table="ladders", key="top", takes=_TRAINING)
-_add(
-    *("interventions", InterventionsStage, _BY_DEPTH),
-    table="interventions",
-    key="arm",
-    takes=(*_TRAINING, "profile"),
-)
+
+def _add(
+    name: str, settings: type, function: Callable[[str], LaterFunction], **columns: Any
+) -> None:
+    """Add the row of a stage whose functions are called after it."""
+    run, check = function(f"run_{name}"), function(f"check_{name}")
+    STAGES.add(Stage(name, settings, run, check, **columns))
+
+
+_add("pretrain", PretrainStage, _task, makes="pretrain", needs=("config", "tokenizer", "data"))
+_add("source", SourceStage, _task, makes="source_tuning")
+_add("tune", TuneStage, _task)
+_add("distance", DistanceStage, _task)
+_labelled = (*READING, "label_column", "examples")
+_add("probe", ProbeStage, _look, table="probes", takes=_labelled)
+_on = ("device", "dtype", CALL_ONLY)
+_add("erase", EraseStage, _look, table="erasures", takes=_on, needs=("pairs",))
+_add("ladder", LadderStage, _look, table="ladders", key="top", takes=_TRAINING)
+_moved = (*_TRAINING, "profile")
+_add("interventions", InterventionsStage, _look, table="interventions", key="arm", takes=_moved)

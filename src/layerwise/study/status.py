@@ -11,8 +11,6 @@ from layerwise.study.expand import expand, study_from
 from layerwise.study.ledger import Ledger, State, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
 
-__all__ = ["FailedRun", "RunStates", "Status", "status_of", "survey"]
-
 _SAMPLE = 50
 """Results of one stage and model that are read for their duration before anything runs."""
 
@@ -166,11 +164,9 @@ def survey(study: Study, ledger: Ledger) -> RunStates:
 
 
 def status_of(source: Path | str | Mapping[str, Any], *, out: Path | str | None = None) -> Status:
-    """Return how far a study is; nothing is run.
+    """Return how far the study `source` is, by the folder of its ledger or its file or mapping.
 
-    Args:
-        source: The folder of its ledger, or the study itself: a YAML file or a mapping.
-        out: The folder of its ledger where `source` is the study; ``NAME-study`` where None.
+    Nothing is run. Of a study itself, the ledger is in the folder `out`, else ``NAME-study``.
 
     Raises:
         SchemaError: There is no such ledger, or one of another schema.

@@ -17,8 +17,6 @@ from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import DIMENSIONS, Cell
 from layerwise.study.stages import STAGES, probing
 
-__all__ = ["DEPTHS", "as_files", "frames", "tables"]
-
 #: The columns of a profile.
 DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
 
@@ -28,7 +26,6 @@ _ALIKE = DIMENSIONS[:-1]
 _FIGURES = (
     *("eval_loss", "accuracy", "macro_f1", "first_eval_loss", "first_accuracy", "loss", "slope"),
 )
-_FACTS = ("model", "family", "block", "layers")
 _DISTANCES = ("run", "model", "seed", "reference", "objective", "cosine", "procrustes")
 
 ALL = "all"
@@ -48,9 +45,6 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     - distances: model, objective, cosine, procrustes; the mean over the seeds of a model.
     - models: model, family, block, layers.
 
-    Args:
-        ledger: The ledger, or its folder.
-
     Raises:
         SchemaError: It is no ledger, or a result in it is not what was written.
     """
@@ -63,12 +57,17 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     ]
     apart = _distances(found)
     mean = apart.groupby(["model", "objective"], as_index=False)[["cosine", "procrustes"]].mean()
-    models = {cell.model: {"model": cell.model, **_facts(result)} for cell, result in found}
+    models = {
+        cell.model: {"model": cell.model, **result.get("model", {})} for cell, result in found
+    }
     by = [*DIMENSIONS, "metric"]
     return (
         _sorted(pd.DataFrame(profiles, columns=[*by, *DEPTHS]), by=by),
         _sorted(mean, by=["model", "objective"]),
-        _sorted(pd.DataFrame(list(models.values()), columns=list(_FACTS)), by=["model"]),
+        _sorted(
+            pd.DataFrame(list(models.values()), columns=["model", "family", "block", "layers"]),
+            by=["model"],
+        ),
     )
 
 
@@ -82,9 +81,6 @@ def tables(ledger: Ledger | Path) -> dict[str, pd.DataFrame]:
     are any, has a row for each objective of each distance run; so have ``probes`` and ``erasures``
     for each depth, ``ladders`` for each rung (``top`` -1: all weights), ``interventions`` for each
     arm.
-
-    Args:
-        ledger: The ledger, or its folder.
 
     Raises:
         SchemaError: It is no ledger, or a result in it is not what was written.
@@ -170,14 +166,9 @@ def _depths(cell: Cell, values: Sequence[float], name: str = "") -> dict[str, fl
     return {f"{name}{depth}": value for depth, value in zip(DEPTHS, values, strict=True)}
 
 
-def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a result says of its model."""
-    return dict(result.get("model", {}))
-
-
 def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of the table of runs."""
-    row = {"run": cell.id, "stage": cell.stage, **_named(cell), **_facts(result)}
+    row = {"run": cell.id, "stage": cell.stage, **_named(cell), **result.get("model", {})}
     row |= {k: v for k, v in result.get("training", {}).items() if k not in row}
     if cell.stage == "tune":
         row["readout"] = result["readout"]

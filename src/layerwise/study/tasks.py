@@ -30,19 +30,16 @@ from layerwise.profile.compare_states import read_pair
 from layerwise.profile.probe_reading import make_reading
 from layerwise.profile.record import ReadoutProfile
 from layerwise.records import to_plain
-from layerwise.study.check import Checker, refuse_settings
+from layerwise.study.checker import Checker, refuse_settings
 from layerwise.study.ledger import Ledger
 from layerwise.study.placing import check_placement, placed
 from layerwise.study.record import Cell
 from layerwise.study.shrink import halved
-from layerwise.study.stages import STAGES
 from layerwise.tuning.conditions import CONDITIONS, places
 from layerwise.tuning.record import TuneRecord, TuneSettings
 from layerwise.tuning.results import RECORD, save
 from layerwise.tuning.run import Tuned, fine_tune
 from layerwise.tuning.steps import CHECKPOINTS, Persistence
-
-__all__ = ["MODEL", "Task", "facts"]
 
 MODEL = "model"
 """The folder, in a run's, of the weights that it ended with."""
@@ -157,7 +154,7 @@ def run_source(task: Task) -> dict[str, Any]:
 
 def _made(task: Task, loaded: LoadedModel, text: TextData, **unsaid: Any) -> dict[str, Any]:
     """Train `loaded` for other runs to start from; return what a table says of it."""
-    tuned = _trained(task, loaded, text, **unsaid)
+    tuned = _trained(task, loaded, text, is_kept=True, **unsaid)
     remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded)
 
@@ -172,7 +169,7 @@ def run_tune(task: Task) -> dict[str, Any]:
     reading = make_reading(**options)
     task.begins("profile before")
     before = reading.states(loaded)
-    tuned = _trained(task, loaded, text)
+    tuned = _trained(task, loaded, text, is_kept=task.ledger.keep_weights)
     task.begins("profile after")
     pair = read_pair(before, tuned, reading=reading, load=load)
     profile = pair.profile(reading)
@@ -191,10 +188,12 @@ def _readout(found: ReadoutProfile) -> dict[str, Any]:
     return changes | to_plain({**vars(found), "depths": None, "blocks": None})
 
 
-def _trained(task: Task, loaded: LoadedModel, text: TextData, **unsaid: Any) -> Tuned:
+def _trained(
+    task: Task, loaded: LoadedModel, text: TextData, *, is_kept: bool, **unsaid: Any
+) -> Tuned:
     """Return `loaded` after the cell's training, taken up from a checkpoint where there is one.
 
-    Its record is in the run's folder then, and its weights where they are to stay.
+    Its record is in the run's folder then, and so are its weights where they are to be kept.
     """
     cell = task.cell
     objective = resolve(str(cell.objective), loaded=loaded, data=text)
@@ -218,7 +217,7 @@ def _trained(task: Task, loaded: LoadedModel, text: TextData, **unsaid: Any) -> 
         placement=placement,
         keep=Persistence(task.folder, resume=True, on_step=lambda _: task.begins("training")),
     )
-    if task.ledger.keep_weights or STAGES[cell.stage].makes:
+    if is_kept:
         task.begins("saving")
         remove(task.folder / MODEL, inside=task.folder)  # A part of it, if anything.
         (task.folder / MODEL).mkdir()

@@ -20,7 +20,7 @@ from layerwise.errors import (
 from layerwise.files import remove
 from layerwise.interrupts import INTERRUPTED, interruptible
 from layerwise.resources import disk_full, out_of_memory
-from layerwise.study.check import refuse_unknown
+from layerwise.study.checker import refuse_unknown
 from layerwise.study.lease import Lease
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import Failure, FailureKind
@@ -29,8 +29,6 @@ from layerwise.study.stages import STAGES, load
 from layerwise.study.tasks import Task
 from layerwise.tuning.run import has_checkpoint
 from layerwise.tuning.steps import CHECKPOINTS
-
-__all__ = ["execute", "execute_trusting"]
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +47,8 @@ def execute(ledger: Path, run_id: str, *, trusts: bool = False) -> None:
     """Do a run, if it is to be done and no other process does it.
 
     Its folder tells how it ended: with a result, with a failure, or with neither where the process
-    was killed or nothing could be written. What a process before had reached is taken up.
-
-    Args:
-        ledger: The ledger's folder.
-        run_id: The run.
-        trusts: Whether code that a model's repository brings may run.
+    was killed or nothing could be written. What a process before had reached is taken up. Only
+    where it `trusts`, code that a model's repository brings runs.
 
     Raises:
         SchemaError: There is no ledger.

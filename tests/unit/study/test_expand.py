@@ -124,6 +124,9 @@ def test_placements_are_for_adapters_alone():
         ("lora", "all", None),
         ("lora", "low", "0,1"),
     }
+    described = {"policy": "ski", "rank": 4}
+    found = cells(placements={"band": described}, conditions=["lora"])
+    assert all(cell.settings["placement"] == described for cell in found)
 
 
 def pretrained(**keys):

@@ -8,6 +8,7 @@ import pytest
 from layerwise.errors import LayerwiseError, LeaseError, OutputError, SchemaError
 from layerwise.study.ledger import Ledger, create, is_ledger, open_ledger, root_of
 from layerwise.study.record import Cell, Failure, Study
+from support.studies import end
 
 CELL = Cell("tune", "bert", "simcse", "lora", None, 0, {"source": "demo"})
 STUDY = Study("pocket", (CELL,), plain={"schema": "layerwise/study/1"}, text=b"typed: 1\n")
@@ -20,6 +21,7 @@ def ledger(tmp_path):
 
 @pytest.fixture
 def folder(ledger):
+    """The folder of the run, with its spec."""
     return ledger.prepare(CELL)
 
 
@@ -73,10 +75,7 @@ def test_a_run_that_is_left_is_lost(ledger, folder):
 
 
 def test_a_failure_stays_until_the_run_begins_again(ledger, folder):
-    lease = ledger.begin(CELL.id)
-    ledger.fail(CELL.id, Failure("oom", "too\nlarge", "training"), lease=lease)
-    assert ledger.state(CELL.id) == "running"
-    lease.release()
+    end(ledger, CELL, Failure("oom", "too\nlarge", "training"))
     assert ledger.state(CELL.id) == "failed"
     assert ledger.failure(CELL.id) == Failure("oom", "too large", "training")
     (folder / ".spec.json.x1").write_text("half")
@@ -104,25 +103,21 @@ def test_a_result_that_came_while_waiting_for_the_lease_is_kept(ledger, folder, 
 
     claim = module.claim
 
-    def late(folder, *, ttl):
+    def late(folder):
         (folder / "result.json").write_text("{}")
-        return claim(folder, ttl=ttl)
+        return claim(folder)
 
     monkeypatch.setattr(module, "claim", late)
     assert ledger.begin(CELL.id) is None
     assert ledger.state(CELL.id) == "done"
 
 
-def finished(ledger, folder):
-    (folder / "model").mkdir()
-    (folder / "model" / "weights").write_bytes(b"123")
-    ledger.finish(CELL.id, {}, lease=ledger.begin(CELL.id), seconds=1)
-    return folder / "model" / "weights"
-
-
 @pytest.mark.parametrize("change", ["flip", "remove", "link"])
 def test_a_file_that_is_not_what_was_written_is_found(ledger, folder, change):
-    file = finished(ledger, folder)
+    (folder / "model").mkdir()
+    file = folder / "model" / "weights"
+    file.write_bytes(b"123")
+    end(ledger, CELL, {})
     assert set(ledger.result(CELL.id)["files"]) == {"model/weights", "spec.json"}
     if change == "flip":
         file.write_bytes(b"133")

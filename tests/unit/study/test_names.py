@@ -3,7 +3,7 @@
 import pytest
 
 from layerwise.errors import BadInputError
-from layerwise.study.names import LONGEST, is_safe, safe_name, slug
+from layerwise.study.record import LONGEST, is_safe, safe_name, slug
 
 OTHERS = ("", ".", "..", "../up", "/etc/passwd", "a/b", "a\\b", ".hidden", "-option", "a\0b")
 

@@ -6,8 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from layerwise.errors import BadInputError
 
-__all__ = ["Engine", "optional"]
-
 
 @runtime_checkable
 class Engine(Protocol):

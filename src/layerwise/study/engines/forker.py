@@ -31,8 +31,6 @@ from typing import IO, Never
 from layerwise.files import remove
 from layerwise.study.ledger import OUTPUT, RUNS
 
-__all__ = ["GRACE", "READY", "main"]
-
 READY = "ready"
 
 GRACE = 30.0
@@ -179,10 +177,7 @@ class _Forker:
                 return
             child = self.children.pop(pid, None)
             if child is not None:
-                said = self.ledger / RUNS / child.run_id / OUTPUT
-                with suppress(OSError):
-                    if said.stat().st_size == 0:
-                        remove(said, inside=said.parent)
+                drop_empty(self.ledger / RUNS / child.run_id / OUTPUT)
                 self.report.write(child.number + "\n")
 
     def _end(self) -> None:
@@ -215,6 +210,13 @@ def _speak_into(file: Path) -> None:
     said = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     for opened, number in ((silence, 0), (said, 1), (said, 2)):
         os.dup2(opened, number)
+
+
+def drop_empty(file: Path) -> None:
+    """Remove `file` where nothing was said in it."""
+    with suppress(OSError):
+        if file.stat().st_size == 0:
+            remove(file, inside=file.parent)
 
 
 def _devices() -> tuple[str, ...]:

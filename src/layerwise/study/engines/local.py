@@ -10,10 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from layerwise.errors import BadInputError, LayerwiseError, one_line
-from layerwise.files import remove
-from layerwise.study.engines.forker import GRACE, READY
-
-__all__ = ["LocalEngine"]
+from layerwise.study.engines.forker import GRACE, READY, drop_empty
 
 LOG = "engine.log"
 
@@ -118,9 +115,7 @@ class LocalEngine:
         """Interrupt what runs, wait until it has left."""
         self._leave()
         self._running.clear()
-        with suppress(OSError):
-            if (self._ledger / LOG).stat().st_size == 0:
-                remove(self._ledger / LOG, inside=self._ledger)
+        drop_empty(self._ledger / LOG)
 
     def _leave(self) -> None:
         process = self._process

@@ -9,14 +9,12 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, LayerwiseError, one_line
 from layerwise.study.engines import optional
-
-__all__ = ["PATIENCE", "RayEngine"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +46,6 @@ class RayEngine:
         cpus: Cores of a run.
         gpus: GPUs of a run; None asks for one where the cluster has any. A run that asks for none
             sees none.
-        resources: What else a run needs, as Ray's own resources: ``{"a100": 1}``.
 
     Raises:
         BadInputError: Ray is not installed, no cluster answers, or it has no room for a run.
@@ -63,7 +60,6 @@ class RayEngine:
         address: str | None = None,
         cpus: float = 1,
         gpus: float | None = None,
-        resources: Mapping[str, float] | None = None,
     ) -> None:
         self._ray = optional("ray", engine="ray")
         self._ledger, self._workers = ledger.resolve(), workers
@@ -72,10 +68,8 @@ class RayEngine:
             _connect(self._ray, address)
         if gpus is None:
             gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
-        self._needs = {"CPU": cpus, "GPU": gpus, **(resources or {})}
-        self._task = self._ray.remote(
-            num_cpus=cpus, num_gpus=gpus, resources=dict(resources or {}), max_retries=RETRIES
-        )(execute)
+        self._needs = {"CPU": cpus, "GPU": gpus}
+        self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(execute)
         self._running: dict[Any, str] = {}
         self._asked = time.monotonic()
         room = self._room()

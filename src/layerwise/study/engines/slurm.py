@@ -19,8 +19,6 @@ from typing import Any
 from layerwise.errors import BadInputError, LayerwiseError, one_line
 from layerwise.study.engines import optional
 
-__all__ = ["JOBS", "SlurmEngine", "SlurmJob"]
-
 log = logging.getLogger(__name__)
 
 JOBS = "jobs"
