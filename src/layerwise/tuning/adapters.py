@@ -69,9 +69,9 @@ def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
         report = PeftModel(loaded.model, config, _NAME).load_adapter(str(source.folder), _NAME)
     missing = sorted(report.missing_keys)
     if missing or not has_adapters(loaded.model):
-        msg = "adapter that does not fit its base model"
         lacking = f"weights for {', '.join(missing[:3])}" if missing else "modules to adapt"
-        raise ModelError(msg, value=source.name, expected=lacking)
+        message = "adapter that does not fit its base model"
+        raise ModelError(message, value=source.name, expected=lacking)
     loaded.model.eval()
     check_finite(loaded.model, source=source.name)
     tokenizer = loaded.tokenizer
@@ -101,9 +101,9 @@ def _fitting(adapter: str, base: str) -> Iterator[None]:
         if is_bug(error):
             raise
         why = f"{type(error).__name__}: {one_line(error, limit=160)}"
-        msg = f"adapter that cannot be attached ({why})"
         expected = f"an adapter of modules, for {base}"
-        raise ModelError(msg, value=adapter, expected=expected) from error
+        message = f"adapter that cannot be attached ({why})"
+        raise ModelError(message, value=adapter, expected=expected) from error
 
 
 def inseparable(folder: Path) -> str:
@@ -125,10 +125,10 @@ def _why_inseparable(config: Any) -> str:
 
 def _refuse_inseparable(why: str, adapter: str) -> None:
     if why:
-        msg = f"adapter that cannot be switched off: {why}"
         hint = "name the base model and the adapter as two models"
         expected = "an adapter that leaves its base as it was"
-        raise ModelError(msg, value=adapter, expected=expected, hint=hint)
+        message = f"adapter that cannot be switched off: {why}"
+        raise ModelError(message, value=adapter, expected=expected, hint=hint)
 
 
 def _switches(model: nn.Module) -> list[Any]:
