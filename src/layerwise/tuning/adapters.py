@@ -69,9 +69,9 @@ def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
         report = PeftModel(loaded.model, config, _NAME).load_adapter(str(source.folder), _NAME)
     missing = sorted(report.missing_keys)
     if missing or not has_adapters(loaded.model):
+        msg = "adapter that does not fit its base model"
         lacking = f"weights for {', '.join(missing[:3])}" if missing else "modules to adapt"
-        message = "adapter that does not fit its base model"
-        raise ModelError(message, value=source.name, expected=lacking)
+        raise ModelError(msg, value=source.name, expected=lacking)
     loaded.model.eval()
     check_finite(loaded.model, source=source.name)
     tokenizer = loaded.tokenizer
