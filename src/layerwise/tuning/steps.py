@@ -2,8 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def run_steps(
     device = next(model.parameters()).device
     with (
         quiet(),
-        _output(keep) as output,
+        # Trainer and trackers want a folder to write to, even where nothing is to be kept.
+        nullcontext(keep.folder) if keep.folder else tempfile.TemporaryDirectory() as output,
         job.objective.prepare(model) as changed,
         trainable(model, job.factors),
     ):
@@ -77,7 +78,7 @@ def run_steps(
             job=job,
             checkpoints=checkpoints,
             callbacks=[ShallowBackward()],
-            **_trainer_options(job, output, is_resumed=last is not None),
+            **_trainer_options(job, Path(output), is_resumed=last is not None),
         )
         trainer.remove_callback(PrinterCallback)
         steplog = StepLog(
@@ -106,16 +107,6 @@ def run_steps(
         resumed_from=last.step if last else None,
     )
     return steplog.entries, made, tuple(changed)
-
-
-@contextmanager
-def _output(keep: Persistence) -> Iterator[Path]:
-    """Give Trainer and trackers a folder to write to, even where nothing is to be kept."""
-    if keep.folder is not None:
-        yield keep.folder
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)
 
 
 def _refuse_bad_weights(job: Job) -> None:
