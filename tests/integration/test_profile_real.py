@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import layerwise as lw
-from layerwise.data.probes import probes
+from layerwise.data import probes
 from layerwise.models.load import load
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from layerwise.data.sources import table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
 from layerwise.seeds import numpy_generator
 
-__all__ = ["Example", "TextData", "read"]
+__all__ = ["Example", "TextData", "probes", "read"]
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ def read(
         UnknownNameError: A column that the data does not have.
         BadInputError: A malformed condition, or fewer than one example asked for.
     """
+    if examples is not None and examples < 1:
+        raise BadInputError(what="number of examples", value=examples, expected="at least 1")
     frame = _matching(table(source), where)
     chosen = {"text": text_column, "prompt": prompt_column, "label": label_column}
     asked = {role: _known(frame, name) for role, name in chosen.items() if name is not None}
@@ -76,12 +79,16 @@ def read(
         raise BadInputError(what="one column in two roles", value=asked, expected="two columns")
     kind, columns = resolve_format(frame, asked)
     usable, notes = _usable(frame, columns, kind)
-    rows, drawn = _draw(usable, examples, seed=seed)
-    notes += drawn
+    rows = usable
+    if examples is not None and examples > len(usable):
+        notes.append(f"{examples} examples were asked for, {len(usable)} are there")
+    elif examples is not None:
+        order = numpy_generator(seed, "examples").permutation(len(usable))
+        rows = usable.iloc[sorted(order[:examples])]
     for note in notes:
         log.warning("%s: %s", source, note)
     found = tuple(_examples(rows, columns, kind))
-    return TextData(source, _hash(found, columns), found, columns, len(usable), notes)
+    return TextData(source, _hash(found, columns), found, columns, len(usable), tuple(notes))
 
 
 def _matching(frame: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
@@ -112,39 +119,20 @@ def _known(frame: pd.DataFrame, column: str) -> str:
 
 def _usable(
     frame: pd.DataFrame, columns: Mapping[str, str], kind: Format
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+) -> tuple[pd.DataFrame, list[str]]:
     """Return the rows that have something in them to learn, and how many had not."""
-    content = next(iter(columns.values()))
-    kept, notes = _without(frame, frame[content].map(kind.is_empty), what="text", column=content)
-    if "label" not in columns:
-        return kept, notes
-    unlabelled = kept[columns["label"]].map(is_blank)
-    kept, more = _without(kept, unlabelled, what="label", column=columns["label"])
-    return kept, notes + more
-
-
-def _without(
-    frame: pd.DataFrame, blank: "pd.Series[bool]", *, what: str, column: str
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return `frame` without the rows whose `what` is `blank`, and how many they were."""
-    if blank.all():
-        raise DataError(what=f"every row's {what} is empty", value=column)
-    notes = (f"{blank.sum()} rows with an empty {what} were left out",) if blank.any() else ()
-    return frame[~blank], notes
-
-
-def _draw(
-    frame: pd.DataFrame, examples: int | None, *, seed: int
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """`examples` rows drawn without replacement, in their own order; all where there are fewer."""
-    if examples is None:
-        return frame, ()
-    if examples < 1:
-        raise BadInputError(what="number of examples", value=examples, expected="at least 1")
-    if examples > len(frame):
-        return frame, (f"{examples} examples were asked for, {len(frame)} are there",)
-    order = numpy_generator(seed, "examples").permutation(len(frame))
-    return frame.iloc[sorted(order[:examples])], ()
+    content, notes = next(iter(columns.values())), list[str]()
+    needed = {"text": (content, kind.is_empty)}
+    if "label" in columns:
+        needed["label"] = columns["label"], is_blank
+    for what, (column, is_empty) in needed.items():
+        blank = frame[column].map(is_empty)
+        if blank.all():
+            raise DataError(what=f"every row's {what} is empty", value=column)
+        if blank.any():
+            notes.append(f"{blank.sum()} rows with an empty {what} were left out")
+        frame = frame[~blank]
+    return frame, notes
 
 
 def _examples(frame: pd.DataFrame, columns: Mapping[str, str], kind: Format) -> Iterable[Example]:
@@ -163,3 +151,13 @@ def _hash(examples: Iterable[Example], columns: Mapping[str, str]) -> str:
         content = json.dumps([e.text, e.prompt, e.label, e.messages], ensure_ascii=True)
         digest.update(b"\n" + content.encode())
     return digest.hexdigest()
+
+
+def probes() -> tuple[str, ...]:
+    """Return 290 short true English statements, mathematical and relational, in a fixed order.
+
+    Sums, comparisons, family, places, parts and wholes, causes: a model is shown them before and
+    after, to see what moved. Their file has a heading, ``# kind``, over each group.
+    """
+    lines = files("layerwise.data").joinpath("probes.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if line and not line.startswith("#"))

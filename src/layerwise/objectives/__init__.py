@@ -37,9 +37,7 @@ for _objective in (
 def labels_for(name: str, data: TextData) -> tuple[str, ...] | None:
     """Return the classes that a model must be loaded for; None where `name` asks for none.
 
-    Args:
-        name: An objective, or ``auto``, which takes classification where the data has labels.
-        data: The examples.
+    ``auto`` takes classification where the data has labels.
 
     Raises:
         UnknownNameError: No objective has that name.
@@ -55,11 +53,6 @@ def resolve(name: str, *, loaded: LoadedModel, data: TextData) -> Objective:
     ``auto`` takes classification where the data has labels; else causal-lm for causal models and
     encoder-decoders (sft where the data has prompts or chats), masked-lm for models with that
     head, simcse for encoders without one.
-
-    Args:
-        name: An objective, or ``auto``.
-        loaded: The model.
-        data: The examples.
 
     Raises:
         UnknownNameError: No objective has that name.

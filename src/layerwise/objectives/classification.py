@@ -37,8 +37,7 @@ def _batches(request: BatchRequest) -> BatchSet:
     for row in rows.rows:
         label = str(request.data.examples[row.index].label)
         if label not in classes:
-            kind = "label"
-            raise UnknownNameError(kind, value=label, known=classes)
+            raise UnknownNameError(what="label", value=label, known=classes)
         named.append(replace(row, label=classes[label]))
     return request.collated(replace(rows, rows=tuple(named)), class_batch)
 

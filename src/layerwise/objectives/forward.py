@@ -60,7 +60,9 @@ def refuse_too_long(model: Any, batches: Iterable[Batch]) -> None:
     limit = position_limit(model)
     longest = max((t.shape[1] for batch in batches for t in batch.inputs.values()), default=0)
     if limit is not None and longest > limit:
-        msg = "texts longer than the model's positions"
         raise BadInputError(
-            msg, value=longest, expected=f"at most {limit} tokens", hint=f"--max-length {limit}"
+            what="texts longer than the model's positions",
+            value=longest,
+            expected=f"at most {limit} tokens",
+            hint=f"--max-length {limit}",
         )

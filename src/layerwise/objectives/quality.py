@@ -8,11 +8,7 @@ import numpy as np
 def class_quality(predicted: Sequence[int], actual: Sequence[int]) -> dict[str, float]:
     """Return ``accuracy``, and ``macro_f1``: the mean over the classes on either side of their F1.
 
-    Larger is better, and 1 is the best.
-
-    Args:
-        predicted: The class that each row was taken for.
-        actual: Its own.
+    Larger is better, and 1 is the best. Rows were taken for the `predicted` classes.
 
     Raises:
         ValueError: They are not of one length, or empty.

@@ -46,12 +46,6 @@ class BatchRequest:
         return assemble(rows, groups, of=len(self.data), collate=make)
 
 
-def as_it_is(model: Any) -> AbstractContextManager[tuple[str, ...]]:
-    """Return a context in which `model` is left alone; there is nothing to note."""
-    del model
-    return nullcontext(())
-
-
 @dataclass(frozen=True)
 class Objective:
     """What a model is trained to do, as a loss with no parameters of its own.
@@ -86,7 +80,9 @@ class Objective:
     needs_prompt: bool = False
     needs_label: bool = False
     needs_next_sentence: bool = False
-    prepare: Callable[[Any], AbstractContextManager[tuple[str, ...]]] = as_it_is
+    prepare: Callable[[Any], AbstractContextManager[tuple[str, ...]]] = lambda _model: nullcontext(
+        ()
+    )
 
     def make_batches(self, tokenizer: Any, data: TextData, **options: Any) -> BatchSet:
         """Return the batches of `data`; `options` are the other fields of `BatchRequest`."""

@@ -17,10 +17,7 @@ HIDDEN, MEAN_LENGTH = 0.15, 3
 def spans(tokens: int, *, seed: int, index: int) -> list[range]:
     """Return spans of positions in a text of `tokens` >= 1 tokens, in order.
 
-    Args:
-        tokens: How many there are.
-        seed: Fixes the spans, together with `index`.
-        index: The example's position in the data.
+    `seed` and the example's `index` in the data fix them.
     """
     random = numpy_generator(seed, "spans", index)
     hidden = max(1, round(HIDDEN * tokens))

@@ -47,13 +47,8 @@ def comparison(name: str, losses: Callable[[Tensor, Tensor], Tensor], *, least: 
 def view_batches(request: BatchRequest, *, name: str, least: int) -> BatchSet:
     """Return batches of texts, each twice, drawn together by the seed.
 
-    Args:
-        request: What they are made of.
-        name: The objective's.
-        least: The fewest texts that can be compared.
-
     Raises:
-        BadInputError: The batches would be smaller.
+        BadInputError: The batches would be smaller than the `least` that can be compared.
         DataError: There are not that many texts.
     """
     if request.batch_size < least:

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from layerwise.data.probes import probes as shipped
 from layerwise.data.text import TextData, read
+from layerwise.data.text import probes as shipped
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.models.load import LoadedModel
 from layerwise.options.commands import BOOTSTRAP

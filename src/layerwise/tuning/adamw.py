@@ -166,21 +166,13 @@ class _SquareSum:
 
 @dataclass(frozen=True)
 class _Unit:
-    """Tensors that are gone through together: one large one, or many small ones joined.
-
-    Attributes:
-        tensors: W, gradient and both moments, flat; W alone where there is no gradient.
-        entries: How many they are in all processes.
-        rate: The learning rate.
-        factors: What the direction is made with.
-        over: The processes that share them.
-    """
+    """Tensors gone through together (W, and with a gradient it and both moments), all flat."""
 
     tensors: Sequence[Tensor]
-    entries: int
+    entries: int  # In all processes.
     rate: float
     factors: _Factors
-    over: Shards
+    over: Shards  # The processes that share them.
 
 
 @torch.inference_mode()

@@ -90,9 +90,9 @@ def _fitting(adapter: str, base: str) -> Iterator[None]:
         if is_bug(error):
             raise
         why = f"{type(error).__name__}: {one_line(error, limit=160)}"
-        msg = f"adapter that cannot be attached ({why})"
         expected = f"an adapter of modules, for {base}"
-        raise ModelError(msg, value=adapter, expected=expected) from error
+        message = f"adapter that cannot be attached ({why})"
+        raise ModelError(message, value=adapter, expected=expected) from error
 
 
 def inseparable(folder: Path) -> str:
@@ -114,10 +114,10 @@ def _why_inseparable(config: Any) -> str:
 
 def _refuse_inseparable(why: str, adapter: str) -> None:
     if why:
-        msg = f"adapter that cannot be switched off: {why}"
         hint = "name the base model and the adapter as two models"
         expected = "an adapter that leaves its base as it was"
-        raise ModelError(msg, value=adapter, expected=expected, hint=hint)
+        message = f"adapter that cannot be switched off: {why}"
+        raise ModelError(message, value=adapter, expected=expected, hint=hint)
 
 
 def _switches(model: nn.Module) -> list[Any]:

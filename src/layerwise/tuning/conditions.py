@@ -89,8 +89,8 @@ class Condition:
             if not self.frozen(place, settings)
         }
         if not kept:
-            msg = f"condition {self.name} freezes every parameter of this model"
-            raise BadInputError(msg, expected="something to train", hint="another --condition")
+            message = f"condition {self.name} freezes every parameter of this model"
+            raise BadInputError(message, expected="something to train", hint="another --condition")
         return kept
 
 
@@ -107,9 +107,9 @@ def _decayed(place: Place, settings: "TuneSettings") -> float:
 def _below_top(place: Place, settings: "TuneSettings") -> bool:
     top = settings.top
     if top is None or not 0 < top <= place.blocks:
-        msg = "number of top blocks to train"
         hint = f"--top M, with M from 1 to {place.blocks}"
-        raise BadInputError(msg, value=top, expected=f"1 to {place.blocks}", hint=hint)
+        message = "number of top blocks to train"
+        raise BadInputError(message, value=top, expected=f"1 to {place.blocks}", hint=hint)
     return _below(place, place.blocks - top)
 
 

@@ -6,8 +6,7 @@ s = tau ||W_before|| / (||dW|| + 1e-12), the tensors of a group taken together (
 
 import logging
 import math
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +60,9 @@ class _Sizes:
     def check(self, name: str) -> None:
         """Raise NonFiniteError in the name of the layer group."""
         if not self.finite:
-            msg = f"step of layer group {name}"
             sizes = f"||W|| = {self.weight}, ||dW|| = {self.update}"
-            raise NonFiniteError(msg, value=sizes, expected="finite gradients and weights")
+            message = f"step of layer group {name}"
+            raise NonFiniteError(message, value=sizes, expected="finite gradients and weights")
 
     def scale(self, tau: float | None) -> float:
         """Return the factor on dW; 1 for a group that is left alone."""
@@ -120,6 +119,7 @@ class EqualStep(Optimizer):
     Attributes:
         tau: The relative step.
         method: How it is measured: ``exact``, ``sampled`` or ``copy``.
+        steps: The last step's size by layer group; empty where it was not measured.
         measuring: Whether steps are measured where nothing is scaled (tau None), and stored steps
             compared where the weights are in half precision. Switch it off between logged steps.
     """
@@ -139,11 +139,13 @@ class EqualStep(Optimizer):
         seed: int = 0,
     ) -> None:
         if tau is not None and not (tau > 0 and math.isfinite(tau)):
-            msg = "tau"
-            raise BadInputError(msg, value=tau, expected="a positive number, or None to measure")
+            message = "tau"
+            raise BadInputError(
+                message, value=tau, expected="a positive number, or None to measure"
+            )
         if sample < 1:
-            msg = "sample"
-            raise BadInputError(msg, value=sample, expected="a whole number of at least 1")
+            message = "sample"
+            raise BadInputError(message, value=sample, expected="a whole number of at least 1")
         self.optimizer = optimizer
         self.tau = tau
         self.method = _method(optimizer, method)
@@ -151,15 +153,10 @@ class EqualStep(Optimizer):
         self._layout = _layout(optimizer, groups)
         self._sample, self._seed = sample, seed
         self._room = norms.Workspace()
-        self._steps: dict[str, StepRatio] = {}
+        self.steps: Mapping[str, StepRatio] = {}
         # Optimizer.__init__ would make parameter groups and state of its own; this does the rest
         # of what it does: hooks and profiling.
         self.__setstate__({})
-
-    @property
-    def steps(self) -> Mapping[str, StepRatio]:
-        """The last step's size by layer group; empty where it was not measured."""
-        return self._steps
 
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler replaces `step` on the object with a closure, which nothing can pickle.
@@ -167,9 +164,9 @@ class EqualStep(Optimizer):
 
     def add_param_group(self, param_group: ParamGroup) -> None:
         """Refuse: the new parameters would be in no layer group."""
-        msg = "parameter group"
+        message = "parameter group"
         raise BadInputError(
-            msg,
+            message,
             value=f"{len(param_group.get('params', ()))} parameters",
             expected="every parameter in a layer group from the start",
             hint="add it to the optimizer first, then wrap it in EqualStep",
@@ -197,8 +194,8 @@ class EqualStep(Optimizer):
             kinds = {True: "of a run that only measured", False: "of equal steps"}
             theirs, mine = (kinds[tau is None] for tau in (own["tau"], self.tau))
             if theirs != mine:
-                msg = "optimizer state"
-                raise BadInputError(msg, value=theirs, expected=f"one {mine}")
+                message = "optimizer state"
+                raise BadInputError(message, value=theirs, expected=f"one {mine}")
             self.tau, self._sample, self._seed = own["tau"], own["sample"], own["seed"]
         self.optimizer.load_state_dict(plain)
 
@@ -216,7 +213,7 @@ class EqualStep(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._steps = {}
+        self.steps = {}
         if self.tau is None and not self.measuring:
             self.optimizer.step()
         else:
@@ -226,13 +223,13 @@ class EqualStep(Optimizer):
     def _step_groups(self) -> None:
         parts = {
             name: [
-                {**group, "params": [group["params"][j] for j in rows]}
-                for group, rows in ((self.param_groups[i], rows) for i, rows in where)
+                {**(group := self.param_groups[i]), "params": [group["params"][j] for j in rows]}
+                for i, rows in where
             ]
             for name, where in self._layout.items()
         }
         make = self._copied if self.method == "copy" else self._foreseen
-        self._steps = {name: make(name, groups) for name, groups in parts.items()}
+        self.steps = {name: make(name, groups) for name, groups in parts.items()}
         for name, where in self._layout.items():
             for (i, _), part in zip(where, parts[name], strict=True):
                 # Some optimizers count in their groups; each layer group counted from the same.
@@ -290,33 +287,17 @@ class EqualStep(Optimizer):
             self.optimizer.step()
 
 
-def match_tau(records: Iterable[Mapping[str, StepRatio]]) -> float:
-    """Return the median of ||dW|| / ||W|| over groups and steps, to be every group's tau.
-
-    Args:
-        records: `EqualStep.steps` of each step; groups that did not move do not count.
-
-    Raises:
-        BadInputError: No group moved in any step.
-    """
-    found = [ratio.achieved for record in records for ratio in record.values() if ratio.achieved]
-    if not found:
-        msg = "steps to match"
-        raise BadInputError(msg, value="no group moved", expected="measured steps")
-    return statistics.median(found)
-
-
 def _method(optimizer: Optimizer, method: str) -> str:
     if method not in METHODS:
-        msg = "method"
-        raise UnknownNameError(msg, value=method, known=METHODS)
+        message = "method"
+        raise UnknownNameError(message, value=method, known=METHODS)
     if isinstance(optimizer, LBFGS):
-        msg = "optimizer"
-        raise BadInputError(msg, value="LBFGS", expected="one that steps without a closure")
+        message = "optimizer"
+        raise BadInputError(message, value="LBFGS", expected="one that steps without a closure")
     obstacle = "" if method == "copy" else adamw.obstacle(optimizer)
     if obstacle and method != "auto":
-        msg = f"method for an optimizer whose step cannot be foreseen ({obstacle})"
-        raise BadInputError(msg, value=method, expected="copy or auto")
+        message = f"method for an optimizer whose step cannot be foreseen ({obstacle})"
+        raise BadInputError(message, value=method, expected="copy or auto")
     if obstacle:
         logger.info("equal step keeps a copy of one layer group: %s", obstacle)
         return "copy"
@@ -338,9 +319,9 @@ def _layout(
         for tensor in tensors:
             place = places.pop(id(tensor), None)
             if place is None:
-                msg = f"layer group {name}"
+                message = f"layer group {name}"
                 raise BadInputError(
-                    msg,
+                    message,
                     value=f"a parameter of shape {tuple(tensor.shape)}",
                     expected="parameters that the optimizer holds, each in one group",
                 )
@@ -348,9 +329,9 @@ def _layout(
         if rows:
             layout[name] = sorted(rows.items())
     if places:
-        msg = "layer groups"
+        message = "layer groups"
         raise BadInputError(
-            msg,
+            message,
             value=f"{len(places)} parameters of the optimizer are in none",
             expected="each parameter in one group",
         )

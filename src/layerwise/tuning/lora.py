@@ -32,9 +32,7 @@ def named_placement(
 ) -> Placement | None:
     """Return the placement that a user means, made for `loaded` where blocks alone are named.
 
-    Args:
-        named: A placement, a file that holds one, or blocks (``"3,7,11"``).
-        loaded: The model.
+    That is a placement, a file that holds one, or blocks (``"3,7,11"``).
 
     Raises:
         PlacementError: A block is not there, is named twice, or has no module to adapt.
@@ -120,8 +118,8 @@ def _found(loaded: LoadedModel) -> Placement:
     model, base = loaded.model, without_adapter(loaded.model)
     layers = {name: m for name, m in base.named_modules() if hasattr(m, "lora_A")}
     if not layers or any("default" not in layer.lora_A for layer in layers.values()):
-        message = "adapters that cannot be trained here"
         hint = "placement.apply(model)"
+        message = "adapters that cannot be trained here"
         raise ModelError(message, value=loaded.source, expected="LoRA, as `default`", hint=hint)
     config = model.peft_config["default"]
     refs = all_refs(find_stacks(base))
@@ -156,8 +154,8 @@ def adapted(loaded: LoadedModel, placement: Placement) -> LoadedModel:
     names = {name for name, _ in loaded.model.named_modules()}
     if not names.issuperset(placement.modules):
         lacking = next(m for m in placement.modules if m not in names)
-        message = "placement for another model"
         expected = f"one for {loaded.source}, which has no {lacking}"
+        message = "placement for another model"
         raise SchemaError(message, value=placement.model, expected=expected)
     model = apply(placement, loaded.model)
     base = on_disk(loaded.source)

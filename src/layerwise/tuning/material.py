@@ -35,9 +35,9 @@ def order(examples: int, *, batch_size: int, forwards: int, seed: int) -> list[t
         DataError: There are fewer examples than a batch holds.
     """
     if examples < batch_size:
-        msg = "fewer training examples than a batch holds"
+        message = "fewer training examples than a batch holds"
         raise DataError(
-            msg,
+            message,
             value=examples,
             expected=f"at least {batch_size}",
             hint=f"--batch-size {max(1, examples)}, or more --examples",
@@ -59,8 +59,8 @@ def held_out(data: TextData, *, examples: int, seed: int) -> tuple[TextData, Tex
         DataError: Nothing would be left to train on.
     """
     if examples >= len(data):
-        msg = "examples held out for evaluation"
-        raise DataError(msg, value=examples, expected=f"fewer than the {len(data)} there are")
+        message = "examples held out for evaluation"
+        raise DataError(message, value=examples, expected=f"fewer than the {len(data)} there are")
     drawn = set(numpy_generator(seed, "held out").permutation(len(data))[:examples].tolist())
     kept = [i for i in range(len(data)) if i not in drawn]
     return _part(data, kept), _part(data, sorted(drawn))

@@ -83,15 +83,7 @@ def _ratio(
 def adapter_step(
     a_before: Tensor, b_before: Tensor, a_after: Tensor, b_after: Tensor, scaling: float = 1.0
 ) -> float:
-    """||scaling * (B_after A_after - B_before A_before)||, in float64.
-
-    Args:
-        a_before: LoRA's A, shape (rank, inputs).
-        b_before: LoRA's B, shape (outputs, rank).
-        a_after: A after the step.
-        b_after: B after the step.
-        scaling: What the product is multiplied with.
-    """
+    """||scaling * (B_after A_after - B_before A_before)||, in float64; shapes: `AdapterFactors`."""
     a0, b0, a1, b1 = (norms.whole(t).double() for t in (a_before, b_before, a_after, b_after))
     left, right = torch.cat([b1 - b0, b0], dim=1), torch.cat([a1, a1 - a0], dim=0)
     squared = float(((left.T @ left) * (right @ right.T)).sum())

@@ -79,7 +79,16 @@ def total(parts: Iterable[Part]) -> float:
     buckets: dict[tuple[object, ...], list[Part]] = {}
     for part in parts:
         buckets.setdefault((part.value.device, *part.over), []).append(part)
-    return sum(_bucket(bucket) for bucket in buckets.values())
+    found = 0.0
+    for bucket in buckets.values():
+        values = torch.stack([part.value for part in bucket])
+        # Apple's GPUs have no float64.
+        values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+        summed = values @ values.new_tensor([part.scale for part in bucket])
+        for group in bucket[0].over:
+            dist.all_reduce(summed, group=group)
+        found += float(summed)
+    return found
 
 
 def norm(tensors: Iterable[Tensor]) -> float:
@@ -114,7 +123,7 @@ class Workspace:
     def copies(self, tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[Part]]:
         """Flat copies of this process's shares, good until the next call, and their squares."""
         shares = [flat(tensor) for tensor in tensors]
-        kinds = {(own.device, own.dtype): own for own in shares}
+        kinds = {_kind(own): own for own in shares}
         rooms = {
             kind: self.take("copies", sum(len(x) for x in shares if _kind(x) == kind), own)
             for kind, own in kinds.items()
@@ -147,13 +156,3 @@ def _kind(tensor: Tensor) -> tuple[torch.device, torch.dtype]:
 def _square(chunk: Tensor, over: Shards) -> Part:
     chunk = wide(chunk)
     return Part(torch.dot(chunk, chunk), over=over)
-
-
-def _bucket(parts: Sequence[Part]) -> float:
-    values = torch.stack([part.value for part in parts])
-    # Apple's GPUs have no float64.
-    values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
-    summed = values @ values.new_tensor([part.scale for part in parts])
-    for group in parts[0].over:
-        dist.all_reduce(summed, group=group)
-    return float(summed)

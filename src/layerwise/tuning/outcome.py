@@ -1,13 +1,14 @@
 """How a run went, out of its log."""
 
 import logging
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from layerwise.tuning.equal_step import StepRatio, match_tau
+from layerwise.errors import BadInputError
 from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneSettings
 from layerwise.tuning.steplog import EVALUATED, Entry
@@ -91,8 +92,10 @@ def matched_tau(entries: Sequence[Mapping[str, Any]], *, steps: int) -> float:
         BadInputError: No group moved in any of them.
     """
     first = [e["step_ratio"] for e in entries if "step_ratio" in e and e["step"] <= steps]
-    tau = match_tau(
-        {name: StepRatio(None, achieved=ratio) for name, ratio in made.items()} for made in first
-    )
+    moved = [ratio for made in first for ratio in made.values() if ratio]
+    if not moved:
+        message = "steps to match"
+        raise BadInputError(message, value="no group moved", expected="measured steps")
+    tau = statistics.median(moved)
     log.info("tau matched to %.3g over %d steps of standard", tau, len(first))
     return tau

@@ -54,14 +54,12 @@ def save(tuned: Tuned, folder: Path, *, weights: bool = True) -> Tuned:
 
 
 def _whole(tuned: Tuned) -> tuple[LoadedModel, TuneRecord]:
-    """Return what is to be written of `tuned`: its adapters alone only where their base is a model.
-
-    Adapters that were put on a model with another adapter merged into it have no base in any
-    folder: PEFT, given the other adapter's, would take theirs for it. They are merged too.
-    """
+    """Return what is to be written: adapters alone only where their base is a model in a folder."""
     loaded, record = tuned.loaded, tuned.record
     if loaded.base is None or record.form != "adapter":
         return loaded, record
+    # Adapters on a model with another adapter merged into it have no base in any folder: PEFT,
+    # given the other adapter's, would take theirs for it.
     note = f"the whole model is kept: its adapters are on {loaded.source}, itself an adapter"
     record = replace(record, form="model", notes=(*record.notes, note))
     return replace(loaded, model=merged(loaded.model)), record

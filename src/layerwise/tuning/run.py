@@ -31,7 +31,8 @@ from layerwise.tuning.lora import adapter_parameters, head_notes, prepared
 from layerwise.tuning.material import gather
 from layerwise.tuning.outcome import group_records, matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
-from layerwise.tuning.steps import CHECKPOINTS, Job, Persistence, run_steps
+from layerwise.tuning.steps import CHECKPOINTS, Persistence, run_steps
+from layerwise.tuning.trainer import Job
 
 log = logging.getLogger(__name__)
 
@@ -103,14 +104,14 @@ def fine_tune(
             job = replace(job, tau=known or _matched(job))
         if checkpoints:
             checkpoints.tau = job.tau
-        ended = run_steps(job, keep, checkpoints, last)
+        entries, outcome, changed = run_steps(job, keep, checkpoints, last)
     record = TuneRecord(
         model=described,
         data=data_info(data, material.batches, objective, max_length=settings.max_length),
         condition=condition,
         settings=settings,
-        groups=group_records(subject.model, groups, factors, settings, ended.entries),
-        outcome=ended.outcome,
+        groups=group_records(subject.model, groups, factors, settings, entries),
+        outcome=outcome,
         form="adapter" if chosen.adapters else "model",
         provenance=collect(device=str(next(subject.model.parameters()).device)),
         tau=job.tau,
@@ -120,10 +121,10 @@ def fine_tune(
             *data.notes,
             *material.batches.notes,
             *(head_notes(subject.model) if chosen.adapters else ()),
-            *ended.notes,
+            *changed,
         ),
     )
-    return Tuned(subject, record, tuple(ended.entries))
+    return Tuned(subject, record, tuple(entries))
 
 
 def _completed(
@@ -142,8 +143,8 @@ def _completed(
     odd = sorted(n for n in unread if plain.get(n) != own.get(n))
     if odd:
         takers = [c for c in CONDITIONS if odd[0] in CONDITIONS[c].reads]
-        message = f"{odd[0].replace('_', '-')} has no meaning under condition {condition.name}"
         hint = f"--condition {takers[0]}"
+        message = f"{odd[0].replace('_', '-')} has no meaning under condition {condition.name}"
         raise BadInputError(message, value=plain[odd[0]], hint=hint)
     return replace(settings, learning_rate=settings.learning_rate or condition.rate)
 
@@ -156,8 +157,8 @@ def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSetti
     inner = without_adapter(loaded.model)
     can_checkpoint = getattr(inner, "supports_gradient_checkpointing", False)
     if settings.gradient_checkpointing and not can_checkpoint:
-        message = "gradient checkpointing is not for this architecture"
         architecture = type(inner).__name__
+        message = "gradient checkpointing is not for this architecture"
         raise BadInputError(message, value=architecture, hint="drop --gradient-checkpointing")
     if settings.track is not None and importlib.util.find_spec(settings.track) is None:
         message = "tracker that is not installed"
@@ -236,5 +237,5 @@ def _matched(job: Job) -> float:
     )
     factors = _factors(job.loaded, CONDITIONS["standard"], settings)
     with weights_kept(job.loaded.model):
-        ended = run_steps(replace(job, settings=settings, factors=factors))
-    return matched_tau(ended.entries, steps=settings.steps)
+        entries, _, _ = run_steps(replace(job, settings=settings, factors=factors))
+    return matched_tau(entries, steps=settings.steps)

@@ -24,9 +24,9 @@ def stop_at_lowest(model: Any) -> None:
         how = getattr(module, "_gradient_checkpointing_func", None)
         options = getattr(how, "keywords", {})
         if getattr(module, "gradient_checkpointing", False) and options.get("use_reentrant", True):
-            msg = "reentrant gradient checkpointing"
             hint = 'gradient_checkpointing_kwargs={"use_reentrant": False}'
-            raise BadInputError(msg, expected="non-reentrant checkpointing", hint=hint)
+            message = "reentrant gradient checkpointing"
+            raise BadInputError(message, expected="non-reentrant checkpointing", hint=hint)
     for module in model.modules():
         if hasattr(module, "disable_input_require_grads"):
             module.disable_input_require_grads()

@@ -2,8 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,49 +18,21 @@ from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
 from layerwise.compat import checkpointing
 from layerwise.errors import SchemaError
-from layerwise.models.load import LoadedModel
 from layerwise.models.reading import quiet
-from layerwise.objectives import Objective
 from layerwise.seeds import derive
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.equal_step import EqualStep
 from layerwise.tuning.finite import refuse
 from layerwise.tuning.groups import LayerGroup
-from layerwise.tuning.material import Material
 from layerwise.tuning.meter import StepMeter, adapter_factors
 from layerwise.tuning.outcome import outcome
-from layerwise.tuning.record import TuneOutcome, TuneSettings
+from layerwise.tuning.record import TuneOutcome
 from layerwise.tuning.shallow import ShallowBackward
 from layerwise.tuning.steplog import Entry, StepLog, read_log
-from layerwise.tuning.trainer import ForwardTrainer
+from layerwise.tuning.trainer import ForwardTrainer, Job
 
 #: Where a run's log and checkpoints go in its folder.
 LOG, CHECKPOINTS = "log.jsonl", "checkpoints"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is trained, on what, and how: all that a run of steps needs.
-
-    Attributes:
-        loaded: The model, with adapters if it is they that train.
-        objective: The loss.
-        material: The data.
-        groups: The layer groups of the model.
-        settings: How it is optimised.
-        factors: The learning rate factor of each parameter that trains.
-        method: How steps are measured.
-        tau: The relative step of every group; None where the optimizer decides.
-    """
-
-    loaded: LoadedModel
-    objective: Objective
-    material: Material
-    groups: tuple[LayerGroup, ...]
-    settings: TuneSettings
-    factors: Mapping[str, float]
-    method: str
-    tau: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,28 +50,15 @@ class Persistence:
     on_step: Callable[[Entry], None] = lambda _: None
 
 
-@dataclass(frozen=True)
-class LoopResult:
-    """How a run of steps went: its log, a summary, and what the objective changed meanwhile."""
-
-    entries: list[Entry]
-    outcome: TuneOutcome
-    notes: tuple[str, ...]
-
-
 def run_steps(
     job: Job,
     keep: Persistence | None = None,
     checkpoints: Checkpoints | None = None,
     last: Checkpoint | None = None,
-) -> LoopResult:
-    """Train `job`'s model in place; nothing is kept without `keep`.
+) -> tuple[list[Entry], TuneOutcome, tuple[str, ...]]:
+    """Train `job`'s model in place; return the log, a summary, and what the objective changed.
 
-    Args:
-        job: What is trained.
-        keep: What becomes of the log.
-        checkpoints: Where checkpoints are kept; None keeps none.
-        last: The checkpoint to go on from.
+    It goes on from `last`, where there is one; nothing is kept without `keep` and `checkpoints`.
 
     Raises:
         NonFiniteError: A loss, gradient or weight is NaN or infinite; names the layer group.
@@ -110,18 +69,16 @@ def run_steps(
     device = next(model.parameters()).device
     with (
         quiet(),
-        _output(keep) as output,
+        # Trainer and trackers want a folder to write to, even where nothing is to be kept.
+        nullcontext(keep.folder) if keep.folder else tempfile.TemporaryDirectory() as output,
         job.objective.prepare(model) as changed,
         trainable(model, job.factors),
     ):
         trainer = ForwardTrainer(
-            loaded=job.loaded,
-            objective=job.objective,
-            layer_groups=job.groups,
-            seed=job.settings.seed,
+            job=job,
             checkpoints=checkpoints,
             callbacks=[ShallowBackward()],
-            **_trainer_options(job, output, is_resumed=last is not None),
+            **_trainer_options(job, Path(output), is_resumed=last is not None),
         )
         trainer.remove_callback(PrinterCallback)
         steplog = StepLog(
@@ -149,17 +106,7 @@ def run_steps(
         processes=distributed.world_size(),
         resumed_from=last.step if last else None,
     )
-    return LoopResult(steplog.entries, made, tuple(changed))
-
-
-@contextmanager
-def _output(keep: Persistence) -> Iterator[Path]:
-    """Give Trainer and trackers a folder to write to, even where nothing is to be kept."""
-    if keep.folder is not None:
-        yield keep.folder
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)
+    return steplog.entries, made, tuple(changed)
 
 
 def _refuse_bad_weights(job: Job) -> None:
@@ -177,8 +124,8 @@ def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
         return []
     entries = read_log(keep.folder / LOG, until=last.step)
     if not any("loss" in entry for entry in entries):
-        message = "unfinished run without its log"
         hint = "run again without --resume"
+        message = "unfinished run without its log"
         raise SchemaError(message, value=keep.folder / LOG, expected="a line a step", hint=hint)
     return entries
 
@@ -217,15 +164,8 @@ def build_optimizer(
 ) -> EqualStep:
     """AdamW with a parameter group for each layer group and rate, wrapped to measure or set steps.
 
-    Args:
-        model: What is trained; names may carry the prefix of a distributed wrapper.
-        groups: The layer groups of the model.
-        factors: The learning rate factor of each parameter that trains.
-        learning_rate: The top rate.
-        weight_decay: On every parameter.
-        tau: The relative step of every group; None measures alone.
-        method: How the step is measured.
-        seed: Fixes the sample of entries.
+    Names of `model` may carry the prefix of a distributed wrapper; without `tau` steps are measured
+    alone.
     """
     parameters = {name.removeprefix("module."): p for name, p in model.named_parameters()}
     trained = {g.name: [n for n in g.parameters if n in factors] for g in groups}

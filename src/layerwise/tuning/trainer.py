@@ -8,6 +8,7 @@ architecture, and a stop at the first number that is not finite.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from layerwise.shapes import Tensor
 from layerwise.tuning.checkpoints import Checkpoints
 from layerwise.tuning.finite import first_bad, gradient_fault, group_norms, refuse
 from layerwise.tuning.groups import REST, LayerGroup
-from layerwise.tuning.material import Forward, Forwards
+from layerwise.tuning.material import Forward, Forwards, Material
+from layerwise.tuning.record import TuneSettings
 from layerwise.tuning.steplog import EVALUATED
 from layerwise.tuning.writing import write_model
 
@@ -35,34 +37,43 @@ _Row = tuple[Any, ...]
 _GRADIENT = "gradient"
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, and how: all that a run of steps needs.
+
+    Attributes:
+        loaded: The model, with adapters if it is they that train.
+        objective: The loss.
+        material: The data.
+        groups: The layer groups of the model.
+        settings: How it is optimised.
+        factors: The learning rate factor of each parameter that trains.
+        method: How steps are measured.
+        tau: The relative step of every group; None where the optimizer decides.
+    """
+
+    loaded: LoadedModel
+    objective: Objective
+    material: Material
+    groups: tuple[LayerGroup, ...]
+    settings: TuneSettings
+    factors: Mapping[str, float]
+    method: str
+    tau: float | None = None
+
+
 class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no types
     """A Trainer whose batches are forwards of an objective.
 
-    Args:
-        loaded: What is trained.
-        objective: Gives the losses.
-        layer_groups: Names the part of the model at fault when a number is not finite.
-        seed: Of the run; dropout is drawn by it and the forward's number.
-        checkpoints: Where and how checkpoints are kept; None keeps none.
-        options: Trainer's own.
+    Dropout is drawn by the job's seed and the forward's number; `options` are Trainer's own.
     """
 
-    def __init__(
-        self,
-        *,
-        loaded: LoadedModel,
-        objective: Objective,
-        layer_groups: Sequence[LayerGroup],
-        seed: int,
-        checkpoints: Checkpoints | None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *, job: Job, checkpoints: Checkpoints | None, **options: Any) -> None:
         # An item of the data is a whole batch.
         options["data_collator"] = lambda items: {"forward": items[0]}
-        super().__init__(**options, model=loaded.model)
+        super().__init__(**options, model=job.loaded.model)
         self.model_accepts_loss_kwargs = False  # The loss is a mean: Trainer divides it.
-        self._loaded, self._objective, self._layer_groups = loaded, objective, layer_groups
-        self._seed, self._checkpoints = seed, checkpoints
+        self._job, self._checkpoints = job, checkpoints
         #: What was not finite in the step so far, and in which layer group.
         self._fault: tuple[str, str] | None = None
         #: The forwards of the step so far.
@@ -87,15 +98,15 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
         By number, not by what ran before: neither resuming nor sharing the work changes a mask.
         """
-        torch.manual_seed(derive(self._seed, purpose, forward.number))
+        torch.manual_seed(derive(self._job.settings.seed, purpose, forward.number))
         with self.accelerator.autocast():
             yield
 
     def _losses(self, model: Any, forward: Forward) -> Tensor:
         inner = self._inner(model)
         if inner is model:
-            return self._objective.losses(model, forward.batch)
-        with _routed(inner, lambda: self._objective.losses(inner, forward.batch)):
+            return self._job.objective.losses(model, forward.batch)
+        with _routed(inner, lambda: self._job.objective.losses(inner, forward.batch)):
             losses: Tensor = model()
         return losses
 
@@ -105,9 +116,9 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
     def _source(self, forward: Forward, *, purpose: str = "dropout") -> str:
         """Find the layer group in which `forward` first is not finite; empty if in none."""
         model = self._inner(self.model)
-        with first_bad(model, self._layer_groups) as group, torch.no_grad():
+        with first_bad(model, self._job.groups) as group, torch.no_grad():
             with self._drawn(purpose, forward):
-                self._objective.losses(model, forward.batch)
+                self._job.objective.losses(model, forward.batch)
             return group()
 
     def training_step(self, *args: Any, **options: Any) -> Tensor:
@@ -126,8 +137,8 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         return loss
 
     def _look_at_gradients(self) -> None:
-        self.group_norms = group_norms(self.model, self._layer_groups)
-        highest = gradient_fault(self.model, self._layer_groups, self.group_norms)
+        self.group_norms = group_norms(self.model, self._job.groups)
+        highest = gradient_fault(self.model, self._job.groups, self.group_norms)
         if highest and not self._fault:
             # What went wrong forwards, where no loss looks, tells more than what it did backwards.
             sources = filter(None, map(self._source, self._forwards))
@@ -151,7 +162,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         forwards: Forwards = self.eval_dataset
         mine = range(distributed.rank(), len(forwards), distributed.world_size())
         was = self.model.training
-        self.model.train(self._objective.stochastic)
+        self.model.train(self._job.objective.stochastic)
         with torch.no_grad():
             judged = [self._judged(forwards[i].to(self.args.device)) for i in mine]
         self.model.train(was)
@@ -164,7 +175,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     def _judged(self, forward: Forward) -> list[_Row]:
         """Get each row's loss, and where rows have classes the one it was taken for and its own."""
-        model, batch, objective = self._inner(self.model), forward.batch, self._objective
+        model, batch, objective = self._inner(self.model), forward.batch, self._job.objective
         with self._drawn("evaluation", forward):
             if objective.class_logits is None:
                 logits, losses = None, objective.losses(model, batch)
@@ -196,7 +207,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         del state_dict
         if self.args.should_save:
-            write_model(self._loaded, Path(str(output_dir)))
+            write_model(self._job.loaded, Path(str(output_dir)))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights of a checkpoint.

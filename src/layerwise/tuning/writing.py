@@ -28,8 +28,8 @@ def writable(what: str, where: Path, *, expected: str = "room on the disk") -> I
     except Exception as error:
         if not unwritable(error):
             raise
-        message = f"cannot write {what} ({one_line(error, limit=120)})"
         hint = "free space, then --resume"
+        message = f"cannot write {what} ({one_line(error, limit=120)})"
         raise OutputError(message, value=where, expected=expected, hint=hint) from error
 
 

@@ -43,6 +43,7 @@ def made(optimizer):
         {"fused": False, "foreach": True},
         {"fused": False, "lr": torch.tensor(1e-3)},
         {"dtype": torch.float64},
+        {"dtype": torch.bfloat16, "lr": 0.1},
         {"lr": 0.0},
     ],
     ids=str,
@@ -52,7 +53,8 @@ def test_foreseen_is_what_happens(options):
     found = adamw.foreseen(optimizer, optimizer.param_groups)
     weight, update = made(optimizer)
     assert found.weight == pytest.approx(weight, rel=1e-6)
-    assert found.update == pytest.approx(update, rel=1e-4)
+    rounded = options.get("dtype") == torch.bfloat16
+    assert found.update == pytest.approx(update, rel=1e-2 if rounded else 1e-4)
     assert found.error == 0
 
 
@@ -85,31 +87,18 @@ def test_channels_last_weights():
     assert found.update == pytest.approx(made(optimizer)[1], rel=1e-4)
 
 
-def test_bfloat16_weights_are_measured_in_float32():
-    optimizer = trained([(200, 100)], dtype=torch.bfloat16, lr=0.1)
-    found = adamw.foreseen(optimizer, optimizer.param_groups)
-    assert found.update == pytest.approx(made(optimizer)[1], rel=1e-2)
-
-
-@pytest.mark.parametrize("draw", range(4))
-def test_a_sample_is_off_by_no_more_than_it_says(draw):
+def test_samples_are_off_by_no_more_than_they_say_and_differ():
     optimizer = trained([(1501, 1024), (1024,)])
     whole = adamw.foreseen(optimizer, optimizer.param_groups)
-    found = adamw.foreseen(optimizer, optimizer.param_groups, wanted=400_000, draw=draw)
-    assert 0 < found.error <= adamw.TOLERANCE
-    off = found.update / found.weight / (whole.update / whole.weight) - 1
-    assert 0 < abs(off) < 3 * found.error
-
-
-def test_the_error_is_the_spread_over_the_places_where_samples_lie():
-    optimizer = trained([(1501, 1024)])
     draws = [
-        adamw.foreseen(optimizer, optimizer.param_groups, wanted=400_000, draw=d) for d in range(3)
+        adamw.foreseen(optimizer, optimizer.param_groups, wanted=400_000, draw=d) for d in range(4)
     ]
     ratios = torch.tensor([d.update / d.weight for d in draws], dtype=torch.float64)
-    spread = float(ratios.std() / ratios.mean())
-    assert spread < 3 * draws[0].error
-    assert len(set(ratios.tolist())) == 3
+    for found, ratio in zip(draws, ratios.tolist(), strict=True):
+        assert 0 < found.error <= adamw.TOLERANCE
+        assert 0 < abs(ratio / (whole.update / whole.weight) - 1) < 3 * found.error
+    assert float(ratios.std() / ratios.mean()) < 3 * draws[0].error
+    assert len(set(ratios.tolist())) == 3  # Each third run is read: the fourth is the first again.
 
 
 def test_rows_that_few_gradients_reach_are_read_whole():

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR
 
 from layerwise.errors import NonFiniteError
 from layerwise.tuning import norms
-from layerwise.tuning.equal_step import EqualStep, StepRatio, match_tau
+from layerwise.tuning.equal_step import EqualStep, StepRatio
 from support.tuning import by_layer, network, wrapped
 
 TAU = 1e-2
@@ -74,15 +74,6 @@ def test_stored_steps_are_compared_only_while_measuring():
     equal.step()
     assert {step.stored for step in equal.steps.values()} == {None}
     assert {step.asked for step in equal.steps.values()} == {TAU}
-
-
-def test_tau_to_match_is_the_median_of_what_moved():
-    steps = [
-        {"a": StepRatio(0.1, achieved=0.1), "b": StepRatio(0.2, achieved=0.2)},
-        {"a": StepRatio(0.4, achieved=0.4), "b": StepRatio(0.0, achieved=0.0)},
-        {"a": StepRatio(None)},
-    ]
-    assert match_tau(steps) == pytest.approx(0.2)
 
 
 # What it leaves alone.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layerwise.tuning.groups import layer_groups
-from layerwise.tuning.outcome import group_records, outcome
+from layerwise.tuning.outcome import group_records, matched_tau, outcome
 from layerwise.tuning.record import TuneSettings
 
 REST = {"examples": 10, "seconds": 2.5, "peak_memory_bytes": 7, "resumed_from": None}
@@ -61,3 +61,9 @@ def test_groups_have_their_sizes_rates_and_steps(tuning):
     assert (made[low.name].trained, made[low.name].learning_rate) == (0, None)
     assert made[rest.name].step_ratio is None
     assert [g.row for g in made.values()] == [0, 1, None]
+
+
+def test_tau_to_match_is_the_median_of_what_moved_in_the_first_steps():
+    ratios = [{"a": 0.1, "b": 0.2}, {"a": 0.4, "b": 0.0}, {}, {"a": 9.0}]
+    entries = [{"step": i, "step_ratio": made} for i, made in enumerate(ratios, 1)]
+    assert matched_tau([*entries, {"step": 1, "eval_loss": 1.0}], steps=3) == 0.2
