@@ -78,6 +78,38 @@ def card_folder(model_folder, text_file, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def tuned_folder(model_folder, tiny_text, tmp_path_factory):
+    """The model with its last block moved."""
+    import torch
+
+    folder, model = tmp_path_factory.mktemp("tuned") / "tiny-tuned", tiny_text.model("llama")
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "layers.1." in name:
+            parameter.data.add_(0.3 * parameter.std() * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    tiny_text.tokenizer(frame="causal").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def probes(tmp_path_factory):
+    """A file of twenty probes that the small model has words for."""
+    file = tmp_path_factory.mktemp("probes") / "probes.txt"
+    file.write_text("\n".join(f"w{i} w{(3 * i) % 50} w{(7 * i + 1) % 50}" for i in range(20)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory):
+    """Twenty pairs of texts that differ in their last word."""
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [{"a": f"w{i} w{i + 1} w40", "b": f"w{i} w{i + 1} w41"} for i in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

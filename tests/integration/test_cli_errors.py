@@ -35,44 +35,6 @@ def saved(tiny_text, tmp_path):
     return save
 
 
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [
-        ([], "Missing command; try: layerwise --help"),
-        (["crad"], "No such command 'crad'. Did you mean 'card'?; try: layerwise --help"),
-        (["--vresion"], "No such option '--vresion'. Did you mean '--version'?"),
-        (["card"], "Missing argument 'MODEL'; try: layerwise card --help"),
-        (["card", "demo"], "Missing argument 'DATA'"),
-        (["card", "demo", "demo", "--exmaples", "3"], "Did you mean '--examples'?"),
-        (
-            ["card", "demo", "demo", "--examples", "0"],
-            "--examples: '0'; expected a whole number, 1 or more; try: layerwise card --help",
-        ),
-        (
-            ["card", "demo", "demo", "--rank", "-1"],
-            "value of --rank: '-1'; expected a whole number, 1 or more",
-        ),
-        (
-            ["card", "demo", "demo", "--readout", "last"],
-            "value of --readout: 'last'; expected one of hf, residual, normed",
-        ),
-        (
-            ["card", "demo", "demo", "--format", "xml"],
-            "value of --format: 'xml'; expected one of human, json, quiet",
-        ),
-        (["card", "demo", "demo", "--out"], "Option '--out' requires an argument"),
-        (["card", "demo", "demo", "more"], "Got unexpected extra argument (more)"),
-        (["place"], "Missing argument 'CARD'"),
-        (["place", "x", "--for", "nemo"], "unknown trainer: 'nemo'; expected one of peft, trl"),
-        (["compare"], "Missing argument 'CARDS...'"),
-    ],
-)
-def test_usage(run, args, says):
-    said = run(*args)
-    assert said.code == 2
-    assert says in said.error
-
-
 def test_config_with_an_unknown_key(card, tmp_path):
     config = tmp_path / "options.yaml"
     config.write_text("exmaples: 3")
@@ -153,20 +115,6 @@ def test_data_without_text(card, tmp_path, content):
     assert card(data=file).code == 2
 
 
-def test_unknown_column(card):
-    said = card(text=("--text-column", "txet"))
-    assert said.code == 2
-    assert "unknown column: 'txet'" in said.error
-    assert "did you mean 'text'?" in said.error
-
-
-@pytest.mark.parametrize(("where", "says"), [("stars", "COLUMN=VALUE"), ("stars=9", "stars=9")])
-def test_condition_that_nothing_meets(card, where, says):
-    said = card("--where", where)
-    assert said.code == 2
-    assert says in said.error
-
-
 def test_every_example_too_long_after_its_prompt(card, tmp_path):
     file = tmp_path / "long.jsonl"
     prompt = " ".join(f"w{i % 50}" for i in range(40))
@@ -174,28 +122,6 @@ def test_every_example_too_long_after_its_prompt(card, tmp_path):
     said = card("--prompt-column", "prompt", data=file)
     assert said.code == 2
     assert "--max-length" in said.error
-
-
-def test_label_column_for_a_causal_objective(card):
-    said = card("--label-column", "stars", "--objective", "causal-lm")
-    assert said.code == 2
-    assert "label column has no meaning for causal-lm" in said.error
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "offers"),
-    [
-        ("--signals", "residual_nrom", "did you mean 'residual_norm'?"),
-        ("--objective", "casual-lm", "did you mean 'causal-lm'?"),
-        ("--dtype", "bfloat61", "did you mean 'bfloat16'?"),
-        ("--targets", "q_porj", "q_proj"),
-        ("--device", "gpu", "cuda"),
-    ],
-)
-def test_unknown_names_offer_the_nearest(card, option, value, offers):
-    said = card(option, value)
-    assert said.code == 2
-    assert offers in said.error
 
 
 def test_loss_that_is_not_finite(card, saved):
@@ -219,38 +145,6 @@ def test_output_is_looked_at_before_any_work(run, card_folder, tmp_path):
     held = run("card", "org/none", "none.csv", "--out", card_folder)
     assert held.code == 2
     assert "--overwrite" in held.error
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--layers", 3], "expected 1 to 2"),
-        (["--layers", 0], "expected 1 to 2"),
-        (["--policy", "unifrom"], "did you mean 'uniform'?"),
-        (["--goal", "ballanced"], "did you mean 'balanced'?"),
-        (["--stack", "encoder"], "unknown stack: 'encoder'"),
-        (["--blocks", "0,2"], "no such block"),
-        (["--blocks", "-1"], "no such block"),
-        (["--blocks", "1,1"], "named twice"),
-        (["--blocks", ""], "no block in the placement"),
-        (["--blocks", "one"], "block indices such as"),
-        (["--blocks", "0", "--policy", "gain"], "one or the other"),
-        (["--rank", 0], "LoRA rank"),
-        (["--alpha", -1], "LoRA alpha"),
-    ],
-)
-def test_place_refuses(run, card_folder, tmp_path, options, says):
-    said = run("place", card_folder, "--out", tmp_path, *options)
-    assert said.code == 2
-    assert says in said.error
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_place_of_no_card(run, tmp_path):
-    said = run("place", tmp_path / "none")
-    assert said.code == 2
-    assert "no such file" in said.error
-    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -285,12 +179,6 @@ def test_compare_cards_of_other_models(run, card_folder, tmp_path):
     said = run("compare", card_folder, tmp_path)
     assert said.code == 2
     assert "a card of other weights of this model: 'model.safetensors 000000000000'" in said.error
-
-
-def test_compare_needs_two(run, card_folder):
-    said = run("compare", card_folder)
-    assert said.code == 2
-    assert "at least 2" in said.error
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(run, monkeypatch, tmp_path):

@@ -25,7 +25,7 @@ CASES = [
 
 def started(ledger, cell, die=None):
     """The exit code of a run in a process of its own."""
-    return forked("study", ledger.root, cell.id, die)
+    return forked("study", ledger.root, cell.id, die).codes[0]
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,7 @@ def undisturbed(study_kit, files, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("condition", "death"), CASES)
-def test_a_killed_run_ends_with_the_same_bytes(
-    undisturbed, study_kit, tmp_path, condition, death
-):
+def test_a_killed_run_ends_with_the_same_bytes(undisturbed, study_kit, tmp_path, condition, death):
     study, whole = undisturbed(condition)
     ledger, (cell,) = study_kit.opened(tmp_path / "ledger", study)
     assert started(ledger, cell, death) == -signal.SIGKILL
@@ -78,9 +76,7 @@ def test_it_goes_on_from_its_checkpoint(undisturbed, study_kit, tmp_path):
 
 
 @pytest.mark.parametrize("death", ["in training", "writing the record"])
-def test_pretraining_that_was_killed_ends_with_the_same_model(
-    study_kit, files, tmp_path, death
-):
+def test_pretraining_that_was_killed_ends_with_the_same_model(study_kit, files, tmp_path, death):
     recipe = study_kit.neox(files) | {"steps": 6, "accumulation": 2, "save_every": 2}
     study = study_kit.plain(files, models={"neox": {"pretrain": recipe}})
     found = []

@@ -147,4 +147,3 @@ def main(folder, *spread):
         (folder / f"distance{rank}.json").write_bytes(distances().to_json())
         (folder / f"profile{rank}.json").write_text(json.dumps(profiled(folder)))
     dist.destroy_process_group()
-

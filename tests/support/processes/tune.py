@@ -89,4 +89,3 @@ def main(runs):
         one_run(**run)
     if dist.is_initialized():
         dist.destroy_process_group()
-
