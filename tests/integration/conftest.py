@@ -41,6 +41,18 @@ def run(capsys):
     return command
 
 
+@pytest.fixture
+def refused(run):
+    """Runs `layerwise` with bad input, and gives the error."""
+
+    def command(*args, code=2):
+        said = run(*args)
+        assert said.code == code
+        return said.error
+
+    return command
+
+
 @pytest.fixture(scope="session")
 def model_folder(tiny_text, tmp_path_factory):
     """A causal model of two blocks and its tokenizer, saved."""
@@ -108,6 +120,15 @@ def pairs_file(tmp_path_factory):
     rows = [{"a": f"w{i} w{i + 1} w40", "b": f"w{i} w{i + 1} w41"} for i in range(20)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
+
+
+@pytest.fixture
+def forking(monkeypatch):
+    """Has the runs of studies forked from this process, which has imported what they need."""
+    from layerwise.study.engines.local import LocalEngine
+    from support.processes.runners import Server
+
+    monkeypatch.setattr(LocalEngine, "_start", lambda self: Server(self._target, self._ledger))
 
 
 ARGUMENTS = [

@@ -99,16 +99,6 @@ def test_random_weights_are_kept_as_they_began(tune, tmp_path, model_folder):
     )
 
 
-def test_options_may_come_from_a_file(run, model_folder, text_file, tmp_path):
-    config = tmp_path / "run.yaml"
-    config.write_text(
-        "text-column: text\nsteps: 3\nbatch-size: 4\ncondition: uniform\nmax-length: 16\n"
-    )
-    args = ["--config", config, "--out", tmp_path / "out", "--format", "quiet"]
-    assert run("tune", model_folder, text_file, *args).code == 0
-    assert TuneRecord.load(tmp_path / "out").settings.steps == 3
-
-
 # --- Unfinished and finished runs -------------------------------------------------------------
 
 

@@ -177,7 +177,7 @@ REFUSED = {
         "--blocks 0 --policy gain": "one or the other",
         "--rank 0": "LoRA rank",
         "--alpha -1": "LoRA alpha",
-        "--ranks 0=2 --blocks 0,1 --for ms-swift": "ranks that differ between modules, for ms-sw",
+        "--ranks 0=4 --blocks 0,1 --for ms-swift": "ranks that differ between modules, for ms-sw",
         "--ranks 1=x": "rank of a block: '1=x'; expected BLOCK=RANK, such as 3=4,7=16",
         "--ranks 7=2 --blocks 0,1": "no such block in model.layers: '7'; expected 0 to 1",
         "--for nemo": "unknown trainer: 'nemo'; expected one of peft, trl",
@@ -263,7 +263,7 @@ REFUSED = {
         "--arms unform": "unknown arm: 'unform'",
         "--quality blue": "unknown quality: 'blue'; expected one of loss, accuracy",
         "--quality bleu": "bleu of generated text under causal-lm",
-        "-k 9": "number of layers: '9'; expected 1 to 2",
+        "-k 9": "number of layers: '9'; expected 1 to 2, the model's blocks",
         "--eval-examples 12": "out of 24: '12'; expected at most 11",
         "--ladder fast": "value of --ladder: 'fast'; expected numbers",
         "--ladder 1e-3,1e-3": (

@@ -19,6 +19,7 @@ from layerwise.placement.exports.lora import placement_files
 from layerwise.placement.place import place
 from support.launch import forked
 
+pytestmark = pytest.mark.long  # Each installs a project and imports it.
 BLOCKS = 16
 RELEASES = {
     "trl": ["trl==1.16.0"],
@@ -115,8 +116,6 @@ def taken(small_card, folders, installed, tmp_path):
     return run
 
 
-# They install a project each, and import it.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "file"),
     [
@@ -132,7 +131,6 @@ def test_a_trainer_adapts_the_modules_that_were_meant(taken, trainer, file):
 
 
 @pytest.mark.sweep
-@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["trl", "axolotl", "llamafactory", "ms-swift"])
 def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, trainer):
     """PEFT takes a pattern apart there, and would adapt the modules of every block."""
@@ -140,7 +138,6 @@ def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, traine
 
 
 @pytest.mark.sweep
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "file"), [("axolotl", "axolotl.yaml"), ("unsloth", "unsloth.json")]
 )
@@ -148,7 +145,6 @@ def test_a_trainer_gives_each_module_its_rank(taken, trainer, file):
     assert taken(trainer, file, ranks="1=2")["adapted"] == OTHER_RANKS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "rows"),
     [

@@ -77,12 +77,3 @@ def test_trials_of_a_run_cut_short_are_taken_up(run, model_folder, text_file, tm
     assert "--resume" in said.err
     assert run("measure", *args, "--resume").code == 0
     assert {path.name for path in out.iterdir()} == {"measure.json", "report.html"}
-
-
-def test_more_blocks_than_there_are_cost_no_card(run, model_folder, text_file, tmp_path):
-    args = [*SMALL[:-1], "99", "--out", tmp_path / "out"]
-    said = run("measure", model_folder, text_file, *args)
-    assert said.code == 2
-    assert "number of layers" in said.err
-    assert "the model's blocks" in said.err
-    assert not (tmp_path / "out").exists()

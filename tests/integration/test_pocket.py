@@ -10,7 +10,7 @@ from layerwise.models.load import load
 from layerwise.objectives import OBJECTIVES, resolve
 
 # The first run pretrains the model, which takes half a minute.
-pytestmark = [pytest.mark.slow, pytest.mark.real_model]
+pytestmark = [pytest.mark.long, pytest.mark.real_model]
 
 
 @pytest.fixture(scope="module")

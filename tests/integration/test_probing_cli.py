@@ -62,13 +62,11 @@ def test_a_model_in_hand(tiny_text, pairs_file):
         ("", "too few pairs: '0'"),
     ],
 )
-def test_pairs_that_are_none_are_one_line(run, tmp_path, content, message):
+def test_pairs_that_are_none_are_one_line(refused, tmp_path, content, message):
     """Said before the model is looked for."""
     file = tmp_path / "pairs.jsonl"
     file.write_text(content)
-    said = run("erase", tmp_path / "none", file, "--out", tmp_path / "out")
-    assert said.code == 2
-    assert message in said.error
+    assert message in refused("erase", tmp_path / "none", file, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

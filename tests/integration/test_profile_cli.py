@@ -40,12 +40,12 @@ def test_options_reach_the_record_and_charts_are_files_too(
     assert list(tmp_path.glob("*.svg"))
 
 
-def test_models_that_cannot_be_compared(run, model_folder, tiny_text, tmp_path):
+def test_models_that_cannot_be_compared(refused, model_folder, tiny_text, tmp_path):
     tiny_text.model("gpt2").save_pretrained(tmp_path / "gpt2")
     tiny_text.tokenizer(frame="causal").save_pretrained(tmp_path / "gpt2")
-    said = run("profile", model_folder, tmp_path / "gpt2", "--out", tmp_path / "out")
-    assert said.code == 2
-    assert "models of different stacks" in said.error
+    assert "models of different stacks" in refused(
+        "profile", model_folder, tmp_path / "gpt2", "--out", tmp_path / "out"
+    )
     assert not (tmp_path / "out" / "profile.json").exists()
 
 
@@ -72,14 +72,12 @@ def test_an_adapter_is_audited_beside_a_card(
     ("card", "message"), [("nowhere", "no such file"), ("foreign", "a card of other weights")]
 )
 def test_a_card_that_is_not_there_or_another_s_is_one_line(
-    run, model_folder, adapter_folder, card_folder, probes, tmp_path, card, message
+    refused, model_folder, adapter_folder, card_folder, probes, tmp_path, card, message
 ):
     record = json.loads((card_folder / "card.json").read_text())
     record["model"]["files"] = {"model.safetensors": "0" * 64}
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "card.json").write_text(json.dumps(record))
     args = ["--probes", probes, "--out", tmp_path / "out", "--card", tmp_path / card]
-    said = run("profile", model_folder, adapter_folder, *args)
-    assert said.code == 2
-    assert message in said.error
+    assert message in refused("profile", model_folder, adapter_folder, *args)
     assert not (tmp_path / "out").exists()

@@ -14,20 +14,14 @@ SCRIPT = "</script><script>window.pwned=1</script>"
 HOSTILE = (
     SCRIPT,
     "<img src=x onerror=window.pwned=2>",
-    "<svg/onload=window.pwned=3>",
-    "javascript:window.pwned=4",
-    "\"'&<>`=",
-    "${window.pwned=5}",
-    "{{7*7}}{% raw %}",
+    "javascript:window.pwned=4 <svg/onload=window.pwned=3> \"'&<>`= a\\nb\\u003c",
+    "${window.pwned=5} {{7*7}}{% raw %} שלום עולם",
     'datum["x"]',
     "constructor.constructor('window.pwned=6')()",
-    "https://example.invalid/pixel.png",
-    "]]>--><!--",
-    "a\\nb\\u003c",
-    "שלום עולם",
+    "https://example.invalid/pixel.png ]]>--><!--",
 )
-# Their unprintable characters are to be replaced, so they are looked for apart.
-UNPRINTABLE = ("left\u202etfel", "nul\x00nul", "esc\x1b[31m")
+# These unprintable characters are to be replaced, so they are looked for apart.
+UNPRINTABLE = "left\u202etfel nul\x00nul esc\x1b[31m"
 
 
 @pytest.fixture
@@ -89,10 +83,9 @@ def test_hostile_names_show_as_text_and_never_run(opened, planted_card, planted_
         assert page.locator("script").count() == 3
 
 
-@pytest.mark.parametrize("text", UNPRINTABLE)
-def test_characters_that_would_hide_text_are_replaced(opened, planted_card, text):
-    with opened(hostile_card(planted_card, text)) as page:
-        expected = "".join(c if c.isprintable() else "�" for c in text)
+def test_characters_that_would_hide_text_are_replaced(opened, planted_card):
+    with opened(hostile_card(planted_card, UNPRINTABLE)) as page:
+        expected = "".join(c if c.isprintable() else "�" for c in UNPRINTABLE)
         assert page.locator("h1").text_content() == expected
         assert expected in page.locator("pre.command").text_content()
 
@@ -164,7 +157,7 @@ def test_print_is_light_and_has_every_chart_whole(opened, planted_card, contrast
 def test_the_page_never_scrolls_sideways(opened_page, planted_card, planted_placement):
     card = planted_card({"encoder.block": 24, "decoder.block": 24})
     content = html(card, placement=planted_placement(card))
-    for width in (320, 400, 760, 1180):
+    for width in (320, 760, 1180):
         with opened_page(content, width=width) as page:
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             overhang = page.eval_on_selector_all(
