@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -47,10 +48,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """With --quick, keep the first case of every test that needs no model, browser or minute."""
+    """Put the longest first, and with --quick keep the first case of every test that is not slow.
+
+    Whoever is done takes over from the others, which is no help beside one long test.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     if not config.getoption("--quick"):
         return
-    slow = ("slow", "sweep", "real_model", "browser")
+    slow = ("slow", "long", "sweep", "real_model", "browser")
     seen, kept, left = set(), [], []
     for item in items:
         test = item.nodeid.partition("[")[0]
@@ -63,111 +68,32 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left)
 
 
-# Whatever is imported of `support` imports the package: only a fixture may ask for it.
+def lent(path):
+    """A fixture that gives a module of `support`, or what is in it.
+
+    They import the package, so only a fixture may ask for them: see above.
+    """
+    return pytest.fixture(scope="session")(lambda: resolve_name(f"support.{path}"))
 
 
-@pytest.fixture(scope="session")
-def planted_card():
-    """The function that makes a Layer Card with planted columns."""
-    from support import cards
-
-    return cards.planted_card
-
-
-@pytest.fixture(scope="session")
-def planted_placement():
-    """The function that makes a placement for such a card."""
-    from support import cards
-
-    return cards.planted_placement
-
-
-@pytest.fixture(scope="session")
-def small_card():
-    """The function that makes a Layer Card to work out by hand."""
-    from support import cards
-
-    return cards.small_card
-
-
-@pytest.fixture(scope="session")
-def planted_profile():
-    """The function that makes a profile with planted changes."""
-    from support import profiles
-
-    return profiles.planted_profile
-
-
-@pytest.fixture(scope="session")
-def still_profile():
-    """The function that makes a profile of two equal models."""
-    from support import profiles
-
-    return profiles.still_profile
-
-
-@pytest.fixture(scope="session")
-def planted_control():
-    """The function that makes a control of planted profiles."""
-    from support import profiles
-
-    return profiles.planted_control
-
-
-@pytest.fixture(scope="session")
-def planted_audit():
-    """The function that makes an audit of a planted adapter."""
-    from support import profiles
-
-    return profiles.planted_audit
-
-
-@pytest.fixture(scope="session")
-def planted_measure():
-    """The function that makes a measurement of planted improvements."""
-    from support import measures
-
-    return measures.planted_measure
-
-
-@pytest.fixture(scope="session")
-def planted_runs():
-    """Tables of runs with planted slopes, and their analysis."""
-    from support import runs
-
-    return runs
-
-
-@pytest.fixture(scope="session")
-def tiny_text():
-    """Hand-made tokenizers and the models for their words."""
-    from support import text
-
-    return text
-
-
-@pytest.fixture(scope="session")
-def tiny():
-    """Tiny models whose signals can be told apart, and batches for them."""
-    from support import batches
-
-    return batches
-
-
-@pytest.fixture(scope="session")
-def tuning():
-    """Short fine-tuning runs on tiny models."""
-    from support import tuning
-
-    return tuning
-
-
-@pytest.fixture(scope="session")
-def study_kit():
-    """Studies of runs that take a blink."""
-    from support import studies
-
-    return studies
+# Functions that make records with planted values, or values to work out by hand.
+planted_card = lent("cards.planted_card")
+planted_placement = lent("cards.planted_placement")
+small_card = lent("cards.small_card")
+planted_profile = lent("profiles.planted_profile")
+still_profile = lent("profiles.still_profile")
+planted_control = lent("profiles.planted_control")
+planted_audit = lent("profiles.planted_audit")
+planted_measure = lent("measures.planted_measure")
+# Tables of runs with planted slopes, and their analysis.
+planted_runs = lent("runs")
+# Hand-made tokenizers, and the models for their words.
+tiny_text = lent("text")
+# Tiny models whose signals can be told apart, and batches for them.
+tiny = lent("batches")
+# Short fine-tuning runs on tiny models, and studies of runs that take a blink.
+tuning = lent("tuning")
+study_kit = lent("studies")
 
 
 @pytest.fixture(scope="session")
@@ -181,12 +107,17 @@ def smollm2():
 
 
 @pytest.fixture(scope="session")
-def smollm2_tokenizer(smollm2):
-    """The tokenizer of SmolLM2-135M-Instruct, with its chat template."""
-    from transformers import AutoTokenizer
+def demo(smollm2):
+    """SmolLM2-135M-Instruct, for tests that leave it as it is: reading it takes seconds."""
+    from layerwise.models import load
 
-    folder, name = smollm2
-    return AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    return load("demo", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(demo):
+    """The tokenizer of SmolLM2-135M-Instruct, with its chat template."""
+    return demo.tokenizer
 
 
 @pytest.fixture(scope="session")

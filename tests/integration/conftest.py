@@ -41,6 +41,18 @@ def run(capsys):
     return command
 
 
+@pytest.fixture
+def refused(run):
+    """Runs `layerwise` with bad input, and gives the error."""
+
+    def command(*args, code=2):
+        said = run(*args)
+        assert said.code == code
+        return said.error
+
+    return command
+
+
 @pytest.fixture(scope="session")
 def model_folder(tiny_text, tmp_path_factory):
     """A causal model of two blocks and its tokenizer, saved."""
@@ -76,6 +88,47 @@ def card_folder(model_folder, text_file, tmp_path_factory):
     command = ["card", model_folder, text_file, *args, "--out", folder, "--format", "quiet"]
     assert main([str(part) for part in command]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def tuned_folder(model_folder, tiny_text, tmp_path_factory):
+    """The model with its last block moved."""
+    import torch
+
+    folder, model = tmp_path_factory.mktemp("tuned") / "tiny-tuned", tiny_text.model("llama")
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "layers.1." in name:
+            parameter.data.add_(0.3 * parameter.std() * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    tiny_text.tokenizer(frame="causal").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def probes(tmp_path_factory):
+    """A file of twenty probes that the small model has words for."""
+    file = tmp_path_factory.mktemp("probes") / "probes.txt"
+    file.write_text("\n".join(f"w{i} w{(3 * i) % 50} w{(7 * i + 1) % 50}" for i in range(20)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory):
+    """Twenty pairs of texts that differ in their last word."""
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = [{"a": f"w{i} w{i + 1} w40", "b": f"w{i} w{i + 1} w41"} for i in range(20)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture
+def forking(monkeypatch):
+    """Has the runs of studies forked from this process, which has imported what they need."""
+    from layerwise.study.engines.local import LocalEngine
+    from support.processes.runners import Server
+
+    monkeypatch.setattr(LocalEngine, "_start", lambda self: Server(self._target, self._ledger))
 
 
 ARGUMENTS = [

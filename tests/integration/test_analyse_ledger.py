@@ -103,19 +103,15 @@ def test_a_study_under_way_is_analysed_as_far_as_it_is(run, tmp_path):
     assert {share.runs for share in made.shares} == {18}
 
 
-def test_a_study_without_a_finished_run(run, tmp_path):
+def test_a_study_without_a_finished_run(refused, tmp_path):
     ledger = filled(tmp_path / "ledger", done=lambda _cell: False)
-    said = run("analyse", ledger, "--out", tmp_path / "out")
-    assert said.code == 2
-    assert "no finished run to analyse" in said.error
+    assert "no finished run to analyse" in refused("analyse", ledger, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_that_was_changed_is_refused(run, tmp_path):
+def test_a_result_that_was_changed_is_refused(refused, tmp_path):
     ledger = filled(tmp_path / "ledger", done=lambda cell: cell.condition == "standard")
     file = next(ledger.glob("runs/*/result.json"))
     file.write_text(file.read_text().replace("0.", "1.", 1)[:-20])
-    said = run("analyse", ledger, "--out", tmp_path / "out")
-    assert said.code == 2
-    assert file.parent.name in said.error
+    assert file.parent.name in refused("analyse", ledger, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -40,22 +40,3 @@ def test_ranks_by_block(run, card_folder, tmp_path):
     assert key.startswith(r"^model\.layers\.1\.self_attn\.(?:")
     placed = json.loads((tmp_path / "placement.json").read_text())
     assert {m: 2 for m in placed["modules"] if ".1." in m} == placed["ranks"]
-
-
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        (["--ranks", "1=2", "--for", "ms-swift"], "ranks that differ between modules, for ms-sw"),
-        (["--ranks", "1=x"], "rank of a block: '1=x'; expected BLOCK=RANK, such as 3=4,7=16"),
-        (["--ranks", "7=2"], "no such block in model.layers: '7'; expected 0 to 1"),
-        (["--for", "axolot"], "unknown trainer: 'axolot'"),
-    ],
-)
-def test_what_cannot_be_written_is_refused_and_nothing_is(
-    run, card_folder, tmp_path, options, line
-):
-    out = tmp_path / "out"
-    said = run("place", card_folder, "--blocks", "0,1", "--rank", 4, *options, "--out", out)
-    assert said.code == 2
-    assert line in said.error
-    assert not out.exists()

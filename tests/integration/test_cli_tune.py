@@ -56,15 +56,6 @@ def test_what_is_written_and_said(tune, tmp_path, model_folder):
     assert load(str(out)).kind == "causal"
 
 
-def test_json_is_the_record_and_quiet_is_nothing(tune, tmp_path):
-    said = tune("--format", "json")
-    assert said.code == 0
-    assert said.out == (tmp_path / "out" / "tune.json").read_text()
-    assert said.err == ""
-    quiet = tune("--format", "quiet", "--overwrite")
-    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
-
-
 def test_without_a_folder_one_is_named_by_model_and_condition(
     run, model_folder, text_file, tmp_path, monkeypatch
 ):
@@ -106,16 +97,6 @@ def test_random_weights_are_kept_as_they_began(tune, tmp_path, model_folder):
         .model.state_dict()["lm_head.weight"]
         .equal(before["lm_head.weight"])
     )
-
-
-def test_options_may_come_from_a_file(run, model_folder, text_file, tmp_path):
-    config = tmp_path / "run.yaml"
-    config.write_text(
-        "text-column: text\nsteps: 3\nbatch-size: 4\ncondition: uniform\nmax-length: 16\n"
-    )
-    args = ["--config", config, "--out", tmp_path / "out", "--format", "quiet"]
-    assert run("tune", model_folder, text_file, *args).code == 0
-    assert TuneRecord.load(tmp_path / "out").settings.steps == 3
 
 
 # --- Unfinished and finished runs -------------------------------------------------------------
@@ -183,68 +164,6 @@ def test_an_interrupted_run_goes_on(model_folder, text_file, tmp_path, run):
 
 
 # --- Bad input --------------------------------------------------------------------------------
-
-REFUSED = {
-    "condition": (
-        ["--condition", "standart"],
-        "unknown condition: 'standart'; expected one of standard, .*did you mean 'standard'",
-    ),
-    "objective": (
-        ["--objective", "casual-lm"],
-        "unknown objective: 'casual-lm'.*did you mean 'causal-lm'",
-    ),
-    "wrong objective": (
-        ["--objective", "masked-lm"],
-        "objective is not for a model of kind causal: 'masked-lm'; .*--objective causal-lm",
-    ),
-    "block": (
-        ["--placement", "99"],
-        "no such block in model.layers: '99'; expected 0 to 1",
-    ),
-    "blocks": (["--placement", "1,1"], "block of model.layers named twice: '1'"),
-    "no block": (["--placement", "x"], "block: 'x'; expected block indices"),
-    "file": (
-        ["--placement", "absent.json"],
-        "no such file: 'absent.json'; expected a layerwise/placement/1",
-    ),
-    "weights": (
-        ["--placement", "1", "--condition", "standard"],
-        "placement of adapters under a condition that trains the weights: 'standard'; .* lora",
-    ),
-    "top": (
-        ["--top", "1"],
-        "top has no meaning under condition standard: '1'; try: --condition top-m",
-    ),
-    "no top": (
-        ["--condition", "top-m"],
-        "number of top blocks to train.*--top M, with M from 1 to 2",
-    ),
-    "tau": (
-        ["--tau", "1e-3"],
-        "tau has no meaning under condition standard: '0.001'; try: --condition equal-step",
-    ),
-    "batch": (
-        ["--batch-size", "25"],
-        "fewer training examples than a batch holds: '24'; .*at least 25; try: --batch-size 24",
-    ),
-    "held out": (
-        ["--eval-examples", "24"],
-        "examples held out for evaluation: '24'; expected fewer than the 24",
-    ),
-    "config": (["--from-config", "absent.json"], "no such configuration file: 'absent.json'"),
-    "steps": (["--steps", "0"], "value of --steps: '0'"),
-    "tracker": (["--track", "tensorbord"], "value of --track: 'tensorbord'"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused_in_one_line(tune, tmp_path, monkeypatch, case):
-    monkeypatch.chdir(tmp_path)
-    args, message = REFUSED[case]
-    said = tune(*args)
-    assert said.code == 2
-    assert re.search(message, said.error)
-    assert not (tmp_path / "out" / "tune.json").exists()
 
 
 def test_a_placement_for_another_model_is_refused(tune, tmp_path, planted_card, planted_placement):

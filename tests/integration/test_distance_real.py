@@ -12,8 +12,8 @@ TEXT = {"where": ["source=rotten_tomatoes"], "max_length": 32}
 
 
 @pytest.fixture(scope="module")
-def smollm2_distance(smollm2):
-    return lw.distance("demo", "demo", examples=18, batch_size=6, **TEXT)
+def smollm2_distance(demo):
+    return lw.distance(demo, "demo", examples=18, batch_size=6, **TEXT)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ without what training would need. Where the package index cannot be reached, thi
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3Moe
 from layerwise.files import write_files
 from layerwise.placement import TRAINERS
 from layerwise.placement.place import place
+from support.launch import forked
 
+pytestmark = pytest.mark.long  # Each installs a project and imports it.
 BLOCKS = 16
 RELEASES = {
     "trl": ["trl==1.16.0"],
@@ -33,6 +34,11 @@ RELEASES = {
 # What pip says when there is no index to ask.
 UNREACHABLE = r"from versions: none|NewConnection|ConnectionError|name resolution|Network is|Proxy"
 
+# Nothing is reported home.
+SETTINGS = dict.fromkeys(
+    ["DISABLE_VERSION_CHECK", "AXOLOTL_DO_NOT_TRACK", "DO_NOT_TRACK", "UNSLOTH_DISABLE_STATISTICS"],
+    "1",
+)
 ADAPTED = {f"model.layers.{i}.self_attn.{t}_proj": [4, 2.0] for i in (1, 5) for t in ("q", "v")}
 OTHER_RANKS = {name: [2, 2.0] if ".1." in name else found for name, found in ADAPTED.items()}
 
@@ -100,33 +106,15 @@ def taken(small_card, folders, installed, tmp_path):
         made = TRAINERS[export or trainer].export(placement, card.model)
         write_files(tmp_path, made.files)
         entry = f"{trainer}-freeze" if export == "freeze" else trainer
-        told = subprocess.run(
-            [sys.executable, "-m", "support.processes.trainer_adapts", entry, str(tmp_path / file),
-             str(folders[model])],
-            cwd=tmp_path, env=_environment(installed(trainer)),
-            capture_output=True, text=True, timeout=580, check=False,
-        )  # fmt: skip
-        assert told.returncode == 0, told.stderr[-3000:]
+        where = (str(installed(trainer)), str(tmp_path))
+        asked = ("trainer_adapts", *where, entry, str(tmp_path / file), str(folders[model]))
+        told = forked(*asked, environments=[SETTINGS], timeout=580)
+        assert told.codes == [0], told.stderr[-3000:]
         return json.loads((tmp_path / "found.json").read_text("utf-8"))
 
     return run
 
 
-def _environment(folder):
-    """The variables for a run with what is installed in `folder`; nothing is reported home."""
-    settings = {
-        "PYTHONPATH": f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}",
-        "DISABLE_VERSION_CHECK": "1",
-        "AXOLOTL_DO_NOT_TRACK": "1",
-        "DO_NOT_TRACK": "1",
-        "UNSLOTH_DISABLE_STATISTICS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    return {**os.environ, **settings}
-
-
-# They install a project each, and import it.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "file"),
     [
@@ -142,7 +130,6 @@ def test_a_trainer_adapts_the_modules_that_were_meant(taken, trainer, file):
 
 
 @pytest.mark.sweep
-@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["trl", "axolotl", "llamafactory", "ms-swift"])
 def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, trainer):
     """PEFT takes a pattern apart there, and would adapt the modules of every block."""
@@ -150,7 +137,6 @@ def test_a_trainer_adapts_the_modules_of_a_mixture_that_were_meant(taken, traine
 
 
 @pytest.mark.sweep
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "file"), [("axolotl", "axolotl.yaml"), ("unsloth", "unsloth.json")]
 )
@@ -158,7 +144,6 @@ def test_a_trainer_gives_each_module_its_rank(taken, trainer, file):
     assert taken(trainer, file, ranks="1=2")["adapted"] == OTHER_RANKS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "rows"),
     [

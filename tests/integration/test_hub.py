@@ -109,22 +109,32 @@ def hub(model_folder, tmp_path):
         thread.join()
 
 
-@pytest.mark.parametrize(("adapter", "commit"), [("@v1", OLD), ("", NEW)])
-def test_an_adapter_is_audited_by_its_hub_id(hub, text_file, tmp_path, adapter, commit):
-    out = tmp_path / "out"
-    command = ["profile", "someone/base", f"someone/adapter{adapter}", "--probes", text_file]
-    more = ["--max-length", "16", "--out", out, "--format", "quiet"]
+# One process for both: it reads the hub's address when it begins, and imports all that loads.
+BOTH = """
+import sys
+from layerwise.cli import main
+
+for adapter, out in (("@v1", "old"), ("", "new")):
+    command = ["profile", "someone/base", "someone/adapter" + adapter, "--probes", sys.argv[1]]
+    if code := main([*command, "--max-length", "16", "--out", out, "--format", "quiet"]):
+        sys.exit(code)
+"""
+
+
+def test_an_adapter_is_audited_by_its_hub_id(hub, text_file, tmp_path):
     env = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home")}
     env = {name: value for name, value in env.items() if name != "HF_HUB_OFFLINE"}
     ran = subprocess.run(
-        [sys.executable, "-m", "layerwise", *map(str, [*command, *more])],
+        [sys.executable, "-c", BOTH, str(text_file)],
         env=env,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    made = json.loads((out / "profile.json").read_text())
-    assert made["before"]["revision"] == BASE
-    assert (made["after"]["source"], made["after"]["revision"]) == ("someone/adapter", commit)
-    assert made["audit"]["modules"]
+    for out, commit in (("old", OLD), ("new", NEW)):
+        made = json.loads((tmp_path / out / "profile.json").read_text())
+        assert made["before"]["revision"] == BASE
+        assert (made["after"]["source"], made["after"]["revision"]) == ("someone/adapter", commit)
+        assert made["audit"]["modules"]

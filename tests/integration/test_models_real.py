@@ -13,11 +13,6 @@ from layerwise.models.targets import resolve_targets
 pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def demo(smollm2):
-    return load("demo", device="cpu")
-
-
 def state_hash(model):
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):

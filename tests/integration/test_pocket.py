@@ -9,8 +9,8 @@ from layerwise.api import cards as api
 from layerwise.models.load import load
 from layerwise.objectives import OBJECTIVES, resolve
 
-# The first run pretrains the model, which takes a minute or two.
-pytestmark = [pytest.mark.slow, pytest.mark.real_model]
+# The first run pretrains the model, which takes half a minute.
+pytestmark = [pytest.mark.long, pytest.mark.real_model]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def rows(loaded, passages, name):
 def test_it_is_whole(loaded):
     assert type(loaded.model).__name__ == "BertForPreTraining"
     assert loaded.notes == ()
-    assert 2e6 < sum(p.numel() for p in loaded.model.parameters()) < 5e6
+    assert 4e5 < sum(p.numel() for p in loaded.model.parameters()) < 1e6
 
 
 def test_it_tells_hidden_words_better_than_their_frequency_does(pocket, loaded, passages):
@@ -46,7 +46,7 @@ def test_it_tells_hidden_words_better_than_their_frequency_does(pocket, loaded, 
         for labels, loss in zip(batch.labels, losses, strict=True):
             gains.append(-frequency[labels[labels != -100]].mean() - loss)
     gains = torch.stack(gains)
-    assert gains.mean() > 0.2
+    assert gains.mean() > 0.1
     assert gains.mean() > 5 * gains.std() / len(gains) ** 0.5
 
 

@@ -8,7 +8,7 @@ import pytest
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real_model
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_the_readmes_python_runs_as_it_stands(smollm2, minilm, capsys):

@@ -59,8 +59,7 @@ def test_a_study_from_its_file_to_its_tables(run, study, study_kit, files, tmp_p
     assert table["rows"]["runs.csv"] == 4
 
 
-@pytest.mark.slow  # Likewise.
-def test_a_study_with_failed_runs_ends_with_3(run, study):
+def test_a_study_with_failed_runs_ends_with_3(run, study, forking):
     """Too few texts for a batch shows when the run begins, and no sooner."""
     file = study(defaults={"batch_size": 400}, seeds=[0, 1])
     said = run("study", "run", file)
@@ -122,8 +121,9 @@ def own_code(files, tmp_path):
     return str(folder)
 
 
-@pytest.mark.slow  # A process that imports all that runs need.
-def test_only_the_call_lets_a_model_s_code_run_and_nothing_keeps_it(run, study, own_code, tmp_path):
+def test_only_the_call_lets_a_model_s_code_run_and_nothing_keeps_it(
+    run, study, own_code, tmp_path, forking
+):
     distance = {"examples": 12, "batch_size": 4, "objectives": None}
     file = study(models={"own": own_code}, distance=distance)
     said = run("study", "run", file)
@@ -157,10 +157,8 @@ def test_a_ledger_whose_study_said_it_is_still_read(run, study, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["status", "table"])
-def test_what_is_no_ledger_is_said(run, tmp_path, command):
-    said = run("study", command, tmp_path)
-    assert said.code == 2
-    assert "no such file" in said.error
+def test_what_is_no_ledger_is_said(refused, tmp_path, command):
+    assert "no such file" in refused("study", command, tmp_path)
 
 
 def test_an_address_is_for_ray(run, study):

@@ -17,7 +17,7 @@ def unused(_ledger, _run_id):
     raise AssertionError
 
 
-@pytest.mark.slow  # Ray's processes start one after another, and workers import torch.
+@pytest.mark.long  # Ray's processes start one after another, and workers import torch.
 def test_a_study_survives_the_loss_of_a_node(tmp_path):
     """The run that was on it goes on from its checkpoint elsewhere; each cell has one result.
 

@@ -25,7 +25,7 @@ CASES = [
 
 def started(ledger, cell, die=None):
     """The exit code of a run in a process of its own."""
-    return forked("study", ledger.root, cell.id, die)
+    return forked("study", ledger.root, cell.id, die).codes[0]
 
 
 @pytest.fixture(scope="module")

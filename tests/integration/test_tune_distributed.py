@@ -91,7 +91,7 @@ def test_a_fault_in_one_process_ends_both(tmp_path):
         "options": BASE | {"eval_examples": 0},
         "die": "spoilt in the second process",
     }
-    said = together("tune", [run], timeout=120)
+    said = together("tune", [run])
     assert said.codes == [1, 1]
     assert said.stderr.count("NonFiniteError: non-finite loss (nan) in step 2: 'layer group") == 2
     assert not (tmp_path / "w.safetensors").exists()

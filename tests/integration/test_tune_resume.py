@@ -42,7 +42,7 @@ CASES = [
 def started(model, out, weights, *, die=None, **options):
     """The exit code of a run in a process of its own."""
     run = {"model": model, "out": out, "weights": weights, "options": options, "die": die}
-    return forked("tune", [run])
+    return forked("tune", [run]).codes[0]
 
 
 @pytest.fixture(scope="module")

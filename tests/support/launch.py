@@ -21,46 +21,46 @@ FORK.set_forkserver_preload(
 )
 
 
-def forked(program, *arguments, timeout=200):
-    """The exit code of a program in a process of its own."""
-    process = FORK.Process(target=_program, args=(program, arguments))
-    process.start()
-    process.join(timeout)
-    return process.exitcode
+def forked(program, *arguments, environments=({},), timeout=200):
+    """Run a program in a process for each environment: their exit codes, and what all of them say.
 
-
-def together(program, *arguments, world=2, timeout=200):
-    """Exit codes of a program in processes that find each other as torchrun's do, and their words.
-
-    None is ended when another ends, as torchrun would do; they have to by themselves.
+    None is ended when another ends, as torchrun would do: that is for the program.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
     with TemporaryDirectory() as folder:
         processes = []
-        for rank in range(world):
-            one = group | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            words = [f"{folder}/{rank}.{end}" for end in ("out", "err")]
-            processes.append(FORK.Process(target=_program, args=(program, arguments, one, words)))
+        for number, environment in enumerate(environments):
+            words = [f"{folder}/{number}.{end}" for end in ("out", "err")]
+            asked = (program, arguments, environment, words)
+            processes.append(FORK.Process(target=_program, args=asked))
             processes[-1].start()
         for process in processes:
             process.join(timeout)
             process.kill()
         out, err = (
-            "".join(Path(f"{folder}/{rank}.{end}").read_text() for rank in range(world))
+            "".join(
+                Path(f"{folder}/{number}.{end}").read_text() for number in range(len(processes))
+            )
             for end in ("out", "err")
         )
     return SimpleNamespace(codes=[p.exitcode for p in processes], stdout=out, stderr=err)
 
 
-def _program(name, arguments, environment=None, words=()):
-    os.environ |= environment or {}
+def _program(name, arguments, environment, words):
+    os.environ |= environment
     for number, file in enumerate(words, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     main = "layerwise.cli" if name == "layerwise" else f"support.processes.{name}"
     sys.exit(import_module(main).main(*arguments))
+
+
+def together(program, *arguments, world=2):
+    """Run a program in processes that find each other as those of torchrun do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    ranks = [group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
+    return forked(program, *arguments, environments=ranks)
 
 
 def torchrun(*command, world=2, timeout=240):

@@ -133,6 +133,7 @@ def test_the_stage_is_checked_run_and_in_the_tables(study_kit, tmp_path):
     assert (made["norm"] > 0).all()
 
 
+@pytest.mark.slow  # Pictures take seconds.
 def test_the_chart_is_drawn_on_a_page_and_as_a_file(page):
     chart = page["losses"]([3.0, 2.0, 1.5])
     document = Document("Run", "a run", "", [chart])

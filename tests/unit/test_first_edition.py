@@ -92,7 +92,7 @@ def test_a_study_that_is_done_is_not_run_again(beside):
     assert len(lw.study_tables("study")["runs"]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.real_model
 def test_the_answers_are_those_that_were_frozen(smollm2):
     """In a process of its own, as a user has it: no other test's imports, no checks of shapes."""

@@ -1,12 +1,13 @@
-"""What a trainer's own code makes of its file: `trainer_adapts.py TRAINER FILE MODEL`.
+"""What a trainer's own code makes of its file.
 
-Run with the trainer on the path. Writes found.json: for each adapted module its rank and scale, and
-the names of the weights that train. Of a trainer, only what reads its file and puts adapters on
-(or freezes) is called, on a tiny model.
+The trainer is installed in a folder of its own. Writes found.json: for each adapted module its rank
+and scale, and the names of the weights that train. Of a trainer, only what reads its file and puts
+adapters on (or freezes) is called, on a tiny model.
 """
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -139,7 +140,9 @@ def unsloth(file, model):
     return llama.FastLlamaModel.get_peft_model(model, **json.loads(Path(file).read_text("utf-8")))
 
 
-def main(trainer, file, folder):
+def main(installed, out, trainer, file, folder):
+    sys.path.insert(0, installed)
+    os.chdir(out)
     if trainer == "unsloth":
         importlib.import_module("unsloth")  # It wants to be imported before transformers' models.
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -151,7 +154,3 @@ def main(trainer, file, folder):
     }
     trains = [name for name, weight in model.named_parameters() if weight.requires_grad]
     Path("found.json").write_text(json.dumps({"adapted": adapted, "trains": trains}), "utf-8")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

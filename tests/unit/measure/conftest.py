@@ -16,14 +16,18 @@ from layerwise.progress import silent
 
 @pytest.fixture(scope="session")
 def seen(tuning):
-    """Makes what a score may look at, of a tiny model."""
+    """Makes what a score may look at, of a tiny model whose card is made once."""
+    cards, data = {}, tuning.data(16)
 
     def made(name="llama", objective="auto"):
-        loaded, data = tuning.loaded(name), tuning.data(16)
+        loaded = tuning.loaded(name)
         loss = resolve(objective, loaded=loaded, data=data)
-        card = make_card(loaded, data, loss, plan(None, rank=4), batch_size=4, max_length=16)
+        if (name, objective) not in cards:
+            cards[name, objective] = make_card(
+                loaded, data, loss, plan(None, rank=4), batch_size=4, max_length=16
+            )
         batches = loss.batches_for(loaded, data, batch_size=4, max_length=16, seed=0).batches
-        return ScoreInputs(loaded, card, loss, batches[:2])
+        return ScoreInputs(loaded, cards[name, objective], loss, batches[:2])
 
     return made
 

@@ -130,6 +130,7 @@ def test_the_page_has_data_models_and_hashes(planted_control, read_page, unsaid)
     )
 
 
+@pytest.mark.slow  # Pictures take seconds.
 def test_charts_can_be_exported(planted_control):
     names = {"both-profiles", "slopes", "step-sizes", "readout-hf", "readout-residual"}
     assert {f"chart-{name}.svg" for name in names} < set(charts(planted_control(blocks=3)))

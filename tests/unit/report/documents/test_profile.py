@@ -310,6 +310,7 @@ def test_size_effect_and_used_rank_are_drawn_by_block(audited, planted_audit):
     assert rows[-1]["head"] == "decoder block 2"
 
 
+@pytest.mark.slow  # Pictures take seconds.
 def test_charts_can_be_exported_and_the_page_stays_small(planted_profile, audited):
     assert len(charts(audited(card=(2, 5)))) == 2 * (len(NAMES) + 2)
     assert len(html(planted_profile(blocks=128, before="m" * 5000, stack="s" * 5000))) < 1_200_000
