@@ -86,7 +86,8 @@ def _headline(analysis: Analysis) -> str:
     if share.zero == share.runs:
         return "Nothing changed by depth: every slope is 0."
     if share.positive == share.runs:
-        return f"Change rises over depth in all {share.runs:,} standard runs."
+        whole = "the one standard run" if share.runs == 1 else f"all {share.runs:,} standard runs"
+        return f"Change rises over depth in {whole}."
     return f"Change rises over depth in {share.positive:,} of {share.runs:,} standard runs."
 
 

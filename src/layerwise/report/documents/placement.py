@@ -33,9 +33,9 @@ def document(placement: Placement) -> b.Document:
         f"{shown(placement.model, limit=120)}{revision}",
         counted(len(placement.blocks), "block"),
         [
+            b.Verdict(f"Adapt {parts.block_names(placement.blocks)}.", [chosen]),
             parts.facts(pairs),
             *([cost_figures(placement.cost)] if placement.cost else []),
-            b.Verdict(f"Adapt {parts.block_names(placement.blocks)}.", [chosen]),
             *parts.noted(placement.notes),
             b.Heading("Every module", detail=True),
             parts.facts((str(n), name) for n, name in enumerate(placement.modules, start=1)),

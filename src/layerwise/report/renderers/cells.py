@@ -6,7 +6,7 @@ from typing import Any
 
 from layerwise.columns import Column, RowValues
 from layerwise.report.blocks import Table
-from layerwise.report.numbers import number_style, told
+from layerwise.report.numbers import NumberStyle, number_style, told
 
 
 @dataclass(frozen=True)
@@ -53,5 +53,10 @@ def _written(column: Column, rows: Sequence[RowValues]) -> ColumnText:
     ends = [column.interval(row) for row in rows]
     style = number_style([*values, *(end for both in ends for end in both or ())], column)
     unit = " ".join(filter(None, (style.suffix, column.unit)))
-    between = [f"{style.text(both[0])}–{style.text(both[1])}" if both else "" for both in ends]
+    between = [_between(style, *both) if both else "" for both in ends]
     return ColumnText(column, unit, values, [style.text(value) for value in values], between)
+
+
+def _between(style: NumberStyle, low: float, high: float) -> str:
+    """Return both ends; beside a minus sign a dash would read as another."""
+    return f"{style.text(low)}{' to ' if low < 0 else '–'}{style.text(high)}"

@@ -143,7 +143,7 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
         looks |= {"values": list(found.log), "tickCount": len(found.log)}
     if chart.kind == "scatter" and axis is chart.x:
         looks |= {"grid": False, "tickCount": 8, "labelOverlap": "greedy"}
-        scale |= {"padding": 14}
+        scale |= {} if axis.scale == "zero" else {"padding": 14}  # Which goes below 0, else.
     title = visible(axis.title) or None
     return {"scale": alt.Scale(**scale), "axis": alt.Axis(**looks), "title": title}
 
