@@ -3,14 +3,10 @@
 from layerwise.columns import Column
 from layerwise.signals import COSTS, SIGNALS
 
-ADAPTER_PARAMETERS = Column(
-    "adapter_parameters",
-    "Adapter parameters",
-    short="params",
-    form="count",
-    meaning="Trainable parameters of adapters on all targets of the block.",
-    importance=10,
-)
+ADAPTER_PARAMETERS = Column("adapter_parameters", "Adapter parameters", short="params",
+                            form="count",
+                            meaning="Trainable parameters of adapters on all targets of the block.",
+                            importance=10)  # fmt: skip
 
 
 def signal_columns() -> tuple[Column, ...]:
