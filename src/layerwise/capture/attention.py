@@ -61,43 +61,67 @@ def sample_rows(
     return QueryRows(*(torch.from_numpy(a).to(mask.device) for a in arrays))
 
 
-def entropy_of_rows(
-    query: Float[Tensor, "n h t e"],
-    key: Float[Tensor, "n k s e"],
-    *,
-    rows: QueryRows,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    scaling: float,
-    causal: bool,
-) -> Float[Tensor, "n q"]:
-    """Entropy in nats of softmax attention at the chosen query rows, mean over heads.
+@dataclass(frozen=True)
+class AttentionCall:
+    """What a model's attention function is called with.
 
-    Args:
-        query: Queries, h heads.
-        key: Keys, k heads, each serving h / k query heads in turn.
-        rows: The query positions to look at.
+    Attributes:
+        query: Queries (n, h, t, e), h heads.
+        key: Keys (n, k, s, e), k heads, each serving h / k query heads in turn.
         mask: Boolean (true attends) or additive mask, (n|1, h|1, t, s); None for none.
         bias: Additive position bias, (n|1, h|1, t, s).
         scaling: What the products are multiplied by.
         causal: Whether later keys are hidden, where there is no mask to say so.
     """
-    n, heads, _, width = query.shape
-    keys, length = key.shape[1], key.shape[2]
-    take = rows.positions[:, None, :, None].expand(n, heads, -1, width)
-    picked = query.detach().gather(2, take).reshape(n, keys, -1, width)
-    scores = (picked.float() @ key.detach().float().transpose(-1, -2)) * scaling
-    scores = scores.reshape(n, heads, -1, length)
-    if bias is not None:
-        scores = scores + _rows_of(bias.detach(), rows)
-    if mask is None and causal:
-        ahead = torch.arange(length, device=scores.device) > rows.positions[:, None, :, None]
-        scores = scores.masked_fill(ahead, -torch.inf)
-    elif mask is not None:
-        kept = _rows_of(mask, rows)
-        additive = kept.dtype != torch.bool
-        scores = scores + kept if additive else scores.masked_fill(~kept, -torch.inf)
-    return _entropy(scores).mean(1)
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None
+    bias: Tensor | None
+    scaling: float
+    causal: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether each token attends to as many as there are: no cache, no other text."""
+        return self.query.shape[2] == self.key.shape[2]
+
+    def entropy(self, rows: QueryRows) -> Float[Tensor, "n q"]:
+        """Return the entropy in nats of softmax attention at `rows`, mean over heads."""
+        n, heads, _, width = self.query.shape
+        keys, length = self.key.shape[1], self.key.shape[2]
+        take = rows.positions[:, None, :, None].expand(n, heads, -1, width)
+        picked = self.query.detach().gather(2, take).reshape(n, keys, -1, width)
+        scores = (picked.float() @ self.key.detach().float().transpose(-1, -2)) * self.scaling
+        scores = scores.reshape(n, heads, -1, length)
+        if self.bias is not None:
+            scores = scores + _rows_of(self.bias.detach(), rows)
+        if self.mask is None and self.causal:
+            ahead = torch.arange(length, device=scores.device) > rows.positions[:, None, :, None]
+            scores = scores.masked_fill(ahead, -torch.inf)
+        elif self.mask is not None:
+            kept = _rows_of(self.mask, rows)
+            additive = kept.dtype != torch.bool
+            scores = scores + kept if additive else scores.masked_fill(~kept, -torch.inf)
+        return _entropy(scores).mean(1)
+
+
+def _call(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    _value: Tensor,
+    attention_mask: Tensor | None = None,
+    _dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,  # noqa: FBT001  # the order is transformers'
+    position_bias: Tensor | None = None,
+    **_rest: Any,
+) -> AttentionCall:
+    """Return what an attention function was called with, as transformers calls it."""
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return AttentionCall(query, key, attention_mask, position_bias, scaling, bool(causal))
 
 
 def _rows_of(full: Tensor, rows: QueryRows) -> Tensor:
@@ -123,12 +147,10 @@ def entropy_of_weights(
     return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1).mean(1)
 
 
-#: Called with the attention function's own arguments, beside each call to it.
-Listener = Callable[..., None]
-
-
 @contextmanager
-def intercepted(implementation: str | None, listener: Listener) -> Iterator[bool]:
+def intercepted(
+    implementation: str | None, listener: Callable[[AttentionCall], None]
+) -> Iterator[bool]:
     """Let `listener` hear each attention call inside; yield whether there is any to hear.
 
     `implementation` is the model's (``"sdpa"``). The wrapped function is put back on any exit.
@@ -139,9 +161,9 @@ def intercepted(implementation: str | None, listener: Listener) -> Iterator[bool
         return
     original = mapping[implementation]
 
-    def heard(module: Any, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> Any:
-        listener(module, query, key, *args, **kwargs)
-        return original(module, query, key, *args, **kwargs)
+    def heard(*args: Any, **kwargs: Any) -> Any:
+        listener(_call(*args, **kwargs))
+        return original(*args, **kwargs)
 
     AttentionInterface.register(implementation, heard)
     try:

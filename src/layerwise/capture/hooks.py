@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from layerwise.capture.accumulators import FeatureMoments
-from layerwise.capture.attention import QueryRows, entropy_of_rows, entropy_of_weights
+from layerwise.capture.attention import AttentionCall, QueryRows, entropy_of_weights
 from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
@@ -222,36 +222,13 @@ class Listener:
 
     # -- attention ---------------------------------------------------------------------------
 
-    def hear_attention(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        _: Tensor,
-        mask: Tensor | None = None,
-        dropout: float = 0.0,  # noqa: ARG002  # the order is transformers'
-        scaling: float | None = None,
-        is_causal: bool | None = None,  # noqa: FBT001  # likewise
-        position_bias: Tensor | None = None,
-        **_rest: Any,
-    ) -> None:
-        """Hear an attention function's arguments; the block's first call is its self-attention."""
+    def hear_attention(self, call: AttentionCall) -> None:
+        """Hear a call of attention; a block's first is its self-attention."""
         row = self._row
-        if self._heard is None or row is None or row in self._heard.entropy:
+        if self._heard is None or row is None or row in self._heard.entropy or not call.is_whole:
             return
-        if query.shape[2] != key.shape[2]:
-            return
-        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         with self.own_work() as heard:
-            entropies = entropy_of_rows(
-                query,
-                key,
-                rows=heard.query_rows[row],
-                mask=mask,
-                bias=position_bias,
-                scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-                causal=bool(causal),
-            )
+            entropies = call.entropy(heard.query_rows[row])
             heard.entropy[row] = _entropy_sums(entropies, heard.query_rows[row], heard)
 
     def hear_weights(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from layerwise import distributed
-from layerwise.capture.attention import QueryRows, entropy_of_rows, intercepted, sample_rows
+from layerwise.capture.attention import AttentionCall, QueryRows, intercepted, sample_rows
 from layerwise.capture.hooks import floating
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.forward import body
@@ -182,35 +182,14 @@ class StepListener:
 
     # --- Attention --------------------------------------------------------------------------
 
-    def _record_attention(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        _value: Tensor,
-        mask: Tensor | None = None,
-        _dropout: float = 0.0,
-        scaling: float | None = None,
-        is_causal: bool | None = None,  # noqa: FBT001  # the order is transformers'
-        position_bias: Tensor | None = None,
-        **_rest: Any,
-    ) -> None:
+    def _record_attention(self, call: AttentionCall) -> None:
         """Add the entropy of a block's first call, which is its self-attention."""
         row, self._row = self._row, None
-        if row is None or query.shape[2] != key.shape[2]:
+        if row is None or not call.is_whole:
             return
-        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-        with _unrecorded(query):
-            rows = self._sampled(self._sides[row], query)
-            entropies = entropy_of_rows(
-                query,
-                key,
-                rows=rows,
-                mask=mask,
-                bias=position_bias,
-                scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-                causal=bool(causal),
-            )
+        with _unrecorded(call.query):
+            rows = self._sampled(self._sides[row], call.query)
+            entropies = call.entropy(rows)
             total, count = self._entropy.get(row, (0.0, 0.0))
             added = float((entropies.double() * rows.weights).sum())
             self._entropy[row] = total + added, count + float(rows.counts.sum())
