@@ -7,56 +7,22 @@ import pytest
 import torch
 
 from layerwise.capture.restore import frozen
-from layerwise.data import Example, TextData
 from layerwise.distance.gradients import check_rows, example_gradients, last_states, prepared
-from layerwise.models.load import LoadedModel
-from layerwise.models.stack import find_stacks
 from layerwise.objectives import OBJECTIVES
-
-MODELS = {
-    "causal": ["llama", "gpt2", "gemma2", "granite", "mamba", "rwkv"],
-    "masked": ["bert", "pretraining", "mobilebert"],
-    "encoder": ["encoder", "next_sentence"],
-    "seq2seq": ["t5"],
-    "classifier": ["bert_classifier", "llama_classifier"],
-}
-PAIRED = {"pretraining", "mobilebert", "next_sentence"}
-CASES = [
-    pytest.param((name, kind, model), id=f"{name}-{model}")
-    for name, objective in OBJECTIVES.items()
-    for kind in sorted(objective.kinds)
-    for model in MODELS[kind]
-    if model in PAIRED or not objective.needs_next_sentence
-]
-
-
-def data_for(objective, count=5):
-    examples = tuple(
-        Example(
-            " ".join(f"w{(3 * j + 7 * i) % 50}" for j in range(4 + 2 * i)),
-            prompt=f"w{i} w{i + 9}" if objective.needs_prompt else None,
-            label=("neg", "pos", "odd")[i % 3] if objective.needs_label else None,
-        )
-        for i in range(count)
-    )
-    columns = {"text": "text"} | ({"prompt": "prompt"} if objective.needs_prompt else {})
-    columns |= {"label": "label"} if objective.needs_label else {}
-    return TextData("test", "", examples, columns, count)
+from support import objectives
 
 
 @pytest.fixture
-def case(tiny_text, request):
+def case(request):
     name, kind, model = request.param
-    objective, made = OBJECTIVES[name], tiny_text.model(model)
-    tokenizer = tiny_text.tokenizer(frame=tiny_text.USUAL_FRAME[kind])
-    loaded = LoadedModel(made, tokenizer, "test", kind, find_stacks(made))
+    objective, loaded = OBJECTIVES[name], objectives.loaded_as(kind, model)
     (batch,) = objective.batches_for(
-        loaded, data_for(objective), batch_size=5, max_length=16, seed=0
+        loaded, objectives.data_for(objective, 5), batch_size=5, max_length=16, seed=0
     ).batches
     return loaded, objective, batch
 
 
-every = pytest.mark.parametrize("case", CASES, indirect=True)
+every = objectives.every(causal=["granite"])
 
 
 def fast(loaded, objective, batch):

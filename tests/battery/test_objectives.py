@@ -5,61 +5,28 @@ from dataclasses import replace
 import pytest
 import torch
 
-from layerwise.data import Example, TextData
 from layerwise.models.heads import class_ids
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.models.targets import default_targets
 from layerwise.objectives import OBJECTIVES, decoder_start, resolve
 from layerwise.seeds import rng_untouched
+from support import objectives
 
 DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # read by peft
 
-MODELS = {
-    "causal": ["llama", "gpt2", "gemma2", "mamba", "rwkv"],
-    "masked": ["bert", "pretraining", "mobilebert"],
-    "encoder": ["encoder", "next_sentence"],
-    "seq2seq": ["t5"],
-    "classifier": ["bert_classifier", "llama_classifier"],
-}
-PAIRED = {"pretraining", "mobilebert", "next_sentence"}
-CASES = [
-    pytest.param(name, kind, model, id=f"{name}-{model}")
-    for name, objective in OBJECTIVES.items()
-    for kind in sorted(objective.kinds)
-    for model in MODELS[kind]
-    if model in PAIRED or not objective.needs_next_sentence
-]
 LIMIT = 12
-
-
-def words(count, start):
-    return " ".join(f"w{(3 * i + start) % 50}" for i in range(count))
-
-
-def data_for(objective, count=7):
-    prompted, labelled = objective.needs_prompt, objective.needs_label
-    examples = tuple(
-        Example(
-            words(3 + 2 * i, i),
-            prompt=words(1 + i % 3, 7 + i) if prompted else None,
-            label=("neg", "pos", "odd")[i % 3] if labelled else None,
-        )
-        for i in range(count)
-    )
-    columns = {"text": "text"} | ({"prompt": "prompt"} if prompted else {})
-    columns |= {"label": "label"} if labelled else {}
-    return TextData("test", "", examples, columns, count)
+every = objectives.every()
 
 
 class Case:
     """An objective with a model and the batches that it makes for it."""
 
-    def __init__(self, tiny_text, name, kind, model):
+    def __init__(self, name, kind, model):
         self.objective, self.kind, self.name = OBJECTIVES[name], kind, model
-        self.data = data_for(self.objective)
-        self.tokenizer = tiny_text.tokenizer(frame=tiny_text.USUAL_FRAME[kind])
-        self.model = tiny_text.model(model)
+        self.data = objectives.data_for(self.objective, 7)
+        loaded = objectives.loaded_as(kind, model)
+        self.model, self.tokenizer = loaded.model, loaded.tokenizer
 
     @property
     def loaded(self):
@@ -78,14 +45,8 @@ class Case:
 
 
 @pytest.fixture
-def case(tiny_text, request):
-    return Case(tiny_text, *request.param)
-
-
-def every(function):
-    """`function` over each objective, kind and model."""
-    params = [pytest.param(p.values, id=p.id) for p in CASES]
-    return pytest.mark.parametrize("case", params, indirect=True)(function)
+def case(request):
+    return Case(*request.param)
 
 
 def tensors(batch):

@@ -44,8 +44,8 @@ WRITTEN = {
         "report.html",
     ),
     "measure": (
-        f"{MEASURE} --arms uniform", lw.Measure, "Rival placements: tiny-llama", "measure.json",
-        "report.html",
+        f"{MEASURE} --arms uniform --seeds 0", lw.Measure, "Rival placements: tiny-llama",
+        "measure.json", "report.html",
     ),
     "analyse": (
         "analyse atlas", lw.Analysis, "Analysis of many runs: atlas (arXiv 2604.17177)",

@@ -1,0 +1,56 @@
+"""Every objective with each kind of tiny model that it is for, and texts that it can use."""
+
+import pytest
+
+from layerwise.data import Example, TextData
+from layerwise.models.load import LoadedModel
+from layerwise.models.stack import find_stacks
+from layerwise.objectives import OBJECTIVES
+from support import text
+
+MODELS = {
+    "causal": ["llama", "gpt2", "gemma2", "mamba", "rwkv"],
+    "masked": ["bert", "pretraining", "mobilebert"],
+    "encoder": ["encoder", "next_sentence"],
+    "seq2seq": ["t5"],
+    "classifier": ["bert_classifier", "llama_classifier"],
+}
+PAIRED = {"pretraining", "mobilebert", "next_sentence"}
+
+
+def every(**more):
+    """A test over each objective's name, kind and model; `more` models by their kind."""
+    params = [
+        pytest.param((name, kind, model), id=f"{name}-{model}")
+        for name, objective in OBJECTIVES.items()
+        for kind in sorted(objective.kinds)
+        for model in (*MODELS[kind], *more.get(kind, ()))
+        if model in PAIRED or not objective.needs_next_sentence
+    ]
+    return pytest.mark.parametrize("case", params, indirect=True)
+
+
+def words(count, start):
+    return " ".join(f"w{(3 * i + start) % 50}" for i in range(count))
+
+
+def data_for(objective, count):
+    """Texts of growing length, with prompts and labels where they are needed."""
+    prompted, labelled = objective.needs_prompt, objective.needs_label
+    examples = tuple(
+        Example(
+            words(3 + 2 * i, i),
+            prompt=words(1 + i % 3, 7 + i) if prompted else None,
+            label=("neg", "pos", "odd")[i % 3] if labelled else None,
+        )
+        for i in range(count)
+    )
+    columns = {"text": "text"} | ({"prompt": "prompt"} if prompted else {})
+    columns |= {"label": "label"} if labelled else {}
+    return TextData("test", "", examples, columns, count)
+
+
+def loaded_as(kind, name):
+    """The tiny model called `name`, as one of a kind, with its tokenizer."""
+    model, tokenizer = text.model(name), text.tokenizer(frame=text.USUAL_FRAME[kind])
+    return LoadedModel(model, tokenizer, "test", kind, find_stacks(model))
