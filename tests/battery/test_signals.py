@@ -12,12 +12,7 @@ from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.models.stack import BlockRef
 from layerwise.signals import COSTS, SIGNALS, Signal, select
 from layerwise.signals.inputs import effective_rank
-from layerwise.signals.residual import (
-    bootstrap,
-    coherence,
-    residual_norm,
-    residual_norm_interval,
-)
+from layerwise.signals.residual import bootstrap, coherence, residual_norm, residual_norm_interval
 from layerwise.signals.saturation import attention_entropy
 
 N, BLOCKS, RANK, WIDTH, BATCHES = 12, 4, 3, 5, 6

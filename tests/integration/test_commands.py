@@ -255,10 +255,7 @@ REFUSED = {
         "--stack encoder": "unknown stack: 'encoder'",
         "--readout last": "of --readout: 'last'; expected one of hf, residual, normed",
     },
-    "erase": {
-        "--folds 21": "more folds than pairs",
-        "--max-length 2": "read the same in 2 tokens",
-    },
+    "erase": {"--folds 21": "more folds than pairs", "--max-length 2": "read the same in 2 tokens"},
     "measure": {
         "--arms unform": "unknown arm: 'unform'",
         "--quality blue": "unknown quality: 'blue'; expected one of loss, accuracy",

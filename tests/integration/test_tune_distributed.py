@@ -13,10 +13,7 @@ RUNS = {
     "simcse": ("encoder", {}),
     "equal-step": ("llama", {"condition": "equal-step", "match_steps": 2}),
     "lora, checkpointed": ("llama", {"condition": "lora", "gradient_checkpointing": True}),
-    "lora with a head": (
-        "bert_classifier",
-        {"condition": "lora", "labels": ["neg", "pos", "odd"]},
-    ),
+    "lora with a head": ("bert_classifier", {"condition": "lora", "labels": ["neg", "pos", "odd"]}),
     "bf16": ("llama", {"bf16": True}),
 }
 

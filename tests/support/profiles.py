@@ -6,13 +6,7 @@ import numpy as np
 
 from layerwise.card.record import DataInfo, ModelInfo, StackInfo
 from layerwise.placement.record import PlacedBlock
-from layerwise.profile.audit_record import (
-    Audit,
-    BlockAudit,
-    CardPlacement,
-    ModuleAudit,
-    Spectrum,
-)
+from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit, Spectrum
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.profile.record import (
     Control,

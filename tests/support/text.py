@@ -19,12 +19,7 @@ MARKS = ["<user>", "<assistant>", "<system>", "<end>"]
 WORDS = [f"w{i}" for i in range(50)]
 VOCABULARY = {word: i for i, word in enumerate([*SPECIAL.values(), *MARKS, *WORDS])}
 
-FRAMES = {
-    "plain": "$A",
-    "causal": "<s> $A",
-    "bert": "<cls> $A <sep>",
-    "t5": "$A </s>",
-}
+FRAMES = {"plain": "$A", "causal": "<s> $A", "bert": "<cls> $A <sep>", "t5": "$A </s>"}
 
 PAIRS = {"bert": "<cls> $A <sep> $B:1 <sep>:1"}
 

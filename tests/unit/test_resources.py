@@ -32,8 +32,7 @@ def test_what_counts_as_memory(error):
 
 
 @pytest.mark.parametrize(
-    "error",
-    [RuntimeError("CUDA error: shape"), LayerwiseError("out of memory"), OSError("memory")],
+    "error", [RuntimeError("CUDA error: shape"), LayerwiseError("out of memory"), OSError("memory")]
 )
 def test_what_does_not(error):
     assert not out_of_memory(error)

@@ -20,13 +20,7 @@ from layerwise.analysis.names import ALL, EQUAL_STEP, FIVE, KEYS, METRICS
 from layerwise.analysis.record import Analysis, AnalysisSettings, ModelRow, RunSlope, rows_of
 from layerwise.analysis.resamples import LEVEL, ResampledSlopes, mean_slopes, resample_slopes
 from layerwise.analysis.run_tables import RunTables
-from layerwise.analysis.slopes import (
-    disagreements,
-    negative,
-    shares,
-    slope_table,
-    widths,
-)
+from layerwise.analysis.slopes import disagreements, negative, shares, slope_table, widths
 from layerwise.errors import BadInputError
 from layerwise.provenance import Provenance
 

@@ -11,12 +11,7 @@ from layerwise.card.describe import data_info, model_info
 from layerwise.card.make import make_card
 from layerwise.card.record import DataInfo, LayerCard
 from layerwise.data.text import TextData
-from layerwise.errors import (
-    DataError,
-    NonFiniteError,
-    PlacementError,
-    VerificationError,
-)
+from layerwise.errors import DataError, NonFiniteError, PlacementError, VerificationError
 from layerwise.measure.arms import (
     RECOMMENDED,
     TOLERANCE,
@@ -191,11 +186,7 @@ def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, Text
 
 
 def _ladders(
-    base: Bench,
-    first: First,
-    protocol: Protocol,
-    log: TrialLog,
-    progress: Progress,
+    base: Bench, first: First, protocol: Protocol, log: TrialLog, progress: Progress
 ) -> dict[Adapters, tuple[RateRung, ...]]:
     """Return how far each rate improves each arm, on text and a seed that score nobody."""
 

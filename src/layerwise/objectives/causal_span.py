@@ -64,8 +64,5 @@ def _collate(
 
 
 CAUSAL_SPAN = Objective(
-    name="causal-span",
-    kinds=frozenset({"causal"}),
-    batches=_batches,
-    losses=model_losses,
+    name="causal-span", kinds=frozenset({"causal"}), batches=_batches, losses=model_losses
 )

@@ -16,13 +16,7 @@ from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
 from layerwise.placement.record import PlacedBlock
 from layerwise.placement.rows import adaptable_rows
-from layerwise.profile.audit_record import (
-    Audit,
-    BlockAudit,
-    CardPlacement,
-    ModuleAudit,
-    Spectrum,
-)
+from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit, Spectrum
 from layerwise.profile.audit_update import (
     Update,
     adapted_layers,

@@ -36,11 +36,7 @@ def seed_interval(values: Float64[Array, " s"], *, seed: int = 0) -> tuple[float
 
 
 def pooled(
-    values: Sequence[float],
-    lows: Sequence[float],
-    highs: Sequence[float],
-    *,
-    level: float = LEVEL,
+    values: Sequence[float], lows: Sequence[float], highs: Sequence[float], *, level: float = LEVEL
 ) -> tuple[float, float, float]:
     """Return the mean of `values`, and the lower and upper end of its interval.
 

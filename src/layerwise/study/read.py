@@ -351,8 +351,4 @@ _AXES: Mapping[str, _Taker] = {
     "placements": _placements,
     "seeds": _seeds,
 }
-_PARTS: Mapping[str, _Taker] = {
-    "profile": _settings,
-    "distance": _distance,
-    "probing": _probing,
-}
+_PARTS: Mapping[str, _Taker] = {"profile": _settings, "distance": _distance, "probing": _probing}

@@ -24,15 +24,7 @@ from layerwise.models.weights import check_finite, refuse_unfit
 from layerwise.objectives.forward import without_adapter
 
 # What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
-_UNFIT = (
-    AttributeError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-)
+_UNFIT = (AttributeError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError)
 
 # How LoRA may start without changing the base's weights, and of these the ways that start at B = 0.
 _BESIDE = {"True", "False", "gaussian", "eva", "orthogonal"}

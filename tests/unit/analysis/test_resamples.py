@@ -2,12 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from layerwise.analysis.resamples import (
-    average_conditions,
-    interval,
-    mean_slopes,
-    resample_slopes,
-)
+from layerwise.analysis.resamples import average_conditions, interval, mean_slopes, resample_slopes
 
 
 def table(by_cell):

@@ -3,13 +3,7 @@ import pandas as pd
 import pytest
 
 from layerwise.analysis.run_tables import check_runs
-from layerwise.analysis.slopes import (
-    clean_slope,
-    disagreements,
-    negative,
-    shares,
-    slope_table,
-)
+from layerwise.analysis.slopes import clean_slope, disagreements, negative, shares, slope_table
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def test_signs_are_counted_by_metric_and_conditions(table):
             ("a", "nsp", "lora", "procrustes"): 0.0,
             ("a", "nsp", "equal-step", "procrustes"): 0.1,
             ("a", "nsp", "top-m", "procrustes"): -0.1,
-        },
+        }
     )
     found = {(s.metric, s.conditions): s for s in shares(slopes)}
     assert list(found) == [
@@ -59,7 +53,7 @@ def test_negative_runs_are_those_of_the_five_conditions(table):
             ("a", "nsp", "lora", "cka"): -0.3,
             ("a", "nsp", "equal-step", "cka"): -0.3,
             ("a", "nsp", "uniform", "cka"): 0.0,
-        },
+        }
     )
     assert [(run.condition, run.metric) for run in negative(slopes)] == [("lora", "cka")]
 

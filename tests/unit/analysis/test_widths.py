@@ -27,7 +27,7 @@ def test_equal_step_and_procrustes_are_not_in_it(of):
             ("a", "nsp", "lora", "cka"): LAST,
             ("a", "nsp", "lora", "procrustes"): RISING,
             ("a", "nsp", "equal-step", "cka"): RISING,
-        },
+        }
     )
     assert row.shares == (0, 0, 0, 0, 0, 0, 1)
 
@@ -38,7 +38,7 @@ def test_runs_that_changed_nothing_are_counted_apart(of):
             ("a", "nsp", "lora", "cka"): LAST,
             ("a", "nsp", "uniform", "cka"): STILL,
             ("b", "nsp", "uniform", "cka"): STILL,
-        },
+        }
     )
     assert (moved.runs, moved.still, moved.shares[-1]) == (1, 1, 1.0)
     assert (still.model, still.runs, still.still, still.shares) == ("b", 0, 1, ())

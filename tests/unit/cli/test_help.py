@@ -13,13 +13,7 @@ from layerwise.tuning.conditions import CONDITIONS
 
 @pytest.mark.parametrize(
     ("command", "names"),
-    [
-        (place, POLICIES),
-        (place, TRAINERS),
-        (place, GOALS),
-        (measure, SCORES),
-        (tune, CONDITIONS),
-    ],
+    [(place, POLICIES), (place, TRAINERS), (place, GOALS), (measure, SCORES), (tune, CONDITIONS)],
 )
 def test_the_help_names_every_member(command, names):
     said = command.get_help(click.Context(command))

@@ -54,11 +54,7 @@ def test_the_loss_is_of_the_span_s_tokens_under_the_causal_mask(tiny_text, token
 
 @pytest.mark.parametrize(
     ("without", "shown"),
-    [
-        ((), "<mask>"),
-        (("mask_token",), "<unk>"),
-        (("mask_token", "unk_token"), "</s>"),
-    ],
+    [((), "<mask>"), (("mask_token",), "<unk>"), (("mask_token", "unk_token"), "</s>")],
 )
 def test_what_hides_them_is_said_unless_it_is_the_mask(tiny_text, without, shown):
     tokenizer = tiny_text.tokenizer(frame="causal", without=without)

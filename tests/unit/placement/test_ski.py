@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from layerwise.placement.ski import (
-    around,
-    inflection,
-    inflection_order,
-    local_maxima,
-    suppressed,
-)
+from layerwise.placement.ski import around, inflection, inflection_order, local_maxima, suppressed
 
 ONE = ["a"]
 

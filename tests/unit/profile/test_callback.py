@@ -217,10 +217,7 @@ def test_records_go_to_the_file_as_they_come_and_to_the_log(watched):
     assert [(entry["step"], entry["depth_slope"]) for entry in logged] == records
 
 
-@pytest.mark.parametrize(
-    ("frame", "tokens"),
-    [(None, 4), ("causal", 5), ("processor", 4)],
-)
+@pytest.mark.parametrize(("frame", "tokens"), [(None, 4), ("causal", 5), ("processor", 4)])
 def test_its_own_tokenizer_or_processor_goes_before_the_trainer_s(
     model, train, tiny_text, frame, tokens
 ):

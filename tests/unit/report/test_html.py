@@ -73,12 +73,7 @@ def test_tables_have_scopes_marks_groups_units_and_captions(page):
     for words in ("1.00 0.80–1.20", "20 %", "2.00 GB", "2,000", "plain chosen"):
         assert words in page.said, words
     (region,) = (a for _, a in page.tags if a.get("role") == "region")
-    assert region == {
-        "class": "scroll",
-        "tabindex": "0",
-        "role": "region",
-        "aria-label": "plain",
-    }
+    assert region == {"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "plain"}
 
 
 def test_cells_of_strips_are_marked_or_shaded(page):

@@ -231,10 +231,7 @@ def _made(card: LayerCard) -> Iterator[b.Block]:
 
 
 def _charts(
-    card: LayerCard,
-    placement: Placement | None,
-    columns: Sequence[Column],
-    adapted: frozenset[int],
+    card: LayerCard, placement: Placement | None, columns: Sequence[Column], adapted: frozenset[int]
 ) -> Iterator[b.Block]:
     """Yield a chart a signal, what blocks cost, and what a block gains for that."""
     yield b.Heading("Signals and costs by block", detail=True)
