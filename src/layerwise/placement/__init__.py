@@ -23,7 +23,7 @@ __all__ = [
 #: What chooses blocks; the formulas are in `layerwise.placement.policies`.
 POLICIES = Registry[Policy]("policy")
 
-for _name, _meaning in (
+for _name, _meaning, *_sizes in (
     ("top", "the largest residual norms"),
     ("mid", "the residual norms in the middle of the ranking"),
     ("bottom", "the smallest residual norms"),
@@ -32,21 +32,15 @@ for _name, _meaning in (
     ("random", "any, by the seed"),
     ("first", "the lowest: the costliest backward"),
     ("last", "the highest: the cheapest backward"),
-):
-    POLICIES.add(Policy(_name, _meaning, later("layerwise.placement.policies", _name)))
-for _name, _meaning in (
-    ("ski", "where attention is saturated and the gradient suppressed, and their neighbours"),
-    ("ski-greedy", "the most saturated and the first suppressed block, and their neighbours"),
-):
-    _choose = later("layerwise.placement.policies", _name.replace("-", "_"))
-    _size = later("layerwise.placement.policies", f"{_name.replace('-', '_')}_size")
-    POLICIES.add(Policy(_name, _meaning, _choose, _size))
-for _name, _meaning in (
+    ("ski", "where attention is saturated and the gradient suppressed, and their neighbours",
+     later("layerwise.placement.policies", "ski_size")),
+    ("ski-greedy", "the most saturated and the first suppressed block, and their neighbours",
+     later("layerwise.placement.policies", "ski_greedy_size")),
     ("gain", "those that are predicted to gain the most together"),
     ("gain-per-cost", "those that are predicted to gain the most for each second of a step"),
-):
+):  # fmt: skip
     _choose = later("layerwise.placement.policies", _name.replace("-", "_"))
-    POLICIES.add(Policy(_name, _meaning, _choose))
+    POLICIES.add(Policy(_name, _meaning, _choose, *_sizes))
 # Of all blocks, those evenly spread are all; of fewer, they are what `all` can mean.
 _choose = later("layerwise.placement.policies", "uniform")
 POLICIES.add(Policy("all", "every block", _choose, size=lambda _card, rows: len(rows)))
