@@ -109,7 +109,7 @@ def smollm2():
 @pytest.fixture(scope="session")
 def demo(smollm2):
     """SmolLM2-135M-Instruct, for tests that leave it as it is: reading it takes seconds."""
-    from layerwise.models import load
+    from layerwise.models.load import load
 
     return load("demo", device="cpu")
 

@@ -339,8 +339,8 @@ def test_the_matrix_as_text(subject):
         "Adapters by block",
         "                  0",
         "self_attn.q_proj  ●·●  2 of 3",
-        "               0",
-        "mlp.down_proj  ●·●  2 of 3",
+        "                  0",
+        "mlp.down_proj     ●·●  2 of 3",
         "",
         "4 of 4 modules adapted as meant, 2,304 trainable parameters.",
     ]

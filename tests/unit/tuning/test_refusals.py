@@ -19,7 +19,7 @@ from layerwise.errors import (
     UnknownNameError,
     VerificationError,
 )
-from layerwise.models import load
+from layerwise.models.load import load
 from layerwise.models.sources import resolve
 from layerwise.objectives import resolve as objective_for
 from layerwise.tuning.adapters import attach, disabled, inseparable
