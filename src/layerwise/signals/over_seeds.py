@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from layerwise.shapes import Array, Float64
 
@@ -30,8 +30,8 @@ def seed_interval(values: Float64[Array, " s"], *, seed: int = 0) -> tuple[float
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn @ values / count, [tail, 1 - tail])
-    few = float(np.sqrt(count / (count - 1)) * t.ppf(1 - tail, count - 1))
-    mean, stretch = float(values.mean()), few / float(norm.ppf(1 - tail))
+    few = float(np.sqrt(count / (count - 1)) * stdtrit(count - 1, 1 - tail))
+    mean, stretch = float(values.mean()), few / float(ndtri(1 - tail))
     return mean - stretch * (mean - float(low)), mean + stretch * (float(high) - mean)
 
 
@@ -51,6 +51,6 @@ def pooled(
     if len(found) == 1:
         return mean, float(lows[0]), float(highs[0])
     spread = float(found.std(ddof=1)) / np.sqrt(len(found))
-    seeds = float(t.ppf((1.0 + level) / 2.0, len(found) - 1)) * spread
+    seeds = float(stdtrit(len(found) - 1, (1.0 + level) / 2.0)) * spread
     below, above = (max(0.0, mean - float(np.mean(lows))), max(0.0, float(np.mean(highs)) - mean))
     return mean, mean - float(np.hypot(below, seeds)), mean + float(np.hypot(above, seeds))

@@ -1,7 +1,7 @@
 """Rank correlations that always give a number, for rankings of blocks."""
 
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
 
 from layerwise.errors import BadInputError
 from layerwise.shapes import Array, Float64
@@ -19,17 +19,15 @@ def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         msg = "ranks of values that are not finite"
         raise BadInputError(msg, expected="a finite value for every block")
-    x, y = (np.asarray(rankdata(v) - (v.size + 1) / 2.0) for v in (first, second))
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(np.clip((x @ y) / scale, -1.0, 1.0)) if scale > 0.0 else 0.0
+    return float(np.clip(spearman_to(first, second[None])[0], -1.0, 1.0))
 
 
 def spearman_to(
     reference: Float64[Array, "l"], replicates: Float64[Array, "k l"]
 ) -> Float64[Array, "k"]:
     """Return Spearman correlation of each replicate with the reference; 0 where one is flat."""
-    ranks = rankdata(replicates, axis=1)
-    ranks = ranks - ranks.mean(1, keepdims=True)
-    fixed = rankdata(reference) - (len(reference) + 1) / 2
-    scale = np.linalg.norm(ranks, axis=1) * np.linalg.norm(fixed)
-    return np.divide(ranks @ fixed, scale, out=np.zeros(len(ranks)), where=scale > 0)
+    ranks = pd.DataFrame(np.vstack([reference[None], replicates])).rank(axis=1).to_numpy()
+    centred = ranks - ranks.mean(1, keepdims=True)
+    fixed, others = centred[0], centred[1:]
+    scale = np.linalg.norm(others, axis=1) * np.linalg.norm(fixed)
+    return np.divide(others @ fixed, scale, out=np.zeros(len(others)), where=scale > 0)

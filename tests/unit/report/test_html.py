@@ -6,6 +6,7 @@ import re
 import pytest
 
 from layerwise.report.blocks import Document, Text
+from layerwise.report.renderers import html as renderer
 from layerwise.report.renderers.html import framed, html
 
 ATTACK = "</script><script>window.pwned=1</script>"
@@ -116,3 +117,27 @@ def test_a_notebook_shows_the_page_in_a_closed_frame(planted_document):
     assert re.match(r'<iframe srcdoc="&lt;!DOCTYPE', frame)
     assert 'sandbox="allow-scripts"' in frame
     assert frame.count("<") == 2
+
+
+@pytest.fixture
+def bundled_anew():
+    renderer._bundle.cache_clear()
+    yield renderer._bundle.cache_clear
+    renderer._bundle.cache_clear()
+
+
+@pytest.mark.slow
+def test_the_charts_script_is_kept_where_that_can_be(
+    planted_document, bundled_anew, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(renderer, "HF_ASSETS_CACHE", str(tmp_path))
+    first = html(planted_document())
+    (kept,) = tmp_path.rglob("*.js")
+    bundled_anew()
+    assert html(planted_document()) == first
+    kept.write_text("window.kept = true")
+    bundled_anew()
+    assert b"<script>window.kept = true</script>" in html(planted_document())
+    bundled_anew()
+    monkeypatch.setattr(renderer, "HF_ASSETS_CACHE", str(kept))
+    assert html(planted_document()) == first
