@@ -24,7 +24,7 @@ SAY_BROWSER := @for browser in chromium chromium-browser google-chrome; do \
 
 help:
 	@echo "make demo        the Layer Card and a placement of a real model, written to demo/"
-	@echo "make test        the test suite (some ten minutes on two cores)"
+	@echo "make test        the test suite (ten minutes on two cores)"
 	@echo "make test-quick  every test that is quick, once (90 seconds); for while one works"
 	@echo "make test-all    the suite and its slow matrices"
 	@echo "make experiments the tests of what the evidence is made with"

@@ -42,16 +42,8 @@ def _command(
 ) -> click.Command:
     """Return the command for the function of the API called `name`.
 
-    Args:
-        name: That of the command, too.
-        options: The group of its options.
-        short_help: What it is for, in the list of commands.
-        about: What it does and writes.
-        examples: Lines to type.
-        after: The place of the argument that the folder is called after, and after `record`.
-        record: The record's file; NAME.json where empty.
-        shown: How help shows the argument; in capitals where empty.
-        how: Of `command`: ``names``, ``note``; of `produce`: ``several``, ``files``.
+    The folder is called after the argument at `after`, and `record`, which is NAME.json where
+    empty. `how` is of `command` (``names``, ``note``) and `produce` (``several``, ``files``).
     """
     record = record or f"{name}.json"
     parameters = inspect.signature(getattr(lw, name)).parameters.values()

@@ -23,20 +23,10 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 REMOTE = "trust_remote_code"
 # What transformers, safetensors, gguf and the unpickler raise on files that are not what they say.
 _UNREADABLE = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    StrictDataclassError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
+    AssertionError, AttributeError, EOFError, ImportError, LookupError, OSError, RuntimeError,
+    SafetensorError, StrictDataclassError, TypeError, ValueError, pickle.UnpicklingError,
     struct.error,
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,8 @@ __all__ = ["OBJECTIVES", "BatchRequest", "Objective", "decoder_start", "labels_f
 
 OBJECTIVES = Registry[Objective]("objective")
 for _objective in (
-    CAUSAL_LM,
-    SFT,
-    CAUSAL_SPAN,
-    MASKED_LM,
-    SPAN_DENOISE,
-    NSP,
-    SIMCSE,
-    BARLOW_TWINS,
-    CLASSIFICATION,
-):
+    CAUSAL_LM, SFT, CAUSAL_SPAN, MASKED_LM, SPAN_DENOISE, NSP, SIMCSE, BARLOW_TWINS, CLASSIFICATION,
+):  # fmt: skip
     OBJECTIVES.add(_objective)
 
 

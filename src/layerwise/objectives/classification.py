@@ -48,16 +48,11 @@ def _logits(model: Any, batch: Batch) -> Tensor:
     return logits
 
 
-def _losses(model: Any, batch: Batch) -> Tensor:
-    """Return each row's cross-entropy, shape (n,)."""
-    return class_losses(_logits(model, batch), batch)
-
-
 CLASSIFICATION = Objective(
     name="classification",
     kinds=frozenset({"classifier"}),
     batches=_batches,
-    losses=_losses,
+    losses=lambda model, batch: class_losses(_logits(model, batch), batch),
     class_logits=_logits,
     needs_label=True,
 )

@@ -10,15 +10,9 @@ from layerwise.placement.policy import Policy
 from layerwise.registry import Registry, later
 
 __all__ = [
-    "ADVISED",
-    "DEFAULT_GOAL",
-    "GOALS",
-    "POLICIES",
-    "TRAINERS",
-    "WITHOUT_GAINS",
-    "Policy",
+    "ADVISED", "DEFAULT_GOAL", "GOALS", "POLICIES", "TRAINERS", "WITHOUT_GAINS", "Policy",
     "Trainer",
-]
+]  # fmt: skip
 
 #: What chooses blocks; the formulas are in `layerwise.placement.policies`.
 POLICIES = Registry[Policy]("policy")

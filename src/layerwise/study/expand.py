@@ -71,14 +71,7 @@ def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
 
 @dataclass
 class _RunFilter:
-    """What selects runs: for each dimension that it names, the values that fit.
-
-    Attributes:
-        label: Its place in the study.
-        where: The values.
-        chosen: The settings that it gives to its runs; None where it excludes them.
-        is_used: Whether it has selected a run.
-    """
+    """What selects runs by values of dimensions: for the settings `chosen`, or None to exclude."""
 
     label: str
     where: Mapping[str, Sequence[Any]]
@@ -96,11 +89,8 @@ class _RunFilter:
 class _Model:
     """A model of a study, and the work of its expansion.
 
-    Attributes:
-        name: Its name.
-        own: What the study says of it alone.
-        study: The study.
-        made: The runs that make it, which were found to be needed: by stage and seed.
+    `own` is what the study says of it alone, `made` the runs that make it, as far as they were
+    found to be needed: by stage and seed.
     """
 
     name: str

@@ -56,15 +56,11 @@ def run(
 
 @dataclass
 class _RunQueue:
-    """One runner's view of a study.
+    """One runner's view of a study: `tally` is what is known of each run.
 
-    Attributes:
-        tally: What is known of each run.
-        ready: Runs that can be submitted, in order.
-        again: Those of them that run although they failed before.
-        submitted: Runs that the engine has.
-        elsewhere: Runs that another process holds, as (when to look, pause, id).
-        lost: How often each was lost here.
+    Of runs that can be submitted, `ready` holds the order and `again` those that run although they
+    failed before; the engine has those `submitted`, another process those `elsewhere`, as (when to
+    look, pause, id). `lost` counts how often each was lost here.
     """
 
     tally: RunStates

@@ -64,16 +64,11 @@ class _Child:
 
 @dataclass
 class _Forker:
-    """The server.
+    """The server: children do `execute`, and their ends are told in `report`.
 
-    Attributes:
-        execute: What a child does.
-        ledger: Where the runs are.
-        report: Where ends are told.
-        devices: The CUDA devices to spread runs over; none where there is one or none.
-        children: Those at work, by process id.
-        rest: The begin of a line that has not come in full.
-        spare: The child for the next run, and the pipe that it waits at.
+    Runs are spread over `devices` of CUDA, none where there is one or none. `children` are at work,
+    by process id; `spare` is the one for the next run, and the pipe that it waits at; `rest` is the
+    begin of a line that has not come in full.
     """
 
     execute: Execute
