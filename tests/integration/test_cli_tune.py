@@ -1,10 +1,14 @@
 """`layerwise tune` as it is typed: what it writes, what it says, and how it refuses."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 import transformers
@@ -258,3 +262,27 @@ def test_a_finished_folder_is_refused(model_folder, text_file, tmp_path):
     lw.tune(str(model_folder), str(text_file), out=tmp_path, **OPTIONS)
     with pytest.raises(OutputError, match=r"already holds a tune\.json"):
         lw.tune(str(model_folder), str(text_file), out=tmp_path, **OPTIONS)
+
+
+def test_a_further_option_is_declared_in_one_line(model_folder, text_file, tmp_path):
+    """Without an edit elsewhere: on the command line, in its help, and checked."""
+    source = Path(lw.__file__).parent
+    copy = shutil.copytree(source, tmp_path / "layerwise", ignore=lambda *_: ["__pycache__"])
+    groups = copy / "options" / "groups.py"
+    line = '    made_up: Annotated[int, Option("Made up.", 3, least=1)]\n'
+    known = "    log_every: Annotated"
+    groups.write_text(groups.read_text().replace(known, line + known, 1))
+    code = (
+        "import sys; from layerwise.cli import main; "
+        "sys.exit(main(['tune', '--help']) or main(sys.argv[1:]))"
+    )
+    args = ("tune", model_folder, text_file, *SHORT, "--device", "cpu", "--out", tmp_path / "o")
+    command = [sys.executable, "-c", code, *map(str, args), "--made-up"]
+    there = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = partial(subprocess.run, capture_output=True, text=True, env=there)
+    done = run([*command, "2"], check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--made-up N" in done.stdout
+    refused = run([*command, "0", "--overwrite"], check=False)
+    assert refused.returncode == 2
+    assert "1 or more" in refused.stderr

@@ -15,7 +15,6 @@ from layerwise.options.groups import (
     Conditions,
     Device,
     Loading,
-    Settings,
     Steps,
     Views,
     Watching,
@@ -89,7 +88,7 @@ def tune(
             text,
             resolve(options["objective"], loaded=loaded, data=text),
             condition=options["condition"] or ("lora" if is_lora else "standard"),
-            settings=TuneSettings(**pick(Settings, options)),
+            settings=TuneSettings(**pick(TuneSettings, options)),
             placement=named_placement(placement, loaded),
             keep=Persistence(folder, options["resume"], on_step or (lambda _: None)),
         )

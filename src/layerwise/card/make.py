@@ -58,7 +58,8 @@ def make_card(
         log.warning("%s: %s", data.source, note)
     refuse_too_long(loaded.model, batches.batches)
     wanted = select() if signals is None else signals
-    plan = plan.measuring(need for signal in wanted for need in signal.needs)
+    needs = (need for signal in wanted for need in signal.needs)
+    plan = plan.measuring(("inputs", *needs))  # Which modules ran: a placement needs to know.
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     stats = replace(stats, adapter_seconds=_adapters(loaded, stats, plan))
     absent = {s.name: stats.absent[n] for s in wanted for n in s.needs if n in stats.absent}

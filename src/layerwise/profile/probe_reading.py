@@ -18,6 +18,7 @@ from layerwise.profile.record import ProbeInfo, Profile, ReadoutProfile
 from layerwise.profile.states import MAX_LENGTH, ProbeSet, States, make_probe_set, observe
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance
+from layerwise.seeds import numpy_generator
 from layerwise.signals.similarity import COMPONENTS
 
 
@@ -131,7 +132,7 @@ def make_reading(
     """Return the reading that a user means by `probes`, `examples` (see `as_probe_set`) and fields.
 
     Raises:
-        BadInputError: There is no such readout, or nothing to draw `examples` from.
+        BadInputError: There is no such readout.
         DataError: The probes cannot be read, or are too few.
     """
     known = as_probe_set(probes, examples=examples, seed=seed)
@@ -145,21 +146,16 @@ def as_probe_set(
 
     Args:
         probes: A source, texts, or None for the package's own.
-        examples: The most to draw from a source that is named; None takes all.
+        examples: The most to draw, of texts in hand all; None takes all.
         seed: Fixes the draw.
 
     Raises:
-        BadInputError: Fewer are asked for than the package's own, which are always shown whole.
         DataError: The source cannot be read, or there are too few.
     """
     if probes is None:
         own = shipped()
-        if examples is not None and examples < len(own):
-            msg = "examples without probes to draw them from"
-            expected = f"the package's {len(own)} probes whole, or a source"
-            hint = "--probes DATA, or no --examples"
-            raise BadInputError(msg, value=examples, expected=expected, hint=hint)
-        return make_probe_set(own, source="probes")
+        order = numpy_generator(seed, "examples").permutation(len(own))[:examples]
+        return make_probe_set([own[place] for place in sorted(order)], source="probes")
     texts = read(probes) if isinstance(probes, str) else probes
     if isinstance(probes, str) and examples is not None and len(texts) > examples:
         texts = read(probes, examples=examples, seed=seed)

@@ -23,7 +23,7 @@ from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, Objective, labels_for, resolve
 from layerwise.options.commands import ProfileSettings
 from layerwise.options.declaration import pick
-from layerwise.options.groups import CALL_ONLY, Device, TextOptions, Training
+from layerwise.options.groups import CALL_ONLY, Device, TextOptions
 from layerwise.options.stages import PlacementSettings
 from layerwise.placement.record import Placement
 from layerwise.profile.compare_states import read_pair
@@ -108,8 +108,8 @@ class Task:
         Raises:
             TooLargeError: It cannot be halved so often.
         """
-        given = unsaid | pick(Training, self.cell.settings)
-        whole = TuneSettings(**given, seed=self.cell.seed)
+        given = pick(TuneSettings, self.cell.settings) | {"seed": self.cell.seed}
+        whole = TuneSettings(**(unsaid | given))
         size = halved(whole.batch_size, self.halvings, objective)
         return replace(whole, batch_size=size, accumulation=whole.accumulation << self.halvings)
 
@@ -277,7 +277,7 @@ def check_tune(checker: Checker, cell: Cell) -> None:
 def check_source(checker: Checker, cell: Cell) -> None:
     """Raise where a training cannot work, or a setting of it would have no effect."""
     condition, text = CONDITIONS[str(cell.condition)], checker.text(cell)
-    settings = TuneSettings(**pick(Training, cell.settings))
+    settings = TuneSettings(**pick(TuneSettings, cell.settings))
     plain, usual = asdict(settings), asdict(TuneSettings())
     for name in sorted({n for c in CONDITIONS for n in CONDITIONS[c].reads} - condition.reads):
         if plain[name] != usual[name]:

@@ -54,6 +54,12 @@ class Tuned:
     record: TuneRecord
     log: tuple[Mapping[str, Any], ...]
 
+    def __str__(self) -> str:
+        return str(self.record)
+
+    def _repr_html_(self) -> str:
+        return self.record._repr_html_()
+
 
 def fine_tune(
     loaded: LoadedModel,

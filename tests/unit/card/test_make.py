@@ -68,6 +68,7 @@ def test_only_the_wanted_signals_are_measured(tiny, signal):
     for name in SIGNALS:
         assert np.isfinite(card.column(name)).all() == (name == signal), name
     assert np.isfinite(card.column("forward_seconds")).all()
+    assert all(layer.modules for layer in card.layers)  # Such a card can be placed, too.
 
 
 def test_rank_stability_needs_smaller_ranks_to_compare(tiny):

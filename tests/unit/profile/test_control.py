@@ -257,10 +257,12 @@ def test_probes_are_texts_a_source_or_the_package_s_own(tmp_path):
     assert len(as_probe_set(None).texts) == len(as_probe_set(None, examples=290).texts) == 290
 
 
-def test_examples_without_probes_to_draw_them_from_are_refused():
-    match = r"examples without probes.*: '40'; expected the package's 290 probes whole.*--probes"
-    with pytest.raises(BadInputError, match=match):
-        lw.profile("nowhere", "nothing", examples=40)
+def test_of_the_package_s_own_as_many_are_drawn_as_are_asked_for():
+    whole, few = as_probe_set(None).texts, as_probe_set(None, examples=40, seed=1).texts
+    assert len(few) == 40
+    assert list(few) == [text for text in whole if text in few]
+    assert few == as_probe_set(None, examples=40, seed=1).texts
+    assert few != as_probe_set(None, examples=40, seed=2).texts
 
 
 def test_a_readout_that_is_none_is_refused():

@@ -33,6 +33,14 @@ def test_a_model_s_files_are_named_with_their_hashes(tuning, tmp_path):
     assert tuning.same(tuning.weights(saved), again)
 
 
+def test_a_run_is_printed_as_its_record(tuning):
+    tuned = tuning.tune("llama", steps=1)
+    assert "standard" in str(tuned)
+    assert len(str(tuned).splitlines()) <= 20
+    assert str(tuned) == str(tuned.record)
+    assert tuned._repr_html_() == tuned.record._repr_html_()
+
+
 def test_an_adapter_s_folder_has_no_copy_of_its_base(tuning, tmp_path):
     base = tuning.saved_model(tmp_path / "base")
     tuned = tuning.tune(load(base), condition="lora", steps=2, learning_rate=1e-2)

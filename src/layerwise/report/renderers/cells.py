@@ -59,4 +59,4 @@ def _written(column: Column, rows: Sequence[RowValues]) -> ColumnText:
 
 def _between(style: NumberStyle, low: float, high: float) -> str:
     """Return both ends; beside a minus sign a dash would read as another."""
-    return f"{style.text(low)}{' to ' if low < 0 else '–'}{style.text(high)}"
+    return (" to " if low < 0 else "–").join(map(style.text, (low, high)))
