@@ -29,5 +29,5 @@ def spearman_to(
     ranks = pd.DataFrame(np.vstack([reference[None], replicates])).rank(axis=1).to_numpy()
     centred = ranks - ranks.mean(1, keepdims=True)
     fixed, others = centred[0], centred[1:]
-    scale = np.linalg.norm(others, axis=1) * np.linalg.norm(fixed)
+    scale = np.sqrt((others * others).sum(1) * (fixed @ fixed))  # Exact where ranks are alike.
     return np.divide(others @ fixed, scale, out=np.zeros(len(others)), where=scale > 0)
