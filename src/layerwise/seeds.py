@@ -30,6 +30,11 @@ def numpy_generator(seed: int, *purpose: object) -> np.random.Generator:
     return np.random.default_rng(derive(seed, *purpose))
 
 
+def draw(total: int, count: int, seed: int, *purpose: object) -> list[int]:
+    """Return `count` numbers below `total`, ascending; more of one seed contain its fewer."""
+    return sorted(numpy_generator(seed, *purpose).permutation(total)[:count].tolist())
+
+
 @contextmanager
 def rng_untouched(seed: int) -> Iterator[None]:
     """Inside, torch's global generators start at `seed`; after, they are as they were before."""

@@ -1,4 +1,4 @@
-"""What every command does alike: a record written and shown, and bad input in one line."""
+"""The promises that every command keeps: a record written and shown, and bad input in one line."""
 
 import json
 import shlex

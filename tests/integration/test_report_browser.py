@@ -112,7 +112,7 @@ def test_every_chart_is_drawn_whole_and_nothing_is_said(opened, made, kind, mark
 
 
 def shows(chart, row):
-    """Whether a row has both numbers that place its mark."""
+    """Return whether a row has both numbers that place its mark."""
     return all(row.get(axis.field) is not None for axis in (chart.x, chart.y))
 
 
@@ -262,7 +262,7 @@ def test_the_page_never_scrolls_sideways(opened, kind):
 
 
 def tip(page, figure, which):
-    """What the tooltip of the first or last point of a figure says, as text alone."""
+    """Return what the tooltip of the first or last point of a figure says, as text alone."""
     points = page.locator(f"#figure-{figure} .mark-symbol.role-mark path")
     getattr(points, which).hover()
     page.wait_for_selector("#tip:not([hidden])")

@@ -18,7 +18,7 @@ def words(count, start=0):
 
 
 def batches(name, tokenizer, data, **options):
-    """What the objective `name` makes of `data`, some texts or `TextData`."""
+    """Return what the objective `name` makes of `data`, some texts or `TextData`."""
     data = data if isinstance(data, TextData) else of(*data)
     options = {"batch_size": 8, "max_length": 64, "seed": 0, "kind": "masked"} | options
     return OBJECTIVES[name].make_batches(tokenizer, data, **options)

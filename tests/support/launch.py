@@ -64,7 +64,7 @@ def together(program, *arguments, world=2):
 
 
 def torchrun(*command, world=2, timeout=240):
-    """What `layerwise` says under torchrun itself."""
+    """Return what `layerwise` says under torchrun itself."""
     launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={world}", "-m"]
     said = subprocess.run(
         [sys.executable, "-m", *launch, "layerwise", *map(str, command)],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from layerwise.seeds import derive, numpy_generator, rng_untouched, torch_generator
+from layerwise.seeds import derive, draw, numpy_generator, rng_untouched, torch_generator
 
 
 def test_derived_seeds_are_the_same_in_another_process():
@@ -57,3 +57,12 @@ def test_deriving_touches_no_global_state():
     numpy_generator(0, "x").random()
     assert random.getstate() == python
     assert np.array_equal(np.random.get_state()[1], numpy)  # noqa: NPY002
+
+
+def test_of_numbers_drawn_more_contain_fewer():
+    few, more = draw(20, 5, 0, "a"), draw(20, 12, 0, "a")
+    assert set(few) < set(more) < set(range(20))
+    assert len(few) == 5
+    assert (few, more) == (sorted(few), sorted(more))
+    assert draw(3, 9, 0, "a") == [0, 1, 2]
+    assert few not in (draw(20, 5, 1, "a"), draw(20, 5, 0, "b"))

@@ -1,4 +1,4 @@
-"""What is read from models without training them, from what a user names."""
+"""Readings of models that train nothing, from what a user names."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -186,7 +186,7 @@ def control(
             text,
             resolve(options["objective"], loaded=loaded, data=text),
             reading=reading,
-            settings=TuneSettings(**how),
+            settings=TuneSettings(**pick(TuneSettings, how)),
             seeds=options["seeds"],
             keep=keep,
             progress=progress,
@@ -268,7 +268,8 @@ def measure(
     from layerwise.objectives import labels_for, resolve
     from layerwise.tuning.record import TuneSettings
 
-    settings = TuneSettings(**pick(Batches, options), **pick(Steps, options))
+    budget = pick(Batches, options) | pick(Steps, options)
+    settings = TuneSettings(**pick(TuneSettings, budget))
     card = options["card"]
     known = None if card is None else known_card(card)
     text = text_data(data, options)

@@ -63,7 +63,7 @@ def sample_rows(
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What a model's attention function is called with.
+    """A call of a model's attention function.
 
     Attributes:
         query: Queries (n, h, t, e), h heads.

@@ -70,8 +70,7 @@ def capture(
         ModelError: Nothing that was to be measured ran.
         UnknownNameError: A target names no module.
     """
-    model = loaded.model
-    device = next(model.parameters()).device
+    model, device = loaded.model, loaded.device
     every = sorted({int(i) for batch in batches for i in batch.index})
     kept = frozenset(every[: plan.gram_examples])  # The first examples, on any sharding.
     numbered = list(enumerate(batches))[distributed.rank() :: distributed.world_size()]

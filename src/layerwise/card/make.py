@@ -72,7 +72,7 @@ def make_card(
         capture=_capture_info(loaded, stats, plan, batch_size=batch_size, notes=notes),
         layers=_rows(loaded, stats, plan, columns),
         agreement=_agreement(stats, plan, columns.get("residual_norm")),
-        provenance=collect(device=str(next(loaded.model.parameters()).device)),
+        provenance=collect(device=str(loaded.device)),
         absent=absent,
         arrays=_arrays(stats),
     )

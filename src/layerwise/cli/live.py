@@ -1,4 +1,4 @@
-"""How a run or a study goes, as it goes: a live display on a terminal, lines elsewhere."""
+"""The progress of a run or a study: a live display on a terminal, lines elsewhere."""
 
 import logging
 import math

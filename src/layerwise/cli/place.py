@@ -1,7 +1,7 @@
 """`layerwise place CARD`: a placement from a card, exported and verified."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import layerwise as lw
 from layerwise.api import cards
@@ -12,9 +12,6 @@ from layerwise.files import prepare_output, write_files
 from layerwise.options.commands import ExportOptions, GoalOptions, PlaceOptions
 from layerwise.options.declaration import pick
 from layerwise.placement import GOALS, POLICIES, TRAINERS
-
-if TYPE_CHECKING:
-    pass
 
 
 @command(

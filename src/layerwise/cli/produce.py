@@ -1,4 +1,4 @@
-"""What commands have in common: what they import, and how a record is made, written and said."""
+"""The common part of commands: their imports, and a record that is made, written and said."""
 
 import dis
 import inspect

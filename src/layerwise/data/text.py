@@ -12,7 +12,7 @@ import pandas as pd
 from layerwise.data.formats import Example, Format, SourceRow, is_blank, resolve_format
 from layerwise.data.sources import table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
-from layerwise.seeds import numpy_generator
+from layerwise.seeds import draw
 
 __all__ = ["Example", "TextData", "probes", "read"]
 
@@ -83,8 +83,7 @@ def read(
     if examples is not None and examples > len(usable):
         notes.append(f"{examples} examples were asked for, {len(usable)} are there")
     elif examples is not None:
-        order = numpy_generator(seed, "examples").permutation(len(usable))
-        rows = usable.iloc[sorted(order[:examples])]
+        rows = usable.iloc[draw(len(usable), examples, seed, "examples")]
     for note in notes:
         log.warning("%s: %s", source, note)
     found = tuple(_examples(rows, columns, kind))

@@ -24,7 +24,7 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What all batches are made of; `seed` fixes the examples' order and what objectives draw."""
+    """The source of all batches; `seed` fixes the examples' order and what objectives draw."""
 
     loaded: LoadedModel
     data: TextData

@@ -25,7 +25,7 @@ from layerwise.profile.record import Profile
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance, collect
 from layerwise.records import JsonRecord, to_plain
-from layerwise.seeds import numpy_generator
+from layerwise.seeds import draw
 from layerwise.tuning.lora import RANK, placed_on
 
 
@@ -202,9 +202,9 @@ def _choices(
     yield "plasticity", "policy", sorted(sorted(adaptable, key=lambda i: -moved[i])[:blocks])
     places = np.floor(np.linspace(0, len(adaptable) - 1, blocks) + 0.5).astype(int)
     yield "uniform", "policy", [adaptable[place] for place in places]
-    for draw in range(1, draws + 1):
-        order = numpy_generator(seed, "adapter placement", draw).permutation(len(adaptable))
-        yield f"random-{draw}", "random", sorted(adaptable[place] for place in order[:blocks])
+    for number in range(1, draws + 1):
+        drawn = draw(len(adaptable), blocks, seed, "adapter placement", number)
+        yield f"random-{number}", "random", sorted(adaptable[place] for place in drawn)
     yield ALL, "everywhere", list(adaptable)
 
 

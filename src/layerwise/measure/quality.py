@@ -1,4 +1,4 @@
-"""What a user means by a better model, by name: of predictions, of generated text, of a task."""
+"""Measures of a better model, by name: of predictions, of generated text, of a task."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

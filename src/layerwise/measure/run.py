@@ -57,7 +57,7 @@ First = dict[Adapters, tuple[str, Placement]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is compared, and how often: the options of `MeasureOptions` that bear these names."""
+    """Arms, and how often they are compared: the options of `MeasureOptions` of these names."""
 
     layers: int | None = None
     rank: int | None = None

@@ -1,4 +1,4 @@
-"""What a model's head does, told by the family that its class belongs to; and its own family."""
+"""The kind of a model's head, told by the family that its class belongs to; and its own family."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

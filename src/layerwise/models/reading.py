@@ -1,4 +1,4 @@
-"""How models are read: device and precision, in silence, every fault as one typed error."""
+"""Reading of models: device and precision, in silence, every fault as one typed error."""
 
 import pickle
 import re

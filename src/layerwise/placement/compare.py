@@ -17,7 +17,7 @@ USABLE = 0.9
 
 @dataclass(frozen=True)
 class PairAgreement:
-    """How two cards, by their positions, agree: the rank correlation of their residual norms.
+    """The agreement of two cards, by their positions: the rank correlation of their residual norms.
 
     They are `usable` where one can be the reference of the other.
     """

@@ -12,7 +12,7 @@ from layerwise.errors import PlacementError
 from layerwise.placement.cost import step_cost
 from layerwise.placement.gain import predicted_gain
 from layerwise.placement.ski import around, inflection, inflection_order, suppressed
-from layerwise.seeds import numpy_generator
+from layerwise.seeds import draw
 
 
 def _column(card: LayerCard, name: str, rows: Sequence[int], policy: str) -> np.ndarray:
@@ -62,8 +62,7 @@ def midpoints(_card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iter
 
 def random(_card: LayerCard, k: int, rows: Sequence[int], seed: int) -> Iterable[int]:
     """Any, by the seed; more layers of one seed contain its fewer."""
-    order = numpy_generator(seed, "placement", "random").permutation(len(rows))
-    return [rows[p] for p in order[:k]]
+    return [rows[p] for p in draw(len(rows), k, seed, "placement", "random")]
 
 
 def first(_card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:

@@ -126,7 +126,7 @@ def _replicates(groups: Array, settings: ErasureSettings) -> Array:
 
 @dataclass(frozen=True)
 class _FoldResult:
-    """What one fold says: `rows` of pairs, what is known of each, and of the fold by itself."""
+    """The result of one fold: `rows` of pairs, what is known of each, and of the fold by itself."""
 
     rows: Array
     pairs: Mapping[str, Array]

@@ -15,7 +15,7 @@ from layerwise.progress import Progress, silent
 
 @dataclass(frozen=True)
 class ReadoutSettings:
-    """How texts are shown to the model: the options of these names."""
+    """The way in which texts are shown to the model: the options of these names."""
 
     readout: Readout = "hf"
     stack: str | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from layerwise.errors import DataError
-from layerwise.seeds import numpy_generator
+from layerwise.seeds import draw
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,7 @@ def read_pairs(source: str, *, examples: int | None = None, seed: int = 0) -> Pa
             raise DataError(msg, value=source, expected=_SHAPE) from error
         found.append(_pair(row, number))
     if examples is not None and examples < len(found):
-        order = numpy_generator(seed, "pairs").permutation(len(found))
-        found = [found[i] for i in sorted(order[:examples])]
+        found = [found[i] for i in draw(len(found), examples, seed, "pairs")]
     return pair_set(found, source=source)
 
 

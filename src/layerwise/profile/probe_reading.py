@@ -18,7 +18,7 @@ from layerwise.profile.record import ProbeInfo, Profile, ReadoutProfile
 from layerwise.profile.states import MAX_LENGTH, ProbeSet, States, make_probe_set, observe
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance
-from layerwise.seeds import numpy_generator
+from layerwise.seeds import draw
 from layerwise.signals.similarity import COMPONENTS
 
 
@@ -154,8 +154,8 @@ def as_probe_set(
     """
     if probes is None:
         own = shipped()
-        order = numpy_generator(seed, "examples").permutation(len(own))[:examples]
-        return make_probe_set([own[place] for place in sorted(order)], source="probes")
+        places = draw(len(own), len(own) if examples is None else examples, seed, "examples")
+        return make_probe_set([own[place] for place in places], source="probes")
     texts = read(probes) if isinstance(probes, str) else probes
     if isinstance(probes, str) and examples is not None and len(texts) > examples:
         texts = read(probes, examples=examples, seed=seed)

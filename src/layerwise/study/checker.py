@@ -1,4 +1,4 @@
-"""What a stage's check looks with: at settings, and at models and texts, each once."""
+"""Settings, models and texts as a stage's check reads them, each once."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping

@@ -166,8 +166,7 @@ def run_interventions(task: Task) -> dict[str, Any]:
     with weights_kept(loaded.model):  # Moved at the condition's own rate.
         moving = replace(budget, learning_rate=None)
         after = reading.states(fine_tune(loaded, train, objective, settings=moving).loaded)
-    device = str(next(loaded.model.parameters()).device)
-    profile = reading.profile(before, after, provenance=collect(device=device))
+    profile = reading.profile(before, after, provenance=collect(device=str(loaded.device)))
     made = adapter_placement(
         bench(loaded, train, validation, objective, budget),
         profile,

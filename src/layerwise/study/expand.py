@@ -71,7 +71,7 @@ def expand(plain: Mapping[str, Any], *, text: bytes = b"") -> Study:
 
 @dataclass
 class _RunFilter:
-    """What selects runs by values of dimensions: for the settings `chosen`, or None to exclude."""
+    """A choice of runs by values of dimensions: for the settings `chosen`, or None to exclude."""
 
     label: str
     where: Mapping[str, Sequence[Any]]

@@ -16,7 +16,7 @@ from layerwise.errors import DataError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
-from layerwise.seeds import derive, numpy_generator
+from layerwise.seeds import derive, draw, numpy_generator
 from layerwise.tuning.record import TuneSettings
 
 #: Examples that are looked through at a time, to see which have something to predict.
@@ -61,9 +61,9 @@ def held_out(data: TextData, *, examples: int, seed: int) -> tuple[TextData, Tex
     if examples >= len(data):
         message = "examples held out for evaluation"
         raise DataError(message, value=examples, expected=f"fewer than the {len(data)} there are")
-    drawn = set(numpy_generator(seed, "held out").permutation(len(data))[:examples].tolist())
-    kept = [i for i in range(len(data)) if i not in drawn]
-    return _part(data, kept), _part(data, sorted(drawn))
+    drawn = draw(len(data), examples, seed, "held out")
+    kept = sorted(set(range(len(data))).difference(drawn))
+    return _part(data, kept), _part(data, drawn)
 
 
 def _part(data: TextData, indices: Sequence[int]) -> TextData:

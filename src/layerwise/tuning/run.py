@@ -119,7 +119,7 @@ def fine_tune(
         groups=group_records(subject.model, groups, factors, settings, entries),
         outcome=outcome,
         form="adapter" if chosen.adapters else "model",
-        provenance=collect(device=str(next(subject.model.parameters()).device)),
+        provenance=collect(device=str(subject.device)),
         tau=job.tau,
         placement=placed,
         notes=(

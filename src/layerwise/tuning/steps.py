@@ -66,7 +66,7 @@ def run_steps(
         BadInputError: Gradient checkpointing is asked of a model that cannot do it.
     """
     model, keep = job.loaded.model, keep or Persistence()
-    device = next(model.parameters()).device
+    device = job.loaded.device
     with (
         quiet(),
         # Trainer and trackers want a folder to write to, even where nothing is to be kept.
@@ -185,7 +185,7 @@ def build_optimizer(
 
 def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments:
     settings = job.settings
-    device = next(job.loaded.model.parameters()).device
+    device = job.loaded.device
     arguments = TrainingArguments(
         output_dir=str(output),
         max_steps=settings.steps,

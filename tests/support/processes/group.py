@@ -1,4 +1,4 @@
-"""What a group of processes finds; each writes its own into the folder it is told.
+"""The findings of a group of processes; each writes its own into the folder it is told.
 
 With words beside the folder it trains at equal steps alone, spread out as they say.
 """

@@ -1,4 +1,4 @@
-"""What jobs and local processes do in tests in a run's place, found by name."""
+"""The work of jobs and local processes in tests in a run's place, found by name."""
 
 import os
 import signal

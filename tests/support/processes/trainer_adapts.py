@@ -1,4 +1,4 @@
-"""What a trainer's own code makes of its file.
+"""A trainer's own code, and the adapters that it makes of its file.
 
 The trainer is installed in a folder of its own. Writes found.json: for each adapted module its rank
 and scale, and the names of the weights that train. Of a trainer, only what reads its file and puts

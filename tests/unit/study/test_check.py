@@ -1,4 +1,4 @@
-"""What cannot work is found for all runs at once, before anything runs; see test_refusals.py."""
+"""Runs that cannot work are found all at once, before anything runs; see test_refusals.py."""
 
 from dataclasses import fields
 

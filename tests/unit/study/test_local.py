@@ -45,7 +45,7 @@ def results(ledger):
 
 
 def are_ready(ledger):
-    """Whether the first two runs are at work."""
+    """Return whether the first two runs are at work."""
     return all((ledger.folder(cell.id) / "ready").exists() for cell in CELLS[:2])
 
 

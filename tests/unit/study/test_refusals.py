@@ -1,4 +1,4 @@
-"""What a study cannot say, as a user types it: what is answered before anything runs."""
+"""Studies that are refused, as a user types them, before anything runs."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What EqualStep reports, restores, and leaves as it was."""
+"""EqualStep: its reports, a restored state, and all that it leaves as it was."""
 
 import copy
 import logging

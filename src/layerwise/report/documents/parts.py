@@ -1,4 +1,4 @@
-"""What several records say alike: names of models and blocks, charts over blocks, how made."""
+"""The parts that documents share: names of models and blocks, charts over blocks, how made."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
