@@ -134,21 +134,20 @@ def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
 
 def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, Any]:
     settings, processes = job.settings, distributed.world_size()
-    optimizer = partial(
-        build_optimizer,
-        groups=job.groups,
-        factors=job.factors,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        tau=job.tau,
-        method=job.method,
-        seed=settings.seed,
-    )
+    optimizer: dict[str, Any] = {
+        "groups": job.groups,
+        "factors": job.factors,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "tau": job.tau,
+        "method": job.method,
+        "seed": settings.seed,
+    }
     return {
         "args": _arguments(job, output, is_resumed=is_resumed),
         "train_dataset": job.material.forwards(settings, steps=settings.steps, processes=processes),
         "eval_dataset": job.material.evaluation(settings),
-        "optimizer_of": optimizer,
+        "optimizer_of": partial(build_optimizer, **optimizer),
     }
 
 

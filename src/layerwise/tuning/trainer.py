@@ -92,7 +92,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the optimizer, made once and of the wrapped model where there is one."""
-        if self.optimizer is None:
+        if getattr(self, "optimizer", None) is None:
             self.optimizer = self._optimizer_of(self.model if model is None else model)
         return self.optimizer
 
