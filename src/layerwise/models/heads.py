@@ -1,6 +1,7 @@
 """Which head a model is read with: the one whose weights are there, or one for given classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers import (
 
 from layerwise.compat import dequantized
 from layerwise.errors import BadInputError, ModelError
+from layerwise.models.adapter_files import class_names, head_classes
 from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
@@ -28,7 +30,7 @@ from layerwise.models.head_kind import (
     model_kind,
 )
 from layerwise.models.reading import REMOTE, LoadOptions
-from layerwise.models.sources import Source, brings_modules
+from layerwise.models.sources import Source, adapter_base
 from layerwise.seeds import derive, rng_untouched
 
 _NO_SDPA = "scaled_dot_product_attention"
@@ -69,24 +71,34 @@ def _has_weights(module: Any) -> bool:
 def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the classes that an adapter's base needs a head for; None for its own head.
 
-    An adapter that was trained together with a head names them in a ``config.json`` beside it.
+    An adapter that was trained together with a head is for that head's classes, in their order.
+    Their names are in the ``config.json`` beside it, or its base's; without any, they are numbers.
 
     Raises:
-        BadInputError: Others are `asked` for: the head that it brings is not for them.
+        BadInputError: Others are `asked` for: the head that it brings is not for them, or does not
+            say which of them is which.
     """
-    classes = None if asked is None else tuple(asked)
-    if not (brings_modules(source) and (source.folder / "config.json").is_file()):
-        return classes
-    config = read_config(source, remote=False)
-    if kind_of(_architecture(config)) != "classifier":
-        return classes
-    own = _class_names(config)
-    if classes is not None and set(classes) != set(own):
-        message = "adapter with a head for other classes"
-        expected = ", ".join(own)
-        hint = "its base model, or data with those labels"
-        raise BadInputError(message, value=", ".join(classes), expected=expected, hint=hint)
-    return own
+    count = head_classes(source)
+    if count < 2:
+        return None if asked is None else tuple(asked)
+    own = class_names(source.folder, count) or _base_names(source, count)
+    numbers = tuple(str(i) for i in range(count))
+    if asked is None or set(asked) <= set(own or numbers):
+        return own or numbers
+    asked_for = ", ".join(asked)
+    if own is None and len(asked) == count:
+        message = "adapter whose head has no names for its classes, so that any order is a guess"
+        hint = '{"id2label": {"0": "...", "1": "..."}} as config.json beside it'
+        expected = f"labels that are its numbers, {', '.join(numbers)}"
+        raise BadInputError(message, value=asked_for, expected=expected, hint=hint)
+    message, hint = "adapter with a head for other classes", "data with those labels"
+    raise BadInputError(message, value=asked_for, expected=", ".join(own or numbers), hint=hint)
+
+
+def _base_names(source: Source, count: int) -> tuple[str, ...] | None:
+    """Return the names that the adapter's base has for as many classes, where it is at hand."""
+    base = adapter_base(source)
+    return None if base is None else class_names(Path(base).expanduser(), count)
 
 
 def pad_with(model: Any, token: int | None) -> None:
@@ -230,7 +242,7 @@ def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = (
         message = "architecture that classification is not for"
         expected = "an encoder or a causal model with a sequence classification head"
         raise ModelError(message, value=config.model_type, expected=expected)
-    is_kept = set(had) == set(labels)
+    is_kept = set(labels) <= set(had)
     named = had if is_kept else labels
     config.id2label = dict(enumerate(named))
     config.label2id = {name: i for i, name in enumerate(named)}
