@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from layerwise.errors import ModelError
 from layerwise.seeds import torch_generator
@@ -75,9 +76,7 @@ def fold(module: Any, *, name: str, source: str) -> nn.Module:
     return plain.to(dtype)
 
 
-def refuse_unlike(
-    found: Tensor, wanted: Tensor, before: Tensor, *, name: str, source: str
-) -> None:
+def refuse_unlike(found: Tensor, wanted: Tensor, before: Tensor, *, name: str, source: str) -> None:
     """Pass an output that is what PEFT gives; `before` is that without the adapter.
 
     Raises:
@@ -112,13 +111,12 @@ def _switch(layer: Any, *, on: bool) -> None:
 def _merged(layer: Any) -> nn.Module:
     """Return the base's module after PEFT folded each of its layers around it in."""
     if hasattr(layer, "unload_and_optionally_merge_module"):
-        plain: nn.Module = layer.unload_and_optionally_merge_module(
-            merge=True, safe_merge=False, adapter_names=None
-        )
-        return plain
-    for each in reversed(_chain(layer)):
-        each.merge(safe_merge=False)
-    plain = layer.get_base_layer()
+        how = {"merge": True, "safe_merge": False, "adapter_names": None}
+        plain: nn.Module = layer.unload_and_optionally_merge_module(**how)
+    else:
+        for each in reversed(_chain(layer)):
+            each.merge(safe_merge=False)
+        plain = layer.get_base_layer()
     return plain
 
 
@@ -126,8 +124,8 @@ def _merged(layer: Any) -> nn.Module:
 def call(module: Any, inputs: tuple[Tensor, ...]) -> Tensor:
     """Return what `module` makes of `inputs`, its first output, in float64."""
     made = module(*inputs)
-    first = made[0] if isinstance(made, tuple) else made
-    return first.detach().double()  # type: ignore[no-any-return]  # whatever the module returns
+    first: Tensor = made[0] if isinstance(made, tuple) else made
+    return first.detach().double()
 
 
 def random_inputs(layer: Any, *, name: str, source: str) -> tuple[Tensor, ...]:
@@ -157,15 +155,10 @@ def _made_inputs(base: Any, generator: torch.Generator) -> tuple[Tensor, ...] | 
     if isinstance(base, nn.MultiheadAttention):
         return (normal(_ROWS, 2, base.embed_dim),) * 3
     width = getattr(base, "in_features", None)
-    if width is not None:
-        return (normal(1, _ROWS, int(width)),)
-    experts = _expert_inputs(base, normal)
-    if experts is not None:
-        return experts
     weight = getattr(base, "weight", None)
-    if isinstance(weight, Tensor) and weight.ndim in (1, 2):  # A norm; GPT-2's `Conv1D`: (in, out).
-        return (normal(1, _ROWS, weight.shape[0]),)
-    return None
+    if width is None and isinstance(weight, Tensor) and weight.ndim in (1, 2):
+        width = weight.shape[0 if isinstance(base, Conv1D) else -1]  # Else a norm, a router.
+    return _expert_inputs(base, normal) if width is None else (normal(1, _ROWS, int(width)),)
 
 
 def _expert_inputs(base: Any, normal: Any) -> tuple[Tensor, ...] | None:

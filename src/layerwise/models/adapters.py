@@ -27,11 +27,12 @@ from layerwise.shapes import Tensor
 NAME = "default"
 _PREFIX = "base_model.model."
 #: PEFT's kinds that are a change of the weights of modules, each tried against PEFT's own forward.
-KINDS = frozenset(
-    "ADALORA ADAMSS BOFT BONE C3A DELORA FOURIERFT FROD GLORA GRALORA HIRA HRA IA3 LN_TUNING LOHA "
-    "LOKR LORA MISS OFT OSF PSOFT PVERA RANDLORA ROAD SHIRA TINYLORA TRAINABLE_TOKENS UNILORA "
-    "VBLORA VERA WAVEFT".split()
-)
+KINDS = frozenset({
+    "ADALORA", "ADAMSS", "BEFT", "BOFT", "BONE", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD",
+    "GLORA", "GRALORA", "HIRA", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT",
+    "OSF", "PEANUT", "PSOFT", "PVERA", "RANDLORA", "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA",
+    "TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "WAVEFT",
+})  # fmt: skip
 # What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
 _UNFIT = (
     AttributeError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError,
@@ -173,7 +174,9 @@ def _ignored(settings: Mapping[str, Any], config: Any, source: Source) -> list[s
         message = f"adapter with settings that this version of PEFT does not know: {', '.join(on)}"
         raise ModelError(message, value=source.name, expected="a newer peft")
     told = [n for n in unknown if settings[n] not in (None, False, [], {})]
-    return [f"settings that this PEFT does not know were left out: {', '.join(told)}"] if told else []
+    return (
+        [f"settings that this PEFT does not know were left out: {', '.join(told)}"] if told else []
+    )
 
 
 def _converted(weights: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
@@ -303,10 +306,10 @@ def _refuse_unfit(report: Any, config: Any, source: Source) -> None:
         expected = f"weights for {', '.join(missing[:3])}"
         raise ModelError(message, value=source.name, expected=expected)
     if report.unexpected_keys:
-        first = sorted(report.unexpected_keys)[0]
-        message = f"adapter with {len(report.unexpected_keys)} weights that belong nowhere"
+        count, first = len(report.unexpected_keys), min(report.unexpected_keys)
+        message = f"adapter with {count} weights that belong nowhere, first {first}"
         expected = "names of modules that its base has"
-        raise ModelError(f"{message}, first {first}", value=source.name, expected=expected)
+        raise ModelError(message, value=source.name, expected=expected)
 
 
 def _unshare(model: nn.Module, module: nn.Module) -> None:

@@ -83,7 +83,9 @@ def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, .
         return None if asked is None else tuple(asked)
     own = class_names(source.folder, count) or _base_names(source, count)
     numbers = tuple(str(i) for i in range(count))
-    if asked is None or set(asked) <= set(own or numbers):
+    if asked is None:  # A head of classes that nobody named is left out, and that is said.
+        return own
+    if set(asked) <= set(own or numbers):
         return own or numbers
     asked_for = ", ".join(asked)
     if own is None and len(asked) == count:

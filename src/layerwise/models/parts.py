@@ -81,13 +81,25 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
 def position_limit(model: nn.Module) -> int | None:
     """Return how many tokens `model`'s learned positions reach; None where they are computed.
 
-    RoBERTa's positions start after its padding index, OPT's and BART's after an offset.
+    Those of a tower that reads something other than tokens do not count. RoBERTa's positions start
+    after its padding index, OPT's and BART's after an offset.
     """
     limits = [
         module.num_embeddings
         - (0 if module.padding_idx is None else module.padding_idx + 1)
         - int(getattr(module, "offset", 0))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) and _POSITIONS.search(name.rpartition(".")[2])
+        if isinstance(module, nn.Embedding)
+        and _POSITIONS.search(name.rpartition(".")[2])
+        and reads_tokens(model, name)
     ]
     return min(limits, default=None)
+
+
+def reads_tokens(model: nn.Module, name: str) -> bool:
+    """Return whether the innermost model around the module called `name` embeds tokens."""
+    held = owner(model, name)
+    try:
+        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
+    except NotImplementedError:  # A tower that embeds something other than tokens.
+        return False

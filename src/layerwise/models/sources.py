@@ -114,9 +114,19 @@ def _folder(path: Path) -> Source:
     ggufs = sorted(path.glob("*.gguf"))
     if len(ggufs) == 1:
         return _gguf(ggufs[0])
+    named = adapters_inside(path)
+    if len(named) == 1:  # PEFT keeps an adapter with a name of its own in a folder of that name.
+        return Source(str(path / named[0]), "adapter", path / named[0])
     message = "folder without config.json"
     hint = f"one of its files: {', '.join(f.name for f in ggufs[:4])}" if ggufs else ""
+    hint = f"one of its adapters: {', '.join(str(path / n) for n in named[:4])}" if named else hint
     raise ModelError(message, value=path, expected=_EXPECTED, hint=hint)
+
+
+def adapters_inside(folder: Path) -> list[str]:
+    """Return the names of the folders in `folder` that hold an adapter, checkpoints left out."""
+    found = (path.parent for path in sorted(folder.glob("*/adapter_config.json")))
+    return [p.name for p in found if not re.fullmatch(r"checkpoint-\d+|\w+_init", p.name)]
 
 
 def _hub(source: str, *, weights: bool) -> Source:
