@@ -19,7 +19,7 @@ from transformers import (
     AutoModelForTextEncoding,
 )
 
-from layerwise.compat import dequantized
+from layerwise.compat.transformers import dequantized
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.adapter_files import class_names, head_classes
 from layerwise.models.head_kind import (

@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from layerwise.compat.peft import added_modules
 from layerwise.errors import ModelError
 from layerwise.models.adapter_starts import BESIDE
 from layerwise.objectives.forward import without_adapter
@@ -99,9 +100,7 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
 def base_parameters(model: nn.Module) -> int:
     """Count the numbers of `model` without adapters and the modules that they trained whole."""
     held = (
-        getattr(module, name, None)
-        for module in _switches(model)
-        for name in module.adapter_layer_names
+        getattr(module, name, None) for module in _switches(model) for name in added_modules(module)
     )
     added = {id(p) for part in held if isinstance(part, nn.Module) for p in part.parameters()}
     return sum(p.numel() for p in model.parameters() if id(p) not in added)

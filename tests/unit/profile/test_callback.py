@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from layerwise.compat import checkpointing
+from layerwise.compat.transformers import checkpointing
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
