@@ -1,6 +1,5 @@
 """A placement injected into a model, and the modules that got an adapter held against its own."""
 
-import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from layerwise.errors import VerificationError
 from layerwise.models.heads import head_modules
+from layerwise.models.meta import meta_copy
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.exports.record import Export
@@ -28,17 +27,6 @@ def lora_config(placement: Placement) -> LoraConfig:
         PlacementError: The placement has no module.
     """
     return LoraConfig(**peft_config(placement))
-
-
-def meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` without weights, on the meta device; the original is not touched."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    for buffer in model.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(model, memo)
 
 
 def verify(

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import AutoTokenizer
 
 from layerwise.errors import ModelError, is_bug, one_line
+from layerwise.models.linear import parameter_count
 from layerwise.models.load import LoadedModel, adapted
 from layerwise.models.reading import REMOTE
 from layerwise.models.sources import Source, has_tokenizer, refuse_without_weights
@@ -172,7 +173,7 @@ def base_parameters(model: nn.Module) -> int:
         for name in module.adapter_layer_names
     )
     added = {id(p) for part in held if isinstance(part, nn.Module) for p in part.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in added)
+    return parameter_count(model, without=added)
 
 
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
