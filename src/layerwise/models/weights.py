@@ -1,6 +1,7 @@
 """Checks that a model is what its files say, and an adapter folded into its base."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 
 from layerwise.compat.transformers import load_adapter
 from layerwise.errors import ModelError
+from layerwise.models.linear import is_coded, packed_modules, weight_of
 
 #: What transformers keeps on a model of the adapter, or the weights, that it read last.
 _OF_LOADING = ("_hf_peft_config_loaded", "_weight_conversions", "peft_config")
@@ -20,9 +22,10 @@ def check_finite(model: nn.Module, *, source: str) -> None:
     Raises:
         ModelError: A weight is NaN or infinite; the first such tensor is named.
     """
-    for name, parameter in model.named_parameters():
-        weight = parameter.detach()
-        if not weight.is_floating_point() or bool(weight.sum(dtype=torch.float32).isfinite()):
+    plain = ((n, p.detach()) for n, p in model.named_parameters() if not is_coded(p))
+    coded = ((f"{n}.weight", weight_of(m)) for n, m in packed_modules(model).items())
+    for name, weight in chain(plain, coded):
+        if bool(weight.sum(dtype=torch.float32).isfinite()):
             continue  # The sum needs no mask as large as the weight; an overflow proves nothing.
         if not bool(weight.isfinite().all()):
             message = f"weights with NaN or infinite values, first in {name}"

@@ -18,6 +18,7 @@ from torch import nn
 from layerwise.compat.peft import added_modules
 from layerwise.compat.transformers import tokenizer_in
 from layerwise.errors import ModelError, is_bug, one_line
+from layerwise.models.linear import parameter_count
 from layerwise.models.load import LoadedModel, adapted
 from layerwise.models.reading import REMOTE
 from layerwise.models.sources import Source, has_tokenizer, refuse_without_weights
@@ -171,7 +172,7 @@ def base_parameters(model: nn.Module) -> int:
         getattr(module, name, None) for module in _switches(model) for name in added_modules(module)
     )
     added = {id(p) for part in held if isinstance(part, nn.Module) for p in part.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in added)
+    return parameter_count(model, without=added)
 
 
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
