@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from layerwise.compat import checkpointing
@@ -17,6 +19,7 @@ from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameEr
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
+from layerwise.objectives.forward import without_adapter
 from layerwise.profile.callback import DepthCallback
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.states import make_probe_set
@@ -324,17 +327,46 @@ def test_a_training_without_a_tokenizer_or_with_deepspeed_s_sharded_weights_is_r
         begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
 
 
-def test_fsdp2_s_sharded_weights_are_refused(model, tiny_text):
-    from torch.distributed.fsdp import fully_shard
-
+@pytest.fixture
+def sharded():
+    """Shards a model and its blocks, in a group of this process alone."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
-        subject = fully_shard(model(), mesh=mesh)
-        with pytest.raises(ModelError, match="sharded over processes: 'DTensor"):
-            begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
-    finally:
-        dist.destroy_process_group()
+    mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+
+    def shard(model, blocks):
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    yield shard
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lora])
+def test_weights_that_fsdp2_spreads_are_gathered_for_a_record_and_spread_again(
+    model, tiny_text, sharded, wrap
+):
+    torch.manual_seed(0)
+    whole, spread = wrap(model()), wrap(model())
+    spread.load_state_dict(whole.state_dict())
+    spread = sharded(spread, without_adapter(spread).model.layers)
+    trains = [p.requires_grad for p in spread.parameters()]
+    expected, found = DepthCallback(probes=PROBES), DepthCallback(probes=PROBES)
+    begin(expected, whole, tiny_text.tokenizer())
+    begin(found, spread, tiny_text.tokenizer())
+    for key, states in expected._before.pooled.items():
+        np.testing.assert_allclose(found._before.pooled[key], states, rtol=1e-5, atol=1e-6)
+    assert all(isinstance(p, DTensor) for p in spread.parameters())
+    assert [p.requires_grad for p in spread.parameters()] == trains
+    spread(input_ids=torch.ones(2, 3, dtype=torch.long)).logits.square().mean().backward()
+    assert [p.grad is not None for p in spread.parameters()] == trains
+
+
+def test_a_model_whose_blocks_alone_are_sharded_is_refused(model, tiny_text, sharded):
+    subject = model()
+    sharded(subject.model.layers[0], [])
+    with pytest.raises(ModelError, match="sharded over processes: 'tensor parallel'.*FSDP2, or"):
+        begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
 
 
 def test_a_replica_s_inner_model_is_what_is_shown_the_probes(model, tiny_text):
