@@ -18,7 +18,7 @@ from transformers import (
     AutoModelForTextEncoding,
 )
 
-from layerwise.compat import dequantized
+from layerwise.compat.transformers import dequantized
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.head_kind import (
     ModelKind,

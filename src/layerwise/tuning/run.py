@@ -1,7 +1,6 @@
 """A model, some text, an objective and a condition in; a fine-tuned model and its record out."""
 
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from layerwise.capture.restore import drawn_by, weights_kept
 from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
+from layerwise.extras import locate
 from layerwise.models.load import LoadedModel
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
@@ -166,9 +166,8 @@ def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSetti
         architecture = type(inner).__name__
         message = "gradient checkpointing is not for this architecture"
         raise BadInputError(message, value=architecture, hint="drop --gradient-checkpointing")
-    if settings.track is not None and importlib.util.find_spec(settings.track) is None:
-        message = "tracker that is not installed"
-        raise BadInputError(message, value=settings.track, hint="pip install 'layerwise[track]'")
+    if settings.track is not None:
+        locate(settings.track, extra="track", purpose="send a run's progress to a tracker")
 
 
 def _identity(

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from layerwise.compat import checkpointing
+from layerwise.compat.transformers import checkpointing
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from layerwise.compat import checkpoint_blocks
+from layerwise.compat.transformers import checkpoint_blocks
 from layerwise.data.text import Example
 from layerwise.errors import (
     BadInputError,
@@ -147,7 +147,7 @@ def test_a_tracker_that_is_not_installed_is_refused():
     absent = [name for name in ("trackio", "wandb") if find_spec(name) is None]
     if not absent:
         pytest.skip("every tracker is installed")
-    with pytest.raises(BadInputError, match=r"tracker that is not installed.*layerwise\[track\]"):
+    with pytest.raises(BadInputError, match=r"to a tracker is not installed.*layerwise\[track\]"):
         tuning.tune("llama", track=absent[0])
 
 
