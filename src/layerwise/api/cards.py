@@ -130,6 +130,7 @@ def export(
         SchemaError: It is another model than the card's.
         VerificationError: Other modules were adapted than those of the placement.
     """
+    from layerwise.models.meta import meta_copy
     from layerwise.placement import TRAINERS
     from layerwise.placement import verify as checks
 
@@ -137,7 +138,7 @@ def export(
     made = TRAINERS[trainer].export(placed, card.model)
     skeleton = _skeleton(card, options["model"], **pick(Trust, options))
     made = checks.kept_trained(made, placed, skeleton.model)
-    coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
+    coverage = checks.verify(placed, meta_copy(skeleton.model))
     try:
         checks.verify(placed, skeleton.model, lora=made.lora)
     except VerificationError as error:

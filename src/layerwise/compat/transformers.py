@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,20 @@ def dequantized(file: str) -> dict[str, Any]:
     config = getattr(transformers, "GgufConfig", None)
     asked = {} if config is None else {"quantization_config": config(dequantize=True)}
     return {"gguf_file": file, **asked}
+
+
+def dequantising(method: str) -> dict[str, bool]:
+    """Return the keys of a quantization_config by which transformers reads plain weights.
+
+    Those of `method` whose codes no gradient passes through; none of others. What was
+    ``run_compressed`` is ``dequantize`` since 5.20.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as CONFIGS
+
+    if method not in {"fp8", "fbgemm_fp8", "mxfp4", "mxfp8", "compressed-tensors"}:
+        return {}
+    known = signature(CONFIGS[method].__init__).parameters
+    return {"dequantize": True} if "dequantize" in known else {"run_compressed": False}
 
 
 def checkpointing(*, wanted: bool) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Which head a model is read with: the one whose weights are there, or one for given classes."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from layerwise.models.head_kind import (
     kind_of,
     model_kind,
 )
+from layerwise.models.linear import widths
+from layerwise.models.quantisation import loading_options, quantisation_note, saved_method
 from layerwise.models.reading import REMOTE, LoadOptions
 from layerwise.models.sources import Source, adapter_base
 from layerwise.seeds import derive, rng_untouched
@@ -143,10 +147,12 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
         BadInputError: There are not two different labels or more.
     """
     config = read_config(source, remote=how.remote)
+    method = saved_method(config)
     reader = _pretrained_head if how.labels is None else _classifier
     model, notes = reader(source, config, how)
     if getattr(model.config, "_attn_implementation", None) == "eager":
         notes.append("attention runs in eager: this architecture has no SDPA")
+    notes += quantisation_note(model, method=method)
     return model, notes
 
 
@@ -262,13 +268,13 @@ def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == outputs
+        if (shape := widths(module)) is not None
+        and shape.out_features == outputs
         and not _in_body(model, name)
     }
     for layer in layers.values():
         for parameter in layer.parameters():
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else it is left alone
+            parameter._is_hf_initialized = False  # else it is left alone
         with torch.no_grad():
             model._init_weights(layer)  # how each family draws its heads
     return {
@@ -280,20 +286,37 @@ def _pretrained(
     auto: Any, source: Source, config: Any, how: LoadOptions, **options: Any
 ) -> tuple[Any, set[str]]:
     """Give a model of `auto`'s family, and the names of its weights that the files do not hold."""
+    options |= {"config": config, "dtype": how.dtype, REMOTE: how.remote}
+    quantised = _quantised(config, how)
     if source.file:
         options |= dequantized(source.file)
-    model, info = _with_sdpa(
-        auto.from_pretrained,
-        source.folder,
-        config=config,
-        dtype=how.dtype,
-        **{REMOTE: how.remote},
-        output_loading_info=True,
-        **options,
-    )
+    else:
+        options |= quantised
+    read = partial(_with_sdpa, auto.from_pretrained, output_loading_info=True)
+    model, info = read(source.folder, **options)
+    missing = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
     if source.file:
+        if (
+            quantised
+        ):  # What a GGUF file holds is quantised anew, from the numbers that it stands for.
+            plain = {"config": model.config, "state_dict": model.state_dict(), "dtype": model.dtype}
+            model = _with_sdpa(type(model).from_pretrained, None, **plain, **quantised)
         model.name_or_path = config.name_or_path
-    return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    return model, missing
+
+
+def _quantised(config: Any, how: LoadOptions) -> dict[str, Any]:
+    """Return the options by which the weights of `config`'s model are read as codes, if any."""
+    skip = list[str]()
+    if how.quantise is not None:  # Heads train whole, and are small.
+        with torch.device("meta"):
+            model = without_weights(copy.deepcopy(config), how)
+        output = model.get_output_embeddings()
+        skip = [name for name, module in model.named_modules() if module is output]
+        skip += head_modules(model)
+    options = loading_options(config, how.quantise, skip=skip, dtype=how.dtype)
+    coded = options or getattr(config, "quantization_config", None) is not None
+    return {**options, "device_map": {"": str(how.device)}} if coded else {}
 
 
 def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:

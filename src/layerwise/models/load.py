@@ -23,6 +23,7 @@ from layerwise.models.heads import (
     without_weights,
 )
 from layerwise.models.parts import unwrapped
+from layerwise.models.quantisation import refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -84,6 +85,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     labels: Sequence[str] | None = None,
     seed: int = 0,
@@ -95,7 +97,9 @@ def load(
             PEFT adapter folder (merged into its base), or ``demo``.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
-            ``float16``.
+            ``float16``. Of quantised weights, what is computed in.
+        quantize: What the weights of blocks are quantised to as they are read: ``nf4`` (with
+            double quantisation) or ``int8``, both of bitsandbytes; None keeps them.
         trust_remote_code: Whether code that comes with the model may run.
         labels: The classes to tell apart: the model gets a head for them, its own where that is
             for the same ones. Without any, the head is the one that the model was trained with.
@@ -104,14 +108,18 @@ def load(
     Raises:
         ModelError: It cannot be found, read or trusted, or has weights missing or not finite.
         StackError: No stack of blocks was found in it.
-        UnknownNameError: The device or dtype is not one of those.
+        UnknownNameError: The device, dtype or quantisation is not one of those.
         BadInputError: There are labels, but not two different ones or more.
     """
     where = named_device(device)
-    how = LoadOptions(named_dtype(dtype, where), trust_remote_code, labels, seed)
+    refuse_unknown(quantize)
+    kept = named_dtype(dtype, where)
+    how = LoadOptions(kept, trust_remote_code, labels, seed, quantize, where)
     with quiet():
         loaded = _load(resolve(source), how)
-    loaded.model.to(where).eval()
+    if getattr(loaded.model, "hf_quantizer", None) is None:  # Codes are there since they were read.
+        loaded.model.to(where)
+    loaded.model.eval()
     check_finite(loaded.model, source=source)
     _tell(loaded)
     return loaded
@@ -224,6 +232,10 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     """Give the base model with the adapter merged into its weights: its modules are plain."""
     from layerwise.models.adapters import put_on  # peft takes a second to import.
 
+    if how.quantise is not None:
+        message = "quantisation of an adapter folder, which is merged into its base"
+        hint = "layerwise profile BASE ADAPTER --quantize nf4, or drop --quantize"
+        raise ModelError(message, value=how.quantise, expected="a full model", hint=hint)
     name, how = named_base(source), replace(how, labels=_classes(source, how))
     try:
         base = _load(resolve(name), how)
@@ -231,9 +243,12 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
         raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
+    packed = unpack(base.model)
     adapter = put_on(base.model, source)
     changed, whole = adapter.merge()
     notes = [*adapter.notes, f"the adapter was merged into {changed} modules"]
+    if packed:
+        notes.append(f"the base's {packed} quantised modules were dequantised for that")
     return _named_after(source, base, how, notes, whole)
 
 

@@ -36,6 +36,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model if inner is None else unwrapped(inner)
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Return whether `torch.compile` stands around `model` or a part of it, or was put into one."""
+    return any(
+        "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
+        for module in model.modules()
+    )
+
+
 def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:
     """Get the innermost `PreTrainedModel` that holds the module called `name`, and its own name."""
     parts = name.split(".")

@@ -1,11 +1,13 @@
 """Checks that a model is what its files say."""
 
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
 
 from layerwise.errors import ModelError
+from layerwise.models.linear import is_coded, packed_modules, weight_of
 
 
 def check_finite(model: nn.Module, *, source: str) -> None:
@@ -14,9 +16,10 @@ def check_finite(model: nn.Module, *, source: str) -> None:
     Raises:
         ModelError: A weight is NaN or infinite; the first such tensor is named.
     """
-    for name, parameter in model.named_parameters():
-        weight = parameter.detach()
-        if not weight.is_floating_point() or bool(weight.sum(dtype=torch.float32).isfinite()):
+    plain = ((n, p.detach()) for n, p in model.named_parameters() if not is_coded(p))
+    coded = ((f"{n}.weight", weight_of(m)) for n, m in packed_modules(model).items())
+    for name, weight in chain(plain, coded):
+        if bool(weight.sum(dtype=torch.float32).isfinite()):
             continue  # The sum needs no mask as large as the weight; an overflow proves nothing.
         if not bool(weight.isfinite().all()):
             message = f"weights with NaN or infinite values, first in {name}"

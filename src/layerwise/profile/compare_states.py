@@ -157,7 +157,7 @@ def read_pair(
         ModelError: A model cannot be loaded, or the adapter does not fit.
     """
     reader = _StateReader(reading, load, progress, audit, card)
-    before, after = _in_hand(before), _in_hand(after)
+    before, after = in_hand(before), in_hand(after)
     form = resolve(after, weights=False).form if isinstance(after, str) else ""
     if form == "adapter" and not isinstance(before, LoadedModel | States):
         return _adapter_file(reader, before, after)
@@ -175,7 +175,7 @@ def read_pair(
     return reader.two(before, after)
 
 
-def _in_hand(model: Any) -> Any:
+def in_hand(model: Any) -> Any:
     """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
     is_known = model is None or isinstance(model, str | LoadedModel | States)
@@ -231,13 +231,13 @@ def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> S
     if _is_base(before, after):
         with disabled(after.model):
             first = reader.states(after, "before")
-        first = replace(first, model=_base_info(first.model, after))
+        first = replace(first, model=base_info(first.model, after))
     else:
         first = reader.states(before, "before")
         if reader.audits and not isinstance(before, States):
             notes = ("the audit holds the adapter against its own base, not the model before",)
     if reader.card is not None:
-        base = _base_info(second.model, after)
+        base = base_info(second.model, after)
         # A base's files are known only where they are not beside an adapter's.
         base = replace(base, files={} if after.base else base.files)
         refuse_another_model(base, reader.card.model)
@@ -254,7 +254,7 @@ def _is_base(before: Any, after: LoadedModel) -> bool:
     )
 
 
-def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
+def base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
     """Return the base's own name, and its parameters without the adapters'."""
     name = after.base or str(without_adapter(after.model).name_or_path) or info.source
     return replace(info, source=name, base=None, parameters=base_parameters(after.model))

@@ -15,6 +15,7 @@ from torch import nn
 from layerwise.compat.peft import added_modules
 from layerwise.errors import ModelError
 from layerwise.models.adapter_starts import BESIDE
+from layerwise.models.linear import parameter_count
 from layerwise.objectives.forward import without_adapter
 
 # How LoRA may start with B at zero.
@@ -30,7 +31,8 @@ _STARTS: tuple[tuple[tuple[str, ...], float], ...] = (
 )
 
 
-def _why_inseparable(config: Any) -> str:
+def inseparable(config: Any) -> str:
+    """Return why an adapter of `config` cannot be switched off for its base; empty if it can."""
     if str(getattr(config, "bias", "none")) != "none":
         return "it trained its base's biases in place"
     start = str(getattr(config, "init_lora_weights", True))
@@ -67,7 +69,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
         ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
     for name, config in _configs(model).items():
-        _refuse_inseparable(_why_inseparable(config), name)
+        _refuse_inseparable(inseparable(config), name)
     switches = [(module, bool(module.disable_adapters)) for module in _switches(model)]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -103,7 +105,7 @@ def base_parameters(model: nn.Module) -> int:
         getattr(module, name, None) for module in _switches(model) for name in added_modules(module)
     )
     added = {id(p) for part in held if isinstance(part, nn.Module) for p in part.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in added)
+    return parameter_count(model, without=added)
 
 
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:
