@@ -16,7 +16,8 @@ from layerwise.shapes import Tensor
 
 _STEM = "adapter_model"
 #: Names under which PEFT keeps the head of a model that tells classes apart.
-_HEADS = ("score", "classifier")
+_HEADS = frozenset({"score", "classifier"})
+_CLASSIFIER = "ForSequenceClassification"
 
 
 def read_weights(source: Source) -> dict[str, Tensor]:
@@ -83,14 +84,13 @@ def head_classes(source: Source) -> int:
         ModelError: The adapter's files cannot be read.
     """
     settings = adapter_settings(source)
-    named = set(_HEADS).intersection(settings.get("modules_to_save") or ())
-    if settings.get("task_type") != "SEQ_CLS" or not named:
-        return 0
-    rows = [
-        len(tensor)
-        for name, tensor in read_weights(source).items()
-        if tensor.ndim == 2 and named.intersection(name.split("."))
-    ]
+    saved = settings.get("modules_to_save") or ()
+    named = _HEADS.intersection(str(name).rpartition(".")[2] for name in saved)
+    made = (settings.get("auto_mapping") or {}).get("base_model_class", _CLASSIFIER)
+    if settings.get("task_type") not in ("SEQ_CLS", None) or not made.endswith(_CLASSIFIER):
+        return 0  # The head of another task.
+    weights = read_weights(source) if named else {}
+    rows = [len(t) for n, t in weights.items() if t.ndim == 2 and named & set(n.split("."))]
     return min(rows, default=0)  # A head's last layer is its narrowest.
 
 

@@ -76,6 +76,26 @@ def fold(module: Any, *, name: str, source: str) -> nn.Module:
     return plain.to(dtype)
 
 
+def prove_on_codes(layer: Any, *, name: str, source: str) -> None:
+    """Pass a layer on a module that keeps codes: they stay, and what it adds is that of its change.
+
+    What else a variant such as DoRA does is PEFT's own forward alone.
+
+    Raises:
+        ModelError: What PEFT adds to the output is not its change of the weight times the input.
+    """
+    inputs = random_inputs(layer, name=name, source=source)
+    wanted = call(layer, inputs)
+    _switch(layer, on=False)
+    before = call(layer, inputs)
+    _switch(layer, on=True)
+    if getattr(layer, "lora_variant", None):
+        return
+    change = sum(layer.get_delta_weight(each) for each in layer.active_adapters)
+    found = before + inputs[0].double() @ change.detach().double().T
+    refuse_unlike(found, wanted, before, name=name, source=source)
+
+
 def refuse_unlike(found: Tensor, wanted: Tensor, before: Tensor, *, name: str, source: str) -> None:
     """Pass an output that is what PEFT gives; `before` is that without the adapter.
 

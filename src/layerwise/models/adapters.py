@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 
 from layerwise.errors import ModelError, is_bug, one_line
 from layerwise.models.adapter_files import read_weights
-from layerwise.models.adapter_proof import adapted_modules, fold, layer_of
+from layerwise.models.adapter_proof import adapted_modules, fold, layer_of, prove_on_codes
 from layerwise.models.adapter_starts import put_back, refuse_unknown_start
+from layerwise.models.linear import is_packed
 from layerwise.models.sources import Source, adapter_settings
 from layerwise.seeds import derive, rng_untouched
 from layerwise.shapes import Tensor
@@ -65,7 +66,12 @@ class Adapter:
             ModelError: One of them computes something else once it is folded in.
         """
         for name, module in adapted_modules(self.model):
-            if layer_of(module) is not None:
+            layer = layer_of(module)
+            if layer is None:
+                continue
+            if is_packed(layer.get_base_layer()):
+                prove_on_codes(layer, name=name, source=self.source.name)
+            else:
                 fold(copy.deepcopy(module), name=name, source=self.source.name)
 
     def merge(self) -> tuple[int, tuple[str, ...]]:
@@ -246,7 +252,8 @@ def _placed_parts(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights without those of whole modules, such as heads, that `model` lacks."""
     there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    lost = set(getattr(config, "modules_to_save", None) or ()) - there
+    saved = getattr(config, "modules_to_save", None) or ()
+    lost = {name.rpartition(".")[2] for name in saved} - there
     kept = {n: t for n, t in weights.items() if not lost.intersection(n.split("."))}
     gone = sorted(lost.intersection(p for n in weights if n not in kept for p in n.split(".")))
     note = f"the adapter's own {', '.join(gone)} has no place in this model and was left out"
