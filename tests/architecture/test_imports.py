@@ -31,7 +31,7 @@ NARROW = {
 
 #: Packages that are imported at one edge only, as prefixes of module names.
 EDGES = {
-    "peft": {"placement.verify", "tuning.adapters"},
+    "peft": {"placement.check.adapted", "placement.verify", "tuning.adapters"},
     "datasets": {"data"},
     "altair": {"report"},
     "jinja2": {"report", "data.chat"},  # Chat templates raise its exceptions.
