@@ -9,6 +9,7 @@ import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.output import listed, say, talk
 from layerwise.cli.produce import OutputFormat, import_for, open_report
+from layerwise.errors import BadInputError
 from layerwise.files import prepare_output, write_files
 from layerwise.options.commands import CheckOptions
 from layerwise.options.declaration import Option
@@ -43,6 +44,9 @@ def check(model: str, configs: tuple[str, ...], **options: Any) -> None:
     With --out, writes check.json and report.html, and with --fix the corrected config.
     """
     form, out, overwrite, opened = (options.pop(n) for n in ("format", "out", "overwrite", "open"))
+    if out is not None and len(configs) > 1:
+        msg = "one config at a time with --out"
+        raise BadInputError(msg, value=len(configs), expected="1")
     if out is not None:
         prepare_output(out, holds="check.json", overwrite=overwrite)
     import_for(lw.check)

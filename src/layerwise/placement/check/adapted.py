@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from peft import get_peft_model
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer, replicate_layers
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 
@@ -20,7 +20,7 @@ from layerwise.placement.check.request import Recipe
 
 #: What starts adapters from weights or data, neither of which is there; sizes do not depend on it.
 _STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
-_SECONDS = 10.0
+_SECONDS = 5.0
 # What PEFT warns of that is a finding already, or needs no action.
 _KNOWN = re.compile("fan_in_fan_out|pattern keys|no modules were excluded|tie_word_embeddings")
 # A process of its own: a pattern that backtracks for ever can be stopped there, on any system.
@@ -85,11 +85,11 @@ def train(request: Recipe, model: Any) -> Adapted:
 def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
     """Return what PEFT says and makes of the arguments `lora`, and the adapted model."""
     kind = str(lora.get("peft_type", "LORA"))
-    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING or kind not in PEFT_TYPE_TO_TUNER_MAPPING:
+    made = PEFT_TYPE_TO_CONFIG_MAPPING.get(kind)
+    fields = getattr(made, "__dataclass_fields__", ())
+    if "target_modules" not in fields:
         msg = "adapters of a kind that sits on no module"
         raise BadInputError(msg, value=kind, expected="LORA, or another with target_modules")
-    made = PEFT_TYPE_TO_CONFIG_MAPPING[kind]
-    fields = made.__dataclass_fields__
     given = {k: v for k, v in lora.items() if k in fields and k not in (*_STARTS, "peft_type")}
     dropped = tuple(k for k in lora if k not in fields and k not in ("peft_type", "auto_mapping"))
     if kind == "ADALORA":

@@ -153,7 +153,8 @@ def _keys(case: Case) -> Found:
     """Yield keys that the trainer does not read: without effect, another's, or misspelt."""
     dialect, values = case.dialect, case.file.values
     for key, why in case.request.ignored.items():
-        yield case.line("key-ignored", key, values.get(key, ""), f"it has no effect: {why}")
+        finding, _ = case.line("key-ignored", key, values.get(key, ""), f"no effect: {why}")
+        yield finding, {key: None} if key in values and "lora_t" not in key else {}
     others = {k: d for d in DIALECTS.values() for k in d.defaults if k not in dialect.defaults}
     for key in values.keys() - dialect.defaults.keys() - _COMMON:
         if dialect.name in {"peft", "unsloth"} and key not in case.adapted.dropped:

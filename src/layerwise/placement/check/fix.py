@@ -22,7 +22,7 @@ def corrected(file: ConfigFile, dialect: Dialect, changes: Mapping[str, Any]) ->
         values = texts
     if file.form in {"json", "object"}:
         merged = {**file.values, **values}
-        kept = {k: v for k, v in merged.items() if v is not None or k in file.values}
+        kept = {k: v for k, v in merged.items() if v is not None or k not in values}
         return json.dumps(kept, indent=2, ensure_ascii=False, default=sorted) + "\n"
     if file.form == "yaml":
         return _yaml(file.text, values)

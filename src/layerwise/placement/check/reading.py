@@ -101,7 +101,11 @@ def _python(file: Path, text: str) -> ConfigFile:
 
 def _notebook(file: Path, text: str) -> ConfigFile:
     """Read the code of a notebook without lines for the shell and magics."""
-    cells = [c["source"] for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
+    try:
+        cells = [c["source"] for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
+    except (LookupError, TypeError) as error:
+        msg = "no cells"
+        raise ValueError(msg) from error
     lines = "\n".join(c if isinstance(c, str) else "".join(c) for c in cells)
     caller, values, notes = called(re.sub(r"(?m)^(\s*)[%!?].*$", r"\1pass", lines))
     return ConfigFile(str(file), "notebook", values, text, caller, notes)

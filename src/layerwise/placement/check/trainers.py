@@ -428,7 +428,5 @@ def _starts(prefix: str) -> Callable[[str], bool]:
 
 
 _swift_keys = {"r": "lora_rank"}
-_marks = frozenset(
-    {"tuner_type", "train_type", "target_regex", "freeze_vit", "trainable_parameters"}
-)
+_marks = frozenset({"model", "tuner_type", "train_type", "target_regex", "freeze_vit"})
 DIALECTS.add(Dialect("ms-swift", "ms-swift", _SWIFT, _swift, _marks, "", _swift_keys))
