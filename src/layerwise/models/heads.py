@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -123,10 +124,11 @@ def read_config(source: Source, *, remote: bool) -> Any:
     return config
 
 
-def without_weights(config: Any, how: LoadOptions) -> Any:
+def without_weights(config: Any, how: LoadOptions, *, named: bool = False) -> Any:
     """Build the model of `config`, with a head for ``how.labels`` where there are any.
 
-    Its weights are whatever the default device and torch's generators make of them.
+    Its weights are whatever the default device and torch's generators make of them. Where `named`,
+    it is of the very class that `config` names, if transformers has it.
 
     Raises:
         ModelError: The architecture has no head for classes.
@@ -135,6 +137,9 @@ def without_weights(config: Any, how: LoadOptions) -> Any:
     if how.labels is not None:
         _named_classes(config, how.labels)
     auto = _auto_classes(config)[0] if how.labels is None else AutoModelForSequenceClassification
+    own = getattr(transformers, _architecture(config), None) if named else None
+    if how.labels is None and getattr(own, "config_class", None) is type(config):
+        return _with_sdpa(own._from_config, config, dtype=how.dtype)  # type: ignore[union-attr]
     options = {"dtype": how.dtype, REMOTE: how.remote}
     return _with_sdpa(auto.from_config, config, **options)
 

@@ -356,3 +356,9 @@ class CompareOptions(TypedDict, total=False):
             "The agreement from which on one card may stand for the other.", 0.9, least=-1, most=1
         ),
     ]
+
+
+class CheckOptions(Trust, total=False):
+    """`layerwise check`."""
+
+    fix: Annotated[bool, Option("Show the config corrected, in its own format.", default=False)]

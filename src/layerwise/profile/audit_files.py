@@ -145,7 +145,9 @@ def _without_weight(down: Tensor, up: Tensor, *, is_embedding: bool) -> nn.Modul
         if is_embedding:
             return nn.Embedding(columns, rows)
         if kernel:
-            return (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1](columns, rows, kernel)
+            kind: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1]
+            made: nn.Module = kind(columns, rows, kernel)
+            return made
         return nn.Linear(columns, rows, bias=False)
 
 

@@ -149,7 +149,7 @@ def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, A
         "args": _arguments(job, output, is_resumed=is_resumed),
         "train_dataset": job.material.forwards(settings, steps=settings.steps, processes=processes),
         "eval_dataset": job.material.evaluation(settings),
-        "optimizer_of": partial(build_optimizer, **optimizer),
+        "optimizer_of": optimizer,
     }
 
 
