@@ -1,5 +1,11 @@
 """What depends on the version of transformers."""
 
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -29,8 +35,53 @@ def checkpointing(*, wanted: bool) -> dict[str, Any]:
     return {f"{name}_checkpointing": wanted, f"{name}_checkpointing_kwargs": how}
 
 
+@contextmanager
+def precision_kept() -> Iterator[None]:
+    """Leave the precision of a Trainer inside to that one: 4 hands it on in the environment."""
+    name = "ACCELERATE_MIXED_PRECISION"
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
 def checkpoint_blocks(model: Any, *, reentrant: bool = False) -> None:
     """Let `model` recompute the activations of its blocks in the backward."""
     name = "activation_checkpointing_enable"
     enable = getattr(model, name, None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": reentrant})
+
+
+def load_adapter(model: Any, folder: Path) -> Any:
+    """Put the adapter in `folder` into `model`, and return a report with its `missing_keys`.
+
+    Before 5 there was none, and what was missing stayed as it was drawn without a word.
+    """
+    from peft import get_peft_model_state_dict
+    from peft.utils import load_peft_weights
+
+    report = model.load_adapter(str(folder))
+    if report is not None:
+        return report
+    given = load_peft_weights(str(folder), device="cpu")
+    there = {name.removeprefix("base_model.model.") for name in given}
+    wanted = get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
+    return SimpleNamespace(missing_keys=set(wanted) - there)
+
+
+def tokenizer_in(folder: Path, **options: Any) -> Any:
+    """Return the tokenizer in `folder`; one that 5 has saved is read by 4 too.
+
+    What tokenizers.json alone describes has a class with a new name since 5.
+    """
+    import transformers
+
+    file = folder / "tokenizer_config.json"
+    named = json.loads(file.read_text("utf-8")).get("tokenizer_class") if file.is_file() else None
+    kind: Any = transformers.AutoTokenizer
+    if named == "TokenizersBackend" and not hasattr(transformers, named):
+        kind = transformers.PreTrainedTokenizerFast
+    return kind.from_pretrained(folder, **options)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from layerwise.errors import BadInputError, ModelError, one_line
@@ -21,6 +22,7 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
+from layerwise.models.parts import unwrapped
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -263,10 +265,11 @@ def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
 
 
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
-    """Return `model`, the very object in eval mode, with its tokenizer and stacks.
+    """Return `model`, in eval mode, with its tokenizer and stacks.
 
     Args:
-        model: A `PreTrainedModel`, or one in an adapter's wrapper.
+        model: A `PreTrainedModel`, or one in an adapter's wrapper; of one that was compiled or is a
+            replica, the model inside.
         tokenizer: Its tokenizer; read from where the model was where None.
 
     Raises:
@@ -274,6 +277,7 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
         ModelError: Its tokenizer cannot be found, or has no token that can pad.
         StackError: No stack of blocks was found in it.
     """
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
     modules = model.modules() if hasattr(model, "modules") else ()
     inner = next((m for m in modules if isinstance(m, PreTrainedModel)), None)
     if inner is None:

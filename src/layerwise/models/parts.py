@@ -3,6 +3,7 @@
 import re
 
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
 from layerwise.models.stack import Stack, find_stacks, is_norm
@@ -22,6 +23,17 @@ _FINAL = {
 _POSITIONS = re.compile(r"^wpe$|^(embed_)?positions?(_emb\w*)?$")
 # The norm beside these models' stack is applied to their relative positions.
 _NORM_OF_POSITIONS = frozenset({"deberta-v2"})
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module that `torch.compile` or a replica of data-parallel training stands around.
+
+    `model` itself where it is neither.
+    """
+    is_replica = isinstance(model, DataParallel | DistributedDataParallel)
+    # Looked up where it would be: a PEFT model hands the attributes of what it holds on.
+    inner = model._modules.get("module" if is_replica else "_orig_mod")
+    return model if inner is None else unwrapped(inner)
 
 
 def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:

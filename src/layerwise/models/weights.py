@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from layerwise.compat.transformers import load_adapter
 from layerwise.errors import ModelError
 
 #: What transformers keeps on a model of the adapter, or the weights, that it read last.
@@ -40,7 +41,7 @@ def merge_adapter(model: Any, folder: Path) -> tuple[Any, int, list[str]]:
         names of those that the adapter brought whole.
     """
     own = {name: vars(model)[name] for name in _OF_LOADING if name in vars(model)}
-    report = model.load_adapter(str(folder))
+    report = load_adapter(model, folder)
     layers = list(_adapted(model))
     for name, layer in layers:
         layer.merge(safe_merge=True)

@@ -14,8 +14,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer
 
+from layerwise.compat.peft import added_modules
+from layerwise.compat.transformers import tokenizer_in
 from layerwise.errors import ModelError, is_bug, one_line
 from layerwise.models.load import LoadedModel, adapted
 from layerwise.models.reading import REMOTE
@@ -64,7 +65,7 @@ def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
     check_finite(loaded.model, source=source.name)
     tokenizer = loaded.tokenizer
     if has_tokenizer(source):
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, **{REMOTE: False})
+        tokenizer = tokenizer_in(source.folder, **{REMOTE: False})
     return adapted(loaded, source, tokenizer)
 
 
@@ -167,9 +168,7 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
 def base_parameters(model: nn.Module) -> int:
     """Count the numbers of `model` without adapters and the modules that they trained whole."""
     held = (
-        getattr(module, name, None)
-        for module in _switches(model)
-        for name in module.adapter_layer_names
+        getattr(module, name, None) for module in _switches(model) for name in added_modules(module)
     )
     added = {id(p) for part in held if isinstance(part, nn.Module) for p in part.parameters()}
     return sum(p.numel() for p in model.parameters() if id(p) not in added)

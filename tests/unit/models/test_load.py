@@ -44,7 +44,7 @@ def test_files_that_were_read_are_hashed(saved):
     folder = saved()
     (folder / "README.md").write_text("not read")
     loaded = load(str(folder), device="cpu")
-    assert set(loaded.files) == {
+    assert set(loaded.files) - {"special_tokens_map.json"} == {  # transformers 4 writes that too.
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert all(sha256(folder / name) == digest for name, digest in loaded.files.items())
