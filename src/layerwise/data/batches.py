@@ -13,7 +13,7 @@ import torch
 
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, DataError, ModelError
-from layerwise.shapes import Bool, Int, Tensor
+from layerwise.shapes import Bool, Float, Int, Tensor
 
 IGNORED = -100
 """The label of a position that no loss counts."""
@@ -35,7 +35,8 @@ class Batch:
         index: The position of each example in the data: what makes sharded runs agree.
         pooled: The position of the token whose state stands for the whole row; None where the
             objective pools nothing.
-        classes: The class of each row; None where rows have none.
+        classes: The class of each row, or where a head has several outputs or one score what each
+            is to say; None where rows have none.
     """
 
     inputs: Mapping[str, Tensor]
@@ -44,7 +45,7 @@ class Batch:
     index: Int[Tensor, "n"]
     decoder_mask: Bool[Tensor, "n u"] | None = None
     pooled: Int[Tensor, "n"] | None = None
-    classes: Int[Tensor, "n"] | None = None
+    classes: Int[Tensor, "n"] | Float[Tensor, "n _"] | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -86,6 +87,7 @@ class Row:
         target: What the decoder must say, in an encoder-decoder; else empty.
         segments: Which text of a pair each token is of, 0 or 1; empty where there is one text.
         label: The class; None where there is none.
+        scores: What each output of a head is to say, in place of a class.
     """
 
     index: int
@@ -94,6 +96,7 @@ class Row:
     target: Sequence[int] = ()
     segments: Sequence[int] = ()
     label: int | None = None
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
         max_length: The most tokens of a row, special ones included.
         least: The fewest tokens that leave something to predict; shorter rows are dropped.
     """
+    if any(example.ids is not None for example in data.examples):
+        return _token_rows(data, max_length=max_length, least=least)
     texts = [example.text for example in data.examples]
     before, after, room = text_frame(tokenizer, texts, max_length=max_length)
     ids = tokenise(tokenizer, texts)
@@ -187,6 +192,18 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
     ]
     truncated = sum(len(tokens) > room for tokens in ids)
     return kept_rows(rows, truncated=truncated, max_length=max_length)
+
+
+def _token_rows(data: TextData, *, max_length: int, least: int) -> Rows:
+    """Return the rows of examples that came as tokens, which have their special tokens."""
+    rows = []
+    for i, example in enumerate(data.examples):
+        ids = example.ids or ()
+        counted = example.counted or [True] * len(ids)
+        rows.append(Row(i, ids[:max_length], counted[:max_length]))
+    truncated = sum(len(example.ids or ()) > max_length for example in data.examples)
+    kept = [row for row in rows if len(row.ids) >= least and any(row.counted[least - 1 :])]
+    return kept_rows(kept, truncated=truncated, max_length=max_length)
 
 
 def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
@@ -305,5 +322,6 @@ def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
 
 
 def class_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
-    """Return `rows` for a model that tells the class of each; they have one."""
-    return row_batch(rows, pad=pad, classes=torch.tensor([row.label for row in rows]))
+    """Return `rows` for a model that tells the class of each, or scores; all have the same."""
+    own = [row.scores or row.label for row in rows]
+    return row_batch(rows, pad=pad, classes=torch.tensor(own))

@@ -108,7 +108,7 @@ class _Chat:
 
     @cached_property
     def text(self) -> str:
-        """The chat as the template shows it."""
+        """Return the chat as the template shows it."""
         return self._rendered(self.turns, {})
 
     def fault(self, what: str, turn: Turn) -> DataError:

@@ -35,8 +35,8 @@ class Example:
     text: str
     prompt: str | None = None
     label: str | None = None
-    messages: tuple[Mapping[str, Any], ...] | None = None
-    shown: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[Mapping[str, Any], ...] | None = field(default=None, hash=False)
+    shown: Mapping[str, Any] = field(default_factory=dict, hash=False)
     untrained: tuple[int, ...] = ()
     scores: tuple[float, ...] | None = None
     ids: tuple[int, ...] | None = None

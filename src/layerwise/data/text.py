@@ -53,12 +53,12 @@ class TextData:
 
     @property
     def has_chats(self) -> bool:
-        """Whether there are turns, which only a chat template can show."""
+        """Return whether there are turns, which only a chat template can show."""
         return "messages" in self.columns or any(e.messages is not None for e in self.examples)
 
     @property
     def has_scores(self) -> bool:
-        """Whether labels are not one class of each example."""
+        """Return whether labels are not one class of each example."""
         return any(example.scores is not None for example in self.examples)
 
 

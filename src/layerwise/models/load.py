@@ -17,6 +17,7 @@ from layerwise.models.head_kind import ModelKind, model_kind
 from layerwise.models.heads import (
     AddedHead,
     adapter_classes,
+    guessed_order,
     pad_with,
     read_config,
     read_model,
@@ -243,6 +244,7 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     if brought:  # What was added to the base made room for its own.
         notes = [note for note in notes if not isinstance(note, AddedHead)]
         notes.append(f"the adapter brings its own {', '.join(brought)}")
+        notes += guessed_order(source, how.labels)
     return replace(adapted(base, source, tokenizer), notes=tuple(notes))
 
 

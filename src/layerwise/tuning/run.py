@@ -19,6 +19,7 @@ from layerwise.extras import locate
 from layerwise.models.load import LoadedModel
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
+from layerwise.objectives.classification import named_problem
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
@@ -93,6 +94,7 @@ def fine_tune(
     settings = _completed(settings or TuneSettings(), chosen, placement)
     _refuse_unfit(loaded, chosen, settings)
     material = gather(loaded, data, objective, settings)
+    named_problem(without_adapter(loaded.model), data)
     described = model_info(loaded)
     checkpoints = None
     if keep.folder:  # The identity may take a hash of all weights, and is for checkpoints alone.
