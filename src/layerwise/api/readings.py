@@ -19,7 +19,6 @@ from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
-    from layerwise.data.text import TextData
     from layerwise.distance.record import Distance
     from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet
@@ -71,7 +70,7 @@ def profile(
 @takes_options
 def distance(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     progress: Progress = silent,
@@ -83,7 +82,8 @@ def distance(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the pass is.
         options: Those of `layerwise.options.commands.DistanceOptions`. SimCSE and Barlow Twins
@@ -112,7 +112,7 @@ def distance(
 @takes_options
 def probe(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     progress: Progress = silent,
@@ -124,7 +124,8 @@ def probe(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
-        data: A file, folder, hub data set or ``demo``, with labels; or text read before.
+        data: A file, folder, hub data set or ``demo``, with labels; or data in hand, as for `card`;
+            or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the forward and the probes are.
         options: Those of `layerwise.options.commands.ProbeOptions`.

@@ -5,8 +5,10 @@ An example is tokenised into a `Row`, rows are put into batches, and a batch of 
 that turns a batch of rows into tensors.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -88,6 +90,7 @@ class Row:
         segments: Which text of a pair each token is of, 0 or 1; empty where there is one text.
         label: The class; None where there is none.
         scores: What each output of a head is to say, in place of a class.
+        starts: Where the examples begin that share the row; empty where it is one example's.
     """
 
     index: int
@@ -97,6 +100,7 @@ class Row:
     segments: Sequence[int] = ()
     label: int | None = None
     scores: tuple[float, ...] = ()
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,39 @@ def by_length(rows: Iterable[Row], *, batch_size: int) -> list[list[Row]]:
     return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
 
 
+def best_fit(sizes: Sequence[int], *, room: int) -> list[tuple[int, ...]]:
+    """Return which of `sizes` go together into rows of `room`: best fit, the largest first.
+
+    Each goes where the least room is left after it, as TRL packs with its strategy ``bfd``.
+    """
+    rows: list[list[int]] = []
+    left: list[tuple[int, int]] = []  # The room of each row and its number, in order.
+    for place in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        at = bisect_left(left, (sizes[place], -1))
+        space, number = left.pop(at) if at < len(left) else (room, len(rows))
+        if number == len(rows):
+            rows.append([])
+        rows[number].append(place)
+        insort(left, (space - sizes[place], number))
+    return [tuple(sorted(row)) for row in rows]
+
+
+def packed(rows: Iterable[Row], packs: Iterable[Sequence[int]]) -> list[Row]:
+    """Return `rows` put together: those of the examples of each of `packs` are one.
+
+    A row's index is its first example's.
+    """
+    by_index = {row.index: row for row in rows}
+    made = []
+    for pack in packs:
+        parts = [by_index[i] for i in pack]
+        ends = [*accumulate(len(part.ids) for part in parts)]
+        ids = [token for part in parts for token in part.ids]
+        counted = [counts for part in parts for counts in part.counted]
+        made.append(Row(parts[0].index, ids, counted, starts=(0, *ends[:-1])))
+    return made
+
+
 def assemble(
     rows: Rows,
     groups: Iterable[Sequence[Row]],
@@ -279,13 +316,22 @@ def input_tensors(rows: Sequence[Row], *, pad: int | None) -> dict[str, Tensor]:
 
     Rows of two texts have ``token_type_ids`` too.
     """
-    tensors = {
-        "input_ids": padded([row.ids for row in rows], fill=pad or 0),
-        "attention_mask": padded([[1] * len(row.ids) for row in rows]),
-    }
+    tensors = {"input_ids": padded([row.ids for row in rows], fill=pad or 0)}
+    if any(row.starts for row in rows):
+        # Positions that begin anew tell transformers that examples share a row, without a mask.
+        tensors["position_ids"] = padded([_positions(row) for row in rows])
+    else:
+        tensors["attention_mask"] = padded([[1] * len(row.ids) for row in rows])
     if any(row.segments for row in rows):
         tensors["token_type_ids"] = padded([row.segments for row in rows])
     return tensors
+
+
+def _positions(row: Row) -> list[int]:
+    """Return the place of each token in its own example."""
+    starts = row.starts or (0,)
+    ends = (*starts[1:], len(row.ids))
+    return [i - start for start, end in zip(starts, ends, strict=True) for i in range(start, end)]
 
 
 def row_batch(
@@ -318,6 +364,9 @@ def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
         [token if counts else IGNORED for token, counts in zip(row.ids, row.counted, strict=True)]
         for row in rows
     ]
+    for row, own in zip(rows, labels, strict=True):
+        for start in row.starts:  # What begins an example does not follow from the one before.
+            own[start] = IGNORED
     return row_batch(rows, pad=pad, labels=[[*row[1:], IGNORED] for row in labels])
 
 

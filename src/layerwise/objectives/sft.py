@@ -36,4 +36,5 @@ SFT = Objective(
     batches=_batches,
     losses=model_losses,
     needs_prompt=True,
+    packs=True,
 )
