@@ -103,6 +103,7 @@ def run_steps(
         job.settings,
         steplog.entries,
         examples=len(job.material.train),
+        rows=job.material.rows,
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         processes=distributed.world_size(),
@@ -134,20 +135,22 @@ def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
 
 def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, Any]:
     settings, processes = job.settings, distributed.world_size()
-    optimizer: dict[str, Any] = {
-        "groups": job.groups,
-        "factors": job.factors,
-        "learning_rate": settings.learning_rate,
-        "weight_decay": settings.weight_decay,
-        "tau": job.tau,
-        "method": job.method,
-        "seed": settings.seed,
-    }
+    assert settings.learning_rate is not None, "a run has its condition's rate"  # noqa: S101
+    optimizer = partial(
+        build_optimizer,
+        groups=job.groups,
+        factors=job.factors,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        tau=job.tau,
+        method=job.method,
+        seed=settings.seed,
+    )
     return {
         "args": _arguments(job, output, is_resumed=is_resumed),
         "train_dataset": job.material.forwards(settings, steps=settings.steps, processes=processes),
         "eval_dataset": job.material.evaluation(settings),
-        "optimizer_of": partial(build_optimizer, **optimizer),
+        "optimizer_of": optimizer,
     }
 
 
