@@ -241,7 +241,7 @@ def _peft_faults(placement: Placement) -> Iterator[None]:
 
 
 def _refuse_offloaded(placement: Placement, model: nn.Module) -> None:
-    """Where weights come from disk as they are needed, PEFT would give adapters no values."""
+    """Refuse modules whose weights come from disk as they are needed: adapters would have no values."""
     if not hasattr(model, "hf_device_map"):
         return
     modules = ((name, model.get_submodule(name)) for name in placement.modules)
