@@ -38,12 +38,16 @@ class LoadOptions:
         remote: Whether code that comes with it may run.
         labels: The classes that its head must tell apart; None for the head it was made with.
         seed: Fixes a head that has to be added.
+        quantise: What plain weights are quantised to; None leaves them.
+        device: Where quantised weights go as they are read; others are moved after.
     """
 
     dtype: torch.dtype | str
     remote: bool = False
     labels: Sequence[str] | None = None
     seed: int = 0
+    quantise: str | None = None
+    device: torch.device | str = "cpu"
 
 
 def named_device(name: str) -> torch.device:

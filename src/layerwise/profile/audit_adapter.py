@@ -8,8 +8,8 @@ from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel
-from layerwise.models.sources import Source, adapter_base, resolve
+from layerwise.models.load import LoadedModel, attach
+from layerwise.models.sources import Source, named_base, resolve
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
 from layerwise.profile.audit_files import audit_files
@@ -19,7 +19,7 @@ from layerwise.profile.compare_states import base_info, in_hand
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
-from layerwise.tuning.adapters import adapter_notes, attach, has_adapters
+from layerwise.tuning.adapters import adapter_notes, has_adapters
 
 Load = Callable[..., LoadedModel]
 
@@ -77,7 +77,7 @@ def _base(source: Source, load: Load) -> tuple[LoadedModel | None, str]:
     """Return the base of the adapter in `source`; or None, and why it is not to be had."""
     classes = adapter_classes(source, None)
     try:
-        return load(adapter_base(source), labels=classes), ""
+        return load(named_base(source), labels=classes), ""
     except ModelError as error:
         return None, f"{error.what}: {error.value or source.name}"
 

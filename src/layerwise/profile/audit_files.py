@@ -54,7 +54,7 @@ def audit_files(source: Source, *, why: str) -> Audit:
     with readable(source):
         config = PeftConfig.from_pretrained(str(source.folder))
         weights = load_peft_weights(str(source.folder), device="cpu")
-        reason = inseparable(source.folder)
+        reason = inseparable(config)
     factors = dict(_factors(weights))
     if not isinstance(config, LoraConfig) or not factors or reason:
         msg = f"adapter of which nothing can be told without its base ({why})"

@@ -12,8 +12,8 @@ from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel, wrap_model
-from layerwise.models.sources import adapter_base, resolve
+from layerwise.models.load import LoadedModel, attach, wrap_model
+from layerwise.models.sources import adapter_base, named_base, resolve
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
@@ -26,11 +26,9 @@ from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.adapters import (
     adapter_notes,
-    attach,
     base_parameters,
     disabled,
     has_adapters,
-    inseparable,
     untrained_modules,
 )
 
@@ -188,13 +186,11 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     """Read the base, then the adapter that a user names `after` on the same weights."""
     source = resolve(after)
     named = adapter_base(source)
-    why = inseparable(source.folder)
-    base = named if before is None else before
-    if why:
-        note = f"two copies of the weights were read, since {why}"
-        return reader.two(base, after, notes=(note, *reader.unaudited(why)))
+    base = before or named_base(source)
     notes: tuple[str, ...] = ()
-    if before is not None and not _same(before, named):
+    if named is None:
+        notes = (f"the adapter names no base; it was put on {base}",)
+    elif before is not None and not _same(before, named):
         if _model_files(named) is not None:
             notes = reader.unaudited(f"it was read on its own base, {named}")
             return reader.two(before, after, notes=notes)
@@ -204,6 +200,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
         refuse_another_model(model_info(loaded), reader.card.model)
     first = reader.states(loaded, "before")
     adapted = attach(loaded, source)
+    notes += tuple(note for note in adapted.notes if note not in loaded.notes)
     with reader.outputs(adapted) as outputs:
         second = reader.states(replace(adapted, notes=()), "after")
     return reader.pair(first, second, adapted, outputs, notes)

@@ -103,6 +103,7 @@ def run_steps(
         job.settings,
         steplog.entries,
         examples=len(job.material.train),
+        rows=job.material.rows,
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         processes=distributed.world_size(),
@@ -134,6 +135,7 @@ def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
 
 def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, Any]:
     settings, processes = job.settings, distributed.world_size()
+    assert settings.learning_rate is not None, "a run has its condition's rate"  # noqa: S101
     optimizer = partial(
         build_optimizer,
         groups=job.groups,

@@ -18,7 +18,7 @@ from transformers import Trainer
 
 from layerwise import distributed
 from layerwise.models.load import LoadedModel
-from layerwise.objectives.forward import class_losses
+from layerwise.objectives.forward import class_losses, told
 from layerwise.objectives.quality import class_quality
 from layerwise.objectives.record import Objective
 from layerwise.seeds import derive
@@ -92,9 +92,10 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the optimizer, made once and of the wrapped model where there is one."""
-        if self.optimizer is None:
-            self.optimizer = self._optimizer_of(self.model if model is None else model)
-        return self.optimizer
+        made: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
+        if made is None:
+            self.optimizer = made = self._optimizer_of(self.model if model is None else model)
+        return made
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         """Return the order of the forwards: theirs (Trainer's option for it came with 5)."""
@@ -205,7 +206,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             self._fault = "evaluation loss", self._source(forward, purpose="evaluation") or REST
         columns = [losses.float().tolist()]
         if logits is not None and batch.classes is not None:
-            columns += [logits.argmax(-1).tolist(), batch.classes.tolist()]
+            columns += [told(logits, batch.classes).tolist(), batch.classes.tolist()]
         return list(zip(*columns, strict=True))
 
     def floating_point_ops(self, inputs: Inputs) -> int:

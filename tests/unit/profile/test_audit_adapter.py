@@ -158,7 +158,7 @@ HOSTILE = {
         lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}"),
         "cannot be read",
     ),
-    "no object": (lambda f: (f / "adapter_config.json").write_text("[1]"), "cannot be read"),
+    "no object": (lambda f: (f / "adapter_config.json").write_text("[1]"), "holds a JSON list"),
     "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "unreadable adapter_config"),
     "no kind": (lambda f: without_base(f, peft_type="MAGIC"), "cannot be read"),
     "no rank": (lambda f: without_base(f, r=-1), "cannot be read"),
