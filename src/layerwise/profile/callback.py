@@ -196,12 +196,12 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         """
         step, name = state.global_step, f"{self._reading.probes.sha256} {{}}".format
         kept = None if self._file is None else self._file.with_suffix(".start.safetensors")
-        known, start = {}, now
+        known, start = dict[str, np.ndarray](), now
         if step and kept is not None and kept.is_file():
             with suppress(SafetensorError):
                 known = load_file(kept)
-            pooled = {key: known.get(name(key)) for key in now.pooled}
-            if all(np.shape(pooled[key]) == now.pooled[key].shape for key in pooled):
+            pooled = {k: known[name(k)] for k in now.pooled if name(k) in known}
+            if [x.shape for x in pooled.values()] == [x.shape for x in now.pooled.values()]:
                 start = replace(now, pooled=pooled)
         if step and start is now:
             self._note(f"training was resumed: changes count from step {step}, not from 0")
