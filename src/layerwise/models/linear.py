@@ -72,6 +72,16 @@ def is_coded(tensor: Tensor) -> bool:
     return hides or has_codes or not tensor.is_floating_point() or tensor.dtype.itemsize < 2
 
 
+def plain_parts(tensor: Any) -> Iterator[Tensor]:
+    """Yield the tensors with memory of their own that `tensor` is made of; mostly itself."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from plain_parts(getattr(tensor, name))
+    else:
+        yield tensor
+
+
 def weight_of(module: Any) -> Tensor:
     """Return the weight of `module`, detached; of a linear module that keeps codes, dequantised.
 

@@ -21,7 +21,7 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
-from layerwise.models.quantisation import refuse_unknown, unpack
+from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -295,12 +295,13 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
         msg = "no model"
         expected = "a name, a transformers PreTrainedModel, or a PeftModel of one"
         raise BadInputError(msg, value=type(model).__name__, expected=expected)
-    name, notes = inner.name_or_path, list[str]()
+    name, notes = inner.name_or_path, decompress(inner)
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"
         raise BadInputError(msg, expected="a tokenizer", hint="tokenizer=...")
     if tokenizer is None:
         source = resolve(name, weights=False)
         with quiet(), readable(source):
-            tokenizer, notes = read_tokenizer(source, remote=False)
+            tokenizer, padding = read_tokenizer(source, remote=False)
+        notes += padding
     return _loaded(model.eval(), tokenizer, name or type(inner).__name__, notes=tuple(notes))
