@@ -80,7 +80,7 @@ def words_for(trainer: str, model: ModelInfo) -> tuple[Words, tuple[str, ...]]:
 
 
 def loaded_in_python(model: ModelInfo) -> str:
-    """Return what gives `from_pretrained` the base as the card had it; empty where that is plain."""
+    """Return what gives `from_pretrained` the base as the card had it; empty for a plain one."""
     found = model.quantisation
     if found is None or found.saved:
         return ""
