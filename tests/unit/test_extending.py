@@ -110,8 +110,8 @@ def test_the_export_is_what_peft_adapts(card, tiny):
 
 
 def test_the_reader_and_the_format_make_examples(tmp_path):
-    (tmp_path / "a.tsv").write_text("question\tanswer\nwhy\tso\nhow\tthus\n")
-    data = read(str(tmp_path / "a.tsv"))
+    (tmp_path / "a.psv").write_text("question|answer\nwhy|so\nhow|thus\n")
+    data = read(str(tmp_path / "a.psv"))
     assert data.examples == (Example("so", prompt="why"), Example("thus", prompt="how"))
     assert data.columns == {"text": "answer", "prompt": "question"}
     assert read(str(tmp_path), text_column="answer").examples[0] == Example("so")

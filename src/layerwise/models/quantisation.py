@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from layerwise.compat import dequantising
+from layerwise.compat.transformers import dequantising
 from layerwise.errors import BadInputError, ModelError, UnknownNameError
 from layerwise.models.linear import (
     packed_modules,

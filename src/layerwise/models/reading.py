@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from layerwise.compat.transformers import tokenizer_in
 from layerwise.errors import ModelError, UnknownNameError, is_bug, one_line
 from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
@@ -131,7 +131,7 @@ def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
         hint = "save its tokenizer into the same folder"
         raise ModelError(message, value=source.name, expected="tokenizer.json", hint=hint)
     options = {"gguf_file": source.file} if source.file else {}
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, **{REMOTE: remote}, **options)
+    tokenizer = tokenizer_in(source.folder, **{REMOTE: remote}, **options)
     if tokenizer.pad_token is not None:
         return tokenizer, []
     for token in (tokenizer.eos_token, tokenizer.unk_token):

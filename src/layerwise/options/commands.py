@@ -9,8 +9,10 @@ from layerwise.options.groups import (
     Batches,
     Conditions,
     Examples,
+    FittedBatches,
     Loading,
     Loss,
+    Packing,
     Probes,
     Readout,
     RowFilter,
@@ -35,7 +37,7 @@ BOOTSTRAP = 1000
 DRAWS, LADDER = 5, (2e-4, 6e-4, 2e-3)
 
 
-class CardOptions(TextOptions, Batches, Loading, Loss, total=False):
+class CardOptions(TextOptions, FittedBatches, Loading, Loss, total=False):
     """`layerwise card`."""
 
     signals: Annotated[
@@ -173,10 +175,24 @@ class ProfileOptions(ProfileSettings, Loading, total=False):
     ]
 
 
+@defaults(batch_size=32, max_length=64, examples=290)
+class AuditOptions(Seed, Batches, Examples, Probes, Loading, total=False):
+    """`layerwise audit`."""
+
+    card: Annotated[
+        "LayerCard | Path | str | None",
+        Option(
+            "A Layer Card of its base: what it would have placed, beside where the adapter is.",
+            text=Path | None,
+            metavar="CARD",
+        ),
+    ]
+
+
 @defaults(batch_size=32, examples=None)
 class ControlOptions(
-    TextOptions, Loading, Loss, Batches, Steps, Conditions, Watching, Views, Probes, Writing,
-    total=False,
+    TextOptions, Loading, Loss, FittedBatches, Packing, Steps, Conditions, Watching, Views, Probes,
+    Writing, total=False,
 ):  # fmt: skip
     """`layerwise control`."""
 
@@ -234,7 +250,7 @@ class EraseOptions(Seed, Batches, Examples, Loading, Views, total=False):
 
 
 @defaults(batch_size=32, examples=None)
-class MeasureOptions(TextOptions, Batches, Loading, Loss, Steps, total=False):
+class MeasureOptions(TextOptions, FittedBatches, Loading, Loss, Steps, total=False):
     """`layerwise measure`."""
 
     card: Annotated[
@@ -342,3 +358,9 @@ class CompareOptions(TypedDict, total=False):
             "The agreement from which on one card may stand for the other.", 0.9, least=-1, most=1
         ),
     ]
+
+
+class CheckOptions(Trust, total=False):
+    """`layerwise check`."""
+
+    fix: Annotated[bool, Option("Show the config corrected, in its own format.", default=False)]

@@ -181,11 +181,15 @@ def _magnitude(layer: Any) -> torch.Tensor | None:
 
 
 def _base(layer: Any, rows: int, columns: int) -> torch.Tensor | None:
-    """Return the weight that is adapted, (e, rows, columns); None where it is packed otherwise."""
+    """Return the weight that is adapted, (e, rows, columns); None if packed or not there."""
     name = getattr(layer, "parameter_name", None) or "weight"
     base = layer.get_base_layer()
-    weight = weight_of(base) if is_packed(base) else getattr(base, name, None)
-    if not isinstance(weight, torch.Tensor) or is_coded(weight):
+    weight = getattr(base, name, None)
+    if is_packed(base) and any(True for _ in base.parameters()):
+        weight = weight_of(base)
+    if not isinstance(weight, torch.Tensor) or is_coded(weight) or weight.ndim < 2:
+        return None
+    if weight.is_meta:  # It is not there, or on disk.
         return None
     weight = weight.detach()
     several = weight.ndim == 3 and hasattr(layer, "num_experts")

@@ -1,7 +1,6 @@
 """A model, some text, an objective and a condition in; a fine-tuned model and its record out."""
 
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from layerwise.capture.restore import drawn_by, weights_kept
 from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
+from layerwise.extras import locate
 from layerwise.models.linear import is_coded
 from layerwise.models.load import LoadedModel
 from layerwise.models.quantisation import (
@@ -26,7 +26,9 @@ from layerwise.models.quantisation import (
 )
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
+from layerwise.objectives.classification import named_problem
 from layerwise.objectives.forward import without_adapter
+from layerwise.objectives.length import fitted
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -99,7 +101,10 @@ def fine_tune(
     chosen, keep = CONDITIONS[condition], keep or Persistence()
     settings = _completed(settings or TuneSettings(), chosen, placement)
     _refuse_unfit(loaded, chosen, settings)
+    length, data = fitted(loaded, data, objective, settings.max_length)
+    settings = replace(settings, max_length=length)
     material = gather(loaded, data, objective, settings)
+    named_problem(without_adapter(loaded.model), data)
     described = model_info(loaded)
     checkpoints = None
     if keep.folder:  # The identity may take a hash of all weights, and is for checkpoints alone.
@@ -120,7 +125,7 @@ def fine_tune(
         entries, outcome, changed = run_steps(job, keep, checkpoints, last)
     record = TuneRecord(
         model=described,
-        data=data_info(data, material.batches, objective, max_length=settings.max_length),
+        data=data_info(data, material.batches, objective, max_length=settings.length),
         condition=condition,
         settings=settings,
         groups=group_records(subject.model, groups, factors, settings, entries),
@@ -159,7 +164,8 @@ def _completed(
         hint = f"--condition {takers[0]}"
         message = f"{odd[0].replace('_', '-')} has no meaning under condition {condition.name}"
         raise BadInputError(message, value=plain[odd[0]], hint=hint)
-    return replace(settings, learning_rate=settings.learning_rate or condition.rate)
+    rate = settings.learning_rate or condition.rate
+    return replace(settings, learning_rate=rate, packing=settings.packing or None)
 
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
@@ -177,9 +183,8 @@ def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSetti
         architecture = type(inner).__name__
         message = "gradient checkpointing is not for this architecture"
         raise BadInputError(message, value=architecture, hint="drop --gradient-checkpointing")
-    if settings.track is not None and importlib.util.find_spec(settings.track) is None:
-        message = "tracker that is not installed"
-        raise BadInputError(message, value=settings.track, hint="pip install 'layerwise[track]'")
+    if settings.track is not None:
+        locate(settings.track, extra="track", purpose="send a run's progress to a tracker")
 
 
 def _identity(
