@@ -105,10 +105,12 @@ def weight_of(module: Any) -> Tensor:
         if scales is not None:
             plain = weight.data.float() * (scales.float() / 127.0)[:, None]
             return plain
-        for holder in (module, weight):
-            if hasattr(holder, "dequantize") and (holder is module or is_coded(holder)):
-                plain = holder.dequantize()
-                return plain.detach()
+        # Every tensor has that word; what torch itself understands by it is another thing.
+        own = [module, *([weight] if hasattr(weight, "__tensor_flatten__") else [])]
+        holder = next((held for held in own if hasattr(held, "dequantize")), None)
+        if holder is not None:
+            plain = holder.dequantize()
+            return plain.detach()
         return _by_running(module)
 
 
