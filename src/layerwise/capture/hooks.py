@@ -19,6 +19,7 @@ from layerwise.capture.accumulators import FeatureMoments
 from layerwise.capture.attention import AttentionCall, QueryRows, entropy_of_weights
 from layerwise.capture.clock import Clock
 from layerwise.errors import ModelError
+from layerwise.models.linear import plain_parts
 from layerwise.shapes import Bool, Float, Int, Tensor
 
 #: Stands for the whole model among the rows of blocks whose moments are marked.
@@ -247,12 +248,13 @@ class Listener:
     def hear_saved(self, weights: frozenset[int], tensor: Tensor) -> Tensor:
         """Return a tensor that autograd keeps: counted once a batch, weights not at all."""
         if self._heard is not None and self._row is not None:
-            storage = tensor.untyped_storage()
-            place = storage.data_ptr()
-            if place not in weights and place not in self._heard.saved_storages:
-                self._heard.saved_storages.add(place)
-                size = self._heard.saved_bytes.get(self._row, 0)
-                self._heard.saved_bytes[self._row] = size + storage.nbytes()
+            for part in plain_parts(tensor):
+                storage = part.untyped_storage()
+                place = storage.data_ptr()
+                if place not in weights and place not in self._heard.saved_storages:
+                    self._heard.saved_storages.add(place)
+                    size = self._heard.saved_bytes.get(self._row, 0)
+                    self._heard.saved_bytes[self._row] = size + storage.nbytes()
         return tensor
 
 

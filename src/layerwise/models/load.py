@@ -23,7 +23,7 @@ from layerwise.models.heads import (
     without_weights,
 )
 from layerwise.models.parts import unwrapped
-from layerwise.models.quantisation import refuse_unknown, unpack
+from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -350,12 +350,13 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     """
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     inner = _pretrained_in(model)
-    name, notes = inner.name_or_path, list[str]()
+    name, notes = inner.name_or_path, decompress(inner)
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"
         raise BadInputError(msg, expected="a tokenizer", hint="tokenizer=...")
     if tokenizer is None:
         source = resolve(name, weights=False)
         with quiet(), readable(source):
-            tokenizer, notes = read_tokenizer(source, remote=False)
+            tokenizer, padding = read_tokenizer(source, remote=False)
+        notes += padding
     return _loaded(model.eval(), tokenizer, name or type(inner).__name__, notes=tuple(notes))
