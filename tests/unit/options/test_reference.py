@@ -26,7 +26,7 @@ has (signals, policies, conditions, trainers) are listed by `layerwise COMMAND -
 
 
 COMMANDS = [
-    "card", "place", "measure", "tune", "profile", "control", "distance", "probe", "erase", "study",
+    "card", "place", "check", "measure", "tune", "profile", "control", "distance", "probe", "erase", "study",
     "analyse", "compare",
 ]  # fmt: skip
 
