@@ -17,7 +17,7 @@ import torch
 
 from layerwise.capture.restore import drawn_by, modules_kept
 from layerwise.card.record import LayerCard
-from layerwise.compat import checkpoint_blocks
+from layerwise.compat.transformers import checkpoint_blocks
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel

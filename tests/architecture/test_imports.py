@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "layerwise"
 
 GROUND = {
-    "columns", "compat", "depths", "distributed", "errors", "files", "interrupts", "intervals",
-    "options", "progress", "provenance", "records", "registry", "resources", "seeds", "shapes",
-    "late_methods",
+    "columns", "compat", "depths", "distributed", "errors", "extras", "files", "interrupts",
+    "intervals", "options", "progress", "provenance", "records", "registry", "resources", "seeds",
+    "shapes", "late_methods",
 }  # fmt: skip
 
 #: From the start of the way to its end: a stage sees those before it, and ground.
@@ -31,7 +31,8 @@ NARROW = {
 
 #: Packages that are imported at one edge only, as prefixes of module names.
 EDGES = {
-    "peft": {"placement.check.adapted", "placement.verify", "tuning.adapters"},
+    "peft": {"compat", "models.adapters", "models.targets", "placement.check.adapted"}
+    | {"placement.verify", "profile.audit_files", "tuning.adapters"},
     "datasets": {"data"},
     "altair": {"report"},
     "jinja2": {"report", "data.chat"},  # Chat templates raise its exceptions.

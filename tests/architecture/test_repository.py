@@ -11,7 +11,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NEEDED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = PROJECT["optional-dependencies"]
+#: What `make install` brings.
+BROUGHT = ("charts", "datasets", "erase", "gguf", "dev")
+OWN = f"layerwise[{','.join(BROUGHT[:-1])}]"
+NEEDED = [*PROJECT["dependencies"], *(r for name in BROUGHT for r in EXTRAS[name])]
+NEEDED.remove("layerwise[all]")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,10 @@ def test_every_dependency_is_pinned_within_its_range(pins):
     needed = map(Requirement, NEEDED)
     outside = [r for r in needed if not r.specifier.contains(pins[canonicalize_name(r.name)])]
     assert outside == []
+
+
+def test_all_is_what_one_may_want_to_do_without():
+    assert EXTRAS["all"] == [OWN]
 
 
 def test_what_a_dependency_needs_is_pinned_too(pins):

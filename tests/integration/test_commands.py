@@ -31,6 +31,10 @@ WRITTEN = {
         "profile {model} {tuned} --probes {probes}", lw.Profile,
         "Depth profile: tiny-llama → tiny-tuned", "profile.json", "report.html",
     ),
+    "audit": (
+        "audit {adapter} --probes {probes}", lw.Audit, "Audit of an adapter: adapter",
+        "audit.json", "report.html",
+    ),
     "control": (
         f"control {SHORT} --probes {{probes}}", lw.Control, "Control: tiny-llama", "control.json",
         "report.html runs",
@@ -57,10 +61,16 @@ WRITTEN = {
 
 
 @pytest.fixture
-def typed(run, model_folder, tuned_folder, card_folder, text_file, probes, pairs_file, tmp_path):
+def folders(model_folder, tuned_folder, adapter_folder, card_folder):
+    """The small models and the card, by the name that a line has for them."""
+    models = {"model": model_folder, "tuned": tuned_folder, "adapter": adapter_folder}
+    return {**models, "card": card_folder}
+
+
+@pytest.fixture
+def typed(run, folders, text_file, probes, pairs_file, tmp_path):
     """Runs `layerwise` with a line in which the small files are named, and a folder for output."""
-    places = {"model": model_folder, "tuned": tuned_folder, "card": card_folder, "out": tmp_path}
-    places |= {"texts": text_file, "probes": probes, "pairs": pairs_file}
+    places = {**folders, "texts": text_file, "probes": probes, "pairs": pairs_file, "out": tmp_path}
     (tmp_path.with_suffix(".json")).write_text(
         '{"peft_type": "LORA", "target_modules": ["q_proj"]}'
     )
@@ -117,6 +127,7 @@ TYPED = {
     "check": f"check {{model}} {{config}} {QUIET}",
     "tune": f"tune {SHORT} {QUIET}",
     "profile": f"profile {{model}} {{tuned}} {QUIET}",
+    "audit": f"audit {QUIET}",
     "control": f"control {TEXT} --examples 16 --batch-size 4 --probes {{probes}} {QUIET}",
     "distance": f"distance {TEXT} --batch-size 6 {QUIET}",
     "probe": f"{PROBE} {QUIET}",
@@ -244,6 +255,14 @@ REFUSED = {
         "--stack encoder": "unknown stack: 'encoder'",
         "--batch-size 400": "fewer training examples than a batch holds: '16'",
         "--where stars=9": "stars=9",
+    },
+    "audit": {
+        "{model}": "model that is no adapter: … try: layerwise profile BASE ",
+        "{out}/none": "no such model file or folder",
+        "": "Missing argument 'ADAPTER'",
+        "{adapter} --card nowhere": "no such file",
+        "{adapter} --probes nowhere.txt": "nowhere.txt",
+        "{adapter} --readout hf": "No such option '--readout'",
     },
     "distance": {
         "--objectives simsce": "unknown objective: 'simsce'",

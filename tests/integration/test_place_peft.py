@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, inject_adapter_in_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
+from torch.nn.parallel import DataParallel
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
     BertConfig,
     CLIPVisionConfig,
     LlamaConfig,
@@ -27,12 +29,14 @@ from transformers import (
 from layerwise.api import cards as api
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import PlacementError, VerificationError
+from layerwise.models.meta import meta_copy
+from layerwise.models.parts import unwrapped
 from layerwise.models.stack import find_stacks
 from layerwise.models.targets import resolve_targets
 from layerwise.placement import TRAINERS
 from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.place import place
-from layerwise.placement.verify import apply, kept_trained, lora_config, meta_copy, verify
+from layerwise.placement.verify import apply, kept_trained, lora_config, verify
 
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -204,6 +208,160 @@ def test_a_placement_knows_how_to_be_applied(subject):
     assert placement.lora_config().to_dict() == lora_config(placement).to_dict()
     adapted = placement.apply(it.model)
     assert set(adapters(adapted.get_base_model())) == set(placement.modules)
+
+
+def trainable(model):
+    return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+# What torch.compile imports calls what torch has deprecated.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")
+@pytest.mark.parametrize("wrap", [torch.compile, DataParallel, lambda m: torch.compile(lora(m))])
+def test_what_stands_around_a_model_is_taken_off_and_that_is_said(subject, caplog, wrap):
+    it = subject("llama")
+    wrapped = wrap(it.model)
+    adapted = apply(place(it.card, rows="0,2"), wrapped)
+    assert adapted.get_base_model() is it.model
+    assert unwrapped(wrapped) in {it.model, adapted}
+    assert f"{type(wrapped).__name__}: the model inside got the adapters: compile" in caplog.text
+    adapted(**text_inputs(it.model)).logits.square().mean().backward()
+    assert {n for n, p in adapted.named_parameters() if p.grad is not None} == trainable(adapted)
+
+
+def lora(model):
+    """The model with adapters that were trained, on other modules than those that are placed."""
+    torch.manual_seed(4)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["k_proj", "q_proj"]))
+    for module in adapters(adapted).values():
+        nn.init.normal_(module.lora_B["default"].weight)
+    return adapted.eval()
+
+
+HEADS = {
+    "llama": ("model.layers", "layers"),
+    "gpt2": ("transformer.h", "h"),
+    "bert": ("bert.encoder.layer", "encoder.layer"),
+    "t5": ("decoder.block", "decoder.block"),
+    "llava": ("model.language_model.layers", "language_model.layers"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_placement_with_a_head_fits_the_bare_model_and_the_other_way_round(subject, name, caplog):
+    whole, bare = HEADS[name]
+    it = subject(name)
+    both = place(it.card, rows=f"{whole}:0,1", rank=4, ranks=f"{whole}:1=2")
+    body = it.model.base_model if name != "t5" else it.model
+    adapted = apply(both, body)
+    found = adapters(adapted.get_base_model())
+    assert set(found) == {bare + m.removeprefix(whole) for m in both.modules}
+    ranks = {n.split(f"{bare}.")[1][0]: layer.r["default"] for n, layer in found.items()}
+    assert ranks == {"0": 4, "1": 2}
+    assert (f"blocks in {whole} are those in {bare} here" in caplog.text) == (whole != bare)
+    again = subject(name).model
+    names = {m: bare + m.removeprefix(whole) for m in both.modules}
+    turned = replace(
+        both, modules=tuple(names.values()), ranks={names[m]: r for m, r in both.ranks.items()},
+        blocks=tuple(replace(block, stack=bare) for block in both.blocks),
+    )  # fmt: skip
+    assert set(adapters(apply(turned, again).get_base_model())) == set(both.modules)
+
+
+@pytest.mark.parametrize("other", ["gpt2", "llava"])
+def test_a_model_of_another_architecture_is_refused(subject, other):
+    placement = place(subject("llama").card, rows="0")
+    if other == "llava":  # Both towers' blocks are in a list of that name.
+        short = replace(placement, blocks=(replace(placement.blocks[0], stack="layers"),))
+        placement = replace(short, modules=("layers.0.self_attn.q_proj",))
+    model = subject(other).model
+    line = rf"^model of another architecture: '{type(model).__name__}, blocks in .*; try: a card of"
+    with pytest.raises(VerificationError, match=line):
+        apply(placement, model)
+    assert not adapters(model)
+
+
+def test_adapters_that_were_there_are_kept_beside_the_new_ones(subject, tmp_path, caplog):
+    it = subject("llama")
+    inputs = text_inputs(it.model)
+    bare = it.model(**inputs).logits
+    it.model.save_pretrained(tmp_path / "base")
+    first = lora(it.model)
+    before = first(**inputs).logits
+    placement = replace(place(it.card, rows="0,2"), model=str(tmp_path / "base"))
+    adapted = apply(placement, first)
+    assert adapted is first
+    assert "adapters already, now switched off (default): the placement's is called default2" in (
+        caplog.text
+    )
+    assert trainable(adapted) == {
+        f"base_model.model.{m}.lora_{x}.default2.weight" for m in placement.modules for x in "AB"
+    }
+    torch.testing.assert_close(adapted(**inputs).logits, bare, rtol=0, atol=0)
+    for name, layer in adapters(adapted).items():
+        if "default2" in layer.lora_B:
+            assert layer.lora_B["default2"].weight.shape[1] == placement.rank_of(name)
+            nn.init.normal_(layer.lora_B["default2"].weight)
+    second = adapted(**inputs).logits
+    adapted.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(subject("llama").model, tmp_path / "default2")
+    torch.testing.assert_close(loaded(**inputs).logits, second)
+    adapted.set_adapter("default")
+    torch.testing.assert_close(adapted(**inputs).logits, before, rtol=0, atol=0)
+    third = apply(placement, adapted)
+    assert third.active_adapters == ["default3"]
+
+
+def test_adapters_without_peft_s_wrapper_no_longer_train(subject):
+    it = subject("llama")
+    it.model.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]))
+    placement = place(it.card, rows="1")
+    adapted = apply(placement, it.model)
+    assert len(trainable(adapted)) == 2 * len(placement.modules)
+    assert all(".default2." in name for name in trainable(adapted))
+
+
+def test_adapters_of_another_kind_are_refused(subject):
+    it = subject("llama")
+    model = get_peft_model(it.model, IA3Config(target_modules=["k_proj"], feedforward_modules=[]))
+    with pytest.raises(VerificationError, match=r"another kind: 'default \(IA3\)'.*unload\(\)"):
+        apply(place(it.card, rows="1"), model)
+
+
+@pytest.fixture
+def spread(subject, tmp_path):
+    """A model of three blocks, of which accelerate keeps the first on disk; and the same whole."""
+    it = subject("llama")
+    it.model.save_pretrained(tmp_path)
+    parts = ["model.embed_tokens", "model.rotary_emb", "model.norm", "lm_head"]
+    where = dict.fromkeys([*parts, "model.layers.1", "model.layers.2"], "cpu")
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        device_map={**where, "model.layers.0": "disk"},
+        offload_folder=tmp_path / "disk",
+    )
+    return model, it
+
+
+def test_a_model_that_is_spread_over_devices_is_adapted_and_no_weight_copied(spread):
+    model, it = spread
+    hooked = [m for m in model.modules() if hasattr(m, "_hf_hook")]
+    copied = [m for m in meta_copy(model).modules() if hasattr(m, "_hf_hook")]
+    assert [m._hf_hook for m in copied] == [m._hf_hook for m in hooked] != []
+    placement, inputs = place(it.card, rows="1,2"), text_inputs(it.model)
+    adapted = apply(placement, model)
+    assert set(adapters(adapted.get_base_model())) == set(placement.modules)
+    logits = adapted(**inputs).logits
+    torch.testing.assert_close(logits, it.model(**inputs).logits)
+    logits.square().mean().backward()  # It does not reach what is on disk.
+    assert {n for n, p in adapted.named_parameters() if p.grad is not None} == trainable(adapted)
+
+
+def test_modules_whose_weights_are_on_disk_are_refused(spread):
+    model, it = spread
+    line = r"modules whose weights are offloaded: 'model.layers.0.*; try: a device_map that keeps"
+    with pytest.raises(VerificationError, match=line):
+        apply(place(it.card, rows="0,2"), model)
+    assert not adapters(model)
 
 
 def test_one_stack_of_two_is_adapted_alone(subject):

@@ -14,11 +14,12 @@ from layerwise.data.batches import BatchSet
 from layerwise.data.formats import FORMATS
 from layerwise.data.readers import READERS
 from layerwise.data.text import Example, TextData
+from layerwise.models.meta import meta_copy
 from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.placement import POLICIES, TRAINERS
 from layerwise.placement.place import place
-from layerwise.placement.verify import meta_copy, verify
+from layerwise.placement.verify import verify
 from layerwise.report.blocks import Document
 from layerwise.report.renderers.charts import KINDS, exported
 from layerwise.report.renderers.html import html
@@ -109,8 +110,8 @@ def test_the_export_is_what_peft_adapts(card, tiny):
 
 
 def test_the_reader_and_the_format_make_examples(tmp_path):
-    (tmp_path / "a.tsv").write_text("question\tanswer\nwhy\tso\nhow\tthus\n")
-    data = read(str(tmp_path / "a.tsv"))
+    (tmp_path / "a.psv").write_text("question|answer\nwhy|so\nhow|thus\n")
+    data = read(str(tmp_path / "a.psv"))
     assert data.examples == (Example("so", prompt="why"), Example("thus", prompt="how"))
     assert data.columns == {"text": "answer", "prompt": "question"}
     assert read(str(tmp_path), text_column="answer").examples[0] == Example("so")

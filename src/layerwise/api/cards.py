@@ -138,6 +138,7 @@ def export(
         SchemaError: It is another model than the card's.
         VerificationError: Other modules were adapted than those of the placement.
     """
+    from layerwise.models.meta import meta_copy
     from layerwise.placement import TRAINERS
     from layerwise.placement import verify as checks
 
@@ -145,7 +146,7 @@ def export(
     made = TRAINERS[trainer].export(placed, card.model)
     skeleton = _skeleton(card, options["model"], **pick(Trust, options))
     made = checks.kept_trained(made, placed, skeleton.model)
-    coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
+    coverage = checks.verify(placed, meta_copy(skeleton.model))
     try:
         checks.verify(placed, skeleton.model, lora=made.lora)
     except VerificationError as error:
@@ -224,9 +225,9 @@ def check(model: Any, config: Any, **options: Unpack[CheckOptions]) -> "Check":
         StackError: It has no blocks that run one after another.
     """
     from layerwise.models.load import load_skeleton, without_tokenizer
+    from layerwise.models.meta import meta_copy
     from layerwise.placement.check.make import check as checked
     from layerwise.placement.check.reading import in_hand, read_config_file
-    from layerwise.placement.verify import meta_copy
 
     def build(classifier: bool) -> "LoadedModel":  # noqa: FBT001  # as `Build` is called
         if not isinstance(model, str | Path):

@@ -141,7 +141,7 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
 def _site(model: nn.Module, target: Target, plan: Plan) -> Site:
     """Give a target its simulated adapter's A: Gaussian / sqrt(d_in), by seed and name."""
     module = model.get_submodule(target.name)
-    device = next(module.parameters()).device
+    device = next(chain(module.parameters(), module.buffers())).device
     size = (plan.rank, target.in_features)
     normal = torch.randn(size, generator=torch_generator(plan.seed, "lora_A", target.name))
     sketch = None

@@ -1,26 +1,120 @@
 """Files as rows: one reader for each ending, which makes a frame whose cells are objects."""
 
+import csv
+import gzip
 import json
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from io import BytesIO, StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from layerwise.errors import DataError
+from layerwise.errors import DataError, UnknownNameError
+from layerwise.extras import require
 from layerwise.registry import Registry
+
+Reader = Callable[[Path], pd.DataFrame]
 
 #: What reads a file, by the ending of its name in small letters. Columns are of dtype object; what
 #: it raises of OSError and ValueError is told as an unreadable file.
-READERS = Registry[Callable[[Path], pd.DataFrame]]("data file ending")
+READERS = Registry[Reader]("data file ending")
+
+#: Under which key of a frame's ``attrs`` the names of a column's classes stand, by the column.
+CLASSES = "classes"
+
+
+# --- Packed files -----------------------------------------------------------------------------
+
+
+def _unzstd(packed: bytes) -> bytes:
+    """Return what Zstandard packed."""
+    pa = require("pyarrow", extra="datasets", purpose="unpack Zstandard files")
+    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+        return bytes(stream.read())
+
+
+#: What unpacks a file, by the ending that stands behind the reader's.
+PACKED: Mapping[str, Callable[[bytes], bytes]] = {".gz": gzip.decompress, ".zst": _unzstd}
+
+
+def reader_of(path: Path) -> Reader | None:
+    """Return what reads the file called `path`; None where no reader is for its ending."""
+    endings = [ending.lower() for ending in path.suffixes]
+    if endings and endings[-1] in PACKED:
+        endings.pop()
+    return READERS[endings[-1]] if endings and endings[-1] in READERS else None
+
+
+def content(path: Path) -> bytes:
+    """Return what `path` holds, unpacked where its name says that it is packed."""
+    unpack, packed = PACKED.get(path.suffix.lower()), path.read_bytes()
+    return packed if unpack is None else unpack(packed)
+
+
+def text(path: Path) -> str:
+    """Return the text that `path` holds: UTF-8, with or without a mark of the byte order.
+
+    Raises:
+        DataError: It holds what no text does.
+    """
+    found = content(path)
+    if 0 in found:
+        raise DataError(
+            what="file with NUL bytes, so no UTF-8 text",
+            value=path,
+            expected="UTF-8 text",
+            hint="iconv -f utf-16 -t utf-8",
+        )
+    return found.decode("utf-8-sig")
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """Return the rows of one file, by the reader that its ending names.
+
+    Raises:
+        DataError: There is no such file or reader, or the file is not what its ending says.
+    """
+    reader = reader_of(path)
+    if reader is None:
+        raise DataError(
+            what="unknown file type",
+            value=path,
+            expected=f"a file ending in {' '.join(READERS)}, or packed as {' '.join(PACKED)}",
+        )
+    try:
+        return reader(path)
+    except FileNotFoundError:
+        raise DataError(what="no such data file", value=path, expected="an existing file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            what=f"file is not UTF-8 (byte {error.start})",
+            value=path,
+            expected="UTF-8 text",
+            hint="iconv -t utf-8",
+        ) from error
+    except RecursionError as error:
+        raise DataError(what="data nested too deep to read", value=path) from error
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise DataError(what=f"unreadable data file ({error})", value=path) from error
+
+
+# --- JSON -------------------------------------------------------------------------------------
 
 
 @READERS.register(".jsonl")
 def read_jsonl(path: Path) -> pd.DataFrame:
     """Return one row for each line that is not blank; keys are columns."""
-    with path.open(encoding="utf-8-sig") as lines:
-        rows = [_record(x, number=i, path=path) for i, x in enumerate(lines, 1) if x.strip()]
-    return pd.DataFrame(rows, dtype=object)
+    return _lines(text(path), path)
+
+
+def _lines(found: str, path: Path) -> pd.DataFrame:
+    lines = enumerate(found.replace("\r\n", "\n").split("\n"), 1)
+    records = [_record(line, number=i, path=path) for i, line in lines if line.strip()]
+    return pd.DataFrame(records, dtype=object)
 
 
 def _record(line: str, *, number: int, path: Path) -> Mapping[str, Any]:
@@ -34,23 +128,212 @@ def _record(line: str, *, number: int, path: Path) -> Mapping[str, Any]:
     return record
 
 
+@READERS.register(".json")
+def read_json(path: Path) -> pd.DataFrame:
+    """Return the rows of a list of objects, alone or under a key of an object; or JSON Lines."""
+    found = text(path)
+    try:
+        held = json.loads(found)
+    except ValueError:
+        first = next((line for line in found.splitlines() if line.strip()), "")
+        if not (first.startswith("{") and first.rstrip().endswith("}")):
+            raise
+        return _lines(found, path)
+    records = _records(held, path)
+    if records is None:
+        raise DataError(
+            what=f"JSON {type(held).__name__} that holds no rows",
+            value=path,
+            expected="a list of objects, an object of lists, or an object a line",
+        )
+    return pd.DataFrame(records, dtype=object)
+
+
+def _records(held: Any, path: Path) -> Any:
+    """Return the rows in a JSON value, or columns of one length; None where it holds none."""
+    if _is_rows(held):
+        return held
+    if not isinstance(held, dict) or not held:
+        return None
+    splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
+    if splits:
+        return splits[split_of(splits, source=str(path))]
+    columns = [value for value in held.values() if isinstance(value, list)]
+    is_table = len(columns) == len(held) and len({*map(len, columns)}) == 1
+    return held if is_table else [held]
+
+
+def _is_rows(held: Any) -> bool:
+    return isinstance(held, list) and all(isinstance(row, dict) for row in held)
+
+
+def split_of(splits: Iterable[str], *, source: str) -> str:
+    """Return which of a source's `splits` is read where none is named: train, or the only one.
+
+    Raises:
+        UnknownNameError: There are several, and none is called train.
+    """
+    names = [*splits]
+    if "train" not in names and len(names) > 1:
+        raise UnknownNameError(what="split", value="train", known=names, hint=f"{source}:SPLIT")
+    return "train" if "train" in names else names[0]
+
+
+# --- Tables as text ---------------------------------------------------------------------------
+
+_SEPARATORS = ",;\t|"
+_LOOKED_AT = 50
+"""Rows of a table by which its separator is found."""
+
+
 @READERS.register(".csv")
 def read_csv(path: Path) -> pd.DataFrame:
-    """Return the rows of a CSV file, every cell the string that stands there."""
+    """Return the rows of a CSV file, whatever parts its cells; each is the string there."""
+    found = text(path)
+    return _table(found, path, delimiter=_separator(found))
+
+
+@READERS.register(".tsv")
+def read_tsv(path: Path) -> pd.DataFrame:
+    """Return the rows of a table whose cells tabs part.
+
+    Quotes are part of the cells where each line has as many tabs and some quote is not closed.
+    """
+    found = text(path)
+    lines = [line for line in found.splitlines() if line.strip()]
+    opened = [cell for line in lines for cell in line.split("\t") if cell.startswith('"')]
+    is_even = len({line.count("\t") for line in lines}) == 1
+    is_plain = is_even and not all(len(cell) > 1 and cell.endswith('"') for cell in opened)
+    quoting = csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
+    return _table(found, path, delimiter="\t", quoting=quoting)
+
+
+def _separator(found: str) -> str:
+    """Return what parts the heading into the most cells, and rather the first rows into as many."""
+    best, separator = (False, 1), ","
+    for each in _SEPARATORS:
+        rows = csv.reader(found.splitlines(keepends=True), delimiter=each)
+        with suppress(csv.Error):
+            sizes = [len(row) for row in islice(filter(None, rows), _LOOKED_AT)]
+            cells = sizes[0] if sizes else 0
+            if cells > 1 and (len({*sizes}) == 1, cells) > best:
+                best, separator = (len({*sizes}) == 1, cells), each
+    return separator
+
+
+def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
+    """Return the rows under a heading; each has as many cells as that.
+
+    Raises:
+        DataError: One has not, a quote is not closed, or two columns have one name.
+    """
+    limit = csv.field_size_limit(max(1, len(found)))
     try:
-        return pd.read_csv(path, dtype=object, keep_default_na=False, encoding="utf-8-sig")
-    except pd.errors.EmptyDataError:
+        lines = csv.reader(StringIO(found, newline=""), strict=True, **dialect)
+        rows = [(lines.line_num, row) for row in lines if row]
+    except csv.Error as error:
+        raise DataError(what=f"line {lines.line_num} is no row ({error})", value=path) from error
+    finally:
+        csv.field_size_limit(limit)
+    if not rows:
         return pd.DataFrame()
-
-
-@READERS.register(".parquet")
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Return the rows of a Parquet file."""
-    return pd.read_parquet(path).astype(object)
+    names = [name or f"column {i}" for i, name in enumerate(rows[0][1], 1)]
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(what=f"two columns are called {twice!r}", value=path)
+    for line, row in rows[1:]:
+        if len(row) != len(names):
+            raise DataError(
+                what=f"the row that ends in line {line} has {len(row)} cells",
+                value=path,
+                expected=f"{len(names)}, as the heading has; quotes around a cell with separators",
+            )
+    return pd.DataFrame([row for _, row in rows[1:]], columns=names, dtype=object)
 
 
 @READERS.register(".txt")
 def read_text(path: Path) -> pd.DataFrame:
     """Return one row, in column ``text``, for each line that is not blank."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = text(path).splitlines()
     return pd.DataFrame({"text": [line.strip() for line in lines if line.strip()]}, dtype=object)
+
+
+# --- Arrow ------------------------------------------------------------------------------------
+
+
+@READERS.register(".parquet")
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Return the rows of a Parquet file."""
+    parquet = _pyarrow("pyarrow.parquet")
+    return arrow_frame(parquet.read_table(BytesIO(content(path))))
+
+
+def _pyarrow(module: str) -> Any:
+    """Import a module of pyarrow."""
+    return require(module, extra="datasets", purpose="read Parquet files and Arrow folders")
+
+
+def arrow_frame(table: Any) -> pd.DataFrame:
+    """Return the rows of an Arrow table as Python's own objects, with the names of its classes.
+
+    Arrow gives each struct of a column every key of all of them: what is null in it was not there.
+    """
+    columns = {name: [_present(v) for v in table[name].to_pylist()] for name in table.column_names}
+    frame = pd.DataFrame(columns, dtype=object)
+    told = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = (told.get("info") or {}).get("features") or {}
+    frame.attrs[CLASSES] = {
+        name: tuple(feature["names"])
+        for name, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    }
+    return frame
+
+
+def _present(value: Any) -> Any:
+    """Return `value` without the keys of its mappings that are null."""
+    if isinstance(value, dict):
+        return {key: _present(v) for key, v in value.items() if v is not None}
+    return [_present(v) for v in value] if isinstance(value, list) else value
+
+
+def read_arrow_folder(folder: Path) -> pd.DataFrame:
+    """Return the rows that `datasets` saved in `folder`, of its split train where it has several.
+
+    Raises:
+        DataError: What `save_to_disk` writes is not all there.
+    """
+    splits = folder / "dataset_dict.json"
+    if splits.is_file():
+        names = _saved(splits, "splits")
+        return read_arrow_folder(folder / split_of(names, source=str(folder / "SPLIT")))
+    listed = _saved(folder / "state.json", "_data_files")
+    names = [part.get("filename") if isinstance(part, dict) else None for part in listed]
+    if not all(isinstance(name, str) and Path(name).name == name for name in names):
+        what = "Arrow folder whose state.json names no files in it"
+        raise DataError(what=what, value=folder, expected="what save_to_disk writes")
+    parts = [folder / str(name) for name in names]
+    pa = _pyarrow("pyarrow")
+    try:
+        tables = [_pyarrow("pyarrow.ipc").open_stream(part.read_bytes()) for part in parts]
+        return arrow_frame(pa.concat_tables([opened.read_all() for opened in tables]))
+    except (OSError, ValueError) as error:
+        what = f"unreadable Arrow folder ({error})"
+        raise DataError(what=what, value=folder, expected="what save_to_disk writes") from error
+
+
+def _saved(file: Path, key: str) -> list[Any]:
+    """Return the list that stands under `key` in a file of `save_to_disk`."""
+    expected = "what save_to_disk writes"
+    try:
+        found = json.loads(file.read_bytes())[key]
+    except FileNotFoundError:
+        what = f"Arrow folder without {file.name}"
+        raise DataError(what=what, value=file.parent, expected=expected) from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"Arrow folder whose {file.name} cannot be read"
+        raise DataError(what=what, value=file.parent, expected=expected) from error
+    if not isinstance(found, list) or not found:
+        what = f"Arrow folder whose {file.name} names nothing"
+        raise DataError(what=what, value=file.parent, expected=expected)
+    return found

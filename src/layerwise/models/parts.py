@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
 from layerwise.models.stack import Stack, find_stacks, is_norm
@@ -27,6 +28,25 @@ _POSITIONS = re.compile(r"^wpe$|^(embed_)?positions?(_emb\w*)?$")
 _ALIGNER = re.compile(r"merger|aligner|projector|^proj\d?$")
 # The norm beside these models' stack is applied to their relative positions.
 _NORM_OF_POSITIONS = frozenset({"deberta-v2"})
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module that `torch.compile` or a replica of data-parallel training stands around.
+
+    `model` itself where it is neither.
+    """
+    is_replica = isinstance(model, DataParallel | DistributedDataParallel)
+    # Looked up where it would be: a PEFT model hands the attributes of what it holds on.
+    inner = model._modules.get("module" if is_replica else "_orig_mod")
+    return model if inner is None else unwrapped(inner)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Return whether `torch.compile` stands around `model` or a part of it, or was put into one."""
+    return any(
+        "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
+        for module in model.modules()
+    )
 
 
 def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:
@@ -86,16 +106,28 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
 def position_limit(model: nn.Module) -> int | None:
     """Return how many tokens `model`'s learned positions reach; None where they are computed.
 
-    RoBERTa's positions start after its padding index, OPT's and BART's after an offset.
+    Those of a tower that reads something other than tokens do not count. RoBERTa's positions start
+    after its padding index, OPT's and BART's after an offset.
     """
     limits = [
         module.num_embeddings
         - (0 if module.padding_idx is None else module.padding_idx + 1)
         - int(getattr(module, "offset", 0))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) and _POSITIONS.search(name.rpartition(".")[2])
+        if isinstance(module, nn.Embedding)
+        and _POSITIONS.search(name.rpartition(".")[2])
+        and reads_tokens(model, name)
     ]
     return min(limits, default=None)
+
+
+def reads_tokens(model: nn.Module, name: str) -> bool:
+    """Return whether the innermost model around the module called `name` embeds tokens."""
+    held = owner(model, name)
+    try:
+        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
+    except NotImplementedError:  # A tower that embeds something other than tokens.
+        return False
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,20 @@ class ProfileOptions(ProfileSettings, Loading, total=False):
     ]
 
 
+@defaults(batch_size=32, max_length=64, examples=290)
+class AuditOptions(Seed, Batches, Examples, Probes, Loading, total=False):
+    """`layerwise audit`."""
+
+    card: Annotated[
+        "LayerCard | Path | str | None",
+        Option(
+            "A Layer Card of its base: what it would have placed, beside where the adapter is.",
+            text=Path | None,
+            metavar="CARD",
+        ),
+    ]
+
+
 @defaults(batch_size=32, examples=None)
 class ControlOptions(
     TextOptions, Loading, Loss, Batches, Steps, Conditions, Watching, Views, Probes, Writing,

@@ -33,6 +33,11 @@ class Device(TypedDict, total=False):
 class Loading(Device, Trust, total=False):
     """How a model is loaded."""
 
+    quantize: Annotated[
+        Literal["nf4", "int8"] | None,
+        Option("Quantise the weights of its blocks as it is loaded.", unset="as they are"),
+    ]
+
 
 class Batches(TypedDict, total=False):
     """How examples go through a model."""

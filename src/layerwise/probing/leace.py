@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from layerwise.errors import BadInputError
+from layerwise.extras import require
 from layerwise.shapes import Float64, Int, Tensor
 
 #: Halvings of the bracket of the exponent: 2^-60 of it is left.
@@ -42,20 +42,20 @@ class Eraser:
 
 
 def eraser_name() -> str:
-    """Return the package that fits, with its version."""
+    """Return the package that fits, with its version.
+
+    Raises:
+        BadInputError: It is not installed.
+    """
+    _package()
     return f"concept-erasure {version('concept-erasure')}"
 
 
 def _package() -> Any:
-    """Return import the package, which compiles a function by a way that torch is giving up."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
-            import concept_erasure
-    except ImportError as error:
-        msg = "concept-erasure is not installed"
-        raise BadInputError(msg, hint="pip install concept-erasure") from error
-    return concept_erasure
+    """Import the package, which compiles a function by a way that torch is giving up."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated")
+        return require("concept_erasure", extra="erase", purpose="erase a concept")
 
 
 def fit_eraser(x: Float64[Tensor, "n p"], members: Int[Tensor, "n"]) -> Eraser:

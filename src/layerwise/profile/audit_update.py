@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from layerwise.errors import NonFiniteError
+from layerwise.models.linear import is_coded, is_packed, weight_of
 from layerwise.objectives.forward import without_adapter
 
 #: Variants of LoRA whose change of the weight is scale B A; DoRA's is that and a magnitude.
@@ -180,10 +181,15 @@ def _magnitude(layer: Any) -> torch.Tensor | None:
 
 
 def _base(layer: Any, rows: int, columns: int) -> torch.Tensor | None:
-    """Return the weight that is adapted, (e, rows, columns); None where it is packed otherwise."""
+    """Return the weight that is adapted, (e, rows, columns); None if packed or not there."""
     name = getattr(layer, "parameter_name", None) or "weight"
-    weight = getattr(layer.get_base_layer(), name, None)
-    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+    base = layer.get_base_layer()
+    weight = getattr(base, name, None)
+    if is_packed(base) and any(True for _ in base.parameters()):
+        weight = weight_of(base)
+    if not isinstance(weight, torch.Tensor) or is_coded(weight) or weight.ndim < 2:
+        return None
+    if weight.is_meta:  # It is not there, or on disk.
         return None
     weight = weight.detach()
     several = weight.ndim == 3 and hasattr(layer, "num_experts")

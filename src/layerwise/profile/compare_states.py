@@ -12,8 +12,8 @@ from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel, wrap_model
-from layerwise.models.sources import adapter_base, resolve
+from layerwise.models.load import LoadedModel, attach, wrap_model
+from layerwise.models.sources import adapter_base, named_base, resolve
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
@@ -26,11 +26,9 @@ from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.adapters import (
     adapter_notes,
-    attach,
     base_parameters,
     disabled,
     has_adapters,
-    inseparable,
     untrained_modules,
 )
 
@@ -159,7 +157,7 @@ def read_pair(
         ModelError: A model cannot be loaded, or the adapter does not fit.
     """
     reader = _StateReader(reading, load, progress, audit, card)
-    before, after = _in_hand(before), _in_hand(after)
+    before, after = in_hand(before), in_hand(after)
     form = resolve(after, weights=False).form if isinstance(after, str) else ""
     if form == "adapter" and not isinstance(before, LoadedModel | States):
         return _adapter_file(reader, before, after)
@@ -177,7 +175,7 @@ def read_pair(
     return reader.two(before, after)
 
 
-def _in_hand(model: Any) -> Any:
+def in_hand(model: Any) -> Any:
     """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
     is_known = model is None or isinstance(model, str | LoadedModel | States)
@@ -188,13 +186,11 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     """Read the base, then the adapter that a user names `after` on the same weights."""
     source = resolve(after)
     named = adapter_base(source)
-    why = inseparable(source.folder)
-    base = named if before is None else before
-    if why:
-        note = f"two copies of the weights were read, since {why}"
-        return reader.two(base, after, notes=(note, *reader.unaudited(why)))
+    base = before or named_base(source)
     notes: tuple[str, ...] = ()
-    if before is not None and not _same(before, named):
+    if named is None:
+        notes = (f"the adapter names no base; it was put on {base}",)
+    elif before is not None and not _same(before, named):
         if _model_files(named) is not None:
             notes = reader.unaudited(f"it was read on its own base, {named}")
             return reader.two(before, after, notes=notes)
@@ -204,6 +200,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
         refuse_another_model(model_info(loaded), reader.card.model)
     first = reader.states(loaded, "before")
     adapted = attach(loaded, source)
+    notes += tuple(note for note in adapted.notes if note not in loaded.notes)
     with reader.outputs(adapted) as outputs:
         second = reader.states(replace(adapted, notes=()), "after")
     return reader.pair(first, second, adapted, outputs, notes)
@@ -234,13 +231,13 @@ def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> S
     if _is_base(before, after):
         with disabled(after.model):
             first = reader.states(after, "before")
-        first = replace(first, model=_base_info(first.model, after))
+        first = replace(first, model=base_info(first.model, after))
     else:
         first = reader.states(before, "before")
         if reader.audits and not isinstance(before, States):
             notes = ("the audit holds the adapter against its own base, not the model before",)
     if reader.card is not None:
-        base = _base_info(second.model, after)
+        base = base_info(second.model, after)
         # A base's files are known only where they are not beside an adapter's.
         base = replace(base, files={} if after.base else base.files)
         refuse_another_model(base, reader.card.model)
@@ -257,7 +254,7 @@ def _is_base(before: Any, after: LoadedModel) -> bool:
     )
 
 
-def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
+def base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
     """Return the base's own name, and its parameters without the adapters'."""
     name = after.base or str(without_adapter(after.model).name_or_path) or info.source
     return replace(info, source=name, base=None, parameters=base_parameters(after.model))

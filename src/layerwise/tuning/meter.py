@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerwise.models.linear import weight_of
 from layerwise.tuning import norms
 from layerwise.tuning.equal_step import EqualStep, StepRatio
 from layerwise.tuning.groups import LayerGroup
@@ -110,5 +111,5 @@ def _factors(layer: Any) -> AdapterFactors:
         a=layer.lora_A["default"].weight,
         b=layer.lora_B["default"].weight,
         scaling=layer.scaling["default"],
-        base_norm=norms.norm([layer.get_base_layer().weight]),
+        base_norm=norms.norm([weight_of(layer.get_base_layer())]),
     )

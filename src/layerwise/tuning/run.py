@@ -1,7 +1,6 @@
 """A model, some text, an objective and a condition in; a fine-tuned model and its record out."""
 
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,14 @@ from layerwise.capture.restore import drawn_by, weights_kept
 from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
+from layerwise.extras import locate
+from layerwise.models.linear import is_coded
 from layerwise.models.load import LoadedModel
+from layerwise.models.quantisation import (
+    quantisation,
+    refuse_full_training,
+    refuse_without_gradient,
+)
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import without_adapter
@@ -157,6 +163,9 @@ def _completed(
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
     """Refuse a model that cannot be trained so, or a tracker that is not there."""
+    if not condition.adapters:
+        refuse_full_training(loaded.model, f"condition {condition.name}")
+    refuse_without_gradient(loaded.model)
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
@@ -166,9 +175,8 @@ def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSetti
         architecture = type(inner).__name__
         message = "gradient checkpointing is not for this architecture"
         raise BadInputError(message, value=architecture, hint="drop --gradient-checkpointing")
-    if settings.track is not None and importlib.util.find_spec(settings.track) is None:
-        message = "tracker that is not installed"
-        raise BadInputError(message, value=settings.track, hint="pip install 'layerwise[track]'")
+    if settings.track is not None:
+        locate(settings.track, extra="track", purpose="send a run's progress to a tracker")
 
 
 def _identity(
@@ -183,6 +191,7 @@ def _identity(
     parts = {
         "model": loaded.source,
         "model_files": dict(loaded.files) or _fingerprint(loaded.model),
+        "quantisation": quantisation(loaded.model),
         "data_sha256": data.sha256,
         "objective": objective.name,
         "condition": condition.name,
@@ -200,7 +209,8 @@ def _fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        flat = value.detach().reshape(-1).cpu().contiguous()
+        plain = value.dequantize() if is_coded(value) and hasattr(value, "qdata") else value
+        flat = plain.detach().reshape(-1).cpu().contiguous()
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

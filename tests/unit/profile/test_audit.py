@@ -190,7 +190,7 @@ def test_packed_weights_have_no_norms(adapted):
     assert audit.relative_norm is None
     assert all(m.dominance is None and m.update.spectral_norm > 0 for m in audit.modules)
     assert audit.notes == (
-        "the weights of 3 adapted modules are packed: their norms are not known",
+        "the weights of 3 adapted modules are packed or not there: their norms are not known",
     )
 
 

@@ -6,7 +6,7 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainingArguments
 
-from layerwise.compat import checkpoint_blocks, checkpointing
+from layerwise.compat.transformers import checkpoint_blocks, checkpointing
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.tuning.lora import adapted, adapter_parameters, placed_on

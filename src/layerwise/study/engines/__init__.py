@@ -1,10 +1,7 @@
 """Where the runs of a study happen: local processes, a Ray cluster, SLURM."""
 
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, Protocol, runtime_checkable
-
-from layerwise.errors import BadInputError
+from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -32,17 +29,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Interrupt what runs, wait until it has left, and free what is held."""
         ...
-
-
-def optional(package: str, *, engine: str) -> Any:
-    """Return the package that an engine is made of.
-
-    Raises:
-        BadInputError: It is not installed.
-    """
-    try:
-        return import_module(package)
-    except ImportError as error:
-        message = "engine that is not installed"
-        hint = f"pip install 'layerwise[{engine}]'"
-        raise BadInputError(message, value=engine, hint=hint) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, LayerwiseError, one_line
-from layerwise.study.engines import optional
+from layerwise.extras import require
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class RayEngine:
         cpus: float = 1,
         gpus: float | None = None,
     ) -> None:
-        self._ray = optional("ray", engine="ray")
+        self._ray = require("ray", extra="ray", purpose="run a study on a Ray cluster")
         self._ledger, self._workers = ledger.resolve(), workers
         self._own = not self._ray.is_initialized()
         if self._own:

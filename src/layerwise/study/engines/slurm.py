@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError, LayerwiseError, one_line
-from layerwise.study.engines import optional
+from layerwise.extras import require
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class SlurmEngine:
 
 def _executor(folder: Path, job: SlurmJob, cluster: str, workers: int) -> Any:
     """Return the executor of submitit, set up; raise where there is no such cluster."""
-    submitit = optional("submitit", engine="slurm")
+    submitit = require("submitit", extra="slurm", purpose="run a study on SLURM")
     folder.mkdir(exist_ok=True)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
