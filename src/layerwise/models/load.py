@@ -1,7 +1,7 @@
 """A hub id, folder, file, adapter or model in hand, as a model with tokenizer and stacks."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
+from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
 from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
@@ -309,15 +310,15 @@ def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
         return adapter_classes(source, how.labels)
 
 
-def without_tokenizer(model: Any, *, copy: Callable[[nn.Module], nn.Module]) -> LoadedModel:
-    """Return a `copy` of the transformers model in `model`, with its stacks and no tokenizer.
+def skeleton_of(model: Any) -> LoadedModel:
+    """Return a copy of the transformers model in `model` on the meta device, without tokenizer.
 
     Raises:
         BadInputError: It is no such model.
         StackError: No stack of blocks was found in it.
     """
     inner = _pretrained_in(model)
-    return _loaded(copy(inner), None, inner.name_or_path or type(inner).__name__)
+    return _loaded(meta_copy(inner), None, inner.name_or_path or type(inner).__name__)
 
 
 def _pretrained_in(model: Any) -> Any:
