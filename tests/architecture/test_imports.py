@@ -31,8 +31,8 @@ NARROW = {
 
 #: Packages that are imported at one edge only, as prefixes of module names.
 EDGES = {
-    "peft": {"compat", "models.adapters", "models.targets", "placement.verify"}
-    | {"profile.audit_files", "tuning.adapters"},
+    "peft": {"compat", "models.adapters", "models.targets", "placement.check.adapted"}
+    | {"placement.verify", "profile.audit_files", "tuning.adapters"},
     "datasets": {"data"},
     "altair": {"report"},
     "jinja2": {"report", "data.chat"},  # Chat templates raise its exceptions.

@@ -9,9 +9,9 @@ import pytest
 HEAVY = {"torch", "transformers", "peft", "datasets", "altair", "pandas", "scipy", "numpy"}
 
 PUBLIC = [
-    "Analysis", "Audit", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure",
+    "Analysis", "Audit", "Check", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure",
     "LayerCard", "LayerwiseError", "Measure", "Placement", "Probing", "Profile",
-    "ShallowBackward", "__version__", "analyse", "audit", "card", "compare", "control",
+    "ShallowBackward", "__version__", "analyse", "audit", "card", "check", "compare", "control",
     "control_from_runs", "distance", "erase", "measure", "measured", "place", "probe", "profile",
     "study", "study_status", "study_tables", "tune",
 ]  # fmt: skip
@@ -81,7 +81,7 @@ LIGHT = [
     *(
         f"main({words.split()})"
         for words in (
-            "--help", "--version", "card --help", "place --help", "compare --help",
+            "--help", "--version", "card --help", "place --help", "check --help", "compare --help",
             "profile --help", "audit --help", "analyse --help", "control --help", "study --help",
             "study run --help", "distance --help", "probe --help", "erase --help", "tune --help",
             "measure --help",

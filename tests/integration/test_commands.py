@@ -22,6 +22,7 @@ WRITTEN = {
     "place": (
         "place {card} -k 1", lw.Placement, "Placement", "placement.json", "lora_config.json",
     ),
+    "check": ("check {model} {config}", lw.Check, "Check: tiny-llama", "check.json", "report.html"),
     "tune": (
         f"tune {SHORT} --eval-examples 4", TuneRecord, "held out", "tune.json",
         f"config.json generation_config.json log.jsonl model.safetensors {TOKENIZER}",
@@ -70,6 +71,10 @@ def folders(model_folder, tuned_folder, adapter_folder, card_folder):
 def typed(run, folders, text_file, probes, pairs_file, tmp_path):
     """Runs `layerwise` with a line in which the small files are named, and a folder for output."""
     places = {**folders, "texts": text_file, "probes": probes, "pairs": pairs_file, "out": tmp_path}
+    (tmp_path.with_suffix(".json")).write_text(
+        '{"peft_type": "LORA", "target_modules": ["q_proj"]}'
+    )
+    places["config"] = tmp_path.with_suffix(".json")
     return lambda line: run(*(word.format(**places) for word in shlex.split(line)))
 
 
@@ -119,6 +124,7 @@ TYPED = {
     "": "",
     "card": f"card {TEXT} --examples 1 {QUIET}",
     "place": f"place {{card}} {QUIET}",
+    "check": f"check {{model}} {{config}} {QUIET}",
     "tune": f"tune {SHORT} {QUIET}",
     "profile": f"profile {{model}} {{tuned}} {QUIET}",
     "audit": f"audit {QUIET}",
@@ -192,6 +198,11 @@ REFUSED = {
         "--ranks 1=x": "rank of a block: '1=x'; expected BLOCK=RANK, such as 3=4,7=16",
         "--ranks 7=2 --blocks 0,1": "no such block in model.layers: '7'; expected 0 to 1",
         "--for nemo": "unknown trainer: 'nemo'; expected one of peft, trl",
+    },
+    "check": {
+        "--exmaples 3": "No such option '--exmaples'",
+        "{config}": "one config at a time with --out: '2'",
+        "none.yaml": "one config at a time",
     },
     "tune": {
         "--condition standart": (

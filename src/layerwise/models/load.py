@@ -1,7 +1,7 @@
 """A hub id, folder, file, adapter or model in hand, as a model with tokenizer and stacks."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -183,22 +183,27 @@ def _tell(loaded: LoadedModel) -> None:
 
 
 def load_skeleton(
-    source: str, *, trust_remote_code: bool = False, labels: Sequence[str] | None = None
+    source: str,
+    *,
+    trust_remote_code: bool = False,
+    labels: Sequence[str] | None = None,
+    named: bool = False,
 ) -> LoadedModel:
     """Return the model that `source` names without its weights, on the meta device; no tokenizer.
 
     For an adapter, its base. What `load` would find in the weights, such as a head that is
-    missing, is not looked for.
+    missing, is not looked for. Where `named`, the model is of the very class that its
+    configuration names, such as one for classes, and not of the one that is measured.
 
     Raises:
         ModelError: The configuration cannot be found, read or trusted.
         StackError: No stack of blocks was found.
     """
     with quiet():
-        return _skeleton(source, LoadOptions(torch.float32, trust_remote_code, labels))
+        return _skeleton(source, LoadOptions(torch.float32, trust_remote_code, labels), named=named)
 
 
-def _skeleton(source: str, how: LoadOptions) -> LoadedModel:
+def _skeleton(source: str, how: LoadOptions, *, named: bool) -> LoadedModel:
     if source.endswith(".json"):  # A model that was made from its configuration alone.
         described, revision = source, None
         config, _ = blank_config(Path(source))
@@ -206,13 +211,13 @@ def _skeleton(source: str, how: LoadOptions) -> LoadedModel:
         found = resolve(source, weights=False)
         if found.form == "adapter":
             how = replace(how, labels=_classes(found, how))
-            base = _skeleton(named_base(found), how)
+            base = _skeleton(named_base(found), how, named=named)
             return replace(base, source=found.name, base=base.source, revision=found.revision)
         described, revision = found.name, found.revision
         with readable(found):
             config = read_config(found, remote=how.remote)
     with readable(Source(described, "folder", Path())), torch.device("meta"):
-        model = without_weights(config, how)
+        model = without_weights(config, how, named=named)
     return _loaded(model.eval(), None, described, revision=revision)
 
 
@@ -312,6 +317,32 @@ def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
         return adapter_classes(source, how.labels)
 
 
+def without_tokenizer(model: Any, *, copy: Callable[[nn.Module], nn.Module]) -> LoadedModel:
+    """Return a `copy` of the transformers model in `model`, with its stacks and no tokenizer.
+
+    Raises:
+        BadInputError: It is no such model.
+        StackError: No stack of blocks was found in it.
+    """
+    inner = _pretrained_in(model)
+    return _loaded(copy(inner), None, inner.name_or_path or type(inner).__name__)
+
+
+def _pretrained_in(model: Any) -> Any:
+    """Return the `PreTrainedModel` in `model`.
+
+    Raises:
+        BadInputError: There is none.
+    """
+    modules = model.modules() if hasattr(model, "modules") else ()
+    inner = next((m for m in modules if isinstance(m, PreTrainedModel)), None)
+    if inner is None:
+        msg = "no model"
+        expected = "a name, a transformers PreTrainedModel, or a PeftModel of one"
+        raise BadInputError(msg, value=type(model).__name__, expected=expected)
+    return inner
+
+
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     """Return `model`, in eval mode, with its tokenizer and stacks.
 
@@ -326,12 +357,7 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
         StackError: No stack of blocks was found in it.
     """
     model = unwrapped(model) if isinstance(model, nn.Module) else model
-    modules = model.modules() if hasattr(model, "modules") else ()
-    inner = next((m for m in modules if isinstance(m, PreTrainedModel)), None)
-    if inner is None:
-        msg = "no model"
-        expected = "a name, a transformers PreTrainedModel, or a PeftModel of one"
-        raise BadInputError(msg, value=type(model).__name__, expected=expected)
+    inner = _pretrained_in(model)
     name, notes = inner.name_or_path, list[str]()
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"

@@ -217,3 +217,9 @@ def _check(suffix: str, known: Sequence[Target], experts: Mapping[str, int]) -> 
     else:
         kind = "target"
         raise UnknownNameError(kind, value=suffix, known=names)
+
+
+def is_bypassed(model: nn.Module, name: str) -> bool:
+    """Tell if the weight of the module `name` is used without calling it: an adapter is in vain."""
+    path, _, own = name.rpartition(".")
+    return bool(_BARE.fullmatch(f"{type(model.get_submodule(path)).__name__}.{own}"))

@@ -9,8 +9,10 @@ from layerwise.options.groups import (
     Batches,
     Conditions,
     Examples,
+    FittedBatches,
     Loading,
     Loss,
+    Packing,
     Probes,
     Proof,
     Readout,
@@ -36,7 +38,7 @@ BOOTSTRAP = 1000
 DRAWS, LADDER = 5, (2e-4, 6e-4, 2e-3)
 
 
-class CardOptions(TextOptions, Batches, Loading, Loss, total=False):
+class CardOptions(TextOptions, FittedBatches, Loading, Loss, total=False):
     """`layerwise card`."""
 
     signals: Annotated[
@@ -190,8 +192,8 @@ class AuditOptions(Seed, Batches, Examples, Probes, Loading, Proof, total=False)
 
 @defaults(batch_size=32, examples=None)
 class ControlOptions(
-    TextOptions, Loading, Loss, Batches, Steps, Conditions, Watching, Views, Probes, Writing,
-    total=False,
+    TextOptions, Loading, Loss, FittedBatches, Packing, Steps, Conditions, Watching, Views, Probes,
+    Writing, total=False,
 ):  # fmt: skip
     """`layerwise control`."""
 
@@ -249,7 +251,7 @@ class EraseOptions(Seed, Batches, Examples, Loading, Views, total=False):
 
 
 @defaults(batch_size=32, examples=None)
-class MeasureOptions(TextOptions, Batches, Loading, Loss, Steps, total=False):
+class MeasureOptions(TextOptions, FittedBatches, Loading, Loss, Steps, total=False):
     """`layerwise measure`."""
 
     card: Annotated[
@@ -357,3 +359,9 @@ class CompareOptions(TypedDict, total=False):
             "The agreement from which on one card may stand for the other.", 0.9, least=-1, most=1
         ),
     ]
+
+
+class CheckOptions(Trust, total=False):
+    """`layerwise check`."""
+
+    fix: Annotated[bool, Option("Show the config corrected, in its own format.", default=False)]

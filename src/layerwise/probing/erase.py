@@ -39,7 +39,7 @@ def make_erasure(
     Cross-fitted: pairs are judged under an eraser that was fitted on other pairs. No weight moves.
 
     Raises:
-        BadInputError: There are more folds than pairs that share no text.
+        BadInputError: There are more folds than pairs that share no text, or what fits is missing.
         DataError: Too few pairs have members that read otherwise.
         NonFiniteError: A hidden state is NaN or infinite; names the block.
     """
@@ -48,6 +48,7 @@ def make_erasure(
     if settings.folds > apart:
         msg = "more folds than pairs that share no text"
         raise BadInputError(msg, value=settings.folds, expected=f"at most {apart}")
+    eraser = eraser_name()
     states, shown = mean_states(
         loaded,
         [pair.a for pair in pairs.pairs] + [pair.b for pair in pairs.pairs],
@@ -88,7 +89,7 @@ def make_erasure(
         readout=readout.readout,
         settings=settings,
         depths=tuple(depths),
-        eraser=eraser_name(),
+        eraser=eraser,
         provenance=collect(device=str(loaded.device)),
         notes=tuple(dict.fromkeys((*pairs.notes, *notes, *states.notes, circular))),
     )

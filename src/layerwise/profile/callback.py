@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from layerwise import distributed
+from layerwise.compat.torch import FSDPModule
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, LayerwiseError, ModelError
 from layerwise.models.head_kind import model_kind
@@ -180,16 +181,17 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
                 f"training was resumed: changes count from step {state.global_step}, not from 0"
             )
         self._append(self._before, state)
-        self._listen(args)
+        compiles = getattr(args, "torch_compile", False) or is_compiled(model)
+        self._listen(args, compiles=compiles)
 
-    def _listen(self, args: Any) -> None:
-        """Begin to listen to training's own forwards."""
+    def _listen(self, args: Any, *, compiles: bool) -> None:
+        """Begin to listen to training's own forwards, unless blocks are compiled."""
         self._recent, self._sums = SignalSums(), SignalSums()
         if self._listener is not None:  # Of a training that failed.
             self._listener.detach()
         if not self._wants_signals or self._loaded is None:
             return
-        if getattr(args, "torch_compile", False) or is_compiled(self._loaded.model):
+        if compiles:
             self._note("no signals of the steps: compiled blocks do not tell what passes by")
             return
         self._listener = StepListener(self._loaded, seed=self._seed)

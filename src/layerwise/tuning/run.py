@@ -25,7 +25,9 @@ from layerwise.models.quantisation import (
 )
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
+from layerwise.objectives.classification import named_problem
 from layerwise.objectives.forward import without_adapter
+from layerwise.objectives.length import fitted
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -98,7 +100,10 @@ def fine_tune(
     chosen, keep = CONDITIONS[condition], keep or Persistence()
     settings = _completed(settings or TuneSettings(), chosen, placement)
     _refuse_unfit(loaded, chosen, settings)
+    length, data = fitted(loaded, data, objective, settings.max_length)
+    settings = replace(settings, max_length=length)
     material = gather(loaded, data, objective, settings)
+    named_problem(without_adapter(loaded.model), data)
     described = model_info(loaded)
     checkpoints = None
     if keep.folder:  # The identity may take a hash of all weights, and is for checkpoints alone.
@@ -119,7 +124,7 @@ def fine_tune(
         entries, outcome, changed = run_steps(job, keep, checkpoints, last)
     record = TuneRecord(
         model=described,
-        data=data_info(data, material.batches, objective, max_length=settings.max_length),
+        data=data_info(data, material.batches, objective, max_length=settings.length),
         condition=condition,
         settings=settings,
         groups=group_records(subject.model, groups, factors, settings, entries),
@@ -158,7 +163,8 @@ def _completed(
         hint = f"--condition {takers[0]}"
         message = f"{odd[0].replace('_', '-')} has no meaning under condition {condition.name}"
         raise BadInputError(message, value=plain[odd[0]], hint=hint)
-    return replace(settings, learning_rate=settings.learning_rate or condition.rate)
+    rate = settings.learning_rate or condition.rate
+    return replace(settings, learning_rate=rate, packing=settings.packing or None)
 
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:

@@ -306,11 +306,26 @@ def test_a_trainer_s_own_log_is_not_asked(model, train, monkeypatch):
     assert tracker.steps("depth_slope") == [0, 2, 4, 5]
 
 
-def test_signals_of_a_compiled_model_are_left_out_and_that_is_said(model, tiny_text):
+# What torch.compile imports calls what torch has deprecated.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")
+@pytest.mark.parametrize("part", ["whole", "blocks"])
+def test_a_compiled_model_is_read_as_it_is_written_and_its_steps_are_not_listened_to(
+    model, tiny_text, part
+):
+    def fails(*_):
+        raise AssertionError("compiled")
+
     subject = model()
-    subject.model.layers[0].compile(backend="eager")
-    callback = DepthCallback(probes=PROBES, signals=True)
+    plain, callback = DepthCallback(probes=PROBES), DepthCallback(probes=PROBES, signals=True)
+    begin(plain, subject, tiny_text.tokenizer())
+    if part == "whole":
+        subject = torch.compile(subject, backend=fails)
+    else:
+        for block in subject.model.layers:
+            block.compile(backend=fails)
     begin(callback, subject, tiny_text.tokenizer())
+    for key, states in plain._before.pooled.items():
+        np.testing.assert_array_equal(callback._before.pooled[key], states)
     assert callback.signals is None
     assert callback.notes == ["no signals of the steps: compiled blocks do not tell what passes by"]
 
