@@ -236,8 +236,6 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     """Give the base model with the adapter merged into its weights: its modules are plain."""
-    from layerwise.models.adapters import put_on  # peft takes a second to import.
-
     if how.quantise is not None:
         message = "quantisation of an adapter folder, which is merged into its base"
         hint = "layerwise profile BASE ADAPTER --quantize nf4, or drop --quantize"
@@ -249,13 +247,24 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
         raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
+    return merge(base, source, remote=how.remote)
+
+
+def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
+    """Give `base` with the adapter in `source` in its weights, each module of it proven.
+
+    Raises:
+        ModelError: As `attach`.
+    """
+    from layerwise.models.adapters import put_on  # peft takes a second to import.
+
     packed = unpack(base.model)
     adapter = put_on(base.model, source)
     changed, whole = adapter.merge()
     notes = [*adapter.notes, f"the adapter was merged into {changed} modules"]
     if packed:
         notes.append(f"the base's {packed} quantised modules were dequantised for that")
-    return _named_after(source, base, how, notes, whole)
+    return _named_after(source, base, notes, whole, remote=remote)
 
 
 def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
@@ -274,18 +283,17 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
         adapter = put_on(loaded.model, source)
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
-        how = LoadOptions(torch.float32, remote)
-        return _named_after(source, loaded, how, list(adapter.notes), whole)
+        return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
 
 
 def _named_after(
-    source: Source, base: LoadedModel, how: LoadOptions, notes: list[str], whole: Sequence[str]
+    source: Source, base: LoadedModel, notes: list[str], whole: Sequence[str], *, remote: bool
 ) -> LoadedModel:
     """Return `base`, which the adapter in `source` was read into, under that adapter's name."""
     tokenizer = base.tokenizer
     if has_tokenizer(source):
         with readable(source):
-            tokenizer, padding = read_tokenizer(source, remote=how.remote)
+            tokenizer, padding = read_tokenizer(source, remote=remote)
         notes = [*padding, *notes]
     refuse_more_tokens(base.model, tokenizer, source=source.name)
     kept = list(base.notes)
