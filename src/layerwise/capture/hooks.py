@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from layerwise.capture.accumulators import FeatureMoments
 from layerwise.capture.attention import AttentionCall, QueryRows, entropy_of_weights
 from layerwise.capture.clock import Clock
+from layerwise.compat.torch import widened
 from layerwise.errors import ModelError
 from layerwise.models.linear import plain_parts
 from layerwise.shapes import Bool, Float, Int, Tensor
@@ -262,12 +263,12 @@ def _entropy_sums(
     entropies: Float[Tensor, "n q"], rows: QueryRows, heard: BatchRecord
 ) -> tuple[Float[Tensor, "e"], Float[Tensor, "e"]]:
     """Each example's sum over counted tokens, and sampling variance (Cochran 1977, eq. 2.20)."""
-    wide = entropies.double()
+    values = widened(entropies)
     used = rows.weights > 0
-    total = (wide * rows.weights).sum(1)
+    total = (values * rows.weights).sum(1)
     q = rows.sampled.clamp_min(1)
-    mean = (wide * used).sum(1) / q
-    spread = ((wide - mean[:, None]).square() * used).sum(1) / (q - 1).clamp_min(1)
+    mean = (values * used).sum(1) / q
+    spread = ((values - mean[:, None]).square() * used).sum(1) / (q - 1).clamp_min(1)
     left_out = (1 - rows.sampled / rows.counts.clamp_min(1)).clamp_min(0)
     variance = rows.counts.square() * spread / q * left_out
     return heard.folded(total), heard.folded(variance)

@@ -96,7 +96,7 @@ def load(
     Args:
         source: A hub id (``org/name`` or ``org/name@revision``), a folder, a ``.gguf`` file, a
             PEFT adapter folder (merged into its base), or ``demo``.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
             ``float16``. Of quantised weights, what is computed in.
         quantize: What the weights of blocks are quantised to as they are read: ``nf4`` (with

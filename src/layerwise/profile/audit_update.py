@@ -199,7 +199,7 @@ def _weight(held: Any) -> torch.Tensor:
 
 
 def _wide(held: torch.Tensor) -> np.ndarray:
-    return np.asarray(held.detach().double().cpu().numpy())
+    return np.asarray(held.detach().cpu().double().numpy())
 
 
 def _magnitude(layer: Any) -> torch.Tensor | None:
