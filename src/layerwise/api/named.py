@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerwise.errors import BadInputError
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Loading, TextOptions
 
@@ -36,6 +37,10 @@ def loaded_model(
 
     if isinstance(model, str):
         return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))
+    if options.get("quantize") is not None:
+        msg = "quantisation of a model in hand"
+        expected = "the name of a model that is loaded so"
+        raise BadInputError(msg, value=options["quantize"], expected=expected)
     return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
 
 

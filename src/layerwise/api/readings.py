@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from layerwise.api.named import SMALLER_BATCH, known_card, loaded_model, text_data
 from layerwise.options.commands import (
+    AuditOptions,
     DistanceOptions,
     EraseOptions,
     ProbeOptions,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet
     from layerwise.probing.record import Erasure, Probing
+    from layerwise.profile.audit_record import Audit
     from layerwise.profile.record import Profile
 
 
@@ -63,8 +65,45 @@ def profile(
         progress=progress,
         audit=True,
         card=None if card is None else known_card(card),
+        verify=options["verify"],
     )
     return pair.profile(reading)
+
+
+@takes_options
+def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditOptions]) -> "Audit":
+    """Return what an adapter is: its size by depth, the rank that it uses, what in it is dead.
+
+    Its base, which its configuration names, is loaded for the size of the weights that are adapted
+    and for what the adapter adds to outputs on the probes. Where no base is to be had, its files
+    alone are read, and the notes say what they do not tell.
+
+    Args:
+        adapter: A PEFT adapter folder or hub id; or a model in hand with adapters.
+        progress: Hears how far the forward on the probes is.
+        options: Those of `layerwise.options.commands.AuditOptions`.
+
+    Raises:
+        BadInputError: It is no adapter, or there is a card and no base.
+        ModelError: The adapter or its base cannot be read, or do not fit.
+        SchemaError: The card cannot be read, or is of another model.
+        NonFiniteError: A weight of the adapter is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.models.load import load
+    from layerwise.profile.audit_adapter import audit_adapter
+    from layerwise.profile.probe_reading import ProbeReading, as_probe_set
+
+    probes = as_probe_set(options["probes"], examples=options["examples"], seed=options["seed"])
+    card = options["card"]
+    return audit_adapter(
+        adapter,
+        reading=ProbeReading(probes, **pick(Batches, options)),
+        load=partial(load, **pick(Loading, options)),
+        card=None if card is None else known_card(card),
+        verify=options["verify"],
+        progress=progress,
+    )
 
 
 @takes_options

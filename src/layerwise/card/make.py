@@ -12,7 +12,9 @@ from layerwise.capture.adapters import adapter_seconds
 from layerwise.card.describe import data_info, model_info
 from layerwise.card.record import Agreement, CaptureInfo, LayerCard, LayerRow
 from layerwise.data.text import TextData
+from layerwise.models.linear import parameter_count
 from layerwise.models.load import LoadedModel
+from layerwise.models.quantisation import refuse_without_gradient
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
 from layerwise.objectives.length import fitted
@@ -62,6 +64,7 @@ def make_card(
     wanted = select() if signals is None else signals
     needs = (need for signal in wanted for need in signal.needs)
     plan = plan.measuring(("inputs", *needs))  # Which modules ran: a placement needs to know.
+    refuse_without_gradient(loaded.model)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     stats = replace(stats, adapter_seconds=_adapters(loaded, stats, plan))
     absent = {s.name: stats.absent[n] for s in wanted for n in s.needs if n in stats.absent}
@@ -122,7 +125,7 @@ def _rows(
             index=block.index,
             name=block.name,
             adapter_parameters=sum(sizes),
-            parameters=sum(p.numel() for p in module.parameters()),
+            parameters=parameter_count(module),
             modules=tuple(m.name for m in modules),
             further={k: v for k in sorted(further) if (v := numbers[k][i]) is not None},
             **values,
@@ -135,14 +138,13 @@ def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray 
     """Return the seconds of each block's adapters in a batch of the pass's mean size, if any."""
     if not stats.modules:
         return None
-    first = next(loaded.model.parameters())
     return adapter_seconds(
         stats.modules,
         blocks=len(stats.blocks),
         tokens=max(1, round(float(stats.batch_tokens.mean()))),
         rank=plan.rank,
-        device=first.device,
-        dtype=first.dtype,
+        device=loaded.device,
+        dtype=loaded.model.dtype,
     )
 
 

@@ -4,8 +4,8 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 
@@ -20,6 +20,20 @@ def dequantized(file: str) -> dict[str, Any]:
     config = getattr(transformers, "GgufConfig", None)
     asked = {} if config is None else {"quantization_config": config(dequantize=True)}
     return {"gguf_file": file, **asked}
+
+
+def dequantising(method: str) -> dict[str, bool]:
+    """Return the keys of a quantization_config by which transformers reads plain weights.
+
+    Those of `method` whose codes no gradient passes through; none of others. What was
+    ``run_compressed`` is ``dequantize`` since 5.20.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as CONFIGS
+
+    if method not in {"fp8", "fbgemm_fp8", "mxfp4", "mxfp8", "compressed-tensors"}:
+        return {}
+    known = signature(CONFIGS[method].__init__).parameters
+    return {"dequantize": True} if "dequantize" in known else {"run_compressed": False}
 
 
 def checkpointing(*, wanted: bool) -> dict[str, Any]:
@@ -53,23 +67,6 @@ def checkpoint_blocks(model: Any, *, reentrant: bool = False) -> None:
     name = "activation_checkpointing_enable"
     enable = getattr(model, name, None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": reentrant})
-
-
-def load_adapter(model: Any, folder: Path) -> Any:
-    """Put the adapter in `folder` into `model`, and return a report with its `missing_keys`.
-
-    Before 5 there was none, and what was missing stayed as it was drawn without a word.
-    """
-    from peft import get_peft_model_state_dict
-    from peft.utils import load_peft_weights
-
-    report = model.load_adapter(str(folder))
-    if report is not None:
-        return report
-    given = load_peft_weights(str(folder), device="cpu")
-    there = {name.removeprefix("base_model.model.") for name in given}
-    wanted = get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
-    return SimpleNamespace(missing_keys=set(wanted) - there)
 
 
 def tokenizer_in(folder: Path, **options: Any) -> Any:

@@ -1,9 +1,13 @@
 """Which head a model is read with: the one whose weights are there, or one for given classes."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -20,6 +24,7 @@ from transformers import (
 
 from layerwise.compat.transformers import dequantized
 from layerwise.errors import BadInputError, ModelError
+from layerwise.models.adapter_files import class_names, head_classes
 from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
@@ -27,8 +32,15 @@ from layerwise.models.head_kind import (
     kind_of,
     model_kind,
 )
+from layerwise.models.linear import widths
+from layerwise.models.quantisation import (
+    loading_options,
+    quantisation_note,
+    refuse_plain_files,
+    saved_method,
+)
 from layerwise.models.reading import REMOTE, LoadOptions
-from layerwise.models.sources import Source, brings_modules
+from layerwise.models.sources import Source, adapter_base
 from layerwise.seeds import derive, rng_untouched
 
 _NO_SDPA = "scaled_dot_product_attention"
@@ -69,34 +81,36 @@ def _has_weights(module: Any) -> bool:
 def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the classes that an adapter's base needs a head for; None for its own head.
 
-    An adapter that was trained together with a head names them in a ``config.json`` beside it.
+    An adapter that was trained together with a head is for that head's classes, in their order.
+    Their names are in the ``config.json`` beside it, or its base's; without any, they are numbers.
 
     Raises:
-        BadInputError: Others are `asked` for: the head that it brings is not for them.
+        BadInputError: Others are `asked` for: the head that it brings is not for them, or does not
+            say which of them is which.
     """
-    classes = None if asked is None else tuple(asked)
-    if not (brings_modules(source) and (source.folder / "config.json").is_file()):
-        return classes
-    config = read_config(source, remote=False)
-    if kind_of(_architecture(config)) != "classifier":
-        return classes
-    own = _class_names(config)
-    if classes is None:
+    count = head_classes(source)
+    if count < 2:
+        return None if asked is None else tuple(asked)
+    own = class_names(source.folder, count) or _base_names(source, count)
+    if asked is None:  # A head of classes that nobody named is left out, and that is said.
         return own
-    kept, _ = kept_classes(own, classes)
+    numbers, told = tuple(str(i) for i in range(count)), ", ".join(asked)
+    if own is None and len(asked) == count and not {*asked} <= {*numbers}:
+        message = "adapter whose head has no names for its classes, so that any order is a guess"
+        hint = '{"id2label": {"0": "...", "1": "..."}} as config.json beside it'
+        expected = f"labels that are its numbers, {', '.join(numbers)}"
+        raise BadInputError(message, value=told, expected=expected, hint=hint)
+    kept, _ = kept_classes(own or numbers, asked)
     if kept is None:
-        message = "adapter with a head for other classes"
-        expected = ", ".join(own)
-        hint = "its base model, or data with those labels"
-        raise BadInputError(message, value=", ".join(classes), expected=expected, hint=hint)
+        message, hint = "adapter with a head for other classes", "data with those labels"
+        raise BadInputError(message, value=told, expected=", ".join(own or numbers), hint=hint)
     return kept
 
 
-def guessed_order(source: Source, labels: Sequence[str] | None) -> list[str]:
-    """Return what was guessed of the classes of a head that the adapter in `source` brings."""
-    if labels is None or (source.folder / "config.json").is_file():
-        return []
-    return [_guess(labels)]
+def _base_names(source: Source, count: int) -> tuple[str, ...] | None:
+    """Return the names that the adapter's base has for as many classes, where it is at hand."""
+    base = adapter_base(source)
+    return None if base is None else class_names(Path(base).expanduser(), count)
 
 
 def _guess(labels: Sequence[str]) -> str:
@@ -138,10 +152,11 @@ def read_config(source: Source, *, remote: bool) -> Any:
     return config
 
 
-def without_weights(config: Any, how: LoadOptions) -> Any:
+def without_weights(config: Any, how: LoadOptions, *, named: bool = False) -> Any:
     """Build the model of `config`, with a head for ``how.labels`` where there are any.
 
-    Its weights are whatever the default device and torch's generators make of them.
+    Its weights are whatever the default device and torch's generators make of them. Where `named`,
+    it is of the very class that `config` names, if transformers has it.
 
     Raises:
         ModelError: The architecture has no head for classes.
@@ -150,6 +165,9 @@ def without_weights(config: Any, how: LoadOptions) -> Any:
     if how.labels is not None:
         _named_classes(config, how.labels)
     auto = _auto_classes(config)[0] if how.labels is None else AutoModelForSequenceClassification
+    own = getattr(transformers, _architecture(config), None) if named else None
+    if how.labels is None and getattr(own, "config_class", None) is type(config):
+        return _with_sdpa(own._from_config, config, dtype=how.dtype)  # type: ignore[union-attr]
     options = {"dtype": how.dtype, REMOTE: how.remote}
     return _with_sdpa(auto.from_config, config, **options)
 
@@ -162,10 +180,13 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
         BadInputError: There are not two different labels or more.
     """
     config = read_config(source, remote=how.remote)
+    method = saved_method(config)
+    refuse_plain_files(source.folder, method)
     reader = _pretrained_head if how.labels is None else _classifier
     model, notes = reader(source, config, how)
     if getattr(model.config, "_attn_implementation", None) == "eager":
         notes.append("attention runs in eager: this architecture has no SDPA")
+    notes += quantisation_note(model, method=method)
     return model, notes
 
 
@@ -285,13 +306,13 @@ def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == outputs
+        if (shape := widths(module)) is not None
+        and shape.out_features == outputs
         and not _in_body(model, name)
     }
     for layer in layers.values():
         for parameter in layer.parameters():
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else it is left alone
+            parameter._is_hf_initialized = False  # else it is left alone
         with torch.no_grad():
             model._init_weights(layer)  # how each family draws its heads
     return {
@@ -303,20 +324,37 @@ def _pretrained(
     auto: Any, source: Source, config: Any, how: LoadOptions, **options: Any
 ) -> tuple[Any, set[str]]:
     """Give a model of `auto`'s family, and the names of its weights that the files do not hold."""
+    options |= {"config": config, "dtype": how.dtype, REMOTE: how.remote}
+    quantised = _quantised(config, how)
     if source.file:
         options |= dequantized(source.file)
-    model, info = _with_sdpa(
-        auto.from_pretrained,
-        source.folder,
-        config=config,
-        dtype=how.dtype,
-        **{REMOTE: how.remote},
-        output_loading_info=True,
-        **options,
-    )
+    else:
+        options |= quantised
+    read = partial(_with_sdpa, auto.from_pretrained, output_loading_info=True)
+    model, info = read(source.folder, **options)
+    missing = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
     if source.file:
+        if (
+            quantised
+        ):  # What a GGUF file holds is quantised anew, from the numbers that it stands for.
+            plain = {"config": model.config, "state_dict": model.state_dict(), "dtype": model.dtype}
+            model = _with_sdpa(type(model).from_pretrained, None, **plain, **quantised)
         model.name_or_path = config.name_or_path
-    return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    return model, missing
+
+
+def _quantised(config: Any, how: LoadOptions) -> dict[str, Any]:
+    """Return the options by which the weights of `config`'s model are read as codes, if any."""
+    skip = list[str]()
+    if how.quantise is not None:  # Heads train whole, and are small.
+        with torch.device("meta"):
+            model = without_weights(copy.deepcopy(config), how)
+        output = model.get_output_embeddings()
+        skip = [name for name, module in model.named_modules() if module is output]
+        skip += head_modules(model)
+    options = loading_options(config, how.quantise, skip=skip, dtype=how.dtype)
+    coded = options or getattr(config, "quantization_config", None) is not None
+    return {**options, "device_map": {"": str(how.device)}} if coded else {}
 
 
 def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:

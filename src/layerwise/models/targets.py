@@ -2,14 +2,17 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.errors import PlacementError, UnknownNameError, one_line
+from layerwise.models.linear import Widths, packed_modules, widths
+from layerwise.models.meta import meta_copy
 from layerwise.models.stack import Stack, all_refs, is_norm
 
 ALL_LINEAR = "all-linear"
@@ -60,22 +63,41 @@ class Target:
     transposed: bool = False
 
 
-def _linear(module: nn.Module) -> tuple[int, int, bool] | None:
-    """(in, out, transposed) of a linear module, also under a PEFT layer; None for any other."""
-    inner = getattr(module, "base_layer", module)
-    if isinstance(inner, Conv1D):
-        return int(inner.weight.shape[0]), int(inner.weight.shape[1]), True
-    if isinstance(inner, nn.Linear):
-        return inner.in_features, inner.out_features, False
-    return None
+def unadaptable(model: nn.Module) -> dict[str, str]:
+    """Return the quantised modules of `model` that PEFT has no adapter for, by name, and why.
+
+    PEFT's own dispatch says so: of one module of each kind, on a copy without weights.
+    """
+    known, found = dict[tuple[type, type], str](), dict[str, str]()
+    for name, module in packed_modules(model).items():
+        kind = type(module), type(getattr(module, "weight", None))
+        if kind not in known:
+            known[kind] = _refusal(module)
+        if known[kind]:
+            found[name] = f"{kind[0].__name__} of {kind[1].__name__}: {known[kind]}"
+    return found
 
 
-def _walk(
-    module: nn.Module, prefix: str = ""
-) -> Iterator[tuple[str, nn.Module, tuple[int, int, bool]]]:
+def _refusal(module: nn.Module) -> str:
+    """Return why PEFT makes no adapter of `module`; empty where it does."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    holder: Any = nn.Module()
+    holder.tried = meta_copy(module)
+    holder.is_loaded_in_4bit = holder.is_loaded_in_8bit = True  # What its dispatch goes by.
+    holder.hf_device_map = {"": "meta"}  # There may be no parameter to see that from.
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            inject_adapter_in_model(LoraConfig(r=1, target_modules=["tried"]), holder)
+    except (TypeError, ValueError, ImportError) as error:
+        return one_line(error)
+    return ""
+
+
+def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, Widths]]:
     """Yield the linear modules under `module`, not looking inside one (where PEFT has its own)."""
     for name, child in module.named_children():
-        path, shape = f"{prefix}{name}", _linear(child)
+        path, shape = f"{prefix}{name}", widths(child)
         if shape is not None:
             if not _BARE.fullmatch(f"{type(module).__name__}.{name}"):
                 yield path, child, shape
@@ -87,16 +109,18 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
     """Return every linear module inside a block that sees each token of its input.
 
     Left out are routed experts, which see only some tokens, projections of positions, a module
-    that several blocks share, which belongs to no one depth, and one whose weight is used without
-    calling it.
+    that several blocks share, which belongs to no one depth, one whose weight is used without
+    calling it, and a quantised one that PEFT has no adapter for.
     """
     found = []
     owners: dict[int, set[int]] = {}
+    refused = unadaptable(model)
     for row, ref in enumerate(all_refs(stacks)):
         for path, module, shape in _walk(model.get_submodule(ref.name)):
             owners.setdefault(id(module), set()).add(row)
-            if not (_EXPERTS.search(path) or _POSITIONS.search(path)):
-                target = Target(f"{ref.name}.{path}", row, path.rpartition(".")[2], *shape)
+            full = f"{ref.name}.{path}"
+            if not (_EXPERTS.search(path) or _POSITIONS.search(path) or full in refused):
+                target = Target(full, row, path.rpartition(".")[2], *shape)
                 found.append((target, id(module)))
     return tuple(target for target, key in found if len(owners[key]) == 1)
 
@@ -168,8 +192,9 @@ def resolve_targets(
     """
     known = adaptable(model, stacks)
     if not known:
-        message = "no linear module in any block"
-        raise PlacementError(message, value=type(model).__name__, expected="one to adapt")
+        why = next(iter(unadaptable(model).values()), "")
+        message = f"no linear module in any block{' that PEFT can adapt' if why else ''}"
+        raise PlacementError(message, value=why or type(model).__name__, expected="one to adapt")
     suffixes = default_targets(model, stacks) if wanted is None else tuple(wanted)
     if ALL_LINEAR in suffixes:
         return known
@@ -193,3 +218,9 @@ def _check(suffix: str, known: Sequence[Target], experts: Mapping[str, int]) -> 
     else:
         kind = "target"
         raise UnknownNameError(kind, value=suffix, known=names)
+
+
+def is_bypassed(model: nn.Module, name: str) -> bool:
+    """Tell if the weight of the module `name` is used without calling it: an adapter is in vain."""
+    path, _, own = name.rpartition(".")
+    return bool(_BARE.fullmatch(f"{type(model.get_submodule(path)).__name__}.{own}"))

@@ -14,6 +14,7 @@ from layerwise.options.groups import (
     Loss,
     Packing,
     Probes,
+    Proof,
     Readout,
     RowFilter,
     Seed,
@@ -133,7 +134,7 @@ class TuneOptions(TextOptions, Loading, Loss, Training, Writing, total=False):
         str | None,
         Option(
             "What is frozen, what moves, at which rate{names}.",
-            unset="standard; lora with a placement",
+            unset="standard; lora with a placement or quantised weights",
         ),
     ]
     placement: Annotated[
@@ -162,13 +163,27 @@ class ProfileSettings(Seed, Batches, Examples, Views, Probes, total=False):
 
 
 @defaults(batch_size=32, max_length=64, examples=290)
-class ProfileOptions(ProfileSettings, Loading, total=False):
+class ProfileOptions(ProfileSettings, Loading, Proof, total=False):
     """`layerwise profile`."""
 
     card: Annotated[
         "LayerCard | Path | str | None",
         Option(
             "A Layer Card of BEFORE: what it would have placed, beside where the adapter is.",
+            text=Path | None,
+            metavar="CARD",
+        ),
+    ]
+
+
+@defaults(batch_size=32, max_length=64, examples=290)
+class AuditOptions(Seed, Batches, Examples, Probes, Loading, Proof, total=False):
+    """`layerwise audit`."""
+
+    card: Annotated[
+        "LayerCard | Path | str | None",
+        Option(
+            "A Layer Card of its base: what it would have placed, beside where the adapter is.",
             text=Path | None,
             metavar="CARD",
         ),
@@ -344,3 +359,9 @@ class CompareOptions(TypedDict, total=False):
             "The agreement from which on one card may stand for the other.", 0.9, least=-1, most=1
         ),
     ]
+
+
+class CheckOptions(Trust, total=False):
+    """`layerwise check`."""
+
+    fix: Annotated[bool, Option("Show the config corrected, in its own format.", default=False)]

@@ -26,12 +26,17 @@ class Trust(TypedDict, total=False):
 class Device(TypedDict, total=False):
     """Where a model is worked on."""
 
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.", "auto")]
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", "auto")]
     dtype: Annotated[str, Option("auto, float32, bfloat16 or float16.", "auto")]
 
 
 class Loading(Device, Trust, total=False):
     """How a model is loaded."""
+
+    quantize: Annotated[
+        Literal["nf4", "int8"] | None,
+        Option("Quantise the weights of its blocks as it is loaded.", unset="as they are"),
+    ]
 
 
 class Batches(TypedDict, total=False):
@@ -127,6 +132,15 @@ class Probes(TypedDict, total=False):
             text=str | None,
             metavar="DATA",
         ),
+    ]
+
+
+class Proof(TypedDict, total=False):
+    """How far the reading of an adapter is proven; each of its modules always is."""
+
+    verify: Annotated[
+        bool,
+        Option("Hold the whole forward of the merged model against PEFT's own too.", default=False),
     ]
 
 

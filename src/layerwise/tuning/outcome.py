@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from layerwise.errors import BadInputError
+from layerwise.models.linear import parameter_count
 from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneSettings
 from layerwise.tuning.steplog import EVALUATED, Entry
@@ -75,7 +76,7 @@ def group_records(
             GroupRecord(
                 name=group.name,
                 row=group.row,
-                parameters=sum(sizes[n] for n in group.parameters),
+                parameters=_size(model, group, sizes),
                 trained=sum(sizes[n] for n in trained),
                 learning_rate=max(rates, default=None),
                 step_ratio=middle,
@@ -84,6 +85,13 @@ def group_records(
             )
         )
     return tuple(found)
+
+
+def _size(model: nn.Module, group: LayerGroup, sizes: Mapping[str, int]) -> int:
+    """Count the numbers of a group's weights; quantised ones lie in blocks alone."""
+    if group.module:
+        return parameter_count(model.get_submodule(group.module))
+    return sum(sizes[n] for n in group.parameters)
 
 
 def matched_tau(entries: Sequence[Mapping[str, Any]], *, steps: int) -> float:

@@ -16,7 +16,14 @@ from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
 from layerwise.extras import locate
+from layerwise.models.linear import is_coded
 from layerwise.models.load import LoadedModel
+from layerwise.models.quantisation import (
+    quantisation,
+    refuse_full_training,
+    refuse_untrainable,
+    refuse_without_gradient,
+)
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
 from layerwise.objectives.classification import named_problem
@@ -163,6 +170,10 @@ def _completed(
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
     """Refuse a model that cannot be trained so, or a tracker that is not there."""
+    if not condition.adapters:
+        refuse_full_training(loaded.model, f"condition {condition.name}")
+    refuse_untrainable(without_adapter(loaded.model))
+    refuse_without_gradient(loaded.model)
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
@@ -188,6 +199,7 @@ def _identity(
     parts = {
         "model": loaded.source,
         "model_files": dict(loaded.files) or _fingerprint(loaded.model),
+        "quantisation": quantisation(loaded.model),
         "data_sha256": data.sha256,
         "objective": objective.name,
         "condition": condition.name,
@@ -205,7 +217,8 @@ def _fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        flat = value.detach().reshape(-1).cpu().contiguous()
+        plain = value.dequantize() if is_coded(value) and hasattr(value, "qdata") else value
+        flat = plain.detach().reshape(-1).cpu().contiguous()
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

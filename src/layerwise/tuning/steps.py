@@ -135,6 +135,7 @@ def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
 
 def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, Any]:
     settings, processes = job.settings, distributed.world_size()
+    assert settings.learning_rate is not None, "a run has its condition's rate"  # noqa: S101
     optimizer = partial(
         build_optimizer,
         groups=job.groups,

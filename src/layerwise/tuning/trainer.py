@@ -92,9 +92,10 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Return the optimizer, made once and of the wrapped model where there is one."""
-        if self.optimizer is None:
-            self.optimizer = self._optimizer_of(self.model if model is None else model)
-        return self.optimizer
+        made: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
+        if made is None:
+            self.optimizer = made = self._optimizer_of(self.model if model is None else model)
+        return made
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         """Return the order of the forwards: theirs (Trainer's option for it came with 5)."""
