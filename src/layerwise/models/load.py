@@ -1,7 +1,7 @@
 """A hub id, folder, file, adapter or model in hand, as a model with tokenizer and stacks."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
+from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
-from layerwise.models.quantisation import refuse_unknown, unpack
+from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -95,7 +96,7 @@ def load(
     Args:
         source: A hub id (``org/name`` or ``org/name@revision``), a folder, a ``.gguf`` file, a
             PEFT adapter folder (merged into its base), or ``demo``.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
             ``float16``. Of quantised weights, what is computed in.
         quantize: What the weights of blocks are quantised to as they are read: ``nf4`` (with
@@ -317,15 +318,15 @@ def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
         return adapter_classes(source, how.labels)
 
 
-def without_tokenizer(model: Any, *, copy: Callable[[nn.Module], nn.Module]) -> LoadedModel:
-    """Return a `copy` of the transformers model in `model`, with its stacks and no tokenizer.
+def skeleton_of(model: Any) -> LoadedModel:
+    """Return a copy of the transformers model in `model` on the meta device, without tokenizer.
 
     Raises:
         BadInputError: It is no such model.
         StackError: No stack of blocks was found in it.
     """
     inner = _pretrained_in(model)
-    return _loaded(copy(inner), None, inner.name_or_path or type(inner).__name__)
+    return _loaded(meta_copy(inner), None, inner.name_or_path or type(inner).__name__)
 
 
 def _pretrained_in(model: Any) -> Any:
@@ -358,12 +359,13 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     """
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     inner = _pretrained_in(model)
-    name, notes = inner.name_or_path, list[str]()
+    name, notes = inner.name_or_path, decompress(inner)
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"
         raise BadInputError(msg, expected="a tokenizer", hint="tokenizer=...")
     if tokenizer is None:
         source = resolve(name, weights=False)
         with quiet(), readable(source):
-            tokenizer, notes = read_tokenizer(source, remote=False)
+            tokenizer, padding = read_tokenizer(source, remote=False)
+        notes += padding
     return _loaded(model.eval(), tokenizer, name or type(inner).__name__, notes=tuple(notes))

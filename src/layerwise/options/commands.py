@@ -134,7 +134,7 @@ class TuneOptions(TextOptions, Loading, Loss, Training, Writing, total=False):
         str | None,
         Option(
             "What is frozen, what moves, at which rate{names}.",
-            unset="standard; lora with a placement",
+            unset="standard; lora with a placement or quantised weights",
         ),
     ]
     placement: Annotated[

@@ -26,7 +26,7 @@ class Trust(TypedDict, total=False):
 class Device(TypedDict, total=False):
     """Where a model is worked on."""
 
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.", "auto")]
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", "auto")]
     dtype: Annotated[str, Option("auto, float32, bfloat16 or float16.", "auto")]
 
 

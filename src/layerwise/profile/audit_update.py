@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from math import sqrt
 from typing import Any
 
@@ -198,7 +199,7 @@ def _weight(held: Any) -> torch.Tensor:
 
 
 def _wide(held: torch.Tensor) -> np.ndarray:
-    return np.asarray(held.detach().double().cpu().numpy())
+    return np.asarray(held.detach().cpu().double().numpy())
 
 
 def _magnitude(layer: Any) -> torch.Tensor | None:
@@ -215,8 +216,11 @@ def _base(layer: Any, rows: int, columns: int) -> torch.Tensor | None:
     name = getattr(layer, "parameter_name", None) or "weight"
     base = layer.get_base_layer()
     weight = getattr(base, name, None)
-    if is_packed(base) and any(True for _ in base.parameters()):
-        weight = weight_of(base)
+    if is_packed(base) and any(True for _ in chain(base.parameters(), base.buffers())):
+        try:
+            weight = weight_of(base)
+        except (NotImplementedError, RuntimeError):  # Nothing here can read these codes.
+            return None
     if not isinstance(weight, torch.Tensor) or is_coded(weight) or weight.ndim < 2:
         return None
     if weight.is_meta:  # It is not there, or on disk.

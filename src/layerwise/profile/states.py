@@ -15,7 +15,7 @@ from layerwise.capture.hooks import floating
 from layerwise.capture.restore import frozen
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
-from layerwise.compat.torch import FSDPModule, eagerly
+from layerwise.compat.torch import FSDPModule, eagerly, widened
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
@@ -218,15 +218,15 @@ def _means(
         first = torch.full_like(ids[:, :1], pad if start is None else start)
         inputs["decoder_input_ids"] = torch.cat([first, ids[:, :-1]], 1)
         inputs["decoder_attention_mask"] = mask
-    counted = mask.bool().to(loaded.device).double()
+    counted = widened(mask.bool().to(loaded.device))
     weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
     found: dict[str, dict[int, Tensor]] = {"residual": {}}
 
     def keep(block: int, _: nn.Module, __: Any, output: Any) -> None:
         hidden = next(floating(output))
-        found["residual"][block] = (weights @ hidden.double())[:, 0]
+        found["residual"][block] = (weights @ widened(hidden))[:, 0]
         if norm is not None:
-            normed = (weights @ norm(hidden).double())[:, 0]
+            normed = (weights @ widened(norm(hidden)))[:, 0]
             found.setdefault("normed", {})[block] = normed
 
     with ExitStack() as hooks:

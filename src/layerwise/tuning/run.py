@@ -21,6 +21,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.quantisation import (
     quantisation,
     refuse_full_training,
+    refuse_untrainable,
     refuse_without_gradient,
 )
 from layerwise.models.roles import roles
@@ -171,6 +172,7 @@ def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSetti
     """Refuse a model that cannot be trained so, or a tracker that is not there."""
     if not condition.adapters:
         refuse_full_training(loaded.model, f"condition {condition.name}")
+    refuse_untrainable(without_adapter(loaded.model))
     refuse_without_gradient(loaded.model)
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"

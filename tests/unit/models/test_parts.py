@@ -5,6 +5,7 @@ import transformers as tf
 
 from layerwise.models.parts import embeddings, final_norm, owner, position_limit
 from layerwise.models.stack import all_refs, find_stacks
+from support.versions import FOUR
 
 
 def test_gradients_reach_every_block_of_a_frozen_model(families, family):
@@ -48,6 +49,8 @@ def test_final_norm_of_each_family(families, family):
 
 
 def test_final_norm_turns_the_last_block_into_the_last_hidden_state(families, one_stack):
+    if one_stack == "modernbert" and FOUR:
+        pytest.skip("its last hidden state is before the norm in transformers 4")
     model = families.build(one_stack)
     (stack,), kept = find_stacks(model), []
     for parameter in model.parameters():  # away from the identity that norms begin as
