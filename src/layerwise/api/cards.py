@@ -16,14 +16,13 @@ from layerwise.options.commands import (
     PlaceOptions,
 )
 from layerwise.options.declaration import pick
-from layerwise.options.groups import Batches, Trust
+from layerwise.options.groups import FittedBatches, Trust
 from layerwise.options.signature import takes_options
 from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard, StackInfo
-    from layerwise.data.text import TextData
     from layerwise.models.load import LoadedModel
     from layerwise.placement.check.record import Check
     from layerwise.placement.compare import Comparison
@@ -36,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 @takes_options
 def card(
     model: "str | LoadedModel",
-    data: "str | TextData",
+    data: Any,
     *,
     progress: Progress = silent,
     **options: Unpack[CardOptions],
@@ -45,7 +44,8 @@ def card(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or one loaded before.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         progress: Hears how far the pass is.
         options: Those of `layerwise.options.commands.CardOptions`.
 
@@ -80,7 +80,7 @@ def card(
             measured,
             signals=wanted,
             progress=progress,
-            **pick(Batches, options),
+            **pick(FittedBatches, options),
         )
     return made.with_advice(advise(made))
 

@@ -18,11 +18,11 @@ SMALLER_BATCH = "a smaller --batch-size or --max-length"
 SMALLER = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
 
 
-def text_data(data: "str | TextData", options: Mapping[str, Any]) -> "TextData":
-    """Return the text that `data` names, read as `options` say; or itself."""
-    from layerwise.data.text import read
+def text_data(data: Any, options: Mapping[str, Any]) -> "TextData":
+    """Return the text that `data` names or holds, read as `options` say; or itself."""
+    from layerwise.data.text import TextData, read
 
-    return read(data, **pick(TextOptions, options)) if isinstance(data, str) else data
+    return data if isinstance(data, TextData) else read(data, **pick(TextOptions, options))
 
 
 def loaded_model(

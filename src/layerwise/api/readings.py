@@ -20,7 +20,6 @@ from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
-    from layerwise.data.text import TextData
     from layerwise.distance.record import Distance
     from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet
@@ -66,6 +65,7 @@ def profile(
         progress=progress,
         audit=True,
         card=None if card is None else known_card(card),
+        verify=options["verify"],
     )
     return pair.profile(reading)
 
@@ -101,6 +101,7 @@ def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditO
         reading=ProbeReading(probes, **pick(Batches, options)),
         load=partial(load, **pick(Loading, options)),
         card=None if card is None else known_card(card),
+        verify=options["verify"],
         progress=progress,
     )
 
@@ -108,7 +109,7 @@ def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditO
 @takes_options
 def distance(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     progress: Progress = silent,
@@ -120,7 +121,8 @@ def distance(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the pass is.
         options: Those of `layerwise.options.commands.DistanceOptions`. SimCSE and Barlow Twins
@@ -149,7 +151,7 @@ def distance(
 @takes_options
 def probe(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     progress: Progress = silent,
@@ -161,7 +163,8 @@ def probe(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
-        data: A file, folder, hub data set or ``demo``, with labels; or text read before.
+        data: A file, folder, hub data set or ``demo``, with labels; or data in hand, as for `card`;
+            or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the forward and the probes are.
         options: Those of `layerwise.options.commands.ProbeOptions`.

@@ -23,6 +23,7 @@ from layerwise.capture.stats import LayerStats
 from layerwise.capture.sums import PassSums, batch_columns
 from layerwise.data.batches import Batch
 from layerwise.errors import NonFiniteError
+from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, final_norm
 from layerwise.models.stack import BlockRef, all_refs
@@ -133,7 +134,9 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
         implementation="sdpa" if implementation == "sdpa" and listens else None,
         absent=absent,
         weights=frozenset(
-            t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers())
+            part.untyped_storage().data_ptr()
+            for t in chain(model.parameters(), model.buffers())
+            for part in plain_parts(t)
         ),
     )
 

@@ -17,6 +17,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.quantisation import refuse_without_gradient
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
+from layerwise.objectives.length import fitted
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.signals import COSTS, Signal, residual, select
@@ -35,7 +36,7 @@ def make_card(
     *,
     signals: Sequence[Signal] | None = None,
     batch_size: int = 8,
-    max_length: int = 128,
+    max_length: int | None = 128,
     progress: Progress = silent,
 ) -> LayerCard:
     """Return the Layer Card of `loaded` on `data` under `objective`, from one pass; no advice.
@@ -47,14 +48,15 @@ def make_card(
         plan: With which adapters, samples and seed; what is measured follows from the signals.
         signals: The columns beside the costs; all that are registered where None.
         batch_size: Examples a batch; changes time and memory, not the numbers.
-        max_length: Tokens an example is cut at.
+        max_length: Tokens an example is cut at; what suits the examples where None.
         progress: Hears how far the pass is.
 
     Raises:
         LayerwiseError: What cannot be measured, and what to type instead.
     """
+    length, data = fitted(loaded, data, objective, max_length)
     batches = objective.batches_for(
-        loaded, data, batch_size=batch_size, max_length=max_length, seed=plan.seed
+        loaded, data, batch_size=batch_size, max_length=length, seed=plan.seed
     )
     for note in batches.notes:
         log.warning("%s: %s", data.source, note)
@@ -71,7 +73,7 @@ def make_card(
     notes = (*loaded.notes, *data.notes, *batches.notes, *stats.notes)
     return LayerCard(
         model=model_info(loaded),
-        data=data_info(data, batches, objective, max_length=max_length),
+        data=data_info(data, batches, objective, max_length=length),
         capture=_capture_info(loaded, stats, plan, batch_size=batch_size, notes=notes),
         layers=_rows(loaded, stats, plan, columns),
         agreement=_agreement(stats, plan, columns.get("residual_norm")),

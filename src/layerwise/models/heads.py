@@ -33,7 +33,12 @@ from layerwise.models.head_kind import (
     model_kind,
 )
 from layerwise.models.linear import widths
-from layerwise.models.quantisation import loading_options, quantisation_note, saved_method
+from layerwise.models.quantisation import (
+    loading_options,
+    quantisation_note,
+    refuse_plain_files,
+    saved_method,
+)
 from layerwise.models.reading import REMOTE, LoadOptions
 from layerwise.models.sources import Source, adapter_base
 from layerwise.seeds import derive, rng_untouched
@@ -87,25 +92,48 @@ def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, .
     if count < 2:
         return None if asked is None else tuple(asked)
     own = class_names(source.folder, count) or _base_names(source, count)
-    numbers = tuple(str(i) for i in range(count))
     if asked is None:  # A head of classes that nobody named is left out, and that is said.
         return own
-    if set(asked) <= set(own or numbers):
-        return own or numbers
-    asked_for = ", ".join(asked)
-    if own is None and len(asked) == count:
+    numbers, told = tuple(str(i) for i in range(count)), ", ".join(asked)
+    if own is None and len(asked) == count and not {*asked} <= {*numbers}:
         message = "adapter whose head has no names for its classes, so that any order is a guess"
         hint = '{"id2label": {"0": "...", "1": "..."}} as config.json beside it'
         expected = f"labels that are its numbers, {', '.join(numbers)}"
-        raise BadInputError(message, value=asked_for, expected=expected, hint=hint)
-    message, hint = "adapter with a head for other classes", "data with those labels"
-    raise BadInputError(message, value=asked_for, expected=", ".join(own or numbers), hint=hint)
+        raise BadInputError(message, value=told, expected=expected, hint=hint)
+    kept, _ = kept_classes(own or numbers, asked)
+    if kept is None:
+        message, hint = "adapter with a head for other classes", "data with those labels"
+        raise BadInputError(message, value=told, expected=", ".join(own or numbers), hint=hint)
+    return kept
 
 
 def _base_names(source: Source, count: int) -> tuple[str, ...] | None:
     """Return the names that the adapter's base has for as many classes, where it is at hand."""
     base = adapter_base(source)
     return None if base is None else class_names(Path(base).expanduser(), count)
+
+
+def _guess(labels: Sequence[str]) -> str:
+    told = ", ".join(f"{i} is taken for {name}" for i, name in enumerate(labels))
+    return f"the classes of the head have no names: {told}"
+
+
+def kept_classes(had: Sequence[str], labels: Sequence[str]) -> tuple[tuple[str, ...] | None, str]:
+    """Return the classes of a head for `had` that stays for `labels`, and what was assumed.
+
+    It stays for the same classes in any order, for some of them, for their numbers, and for as many
+    where its own have no names. None where it is for others.
+    """
+    numbers = tuple(map(str, range(len(had))))
+    if {*labels} <= {*had}:
+        missing = [name for name in had if name not in labels]
+        return tuple(had), f"no label is {', '.join(missing)}" if missing else ""
+    if {*labels} <= {*numbers}:
+        told = ", ".join(f"{i} is {name}" for i, name in enumerate(had))
+        return tuple(had), f"labels are the numbers of the head's classes: {told}"
+    if tuple(had) == numbers and len(labels) == len(had):
+        return tuple(labels), _guess(labels) if len(had) > 1 else ""
+    return None, ""
 
 
 def pad_with(model: Any, token: int | None) -> None:
@@ -153,6 +181,7 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
     """
     config = read_config(source, remote=how.remote)
     method = saved_method(config)
+    refuse_plain_files(source.folder, method)
     reader = _pretrained_head if how.labels is None else _classifier
     model, notes = reader(source, config, how)
     if getattr(model.config, "_attn_implementation", None) == "eager":
@@ -223,15 +252,16 @@ def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, lis
     """Read the model with a head for ``how.labels``: the checkpoint's, or one drawn by the seed."""
     labels = how.labels or ()
     had = _class_names(config) if kind_of(_architecture(config)) == "classifier" else ()
-    is_kept = _named_classes(config, labels, had=had)
+    note = _named_classes(config, labels, had=had)
     with rng_untouched(derive(how.seed, "head")):
         model, missing = _pretrained(
             AutoModelForSequenceClassification, source, config, how, ignore_mismatched_sizes=True
         )
         _refuse_missing(source, model, {key for key in missing if _in_body(model, key)})
-        new = missing or (set() if is_kept else _drawn_anew(model, outputs=len(labels)))
+        is_new = note is None
+        new = missing or (_drawn_anew(model, outputs=len(labels)) if is_new else set())
     if not new:
-        return model, []
+        return model, [note] if note else []
     what = f"a classification head for {', '.join(labels)} was added"
     note = f"{what}, random from seed {how.seed}: {', '.join(sorted(new))}"
     replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
@@ -244,22 +274,25 @@ def _class_names(config: Any) -> tuple[str, ...]:
     return tuple(str(names[i]).removeprefix(_UNNAMED) for i in sorted(names))
 
 
-def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> bool:
-    """Tell if `config`, whose head is for the classes `had`, keeps their order; names `labels`."""
-    if len(set(labels)) < max(2, len(labels)):
+def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> str | None:
+    """Name in `config`, whose head is for the classes `had`, those for `labels`.
+
+    Return what was assumed to keep its head, None where that is for others. One label is a score.
+    """
+    if not labels or len(set(labels)) < len(labels):
         message = "labels of a classification"
-        expected = "at least two, all different"
+        expected = "at least two, all different, or the name of a score"
         raise BadInputError(message, value=", ".join(labels), expected=expected)
     known = type(config) in AutoModelForSequenceClassification._model_mapping  # their only table
     if not known or getattr(config, "is_encoder_decoder", False):
         message = "architecture that classification is not for"
         expected = "an encoder or a causal model with a sequence classification head"
         raise ModelError(message, value=config.model_type, expected=expected)
-    is_kept = set(labels) <= set(had)
-    named = had if is_kept else labels
+    kept, note = kept_classes(had, labels)
+    named = labels if kept is None else kept
     config.id2label = dict(enumerate(named))
     config.label2id = {name: i for i, name in enumerate(named)}
-    return is_kept
+    return None if kept is None else note
 
 
 def _in_body(model: Any, name: str) -> bool:

@@ -24,7 +24,7 @@ from layerwise.models.heads import (
 )
 from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
-from layerwise.models.quantisation import refuse_unknown, unpack
+from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -96,7 +96,7 @@ def load(
     Args:
         source: A hub id (``org/name`` or ``org/name@revision``), a folder, a ``.gguf`` file, a
             PEFT adapter folder (merged into its base), or ``demo``.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
             ``float16``. Of quantised weights, what is computed in.
         quantize: What the weights of blocks are quantised to as they are read: ``nf4`` (with
@@ -236,8 +236,6 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     """Give the base model with the adapter merged into its weights: its modules are plain."""
-    from layerwise.models.adapters import put_on  # peft takes a second to import.
-
     if how.quantise is not None:
         message = "quantisation of an adapter folder, which is merged into its base"
         hint = "layerwise profile BASE ADAPTER --quantize nf4, or drop --quantize"
@@ -249,13 +247,24 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
         raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
+    return merge(base, source, remote=how.remote)
+
+
+def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
+    """Give `base` with the adapter in `source` in its weights, each module of it proven.
+
+    Raises:
+        ModelError: As `attach`.
+    """
+    from layerwise.models.adapters import put_on  # peft takes a second to import.
+
     packed = unpack(base.model)
     adapter = put_on(base.model, source)
     changed, whole = adapter.merge()
     notes = [*adapter.notes, f"the adapter was merged into {changed} modules"]
     if packed:
         notes.append(f"the base's {packed} quantised modules were dequantised for that")
-    return _named_after(source, base, how, notes, whole)
+    return _named_after(source, base, notes, whole, remote=remote)
 
 
 def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
@@ -274,18 +283,17 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
         adapter = put_on(loaded.model, source)
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
-        how = LoadOptions(torch.float32, remote)
-        return _named_after(source, loaded, how, list(adapter.notes), whole)
+        return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
 
 
 def _named_after(
-    source: Source, base: LoadedModel, how: LoadOptions, notes: list[str], whole: Sequence[str]
+    source: Source, base: LoadedModel, notes: list[str], whole: Sequence[str], *, remote: bool
 ) -> LoadedModel:
     """Return `base`, which the adapter in `source` was read into, under that adapter's name."""
     tokenizer = base.tokenizer
     if has_tokenizer(source):
         with readable(source):
-            tokenizer, padding = read_tokenizer(source, remote=how.remote)
+            tokenizer, padding = read_tokenizer(source, remote=remote)
         notes = [*padding, *notes]
     refuse_more_tokens(base.model, tokenizer, source=source.name)
     kept = list(base.notes)
@@ -351,12 +359,13 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     """
     model = unwrapped(model) if isinstance(model, nn.Module) else model
     inner = _pretrained_in(model)
-    name, notes = inner.name_or_path, list[str]()
+    name, notes = inner.name_or_path, decompress(inner)
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"
         raise BadInputError(msg, expected="a tokenizer", hint="tokenizer=...")
     if tokenizer is None:
         source = resolve(name, weights=False)
         with quiet(), readable(source):
-            tokenizer, notes = read_tokenizer(source, remote=False)
+            tokenizer, padding = read_tokenizer(source, remote=False)
+        notes += padding
     return _loaded(model.eval(), tokenizer, name or type(inner).__name__, notes=tuple(notes))

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 Module = TypeVar("Module", bound=nn.Module)
 
 # What a module keeps its parts in; the copy has containers of its own.
-_CONTAINERS = (dict, list, set)
+_CONTAINERS = dict | list | set
 
 
 def meta_copy(model: Module) -> Module:
@@ -24,7 +24,9 @@ def meta_copy(model: Module) -> Module:
     def copied(held: Any) -> Any:
         if isinstance(held, nn.Module) and id(held) not in copies:
             made = copies[id(held)] = type(held).__new__(type(held))
-            own = {k: copy.copy(v) if type(v) in _CONTAINERS else v for k, v in vars(held).items()}
+            own = {
+                k: copy.copy(v) if isinstance(v, _CONTAINERS) else v for k, v in vars(held).items()
+            }
             if "config" in own:  # Shared by a model and its parts; PEFT may write to it.
                 key = id(own["config"])
                 copies[key] = own["config"] = copies.get(key) or copy.deepcopy(own["config"])

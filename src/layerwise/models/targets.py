@@ -85,6 +85,7 @@ def _refusal(module: nn.Module) -> str:
     holder: Any = nn.Module()
     holder.tried = meta_copy(module)
     holder.is_loaded_in_4bit = holder.is_loaded_in_8bit = True  # What its dispatch goes by.
+    holder.hf_device_map = {"": "meta"}  # There may be no parameter to see that from.
     try:
         with warnings.catch_warnings(action="ignore"):
             inject_adapter_in_model(LoraConfig(r=1, target_modules=["tried"]), holder)

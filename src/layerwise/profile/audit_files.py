@@ -141,12 +141,12 @@ def _hollow(
 def _without_weight(down: Tensor, up: Tensor, *, is_embedding: bool) -> nn.Module:
     """Return a module without its weight, of the shape that the factors are for."""
     (_, columns, *kernel), rows = down.shape, up.shape[0]
+    convolutions: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     with torch.device("meta"):
         if is_embedding:
             return nn.Embedding(columns, rows)
         if kernel:
-            kind: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1]
-            made: nn.Module = kind(columns, rows, kernel)
+            made: nn.Module = convolutions[len(kernel) - 1](columns, rows, kernel)
             return made
         return nn.Linear(columns, rows, bias=False)
 

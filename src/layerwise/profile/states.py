@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
 from layerwise.capture.hooks import floating
 from layerwise.capture.restore import frozen
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
+from layerwise.compat.torch import FSDPModule, eagerly, widened
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import final_norm, position_limit, reads_tokens
+from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_tokens
 from layerwise.models.stack import Stack, find_stacks
 from layerwise.objectives.forward import accepted, body, decoder_start, without_adapter
 from layerwise.options.groups import Readout
@@ -138,6 +138,7 @@ def observe(
         frozen(loaded.model, training=False, seed=0),
         torch.no_grad(),
         _resharded(run),
+        eagerly() if is_compiled(loaded.model) else nullcontext(),
     ):
         for group in progress(groups, title, len(groups)):
             for name, values in _means(loaded, run, group, followed).items():
@@ -217,15 +218,15 @@ def _means(
         first = torch.full_like(ids[:, :1], pad if start is None else start)
         inputs["decoder_input_ids"] = torch.cat([first, ids[:, :-1]], 1)
         inputs["decoder_attention_mask"] = mask
-    counted = mask.bool().to(loaded.device).double()
+    counted = widened(mask.bool().to(loaded.device))
     weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
     found: dict[str, dict[int, Tensor]] = {"residual": {}}
 
     def keep(block: int, _: nn.Module, __: Any, output: Any) -> None:
         hidden = next(floating(output))
-        found["residual"][block] = (weights @ hidden.double())[:, 0]
+        found["residual"][block] = (weights @ widened(hidden))[:, 0]
         if norm is not None:
-            normed = (weights @ norm(hidden).double())[:, 0]
+            normed = (weights @ widened(norm(hidden)))[:, 0]
             found.setdefault("normed", {})[block] = normed
 
     with ExitStack() as hooks:

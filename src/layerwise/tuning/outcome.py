@@ -22,20 +22,21 @@ def outcome(
     entries: Sequence[Entry],
     *,
     examples: int,
+    rows: int,
     seconds: float,
     peak_memory_bytes: int,
     processes: int,
     resumed_from: int | None,
 ) -> TuneOutcome:
-    """Return the outcome of a run over `examples` training examples whose log is `entries`."""
+    """Return the outcome of a run whose log is `entries`, over training `examples` in `rows`."""
     losses = [e["loss"] for e in entries if "loss" in e]
     evaluated = [_evaluated(e) for e in entries if "eval_loss" in e] or [(None, {})]
     (first_loss, first_quality), (last_loss, last_quality) = evaluated[0], evaluated[-1]
     seen = settings.steps * settings.batch_size * settings.accumulation * processes
     return TuneOutcome(
         steps=settings.steps,
-        examples=seen,
-        epochs=seen / examples,
+        examples=seen * examples // rows,
+        epochs=seen / rows,
         loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         first_loss=losses[0],
         seconds=seconds,

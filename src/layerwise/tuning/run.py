@@ -21,11 +21,14 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.quantisation import (
     quantisation,
     refuse_full_training,
+    refuse_untrainable,
     refuse_without_gradient,
 )
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
+from layerwise.objectives.classification import named_problem
 from layerwise.objectives.forward import without_adapter
+from layerwise.objectives.length import fitted
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -98,7 +101,10 @@ def fine_tune(
     chosen, keep = CONDITIONS[condition], keep or Persistence()
     settings = _completed(settings or TuneSettings(), chosen, placement)
     _refuse_unfit(loaded, chosen, settings)
+    length, data = fitted(loaded, data, objective, settings.max_length)
+    settings = replace(settings, max_length=length)
     material = gather(loaded, data, objective, settings)
+    named_problem(without_adapter(loaded.model), data)
     described = model_info(loaded)
     checkpoints = None
     if keep.folder:  # The identity may take a hash of all weights, and is for checkpoints alone.
@@ -119,7 +125,7 @@ def fine_tune(
         entries, outcome, changed = run_steps(job, keep, checkpoints, last)
     record = TuneRecord(
         model=described,
-        data=data_info(data, material.batches, objective, max_length=settings.max_length),
+        data=data_info(data, material.batches, objective, max_length=settings.length),
         condition=condition,
         settings=settings,
         groups=group_records(subject.model, groups, factors, settings, entries),
@@ -158,13 +164,15 @@ def _completed(
         hint = f"--condition {takers[0]}"
         message = f"{odd[0].replace('_', '-')} has no meaning under condition {condition.name}"
         raise BadInputError(message, value=plain[odd[0]], hint=hint)
-    return replace(settings, learning_rate=settings.learning_rate or condition.rate)
+    rate = settings.learning_rate or condition.rate
+    return replace(settings, learning_rate=rate, packing=settings.packing or None)
 
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
     """Refuse a model that cannot be trained so, or a tracker that is not there."""
     if not condition.adapters:
         refuse_full_training(loaded.model, f"condition {condition.name}")
+    refuse_untrainable(without_adapter(loaded.model))
     refuse_without_gradient(loaded.model)
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"

@@ -103,6 +103,7 @@ def run_steps(
         job.settings,
         steplog.entries,
         examples=len(job.material.train),
+        rows=job.material.rows,
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         processes=distributed.world_size(),

@@ -18,7 +18,7 @@ from transformers import Trainer
 
 from layerwise import distributed
 from layerwise.models.load import LoadedModel
-from layerwise.objectives.forward import class_losses
+from layerwise.objectives.forward import class_losses, told
 from layerwise.objectives.quality import class_quality
 from layerwise.objectives.record import Objective
 from layerwise.seeds import derive
@@ -206,7 +206,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             self._fault = "evaluation loss", self._source(forward, purpose="evaluation") or REST
         columns = [losses.float().tolist()]
         if logits is not None and batch.classes is not None:
-            columns += [logits.argmax(-1).tolist(), batch.classes.tolist()]
+            columns += [told(logits, batch.classes).tolist(), batch.classes.tolist()]
         return list(zip(*columns, strict=True))
 
     def floating_point_ops(self, inputs: Inputs) -> int:

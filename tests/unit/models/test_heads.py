@@ -1,6 +1,7 @@
 """The head that a model gets: the one whose weights are there, or one for given classes."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -130,7 +131,30 @@ def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, la
     assert torch.equal(loaded.model.classifier.weight, kept)
 
 
-@pytest.mark.parametrize("labels", [("bad", "good"), ("neg", "pos", "odd"), ("0", "1")])
+@pytest.mark.parametrize(
+    ("options", "labels", "ids", "note"),
+    [
+        (NAMED, ("0", "1"), {"pos": 0, "neg": 1}, "labels are the numbers.*0 is pos, 1 is neg"),
+        (NAMED, ("neg",), {"pos": 0, "neg": 1}, "no label is pos"),
+        ({"num_labels": 2}, ("b", "a"), {"b": 0, "a": 1},
+         "no names: 0 is taken for b, 1 is taken for a"),
+        ({"num_labels": 1}, ("score",), {"score": 0}, None),
+    ],
+)  # fmt: skip
+def test_a_head_that_is_kept_by_an_assumption_says_so(saved, options, labels, ids, note):
+    folder = saved("bert", kind=tf.BertForSequenceClassification, **options)
+    loaded = load(str(folder), device="cpu", labels=labels)
+    assert class_ids(loaded.model) == ids
+    kept = load_file(folder / "model.safetensors")["classifier.weight"]
+    assert torch.equal(loaded.model.classifier.weight, kept)
+    assert (
+        [bool(re.search(note, told)) for told in loaded.notes] == [True]
+        if note
+        else (loaded.notes == ())
+    )
+
+
+@pytest.mark.parametrize("labels", [("bad", "good"), ("neg", "pos", "odd"), ("1", "2")])
 @pytest.mark.parametrize(
     "name", ["BertForSequenceClassification", "RobertaForSequenceClassification"]
 )
@@ -165,7 +189,7 @@ def test_architectures_that_classification_is_not_for(saved, name):
         load(str(saved(name)), device="cpu", labels=LABELS)
 
 
-@pytest.mark.parametrize("labels", [(), ("a",), ("a", "a"), ("a", "b", "a")])
+@pytest.mark.parametrize("labels", [(), ("a", "a"), ("a", "b", "a")])
 def test_labels_that_are_no_choice(saved, labels):
     with pytest.raises(BadInputError, match=r"labels of a classification.*two, all different"):
         load(str(saved("bert")), device="cpu", labels=labels)
@@ -301,7 +325,7 @@ def test_a_sample_need_not_show_every_class(saved):
     folder = str(saved("bert", kind=tf.BertForSequenceClassification, **THREE))
     loaded = load(folder, labels=("odd", "neg"))
     assert class_ids(loaded.model) == {"neg": 0, "pos": 1, "odd": 2}
-    assert loaded.notes == ()
+    assert loaded.notes == ("no label is pos",)
 
 
 THREE = {

@@ -306,11 +306,26 @@ def test_a_trainer_s_own_log_is_not_asked(model, train, monkeypatch):
     assert tracker.steps("depth_slope") == [0, 2, 4, 5]
 
 
-def test_signals_of_a_compiled_model_are_left_out_and_that_is_said(model, tiny_text):
+# What torch.compile imports calls what torch has deprecated.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")
+@pytest.mark.parametrize("part", ["whole", "blocks"])
+def test_a_compiled_model_is_read_as_it_is_written_and_its_steps_are_not_listened_to(
+    model, tiny_text, part
+):
+    def fails(*_):
+        raise AssertionError("compiled")
+
     subject = model()
-    subject.model.layers[0].compile(backend="eager")
-    callback = DepthCallback(probes=PROBES, signals=True)
+    plain, callback = DepthCallback(probes=PROBES), DepthCallback(probes=PROBES, signals=True)
+    begin(plain, subject, tiny_text.tokenizer())
+    if part == "whole":
+        subject = torch.compile(subject, backend=fails)
+    else:
+        for block in subject.model.layers:
+            block.compile(backend=fails)
     begin(callback, subject, tiny_text.tokenizer())
+    for key, states in plain._before.pooled.items():
+        np.testing.assert_array_equal(callback._before.pooled[key], states)
     assert callback.signals is None
     assert callback.notes == ["no signals of the steps: compiled blocks do not tell what passes by"]
 
@@ -348,6 +363,33 @@ def test_a_resumed_training_says_what_it_counts_from(model, train, tmp_path, cap
     assert callback.history[0].profile.slope == 0.0
     assert callback.notes == ["training was resumed: changes count from step 2, not from 0"]
     assert "changes count from step 2" in caplog.text
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "lora"])
+def test_with_a_file_a_resumed_training_goes_on_counting_from_its_start(
+    model, train, tmp_path, adapted
+):
+    saved = {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant"}
+    wrap, checkpoint = lora if adapted else lambda m: m, str(tmp_path / "trainer" / "checkpoint-2")
+    file, whole = tmp_path / "depths.jsonl", tmp_path / "whole.jsonl"
+    train(wrap(model()), DepthCallback(probes=PROBES, every=2, file=whole), **saved)
+    train(wrap(model()), DepthCallback(probes=PROBES, every=2, file=file), steps=2, **saved)
+    callback = DepthCallback(probes=PROBES, every=2, file=file)
+    train(wrap(model()), callback, resume=checkpoint, **saved)
+    assert callback.notes == []
+    found, expected = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in (file, whole)
+    )
+    assert [line["step"] for line in found] == [0, 2, 4, 5]
+    assert found == expected
+    others = DepthCallback(probes=PROBES[1:], every=2, file=file)
+    train(wrap(model()), others, resume=checkpoint, **saved)
+    assert others.notes == ["training was resumed: changes count from step 2, not from 0"]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 2, 2, 4, 5]
+    file.with_suffix(".start.safetensors").write_bytes(b"cut")
+    train(wrap(model()), callback, resume=checkpoint, **saved)
+    assert callback.notes == others.notes
 
 
 class Spoil(TrainerCallback):
