@@ -61,7 +61,7 @@ class Recipe:
 
     @property
     def inside(self) -> str:
-        """What stands before a weight's name in the model that the rules are for."""
+        """Return what stands before a weight's name in the model that the rules are for."""
         return "" if self.lora is None else "base_model.model."
 
 
