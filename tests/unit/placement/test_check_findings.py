@@ -1,11 +1,13 @@
 """What a config does not do, or does unsaid, is found; what was corrected is clean."""
 
 import json
+from pathlib import Path
 
 import pytest
 from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
+from layerwise.placement.check.findings import SAID
 from support import checks
 
 Q = {"target_modules": ["q_proj"]}
@@ -178,6 +180,11 @@ def test_nothing_is_found_where_nothing_is_wrong(check, case):
     found = check(*CLEAN[case])
     assert (found.findings, found.fixed) == ((), None)
     assert found.parameters
+
+
+def test_each_finding_is_in_the_docs():
+    docs = (Path(__file__).parents[3] / "docs" / "check.md").read_text()
+    assert {code for code in SAID if f"`{code}`" not in docs} == set()
 
 
 def test_how_far_down_the_backward_goes(check):
