@@ -54,12 +54,26 @@ SIZES = [
 # What the rules do not know, by type (nested parts by their own), and what they are to leave.
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8}
 SET = {
-    "bamba": SSM,
     "granitemoehybrid": {**SSM, "layer_types": ["mamba", "attention"] * 2},
     "falcon_h1": {**SSM, "mamba_d_ssm": 64},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 2},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "mobilebert": {
+        "embedding_size": 8,
+        "intra_bottleneck_size": 16,
+        "num_feedforward_networks": 1,
+        "true_hidden_size": 16,
+    },
+    "qwen2_vl_text": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    },
+    "qwen2_5_vl_text": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    },
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "bamba": {**SSM, "attn_layer_indices": [1, 3]},
+    "nemotron_h": {"n_groups": 2},
     "esm": {"vocab_size": WORDS, "pad_token_id": 0, "mask_token_id": 6},
     "esmc": {"num_key_value_heads": 4},
     "gemma3n_text": {
@@ -101,9 +115,9 @@ def _size(name, value):
     if type(value) is not int or value <= 1:
         return value
     rule = next((small for pattern, small in SIZES if re.fullmatch(pattern, name)), None)
-    if rule is not None:
-        return min(value, rule)
-    return value
+    if rule == WORDS:
+        return rule
+    return value if rule is None else min(value, rule)
 
 
 def _tokens(name, value, taken):
@@ -154,7 +168,7 @@ def shrunk(config, taken=None):
         "attribute_map",
         "ignore_keys_at_rope_validation",
     }
-    return {k: v for k, v in {**made, **said}.items() if k not in known}
+    return {k: v for k, v in {**made, **said}.items() if k not in known and v is not None}
 
 
 def _rope(value):

@@ -25,7 +25,7 @@ from layerwise.capture.stats import LayerStats
 from layerwise.capture.sums import PassSums, batch_columns, entropy_columns
 from layerwise.capture.tokens import floating
 from layerwise.data.batches import Batch
-from layerwise.errors import NonFiniteError
+from layerwise.errors import LayerwiseError, ModelError, NonFiniteError, one_line
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, final_norm
 from layerwise.models.stack import BlockRef, all_refs
@@ -251,7 +251,7 @@ def _measure(
     try:
         listener.mark("forward start", WHOLE)
         with saved_tensors_hooks(partial(listener.hear_saved, subject.weights), lambda x: x):
-            losses = subject.objective.losses(subject.loaded.model, batch)
+            losses = _losses(subject, batch)
         listener.mark("forward end", WHOLE)
         listener.mark("backward start", WHOLE)
         _check_forward(subject, heard, losses, number)
@@ -266,6 +266,17 @@ def _measure(
     tokens = batch.token_mask.numel()
     columns = batch_columns(heard, listener.clock, blocks=blocks, tokens=tokens)
     sums.batches.update(columns, key=np.array([number]))
+
+
+def _losses(subject: CaptureSetup, batch: Batch) -> Tensor:
+    """Return the losses of `batch`; what the model asks for beside text, as a `ModelError`."""
+    try:
+        return subject.objective.losses(subject.loaded.model, batch)
+    except (ValueError, NotImplementedError) as error:
+        if isinstance(error, LayerwiseError):
+            raise
+        message = f"model that does not run on text alone ({one_line(error, limit=160)})"
+        raise ModelError(message, value=subject.loaded.source) from error
 
 
 def _heard(

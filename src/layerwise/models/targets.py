@@ -104,7 +104,8 @@ def _maps_rows(module: nn.Module, inside: int, outside: int, _: bool) -> bool:  
     dtype = next(iter(empty.values())).dtype
     try:
         row = torch.empty((1, 2, inside), device="meta", dtype=dtype)
-        return tuple(functional_call(module, empty, (row,)).shape) == (1, 2, outside)
+        made = functional_call(module, empty, (row,))
+        return isinstance(made, torch.Tensor) and tuple(made.shape) == (1, 2, outside)
     except (RuntimeError, TypeError):
         return False
 
