@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/layerwise card demo demo --examples 64 --out demo --overwrite
+	$(BIN)/layerwise card demo demo --examples 64 --max-length 128 --out demo --overwrite
 	$(BIN)/layerwise place demo --out demo --overwrite
 	@echo
 	@echo "The card:       demo/card.json (numbers), demo/arrays.safetensors (arrays)"

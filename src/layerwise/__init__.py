@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
     from layerwise.distance.record import Distance
     from layerwise.measure.record import Measure
+    from layerwise.placement.check.record import Check
     from layerwise.placement.record import Placement
     from layerwise.probing.record import Erasure, Probing
+    from layerwise.profile.audit_record import Audit
     from layerwise.profile.callback import DepthCallback
     from layerwise.profile.record import Control, Profile
     from layerwise.tuning.equal_step import EqualStep
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 for _name in ("card", "distance", "measure", "profile", "study"):
     import_module(f"layerwise.{_name}")
 
-from layerwise.api.cards import card, compare, place  # noqa: E402  # the packages come first
-from layerwise.api.readings import distance, erase, probe, profile  # noqa: E402
+from layerwise.api.cards import card, check, compare, place  # noqa: E402  # the packages come first
+from layerwise.api.readings import audit, distance, erase, probe, profile  # noqa: E402
 from layerwise.api.studies import analyse, study, study_status, study_tables  # noqa: E402
 from layerwise.api.training import (  # noqa: E402
     control,
@@ -47,16 +49,18 @@ from layerwise.api.training import (  # noqa: E402
 __version__ = "0.1.0"
 
 __all__ = [
-    "Analysis", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure", "LayerCard",
-    "LayerwiseError", "Measure", "Placement", "Probing", "Profile", "ShallowBackward",
-    "__version__", "analyse", "card", "compare", "control", "control_from_runs", "distance",
-    "erase", "measure", "measured", "place", "probe", "profile", "study", "study_status",
-    "study_tables", "tune",
+    "Analysis", "Audit", "Check", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure",
+    "LayerCard", "LayerwiseError", "Measure", "Placement", "Probing", "Profile",
+    "ShallowBackward", "__version__", "analyse", "audit", "card", "check", "compare", "control",
+    "control_from_runs", "distance", "erase", "measure", "measured", "place", "probe", "profile",
+    "study", "study_status", "study_tables", "tune",
 ]  # fmt: skip
 
 #: Classes, imported when they are first named: they bring NumPy with them, some the trainer too.
 _LATE = {
     "Analysis": "analysis.record",
+    "Audit": "profile.audit_record",
+    "Check": "placement.check.record",
     "Control": "profile.record",
     "DepthCallback": "profile.callback",
     "Distance": "distance.record",

@@ -49,6 +49,11 @@ def locate(
     return Path(folders[0])
 
 
+def absent(*packages: str) -> tuple[str, ...]:
+    """Return those of `packages` that are not installed; none of them is imported."""
+    return tuple(package for package in packages if find_spec(package) is None)
+
+
 def _missing(module: str, extra: str, purpose: str, error: type[BadInputError]) -> BadInputError:
     message = f"package that is needed to {purpose} is not installed"
     return error(message, value=module, hint=_install(extra))

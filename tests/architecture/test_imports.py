@@ -31,7 +31,8 @@ NARROW = {
 
 #: Packages that are imported at one edge only, as prefixes of module names.
 EDGES = {
-    "peft": {"compat", "placement.verify", "tuning.adapters"},
+    "peft": {"compat", "models.adapters", "models.targets", "placement.check.adapted"}
+    | {"placement.verify", "profile.audit_files", "tuning.adapters"},
     "datasets": {"data"},
     "altair": {"report"},
     "jinja2": {"report", "data.chat"},  # Chat templates raise its exceptions.
@@ -175,6 +176,19 @@ def test_no_module_needs_what_only_unix_has():
     """To be imported: the package is of use on Windows too."""
     unix = re.compile(r"^(import|from) (fcntl|grp|posix|pwd|resource|termios)\b", re.MULTILINE)
     assert [name for name, path in modules().items() if unix.search(path.read_text())] == []
+
+
+def test_what_runs_on_a_device_asks_for_no_precision_that_it_lacks():
+    """`compat.torch` knows that Apple's GPUs have no float64; accumulators are on the CPU."""
+    asked = re.compile(r"(?<!cpu\(\))\.double\(\)|dtype=torch\.float64")
+    found = {
+        name: lines
+        for name, path in modules().items()
+        if within(name, {"capture", "tuning", "profile", "objectives"})
+        and name != "capture.accumulators"
+        and (lines := [x for x in path.read_text().splitlines() if asked.search(x)])
+    }
+    assert found == {}
 
 
 def test_one_function_removes_what_earlier_runs_left():

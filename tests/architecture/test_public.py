@@ -9,11 +9,11 @@ import pytest
 HEAVY = {"torch", "transformers", "peft", "datasets", "altair", "pandas", "scipy", "numpy"}
 
 PUBLIC = [
-    "Analysis", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure", "LayerCard",
-    "LayerwiseError", "Measure", "Placement", "Probing", "Profile", "ShallowBackward",
-    "__version__", "analyse", "card", "compare", "control", "control_from_runs", "distance",
-    "erase", "measure", "measured", "place", "probe", "profile", "study", "study_status",
-    "study_tables", "tune",
+    "Analysis", "Audit", "Check", "Control", "DepthCallback", "Distance", "EqualStep", "Erasure",
+    "LayerCard", "LayerwiseError", "Measure", "Placement", "Probing", "Profile",
+    "ShallowBackward", "__version__", "analyse", "audit", "card", "check", "compare", "control",
+    "control_from_runs", "distance", "erase", "measure", "measured", "place", "probe", "profile",
+    "study", "study_status", "study_tables", "tune",
 ]  # fmt: skip
 
 
@@ -81,8 +81,8 @@ LIGHT = [
     *(
         f"main({words.split()})"
         for words in (
-            "--help", "--version", "card --help", "place --help", "compare --help",
-            "profile --help", "analyse --help", "control --help", "study --help",
+            "--help", "--version", "card --help", "place --help", "check --help", "compare --help",
+            "profile --help", "audit --help", "analyse --help", "control --help", "study --help",
             "study run --help", "distance --help", "probe --help", "erase --help", "tune --help",
             "measure --help",
         )

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -262,3 +263,24 @@ def disk(tmp_path):
 
     yield folder, leave
     subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def adapter_folder(model_folder, tmp_path_factory):
+    """An adapter on the model's first block, whose MLP never trained."""
+    import peft
+    import torch
+
+    from layerwise.models.load import load
+
+    folder = tmp_path_factory.mktemp("adapted") / "adapter"
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], layers_to_transform=[0])
+    with warnings.catch_warnings():  # PEFT reads an attribute that transformers is renaming.
+        warnings.simplefilter("ignore")
+        model = peft.get_peft_model(load(str(model_folder)).model, config)
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "q_proj.lora_B" in name:
+            parameter.data.normal_(std=0.2)
+    model.save_pretrained(folder)
+    return folder

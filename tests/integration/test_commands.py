@@ -22,6 +22,7 @@ WRITTEN = {
     "place": (
         "place {card} -k 1", lw.Placement, "Placement", "placement.json", "lora_config.json",
     ),
+    "check": ("check {model} {config}", lw.Check, "Check: tiny-llama", "check.json", "report.html"),
     "tune": (
         f"tune {SHORT} --eval-examples 4", TuneRecord, "held out", "tune.json",
         f"config.json generation_config.json log.jsonl model.safetensors {TOKENIZER}",
@@ -29,6 +30,10 @@ WRITTEN = {
     "profile": (
         "profile {model} {tuned} --probes {probes}", lw.Profile,
         "Depth profile: tiny-llama → tiny-tuned", "profile.json", "report.html",
+    ),
+    "audit": (
+        "audit {adapter} --probes {probes}", lw.Audit, "Audit of an adapter: adapter",
+        "audit.json", "report.html",
     ),
     "control": (
         f"control {SHORT} --probes {{probes}}", lw.Control, "Control: tiny-llama", "control.json",
@@ -56,10 +61,20 @@ WRITTEN = {
 
 
 @pytest.fixture
-def typed(run, model_folder, tuned_folder, card_folder, text_file, probes, pairs_file, tmp_path):
+def folders(model_folder, tuned_folder, adapter_folder, card_folder):
+    """The small models and the card, by the name that a line has for them."""
+    models = {"model": model_folder, "tuned": tuned_folder, "adapter": adapter_folder}
+    return {**models, "card": card_folder}
+
+
+@pytest.fixture
+def typed(run, folders, text_file, probes, pairs_file, tmp_path):
     """Runs `layerwise` with a line in which the small files are named, and a folder for output."""
-    places = {"model": model_folder, "tuned": tuned_folder, "card": card_folder, "out": tmp_path}
-    places |= {"texts": text_file, "probes": probes, "pairs": pairs_file}
+    places = {**folders, "texts": text_file, "probes": probes, "pairs": pairs_file, "out": tmp_path}
+    (tmp_path.with_suffix(".json")).write_text(
+        '{"peft_type": "LORA", "target_modules": ["q_proj"]}'
+    )
+    places["config"] = tmp_path.with_suffix(".json")
     return lambda line: run(*(word.format(**places) for word in shlex.split(line)))
 
 
@@ -109,8 +124,10 @@ TYPED = {
     "": "",
     "card": f"card {TEXT} --examples 1 {QUIET}",
     "place": f"place {{card}} {QUIET}",
+    "check": f"check {{model}} {{config}} {QUIET}",
     "tune": f"tune {SHORT} {QUIET}",
     "profile": f"profile {{model}} {{tuned}} {QUIET}",
+    "audit": f"audit {QUIET}",
     "control": f"control {TEXT} --examples 16 --batch-size 4 --probes {{probes}} {QUIET}",
     "distance": f"distance {TEXT} --batch-size 6 {QUIET}",
     "probe": f"{PROBE} {QUIET}",
@@ -182,6 +199,11 @@ REFUSED = {
         "--ranks 7=2 --blocks 0,1": "no such block in model.layers: '7'; expected 0 to 1",
         "--for nemo": "unknown trainer: 'nemo'; expected one of peft, trl",
     },
+    "check": {
+        "--exmaples 3": "No such option '--exmaples'",
+        "{config}": "one config at a time with --out: '2'",
+        "none.yaml": "one config at a time",
+    },
     "tune": {
         "--condition standart": (
             "unknown condition: 'standart'; expected one of standard, … did you mean 'standard'"
@@ -233,6 +255,14 @@ REFUSED = {
         "--stack encoder": "unknown stack: 'encoder'",
         "--batch-size 400": "fewer training examples than a batch holds: '16'",
         "--where stars=9": "stars=9",
+    },
+    "audit": {
+        "{model}": "model that is no adapter: … try: layerwise profile BASE ",
+        "{out}/none": "no such model file or folder",
+        "": "Missing argument 'ADAPTER'",
+        "{adapter} --card nowhere": "no such file",
+        "{adapter} --probes nowhere.txt": "nowhere.txt",
+        "{adapter} --readout hf": "No such option '--readout'",
     },
     "distance": {
         "--objectives simsce": "unknown objective: 'simsce'",

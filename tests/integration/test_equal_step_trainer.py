@@ -14,16 +14,18 @@ from layerwise.tuning.groups import layer_groups
 TAU = 2e-3
 
 
-def factory():
-    """What Trainer calls: the optimizer from the model, whose parameters have names."""
+class SteppedTrainer(Trainer):
+    """A Trainer whose every layer group takes the same step."""
 
-    def build(model, *, groups, method):
-        named = dict(model.named_parameters())
-        tensors = {g.name: [named[n] for n in g.parameters] for g in groups}
-        inner = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-        return EqualStep(inner, tensors, TAU, method=method)
+    groups, method = (), "exact"
 
-    return build
+    def create_optimizer(self, model=None):
+        if self.optimizer is None:
+            named = dict((self.model if model is None else model).named_parameters())
+            tensors = {g.name: [named[n] for n in g.parameters] for g in self.groups}
+            inner = torch.optim.AdamW(named.values(), lr=1e-3, fused=True)
+            self.optimizer = EqualStep(inner, tensors, TAU, method=self.method)
+        return self.optimizer
 
 
 class Watch(TrainerCallback):
@@ -63,10 +65,8 @@ def trainer(tiny, out, method="exact", **options):
         logging_nan_inf_filter=False, seed=3, **options,
     )  # fmt: skip
     watch = Watch(loaded.model, groups)
-    made = Trainer(
-        loaded.model, arguments, train_dataset=rows, callbacks=[watch],
-        optimizer_cls_and_kwargs=(factory, {"groups": groups, "method": method}),
-    )  # fmt: skip
+    made = SteppedTrainer(loaded.model, arguments, train_dataset=rows, callbacks=[watch])
+    made.groups, made.method = groups, method
     return made, watch
 
 

@@ -29,13 +29,14 @@ from transformers import (
 from layerwise.api import cards as api
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import PlacementError, VerificationError
+from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
 from layerwise.models.stack import find_stacks
 from layerwise.models.targets import resolve_targets
 from layerwise.placement import TRAINERS
 from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.place import place
-from layerwise.placement.verify import apply, kept_trained, lora_config, meta_copy, verify
+from layerwise.placement.verify import apply, kept_trained, lora_config, verify
 
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")

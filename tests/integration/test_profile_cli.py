@@ -2,26 +2,9 @@
 
 import json
 
-import peft
 import pytest
-import torch
 
-from layerwise.models.load import load
 from layerwise.profile.record import Profile
-
-
-@pytest.fixture(scope="module")
-def adapter_folder(model_folder, tmp_path_factory):
-    """An adapter on the model's first block, whose MLP never trained."""
-    folder = tmp_path_factory.mktemp("adapted") / "adapter"
-    config = peft.LoraConfig(r=4, target_modules=["q_proj", "down_proj"], layers_to_transform=[0])
-    model = peft.get_peft_model(load(str(model_folder)).model, config)
-    torch.manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "q_proj.lora_B" in name:
-            parameter.data.normal_(std=0.2)
-    model.save_pretrained(folder)
-    return folder
 
 
 def test_options_reach_the_record_and_charts_are_files_too(

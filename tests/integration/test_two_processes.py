@@ -56,6 +56,8 @@ def test_records_disturb_nothing_and_the_control_is_that_of_one(two, tmp_path):
     assert first == second
     assert first["same"]
     assert first["steps"] == [0, 2, 3]
+    apart, scale = first["sharded"]
+    assert apart < 1e-5 * scale
     lines = (two / "depths.jsonl").read_text().splitlines()
     assert [json.loads(line)["slope"] for line in lines] == first["history"]
     found, one = first["control"], group.controlled(tmp_path, accumulation=2)

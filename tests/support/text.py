@@ -2,7 +2,7 @@
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from support import zoo
 
@@ -51,6 +51,21 @@ def tokenizer(*, frame="plain", chat=None, without=()):
     )
     special = {role: token for role, token in SPECIAL.items() if role not in without}
     made = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+    made.chat_template = chat
+    return made
+
+
+def letters(*, chat=None, special=()):
+    """A tokenizer of single bytes, and of the `special` tokens; nothing is lost of a text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {t: i for i, t in enumerate(["<pad>", "<s>", "</s>", "<unk>", *alphabet])}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    named = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, **named, additional_special_tokens=list(special)
+    )
     made.chat_template = chat
     return made
 

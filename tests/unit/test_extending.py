@@ -14,11 +14,12 @@ from layerwise.data.batches import BatchSet
 from layerwise.data.formats import FORMATS
 from layerwise.data.readers import READERS
 from layerwise.data.text import Example, TextData
+from layerwise.models.meta import meta_copy
 from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.placement import POLICIES, TRAINERS
 from layerwise.placement.place import place
-from layerwise.placement.verify import meta_copy, verify
+from layerwise.placement.verify import verify
 from layerwise.report.blocks import Document
 from layerwise.report.renderers.charts import KINDS, exported
 from layerwise.report.renderers.html import html

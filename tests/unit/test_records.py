@@ -19,6 +19,7 @@ from layerwise.placement.compare import Comparison
 from layerwise.placement.record import Coverage, Placement
 from layerwise.probing.ladder import Ladder
 from layerwise.probing.record import Erasure, Probing
+from layerwise.profile.audit_record import Audit
 from layerwise.profile.record import Control, Profile
 from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord, from_plain, to_plain
 from layerwise.study.status import Status
@@ -179,6 +180,7 @@ def test_a_record_is_shown_by_its_late_methods(monkeypatch):
         (Placement, "placement"),
         (TuneRecord, "tune"),
         (Profile, "profile"),
+        (Audit, "audit"),
         (Control, "control"),
         (Distance, "distance"),
         (Analysis, "analysis"),
@@ -201,7 +203,7 @@ def test_files_are_called_and_marked_as_those_that_are_there_already(record, nam
     "record",
     [
         *(LayerCard, Placement, Coverage, Comparison, Distance, Probing, Erasure, Measure),
-        *(TuneRecord, Status, Analysis, Profile, Control),
+        *(TuneRecord, Status, Analysis, Profile, Audit, Control),
     ],
 )
 def test_what_is_shown_has_a_document(record):

@@ -3,21 +3,28 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from layerwise.api.named import SMALLER_BATCH, known_card, loaded_model, text_data
 from layerwise.errors import ModelError, PlacementError, SchemaError, VerificationError
-from layerwise.options.commands import CardOptions, CompareOptions, ExportOptions, PlaceOptions
+from layerwise.options.commands import (
+    CardOptions,
+    CheckOptions,
+    CompareOptions,
+    ExportOptions,
+    PlaceOptions,
+)
 from layerwise.options.declaration import pick
-from layerwise.options.groups import Batches, Trust
+from layerwise.options.groups import FittedBatches, Trust
 from layerwise.options.signature import takes_options
 from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard, StackInfo
-    from layerwise.data.text import TextData
     from layerwise.models.load import LoadedModel
+    from layerwise.placement.check.record import Check
     from layerwise.placement.compare import Comparison
     from layerwise.placement.exports.record import Export
     from layerwise.placement.record import Coverage, Placement
@@ -28,7 +35,7 @@ _LOG = logging.getLogger(__name__)
 @takes_options
 def card(
     model: "str | LoadedModel",
-    data: "str | TextData",
+    data: Any,
     *,
     progress: Progress = silent,
     **options: Unpack[CardOptions],
@@ -37,7 +44,8 @@ def card(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or one loaded before.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         progress: Hears how far the pass is.
         options: Those of `layerwise.options.commands.CardOptions`.
 
@@ -72,7 +80,7 @@ def card(
             measured,
             signals=wanted,
             progress=progress,
-            **pick(Batches, options),
+            **pick(FittedBatches, options),
         )
     return made.with_advice(advise(made))
 
@@ -130,6 +138,7 @@ def export(
         SchemaError: It is another model than the card's.
         VerificationError: Other modules were adapted than those of the placement.
     """
+    from layerwise.models.meta import meta_copy
     from layerwise.placement import TRAINERS
     from layerwise.placement import verify as checks
 
@@ -137,7 +146,7 @@ def export(
     made = TRAINERS[trainer].export(placed, card.model)
     skeleton = _skeleton(card, options["model"], **pick(Trust, options))
     made = checks.kept_trained(made, placed, skeleton.model)
-    coverage = checks.verify(placed, checks.meta_copy(skeleton.model))
+    coverage = checks.verify(placed, meta_copy(skeleton.model))
     try:
         checks.verify(placed, skeleton.model, lora=made.lora)
     except VerificationError as error:
@@ -194,3 +203,39 @@ def compare(*cards: "LayerCard", **options: Unpack[CompareOptions]) -> "Comparis
     from layerwise.placement.compare import compare as compared
 
     return compared(cards, threshold=options["threshold"])
+
+
+@takes_options
+def check(model: Any, config: Any, **options: Unpack[CheckOptions]) -> "Check":
+    """Return what `config` really trains of `model`, and what of it does nothing or too much.
+
+    PEFT is handed the config on a copy of the model without weights: nothing is loaded.
+
+    Args:
+        model: A hub id, folder, GGUF file, configuration (``.json``) or ``demo``; or a model in
+            hand, which is not touched.
+        config: A file or folder: PEFT's ``adapter_config.json``, a config of Axolotl,
+            LLaMA-Factory, ms-swift or TRL, a script or notebook that calls ``LoraConfig`` or
+            ``get_peft_model`` (it is read, not run). Or PEFT's configuration itself, or a mapping.
+        options: Those of `layerwise.options.commands.CheckOptions`.
+
+    Raises:
+        BadInputError: The config cannot be read, or is of no trainer that is known.
+        ModelError: The model's configuration cannot be found, read or trusted.
+        StackError: It has no blocks that run one after another.
+    """
+    from layerwise.models.load import load_skeleton, skeleton_of
+    from layerwise.placement.check.make import check as checked
+    from layerwise.placement.check.reading import in_hand, read_config_file
+
+    def build(classifier: bool) -> "LoadedModel":  # noqa: FBT001  # as `Build` is called
+        if not isinstance(model, str | Path):
+            return skeleton_of(model)
+        made = load_skeleton(str(model), named=True, **pick(Trust, options))
+        if classifier and made.kind != "classifier":  # Which classes these are does not matter.
+            made = load_skeleton(str(model), labels=("one", "other"), **pick(Trust, options))
+        return made
+
+    named = isinstance(config, str | Path)
+    file = read_config_file(Path(config)) if named else in_hand(config)
+    return checked(build, file, fix=options["fix"])

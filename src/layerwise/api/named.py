@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from layerwise.errors import BadInputError
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Loading, TextOptions
 
@@ -17,11 +18,11 @@ SMALLER_BATCH = "a smaller --batch-size or --max-length"
 SMALLER = "a smaller --batch-size with --accumulation, or --gradient-checkpointing"
 
 
-def text_data(data: "str | TextData", options: Mapping[str, Any]) -> "TextData":
-    """Return the text that `data` names, read as `options` say; or itself."""
-    from layerwise.data.text import read
+def text_data(data: Any, options: Mapping[str, Any]) -> "TextData":
+    """Return the text that `data` names or holds, read as `options` say; or itself."""
+    from layerwise.data.text import TextData, read
 
-    return read(data, **pick(TextOptions, options)) if isinstance(data, str) else data
+    return data if isinstance(data, TextData) else read(data, **pick(TextOptions, options))
 
 
 def loaded_model(
@@ -36,6 +37,10 @@ def loaded_model(
 
     if isinstance(model, str):
         return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))
+    if options.get("quantize") is not None:
+        msg = "quantisation of a model in hand"
+        expected = "the name of a model that is loaded so"
+        raise BadInputError(msg, value=options["quantize"], expected=expected)
     return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
 
 

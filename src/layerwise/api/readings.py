@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from layerwise.api.named import SMALLER_BATCH, known_card, loaded_model, text_data
 from layerwise.options.commands import (
+    AuditOptions,
     DistanceOptions,
     EraseOptions,
     ProbeOptions,
@@ -19,11 +20,11 @@ from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
-    from layerwise.data.text import TextData
     from layerwise.distance.record import Distance
     from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet
     from layerwise.probing.record import Erasure, Probing
+    from layerwise.profile.audit_record import Audit
     from layerwise.profile.record import Profile
 
 
@@ -64,14 +65,51 @@ def profile(
         progress=progress,
         audit=True,
         card=None if card is None else known_card(card),
+        verify=options["verify"],
     )
     return pair.profile(reading)
 
 
 @takes_options
+def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditOptions]) -> "Audit":
+    """Return what an adapter is: its size by depth, the rank that it uses, what in it is dead.
+
+    Its base, which its configuration names, is loaded for the size of the weights that are adapted
+    and for what the adapter adds to outputs on the probes. Where no base is to be had, its files
+    alone are read, and the notes say what they do not tell.
+
+    Args:
+        adapter: A PEFT adapter folder or hub id; or a model in hand with adapters.
+        progress: Hears how far the forward on the probes is.
+        options: Those of `layerwise.options.commands.AuditOptions`.
+
+    Raises:
+        BadInputError: It is no adapter, or there is a card and no base.
+        ModelError: The adapter or its base cannot be read, or do not fit.
+        SchemaError: The card cannot be read, or is of another model.
+        NonFiniteError: A weight of the adapter is NaN or infinite.
+        LayerwiseError: The device ran out of memory.
+    """
+    from layerwise.models.load import load
+    from layerwise.profile.audit_adapter import audit_adapter
+    from layerwise.profile.probe_reading import ProbeReading, as_probe_set
+
+    probes = as_probe_set(options["probes"], examples=options["examples"], seed=options["seed"])
+    card = options["card"]
+    return audit_adapter(
+        adapter,
+        reading=ProbeReading(probes, **pick(Batches, options)),
+        load=partial(load, **pick(Loading, options)),
+        card=None if card is None else known_card(card),
+        verify=options["verify"],
+        progress=progress,
+    )
+
+
+@takes_options
 def distance(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     progress: Progress = silent,
@@ -83,7 +121,8 @@ def distance(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the pass is.
         options: Those of `layerwise.options.commands.DistanceOptions`. SimCSE and Barlow Twins
@@ -112,7 +151,7 @@ def distance(
 @takes_options
 def probe(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     progress: Progress = silent,
@@ -124,7 +163,8 @@ def probe(
 
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
-        data: A file, folder, hub data set or ``demo``, with labels; or text read before.
+        data: A file, folder, hub data set or ``demo``, with labels; or data in hand, as for `card`;
+            or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the forward and the probes are.
         options: Those of `layerwise.options.commands.ProbeOptions`.

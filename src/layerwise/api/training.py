@@ -11,10 +11,11 @@ from layerwise.files import prepare_output
 from layerwise.options.commands import ControlOptions, FinishedOptions, MeasureOptions, TuneOptions
 from layerwise.options.declaration import pick
 from layerwise.options.groups import (
-    Batches,
     Conditions,
     Device,
+    FittedBatches,
     Loading,
+    Packing,
     Steps,
     Views,
     Watching,
@@ -25,7 +26,6 @@ from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
     from layerwise.card.record import LayerCard
-    from layerwise.data.text import TextData
     from layerwise.measure.record import Measure
     from layerwise.models.load import LoadedModel
     from layerwise.profile.probe_reading import ProbeReading
@@ -38,7 +38,7 @@ OnRun = Callable[[str, int], AbstractContextManager[Callable[[dict[str, Any]], N
 @takes_options
 def tune(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
@@ -50,7 +50,8 @@ def tune(
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``. Or a model in hand,
             which is then changed in place: a `LoadedModel`, a transformers model, or a `PeftModel`
             with LoRA adapters, which are what trains then.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         on_step: Called with each line of the log as it comes.
         options: Those of `layerwise.options.commands.TuneOptions`. Without ``out`` nothing is kept;
@@ -63,6 +64,7 @@ def tune(
         OutputError: `out` holds a result, or cannot be written.
         LayerwiseError: The device ran out of memory.
     """
+    from layerwise.models.linear import packed_modules
     from layerwise.objectives import labels_for, resolve
     from layerwise.tuning.adapters import has_adapters
     from layerwise.tuning.lora import named_placement
@@ -81,7 +83,7 @@ def tune(
     else:
         loaded = loaded_model(model, tokenizer, options, labels=labels)
     placement = options["placement"]
-    is_lora = placement is not None or has_adapters(loaded.model)
+    is_lora = placement is not None or has_adapters(loaded.model) or packed_modules(loaded.model)
     with enough_memory(SMALLER):
         tuned = fine_tune(
             loaded,
@@ -126,6 +128,9 @@ def _blank(
         msg = "model in hand, and a configuration of another one"
         expected = "the name of a tokenizer"
         raise BadInputError(msg, value=type(tokenizer).__name__, expected=expected)
+    if options["quantize"] is not None:
+        msg = "quantisation of random weights, which have to be trained whole"
+        raise BadInputError(msg, value=options["quantize"], hint="drop --quantize")
     how = {**pick(Device, options), "seed": options["seed"]}
     loaded = from_config(file, tokenizer=tokenizer, labels=labels, **how)
     return loaded if folder is None else keep_initial(loaded, folder)
@@ -134,7 +139,7 @@ def _blank(
 @takes_options
 def control(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     on_run: OnRun | None = None,
@@ -150,7 +155,8 @@ def control(
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``. Or a model in hand: a
             `LoadedModel` or a transformers model; its weights are put back after.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         on_run: ``on_run(condition, seed)`` is entered around each run, and what it gives called
             with each line of the run's log.
@@ -178,7 +184,13 @@ def control(
         overwrite=options["overwrite"],
         watch=on_run or no_watch,
     )
-    groups = (Batches, Steps, Conditions, Watching)  # The runs' seeds are the control's.
+    groups = (
+        FittedBatches,
+        Packing,
+        Steps,
+        Conditions,
+        Watching,
+    )  # The runs' seeds are the control's.
     how = {name: value for group in groups for name, value in pick(group, options).items()}
     with enough_memory(SMALLER):
         return run_control(
@@ -233,7 +245,7 @@ def _reading(options: Mapping[str, Any]) -> "ProbeReading":
 @takes_options
 def measure(
     model: Any,
-    data: "str | TextData",
+    data: Any,
     *,
     tokenizer: Any = None,
     kept: Path | str | None = None,
@@ -250,7 +262,8 @@ def measure(
     Args:
         model: A hub id, folder, GGUF file or ``demo``. Or a model in hand, which is after what it
             was before: a `LoadedModel` or a transformers model.
-        data: A file, folder, hub data set or ``demo``; or text read before.
+        data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
+            a loader of batches in hand; or text read before.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         kept: A file that each trial goes into as it ends; those that it holds are not made again,
             so that a measurement that was cut short goes on where it was.
@@ -268,7 +281,7 @@ def measure(
     from layerwise.objectives import labels_for, resolve
     from layerwise.tuning.record import TuneSettings
 
-    budget = pick(Batches, options) | pick(Steps, options)
+    budget = pick(FittedBatches, options) | pick(Steps, options)
     settings = TuneSettings(**pick(TuneSettings, budget))
     card = options["card"]
     known = None if card is None else known_card(card)

@@ -19,6 +19,8 @@ from layerwise.capture.accumulators import FeatureMoments
 from layerwise.capture.attention import AttentionCall, QueryRows, entropy_of_weights
 from layerwise.capture.clock import Clock
 from layerwise.capture.tokens import by_token, floating, hidden_in
+from layerwise.compat.torch import widened
+from layerwise.models.linear import plain_parts
 from layerwise.shapes import Bool, Float, Int, Tensor
 
 #: Stands for the whole model among the rows of blocks whose moments are marked.
@@ -290,12 +292,13 @@ class Listener:
     def hear_saved(self, weights: frozenset[int], tensor: Tensor) -> Tensor:
         """Return a tensor that autograd keeps: counted once a batch, weights not at all."""
         if self._heard is not None and self._row is not None:
-            storage = tensor.untyped_storage()
-            place = storage.data_ptr()
-            if place not in weights and place not in self._heard.saved_storages:
-                self._heard.saved_storages.add(place)
-                size = self._heard.saved_bytes.get(self._row, 0)
-                self._heard.saved_bytes[self._row] = size + storage.nbytes()
+            for part in plain_parts(tensor):
+                storage = part.untyped_storage()
+                place = storage.data_ptr()
+                if place not in weights and place not in self._heard.saved_storages:
+                    self._heard.saved_storages.add(place)
+                    size = self._heard.saved_bytes.get(self._row, 0)
+                    self._heard.saved_bytes[self._row] = size + storage.nbytes()
         return tensor
 
 
@@ -303,12 +306,12 @@ def _entropy_sums(
     entropies: Float[Tensor, "n q"], rows: QueryRows, heard: BatchRecord
 ) -> tuple[Float[Tensor, "e"], Float[Tensor, "e"]]:
     """Each example's sum over counted tokens, and sampling variance (Cochran 1977, eq. 2.20)."""
-    wide = entropies.double()
+    values = widened(entropies)
     used = rows.weights > 0
-    total = (wide * rows.weights).sum(1)
+    total = (values * rows.weights).sum(1)
     q = rows.sampled.clamp_min(1)
-    mean = (wide * used).sum(1) / q
-    spread = ((wide - mean[:, None]).square() * used).sum(1) / (q - 1).clamp_min(1)
+    mean = (values * used).sum(1) / q
+    spread = ((values - mean[:, None]).square() * used).sum(1) / (q - 1).clamp_min(1)
     left_out = (1 - rows.sampled / rows.counts.clamp_min(1)).clamp_min(0)
     variance = rows.counts.square() * spread / q * left_out
     return heard.folded(total), heard.folded(variance)

@@ -42,9 +42,9 @@ def to_stats(
     ran = [m for m, is_heard in enumerate(heard) if is_heard]
     if not place or (not ran and "inputs" in plan.needs):
         what = "no block ran" if not place else "no adapted module learns from this text"
-        reasons = {} if not place else _left_out([t.name for t in targets], sums)
+        why = _left_out([t.name for t in targets], sums) if place else {}
         raise ModelError(
-            what + "".join(f"; {len(names)} {reason}" for reason, names in reasons.items()),
+            what + "".join(f"; {len(names)} {reason}" for reason, names in why.items()),
             value=", ".join(sorted({t.suffix for t in targets})),
             expected="modules that the forward calls with a row for each token",
             hint="--targets with other module names",

@@ -25,7 +25,8 @@ from layerwise.capture.stats import LayerStats
 from layerwise.capture.sums import PassSums, batch_columns, entropy_columns
 from layerwise.capture.tokens import floating
 from layerwise.data.batches import Batch
-from layerwise.errors import LayerwiseError, ModelError, NonFiniteError, one_line
+from layerwise.errors import ModelError, NonFiniteError, one_line
+from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, final_norm
 from layerwise.models.stack import BlockRef, all_refs
@@ -142,7 +143,9 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
         shows_weights=implementation in {None, "eager", "sdpa"} and not objective.stochastic,
         absent=absent,
         weights=frozenset(
-            t.untyped_storage().data_ptr() for t in chain(model.parameters(), model.buffers())
+            part.untyped_storage().data_ptr()
+            for t in chain(model.parameters(), model.buffers())
+            for part in plain_parts(t)
         ),
     )
 
@@ -150,7 +153,7 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
 def _site(model: nn.Module, target: Target, plan: Plan) -> Site:
     """Give a target its simulated adapter's A: Gaussian / sqrt(d_in), by seed and name."""
     module = model.get_submodule(target.name)
-    device = next(module.parameters()).device
+    device = next(chain(module.parameters(), module.buffers())).device
     size = (plan.rank, target.in_features)
     normal = torch.randn(size, generator=torch_generator(plan.seed, "lora_A", target.name))
     sketch = None
@@ -205,7 +208,7 @@ def _tokens_first(subject: CaptureSetup, batch: Batch) -> frozenset[nn.Module]:
         for module in (*subject.wiring.blocks, *(site.module for site in subject.sites)):
             stack.callback(module.register_forward_hook(look).remove)
         if n:
-            subject.objective.losses(subject.loaded.model, batch)
+            _losses(subject, batch)
     return frozenset(found)
 
 
@@ -226,7 +229,7 @@ def _weigh(subject: CaptureSetup, sums: PassSums, batches: Sequence[Batch]) -> N
             heard, keys = _heard(subject, batch.to(device), frozenset())
             listener.start(heard)
             try:
-                subject.objective.losses(model, batch.to(device))
+                _losses(subject, batch.to(device))
             finally:
                 listener.stop()
             if not heard.entropy:
@@ -273,8 +276,6 @@ def _losses(subject: CaptureSetup, batch: Batch) -> Tensor:
     try:
         return subject.objective.losses(subject.loaded.model, batch)
     except (ValueError, NotImplementedError) as error:
-        if isinstance(error, LayerwiseError):
-            raise
         message = f"model that does not run on text alone ({one_line(error, limit=160)})"
         raise ModelError(message, value=subject.loaded.source) from error
 

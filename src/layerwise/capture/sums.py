@@ -9,6 +9,7 @@ import torch
 from layerwise.capture.accumulators import FeatureMoments, GramRows, KeyedTable, Sum, merge_named
 from layerwise.capture.clock import Clock
 from layerwise.capture.hooks import WHOLE, BatchRecord, Listener, Site
+from layerwise.compat.torch import widened
 from layerwise.shapes import Tensor
 
 
@@ -114,7 +115,7 @@ def _columns(heard: Mapping[int, Tensor], width: int, examples: int) -> np.ndarr
     """(examples, width) float64 with each heard column in its place and NaN elsewhere."""
     table = np.full((examples, width), np.nan)
     if heard:
-        values = torch.stack([v.double() for v in heard.values()], 1)
+        values = torch.stack([widened(v) for v in heard.values()], 1)
         table[:, list(heard)] = values.cpu().numpy()
     return table
 

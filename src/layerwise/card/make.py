@@ -12,9 +12,12 @@ from layerwise.capture.adapters import adapter_seconds
 from layerwise.card.describe import data_info, model_info
 from layerwise.card.record import Agreement, CaptureInfo, LayerCard, LayerRow
 from layerwise.data.text import TextData
+from layerwise.models.linear import parameter_count
 from layerwise.models.load import LoadedModel
+from layerwise.models.quantisation import refuse_without_gradient
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
+from layerwise.objectives.length import fitted
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.signals import COSTS, Signal, residual, select
@@ -33,7 +36,7 @@ def make_card(
     *,
     signals: Sequence[Signal] | None = None,
     batch_size: int = 8,
-    max_length: int = 128,
+    max_length: int | None = 128,
     progress: Progress = silent,
 ) -> LayerCard:
     """Return the Layer Card of `loaded` on `data` under `objective`, from one pass; no advice.
@@ -45,14 +48,15 @@ def make_card(
         plan: With which adapters, samples and seed; what is measured follows from the signals.
         signals: The columns beside the costs; all that are registered where None.
         batch_size: Examples a batch; changes time and memory, not the numbers.
-        max_length: Tokens an example is cut at.
+        max_length: Tokens an example is cut at; what suits the examples where None.
         progress: Hears how far the pass is.
 
     Raises:
         LayerwiseError: What cannot be measured, and what to type instead.
     """
+    length, data = fitted(loaded, data, objective, max_length)
     batches = objective.batches_for(
-        loaded, data, batch_size=batch_size, max_length=max_length, seed=plan.seed
+        loaded, data, batch_size=batch_size, max_length=length, seed=plan.seed
     )
     for note in batches.notes:
         log.warning("%s: %s", data.source, note)
@@ -60,6 +64,7 @@ def make_card(
     wanted = select() if signals is None else signals
     needs = (need for signal in wanted for need in signal.needs)
     plan = plan.measuring(("inputs", *needs))  # Which modules ran: a placement needs to know.
+    refuse_without_gradient(loaded.model)
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     stats = replace(stats, adapter_seconds=_adapters(loaded, stats, plan))
     absent = {s.name: stats.absent[n] for s in wanted for n in s.needs if n in stats.absent}
@@ -68,7 +73,7 @@ def make_card(
     notes = (*loaded.notes, *data.notes, *batches.notes, *stats.notes)
     return LayerCard(
         model=model_info(loaded),
-        data=data_info(data, batches, objective, max_length=max_length),
+        data=data_info(data, batches, objective, max_length=length),
         capture=_capture_info(loaded, stats, plan, batch_size=batch_size, notes=notes),
         layers=_rows(loaded, stats, plan, columns),
         agreement=_agreement(stats, plan, columns.get("residual_norm")),
@@ -120,7 +125,7 @@ def _rows(
             index=block.index,
             name=block.name,
             adapter_parameters=sum(sizes),
-            parameters=sum(p.numel() for p in module.parameters()),
+            parameters=parameter_count(module),
             modules=tuple(m.name for m in modules),
             further={k: v for k in sorted(further) if (v := numbers[k][i]) is not None},
             **values,
@@ -133,14 +138,13 @@ def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray 
     """Return the seconds of each block's adapters in a batch of the pass's mean size, if any."""
     if not stats.modules:
         return None
-    first = next(loaded.model.parameters())
     return adapter_seconds(
         stats.modules,
         blocks=len(stats.blocks),
         tokens=max(1, round(float(stats.batch_tokens.mean()))),
         rank=plan.rank,
-        device=first.device,
-        dtype=first.dtype,
+        device=loaded.device,
+        dtype=loaded.model.dtype,
     )
 
 

@@ -30,8 +30,28 @@ class StackInfo:
 
 
 @dataclass(frozen=True)
+class QuantisationInfo:
+    """Weights that are kept as codes.
+
+    Attributes:
+        method: Whose library reads them, as transformers calls it.
+        kind: What they are: ``nf4``, ``int8``, or the method and its bits.
+        bits: Bits a number.
+        saved: Whether the checkpoint holds them so; else they were made as it was loaded.
+    """
+
+    method: str
+    kind: str
+    bits: int
+    saved: bool
+
+
+@dataclass(frozen=True)
 class ModelInfo:
-    """The model that was measured; `files` maps each file read to its SHA-256."""
+    """The model that was measured; `files` maps each file read to its SHA-256.
+
+    Quantised weights count as the numbers that they stand for.
+    """
 
     source: str
     architecture: str
@@ -40,6 +60,7 @@ class ModelInfo:
     revision: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     base: str | None = None
+    quantisation: QuantisationInfo | None = None
 
 
 @dataclass(frozen=True)

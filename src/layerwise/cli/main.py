@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from layerwise import __version__
+from layerwise.cli.check import check
 from layerwise.cli.compare import compare
 from layerwise.cli.control import control
 from layerwise.cli.measure import measure
@@ -41,7 +42,7 @@ def commands() -> None:
     """Find where in depth to adapt a model, what it costs, and why."""
 
 
-for _command in (*COMMANDS, place, measure, tune, control, study, compare):
+for _command in (*COMMANDS, place, check, measure, tune, control, study, compare):
     commands.add_command(_command)
 
 

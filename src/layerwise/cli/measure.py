@@ -71,6 +71,7 @@ def measure(model: str, data: str, **options: Any) -> None:
     from layerwise import report
     from layerwise.card.record import LayerCard
 
+    report.check_charts(wanted=charts)
     with talk(form) as progress:
         if card is not None:
             options["card"] = LayerCard.load(card)

@@ -110,6 +110,7 @@ def produce(
     import_for(needs)
     from layerwise import report
 
+    report.check_charts(wanted=charts)
     with talk(form) as progress, together(options.get("device", ""), several=several) as device:
         if "device" in options:
             options["device"] = device

@@ -14,6 +14,7 @@ from layerwise.cli.output import short
 from layerwise.cli.produce import Charts, Results, produce
 from layerwise.options.commands import (
     AnalyseOptions,
+    AuditOptions,
     CardOptions,
     DistanceOptions,
     EraseOptions,
@@ -118,6 +119,23 @@ COMMANDS = (
         "layerwise profile org/model ./adapter --card model-card",
         "layerwise profile org/model@main org/model-tuned --probes questions.txt --device cuda",
         after=1,
+    ),
+    _command(
+        "audit",
+        AuditOptions,
+        "What an adapter is: dead modules, used rank, size by depth.",
+        """Look into a PEFT adapter, a folder or a hub id, yours or anyone's.
+
+        Which of its modules are dead, how much of its rank is used, how large it is beside the
+        weights that it adapts, and how far it changes the outputs of its modules on probes. The
+        base that its configuration names is loaded for that; where it is not to be had, the
+        adapter's files alone are read, and what they do not tell is said.
+
+        Writes audit.json and report.html.
+        """,
+        "layerwise audit ./adapter",
+        "layerwise audit org/adapter --probes questions.txt --device cuda",
+        "layerwise audit ./adapter --card model-card",
     ),
     _command(
         "distance",

@@ -5,15 +5,17 @@ An example is tokenised into a `Row`, rows are put into batches, and a batch of 
 that turns a batch of rows into tensors.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, DataError, ModelError
-from layerwise.shapes import Bool, Int, Tensor
+from layerwise.shapes import Bool, Float, Int, Tensor
 
 IGNORED = -100
 """The label of a position that no loss counts."""
@@ -35,7 +37,8 @@ class Batch:
         index: The position of each example in the data: what makes sharded runs agree.
         pooled: The position of the token whose state stands for the whole row; None where the
             objective pools nothing.
-        classes: The class of each row; None where rows have none.
+        classes: The class of each row, or where a head has several outputs or one score what each
+            is to say; None where rows have none.
     """
 
     inputs: Mapping[str, Tensor]
@@ -44,7 +47,7 @@ class Batch:
     index: Int[Tensor, "n"]
     decoder_mask: Bool[Tensor, "n u"] | None = None
     pooled: Int[Tensor, "n"] | None = None
-    classes: Int[Tensor, "n"] | None = None
+    classes: Int[Tensor, "n"] | Float[Tensor, "n _"] | None = None
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -92,6 +95,8 @@ class Row:
         target: What the decoder must say, in an encoder-decoder; else empty.
         segments: Which text of a pair each token is of, 0 or 1; empty where there is one text.
         label: The class; None where there is none.
+        scores: What each output of a head is to say, in place of a class.
+        starts: Where the examples begin that share the row; empty where it is one example's.
     """
 
     index: int
@@ -100,6 +105,8 @@ class Row:
     target: Sequence[int] = ()
     segments: Sequence[int] = ()
     label: int | None = None
+    scores: tuple[float, ...] = ()
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,8 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
         max_length: The most tokens of a row, special ones included.
         least: The fewest tokens that leave something to predict; shorter rows are dropped.
     """
+    if any(example.ids is not None for example in data.examples):
+        return _token_rows(tokenizer, data, max_length=max_length, least=least)
     texts = [example.text for example in data.examples]
     before, after, room = text_frame(tokenizer, texts, max_length=max_length)
     ids = tokenise(tokenizer, texts)
@@ -193,6 +202,28 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
     ]
     truncated = sum(len(tokens) > room for tokens in ids)
     return kept_rows(rows, truncated=truncated, max_length=max_length)
+
+
+def _token_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int) -> Rows:
+    """Return the rows of examples that came as tokens, which have their special tokens.
+
+    Raises:
+        DataError: A token is none of the tokenizer's.
+    """
+    rows = []
+    for i, example in enumerate(data.examples):
+        ids = example.ids or ()
+        if ids and not 0 <= min(ids) <= max(ids) < len(tokenizer):
+            raise DataError(
+                what=f"tokens of example {i + 1} are not this tokenizer's",
+                value=max(ids, key=abs),
+                expected=f"0 to {len(tokenizer) - 1}",
+            )
+        counted = example.counted or [True] * len(ids)
+        rows.append(Row(i, ids[:max_length], counted[:max_length]))
+    truncated = sum(len(example.ids or ()) > max_length for example in data.examples)
+    kept = [row for row in rows if len(row.ids) >= least and any(row.counted[least - 1 :])]
+    return kept_rows(kept, truncated=truncated, max_length=max_length)
 
 
 def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
@@ -241,6 +272,39 @@ def by_length(rows: Iterable[Row], *, batch_size: int) -> list[list[Row]]:
     return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
 
 
+def best_fit(sizes: Sequence[int], *, room: int) -> list[tuple[int, ...]]:
+    """Return which of `sizes` go together into rows of `room`: best fit, the largest first.
+
+    Each goes where the least room is left after it, as TRL packs with its strategy ``bfd``.
+    """
+    rows: list[list[int]] = []
+    left: list[tuple[int, int]] = []  # The room of each row and its number, in order.
+    for place in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        at = bisect_left(left, (sizes[place], -1))
+        space, number = left.pop(at) if at < len(left) else (room, len(rows))
+        if number == len(rows):
+            rows.append([])
+        rows[number].append(place)
+        insort(left, (space - sizes[place], number))
+    return [tuple(sorted(row)) for row in rows]
+
+
+def packed(rows: Iterable[Row], packs: Iterable[Sequence[int]]) -> list[Row]:
+    """Return `rows` put together: those of the examples of each of `packs` are one.
+
+    A row's index is its first example's.
+    """
+    by_index = {row.index: row for row in rows}
+    made = []
+    for pack in packs:
+        parts = [by_index[i] for i in pack]
+        ends = [*accumulate(len(part.ids) for part in parts)]
+        ids = [token for part in parts for token in part.ids]
+        counted = [counts for part in parts for counts in part.counted]
+        made.append(Row(parts[0].index, ids, counted, starts=(0, *ends[:-1])))
+    return made
+
+
 def assemble(
     rows: Rows,
     groups: Iterable[Sequence[Row]],
@@ -268,13 +332,22 @@ def input_tensors(rows: Sequence[Row], *, pad: int | None) -> dict[str, Tensor]:
 
     Rows of two texts have ``token_type_ids`` too.
     """
-    tensors = {
-        "input_ids": padded([row.ids for row in rows], fill=pad or 0),
-        "attention_mask": padded([[1] * len(row.ids) for row in rows]),
-    }
+    tensors = {"input_ids": padded([row.ids for row in rows], fill=pad or 0)}
+    if any(row.starts for row in rows):
+        # Positions that begin anew tell transformers that examples share a row, without a mask.
+        tensors["position_ids"] = padded([_positions(row) for row in rows])
+    else:
+        tensors["attention_mask"] = padded([[1] * len(row.ids) for row in rows])
     if any(row.segments for row in rows):
         tensors["token_type_ids"] = padded([row.segments for row in rows])
     return tensors
+
+
+def _positions(row: Row) -> list[int]:
+    """Return the place of each token in its own example."""
+    starts = row.starts or (0,)
+    ends = (*starts[1:], len(row.ids))
+    return [i - start for start, end in zip(starts, ends, strict=True) for i in range(start, end)]
 
 
 def row_batch(
@@ -307,9 +380,13 @@ def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
         [token if counts else IGNORED for token, counts in zip(row.ids, row.counted, strict=True)]
         for row in rows
     ]
+    for row, own in zip(rows, labels, strict=True):
+        for start in row.starts:  # What begins an example does not follow from the one before.
+            own[start] = IGNORED
     return row_batch(rows, pad=pad, labels=[[*row[1:], IGNORED] for row in labels])
 
 
 def class_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
-    """Return `rows` for a model that tells the class of each; they have one."""
-    return row_batch(rows, pad=pad, classes=torch.tensor([row.label for row in rows]))
+    """Return `rows` for a model that tells the class of each, or scores; all have the same."""
+    own = [row.scores or row.label for row in rows]
+    return row_batch(rows, pad=pad, classes=torch.tensor(own))

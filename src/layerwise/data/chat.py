@@ -1,110 +1,343 @@
-"""Chats as token rows, through the tokenizer's own template, with the assistant's tokens marked."""
+"""Chats as token rows, through the tokenizer's own template, with the answers' tokens marked.
 
+A chat is trained as one text: the template's rendering of all its turns. What each answer is in
+that text is read off it, for a template may show an earlier turn otherwise than it did when that
+was the last one (thinking removed, turns merged, a date, content cut), and an answer may stand
+there twice. So another text takes the turn's place: where the rendering changes is what the turn
+says. Around that, what the template puts there before a turn is generated is its opening, which is
+in no loss, and what it ends a turn with is in the loss.
+"""
+
+import json
 import re
-from collections.abc import Sequence
-from itertools import takewhile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import accumulate
 from typing import Any
 
 from layerwise.data.batches import Row, Rows, cut
-from layerwise.data.text import Example, TextData
+from layerwise.data.formats import Example
+from layerwise.data.text import TextData
+from layerwise.data.turns import ASSISTANT
 from layerwise.errors import DataError
 
 GENERATION = re.compile(r"\{%-?\s*generation\b")
 
-Turns = list[dict[str, str]]
+Turn = Mapping[str, Any]
+Span = tuple[int, int]
+
+#: What takes the place of a turn's words: letters of no script, which no text is likely to have.
+_THIS, _BEFORE = "\ue0c1\ue0c2\ue0c3", "\ue0d1\ue0d2\ue0d3"
+#: A special token of which only the beginning is there.
+_UNFINISHED = re.compile(r"[<\[][^>\]]*$")
+#: What else than its content a turn may say.
+_MORE = ("tool_calls", "reasoning_content")
 
 
 def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
     """Return each example as the chat it is, or of which it is one exchange; only answers counted.
 
     Args:
-        tokenizer: One with a chat template. An answer is what an assistant turn adds to the chat
-            before it; where the template marks what is generated, as much of it as is marked.
+        tokenizer: One with a chat template. Where it marks what is generated, that is counted; else
+            every answer, with what ends it, but for those that the data keeps out of the loss.
         data: Examples with a prompt, or chats.
         max_length: The most tokens of a row.
 
     Raises:
-        DataError: The template refuses a chat, or rewrites earlier turns so that no turn can be
-            told from the others; or nothing is left to predict.
+        DataError: The template refuses a chat, or does not show an answer; or nothing is left to
+            predict.
     """
-    marks = GENERATION.search(tokenizer.get_chat_template()) is not None
-    encode = _marked if marks else _by_difference
-    rows = []
+    rows, unseen = [], Counter[str]()
+    whole, parts = _Chat(tokenizer, (), {}), _Chat(tokenizer, (), {}, in_parts=True)
+    in_parts = not whole.shows_questions() and parts.shows_questions()
     for i, example in enumerate(data.examples):
-        ids, counted = encode(tokenizer, _turns(example))
+        chat = _written(_Chat(tokenizer, _turns(example), example.shown, in_parts))
+        text = chat.text
+        ids, counted = _tokens(tokenizer, text, _counted(chat, example.untrained, unseen))
         rows.append(Row(i, ids, counted))
-    return cut(rows, max_length=max_length)
+        unseen.update(chat.unseen())
+        unseen["answers out of the loss, as the data says"] += len(example.untrained)
+    notes = tuple(f"{what}: {count:,}" for what, count in unseen.items() if count)
+    return replace(cut(rows, max_length=max_length), notes=notes)
 
 
-def _turns(example: Example) -> Turns:
+def _turns(example: Example) -> tuple[Turn, ...]:
     """Return the example as turns: its own, or prompt and text as user and assistant."""
-    pairs = example.messages or (("user", example.prompt or ""), ("assistant", example.text))
-    return [{"role": role, "content": content} for role, content in pairs]
+    if example.messages is not None:
+        return example.messages
+    pairs = (("user", example.prompt or ""), (ASSISTANT, example.text))
+    return tuple({"role": role, "content": content} for role, content in pairs)
 
 
-def _marked(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]:
-    """Return the chat's tokens, and which of them the template marks as generated."""
-    encoded = _apply(tokenizer, turns, return_assistant_tokens_mask=True)
-    ids, marked = list(encoded["input_ids"]), [bool(m) for m in encoded["assistant_masks"]]
-    try:
-        _, added = _by_difference(tokenizer, turns)
-    except DataError:  # Earlier turns are rewritten: here the marks alone can tell.
-        return ids, marked
-    # transformers runs a mark that ends in a blank on to the end of the chat, over later prompts,
-    # where the tokenizer drops blanks. What no assistant turn adds is no answer.
-    return ids, [a and b for a, b in zip(marked, added, strict=True)]
+def _written(chat: "_Chat") -> "_Chat":
+    """Return `chat`, with what its tools are given as JSON text where its template needs it so."""
+    if chat.renders() or not any(turn.get("tool_calls") for turn in chat.turns):
+        return chat
+    made = [dict(turn) for turn in chat.turns]
+    for turn in made:
+        if turn.get("tool_calls"):
+            turn["tool_calls"] = [_called(call, json.dumps) for call in turn["tool_calls"]]
+    written = replace(chat, turns=tuple(made))
+    return written if written.renders() else chat
 
 
-def _by_difference(tokenizer: Any, turns: Turns) -> tuple[list[int], list[bool]]:
-    """The chat's tokens, and which of them its assistant turns add to what stands before them.
+def _counted(chat: "_Chat", untrained: Sequence[int], unseen: Counter[str]) -> list[Span]:
+    """Return the parts of the rendered chat that are in the loss; `unseen` counts what is not."""
+    marks = chat.marks()
+    answers = [i for i, turn in enumerate(chat.turns) if turn["role"] == ASSISTANT]
+    if marks is None:
+        return _ordered([chat.answer(i) for i in answers if i not in untrained], chat)
+    unseen["answers outside the marks of the chat template"] += max(0, len(answers) - len(marks))
+    silent = [chat.answer(i) for i in untrained]
+    return [part for mark in marks for part in _without(mark, silent)]
 
-    What the assistant says before anyone else has spoken answers nothing and is not counted.
+
+def _ordered(spans: list[Span], chat: "_Chat") -> list[Span]:
+    """Return `spans`, of which none reaches into another."""
+    ends = [end for _, end in spans]
+    if all(start >= end for (start, _), end in zip(spans[1:], ends, strict=False)):
+        return spans
+    what = "chat template mixes answers, so they cannot be told apart"
+    raise chat.fault(what, chat.turns[-1])
+
+
+def _without(span: Span, others: Sequence[Span]) -> Iterator[Span]:
+    """Yield what of `span` lies outside `others`, which are in order."""
+    start, end = span
+    for first, last in others:
+        if start < first < end:
+            yield start, first
+        if first < end and last > start:
+            start = max(start, last)
+    if start < end:
+        yield start, end
+
+
+@dataclass(frozen=True)
+class _Chat:
+    """A chat, the tokenizer whose template shows it, and what the template gets beside it.
+
+    Where the template takes content `in_parts`, as those of models that see do, it gets it so.
     """
-    ids = _tokens(tokenizer, turns)
-    counted = [False] * len(ids)
-    for i, turn in enumerate(turns):
-        if i > 0 and turn["role"] == "assistant":
-            start, end = _start(tokenizer, turns[:i], ids), len(ids)
-            if i + 1 < len(turns):
-                end = _shared(_tokens(tokenizer, turns[: i + 1]), ids)
-            counted[start:end] = [True] * (end - start)
-    return ids, counted
 
+    tokenizer: Any
+    turns: tuple[Turn, ...]
+    shown: Mapping[str, Any]
+    in_parts: bool = False
 
-def _start(tokenizer: Any, before: Turns, ids: Sequence[int]) -> int:
-    """Return where in `ids` the answer to the turns `before` begins."""
-    opened = _tokens(tokenizer, before, add_generation_prompt=True)
-    shared = _shared(opened, ids)
-    # A template may open a finished turn otherwise than one to be generated, and a tokenizer may
-    # merge over the boundary; what came before the turn's opening must be the same.
-    if shared < len(_tokens(tokenizer, before)) - 1:
-        raise DataError(
-            what="chat template changes earlier turns, so answers cannot be told from prompts",
-            value=before[-1]["content"],
-            expected="a template with {% generation %} marks",
-            hint="chats of one exchange",
+    @cached_property
+    def text(self) -> str:
+        """Return the chat as the template shows it."""
+        return self._rendered(self.turns, {})
+
+    def fault(self, what: str, turn: Turn) -> DataError:
+        """Return the error that the template shows `turn` so that it can be in no loss."""
+        expected = "a template that shows every answer once, or {% generation %} marks in it"
+        hint = "chats of one exchange"
+        return DataError(what=what, value=turn.get("content"), expected=expected, hint=hint)
+
+    def _rendered(self, turns: Sequence[Turn], options: Mapping[str, Any]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            found: str = self.tokenizer.apply_chat_template(
+                self._given(turns), tokenize=False, **self.shown, **options
+            )
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise DataError(
+                what=f"chat template refuses a chat ({error})",
+                value=[turn["role"] for turn in turns],
+                expected="turns that the model's template allows",
+            ) from error
+        return found
+
+    def _given(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+        """Return `turns` as the template takes them."""
+        given = [{k: v for k, v in turn.items() if v is not None} for turn in turns]
+        for turn in given if self.in_parts else ():
+            turn["content"] = [{"type": "text", "text": turn.get("content", "")}]
+        return given
+
+    def renders(self) -> bool:
+        """Return whether the template takes the chat."""
+        return self._tried(self.turns) is not None
+
+    def shows_questions(self) -> bool:
+        """Return whether the template shows what a user says."""
+        return _THIS in (self._tried([{"role": "user", "content": _THIS}]) or "")
+
+    def _tried(self, turns: Sequence[Turn], *, opens: bool = False) -> str | None:
+        """Return the rendering of turns that nobody wrote; None where the template refuses."""
+        try:
+            return self._rendered(turns, {"add_generation_prompt": True} if opens else {})
+        except DataError:
+            return None
+
+    def _with(self, place: int, turn: Turn) -> tuple[Turn, ...]:
+        return (*self.turns[:place], turn, *self.turns[place + 1 :])
+
+    def marks(self) -> list[Span] | None:
+        """Return what the template marks as generated; None where it marks nothing ever."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        tools = self.shown.get("tools")
+        template = self.tokenizer.get_chat_template(tools=tools)
+        if not GENERATION.search(template):
+            return None
+        (text,), (marks,) = render_jinja_template(
+            conversations=[self._given(self.turns)],
+            chat_template=template,
+            return_assistant_tokens_mask=True,
+            **{**self.tokenizer.special_tokens_map, **self.shown},
         )
-    return shared
+        if text != self.text:
+            what = "chat template that shows a chat otherwise when it marks answers"
+            raise self.fault(what, self.turns[-1])
+        return [(start, end) for start, end in marks]
+
+    def unseen(self) -> Iterator[str]:
+        """Yield what the chat has and the template does not show, in words."""
+        if "tools" in self.shown:
+            bare = replace(self, shown={k: v for k, v in self.shown.items() if k != "tools"})
+            if bare.text == self.text:
+                yield "chats whose tools the chat template does not show"
+        for key in _MORE:
+            turns = tuple({k: v for k, v in turn.items() if k != key} for turn in self.turns)
+            if turns != self.turns and self._tried(turns) == self.text:
+                name = key.replace("_", " ")
+                yield f"chats whose {name} the chat template does not show"
+
+    def answer(self, place: int) -> Span:
+        """Return where the turn at `place` stands in the text, without its opening, with its end.
+
+        Raises:
+            DataError: The template does not show it.
+        """
+        opened = self._tried(self.turns[:place], opens=True) if place else None
+        closed = self._tried(self.turns[: place + 1])
+        if opened and closed and closed.startswith(opened) and self.text.startswith(closed):
+            said = str(self.turns[place].get("content") or "").strip().splitlines()
+            if not said or said[-1].strip() in closed[len(opened) :]:
+                return len(opened), len(closed)
+        for turn in _in_place_of(self.turns[place]):
+            other = self._tried(self._with(place, turn))
+            if other is not None and other != self.text:
+                return self._around(place, turn, other)
+        what = "chat template does not show an answer, so it can be in no loss"
+        raise self.fault(what, self.turns[place])
+
+    def _around(self, place: int, turn: Turn, other: str) -> Span:
+        """Return where the turn at `place` stands, from the rendering with another `turn` there."""
+        start = _alike(self.text, other)
+        after = _alike(self.text[start:][::-1], other[start:][::-1])
+        end = len(self.text) - after
+        return start - self._fixed(place, turn, start), end + self._ending(place, turn, end)
+
+    def _ending(self, place: int, turn: Turn, end: int) -> int:
+        """Return how much behind `end` ends the turn at `place`, whose words end there.
+
+        It is what ends the turn where it is the last, or where another answer follows.
+        """
+        behind, opening = self.text[end:], self._opening
+        closed = self._tried((*self.turns[:place], turn)) or ""
+        tail = closed.rpartition(_THIS)[2] if _THIS in closed else ""
+        if behind.startswith(tail):
+            return len(tail)
+        follows = {"role": ASSISTANT, "content": _BEFORE}
+        again = (self._tried((*self.turns[:place], turn, follows)) or "").rpartition(_THIS)[2]
+        if opening and opening in again and behind.startswith(again.partition(opening)[0]):
+            return len(again.partition(opening)[0])
+        return len(_UNFINISHED.sub("", tail[: _alike(tail, behind)]))
+
+    def _fixed(self, place: int, turn: Turn, start: int) -> int:
+        """Return how much before `start` is the turn's own whatever it says, its opening apart."""
+        if place:
+            earlier = next(_in_place_of(self.turns[place - 1], _BEFORE))
+            turns = (*self.turns[: place - 1], earlier, turn, *self.turns[place + 1 :])
+            both, opened = self._tried(turns), self._tried(turns[:place], opens=True)
+            if both and opened and _BEFORE in opened and _BEFORE in both.partition(_THIS)[0]:
+                between = both.partition(_THIS)[0].rpartition(_BEFORE)[2]
+                if self.text[:start].endswith(between):
+                    return len(between) - _alike(between, opened.rpartition(_BEFORE)[2])
+        opening = self._opening
+        at = self.text.rfind(opening, 0, start) if opening else -1
+        return start - at - len(opening) if at >= 0 else 0
+
+    @cached_property
+    def _opening(self) -> str:
+        """Return what opens an answer to a single question; empty where that cannot be told."""
+        asked = [{"role": "user", "content": _BEFORE}]
+        closed, opened = self._tried(asked), self._tried(asked, opens=True)
+        return opened[len(closed) :] if closed and opened and opened.startswith(closed) else ""
 
 
-def _shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """Return how many leading tokens two sequences share."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+def _in_place_of(turn: Turn, words: str = _THIS) -> Iterator[dict[str, Any]]:
+    """Yield turns that say `words` where `turn` says something: in all its parts, and plainly."""
+    made = {**turn, "content": words if turn.get("content") or not turn.get("tool_calls") else None}
+    if turn.get("reasoning_content"):
+        made["reasoning_content"] = words
+    if turn.get("tool_calls"):
+        spoken = partial(_spoken, words=words)
+        made["tool_calls"] = [_called(call, spoken, name=words) for call in turn["tool_calls"]]
+    yield made
+    yield {"role": turn["role"], "content": words}
 
 
-def _tokens(tokenizer: Any, turns: Turns, **options: Any) -> list[int]:
-    return list(_apply(tokenizer, turns, **options)["input_ids"])
+def _called(
+    call: Mapping[str, Any], change: Callable[[Any], Any], *, name: str | None = None
+) -> dict[str, Any]:
+    """Return a call of a tool with what it is given changed, and maybe with another name."""
+    own = call["function"]
+    changed = {"name": name or own["name"], "arguments": change(own["arguments"])}
+    return {**call, "function": {**own, **changed}}
 
 
-def _apply(tokenizer: Any, turns: Turns, **options: Any) -> Any:
-    """Return what the tokenizer's chat template makes of `turns`."""
-    from jinja2 import TemplateError
+def _spoken(value: Any, *, words: str) -> Any:
+    """Return `value` with `words` for every string in it."""
+    if isinstance(value, Mapping):
+        return {key: _spoken(v, words=words) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_spoken(v, words=words) for v in value]
+    return words if isinstance(value, str) else value
 
-    try:
-        return tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True, **options)
-    except TemplateError as error:
-        raise DataError(
-            what=f"chat template refuses a chat ({error})",
-            value=[turn["role"] for turn in turns],
-            expected="turns that the model's template allows",
-        ) from error
+
+def _alike(a: str, b: str) -> int:
+    """Return how many leading letters two texts share."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:  # Comparing halves is quicker than comparing letters.
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
+
+
+def _tokens(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[bool]]:
+    """Return the tokens of `text`, and which of them have something of `spans` in them."""
+    is_fast = bool(getattr(tokenizer, "is_fast", False))
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=is_fast, verbose=False)
+    ids = list(found["input_ids"])
+    if not is_fast:
+        return ids, _by_beginnings(tokenizer, text, ids, spans)
+    inside = bytearray(len(text))
+    for start, end in spans:
+        inside[start:end] = b"\1" * (end - start)
+    before = [0, *accumulate(inside)]
+    return ids, [before[end] > before[start] for start, end in found["offset_mapping"]]
+
+
+def _by_beginnings(
+    tokenizer: Any, text: str, ids: Sequence[int], spans: Sequence[Span]
+) -> list[bool]:
+    """Return which of `ids` are of `spans`, of a tokenizer that does not say where a token is."""
+    counted = [False] * len(ids)
+    for span in spans:
+        first, last = (_reached(tokenizer, text[:end], ids) for end in span)
+        counted[first:last] = [True] * (last - first)
+    return counted
+
+
+def _reached(tokenizer: Any, text: str, ids: Sequence[int]) -> int:
+    """Return how many leading tokens of `ids` are those of `text` too."""
+    own = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return next((i for i, (a, b) in enumerate(zip(own, ids, strict=False)) if a != b), len(own))

@@ -1,16 +1,18 @@
 """Rows as examples: which shape they have, which column plays which role, one example a row."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from layerwise.errors import BadInputError, DataError
+from layerwise.errors import DataError
 from layerwise.registry import Registry
 
 TEXT_NAMES = ("text", "content", "sentence", "review", "document", "article", "body", "passage")
-CHAT_NAMES = ("messages", "conversation", "conversations")
+#: Columns of pictures and sounds, by their names; by what they hold, see `_is_media`.
+MEDIA_NAMES = frozenset({"image", "images", "audio", "audios", "video", "videos"})
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,34 @@ class Example:
         text: What the loss is about; of a chat, what the assistant says.
         prompt: What comes before `text` and is in no loss and no statistic.
         label: The class, as a string.
-        messages: A chat as (role, content) turns; then `prompt` is None.
+        messages: A chat, its turns as a template takes them (``role``, ``content``, …); then
+            `prompt` is None.
+        shown: What the template gets beside the turns: ``tools``, and options of its own.
+        untrained: Places of the assistant's turns that are in no loss.
+        scores: What a head with several outputs is to say: one number a class, or one alone.
+        ids: Its tokens, where it came as tokens; then `text` is empty.
+        counted: Which of `ids` the loss counts; all where None.
     """
 
     text: str
     prompt: str | None = None
     label: str | None = None
-    messages: tuple[tuple[str, str], ...] | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = field(default=None, hash=False)
+    shown: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    untrained: tuple[int, ...] = ()
+    scores: tuple[float, ...] | None = None
+    ids: tuple[int, ...] | None = None
+    counted: tuple[bool, ...] | None = None
+
+    def content(self) -> list[Any]:
+        """Return what tells it from other examples, as JSON; a plain turn is a pair."""
+        plain = {"role", "content"}
+        turns = self.messages and [
+            [turn["role"], turn["content"]] if turn.keys() == plain else dict(turn)
+            for turn in self.messages
+        ]
+        more = [dict(self.shown), self.untrained, self.scores, self.ids, self.counted]
+        return [self.text, self.prompt, self.label, turns, *(more if any(more) else ())]
 
 
 @dataclass(frozen=True)
@@ -48,22 +71,56 @@ class SourceRow:
         """Return the cell of `role`.
 
         Raises:
-            DataError: It is no string.
+            DataError: It is no string, or none that can be written.
         """
         value = self.cells[role]
-        if isinstance(value, str):
+        if isinstance(value, str) and value.isascii():
             return value
-        raise DataError(
-            what=f"row {self.number} of column {self.columns[role]!r} is no text",
+        if isinstance(value, str):
+            return self.written(value, role)
+        raise self.fault(
+            what="is no text",
+            role=role,
             value=value,
             expected="a string",
             hint="--text-column NAME",
         )
 
+    def written(self, value: str, role: str) -> str:
+        """Return `value`, which is text of Unicode.
+
+        Raises:
+            DataError: It has half of a pair of surrogates, as a cut JSON escape leaves.
+        """
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            what = f"holds half a character (at {error.start})"
+            raise self.fault(
+                what=what, role=role, value=ascii(value), expected="text of Unicode"
+            ) from error
+        return value
+
+    def has(self, role: str) -> bool:
+        """Return whether there is something in the cell of `role`."""
+        return role in self.cells and not is_blank(self.cells[role])
+
+    def fault(self, *, what: str, role: str, value: object, **more: str) -> DataError:
+        """Return the error that the cell of `role` is at fault."""
+        message = f"row {self.number} of column {self.columns[role]!r} {what}"
+        return DataError(what=message, value=value, **more)
+
 
 def is_blank(value: object) -> bool:
-    """Return whether a cell holds nothing: missing, not a number, or no letter."""
+    """Return whether a cell holds nothing: missing, not a number, no letter or no member."""
+    if is_list(value) or isinstance(value, Mapping):
+        return len(value) == 0  # type: ignore[arg-type]  # a list, mapping or array
     return value is None or value != value or (isinstance(value, str) and not value.strip())  # noqa: PLR0124  (NaN)
+
+
+def is_list(value: object) -> bool:
+    """Return whether a cell holds members in an order."""
+    return isinstance(value, list | tuple | np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -71,20 +128,23 @@ class Format:
     """A shape that rows can have.
 
     Attributes:
-        name: What it is called.
+        name: What such rows are called, after "read 12 rows as".
         meaning: What its rows hold, in a line.
         roles: Gives the column of each role, that of the content first, from the rows and the
             columns that the user named (``text``, ``prompt``, ``label``); None where the rows have
             another shape.
-        example: Makes an example of one row; the label is put in afterwards.
+        example: Makes an example of one row; the label is put in afterwards. Or says why the row
+            is left out: what such rows are called, as in "rows without an answer".
         is_empty: Whether a cell of the content leaves nothing to learn.
+        note: What else is to be said of such rows.
     """
 
     name: str
     meaning: str
     roles: Callable[[pd.DataFrame, Mapping[str, str]], dict[str, str] | None]
-    example: Callable[[SourceRow], Example]
+    example: Callable[[SourceRow], Example | str]
     is_empty: Callable[[Any], bool] = is_blank
+    note: str = ""
 
 
 #: What rows are taken for; the one that was added last is asked first.
@@ -95,21 +155,39 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
     """Return the format of the rows of `frame`, and the column of each role.
 
     Raises:
-        DataError: The text column is ambiguous.
+        DataError: The text column is ambiguous, or there are pictures or sounds beside the text.
         BadInputError: A column was asked for that has no meaning in that format.
     """
     claims = ((kind, kind.roles(frame, asked)) for kind in reversed([*FORMATS.values()]))
-    return next((kind, columns) for kind, columns in claims if columns is not None)
+    kind, columns = next((kind, columns) for kind, columns in claims if columns is not None)
+    media = [c for c in frame.columns if c not in columns.values() and _is_media(frame[c])]
+    if media and "text" not in asked:
+        raise DataError(
+            what="pictures or sounds beside the text, which no objective hands to a model yet",
+            value=", ".join(media),
+            expected="text alone",
+            hint=f"--text-column {next(iter(columns.values()))}, to leave them out",
+        )
+    return kind, columns
+
+
+def _is_media(values: "pd.Series[Any]") -> bool:
+    """Return whether a column is of pictures or sounds, as `datasets` or Pillow hold them."""
+    first = next((v for v in values if not is_blank(v)), None)
+    if isinstance(first, Mapping):
+        return "bytes" in first or {"array", "sampling_rate"} <= first.keys()
+    is_picture = type(first).__module__.startswith("PIL.") or isinstance(first, bytes)
+    return first is not None and (is_picture or values.name in MEDIA_NAMES)
+
+
+# --- Texts ------------------------------------------------------------------------------------
 
 
 def _text_column(frame: pd.DataFrame, asked: Mapping[str, str]) -> str:
-    """Return the text: as asked; or a chat, the one of a usual name, or the only string one."""
+    """Return the text: as asked, the one of a usual name, or the only column of strings."""
     if "text" in asked:
         return asked["text"]
     free = [c for c in frame.columns if c not in asked.values()]
-    for column in free:
-        if column in CHAT_NAMES and _is_chat(frame[column]):
-            return str(column)
     named = [name for name in TEXT_NAMES if name in free]
     strings = named or [c for c in free if _is_text(frame[c])]
     if len(strings) == 1 or named[:1] == ["text"]:
@@ -123,10 +201,11 @@ def _text_column(frame: pd.DataFrame, asked: Mapping[str, str]) -> str:
 
 
 def _is_text(values: "pd.Series[Any]") -> bool:
-    """Return whether all values are strings, and not all of them numbers written out."""
-    if not values.map(lambda v: isinstance(v, str)).all():
+    """Return whether what is there is strings, and not all of them numbers written out."""
+    held = values[~values.map(is_blank).astype(bool)]
+    if held.empty or not held.map(lambda v: isinstance(v, str)).all():
         return False
-    return bool(pd.to_numeric(values, errors="coerce").isna().any())
+    return bool(pd.to_numeric(held, errors="coerce").isna().any())
 
 
 def _text_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str]:
@@ -142,55 +221,44 @@ def _text_example(row: SourceRow) -> Example:
 
 
 TEXT = "a text, after a prompt where a column of those is named"
-FORMATS.add(Format("text", TEXT, _text_roles, _text_example))
+FORMATS.add(Format("texts", TEXT, _text_roles, _text_example))
 
 
-def _is_chat(values: "pd.Series[Any]") -> bool:
-    """Return whether the first value is a list of turns."""
-    first = values.iloc[0]
-    return not isinstance(first, str | bytes | Mapping) and hasattr(first, "__len__")
+# --- Tokens -----------------------------------------------------------------------------------
 
 
-def _chat_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
-    text = _text_column(frame, asked)
-    if not _is_chat(frame[text]):
+def _token_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+    if "input_ids" not in frame.columns or {"text", "prompt"} & asked.keys():
         return None
-    if "prompt" in asked:
-        raise BadInputError(
-            what="prompt column beside a chat",
-            value=asked["prompt"],
-            expected=f"the turns in {text!r} alone",
-            hint="drop --prompt-column, or name another --text-column",
-        )
-    return {"messages": text, **{role: c for role, c in asked.items() if role != "text"}}
+    beside = {"counted": "labels", "attended": "attention_mask"}
+    found = {role: column for role, column in beside.items() if column in frame.columns}
+    return {"tokens": "input_ids", **found, **asked}
 
 
-def _chat_example(row: SourceRow) -> Example:
-    turns = tuple(_turn(turn, row) for turn in row.cells["messages"])
-    if not any(role == "assistant" and content.strip() for role, content in turns):
-        raise DataError(
-            what=f"row {row.number} of column {row.columns['messages']!r} has no assistant turn",
-            value=[role for role, _ in turns],
-            expected="at least one turn with role 'assistant'",
-        )
-    said = "\n".join(content for role, content in turns if role == "assistant")
-    return Example(said, messages=turns)
+def _token_example(row: SourceRow) -> Example | str:
+    """Return tokens without those that pad; a label of -100 is in no loss."""
+    ids = _whole_numbers(row, "tokens")
+    attended = _whole_numbers(row, "attended") if row.has("attended") else [1] * len(ids)
+    labels = _whole_numbers(row, "counted") if row.has("counted") else ids
+    if not len(ids) == len(attended) == len(labels):
+        sizes = f"{len(ids)}, {len(labels)}, {len(attended)}"
+        raise row.fault(what="has as many tokens as no label or mask", role="tokens", value=sizes)
+    kept = [(i, label != -100) for i, label, a in zip(ids, labels, attended, strict=True) if a]
+    if not any(counts for _, counts in kept):
+        return "rows with nothing in the loss"
+    counted = tuple(counts for _, counts in kept)
+    return Example("", ids=tuple(i for i, _ in kept), counted=None if all(counted) else counted)
 
 
-def _turn(turn: object, row: SourceRow) -> tuple[str, str]:
-    if isinstance(turn, Mapping):
-        role, content = turn.get("role"), turn.get("content")
-        if isinstance(role, str) and isinstance(content, str):
-            return role, content
-    raise DataError(
-        what=f"row {row.number} of column {row.columns['messages']!r} is no chat",
-        value=turn,
-        expected="turns {role, content} of strings",
+def _whole_numbers(row: SourceRow, role: str) -> list[int]:
+    value = row.cells[role]
+    found = value.tolist() if isinstance(value, np.ndarray) else value
+    if is_list(found) and all(type(i) is int and i >= -100 for i in found):
+        return list(found)
+    raise row.fault(
+        what="holds no tokens", role=role, value=value, expected="a list of whole numbers"
     )
 
 
-def _no_turns(value: object) -> bool:
-    return not (hasattr(value, "__len__") and len(value) > 0)
-
-
-FORMATS.add(Format("chat", "turns of a conversation", _chat_roles, _chat_example, _no_turns))
+TOKENS = "tokens that another tokenizer call made, and which of them the loss counts"
+FORMATS.add(Format("tokens", TOKENS, _token_roles, _token_example))

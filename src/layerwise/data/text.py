@@ -3,14 +3,19 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 
+import layerwise.data.conversations  # noqa: F401  # puts its formats beside those of texts
 from layerwise.data.formats import Example, Format, SourceRow, is_blank, resolve_format
-from layerwise.data.sources import table
+from layerwise.data.labels import Labels, read_labels
+from layerwise.data.readers import CLASSES
+from layerwise.data.sources import source_name, table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
 from layerwise.seeds import draw
 
@@ -31,6 +36,8 @@ class TextData:
             ``messages``).
         available: Usable rows that matched, before `examples` of them were drawn.
         notes: What was left out or assumed on the way, in words.
+        classes: The classes in the order in which the data has them; what the scores are of, where
+            examples have scores. Empty where the data does not say.
     """
 
     source: str
@@ -39,13 +46,24 @@ class TextData:
     columns: Mapping[str, str]
     available: int
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.examples)
 
+    @property
+    def has_chats(self) -> bool:
+        """Return whether there are turns, which only a chat template can show."""
+        return "messages" in self.columns or any(e.messages is not None for e in self.examples)
+
+    @property
+    def has_scores(self) -> bool:
+        """Return whether labels are not one class of each example."""
+        return any(example.scores is not None for example in self.examples)
+
 
 def read(
-    source: str,
+    source: Any,
     *,
     text_column: str | None = None,
     prompt_column: str | None = None,
@@ -57,7 +75,8 @@ def read(
     """Return the examples of `source`: the same, in the same order, whenever the arguments agree.
 
     Args:
-        source: ``demo``, a file, a folder or a hub data set id; see `layerwise.data.sources`.
+        source: ``demo``, a file, a folder or a hub data set id, or data in hand: strings or
+            mappings, a data set, a frame, a loader of batches. See `layerwise.data.sources`.
         text_column: The text; found by its name, or because it is the only one, when None.
         prompt_column: What precedes the text, outside the loss.
         label_column: The class.
@@ -72,22 +91,42 @@ def read(
     """
     if examples is not None and examples < 1:
         raise BadInputError(what="number of examples", value=examples, expected="at least 1")
-    frame = _matching(table(source), where)
+    whole, name = table(source), source_name(source)
+    frame = _matching(whole, where)
     chosen = {"text": text_column, "prompt": prompt_column, "label": label_column}
     asked = {role: _known(frame, name) for role, name in chosen.items() if name is not None}
     if len(set(asked.values())) < len(asked):
         raise BadInputError(what="one column in two roles", value=asked, expected="two columns")
     kind, columns = resolve_format(frame, asked)
-    usable, notes = _usable(frame, columns, kind)
-    rows = usable
-    if examples is not None and examples > len(usable):
-        notes.append(f"{examples} examples were asked for, {len(usable)} are there")
+    usable, left = _usable(frame, columns, kind)
+    labels = Labels()
+    if "label" in columns:
+        usable, labels = _labelled(usable, frame, columns["label"])
+    filtered = {condition.partition("=")[0] for condition in where}
+    unused = [c for c in whole.columns if c not in {*columns.values(), *filtered}]
+    line = _told(len(frame), kind, labels, left, unused)
+    is_plain = not left and not unused and kind.name == "texts" and not labels.said
+    (log.warning if left else log.info)("%s: %s", name, line)
+    notes = [] if is_plain else [line]
+    found = [*usable.values()]
+    if examples is not None and examples > len(found):
+        notes.append(f"{examples} examples were asked for, {len(found)} are there")
+        log.warning("%s: %s", name, notes[-1])
     elif examples is not None:
-        rows = usable.iloc[draw(len(usable), examples, seed, "examples")]
-    for note in notes:
-        log.warning("%s: %s", source, note)
-    found = tuple(_examples(rows, columns, kind))
-    return TextData(source, _hash(found, columns), found, columns, len(usable), tuple(notes))
+        found = [found[i] for i in draw(len(found), examples, seed, "examples")]
+    digest = _hash(found, columns)
+    return TextData(name, digest, tuple(found), columns, len(usable), tuple(notes), labels.classes)
+
+
+def _told(
+    rows: int, kind: Format, labels: Labels, left: Mapping[str, int], unused: Sequence[str]
+) -> str:
+    """Return what was read, and what was not, in a line."""
+    parts = [f"read {_count(rows, 'rows')} as {kind.name}{labels.said and f' with {labels.said}'}"]
+    parts += [f"{_count(n, why)} left out" for why, n in left.items()]
+    if unused:
+        parts.append(f"columns not used: {', '.join(map(str, unused))}")
+    return "; ".join(filter(None, (*parts, kind.note)))
 
 
 def _matching(frame: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
@@ -116,38 +155,60 @@ def _known(frame: pd.DataFrame, column: str) -> str:
     return column
 
 
+def _count(number: int, rows: str) -> str:
+    """Return how many `rows` there are, in words that are for several."""
+    return f"{number:,} {rows if number > 1 else rows.replace('rows', 'row', 1)}"
+
+
 def _usable(
     frame: pd.DataFrame, columns: Mapping[str, str], kind: Format
-) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows that have something in them to learn, and how many had not."""
-    content, notes = next(iter(columns.values())), list[str]()
-    needed = {"text": (content, kind.is_empty)}
-    if "label" in columns:
-        needed["label"] = columns["label"], is_blank
-    for what, (column, is_empty) in needed.items():
-        blank = frame[column].map(is_empty)
-        if blank.all():
-            raise DataError(what=f"every row's {what} is empty", value=column)
-        if blank.any():
-            notes.append(f"{blank.sum()} rows with an empty {what} were left out")
-        frame = frame[~blank]
-    return frame, notes
+) -> tuple[dict[int, Example], Counter[str]]:
+    """Return an example of each row that has something to learn, by its number; and what has not.
 
-
-def _examples(frame: pd.DataFrame, columns: Mapping[str, str], kind: Format) -> Iterable[Example]:
-    """Return an example a row; errors count rows of the source from 1."""
-    values = zip(*(frame[column] for column in columns.values()), strict=True)
-    for place, cells in zip(frame.index, values, strict=True):
+    Errors count rows of the source from 1.
+    """
+    content = next(iter(columns.values()))
+    found, left = dict[int, Example](), Counter[str]()
+    every = zip(*(frame[column] for column in columns.values()), strict=True)
+    for place, cells in zip(frame.index, every, strict=True):
         row = SourceRow(int(str(place)) + 1, dict(zip(columns, cells, strict=True)), columns)
-        label = str(row.cells["label"]) if "label" in columns else None
-        yield replace(kind.example(row), label=label)
+        if kind.is_empty(next(iter(row.cells.values()))):
+            left["empty rows"] += 1
+        elif "label" in columns and is_blank(row.cells["label"]):
+            left["rows without a label"] += 1
+        elif isinstance(made := kind.example(row), str):
+            left[made] += 1
+        else:
+            found[row.number] = made
+    if not found:
+        reasons = ", ".join(_count(n, why) for why, n in left.items())
+        raise DataError(
+            what=f"nothing is left to learn in any row ({reasons})",
+            value=content,
+            expected=kind.meaning,
+            hint="--text-column NAME",
+        )
+    return found, left
+
+
+def _labelled(
+    examples: Mapping[int, Example], frame: pd.DataFrame, column: str
+) -> tuple[dict[int, Example], Labels]:
+    """Return `examples` with their labels, and what those are."""
+    values = {number: frame[column].loc[number - 1] for number in examples}
+    names = frame.attrs.get(CLASSES, {}).get(column)
+    labels = read_labels(values, column=column, classes=names)
+    scored = zip(examples.items(), labels.scores, strict=bool(labels.scores))
+    named = zip(examples.items(), labels.names, strict=bool(labels.names))
+    found = {number: replace(e, scores=scores) for (number, e), scores in scored}
+    return found or {number: replace(e, label=name) for (number, e), name in named}, labels
 
 
 def _hash(examples: Iterable[Example], columns: Mapping[str, str]) -> str:
     """SHA-256 over the columns' names and each example's content."""
     digest = hashlib.sha256(json.dumps(dict(columns), sort_keys=True).encode())
     for e in examples:
-        content = json.dumps([e.text, e.prompt, e.label, e.messages], ensure_ascii=True)
+        content = json.dumps(e.content(), ensure_ascii=True)
         digest.update(b"\n" + content.encode())
     return digest.hexdigest()
 

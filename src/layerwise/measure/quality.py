@@ -13,7 +13,7 @@ from layerwise.extras import require
 from layerwise.measure.trial import Quality, validation_batches
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
-from layerwise.objectives.forward import accepted, token_logits
+from layerwise.objectives.forward import accepted, token_logits, told
 from layerwise.registry import Registry
 from layerwise.shapes import Tensor
 from layerwise.tuning.record import TuneSettings
@@ -178,8 +178,11 @@ def _accuracy(
                 message = f"accuracy under {objective.name}, which predicts no class or token"
                 raise BadInputError(message, value="accuracy", hint="--quality loss")
             logits = output.logits if batch.classes is not None else token_logits(output)
+            if wanted.is_floating_point() and wanted.shape[1] == 1:
+                message = "accuracy of scores, which are right by more or less"
+                raise BadInputError(message, value="accuracy", hint="--quality loss")
             counted = wanted != IGNORED
-            right += int(((logits.argmax(-1) == wanted) & counted).sum())
+            right += int(((told(logits, wanted) == wanted) & counted).sum())
             total += int(counted.sum())
     return right / total
 

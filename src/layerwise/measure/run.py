@@ -35,6 +35,7 @@ from layerwise.measure.trial import Bench, Quality, Trial, bench, train_rivals
 from layerwise.measure.trial_log import TrialLog
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
+from layerwise.objectives.length import fitted
 from layerwise.options.commands import DRAWS, LADDER
 from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.record import Placement
@@ -108,6 +109,8 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
     if card is not None:
         refuse_another_model(card.model, model_info(loaded))
     log = TrialLog(kept)
+    length, data = fitted(loaded, data, objective, settings.max_length)
+    settings = replace(settings, max_length=length)
     train, choosing, scoring = _parts(data, protocol)
     card = card or _card(loaded, train, objective, settings, protocol)
     size = size_of(
@@ -149,7 +152,7 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
             tokens=tuple(found.tokens for found in spent),
         ),
         card=card.data,
-        data=data_info(train, batches, objective, max_length=settings.max_length),
+        data=data_info(train, batches, objective, max_length=settings.length),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -166,7 +169,7 @@ def _card(
     wanted = plan(None, rank=protocol.rank or _CARD_RANK, seed=protocol.seed)
     _LOG.info("no card is given: one is made of %d examples", len(some))
     return make_card(
-        loaded, some, objective, wanted, batch_size=_CARD_BATCH, max_length=settings.max_length
+        loaded, some, objective, wanted, batch_size=_CARD_BATCH, max_length=settings.length
     )
 
 

@@ -99,5 +99,5 @@ def _key(bench: Bench, placement: Placement, *, seed: int, learning_rate: float)
 
 
 def _digest(data: TextData) -> str:
-    content = [[e.text, e.prompt, e.label, e.messages] for e in data.examples]
+    content = [example.content() for example in data.examples]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

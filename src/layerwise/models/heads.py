@@ -1,9 +1,13 @@
 """Which head a model is read with: the one whose weights are there, or one for given classes."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -20,6 +24,7 @@ from transformers import (
 
 from layerwise.compat.transformers import dequantized
 from layerwise.errors import BadInputError, ModelError
+from layerwise.models.adapter_files import class_names, head_classes
 from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
@@ -27,8 +32,15 @@ from layerwise.models.head_kind import (
     kind_of,
     model_kind,
 )
+from layerwise.models.linear import widths
+from layerwise.models.quantisation import (
+    loading_options,
+    quantisation_note,
+    refuse_plain_files,
+    saved_method,
+)
 from layerwise.models.reading import REMOTE, LoadOptions
-from layerwise.models.sources import Source, brings_modules
+from layerwise.models.sources import Source, adapter_base
 from layerwise.seeds import derive, rng_untouched
 
 _NO_SDPA = "scaled_dot_product_attention"
@@ -69,24 +81,59 @@ def _has_weights(module: Any) -> bool:
 def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the classes that an adapter's base needs a head for; None for its own head.
 
-    An adapter that was trained together with a head names them in a ``config.json`` beside it.
+    An adapter that was trained together with a head is for that head's classes, in their order.
+    Their names are in the ``config.json`` beside it, or its base's; without any, they are numbers.
 
     Raises:
-        BadInputError: Others are `asked` for: the head that it brings is not for them.
+        BadInputError: Others are `asked` for: the head that it brings is not for them, or does not
+            say which of them is which.
     """
-    classes = None if asked is None else tuple(asked)
-    if not (brings_modules(source) and (source.folder / "config.json").is_file()):
-        return classes
-    config = read_config(source, remote=False)
-    if kind_of(_architecture(config)) != "classifier":
-        return classes
-    own = _class_names(config)
-    if classes is not None and set(classes) != set(own):
-        message = "adapter with a head for other classes"
-        expected = ", ".join(own)
-        hint = "its base model, or data with those labels"
-        raise BadInputError(message, value=", ".join(classes), expected=expected, hint=hint)
-    return own
+    count = head_classes(source)
+    if count < 2:
+        return None if asked is None else tuple(asked)
+    own = class_names(source.folder, count) or _base_names(source, count)
+    if asked is None:  # A head of classes that nobody named is left out, and that is said.
+        return own
+    numbers, told = tuple(str(i) for i in range(count)), ", ".join(asked)
+    if own is None and len(asked) == count and not {*asked} <= {*numbers}:
+        message = "adapter whose head has no names for its classes, so that any order is a guess"
+        hint = '{"id2label": {"0": "...", "1": "..."}} as config.json beside it'
+        expected = f"labels that are its numbers, {', '.join(numbers)}"
+        raise BadInputError(message, value=told, expected=expected, hint=hint)
+    kept, _ = kept_classes(own or numbers, asked)
+    if kept is None:
+        message, hint = "adapter with a head for other classes", "data with those labels"
+        raise BadInputError(message, value=told, expected=", ".join(own or numbers), hint=hint)
+    return kept
+
+
+def _base_names(source: Source, count: int) -> tuple[str, ...] | None:
+    """Return the names that the adapter's base has for as many classes, where it is at hand."""
+    base = adapter_base(source)
+    return None if base is None else class_names(Path(base).expanduser(), count)
+
+
+def _guess(labels: Sequence[str]) -> str:
+    told = ", ".join(f"{i} is taken for {name}" for i, name in enumerate(labels))
+    return f"the classes of the head have no names: {told}"
+
+
+def kept_classes(had: Sequence[str], labels: Sequence[str]) -> tuple[tuple[str, ...] | None, str]:
+    """Return the classes of a head for `had` that stays for `labels`, and what was assumed.
+
+    It stays for the same classes in any order, for some of them, for their numbers, and for as many
+    where its own have no names. None where it is for others.
+    """
+    numbers = tuple(map(str, range(len(had))))
+    if {*labels} <= {*had}:
+        missing = [name for name in had if name not in labels]
+        return tuple(had), f"no label is {', '.join(missing)}" if missing else ""
+    if {*labels} <= {*numbers}:
+        told = ", ".join(f"{i} is {name}" for i, name in enumerate(had))
+        return tuple(had), f"labels are the numbers of the head's classes: {told}"
+    if tuple(had) == numbers and len(labels) == len(had):
+        return tuple(labels), _guess(labels) if len(had) > 1 else ""
+    return None, ""
 
 
 def pad_with(model: Any, token: int | None) -> None:
@@ -105,10 +152,11 @@ def read_config(source: Source, *, remote: bool) -> Any:
     return config
 
 
-def without_weights(config: Any, how: LoadOptions) -> Any:
+def without_weights(config: Any, how: LoadOptions, *, named: bool = False) -> Any:
     """Build the model of `config`, with a head for ``how.labels`` where there are any.
 
-    Its weights are whatever the default device and torch's generators make of them.
+    Its weights are whatever the default device and torch's generators make of them. Where `named`,
+    it is of the very class that `config` names, if transformers has it.
 
     Raises:
         ModelError: The architecture has no head for classes.
@@ -117,6 +165,9 @@ def without_weights(config: Any, how: LoadOptions) -> Any:
     if how.labels is not None:
         _named_classes(config, how.labels)
     auto = _auto_classes(config)[0] if how.labels is None else AutoModelForSequenceClassification
+    own = getattr(transformers, _architecture(config), None) if named else None
+    if how.labels is None and getattr(own, "config_class", None) is type(config):
+        return _with_sdpa(own._from_config, config, dtype=how.dtype)  # type: ignore[union-attr]
     options = {"dtype": how.dtype, REMOTE: how.remote}
     return _with_sdpa(auto.from_config, config, **options)
 
@@ -129,10 +180,13 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
         BadInputError: There are not two different labels or more.
     """
     config = read_config(source, remote=how.remote)
+    method = saved_method(config)
+    refuse_plain_files(source.folder, method)
     reader = _pretrained_head if how.labels is None else _classifier
     model, notes = reader(source, config, how)
     if getattr(model.config, "_attn_implementation", None) == "eager":
         notes.append("attention runs in eager: this architecture has no SDPA")
+    notes += quantisation_note(model, method=method)
     return model, notes
 
 
@@ -198,15 +252,16 @@ def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, lis
     """Read the model with a head for ``how.labels``: the checkpoint's, or one drawn by the seed."""
     labels = how.labels or ()
     had = _class_names(config) if kind_of(_architecture(config)) == "classifier" else ()
-    is_kept = _named_classes(config, labels, had=had)
+    note = _named_classes(config, labels, had=had)
     with rng_untouched(derive(how.seed, "head")):
         model, missing = _pretrained(
             AutoModelForSequenceClassification, source, config, how, ignore_mismatched_sizes=True
         )
         _refuse_missing(source, model, {key for key in missing if _in_body(model, key)})
-        new = missing or (set() if is_kept else _drawn_anew(model, outputs=len(labels)))
+        is_new = note is None
+        new = missing or (_drawn_anew(model, outputs=len(labels)) if is_new else set())
     if not new:
-        return model, []
+        return model, [note] if note else []
     what = f"a classification head for {', '.join(labels)} was added"
     note = f"{what}, random from seed {how.seed}: {', '.join(sorted(new))}"
     replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
@@ -219,22 +274,25 @@ def _class_names(config: Any) -> tuple[str, ...]:
     return tuple(str(names[i]).removeprefix(_UNNAMED) for i in sorted(names))
 
 
-def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> bool:
-    """Tell if `config`, whose head is for the classes `had`, keeps their order; names `labels`."""
-    if len(set(labels)) < max(2, len(labels)):
+def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> str | None:
+    """Name in `config`, whose head is for the classes `had`, those for `labels`.
+
+    Return what was assumed to keep its head, None where that is for others. One label is a score.
+    """
+    if not labels or len(set(labels)) < len(labels):
         message = "labels of a classification"
-        expected = "at least two, all different"
+        expected = "at least two, all different, or the name of a score"
         raise BadInputError(message, value=", ".join(labels), expected=expected)
     known = type(config) in AutoModelForSequenceClassification._model_mapping  # their only table
     if not known or getattr(config, "is_encoder_decoder", False):
         message = "architecture that classification is not for"
         expected = "an encoder or a causal model with a sequence classification head"
         raise ModelError(message, value=config.model_type, expected=expected)
-    is_kept = set(had) == set(labels)
-    named = had if is_kept else labels
+    kept, note = kept_classes(had, labels)
+    named = labels if kept is None else kept
     config.id2label = dict(enumerate(named))
     config.label2id = {name: i for i, name in enumerate(named)}
-    return is_kept
+    return None if kept is None else note
 
 
 def _in_body(model: Any, name: str) -> bool:
@@ -248,13 +306,13 @@ def _drawn_anew(model: Any, *, outputs: int) -> set[str]:
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == outputs
+        if (shape := widths(module)) is not None
+        and shape.out_features == outputs
         and not _in_body(model, name)
     }
     for layer in layers.values():
         for parameter in layer.parameters():
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else it is left alone
+            parameter._is_hf_initialized = False  # else it is left alone
         with torch.no_grad():
             model._init_weights(layer)  # how each family draws its heads
     return {
@@ -266,20 +324,37 @@ def _pretrained(
     auto: Any, source: Source, config: Any, how: LoadOptions, **options: Any
 ) -> tuple[Any, set[str]]:
     """Give a model of `auto`'s family, and the names of its weights that the files do not hold."""
+    options |= {"config": config, "dtype": how.dtype, REMOTE: how.remote}
+    quantised = _quantised(config, how)
     if source.file:
         options |= dequantized(source.file)
-    model, info = _with_sdpa(
-        auto.from_pretrained,
-        source.folder,
-        config=config,
-        dtype=how.dtype,
-        **{REMOTE: how.remote},
-        output_loading_info=True,
-        **options,
-    )
+    else:
+        options |= quantised
+    read = partial(_with_sdpa, auto.from_pretrained, output_loading_info=True)
+    model, info = read(source.folder, **options)
+    missing = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
     if source.file:
+        if (
+            quantised
+        ):  # What a GGUF file holds is quantised anew, from the numbers that it stands for.
+            plain = {"config": model.config, "state_dict": model.state_dict(), "dtype": model.dtype}
+            model = _with_sdpa(type(model).from_pretrained, None, **plain, **quantised)
         model.name_or_path = config.name_or_path
-    return model, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    return model, missing
+
+
+def _quantised(config: Any, how: LoadOptions) -> dict[str, Any]:
+    """Return the options by which the weights of `config`'s model are read as codes, if any."""
+    skip = list[str]()
+    if how.quantise is not None:  # Heads train whole, and are small.
+        with torch.device("meta"):
+            model = without_weights(copy.deepcopy(config), how)
+        output = model.get_output_embeddings()
+        skip = [name for name, module in model.named_modules() if module is output]
+        skip += head_modules(model)
+    options = loading_options(config, how.quantise, skip=skip, dtype=how.dtype)
+    coded = options or getattr(config, "quantization_config", None) is not None
+    return {**options, "device_map": {"": str(how.device)}} if coded else {}
 
 
 def _with_sdpa(make: Any, *args: Any, **options: Any) -> Any:

@@ -23,7 +23,9 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
+from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
+from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -34,15 +36,14 @@ from layerwise.models.reading import (
 )
 from layerwise.models.sources import (
     Source,
-    adapter_base,
     has_tokenizer,
     hashes,
-    refuse_without_weights,
+    named_base,
     resolve,
     tokenizer_hashes,
 )
 from layerwise.models.stack import Stack, find_stacks
-from layerwise.models.weights import check_finite, merge_adapter, refuse_unfit
+from layerwise.models.weights import check_finite, refuse_more_tokens
 from layerwise.seeds import derive, rng_untouched
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
     trust_remote_code: bool = False,
     labels: Sequence[str] | None = None,
     seed: int = 0,
@@ -95,9 +97,11 @@ def load(
     Args:
         source: A hub id (``org/name`` or ``org/name@revision``), a folder, a ``.gguf`` file, a
             PEFT adapter folder (merged into its base), or ``demo``.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
-            ``float16``.
+            ``float16``. Of quantised weights, what is computed in.
+        quantize: What the weights of blocks are quantised to as they are read: ``nf4`` (with
+            double quantisation) or ``int8``, both of bitsandbytes; None keeps them.
         trust_remote_code: Whether code that comes with the model may run.
         labels: The classes to tell apart: the model gets a head for them, its own where that is
             for the same ones. Without any, the head is the one that the model was trained with.
@@ -106,14 +110,18 @@ def load(
     Raises:
         ModelError: It cannot be found, read or trusted, or has weights missing or not finite.
         StackError: No stack of blocks was found in it.
-        UnknownNameError: The device or dtype is not one of those.
+        UnknownNameError: The device, dtype or quantisation is not one of those.
         BadInputError: There are labels, but not two different ones or more.
     """
     where = named_device(device)
-    how = LoadOptions(named_dtype(dtype, where), trust_remote_code, labels, seed)
+    refuse_unknown(quantize)
+    kept = named_dtype(dtype, where)
+    how = LoadOptions(kept, trust_remote_code, labels, seed, quantize, where)
     with quiet():
         loaded = _load(resolve(source), how)
-    loaded.model.to(where).eval()
+    if getattr(loaded.model, "hf_quantizer", None) is None:  # Codes are there since they were read.
+        loaded.model.to(where)
+    loaded.model.eval()
     check_finite(loaded.model, source=source)
     _tell(loaded)
     return loaded
@@ -154,11 +162,8 @@ def from_config(
             model = without_weights(config, LoadOptions(torch.float32, labels=labels, seed=seed))
         with readable(words):
             read, padding = read_tokenizer(words, remote=False)
-        rows = model.get_input_embeddings().weight.shape[0]
-        if len(read) > rows:
-            message = f"configuration with fewer tokens than its tokenizer, {len(read)}"
-            hint = f'"vocab_size": {len(read)} in {path.name}'
-            raise ModelError(message, value=rows, expected="at least as many", hint=hint)
+        hint = f'"vocab_size": {len(read)} in {path.name}'
+        refuse_more_tokens(model, read, source=str(path), hint=hint)
         pad_with(model, read.pad_token_id)
     files = {path.name: sha256(path), **tokenizer_hashes(words)}
     notes = (f"random weights from {path}, seed {seed}", *padding)
@@ -180,22 +185,27 @@ def _tell(loaded: LoadedModel) -> None:
 
 
 def load_skeleton(
-    source: str, *, trust_remote_code: bool = False, labels: Sequence[str] | None = None
+    source: str,
+    *,
+    trust_remote_code: bool = False,
+    labels: Sequence[str] | None = None,
+    named: bool = False,
 ) -> LoadedModel:
     """Return the model that `source` names without its weights, on the meta device; no tokenizer.
 
     For an adapter, its base. What `load` would find in the weights, such as a head that is
-    missing, is not looked for.
+    missing, is not looked for. Where `named`, the model is of the very class that its
+    configuration names, such as one for classes, and not of the one that is measured.
 
     Raises:
         ModelError: The configuration cannot be found, read or trusted.
         StackError: No stack of blocks was found.
     """
     with quiet():
-        return _skeleton(source, LoadOptions(torch.float32, trust_remote_code, labels))
+        return _skeleton(source, LoadOptions(torch.float32, trust_remote_code, labels), named=named)
 
 
-def _skeleton(source: str, how: LoadOptions) -> LoadedModel:
+def _skeleton(source: str, how: LoadOptions, *, named: bool) -> LoadedModel:
     if source.endswith(".json"):  # A model that was made from its configuration alone.
         described, revision = source, None
         config, _ = blank_config(Path(source))
@@ -203,13 +213,13 @@ def _skeleton(source: str, how: LoadOptions) -> LoadedModel:
         found = resolve(source, weights=False)
         if found.form == "adapter":
             how = replace(how, labels=_classes(found, how))
-            base = _skeleton(adapter_base(found), how)
+            base = _skeleton(named_base(found), how, named=named)
             return replace(base, source=found.name, base=base.source, revision=found.revision)
         described, revision = found.name, found.revision
         with readable(found):
             config = read_config(found, remote=how.remote)
     with readable(Source(described, "folder", Path())), torch.device("meta"):
-        model = without_weights(config, how)
+        model = without_weights(config, how, named=named)
     return _loaded(model.eval(), None, described, revision=revision)
 
 
@@ -219,6 +229,7 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
     with readable(source):
         model, notes = read_model(source, how)
         tokenizer, padding = read_tokenizer(source, remote=how.remote)
+    refuse_more_tokens(model, tokenizer, source=source.name)
     pad_with(model, tokenizer.pad_token_id)
     notes = [*notes, *keep_causal(model), *padding]
     found = {"revision": source.revision, "files": hashes(source), "notes": tuple(notes)}
@@ -227,36 +238,79 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     """Give the base model with the adapter merged into its weights: its modules are plain."""
-    refuse_without_weights(source)
-    name, how = adapter_base(source), replace(how, labels=_classes(source, how))
+    if how.quantise is not None:
+        message = "quantisation of an adapter folder, which is merged into its base"
+        hint = "layerwise profile BASE ADAPTER --quantize nf4, or drop --quantize"
+        raise ModelError(message, value=how.quantise, expected="a full model", hint=hint)
+    name, how = named_base(source), replace(how, labels=_classes(source, how))
     try:
         base = _load(resolve(name), how)
     except ModelError as error:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
         raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
-    with readable(source):
-        report, merged, brought = merge_adapter(base.model, source.folder)
-        tokenizer, padding = base.tokenizer, list[str]()
-        if has_tokenizer(source):
-            tokenizer, padding = read_tokenizer(source, remote=how.remote)
-    refuse_unfit(report, source=source.name, lacking="" if merged else "layers that can be merged")
-    notes = [*base.notes, *padding, f"the adapter was merged into {merged} modules"]
-    if brought:  # What was added to the base made room for its own.
-        notes = [note for note in notes if not isinstance(note, AddedHead)]
-        notes.append(f"the adapter brings its own {', '.join(brought)}")
-    return replace(adapted(base, source, tokenizer), notes=tuple(notes))
+    return merge(base, source, remote=how.remote)
 
 
-def adapted(base: LoadedModel, source: Source, tokenizer: Any) -> LoadedModel:
+def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
+    """Give `base` with the adapter in `source` in its weights, each module of it proven.
+
+    Raises:
+        ModelError: As `attach`.
+    """
+    from layerwise.models.adapters import put_on  # peft takes a second to import.
+
+    packed = unpack(base.model)
+    adapter = put_on(base.model, source)
+    changed, whole = adapter.merge()
+    notes = [*adapter.notes, f"the adapter was merged into {changed} modules"]
+    if packed:
+        notes.append(f"the base's {packed} quantised modules were dequantised for that")
+    return _named_after(source, base, notes, whole, remote=remote)
+
+
+def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
+    """Give `loaded` with the adapter in `source` on it, unmerged, each module of it proven.
+
+    The adapted modules replace those of the model itself, under their names; nothing is copied.
+    The tokenizer is the adapter's own where its folder holds one.
+
+    Raises:
+        ModelError: The adapter cannot be read, does not fit, or is not one of modules (a soft
+            prompt, say).
+    """
+    from layerwise.models.adapters import put_on  # As above.
+
+    with quiet():
+        adapter = put_on(loaded.model, source)
+        adapter.prove()
+        whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
+        return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
+
+
+def _named_after(
+    source: Source, base: LoadedModel, notes: list[str], whole: Sequence[str], *, remote: bool
+) -> LoadedModel:
     """Return `base`, which the adapter in `source` was read into, under that adapter's name."""
+    tokenizer = base.tokenizer
+    if has_tokenizer(source):
+        with readable(source):
+            tokenizer, padding = read_tokenizer(source, remote=remote)
+        notes = [*padding, *notes]
+    refuse_more_tokens(base.model, tokenizer, source=source.name)
+    kept = list(base.notes)
+    if whole:  # What was added to the base made room for its own.
+        kept = [note for note in kept if not isinstance(note, AddedHead)]
+        notes.append(f"the adapter brings its own {', '.join(whole)}")
     return replace(
         base,
         tokenizer=tokenizer,
         source=source.name,
         base=base.source,
+        stacks=find_stacks(base.model),
         revision=source.revision,
         files={**base.files, **hashes(source)},
+        notes=(*kept, *notes),
     )
 
 
@@ -264,6 +318,32 @@ def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
     """Return the classes that the base of an adapter gets a head for."""
     with readable(source):
         return adapter_classes(source, how.labels)
+
+
+def skeleton_of(model: Any) -> LoadedModel:
+    """Return a copy of the transformers model in `model` on the meta device, without tokenizer.
+
+    Raises:
+        BadInputError: It is no such model.
+        StackError: No stack of blocks was found in it.
+    """
+    inner = _pretrained_in(model)
+    return _loaded(meta_copy(inner), None, inner.name_or_path or type(inner).__name__)
+
+
+def _pretrained_in(model: Any) -> Any:
+    """Return the `PreTrainedModel` in `model`.
+
+    Raises:
+        BadInputError: There is none.
+    """
+    modules = model.modules() if hasattr(model, "modules") else ()
+    inner = next((m for m in modules if isinstance(m, PreTrainedModel)), None)
+    if inner is None:
+        msg = "no model"
+        expected = "a name, a transformers PreTrainedModel, or a PeftModel of one"
+        raise BadInputError(msg, value=type(model).__name__, expected=expected)
+    return inner
 
 
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
@@ -280,18 +360,14 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
         StackError: No stack of blocks was found in it.
     """
     model = unwrapped(model) if isinstance(model, nn.Module) else model
-    modules = model.modules() if hasattr(model, "modules") else ()
-    inner = next((m for m in modules if isinstance(m, PreTrainedModel)), None)
-    if inner is None:
-        msg = "no model"
-        expected = "a name, a transformers PreTrainedModel, or a PeftModel of one"
-        raise BadInputError(msg, value=type(model).__name__, expected=expected)
-    name, notes = inner.name_or_path, list[str]()
+    inner = _pretrained_in(model)
+    name, notes = inner.name_or_path, decompress(inner)
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"
         raise BadInputError(msg, expected="a tokenizer", hint="tokenizer=...")
     if tokenizer is None:
         source = resolve(name, weights=False)
         with quiet(), readable(source):
-            tokenizer, notes = read_tokenizer(source, remote=False)
+            tokenizer, padding = read_tokenizer(source, remote=False)
+        notes += padding
     return _loaded(model.eval(), tokenizer, name or type(inner).__name__, notes=tuple(notes))

@@ -1,6 +1,9 @@
 """The parts of a model that measuring it needs: embeddings, final norms, positions."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -21,6 +24,8 @@ _FINAL = {
     "lfm3": "embedding_norm",
 }
 _POSITIONS = re.compile(r"^wpe$|^(embed_)?positions?(_emb\w*)?$")
+# What leads from pictures or sound to the text, where it stands inside their tower.
+_ALIGNER = re.compile(r"merger|aligner|projector|^proj\d?$")
 # The norm beside these models' stack is applied to their relative positions.
 _NORM_OF_POSITIONS = frozenset({"deberta-v2"})
 
@@ -34,6 +39,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
     # Looked up where it would be: a PEFT model hands the attributes of what it holds on.
     inner = model._modules.get("module" if is_replica else "_orig_mod")
     return model if inner is None else unwrapped(inner)
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Return whether `torch.compile` stands around `model` or a part of it, or was put into one."""
+    return any(
+        "_orig_mod" in module._modules or vars(module).get("_compiled_call_impl") is not None
+        for module in model.modules()
+    )
 
 
 def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:
@@ -90,20 +103,11 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
     return None
 
 
-def reads_text(model: nn.Module, name: str) -> bool:
-    """Return whether the module called `name` is of a part of `model` whose input is tokens."""
-    held = owner(model, name)
-    try:
-        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
-    except NotImplementedError:  # A tower that embeds something other than tokens.
-        return False
-
-
 def position_limit(model: nn.Module) -> int | None:
     """Return how many tokens `model`'s learned positions reach; None where they are computed.
 
-    RoBERTa's positions start after its padding index, OPT's and BART's after an offset. Those of a
-    tower that reads images or sound do not count.
+    Those of a tower that reads something other than tokens do not count. RoBERTa's positions start
+    after its padding index, OPT's and BART's after an offset.
     """
     limits = [
         module.num_embeddings
@@ -112,6 +116,61 @@ def position_limit(model: nn.Module) -> int | None:
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding)
         and _POSITIONS.search(name.rpartition(".")[2])
-        and reads_text(model, name)
+        and reads_tokens(model, name)
     ]
     return min(limits, default=None)
+
+
+def reads_tokens(model: nn.Module, name: str) -> bool:
+    """Return whether the innermost model around the module called `name` embeds tokens."""
+    held = owner(model, name)
+    try:
+        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
+    except NotImplementedError:  # A tower that embeds something other than tokens.
+        return False
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The parts of a model that reads text beside pictures or sound, by the names of their modules.
+
+    Attributes:
+        text: What reads the text.
+        towers: What reads the other.
+        aligners: What leads from a tower to the text, beside or inside the towers.
+    """
+
+    text: str
+    towers: tuple[str, ...]
+    aligners: tuple[str, ...]
+
+
+def halves(model: Any, stacks: Sequence[Stack]) -> Halves | None:
+    """Return the parts of `model`; None where all that it reads is text."""
+    held = [owner(model, stack.name) for stack in stacks]
+    read = model.config.get_text_config() if len(stacks) > 1 else None
+    texts = [s.name for s, h in zip(stacks, held, strict=True) if h and h[1].config is read]
+    others = [stack.name for stack in stacks if stack.name not in texts]
+    if not texts or not others or read is model.config:
+        return None
+    text = _outermost(texts[0], apart=others)
+    towers = tuple(dict.fromkeys(_outermost(name, apart=texts) for name in others))
+    around = text.rpartition(".")[0]
+    beside = [f"{around}.{n}" for n, m in model.get_submodule(around).named_children()
+              if any(True for _ in m.parameters())]  # fmt: skip
+    inside = [
+        f"{tower}.{name}"
+        for tower in towers
+        for name, _ in model.get_submodule(tower).named_children()
+        if _ALIGNER.search(name)
+    ]
+    aligners = [n for n in beside if not f"{text}.".startswith(f"{n}.") and n not in towers]
+    return Halves(text, towers, (*aligners, *inside))
+
+
+def _outermost(name: str, *, apart: Sequence[str]) -> str:
+    """Return the outermost module around `name` that holds none of `apart`."""
+    around = name.rpartition(".")[0]
+    while around and not any(f"{other}.".startswith(f"{around}.") for other in apart):
+        name, around = around, around.rpartition(".")[0]
+    return name

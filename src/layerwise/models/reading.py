@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from layerwise.compat.transformers import tokenizer_in
 from layerwise.errors import ModelError, UnknownNameError, is_bug, one_line
 from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
@@ -38,24 +38,28 @@ class LoadOptions:
         remote: Whether code that comes with it may run.
         labels: The classes that its head must tell apart; None for the head it was made with.
         seed: Fixes a head that has to be added.
+        quantise: What plain weights are quantised to; None leaves them.
+        device: Where quantised weights go as they are read; others are moved after.
     """
 
     dtype: torch.dtype | str
     remote: bool = False
     labels: Sequence[str] | None = None
     seed: int = 0
+    quantise: str | None = None
+    device: torch.device | str = "cpu"
 
 
 def named_device(name: str) -> torch.device:
     """Return the device called `name`.
 
     Raises:
-        UnknownNameError: It is none of auto, cpu, cuda, cuda:N.
-        ModelError: CUDA was asked for and there is none, or not that many.
+        UnknownNameError: It is none of auto, cpu, cuda, cuda:N, mps.
+        ModelError: A GPU was asked for that is not there.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         kind = "device"
-        raise UnknownNameError(kind, value=name, known=("auto", "cpu", "cuda", "cuda:N"))
+        raise UnknownNameError(kind, value=name, known=("auto", "cpu", "cuda", "cuda:N", "mps"))
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if count else "cpu")
@@ -65,6 +69,9 @@ def named_device(name: str) -> torch.device:
         raise ModelError(
             message, value=name, expected=f"one of {count} CUDA devices", hint="--device cpu"
         )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        message = "device that is not there"
+        raise ModelError(message, value=name, expected="an Apple GPU", hint="--device cpu")
     return device
 
 
@@ -127,7 +134,7 @@ def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
         hint = "save its tokenizer into the same folder"
         raise ModelError(message, value=source.name, expected="tokenizer.json", hint=hint)
     options = {"gguf_file": source.file} if source.file else {}
-    tokenizer = AutoTokenizer.from_pretrained(source.folder, **{REMOTE: remote}, **options)
+    tokenizer = tokenizer_in(source.folder, **{REMOTE: remote}, **options)
     if tokenizer.pad_token is not None:
         return tokenizer, []
     for token in (tokenizer.eos_token, tokenizer.unk_token):

@@ -107,9 +107,19 @@ def _folder(path: Path) -> Source:
     ggufs = sorted(path.glob("*.gguf"))
     if len(ggufs) == 1:
         return _gguf(ggufs[0])
+    named = adapters_inside(path)
+    if len(named) == 1:  # PEFT keeps an adapter with a name of its own in a folder of that name.
+        return Source(str(path / named[0]), "adapter", path / named[0])
     message = "folder without config.json"
     hint = f"one of its files: {', '.join(f.name for f in ggufs[:4])}" if ggufs else ""
+    hint = f"one of its adapters: {', '.join(str(path / n) for n in named[:4])}" if named else hint
     raise ModelError(message, value=path, expected=_EXPECTED, hint=hint)
+
+
+def adapters_inside(folder: Path) -> list[str]:
+    """Return the names of the folders in `folder` that hold an adapter, checkpoints left out."""
+    found = (path.parent for path in sorted(folder.glob("*/adapter_config.json")))
+    return [p.name for p in found if not re.fullmatch(r"checkpoint-\d+|\w+_init", p.name)]
 
 
 def _hub(source: str, *, weights: bool) -> Source:
@@ -135,50 +145,50 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     return Path(found)
 
 
-def adapter_base(source: Source) -> str:
+def adapter_base(source: Source) -> str | None:
+    """Return the source of the model that the adapter in `source` was made for, where it says so.
+
+    Raises:
+        ModelError: The adapter's configuration cannot be read.
+    """
+    base = adapter_settings(source).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        return None
+    beside = source.folder / base
+    return str(beside) if not Path(base).is_absolute() and beside.exists() else base
+
+
+def named_base(source: Source) -> str:
     """Return the source of the model that the adapter in `source` was made for.
 
     Raises:
         ModelError: The adapter's configuration cannot be read or names no base.
     """
-    config = _adapter_config(source)
-    base = config.get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
+    base = adapter_base(source)
+    if base is None:
         message = "adapter that names no base model"
-        hint = "base_model_name_or_path in adapter_config.json"
+        hint = "base_model_name_or_path in adapter_config.json, or layerwise profile BASE ADAPTER"
         raise ModelError(message, value=source.name, expected="a base model", hint=hint)
-    beside = source.folder / base
-    return str(beside) if not Path(base).is_absolute() and beside.exists() else base
+    return base
 
 
-def brings_modules(source: Source) -> bool:
-    """Give whether the adapter in `source` was trained together with whole modules, such as a head.
-
-    Raises:
-        ModelError: The adapter's configuration cannot be read.
-    """
-    return bool(_adapter_config(source).get("modules_to_save"))
-
-
-def refuse_without_weights(source: Source) -> None:
-    """Pass an adapter whose files hold its weights; what reads it would look for them elsewhere.
+def adapter_settings(source: Source) -> dict[str, Any]:
+    """Return what ``adapter_config.json`` says.
 
     Raises:
-        ModelError: They hold none.
+        ModelError: It cannot be read, or holds no settings.
     """
-    if not any(path.match("adapter_model*") for path in _files(source)):
-        message = "adapter without weights"
-        raise ModelError(message, value=source.name, expected="adapter_model.safetensors")
-
-
-def _adapter_config(source: Source) -> dict[str, Any]:
     path = source.folder / "adapter_config.json"
+    expected = "a PEFT adapter"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         message = f"unreadable adapter_config.json ({type(error).__name__})"
-        raise ModelError(message, value=source.name, expected="a PEFT adapter") from error
-    return config if isinstance(config, dict) else {}
+        raise ModelError(message, value=source.name, expected=expected) from error
+    if not isinstance(config, dict):
+        message = f"adapter_config.json that holds a JSON {type(config).__name__}"
+        raise ModelError(message, value=source.name, expected=expected)
+    return config
 
 
 def has_tokenizer(source: Source) -> bool:

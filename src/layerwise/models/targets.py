@@ -2,17 +2,20 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from layerwise.compat.peft import converted_names
-from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.errors import PlacementError, UnknownNameError, one_line
+from layerwise.models.linear import Widths, packed_modules, widths
+from layerwise.models.meta import meta_copy
 from layerwise.models.stack import Stack, all_refs, is_norm
 
 ALL_LINEAR = "all-linear"
@@ -65,33 +68,58 @@ class Target:
     transposed: bool = False
 
 
-def _linear(module: nn.Module) -> tuple[int, int, bool] | None:
-    """(in, out, transposed) of a linear module, also under a PEFT layer; None for any other."""
-    inner = getattr(module, "base_layer", module)
-    if isinstance(inner, Conv1D):
-        return int(inner.weight.shape[0]), int(inner.weight.shape[1]), True
-    if isinstance(inner, nn.Linear):
-        return inner.in_features, inner.out_features, False
-    return None
+def unadaptable(model: nn.Module) -> dict[str, str]:
+    """Return the quantised modules of `model` that PEFT has no adapter for, by name, and why.
+
+    PEFT's own dispatch says so: of one module of each kind, on a copy without weights.
+    """
+    known, found = dict[tuple[type, type], str](), dict[str, str]()
+    for name, module in packed_modules(model).items():
+        kind = type(module), type(getattr(module, "weight", None))
+        if kind not in known:
+            known[kind] = _refusal(module)
+        if known[kind]:
+            found[name] = f"{kind[0].__name__} of {kind[1].__name__}: {known[kind]}"
+    return found
 
 
-def _walk(
-    module: nn.Module, prefix: str = ""
-) -> Iterator[tuple[str, nn.Module, tuple[int, int, bool]]]:
+def _refusal(module: nn.Module) -> str:
+    """Return why PEFT makes no adapter of `module`; empty where it does."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    holder: Any = nn.Module()
+    holder.tried = meta_copy(module)
+    holder.is_loaded_in_4bit = holder.is_loaded_in_8bit = True  # What its dispatch goes by.
+    holder.hf_device_map = {"": "meta"}  # There may be no parameter to see that from.
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            inject_adapter_in_model(LoraConfig(r=1, target_modules=["tried"]), holder)
+    except (TypeError, ValueError, ImportError) as error:
+        return one_line(error)
+    return ""
+
+
+def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, Widths]]:
     """Yield the linear modules under `module`, not looking inside one (where PEFT has its own).
 
     Nothing is learned in a part whose forward is declared to run without gradients.
     """
     for name, child in module.named_children():
-        path, shape = f"{prefix}{name}", _linear(child)
+        path, shape = f"{prefix}{name}", widths(child)
         if shape is not None:
-            if not _BARE.fullmatch(f"{type(module).__name__}.{name}") and _maps_rows(child, *shape):
+            is_bare = _BARE.fullmatch(f"{type(module).__name__}.{name}")
+            if not is_bare and _maps_rows(child, shape):
                 yield path, child, shape
-        elif not is_norm(child) and type(child).forward.__code__.co_name != _UNDER_NO_GRAD:
+        elif not (is_norm(child) or _is_gradless(child)):
             yield from _walk(child, f"{path}.")
 
 
-def _maps_rows(module: nn.Module, inside: int, outside: int, _: bool) -> bool:  # noqa: FBT001  # as in `_linear`
+def _is_gradless(module: nn.Module) -> bool:
+    code = getattr(type(module).forward, "__code__", None)
+    return getattr(code, "co_name", "") == _UNDER_NO_GRAD
+
+
+def _maps_rows(module: nn.Module, shape: Widths) -> bool:
     """Return whether a model's own kind of linear module maps each row by its whole weight.
 
     One that has its rows in groups is told by what comes out, on the meta device.
@@ -103,9 +131,9 @@ def _maps_rows(module: nn.Module, inside: int, outside: int, _: bool) -> bool:  
     empty = {name: torch.empty_like(p, device="meta") for name, p in module.named_parameters()}
     dtype = next(iter(empty.values())).dtype
     try:
-        row = torch.empty((1, 2, inside), device="meta", dtype=dtype)
+        row = torch.empty((1, 2, shape.in_features), device="meta", dtype=dtype)
         made = functional_call(module, empty, (row,))
-        return isinstance(made, torch.Tensor) and tuple(made.shape) == (1, 2, outside)
+        return isinstance(made, torch.Tensor) and tuple(made.shape) == (1, 2, shape.out_features)
     except (RuntimeError, TypeError):
         return False
 
@@ -115,19 +143,20 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
 
     Left out are routed experts, which see only some tokens, projections of positions, a module
     that several blocks share, which belongs to no one depth, one whose weight is used without
-    calling it, and those that PEFT would take for experts.
+    calling it, a quantised one that PEFT has no adapter for, and those that it takes for experts.
     """
     found = []
     types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
     converted = frozenset[str]().union(*map(converted_names, types))
     owners: dict[int, set[int]] = {}
+    refused = unadaptable(model)
     for row, ref in enumerate(all_refs(stacks)):
         for path, module, shape in _walk(model.get_submodule(ref.name)):
             owners.setdefault(id(module), set()).add(row)
-            suffix = path.rpartition(".")[2]
+            full, suffix = f"{ref.name}.{path}", path.rpartition(".")[2]
             routed = _EXPERTS.search(path) or suffix in converted
-            if not (routed or _POSITIONS.search(path)):
-                target = Target(f"{ref.name}.{path}", row, suffix, *shape)
+            if not (routed or _POSITIONS.search(path) or full in refused):
+                target = Target(full, row, suffix, *shape)
                 found.append((target, id(module)))
     return tuple(target for target, key in found if len(owners[key]) == 1)
 
@@ -199,8 +228,9 @@ def resolve_targets(
     """
     known = adaptable(model, stacks)
     if not known:
-        message = "no linear module in any block"
-        raise PlacementError(message, value=type(model).__name__, expected="one to adapt")
+        why = next(iter(unadaptable(model).values()), "")
+        message = f"no linear module in any block{' that PEFT can adapt' if why else ''}"
+        raise PlacementError(message, value=why or type(model).__name__, expected="one to adapt")
     suffixes = default_targets(model, stacks) if wanted is None else tuple(wanted)
     if ALL_LINEAR in suffixes:
         return known
@@ -224,3 +254,9 @@ def _check(suffix: str, known: Sequence[Target], experts: Mapping[str, int]) -> 
     else:
         kind = "target"
         raise UnknownNameError(kind, value=suffix, known=names)
+
+
+def is_bypassed(model: nn.Module, name: str) -> bool:
+    """Tell if the weight of the module `name` is used without calling it: an adapter is in vain."""
+    path, _, own = name.rpartition(".")
+    return bool(_BARE.fullmatch(f"{type(model.get_submodule(path)).__name__}.{own}"))

@@ -115,10 +115,10 @@ def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> Non
             expected="prompts beside the text",
             hint="--prompt-column NAME, or --objective causal-lm",
         )
-    if kind == "seq2seq" and "messages" in columns:
+    if kind == "seq2seq" and data.has_chats:
         raise BadInputError(
             what="chats have no meaning for an encoder-decoder",
-            value=columns["messages"],
+            value=columns.get("messages", named),
             expected="a prompt and a text column",
             hint="--prompt-column NAME --text-column NAME",
         )

@@ -15,5 +15,9 @@ def _batches(request: BatchRequest) -> BatchSet:
 
 
 CAUSAL_LM = Objective(
-    name="causal-lm", kinds=frozenset({"causal", "seq2seq"}), batches=_batches, losses=model_losses
+    name="causal-lm",
+    kinds=frozenset({"causal", "seq2seq"}),
+    batches=_batches,
+    losses=model_losses,
+    packs=True,
 )

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from transformers import PreTrainedModel
 
 from layerwise.data.batches import Batch
@@ -50,11 +50,25 @@ def token_logits(output: Any) -> Tensor:
 
 
 def class_losses(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the cross-entropy of each row's class under `logits`, shape (n,), float32."""
+    """Return the loss of each row's class under `logits`, (n, c): shape (n,), float32.
+
+    The cross-entropy of its class; of labels that may hold together the mean of each one's, of a
+    score the squared error.
+    """
     if batch.classes is None:
         message = "a class loss needs a batch with classes"
         raise ValueError(message)
-    return cross_entropy(logits.float(), batch.classes, reduction="none")
+    if not batch.classes.is_floating_point():
+        return cross_entropy(logits.float(), batch.classes, reduction="none")
+    loss = mse_loss if batch.classes.shape[1] == 1 else binary_cross_entropy_with_logits
+    return loss(logits.float(), batch.classes, reduction="none").mean(dim=1)
+
+
+def told(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return what `logits` are taken for, in the form of `classes`: a class, truths or a score."""
+    if not classes.is_floating_point():
+        return logits.argmax(-1)
+    return logits.float() if classes.shape[1] == 1 else (logits > 0).float()
 
 
 def refuse_too_long(model: Any, batches: Iterable[Batch]) -> None:

@@ -1,14 +1,16 @@
 """How well classes are told apart, beside the loss: figures that people know."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 
-def class_quality(predicted: Sequence[int], actual: Sequence[int]) -> dict[str, float]:
+def class_quality(predicted: Sequence[Any], actual: Sequence[Any]) -> dict[str, float]:
     """Return ``accuracy``, and ``macro_f1``: the mean over the classes on either side of their F1.
 
-    Larger is better, and 1 is the best. Rows were taken for the `predicted` classes.
+    Larger is better, and 1 is the best. Rows were taken for the `predicted` classes. Of labels that
+    may hold together, a list a row, the accuracy is over all of them. Scores have neither.
 
     Raises:
         ValueError: They are not of one length, or empty.
@@ -17,6 +19,13 @@ def class_quality(predicted: Sequence[int], actual: Sequence[int]) -> dict[str, 
         message = f"{len(predicted)} predictions for {len(actual)} rows"
         raise ValueError(message)
     taken, own = np.asarray(predicted), np.asarray(actual)
+    if taken.ndim == 2 and taken.shape[1] == 1:
+        return {}
+    if taken.ndim == 2:
+        told = [(a, b) for a, b in zip(taken.T, own.T, strict=True) if (a + b).any()]
+        each = [2 * np.sum(a * b) / np.sum(a + b) for a, b in told]
+        f1 = float(np.mean(each)) if each else 1.0
+        return {"accuracy": float(np.mean(taken == own)), "macro_f1": f1}
     each = [
         2 * np.sum((taken == c) & (own == c)) / (np.sum(taken == c) + np.sum(own == c))
         for c in {*predicted, *actual}

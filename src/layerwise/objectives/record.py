@@ -1,12 +1,12 @@
 """What an objective is: a batch maker, and one loss an example."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from layerwise.data.batches import Batch, BatchSet, Rows, assemble, by_length
+from layerwise.data.batches import Batch, BatchSet, Rows, assemble, by_length, packed
 from layerwise.data.text import TextData
 from layerwise.models.head_kind import ModelKind
 from layerwise.models.heads import class_ids
@@ -28,6 +28,7 @@ class BatchRequest:
         kind: What the model's head does.
         decoder_start: The token that an encoder-decoder's decoder starts from.
         classes: The number of each class by its name, for a model that tells classes apart.
+        packs: The positions in `data` that share a row, row by row; none do where empty.
     """
 
     tokenizer: Any
@@ -38,10 +39,12 @@ class BatchRequest:
     kind: ModelKind
     decoder_start: int | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
+    packs: Sequence[Sequence[int]] = ()
 
     def collated(self, rows: Rows, collate: Callable[..., Batch], **options: Any) -> BatchSet:
         """Return `rows` in batches, longest first, by ``collate(rows, pad=..., **options)``."""
-        groups = by_length(rows.rows, batch_size=self.batch_size)
+        whole = packed(rows.rows, self.packs) if self.packs else rows.rows
+        groups = by_length(whole, batch_size=self.batch_size)
         make = partial(collate, pad=self.tokenizer.pad_token_id, **options)
         return assemble(rows, groups, of=len(self.data), collate=make)
 
@@ -66,6 +69,7 @@ class Objective:
         needs_prompt: Whether examples must have a prompt or be chats.
         needs_label: Whether examples must have a class.
         needs_next_sentence: Whether the model must have a pretrained next-sentence head.
+        packs: Whether examples can share a row, in a causal model.
         prepare: Must be entered around every use of `losses` and before hooks are placed; gives
             what it changed in the model, in words, and puts it back on leaving.
     """
@@ -80,6 +84,7 @@ class Objective:
     needs_prompt: bool = False
     needs_label: bool = False
     needs_next_sentence: bool = False
+    packs: bool = False
     prepare: Callable[[Any], AbstractContextManager[tuple[str, ...]]] = lambda _model: nullcontext(
         ()
     )
@@ -89,7 +94,14 @@ class Objective:
         return self.batches(BatchRequest(tokenizer, data, **options))
 
     def batches_for(
-        self, loaded: LoadedModel, data: TextData, *, batch_size: int, max_length: int, seed: int
+        self,
+        loaded: LoadedModel,
+        data: TextData,
+        *,
+        batch_size: int,
+        max_length: int,
+        seed: int,
+        packs: Sequence[Sequence[int]] = (),
     ) -> BatchSet:
         """The batches of `data` for `loaded`, which says the rest of what a request holds."""
         return self.make_batches(
@@ -101,4 +113,5 @@ class Objective:
             kind=loaded.kind,
             decoder_start=decoder_start(loaded.model),
             classes=class_ids(loaded.model),
+            packs=packs,
         )

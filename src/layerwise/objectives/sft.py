@@ -19,7 +19,7 @@ def _batches(request: BatchRequest) -> BatchSet:
         return answer_batches(request)
     if getattr(tokenizer, "chat_template", None):
         return request.collated(chat_rows(tokenizer, data, max_length=limit), causal_batch)
-    if "messages" in data.columns:
+    if data.has_chats:
         raise ModelError(
             what="tokenizer has no chat template, which chats need",
             value=type(tokenizer).__name__,
@@ -36,4 +36,5 @@ SFT = Objective(
     batches=_batches,
     losses=model_losses,
     needs_prompt=True,
+    packs=True,
 )

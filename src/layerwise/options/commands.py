@@ -9,9 +9,12 @@ from layerwise.options.groups import (
     Batches,
     Conditions,
     Examples,
+    FittedBatches,
     Loading,
     Loss,
+    Packing,
     Probes,
+    Proof,
     Readout,
     RowFilter,
     Seed,
@@ -35,7 +38,7 @@ BOOTSTRAP = 1000
 DRAWS, LADDER = 5, (2e-4, 6e-4, 2e-3)
 
 
-class CardOptions(TextOptions, Batches, Loading, Loss, total=False):
+class CardOptions(TextOptions, FittedBatches, Loading, Loss, total=False):
     """`layerwise card`."""
 
     signals: Annotated[
@@ -131,7 +134,7 @@ class TuneOptions(TextOptions, Loading, Loss, Training, Writing, total=False):
         str | None,
         Option(
             "What is frozen, what moves, at which rate{names}.",
-            unset="standard; lora with a placement",
+            unset="standard; lora with a placement or quantised weights",
         ),
     ]
     placement: Annotated[
@@ -160,7 +163,7 @@ class ProfileSettings(Seed, Batches, Examples, Views, Probes, total=False):
 
 
 @defaults(batch_size=32, max_length=64, examples=290)
-class ProfileOptions(ProfileSettings, Loading, total=False):
+class ProfileOptions(ProfileSettings, Loading, Proof, total=False):
     """`layerwise profile`."""
 
     card: Annotated[
@@ -173,10 +176,24 @@ class ProfileOptions(ProfileSettings, Loading, total=False):
     ]
 
 
+@defaults(batch_size=32, max_length=64, examples=290)
+class AuditOptions(Seed, Batches, Examples, Probes, Loading, Proof, total=False):
+    """`layerwise audit`."""
+
+    card: Annotated[
+        "LayerCard | Path | str | None",
+        Option(
+            "A Layer Card of its base: what it would have placed, beside where the adapter is.",
+            text=Path | None,
+            metavar="CARD",
+        ),
+    ]
+
+
 @defaults(batch_size=32, examples=None)
 class ControlOptions(
-    TextOptions, Loading, Loss, Batches, Steps, Conditions, Watching, Views, Probes, Writing,
-    total=False,
+    TextOptions, Loading, Loss, FittedBatches, Packing, Steps, Conditions, Watching, Views, Probes,
+    Writing, total=False,
 ):  # fmt: skip
     """`layerwise control`."""
 
@@ -234,7 +251,7 @@ class EraseOptions(Seed, Batches, Examples, Loading, Views, total=False):
 
 
 @defaults(batch_size=32, examples=None)
-class MeasureOptions(TextOptions, Batches, Loading, Loss, Steps, total=False):
+class MeasureOptions(TextOptions, FittedBatches, Loading, Loss, Steps, total=False):
     """`layerwise measure`."""
 
     card: Annotated[
@@ -342,3 +359,9 @@ class CompareOptions(TypedDict, total=False):
             "The agreement from which on one card may stand for the other.", 0.9, least=-1, most=1
         ),
     ]
+
+
+class CheckOptions(Trust, total=False):
+    """`layerwise check`."""
+
+    fix: Annotated[bool, Option("Show the config corrected, in its own format.", default=False)]

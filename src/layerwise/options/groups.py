@@ -26,12 +26,17 @@ class Trust(TypedDict, total=False):
 class Device(TypedDict, total=False):
     """Where a model is worked on."""
 
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.", "auto")]
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", "auto")]
     dtype: Annotated[str, Option("auto, float32, bfloat16 or float16.", "auto")]
 
 
 class Loading(Device, Trust, total=False):
     """How a model is loaded."""
+
+    quantize: Annotated[
+        Literal["nf4", "int8"] | None,
+        Option("Quantise the weights of its blocks as it is loaded.", unset="as they are"),
+    ]
 
 
 class Batches(TypedDict, total=False):
@@ -39,6 +44,33 @@ class Batches(TypedDict, total=False):
 
     batch_size: Annotated[int, Option("Examples in a batch.", 8, least=1)]
     max_length: Annotated[int, Option("Tokens of an example that are kept.", 128, least=2)]
+
+
+class FittedBatches(TypedDict, total=False):
+    """How examples go through a model, at a length that suits them."""
+
+    batch_size: Annotated[int, Option("Examples in a batch.", 8, least=1)]
+    max_length: Annotated[
+        int | None,
+        Option(
+            "Tokens of an example that are kept.",
+            unset="what 95 % of the examples need, up to the model's limit and 2,048",
+            least=2,
+        ),
+    ]
+
+
+class Packing(TypedDict, total=False):
+    """How examples share rows."""
+
+    packing: Annotated[
+        bool,
+        Option(
+            "Put several examples into each row of a training batch, up to --max-length tokens; "
+            "none sees another.",
+            default=False,
+        ),
+    ]
 
 
 class Seed(TypedDict, total=False):
@@ -103,6 +135,15 @@ class Probes(TypedDict, total=False):
     ]
 
 
+class Proof(TypedDict, total=False):
+    """How far the reading of an adapter is proven; each of its modules always is."""
+
+    verify: Annotated[
+        bool,
+        Option("Hold the whole forward of the merged model against PEFT's own too.", default=False),
+    ]
+
+
 class Steps(TypedDict, total=False):
     """How any training goes."""
 
@@ -151,7 +192,7 @@ class Watching(TypedDict, total=False):
 
 
 @defaults(batch_size=32)
-class Training(Batches, Steps, Conditions, Watching, total=False):
+class Training(FittedBatches, Packing, Steps, Conditions, Watching, total=False):
     """How a run is optimised; defaults are arXiv 2604.17177's where it names one."""
 
     top: Annotated[
@@ -168,6 +209,6 @@ class Writing(TypedDict, total=False):
     overwrite: Annotated[bool, Option("Replace a result that the folder holds.", default=False)]
 
 
-@defaults(batch_size=32)
+@defaults(batch_size=32, max_length=128)
 class Settings(Seed, Training, total=False):
     """What the record of a run keeps of how it was optimised."""

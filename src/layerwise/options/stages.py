@@ -10,6 +10,10 @@ from layerwise.options.groups import Batches, Columns, Device, Examples, Trainin
 TOLERANCE = 0.05
 
 
+#: What a study that does not say it is run with, as arXiv 2604.17177 is; null is from the data.
+_PAPERS = defaults(max_length=128)
+
+
 class RunStart(Device, total=False):
     """What a run starts from."""
 
@@ -37,10 +41,12 @@ class StageObjective(TypedDict, total=False):
     objective: Annotated[str, Option("The loss.", "")]
 
 
+@_PAPERS
 class SourceStage(RunStart, RunText, Training, total=False):
     """Fine-tuning on other text first, which other runs start from."""
 
 
+@_PAPERS
 class PretrainStage(Device, RunText, Training, total=False):
     """Training from random weights, which other runs start from."""
 
@@ -48,6 +54,7 @@ class PretrainStage(Device, RunText, Training, total=False):
     tokenizer: Annotated[str | None, Option("Where the tokenizer is.", metavar="MODEL")]
 
 
+@_PAPERS
 class TuneStage(SourceStage, ProfileMapping, total=False):
     """A run of the matrix."""
 
@@ -84,6 +91,7 @@ class EraseStage(RunStart, Examples, Batches, Views, total=False):
     standardise: Annotated[bool, Option("Divide features by their spread.", default=False)]
 
 
+@_PAPERS
 class LadderStage(SourceStage, StageObjective, total=False):
     """The loss as more of the top blocks train."""
 
@@ -91,6 +99,7 @@ class LadderStage(SourceStage, StageObjective, total=False):
     tolerance: Annotated[float, Option("What counts as saturated, a share.", TOLERANCE, least=0)]
 
 
+@_PAPERS
 class InterventionsStage(SourceStage, StageObjective, ProfileMapping, total=False):
     """Adapters on the blocks that moved most, and elsewhere."""
 

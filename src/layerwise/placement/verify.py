@@ -1,6 +1,5 @@
 """A placement injected into a model, and the modules that got an adapter held against its own."""
 
-import copy
 import logging
 import re
 import warnings
@@ -9,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from layerwise.errors import VerificationError
 from layerwise.models.heads import head_modules
+from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.objectives.forward import without_adapter
@@ -35,22 +34,6 @@ def lora_config(placement: Placement) -> LoraConfig:
         PlacementError: The placement has no module.
     """
     return LoraConfig(**peft_config(placement))
-
-
-def meta_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of `model` without weights, on the meta device; the original is not touched.
-
-    What accelerate hooks onto modules that it spreads over devices is shared, not copied: it may
-    hold weights.
-    """
-    hooks = (getattr(module, "_hf_hook", None) for module in model.modules())
-    memo: dict[int, Any] = {id(hook): hook for hook in hooks if hook is not None}
-    for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    for buffer in model.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(model, memo)
 
 
 def verify(
@@ -241,7 +224,7 @@ def _peft_faults(placement: Placement) -> Iterator[None]:
 
 
 def _refuse_offloaded(placement: Placement, model: nn.Module) -> None:
-    """Where weights come from disk as they are needed, PEFT would give adapters no values."""
+    """Refuse where weights come from disk as needed: PEFT would give adapters there no values."""
     if not hasattr(model, "hf_device_map"):
         return
     modules = ((name, model.get_submodule(name)) for name in placement.modules)

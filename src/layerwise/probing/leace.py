@@ -42,7 +42,12 @@ class Eraser:
 
 
 def eraser_name() -> str:
-    """Return the package that fits, with its version."""
+    """Return the package that fits, with its version.
+
+    Raises:
+        BadInputError: It is not installed.
+    """
+    _package()
     return f"concept-erasure {version('concept-erasure')}"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from layerwise.data.text import Example, TextData
-from layerwise.errors import DataError
+from layerwise.errors import BadInputError, DataError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.classification import label_names
 from layerwise.probing.classifiers import KINDS, Sides, accuracy_of
@@ -37,6 +37,9 @@ def make_probing(
         NonFiniteError: A hidden state is NaN or infinite; names the block.
     """
     settings, readout = settings or ProbeSettings(), readout or ReadoutSettings()
+    if data.has_scores:
+        msg = "labels that are scores, or hold together: a probe tells classes apart"
+        raise BadInputError(msg, value=data.columns.get("label"), expected="one class of each text")
     names = label_names(data)
     examples = tuple(dict.fromkeys(data.examples))  # A copy across the split would be known.
     copies = len(data.examples) - len(examples)

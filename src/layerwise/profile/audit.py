@@ -244,7 +244,8 @@ def _notes(
         "DoRA: ranks and norms are those of B A; its magnitudes are counted in "
         "whole_relative_norm and output_change": dora,
         f"DoRA's magnitudes of {missed} modules are not counted": missed,
-        f"the weights of {packed} adapted modules are packed: their norms are not known": packed,
+        f"the weights of {packed} adapted modules are packed or not there: their norms are not "
+        "known": packed,
         f"biases of B in {biased} modules are not counted in ranks and norms": biased,
         f"what was trained whole beside the adapters ({', '.join(lost)}) has no place here": len(
             lost

@@ -1,4 +1,4 @@
-"""The audit of an adapter, by module and by block: a frozen record within a profile."""
+"""The audit of an adapter, by module and by block: a frozen record, also within a profile."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,8 +6,10 @@ from typing import Annotated
 
 import pandas as pd
 
+from layerwise.card.record import ModelInfo
 from layerwise.placement.record import PlacedBlock
-from layerwise.records import ABSENT, to_plain
+from layerwise.provenance import Provenance
+from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord, to_plain
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class CardPlacement:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(JsonRecord, FileRecord, DocumentRecord):
     """The audit of an adapter: its modules, their size, the rank that they use, where they act.
 
     Attributes:
@@ -162,8 +164,15 @@ class Audit:
         unread: Adapted modules whose change is not a product B A, and why.
         saved_modules: Modules that were trained and saved whole.
         card: What a card would have placed; None without one.
-        notes: What was counted otherwise than by default.
+        notes: What was counted otherwise than by default, or could not be told.
+        model: The adapter on its base; its stacks are as far as the adapter names them where its
+            files alone were read. None within a profile, which says it.
+        provenance: How it was made; None within a profile.
     """
+
+    SCHEMA = "layerwise/audit/1"
+    FILE = "audit.json"
+    DOCUMENT = "audit"
 
     kinds: tuple[str, ...]
     modules: tuple[ModuleAudit, ...]
@@ -183,6 +192,8 @@ class Audit:
     saved_modules: tuple[str, ...] = ()
     card: CardPlacement | None = None
     notes: tuple[str, ...] = ()
+    model: ModelInfo | None = None
+    provenance: Provenance | None = None
 
     def frame(self) -> pd.DataFrame:
         """Return a line a module: its fields, and those of its update's spectrum."""

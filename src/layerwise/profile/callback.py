@@ -1,23 +1,31 @@
 """The depth profile along training, for transformers' Trainer and what is built on it."""
 
+import inspect
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import TrainerCallback
+from transformers.trainer_callback import CallbackHandler
 
 from layerwise import distributed
+from layerwise.compat.torch import FSDPModule
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, LayerwiseError, ModelError
+from layerwise.files import write_atomic
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
+from layerwise.models.parts import is_compiled, unwrapped
 from layerwise.models.stack import find_stacks
 from layerwise.options.commands import BOOTSTRAP
 from layerwise.profile.probe_reading import ProbeReading, make_reading
@@ -26,6 +34,7 @@ from layerwise.profile.states import MAX_LENGTH, States
 from layerwise.profile.step_signals import SignalSums, StepListener, StepSignals, sum_over_processes
 from layerwise.provenance import Provenance, collect
 from layerwise.records import to_plain
+from layerwise.tuning.steplog import read_log
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +59,14 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
     The model is shown the probes when training begins, and again at each record; under LoRA it
     begins as its base. Between records nothing is done, and a record leaves nothing behind: the
-    weights at the end are, bit for bit, those of training without it. Under several processes
-    that each hold the whole model, each computes and the first writes.
+    weights at the end are, bit for bit, those of training without it. Under several processes each
+    computes, with the others where the weights are spread over them (FSDP2), and the first writes.
+
+    Each record is logged as Trainer logs its own figures, so it is wherever the Trainer reports to
+    (Weights & Biases, TensorBoard, MLflow, ...): ``depth_slope`` with ``depth_slope_low`` and
+    ``_high``, ``depth_noise_floor``, and at each of the seven depths, by its block's number,
+    ``depth_procrustes_N`` and the step signals. A trainer's own ``log`` is passed by, since many
+    empty their running means in it.
 
     A record that fails in the middle of training (out of memory, a state that is not finite) is
     logged, noted in `notes` and left out; training goes on.
@@ -66,9 +81,11 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         probes: Texts that the model is shown, or where they are; the package's own where None.
         every: Optimizer steps between records. The first and the last step are always recorded.
         readout: Which tensor stands for a depth: ``hf``, ``residual`` or ``normed``.
-        file: Where records go as they come, a JSON line each; memory alone where None.
+        file: Where records go as they come, a JSON line each; memory alone where None. Where the
+            training saves checkpoints, the states at its start lie beside it: one that is resumed
+            then goes on counting from there.
         signals: Whether training steps are listened to.
-        log: Whether each record's slope goes into the Trainer's log history, as ``depth_slope``.
+        log: Whether records go into the Trainer's log history and to its trackers.
         stack: The stack to follow; the last that reads text where None.
         batch_size: Probes in a forward.
         max_length: Tokens of a probe that are kept.
@@ -123,6 +140,8 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._before: States | None = None
         self._loaded: LoadedModel | None = None
         self._provenance: Provenance | None = None
+        self._handler: CallbackHandler | None = None
+        self._unlogged: dict[str, float] | None = None
         self.history: list[StepProfile] = []
         self.notes: list[str] = []
 
@@ -161,22 +180,49 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             BadInputError: The probes cannot be used with this model.
         """
         self.history, self.notes, self._signals = [], [], None
+        self._handler = _calling_handler(self)
         self._loaded = _loaded(model, self._tokenizer or processing_class)
-        self._before = self._reading.states(self._loaded)
+        now = self._reading.states(self._loaded)
+        self._before = self._start(args, state, now)
         self._provenance = collect(device=str(args.device))
-        if state.global_step:
-            self._note(
-                f"training was resumed: changes count from step {state.global_step}, not from 0"
-            )
-        self._append(self._before, state)
-        self._listen(args)
+        self._append(now, state)
+        compiles = getattr(args, "torch_compile", False) or is_compiled(model)
+        self._listen(args, compiles=compiles)
 
-    def _listen(self, args: Any) -> None:
-        """Begin to listen to training's own forwards."""
+    def _start(self, args: Any, state: Any, now: States) -> States:
+        """Return the states that changes count from: of a resumed training, those that it began at.
+
+        They lie beside the file of records, which goes on where the training does.
+        """
+        step, name = state.global_step, f"{self._reading.probes.sha256} {{}}".format
+        kept = None if self._file is None else self._file.with_suffix(".start.safetensors")
+        known, start = dict[str, np.ndarray](), now
+        if step and kept is not None and kept.is_file():
+            with suppress(SafetensorError):
+                known = load_file(kept)
+            pooled = {k: known[name(k)] for k in now.pooled if name(k) in known}
+            if [x.shape for x in pooled.values()] == [x.shape for x in now.pooled.values()]:
+                start = replace(now, pooled=pooled)
+        if step and start is now:
+            self._note(f"training was resumed: changes count from step {step}, not from 0")
+        if self._file is None or kept is None or distributed.rank():
+            return start
+        if not step and args.save_strategy != "no":
+            write_atomic(kept, save({name(key): value for key, value in now.pooled.items()}))
+        # The line of this step is written once more, unless it now counts from here.
+        before = read_log(self._file, until=step - (start is not now)) if step else []
+        write_atomic(self._file, "".join(json.dumps(line) + "\n" for line in before).encode())
+        return start
+
+    def _listen(self, args: Any, *, compiles: bool) -> None:
+        """Begin to listen to training's own forwards, unless blocks are compiled."""
         self._recent, self._sums = SignalSums(), SignalSums()
         if self._listener is not None:  # Of a training that failed.
             self._listener.detach()
         if not self._wants_signals or self._loaded is None:
+            return
+        if compiles:
+            self._note("no signals of the steps: compiled blocks do not tell what passes by")
             return
         self._listener = StepListener(self._loaded, seed=self._seed)
         self._blocks = self._listener.blocks
@@ -195,20 +241,33 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             self._recent, self._sums = SignalSums(), self._sums.merge(recent)
             self._signals = recent.signals(self._listener.blocks)
 
-    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Log the record of the start, now that every tracker has begun."""
+        self._tell(args, state, control)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Record the last step, where training is stopped early, while trackers listen."""
+        if control.should_training_stop and self._is_behind(state):
+            self._record(state)
+            self._tell(args, state, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Record, where this step's turn has come."""
         if self._listener is not None:
             self._recent = self._recent.merge(self._listener.take())
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
             self._record(state)
+            self._tell(args, state, control)
 
     def on_train_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Record the last step, where training was stopped early, and let go of the model."""
-        if not self.history or self.history[-1].step != state.global_step:
+        self._handler = None  # Trackers have ended.
+        if self._is_behind(state):
             if args.load_best_model_at_end:
                 self._note(f"step {state.global_step} is missing: its weights were replaced")
             else:
                 self._record(state)
+                self._tell(args, state, None)
         if self._listener is not None:
             if self._recent.steps:
                 self._sum_steps()
@@ -231,12 +290,25 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             return
         profile = self._reading.profile(self._before, after, provenance=self._provenance)
         self.history.append(StepProfile(state.global_step, profile, self._signals))
-        if self._log:
-            entry = {"step": state.global_step, "epoch": state.epoch, "depth_slope": profile.slope}
-            state.log_history.append(entry)
+        self._unlogged = _figures(self.history[-1]) if self._log else None
         if self._file is not None and distributed.rank() == 0:
-            with self._file.open("w" if len(self.history) == 1 else "a", encoding="utf-8") as lines:
+            with self._file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(_line(self.history[-1])) + "\n")
+
+    def _is_behind(self, state: Any) -> bool:
+        return not self.history or self.history[-1].step != state.global_step
+
+    def _tell(self, args: Any, state: Any, control: Any) -> None:
+        """Log the record that was not, as `Trainer.log` does."""
+        entry, self._unlogged = self._unlogged, None
+        if entry is None:
+            return
+        entry = entry if state.epoch is None else {**entry, "epoch": state.epoch}
+        state.log_history.append({**entry, "step": state.global_step})
+        if self._handler is not None:
+            asked = control.should_log  # It is taken for the log that was asked for.
+            self._handler.on_log(args, state, control, entry)
+            control.should_log = asked
 
     def _note(self, text: str) -> None:
         log.warning("depth profile: %s", text)
@@ -246,24 +318,24 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
     """Return the model of a Trainer as the rest of this package knows it; nothing is copied.
 
-    Refused is one of whose weights a process holds a part: its forward needs the others.
+    Refused is one of whose weights a process holds a part, unless its own forward gathers them.
     """
     if tokenizer is None:
         msg = "no tokenizer for the probes"
         raise ModelError(msg, expected="the model's", hint="DepthCallback(tokenizer)")
     parameters = tuple(model.parameters())
+    plain: Any = unwrapped(model)
+    whole = isinstance(plain, FSDPModule)  # Its forward gathers the weights.
     kinds = {
-        "FSDP": any(isinstance(module, FullyShardedDataParallel) for module in model.modules()),
-        "DTensor (FSDP2 or tensor parallel)": any(isinstance(p, DTensor) for p in parameters),
+        "FSDP1": any(isinstance(module, FullyShardedDataParallel) for module in model.modules()),
+        "tensor parallel": not whole and any(isinstance(p, DTensor) for p in parameters),
         "DeepSpeed ZeRO stage 3": any(hasattr(p, "ds_id") for p in parameters),
     }
     for kind, is_sharded in kinds.items():
         if is_sharded:
             msg = "model whose weights are sharded over processes"
-            hint = "profile the checkpoints: layerwise profile BEFORE AFTER"
+            hint = "FSDP2, or profile the checkpoints: layerwise profile BEFORE AFTER"
             raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
-    replicated = isinstance(model, DataParallel | DistributedDataParallel)
-    plain: Any = model.module if replicated else model
     source = getattr(getattr(plain, "config", None), "_name_or_path", "")
     return LoadedModel(
         model=plain,
@@ -272,6 +344,42 @@ def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
         kind=model_kind(plain),
         stacks=find_stacks(plain),
     )
+
+
+def _calling_handler(callback: TrainerCallback) -> CallbackHandler | None:
+    """Return the handler of callbacks that calls `callback` now; None where no Trainer does.
+
+    A Trainer gives its callbacks no way to its log. Its handler is among those who call, however
+    the callback was named to it.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, CallbackHandler) and callback in caller.callbacks:
+            return caller
+        frame = frame.f_back
+    return None
+
+
+def _figures(record: StepProfile) -> dict[str, float]:
+    """Return what is logged of a record: plain numbers, by name."""
+    profile, signals = record.profile, record.signals
+    found = {
+        "depth_slope": profile.slope,
+        "depth_slope_low": profile.slope_low,
+        "depth_slope_high": profile.slope_high,
+        "depth_noise_floor": profile.noise_floor,
+    }
+    for depth in profile.depths:
+        found[f"depth_procrustes_{depth.index}"] = depth.procrustes
+        name = f"{profile.stack}.{depth.index}"
+        if signals is not None and name in signals.blocks:
+            row = signals.blocks.index(name)
+            for key in ("attention_entropy", "activation_gradient"):
+                value = getattr(signals, key)[row]
+                if value is not None:
+                    found[f"depth_{key}_{depth.index}"] = value
+    return found
 
 
 def _line(record: StepProfile) -> dict[str, Any]:

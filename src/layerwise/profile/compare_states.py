@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel, wrap_model
-from layerwise.models.sources import adapter_base, resolve
+from layerwise.models.load import LoadedModel, attach, merge, wrap_model
+from layerwise.models.sources import adapter_base, named_base, resolve
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
@@ -26,17 +28,17 @@ from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.adapters import (
     adapter_notes,
-    attach,
     base_parameters,
     disabled,
     has_adapters,
-    inseparable,
     untrained_modules,
 )
 
 _LOG = logging.getLogger(__name__)
 
 Load = Callable[..., LoadedModel]
+#: How far the states of a merged model may be from PEFT's own, over those, in float32.
+_UNLIKE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class _StateReader:
     progress: Progress
     audits: bool
     card: LayerCard | None
+    verifies: bool = False
 
     def states(self, model: Any, when: str) -> States:
         """Return the states of a model, named or in hand; one that is loaded here is let go."""
@@ -137,6 +140,7 @@ def read_pair(
     progress: Progress = silent,
     audit: bool = False,
     card: LayerCard | None = None,
+    verify: bool = False,
 ) -> StatePair:
     """Read the states of two models, or of a base and an adapter on it.
 
@@ -153,16 +157,20 @@ def read_pair(
         progress: Hears how far each reading is.
         audit: Whether an adapter is audited too.
         card: A card of the base to hold it against.
+        verify: Whether the whole forward with an adapter that is named is tried against PEFT's.
 
     Raises:
-        BadInputError: There is no model before to be had.
+        BadInputError: There is no model before to be had, or nothing to verify.
         ModelError: A model cannot be loaded, or the adapter does not fit.
     """
-    reader = _StateReader(reading, load, progress, audit, card)
-    before, after = _in_hand(before), _in_hand(after)
+    reader = _StateReader(reading, load, progress, audit, card, verify)
+    before, after = in_hand(before), in_hand(after)
     form = resolve(after, weights=False).form if isinstance(after, str) else ""
     if form == "adapter" and not isinstance(before, LoadedModel | States):
         return _adapter_file(reader, before, after)
+    if verify:
+        msg = "nothing to verify: there is no adapter that is named, on the model before"
+        raise BadInputError(msg, hint="layerwise profile BASE ADAPTER --verify")
     if isinstance(after, LoadedModel) and has_adapters(after.model):
         return _adapter_in_hand(reader, before, after)
     if before is None:
@@ -177,7 +185,7 @@ def read_pair(
     return reader.two(before, after)
 
 
-def _in_hand(model: Any) -> Any:
+def in_hand(model: Any) -> Any:
     """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
     is_known = model is None or isinstance(model, str | LoadedModel | States)
@@ -188,13 +196,11 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     """Read the base, then the adapter that a user names `after` on the same weights."""
     source = resolve(after)
     named = adapter_base(source)
-    why = inseparable(source.folder)
-    base = named if before is None else before
-    if why:
-        note = f"two copies of the weights were read, since {why}"
-        return reader.two(base, after, notes=(note, *reader.unaudited(why)))
+    base = before or named_base(source)
     notes: tuple[str, ...] = ()
-    if before is not None and not _same(before, named):
+    if named is None:
+        notes = (f"the adapter names no base; it was put on {base}",)
+    elif before is not None and not _same(before, named):
         if _model_files(named) is not None:
             notes = reader.unaudited(f"it was read on its own base, {named}")
             return reader.two(before, after, notes=notes)
@@ -204,9 +210,32 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
         refuse_another_model(model_info(loaded), reader.card.model)
     first = reader.states(loaded, "before")
     adapted = attach(loaded, source)
+    notes += tuple(note for note in adapted.notes if note not in loaded.notes)
     with reader.outputs(adapted) as outputs:
         second = reader.states(replace(adapted, notes=()), "after")
-    return reader.pair(first, second, adapted, outputs, notes)
+    pair = reader.pair(first, second, adapted, outputs, notes)
+    if not reader.verifies:
+        return pair
+    merged = merge(reader.load(base, labels=adapter_classes(source, None)), source)
+    told = refuse_other_states(reader.states(merged, "merged"), second, source.name)
+    return replace(pair, notes=(*pair.notes, told))
+
+
+def refuse_other_states(merged: States, own: States, source: str) -> str:
+    """Return the note that the states of a merged model are those of PEFT's forward.
+
+    Raises:
+        ModelError: They are not, at some block.
+    """
+    found, wanted = merged.pooled["residual"], own.pooled["residual"]
+    off = [
+        float(np.linalg.norm(f - w) / np.linalg.norm(w)) for f, w in zip(found, wanted, strict=True)
+    ]
+    worst = int(np.argmax(off))
+    if off[worst] > _UNLIKE:
+        message = f"adapter whose merged model is off by {off[worst]:.2g} at block {worst}"
+        raise ModelError(message, value=source, expected="what PEFT's own forward gives")
+    return f"verified: the merged model's states are PEFT's to {off[worst]:.1g} at every block"
 
 
 def _model_files(name: str) -> tuple[Path, str | None] | None:
@@ -234,13 +263,13 @@ def _adapter_in_hand(reader: _StateReader, before: Any, after: LoadedModel) -> S
     if _is_base(before, after):
         with disabled(after.model):
             first = reader.states(after, "before")
-        first = replace(first, model=_base_info(first.model, after))
+        first = replace(first, model=base_info(first.model, after))
     else:
         first = reader.states(before, "before")
         if reader.audits and not isinstance(before, States):
             notes = ("the audit holds the adapter against its own base, not the model before",)
     if reader.card is not None:
-        base = _base_info(second.model, after)
+        base = base_info(second.model, after)
         # A base's files are known only where they are not beside an adapter's.
         base = replace(base, files={} if after.base else base.files)
         refuse_another_model(base, reader.card.model)
@@ -257,7 +286,7 @@ def _is_base(before: Any, after: LoadedModel) -> bool:
     )
 
 
-def _base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
+def base_info(info: ModelInfo, after: LoadedModel) -> ModelInfo:
     """Return the base's own name, and its parameters without the adapters'."""
     name = after.base or str(without_adapter(after.model).name_or_path) or info.source
     return replace(info, source=name, base=None, parameters=base_parameters(after.model))

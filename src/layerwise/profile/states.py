@@ -1,8 +1,8 @@
 """The hidden states of a model on the probes, mean over tokens, at every block."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,11 +15,12 @@ from layerwise.capture.restore import frozen
 from layerwise.capture.tokens import by_token, floating
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
+from layerwise.compat.torch import FSDPModule, eagerly, widened
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import final_norm, position_limit, reads_text
+from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_tokens
 from layerwise.models.stack import Stack, find_stacks
 from layerwise.objectives.forward import accepted, body, decoder_start, without_adapter
 from layerwise.options.groups import Readout
@@ -123,7 +124,9 @@ def observe(
         ModelError: The stack does not run on text.
         LayerwiseError: The device ran out of memory.
     """
-    inner = without_adapter(loaded.model)
+    inner, run = without_adapter(loaded.model), body(loaded.model)
+    if isinstance(loaded.model, FSDPModule):
+        run = loaded.model  # Its forward alone gathers the weights that lie outside blocks.
     if inner is not loaded.model:  # Adapters and all, with the base's own names.
         loaded = replace(loaded, model=inner, stacks=find_stacks(inner))
     followed = _stack(loaded, stack)
@@ -134,9 +137,11 @@ def observe(
         enough_memory("a smaller --batch-size or --max-length"),
         frozen(loaded.model, training=False, seed=0),
         torch.no_grad(),
+        _resharded(run),
+        eagerly() if is_compiled(loaded.model) else nullcontext(),
     ):
         for group in progress(groups, title, len(groups)):
-            for name, values in _means(loaded, group, followed).items():
+            for name, values in _means(loaded, run, group, followed).items():
                 if name not in pooled:
                     pooled[name] = np.empty((len(values), len(rows), values.shape[-1]))
                 pooled[name][:, [row.index for row in group]] = values
@@ -154,7 +159,7 @@ def observe(
 def _stack(loaded: LoadedModel, name: str | None) -> Stack:
     """Return the stack called `name`, or the last one that reads text."""
     if name is None:
-        texts = [stack for stack in loaded.stacks if reads_text(loaded.model, stack.name)]
+        texts = [stack for stack in loaded.stacks if reads_tokens(loaded.model, stack.name)]
         return (texts or list(loaded.stacks))[-1]
     known = {stack.name: stack for stack in loaded.stacks}
     if name not in known:
@@ -195,9 +200,25 @@ def _has_encoder(loaded: LoadedModel) -> bool:
     return any(stack.side == "encoder" for stack in loaded.stacks)
 
 
-def _means(loaded: LoadedModel, group: Sequence[Row], stack: Stack) -> dict[str, np.ndarray]:
-    """Return each block's output, mean over the tokens of each row, (l, n, p), by readout."""
-    inner, norm = body(loaded.model), final_norm(loaded.model, stack)
+@contextmanager
+def _resharded(model: nn.Module) -> Iterator[None]:
+    """Spread weights again that forwards inside have gathered."""
+    try:
+        yield
+    finally:
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
+def _means(
+    loaded: LoadedModel, run: nn.Module, group: Sequence[Row], stack: Stack
+) -> dict[str, np.ndarray]:
+    """Return each block's output, mean over the tokens of each row, (l, n, p), by readout.
+
+    They pass by while `run` runs: the model without its head, or around it.
+    """
+    norm = final_norm(loaded.model, stack)
     pad = loaded.tokenizer.pad_token_id
     inputs = input_tensors(group, pad=pad)
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
@@ -206,7 +227,7 @@ def _means(loaded: LoadedModel, group: Sequence[Row], stack: Stack) -> dict[str,
         first = torch.full_like(ids[:, :1], pad if start is None else start)
         inputs["decoder_input_ids"] = torch.cat([first, ids[:, :-1]], 1)
         inputs["decoder_attention_mask"] = mask
-    counted = mask.bool().to(loaded.device).double()
+    counted = widened(mask.bool().to(loaded.device))
     weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
     found: dict[str, dict[int, Tensor]] = {"residual": {}}
 
@@ -222,17 +243,17 @@ def _means(loaded: LoadedModel, group: Sequence[Row], stack: Stack) -> dict[str,
         if norm is not None and rows.shape[-1] == hidden.shape[-1]:
             states["normed"] = norm(rows)
         for name, values in states.items():
-            found.setdefault(name, {})[block] = (weights @ values.double())[:, 0]
+            found.setdefault(name, {})[block] = (weights @ widened(values))[:, 0]
 
     with ExitStack() as hooks:
         for block, name in enumerate(stack.blocks):
             module = loaded.model.get_submodule(name)
             hooks.callback(module.register_forward_hook(partial(keep, block)).remove)
-        arguments = accepted(inner, **inputs, use_cache=False)
+        arguments = accepted(run, **inputs, use_cache=False, logits_to_keep=1)
         on_device = {
             k: v.to(loaded.device) if isinstance(v, Tensor) else v for k, v in arguments.items()
         }
-        inner(**on_device)
+        run(**on_device)
     if len(found["residual"]) < len(stack.blocks):
         msg = "stack that does not run on text alone"
         others = ", ".join(s.name for s in loaded.stacks if s is not stack)

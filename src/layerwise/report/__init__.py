@@ -7,6 +7,7 @@ take a record, or a document made before.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from layerwise.extras import locate
 from layerwise.records import DocumentRecord
 from layerwise.report.blocks import Document
 
@@ -77,16 +78,30 @@ def frames(record: Drawable, **beside: Any) -> "dict[str, pd.DataFrame]":
     return {name: frame(table) for name, table in tables.items()}
 
 
+def check_charts(*, wanted: bool) -> None:
+    """Raise where charts are wanted and what draws them is not installed.
+
+    Raises:
+        BadInputError: It is not; work that would end so is not begun.
+    """
+    if wanted:
+        for package in ("altair", "vl_convert"):
+            locate(package, extra="charts", purpose="draw charts")
+
+
 def files(record: Drawable, *, charts: bool, **beside: Any) -> dict[str, bytes]:
     """Return what a command writes of `record` beside its JSON: the report, and charts if asked."""
-    from layerwise.report.renderers.charts import exported
-
     made = document(record, **beside)
-    return {"report.html": html(made), **(exported(made) if charts else {})}
+    return {"report.html": html(made), **(_exported(made) if charts else {})}
 
 
 def charts(record: Drawable, **beside: Any) -> dict[str, bytes]:
     """Return ``chart-<name>.png`` and ``.svg`` of each chart, drawn without any network."""
+    return _exported(document(record, **beside))
+
+
+def _exported(made: Document) -> dict[str, bytes]:
+    check_charts(wanted=True)
     from layerwise.report.renderers.charts import exported
 
-    return exported(document(record, **beside))
+    return exported(made)

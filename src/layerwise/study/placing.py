@@ -110,7 +110,7 @@ def placed(
         objective,
         plan(rank=asked["rank"], targets=asked["targets"], seed=settings.seed),
         batch_size=min(_BATCH, settings.batch_size),
-        max_length=settings.max_length,
+        max_length=settings.length,
     )
     card.save(folder)
     made = place(

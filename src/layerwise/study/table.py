@@ -4,6 +4,7 @@ Equal results give equal bytes, however often the study was stopped on its way.
 """
 
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pandas as pd
 
 from layerwise.depths import RELATIVE_DEPTHS
 from layerwise.errors import SchemaError
+from layerwise.extras import absent
 from layerwise.study.expand import expand
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import DIMENSIONS, Cell
 from layerwise.study.stages import STAGES, probing
+
+_LOG = logging.getLogger(__name__)
 
 #: The columns of a profile.
 DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
@@ -123,13 +127,17 @@ def _summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_files(found: Mapping[str, pd.DataFrame]) -> dict[str, bytes]:
-    """Return tables as CSV and Parquet, by file name."""
-    files = {}
+    """Return tables as CSV, and as Parquet where that can be written, by file name."""
+    files: dict[str, bytes] = {}
+    lacking = absent("pyarrow")
+    if lacking:
+        _LOG.warning("tables are CSV alone; Parquet: pip install 'layerwise[datasets]'")
     for name, frame in found.items():
         files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
-        stream = io.BytesIO()
-        frame.to_parquet(stream, index=False)
-        files[f"{name}.parquet"] = stream.getvalue()
+        if not lacking:
+            stream = io.BytesIO()
+            frame.to_parquet(stream, index=False)
+            files[f"{name}.parquet"] = stream.getvalue()
     return files
 
 

@@ -21,6 +21,7 @@ from layerwise.models.head_kind import family_of
 from layerwise.models.load import LoadedModel, from_config, load
 from layerwise.models.roles import roles
 from layerwise.objectives import OBJECTIVES, Objective, labels_for, resolve
+from layerwise.objectives.length import fitted
 from layerwise.options.commands import ProfileSettings
 from layerwise.options.declaration import pick
 from layerwise.options.groups import CALL_ONLY, Device, TextOptions
@@ -198,6 +199,8 @@ def _trained(
     cell = task.cell
     objective = resolve(str(cell.objective), loaded=loaded, data=text)
     settings = task.training(objective, save_every=_SAVE_EVERY, **unsaid)
+    length, text = fitted(loaded, text, objective, settings.max_length)
+    settings = replace(settings, max_length=length)
     if task.halvings:
         size, parts = settings.batch_size, settings.accumulation
         asked = f"{parts >> task.halvings} x {size << task.halvings} examples a step"

@@ -1,35 +1,25 @@
-"""Adapters on a model that stays what it was: attached unmerged, switched off, looked into."""
+"""Adapters on a model that stays what it was: switched off, looked into."""
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftModel
 from peft.tuners.lycoris_utils import LycorisLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer
 
-from layerwise.errors import ModelError, is_bug, one_line
-from layerwise.models.load import LoadedModel, adapted
-from layerwise.models.reading import REMOTE
-from layerwise.models.sources import Source, has_tokenizer, refuse_without_weights
-from layerwise.models.weights import check_finite, refuse_unfit
+from layerwise.compat.peft import added_modules
+from layerwise.errors import ModelError
+from layerwise.models.adapter_starts import BESIDE
+from layerwise.models.linear import parameter_count
 from layerwise.objectives.forward import without_adapter
 
-# What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
-_UNFIT = (AttributeError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError)
-
-# How LoRA may start without changing the base's weights, and of these the ways that start at B = 0.
-_BESIDE = {"True", "False", "gaussian", "eva", "orthogonal"}
+# How LoRA may start with B at zero.
 _ZERO = {"True", "gaussian", "eva"}
-_NAME = "default"
 # What an adapted module may hold, the first that it has telling, and its value at the start.
 _STARTS: tuple[tuple[tuple[str, ...], float], ...] = (
     (("lora_E",), 0.0),
@@ -41,67 +31,12 @@ _STARTS: tuple[tuple[tuple[str, ...], float], ...] = (
 )
 
 
-def attach(loaded: LoadedModel, source: Source) -> LoadedModel:
-    """Give `loaded` with the adapter in `source` on it, not merged: `disabled` gives the base back.
-
-    The adapted modules replace those of the model itself, under their names; nothing is copied.
-    The tokenizer is the adapter's own where its folder holds one.
-
-    Raises:
-        ModelError: The adapter cannot be read, does not fit, cannot be switched off, or is not one
-            of modules (a soft prompt, say).
-    """
-    refuse_without_weights(source)
-    _refuse_inseparable(inseparable(source.folder), source.name)
-    with _fitting(source.name, loaded.source):
-        config = PeftConfig.from_pretrained(str(source.folder))
-        config.inference_mode = True
-        # It puts the adapter's modules into the very model that it is given.
-        report = PeftModel(loaded.model, config, _NAME).load_adapter(str(source.folder), _NAME)
-    lacking = "" if has_adapters(loaded.model) else "modules to adapt"
-    refuse_unfit(report, source=source.name, lacking=lacking)
-    loaded.model.eval()
-    check_finite(loaded.model, source=source.name)
-    tokenizer = loaded.tokenizer
-    if has_tokenizer(source):
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, **{REMOTE: False})
-    return adapted(loaded, source, tokenizer)
-
-
-@contextmanager
-def _fitting(adapter: str, base: str) -> Iterator[None]:
-    """Whatever PEFT raises on an adapter that does not fit, as one `ModelError` that names it."""
-    try:
-        with warnings.catch_warnings():
-            # It sets the flag for transposed weights (GPT-2) by itself, and says so.
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            # It reads an attribute that transformers is renaming.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-            yield
-    except _UNFIT as error:
-        if is_bug(error):
-            raise
-        why = f"{type(error).__name__}: {one_line(error, limit=160)}"
-        expected = f"an adapter of modules, for {base}"
-        message = f"adapter that cannot be attached ({why})"
-        raise ModelError(message, value=adapter, expected=expected) from error
-
-
-def inseparable(folder: Path) -> str:
-    """Get why the adapter in `folder` cannot be switched off to get its base back; empty if it can.
-
-    Raises:
-        ModelError: Its configuration cannot be read.
-    """
-    with _fitting(str(folder), "a model"):
-        return _why_inseparable(PeftConfig.from_pretrained(str(folder)))
-
-
-def _why_inseparable(config: Any) -> str:
+def inseparable(config: Any) -> str:
+    """Return why an adapter of `config` cannot be switched off for its base; empty if it can."""
     if str(getattr(config, "bias", "none")) != "none":
         return "it trained its base's biases in place"
     start = str(getattr(config, "init_lora_weights", True))
-    return "" if start in _BESIDE else f"its start ({start}) changed its base's weights"
+    return "" if start.lower() in BESIDE else f"its start ({start}) changed its base's weights"
 
 
 def _refuse_inseparable(why: str, adapter: str) -> None:
@@ -134,7 +69,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
         ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
     for name, config in _configs(model).items():
-        _refuse_inseparable(_why_inseparable(config), name)
+        _refuse_inseparable(inseparable(config), name)
     switches = [(module, bool(module.disable_adapters)) for module in _switches(model)]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -167,12 +102,10 @@ def _configs(model: nn.Module) -> Mapping[str, Any]:
 def base_parameters(model: nn.Module) -> int:
     """Count the numbers of `model` without adapters and the modules that they trained whole."""
     held = (
-        getattr(module, name, None)
-        for module in _switches(model)
-        for name in module.adapter_layer_names
+        getattr(module, name, None) for module in _switches(model) for name in added_modules(module)
     )
     added = {id(p) for part in held if isinstance(part, nn.Module) for p in part.parameters()}
-    return sum(p.numel() for p in model.parameters() if id(p) not in added)
+    return parameter_count(model, without=added)
 
 
 def untrained_modules(model: nn.Module) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ with k forwards summed into a step, one process and k accumulations see what k p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -17,12 +18,15 @@ from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
 from layerwise.seeds import derive, draw, numpy_generator
+from layerwise.tuning.packing import packs_of
 from layerwise.tuning.record import TuneSettings
 
 #: Examples that are looked through at a time, to see which have something to predict.
 CHUNK = 64
 
-BatchesOf = Callable[[TextData, int], Sequence[Batch]]
+Packs = Sequence[Sequence[int]]
+
+BatchesOf = Callable[[TextData, int, Packs], Sequence[Batch]]
 
 
 def order(examples: int, *, batch_size: int, forwards: int, seed: int) -> list[tuple[int, ...]]:
@@ -88,22 +92,35 @@ class Forwards(Dataset[Forward]):
     Args:
         data: The examples.
         order: Positions in `data`, a tuple a forward.
-        batches_of: ``batches_of(data, seed)`` gives what the objective makes of some examples.
+        batches_of: ``batches_of(data, seed, packs)`` gives what the objective makes of some
+            examples, of which packs share rows.
         seed: Fixes masks and whatever else the objective draws, anew for each forward.
+        packs: The examples that share a row, of which `order` is then; none do where empty.
     """
 
     def __init__(
-        self, data: TextData, order: Sequence[tuple[int, ...]], *, batches_of: BatchesOf, seed: int
+        self,
+        data: TextData,
+        order: Sequence[tuple[int, ...]],
+        *,
+        batches_of: BatchesOf,
+        seed: int,
+        packs: Packs = (),
     ) -> None:
-        self._data, self._order = data, order
+        self._data, self._order, self._packs = data, order, packs
         self._batches_of, self._seed = batches_of, seed
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, number: int) -> Forward:
-        some = _part(self._data, self._order[number])
-        (batch,) = self._batches_of(some, derive(self._seed, "forward", number))
+        taken = self._order[number]
+        packs = [self._packs[i] for i in taken] if self._packs else []
+        examples = [i for pack in packs for i in pack] or taken
+        ends = [*accumulate(map(len, packs))]
+        own = [range(end - len(pack), end) for pack, end in zip(packs, ends, strict=True)]
+        some = _part(self._data, examples)
+        (batch,) = self._batches_of(some, derive(self._seed, "forward", number), own)
         return Forward(number, batch)
 
 
@@ -118,6 +135,7 @@ class Material:
         held: What is held out; None without evaluation.
         batches_of: What the objective makes of some examples under a seed, as one batch.
         coupled: Whether a row's loss depends on the others of its batch.
+        packs: The examples of `train` that share a row; none do where empty.
     """
 
     data: TextData
@@ -126,6 +144,12 @@ class Material:
     held: TextData | None
     batches_of: BatchesOf
     coupled: bool
+    packs: Packs = ()
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows there are to train on."""
+        return len(self.packs) or len(self.train)
 
     def forwards(self, settings: TuneSettings, *, steps: int, processes: int) -> Forwards:
         """Return the forwards of the first `steps` steps of a run.
@@ -135,8 +159,10 @@ class Material:
         """
         size, seed = settings.batch_size, settings.seed
         count = steps * settings.accumulation * processes
-        planned = order(len(self.train), batch_size=size, forwards=count, seed=seed)
-        return Forwards(self.train, planned, batches_of=self.batches_of, seed=seed)
+        planned = order(self.rows, batch_size=size, forwards=count, seed=seed)
+        return Forwards(
+            self.train, planned, batches_of=self.batches_of, seed=seed, packs=self.packs
+        )
 
     def evaluation(self, settings: TuneSettings) -> Forwards | None:
         """Return the forwards of an evaluation: always the same ones."""
@@ -159,9 +185,10 @@ def gather(
         BadInputError: Texts are longer than the model's positions, or a batch is too small.
     """
 
-    def made(some: TextData, seed: int, size: int) -> BatchSet:
+    def made(some: TextData, seed: int, size: int, packs: Packs = ()) -> BatchSet:
+        length = settings.length
         return objective.batches_for(
-            loaded, some, batch_size=size, max_length=settings.max_length, seed=seed
+            loaded, some, batch_size=size, max_length=length, seed=seed, packs=packs
         )
 
     size, seed = settings.batch_size, settings.seed
@@ -174,11 +201,18 @@ def gather(
     if objective.coupled:  # Too few texts to compare shall be said now, not at the first forward.
         for some in (train, held) if held else (train,):
             made(replace(some, examples=some.examples[:size]), seed, size)
+    packs: Packs = ()
+    if settings.packing:
+        whole = made(train, seed, CHUNK)
+        packs = packs_of(loaded, objective, whole.batches, room=settings.length)
+        note = f"{len(train):,} examples share {len(packs):,} rows; a batch is of rows"
+        batches = replace(batches, notes=(*batches.notes, note))
     return Material(
         data=kept,
         batches=batches,
         train=train,
         held=held,
-        batches_of=lambda some, seed: made(some, seed, len(some)).batches,
+        batches_of=lambda some, seed, packs: made(some, seed, len(some), packs).batches,
         coupled=objective.coupled,
+        packs=packs,
     )

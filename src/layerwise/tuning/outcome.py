@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from layerwise.errors import BadInputError
+from layerwise.models.linear import parameter_count
 from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.record import GroupRecord, TuneOutcome, TuneSettings
 from layerwise.tuning.steplog import EVALUATED, Entry
@@ -21,20 +22,21 @@ def outcome(
     entries: Sequence[Entry],
     *,
     examples: int,
+    rows: int,
     seconds: float,
     peak_memory_bytes: int,
     processes: int,
     resumed_from: int | None,
 ) -> TuneOutcome:
-    """Return the outcome of a run over `examples` training examples whose log is `entries`."""
+    """Return the outcome of a run whose log is `entries`, over training `examples` in `rows`."""
     losses = [e["loss"] for e in entries if "loss" in e]
     evaluated = [_evaluated(e) for e in entries if "eval_loss" in e] or [(None, {})]
     (first_loss, first_quality), (last_loss, last_quality) = evaluated[0], evaluated[-1]
     seen = settings.steps * settings.batch_size * settings.accumulation * processes
     return TuneOutcome(
         steps=settings.steps,
-        examples=seen,
-        epochs=seen / examples,
+        examples=seen * examples // rows,
+        epochs=seen / rows,
         loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
         first_loss=losses[0],
         seconds=seconds,
@@ -74,7 +76,7 @@ def group_records(
             GroupRecord(
                 name=group.name,
                 row=group.row,
-                parameters=sum(sizes[n] for n in group.parameters),
+                parameters=_size(model, group, sizes),
                 trained=sum(sizes[n] for n in trained),
                 learning_rate=max(rates, default=None),
                 step_ratio=middle,
@@ -83,6 +85,13 @@ def group_records(
             )
         )
     return tuple(found)
+
+
+def _size(model: nn.Module, group: LayerGroup, sizes: Mapping[str, int]) -> int:
+    """Count the numbers of a group's weights; quantised ones lie in blocks alone."""
+    if group.module:
+        return parameter_count(model.get_submodule(group.module))
+    return sum(sizes[n] for n in group.parameters)
 
 
 def matched_tau(entries: Sequence[Mapping[str, Any]], *, steps: int) -> float:

@@ -22,7 +22,7 @@ class TuneSettings:
     learning_rate: float | None = _DEFAULT["learning_rate"]
     batch_size: int = _DEFAULT["batch_size"]
     accumulation: int = _DEFAULT["accumulation"]
-    max_length: int = _DEFAULT["max_length"]
+    max_length: int | None = _DEFAULT["max_length"]
     seed: int = _DEFAULT["seed"]
     weight_decay: float = _DEFAULT["weight_decay"]
     max_grad_norm: float = _DEFAULT["max_grad_norm"]
@@ -38,6 +38,19 @@ class TuneSettings:
     eval_every: int = _DEFAULT["eval_every"]
     eval_examples: int = _DEFAULT["eval_examples"]
     track: str | None = _DEFAULT["track"]
+    packing: bool | None = None
+
+    @property
+    def length(self) -> int:
+        """Return `max_length`, once it is known.
+
+        Raises:
+            ValueError: It is to come from the data, and nobody has looked there yet.
+        """
+        if self.max_length is None:
+            message = "length that was not fitted to the data"
+            raise ValueError(message)
+        return self.max_length
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,19 @@ from layerwise.card.describe import data_info, model_info
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError
 from layerwise.extras import locate
+from layerwise.models.linear import is_coded
 from layerwise.models.load import LoadedModel
+from layerwise.models.quantisation import (
+    quantisation,
+    refuse_full_training,
+    refuse_untrainable,
+    refuse_without_gradient,
+)
 from layerwise.models.roles import roles
 from layerwise.objectives import Objective
+from layerwise.objectives.classification import named_problem
 from layerwise.objectives.forward import without_adapter
+from layerwise.objectives.length import fitted
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -92,7 +101,10 @@ def fine_tune(
     chosen, keep = CONDITIONS[condition], keep or Persistence()
     settings = _completed(settings or TuneSettings(), chosen, placement)
     _refuse_unfit(loaded, chosen, settings)
+    length, data = fitted(loaded, data, objective, settings.max_length)
+    settings = replace(settings, max_length=length)
     material = gather(loaded, data, objective, settings)
+    named_problem(without_adapter(loaded.model), data)
     described = model_info(loaded)
     checkpoints = None
     if keep.folder:  # The identity may take a hash of all weights, and is for checkpoints alone.
@@ -113,7 +125,7 @@ def fine_tune(
         entries, outcome, changed = run_steps(job, keep, checkpoints, last)
     record = TuneRecord(
         model=described,
-        data=data_info(data, material.batches, objective, max_length=settings.max_length),
+        data=data_info(data, material.batches, objective, max_length=settings.length),
         condition=condition,
         settings=settings,
         groups=group_records(subject.model, groups, factors, settings, entries),
@@ -153,11 +165,16 @@ def _completed(
         hint = f"--condition {takers[0]}"
         message = f"{odd[0].replace('_', '-')} has no meaning under condition {condition.name}"
         raise BadInputError(message, value=plain[odd[0]], hint=hint)
-    return replace(settings, learning_rate=settings.learning_rate or condition.rate)
+    rate = settings.learning_rate or condition.rate
+    return replace(settings, learning_rate=rate, packing=settings.packing or None)
 
 
 def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSettings) -> None:
     """Refuse a model that cannot be trained so, or a tracker that is not there."""
+    if not condition.adapters:
+        refuse_full_training(loaded.model, f"condition {condition.name}")
+    refuse_untrainable(without_adapter(loaded.model))
+    refuse_without_gradient(loaded.model)
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
@@ -183,6 +200,7 @@ def _identity(
     parts = {
         "model": loaded.source,
         "model_files": dict(loaded.files) or _fingerprint(loaded.model),
+        "quantisation": quantisation(loaded.model),
         "data_sha256": data.sha256,
         "objective": objective.name,
         "condition": condition.name,
@@ -200,7 +218,8 @@ def _fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
-        flat = value.detach().reshape(-1).cpu().contiguous()
+        plain = value.dequantize() if is_coded(value) and hasattr(value, "qdata") else value
+        flat = plain.detach().reshape(-1).cpu().contiguous()
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 

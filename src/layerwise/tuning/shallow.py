@@ -28,7 +28,7 @@ def stop_at_lowest(model: Any) -> None:
             message = "reentrant gradient checkpointing"
             raise BadInputError(message, expected="non-reentrant checkpointing", hint=hint)
     for module in model.modules():
-        if hasattr(module, "disable_input_require_grads"):
+        if hasattr(module, "_require_grads_hook"):
             module.disable_input_require_grads()
     # Whoever asks twice for such hooks, as TRL and Trainer together do, can take back the second
     # alone: the first ones' handles are lost.

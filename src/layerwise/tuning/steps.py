@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers.trainer_callback import PrinterCallback
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
-from layerwise.compat.transformers import checkpointing
+from layerwise.compat.transformers import checkpointing, precision_kept
 from layerwise.errors import SchemaError
 from layerwise.models.reading import quiet
 from layerwise.seeds import derive
@@ -69,6 +70,7 @@ def run_steps(
     device = job.loaded.device
     with (
         quiet(),
+        precision_kept(),
         # Trainer and trackers want a folder to write to, even where nothing is to be kept.
         nullcontext(keep.folder) if keep.folder else tempfile.TemporaryDirectory() as output,
         job.objective.prepare(model) as changed,
@@ -101,6 +103,7 @@ def run_steps(
         job.settings,
         steplog.entries,
         examples=len(job.material.train),
+        rows=job.material.rows,
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes(device),
         processes=distributed.world_size(),
@@ -132,22 +135,22 @@ def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
 
 def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, Any]:
     settings, processes = job.settings, distributed.world_size()
-    optimizer = {
-        "groups": job.groups,
-        "factors": job.factors,
-        "learning_rate": settings.learning_rate,
-        "weight_decay": settings.weight_decay,
-        "tau": job.tau,
-        "method": job.method,
-        "seed": settings.seed,
-    }
+    assert settings.learning_rate is not None, "a run has its condition's rate"  # noqa: S101
+    optimizer = partial(
+        build_optimizer,
+        groups=job.groups,
+        factors=job.factors,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        tau=job.tau,
+        method=job.method,
+        seed=settings.seed,
+    )
     return {
         "args": _arguments(job, output, is_resumed=is_resumed),
         "train_dataset": job.material.forwards(settings, steps=settings.steps, processes=processes),
         "eval_dataset": job.material.evaluation(settings),
-        # Trainer instantiates what is no optimizer class and calls the result with the model, whose
-        # parameter names it thus sees.
-        "optimizer_cls_and_kwargs": (lambda: build_optimizer, optimizer),
+        "optimizer_of": optimizer,
     }
 
 
@@ -205,7 +208,6 @@ def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments
         bf16=settings.bf16,
         **checkpointing(wanted=settings.gradient_checkpointing),
         ddp_find_unused_parameters=True,  # A loss may leave out the head, or a part of it.
-        train_sampling_strategy="sequential",
         remove_unused_columns=False,
         dataloader_pin_memory=device.type != "cpu",
         use_cpu=device.type == "cpu",

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from layerwise import distributed
 from layerwise.models.load import LoadedModel
-from layerwise.objectives.forward import class_losses
+from layerwise.objectives.forward import class_losses, told
 from layerwise.objectives.quality import class_quality
 from layerwise.objectives.record import Objective
 from layerwise.seeds import derive
@@ -65,21 +66,40 @@ class Job:
 class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no types
     """A Trainer whose batches are forwards of an objective.
 
-    Dropout is drawn by the job's seed and the forward's number; `options` are Trainer's own.
+    Dropout is drawn by the job's seed and the forward's number; `optimizer_of` makes the optimizer
+    of a model, whose parameter names it sees; `options` are Trainer's own.
     """
 
-    def __init__(self, *, job: Job, checkpoints: Checkpoints | None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        job: Job,
+        checkpoints: Checkpoints | None,
+        optimizer_of: Callable[[Any], torch.optim.Optimizer],
+        **options: Any,
+    ) -> None:
         # An item of the data is a whole batch.
         options["data_collator"] = lambda items: {"forward": items[0]}
         super().__init__(**options, model=job.loaded.model)
         self.model_accepts_loss_kwargs = False  # The loss is a mean: Trainer divides it.
-        self._job, self._checkpoints = job, checkpoints
+        self._job, self._checkpoints, self._optimizer_of = job, checkpoints, optimizer_of
         #: What was not finite in the step so far, and in which layer group.
         self._fault: tuple[str, str] | None = None
         #: The forwards of the step so far.
         self._forwards: list[Forward] = []
         #: Each layer group's gradient norm before the last step, before clipping.
         self.group_norms: Mapping[str, float] = {}
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Return the optimizer, made once and of the wrapped model where there is one."""
+        made: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
+        if made is None:
+            self.optimizer = made = self._optimizer_of(self.model if model is None else model)
+        return made
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        """Return the order of the forwards: theirs (Trainer's option for it came with 5)."""
+        return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
     def compute_loss(self, model: Any, inputs: Inputs, *_: Any, **__: Any) -> Tensor:
         """Return the mean loss of a forward's rows."""
@@ -186,7 +206,7 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
             self._fault = "evaluation loss", self._source(forward, purpose="evaluation") or REST
         columns = [losses.float().tolist()]
         if logits is not None and batch.classes is not None:
-            columns += [logits.argmax(-1).tolist(), batch.classes.tolist()]
+            columns += [told(logits, batch.classes).tolist(), batch.classes.tolist()]
         return list(zip(*columns, strict=True))
 
     def floating_point_ops(self, inputs: Inputs) -> int:

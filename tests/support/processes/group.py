@@ -72,7 +72,27 @@ def profiled(out):
         "steps": [found.step for found in callback.history],
         "history": [found.profile.slope for found in callback.history],
         "control": controlled(out, accumulation=1),
+        "sharded": sharded(),
     }
+
+
+def sharded():
+    """How far the states of a model that FSDP2 spreads are from the whole one's, as both train."""
+    models = [tuning.loaded("llama") for _ in range(2)]
+    for layer in models[1].model.model.layers:
+        fully_shard(layer)
+    fully_shard(models[1].model)
+    reading, apart = ProbeReading(as_probe_set(PROBES)), []
+    optimizers = [torch.optim.SGD(loaded.model.parameters(), lr=0.1) for loaded in models]
+    ids = torch.randint(11, 60, (4, 9), generator=torch.Generator().manual_seed(3))
+    for _ in range(3):
+        whole, spread = (reading.states(loaded).pooled for loaded in models)
+        apart += [float(np.abs(spread[name] - states).max()) for name, states in whole.items()]
+        for loaded, optimizer in zip(models, optimizers, strict=True):
+            loaded.model(input_ids=ids, labels=ids).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return max(apart), float(np.abs(whole["residual"]).max())
 
 
 def _trained(out, *callbacks):

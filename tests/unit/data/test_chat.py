@@ -15,7 +15,8 @@ TWO_EXCHANGES = (
 
 
 def chat(*turns):
-    return Example("\n".join(c for role, c in turns if role == "assistant"), messages=turns)
+    made = tuple({"role": role, "content": content} for role, content in turns)
+    return Example("\n".join(c for role, c in turns if role == "assistant"), messages=made)
 
 
 def shown(tokenizer, *examples, max_length=32):
@@ -60,28 +61,29 @@ def test_every_chat_beyond_the_limit(tokenizer):
         chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=6)
 
 
-def test_an_opening_by_the_assistant_answers_nothing(tiny_text):
-    tokenizer = tiny_text.tokenizer(chat=tiny_text.CHAT)
+def test_an_opening_by_the_assistant_counts_too(tokenizer):
     turns = (("assistant", "w1"), ("user", "w2"), ("assistant", "w3"))
-    assert shown(tokenizer, chat(*turns))[0][1] == "w3 <end>"
+    assert shown(tokenizer, chat(*turns))[0][1] == "w1 <end> w3 <end>"
 
 
-def test_template_that_rewrites_earlier_turns(tiny_text):
+def test_template_that_drops_an_answer(tiny_text):
     tokenizer = tiny_text.tokenizer(chat=tiny_text.FORGETFUL_CHAT)
     assert shown(tokenizer, Example("w3 w4", prompt="w1"))[0][1] == "w3 w4 <end>"
-    with pytest.raises(DataError, match=r"changes earlier turns.*% generation %"):
+    with pytest.raises(DataError, match=r"does not show an answer.*'w3 w4'.*% generation %"):
         chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=32)
 
 
-def test_marks_tell_where_earlier_turns_are_rewritten(tiny_text):
+def test_marks_tell_where_answers_are_dropped(tiny_text):
     answer = "{% generation %}{{ m.content }}{% endgeneration %}"
     marked = tiny_text.FORGETFUL_CHAT.replace(
         "{{ m.content }}",
         "{% if m.role == 'assistant' %}" + answer + "{% else %}{{ m.content }}{% endif %}",
     )
-    tokenizer = tiny_text.tokenizer(chat=marked)
-    found = shown(tokenizer, chat(*TWO_EXCHANGES))
+    tokenizer, example = tiny_text.tokenizer(chat=marked), chat(*TWO_EXCHANGES)
+    found = shown(tokenizer, example)
     assert found == [("<user> w5 <end> <assistant> w6 w7 w8 <end>", "w6 w7 w8")]
+    notes = chat_rows(tokenizer, of(example), max_length=32).notes
+    assert notes == ("answers outside the marks of the chat template: 1",)
 
 
 def test_template_that_refuses(tiny_text):

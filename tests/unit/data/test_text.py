@@ -23,14 +23,24 @@ def numbered(count):
     return [{"text": f"text {i}", "even": i % 2 == 0} for i in range(count)]
 
 
+def dicts(pairs):
+    return tuple({"role": role, "content": content} for role, content in pairs)
+
+
 def chat(*pairs):
-    return {"messages": [{"role": role, "content": content} for role, content in pairs]}
+    return {"messages": list(dicts(pairs))}
 
 
 def test_reads_text_in_order(jsonl):
     data = read(jsonl(numbered(3)))
     assert [e.text for e in data.examples] == ["text 0", "text 1", "text 2"]
-    assert (data.columns, data.available, data.notes) == ({"text": "text"}, 3, ())
+    assert (data.columns, data.available) == ({"text": "text"}, 3)
+    assert data.notes == ("read 3 rows as texts; columns not used: even",)
+
+
+def test_plain_texts_need_no_note(jsonl):
+    assert read(jsonl([{"text": "a"}])).notes == ()
+    assert read(jsonl(numbered(4)), where=["even=True"]).notes == ()
 
 
 def test_reads_prompt_and_label(jsonl):
@@ -74,15 +84,16 @@ ASKED = {"text_column": "text"}
          "one column in two roles"),
         ([{"text": "a"}, {"text": 7}], ASKED, DataError,
          "row 2 of column 'text' is no text: '7'"),
-        ([{"text": ""}], ASKED, DataError, "every row's text is empty"),
+        ([{"text": ""}], ASKED, DataError,
+         r"nothing is left to learn in any row .1 empty row.: 'text'"),
         ([{"text": "a", "label": None}], {"label_column": "label"}, DataError,
-         "every row's label is empty: 'label'"),
+         "in any row .1 row without a label."),
         ([{**chat(*CHAT), "q": "why"}], {"prompt_column": "q"}, BadInputError,
          "prompt column beside a chat"),
-        ([chat(CHAT[0])], {}, DataError, "row 1 of column 'messages' has no assistant turn"),
+        ([chat(CHAT[0])], {}, DataError, "in any row .1 row without an answer in the loss."),
         *(([{"messages": [turn]}], {}, DataError,
            r"row 1 of column 'messages' is no chat.*role, content")
-          for turn in ("hi", {"role": "user"}, {"from": "human", "value": "hi"})),
+          for turn in ("hi", {"role": "user"}, {"role": 7, "content": "a"})),
         (numbered(4), {"where": ["even=yes"]}, DataError, r"no row matches: 'even=yes'.*True, Fa"),
         (numbered(4), {"where": ["even"]}, BadInputError,
          "condition: 'even'; expected COLUMN=VALUE"),
@@ -100,7 +111,7 @@ def test_blank_texts_are_left_out_and_said(jsonl, caplog):
     with caplog.at_level(logging.WARNING):
         data = read(jsonl([{"text": "a"}, {"text": " "}, {"text": None}, {}]), text_column="text")
     assert [e.text for e in data.examples] == ["a"]
-    assert data.notes == ("3 rows with an empty text were left out",)
+    assert data.notes == ("read 4 rows as texts; 3 empty rows left out",)
     assert data.available == 1
     assert data.notes[0] in caplog.text
 
@@ -109,10 +120,8 @@ def test_rows_without_a_label_are_left_out_and_said(jsonl):
     rows = [{"text": "a", "label": 1}, {"text": "b"}, {"text": "", "label": 0}, {"text": "c"}]
     data = read(jsonl([*rows, {"text": "d", "label": " "}]), label_column="label")
     assert [(e.text, e.label) for e in data.examples] == [("a", "1")]
-    assert data.notes == (
-        "1 rows with an empty text were left out",
-        "3 rows with an empty label were left out",
-    )
+    (note,) = data.notes
+    assert note == "read 5 rows as texts; 3 rows without a label left out; 1 empty row left out"
 
 
 def test_a_missing_prompt_is_empty(jsonl):
@@ -124,7 +133,7 @@ def test_chat(jsonl):
     turns = (("user", "hi"), ("assistant", "hello"), ("user", "so"), ("assistant", "bye"))
     data = read(jsonl([chat(*turns)]))
     assert data.columns == {"messages": "messages"}
-    assert data.examples == (Example("hello\nbye", messages=turns),)
+    assert data.examples == (Example("hello\nbye", messages=dicts(turns)),)
 
 
 def test_chat_under_another_name(jsonl):
@@ -137,12 +146,14 @@ def test_chat_in_parquet(jsonl, tmp_path):
 
     turns = (("user", "hi"), ("assistant", "hello"))
     table(jsonl([chat(*turns)])).to_parquet(tmp_path / "a.parquet")
-    assert read(str(tmp_path / "a.parquet")).examples[0].messages == turns
+    assert read(str(tmp_path / "a.parquet")).examples[0].messages == dicts(turns)
 
 
 def test_empty_chats_are_left_out(jsonl):
     data = read(jsonl([chat(("user", "hi"), ("assistant", "yes")), {"messages": []}]))
-    assert (len(data), data.notes) == (1, ("1 rows with an empty text were left out",))
+    assert (len(data), data.notes) == (
+        1, ("read 2 rows as chats; 1 empty row left out",),
+    )  # fmt: skip
 
 
 def test_conditions_are_all_met(jsonl):
@@ -174,7 +185,7 @@ def test_the_seed_changes_the_draw(jsonl):
 def test_too_few_to_draw_from_is_said(jsonl):
     data = read(jsonl(numbered(3)), examples=9)
     assert len(data) == 3
-    assert data.notes == ("9 examples were asked for, 3 are there",)
+    assert data.notes[1:] == ("9 examples were asked for, 3 are there",)
 
 
 def test_hash_is_of_what_was_read(jsonl, tmp_path):

@@ -1,6 +1,7 @@
 """The head that a model gets: the one whose weights are there, or one for given classes."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -130,7 +131,30 @@ def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, la
     assert torch.equal(loaded.model.classifier.weight, kept)
 
 
-@pytest.mark.parametrize("labels", [("bad", "good"), ("neg", "pos", "odd"), ("0", "1")])
+@pytest.mark.parametrize(
+    ("options", "labels", "ids", "note"),
+    [
+        (NAMED, ("0", "1"), {"pos": 0, "neg": 1}, "labels are the numbers.*0 is pos, 1 is neg"),
+        (NAMED, ("neg",), {"pos": 0, "neg": 1}, "no label is pos"),
+        ({"num_labels": 2}, ("b", "a"), {"b": 0, "a": 1},
+         "no names: 0 is taken for b, 1 is taken for a"),
+        ({"num_labels": 1}, ("score",), {"score": 0}, None),
+    ],
+)  # fmt: skip
+def test_a_head_that_is_kept_by_an_assumption_says_so(saved, options, labels, ids, note):
+    folder = saved("bert", kind=tf.BertForSequenceClassification, **options)
+    loaded = load(str(folder), device="cpu", labels=labels)
+    assert class_ids(loaded.model) == ids
+    kept = load_file(folder / "model.safetensors")["classifier.weight"]
+    assert torch.equal(loaded.model.classifier.weight, kept)
+    assert (
+        [bool(re.search(note, told)) for told in loaded.notes] == [True]
+        if note
+        else (loaded.notes == ())
+    )
+
+
+@pytest.mark.parametrize("labels", [("bad", "good"), ("neg", "pos", "odd"), ("1", "2")])
 @pytest.mark.parametrize(
     "name", ["BertForSequenceClassification", "RobertaForSequenceClassification"]
 )
@@ -165,7 +189,7 @@ def test_architectures_that_classification_is_not_for(saved, name):
         load(str(saved(name)), device="cpu", labels=LABELS)
 
 
-@pytest.mark.parametrize("labels", [(), ("a",), ("a", "a"), ("a", "b", "a")])
+@pytest.mark.parametrize("labels", [(), ("a", "a"), ("a", "b", "a")])
 def test_labels_that_are_no_choice(saved, labels):
     with pytest.raises(BadInputError, match=r"labels of a classification.*two, all different"):
         load(str(saved("bert")), device="cpu", labels=labels)
@@ -209,6 +233,12 @@ def test_the_modules_of_a_head(saved, name, heads):
     assert head_modules(load_skeleton(folder).model) == ()
 
 
+def name_classes(folder, *names):
+    """Write the names of the classes into the configuration beside an adapter's head."""
+    named = {"id2label": dict(enumerate(names))}
+    (folder / "config.json").write_text(json.dumps(named))
+
+
 def test_an_adapter_with_a_head_of_its_own(saved, tmp_path):
     base = saved("bert")
     loaded = load(str(base), device="cpu", labels=LABELS)
@@ -221,6 +251,7 @@ def test_an_adapter_with_a_head_of_its_own(saved, tmp_path):
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.5)
     wrapped.save_pretrained(tmp_path / "adapter")
+    name_classes(tmp_path / "adapter", *LABELS)
     inputs = torch.arange(6)[None]
     with torch.no_grad():
         expected = wrapped.eval()(inputs).logits
@@ -240,7 +271,66 @@ def test_such_an_adapter_without_its_head(saved, tmp_path):
     get_peft_model(loaded.model, config).save_pretrained(tmp_path / "adapter")
     again = load(str(tmp_path / "adapter"), device="cpu")
     assert (type(again.model), again.kind) == (tf.BertForMaskedLM, "masked")
-    assert again.notes == ("the adapter was merged into 3 modules",)
+    assert again.notes == (
+        "the adapter's own classifier has no place in this model and was left out",
+        "the adapter was merged into 3 modules",
+    )
+
+
+@pytest.fixture
+def headed(saved, tmp_path):
+    """The folder of an adapter with a head for two classes without names, its base, its logits."""
+    base = saved("bert")
+    loaded = load(str(base), device="cpu", labels=("0", "1"))
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2)
+    wrapped = get_peft_model(loaded.model, config)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(wrapped.get_base_model().classifier.modules_to_save.default.weight)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    with torch.no_grad():
+        return tmp_path / "adapter", base, wrapped.eval()(torch.arange(6)[None]).logits
+
+
+def test_the_order_of_classes_without_names_is_never_guessed(headed):
+    folder, base, _ = headed
+    with pytest.raises(BadInputError, match=r"no names for its classes.*neg, pos.*numbers, 0, 1"):
+        load(str(folder), labels=LABELS)
+    assert class_ids(load(str(folder), labels=("1", "0")).model) == {"0": 0, "1": 1}
+    name_classes(folder, "LABEL_0", "LABEL_1")  # How transformers calls them is no name.
+    with pytest.raises(BadInputError, match="no names for its classes"):
+        load(str(folder), labels=LABELS)
+    name_classes(base, "neg", "pos", "odd")  # Another head's.
+    with pytest.raises(BadInputError):
+        load(str(folder), labels=LABELS)
+
+
+@pytest.mark.parametrize("where", ["adapter", "base"])
+def test_classes_keep_the_order_that_their_head_names_them_in(headed, where):
+    folder, base, logits = headed
+    if where == "adapter":
+        name_classes(folder, "pos", "neg")
+    else:
+        config = json.loads((base / "config.json").read_text())
+        config["id2label"] = {"0": "pos", "1": "neg"}
+        (base / "config.json").write_text(json.dumps(config))
+    loaded = load(str(folder), labels=LABELS)
+    assert class_ids(loaded.model) == {"pos": 0, "neg": 1}
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(torch.arange(6)[None]).logits, logits)
+    with pytest.raises(BadInputError, match="adapter with a head for other classes"):
+        load(str(folder), labels=("good", "bad"))
+
+
+def test_a_sample_need_not_show_every_class(saved):
+    folder = str(saved("bert", kind=tf.BertForSequenceClassification, **THREE))
+    loaded = load(folder, labels=("odd", "neg"))
+    assert class_ids(loaded.model) == {"neg": 0, "pos": 1, "odd": 2}
+    assert loaded.notes == ("no label is pos",)
+
+
+THREE = {
+    "id2label": {0: "neg", 1: "pos", 2: "odd"}, "label2id": {"neg": 0, "pos": 1, "odd": 2},
+}  # fmt: skip
 
 
 def test_configurations_without_class_names(saved):

@@ -44,7 +44,7 @@ def test_files_that_were_read_are_hashed(saved):
     folder = saved()
     (folder / "README.md").write_text("not read")
     loaded = load(str(folder), device="cpu")
-    assert set(loaded.files) == {
+    assert set(loaded.files) - {"special_tokens_map.json"} == {  # transformers 4 writes that too.
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert all(sha256(folder / name) == digest for name, digest in loaded.files.items())
@@ -155,8 +155,10 @@ def test_devices(saved, monkeypatch):
     with pytest.raises(UnknownNameError, match=r"unknown device: 'gpu'"):
         load(folder, device="gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=r"device that is not there: 'cuda'.*--device cpu"):
-        load(folder, device="cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "mps"):
+        with pytest.raises(ModelError, match=rf"device that is not there: '{name}'.*--device cpu"):
+            load(folder, device=name)
 
 
 def test_sdpa_where_there_is_one_else_eager_and_said(saved):
@@ -383,7 +385,7 @@ def test_an_adapter_whose_base_is_gone(adapter):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{nope", "unreadable adapter_config"), ("{}", "names no base"), ("[]", "names no base")],
+    [("{nope", "unreadable adapter_config"), ("{}", "names no base"), ("[]", "holds a JSON list")],
 )
 def test_bad_adapter_configurations(adapter, text, said):
     folder, *_ = adapter
@@ -405,7 +407,9 @@ def test_prompts_cannot_be_merged(saved, tmp_path):
     model = tf.AutoModelForCausalLM.from_pretrained(saved())
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     get_peft_model(model, config).save_pretrained(tmp_path / "prompt")
-    with pytest.raises(ModelError, match=r"cannot be read|does not fit"):
+    with pytest.raises(
+        ModelError, match=r"kind that is not read here \(PROMPT_TUNING\).*one of .*LORA"
+    ):
         load(str(tmp_path / "prompt"), device="cpu")
 
 

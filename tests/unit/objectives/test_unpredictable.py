@@ -35,7 +35,8 @@ def test_an_encoder_decoder_needs_a_second_half_or_an_answer(tiny_text):
         batches("sft", tokenizer, [Example("", prompt="w1")], kind="seq2seq", decoder_start=0)
 
 
-CHAT = Example("w2", messages=(("user", "w1"), ("assistant", "w2")))
+TURNS = ({"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"})
+CHAT = Example("w2", messages=TURNS)
 ANSWER = Example("w2 w3", prompt="w1")
 
 

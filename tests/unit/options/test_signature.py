@@ -125,7 +125,7 @@ def test_a_schema_says_types_bounds_defaults_and_nothing_that_is_for_calls():
 
 
 COMMANDS = [
-    "card", "place", "tune", "profile", "control", "distance", "probe", "erase", "measure",
+    "card", "place", "tune", "profile", "audit", "control", "distance", "probe", "erase", "measure",
     "study", "analyse", "compare",
 ]  # fmt: skip
 

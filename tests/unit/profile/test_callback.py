@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from layerwise.compat.transformers import checkpointing
@@ -17,6 +19,7 @@ from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameEr
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
+from layerwise.objectives.forward import without_adapter
 from layerwise.profile.callback import DepthCallback
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.states import make_probe_set
@@ -233,6 +236,100 @@ def test_its_own_tokenizer_or_processor_goes_before_the_trainer_s(
     assert not any("depth_slope" in entry for entry in trainer.state.log_history)
 
 
+class Tracker(TrainerCallback):
+    """What comes to a tracker while it listens, as it was when it came."""
+
+    def __init__(self):
+        self.seen, self.listens = [], False
+
+    def on_train_begin(self, *_, **__):
+        self.listens = True
+
+    def on_log(self, _args, state, _control, logs=None, **_):
+        assert self.listens
+        self.seen.append((state.global_step, dict(logs)))
+
+    def on_train_end(self, *_, **__):
+        self.listens = False
+
+    def steps(self, name):
+        return [step for step, logs in self.seen if name in logs]
+
+
+class Records(DepthCallback):
+    """Named by its class, as trainers do that take callbacks by their path."""
+
+    def __init__(self):
+        super().__init__(probes=PROBES, every=2, signals=True)
+
+
+def test_each_record_comes_to_every_tracker_beside_what_was_logged_without(model, train):
+    logged = {"logging_strategy": "steps", "logging_steps": 2}
+    alone, first, last = Tracker(), Tracker(), Tracker()
+    train(model(), alone, **logged)
+    trainer = train(model(), first, Records, last, **logged)
+    (callback,) = (c for c in trainer.callback_handler.callbacks if isinstance(c, Records))
+    assert first.seen == last.seen
+    assert first.steps("depth_slope") == [0, 2, 4, 5]
+    assert [e for e in first.seen if "loss" in e[1]] == [e for e in alone.seen if "loss" in e[1]]
+    step, logs = first.seen[-2]
+    profile, signals = callback.profile, callback.history[-1].signals
+    assert step == 5
+    assert (logs["depth_slope"], logs["depth_slope_low"]) == (profile.slope, profile.slope_low)
+    assert {i: logs[f"depth_procrustes_{i}"] for i in range(3)} == {
+        d.index: d.procrustes for d in profile.depths
+    }
+    assert [logs[f"depth_attention_entropy_{i}"] for i in range(3)] == pytest.approx(
+        signals.attention_entropy
+    )
+    assert "depth_activation_gradient_2" in logs
+    assert all(type(value) is float for name, value in logs.items() if name.startswith("depth"))
+    json.dumps(trainer.state.log_history)
+
+
+def test_tensorboard_draws_it(model, train, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(model(), DepthCallback(probes=PROBES, every=2), report_to="tensorboard")
+    (file,) = tmp_path.rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    assert [e.step for e in events.Scalars("train/depth_slope")] == [0, 2, 4, 5]
+
+
+def test_a_trainer_s_own_log_is_not_asked(model, train, monkeypatch):
+    """TRL's and Axolotl's empty their running means there, and GRPO's prints completions."""
+    asked = []
+    monkeypatch.setattr(Trainer, "log", lambda _, logs, *__: asked.append(logs))
+    tracker = Tracker()
+    train(model(), tracker, DepthCallback(probes=PROBES, every=2))
+    assert not any("depth_slope" in logs for logs in asked)
+    assert tracker.steps("depth_slope") == [0, 2, 4, 5]
+
+
+# What torch.compile imports calls what torch has deprecated.
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")
+@pytest.mark.parametrize("part", ["whole", "blocks"])
+def test_a_compiled_model_is_read_as_it_is_written_and_its_steps_are_not_listened_to(
+    model, tiny_text, part
+):
+    def fails(*_):
+        raise AssertionError("compiled")
+
+    subject = model()
+    plain, callback = DepthCallback(probes=PROBES), DepthCallback(probes=PROBES, signals=True)
+    begin(plain, subject, tiny_text.tokenizer())
+    if part == "whole":
+        subject = torch.compile(subject, backend=fails)
+    else:
+        for block in subject.model.layers:
+            block.compile(backend=fails)
+    begin(callback, subject, tiny_text.tokenizer())
+    for key, states in plain._before.pooled.items():
+        np.testing.assert_array_equal(callback._before.pooled[key], states)
+    assert callback.signals is None
+    assert callback.notes == ["no signals of the steps: compiled blocks do not tell what passes by"]
+
+
 class StopAt(TrainerCallback):
     """Stops training early."""
 
@@ -241,9 +338,10 @@ class StopAt(TrainerCallback):
 
 
 def test_a_training_that_stops_early_is_recorded_to_its_end(model, train):
-    callback = DepthCallback(probes=PROBES, every=2)
-    train(model(), callback, StopAt())
+    callback, tracker = DepthCallback(probes=PROBES, every=2), Tracker()
+    train(model(), tracker, callback, StopAt())
     assert [found.step for found in callback.history] == [0, 2, 3]
+    assert tracker.steps("depth_slope") == [0, 2, 3]
 
 
 def test_a_second_training_begins_anew(model, train):
@@ -265,6 +363,33 @@ def test_a_resumed_training_says_what_it_counts_from(model, train, tmp_path, cap
     assert callback.history[0].profile.slope == 0.0
     assert callback.notes == ["training was resumed: changes count from step 2, not from 0"]
     assert "changes count from step 2" in caplog.text
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "lora"])
+def test_with_a_file_a_resumed_training_goes_on_counting_from_its_start(
+    model, train, tmp_path, adapted
+):
+    saved = {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant"}
+    wrap, checkpoint = lora if adapted else lambda m: m, str(tmp_path / "trainer" / "checkpoint-2")
+    file, whole = tmp_path / "depths.jsonl", tmp_path / "whole.jsonl"
+    train(wrap(model()), DepthCallback(probes=PROBES, every=2, file=whole), **saved)
+    train(wrap(model()), DepthCallback(probes=PROBES, every=2, file=file), steps=2, **saved)
+    callback = DepthCallback(probes=PROBES, every=2, file=file)
+    train(wrap(model()), callback, resume=checkpoint, **saved)
+    assert callback.notes == []
+    found, expected = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in (file, whole)
+    )
+    assert [line["step"] for line in found] == [0, 2, 4, 5]
+    assert found == expected
+    others = DepthCallback(probes=PROBES[1:], every=2, file=file)
+    train(wrap(model()), others, resume=checkpoint, **saved)
+    assert others.notes == ["training was resumed: changes count from step 2, not from 0"]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 2, 2, 4, 5]
+    file.with_suffix(".start.safetensors").write_bytes(b"cut")
+    train(wrap(model()), callback, resume=checkpoint, **saved)
+    assert callback.notes == others.notes
 
 
 class Spoil(TrainerCallback):
@@ -324,17 +449,46 @@ def test_a_training_without_a_tokenizer_or_with_deepspeed_s_sharded_weights_is_r
         begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
 
 
-def test_fsdp2_s_sharded_weights_are_refused(model, tiny_text):
-    from torch.distributed.fsdp import fully_shard
-
+@pytest.fixture
+def sharded():
+    """Shards a model and its blocks, in a group of this process alone."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
-        subject = fully_shard(model(), mesh=mesh)
-        with pytest.raises(ModelError, match="sharded over processes: 'DTensor"):
-            begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
-    finally:
-        dist.destroy_process_group()
+    mesh = dist.device_mesh.init_device_mesh("cpu", (1,))
+
+    def shard(model, blocks):
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    yield shard
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lora])
+def test_weights_that_fsdp2_spreads_are_gathered_for_a_record_and_spread_again(
+    model, tiny_text, sharded, wrap
+):
+    torch.manual_seed(0)
+    whole, spread = wrap(model()), wrap(model())
+    spread.load_state_dict(whole.state_dict())
+    spread = sharded(spread, without_adapter(spread).model.layers)
+    trains = [p.requires_grad for p in spread.parameters()]
+    expected, found = DepthCallback(probes=PROBES), DepthCallback(probes=PROBES)
+    begin(expected, whole, tiny_text.tokenizer())
+    begin(found, spread, tiny_text.tokenizer())
+    for key, states in expected._before.pooled.items():
+        np.testing.assert_allclose(found._before.pooled[key], states, rtol=1e-5, atol=1e-6)
+    assert all(isinstance(p, DTensor) for p in spread.parameters())
+    assert [p.requires_grad for p in spread.parameters()] == trains
+    spread(input_ids=torch.ones(2, 3, dtype=torch.long)).logits.square().mean().backward()
+    assert [p.grad is not None for p in spread.parameters()] == trains
+
+
+def test_a_model_whose_blocks_alone_are_sharded_is_refused(model, tiny_text, sharded):
+    subject = model()
+    sharded(subject.model.layers[0], [])
+    with pytest.raises(ModelError, match=r"over processes: 'tensor parallel'.*FSDP2, or"):
+        begin(DepthCallback(probes=PROBES), subject, tiny_text.tokenizer())
 
 
 def test_a_replica_s_inner_model_is_what_is_shown_the_probes(model, tiny_text):

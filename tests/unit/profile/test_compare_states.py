@@ -147,16 +147,16 @@ def test_an_adapter_whose_base_has_moved_goes_onto_the_one_named(folders, tmp_pa
         read(None, elsewhere)
 
 
-def test_an_adapter_that_changed_its_base_is_two_models(folders, tmp_path):
+def test_an_adapter_that_trained_biases_goes_onto_its_base_too(folders, tmp_path):
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], bias="all")
     model = peft.get_peft_model(load(folders["base"]).model, config)
     model.save_pretrained(tmp_path / "biased")
     loads = Loads()
     pair = read(None, str(tmp_path / "biased"), load=loads)
-    assert loads.sources == [folders["base"], str(tmp_path / "biased")]
-    assert pair.notes == (
-        "two copies of the weights were read, since it trained its base's biases in place",
-    )
+    assert loads.sources == [folders["base"]]
+    assert pair.notes == ("the adapter trained its base's biases too",)
+    plain = READING.states(load(folders["base"]))
+    assert np.array_equal(pair.before.pooled["residual"], plain.pooled["residual"])
 
 
 @pytest.fixture
@@ -350,3 +350,16 @@ def test_an_adapter_with_nan_is_refused_by_name(folders, tmp_path):
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"NaN or infinite values, first in .*layers\.1"):
         lw.profile(folders["base"], str(tmp_path / "broken"), probes=TEXTS)
+
+
+def test_the_whole_forward_is_verified_where_that_is_asked_for(folders):
+    pair = read(folders["base"], folders["adapter"], verify=True)
+    assert pair.notes[-1].startswith("verified: the merged model's states are PEFT's to ")
+    loads = iter([folders["base"], folders["tuned"]])  # Planted: another base the second time.
+    with pytest.raises(ModelError, match=r"merged model is off by .* at block 1.*PEFT's own"):
+        read(
+            folders["base"], folders["adapter"], verify=True,
+            load=lambda _, labels=None: load(next(loads), labels=labels),
+        )  # fmt: skip
+    with pytest.raises(BadInputError, match=r"nothing to verify.*BASE ADAPTER --verify"):
+        read(folders["base"], folders["tuned"], verify=True)

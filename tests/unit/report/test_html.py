@@ -2,9 +2,13 @@ import base64
 import hashlib
 import json
 import re
+import sys
+from html import unescape
 
 import pytest
 
+from layerwise import report
+from layerwise.errors import BadInputError
 from layerwise.report.blocks import Document, Text
 from layerwise.report.renderers import html as renderer
 from layerwise.report.renderers.html import framed, html
@@ -141,3 +145,23 @@ def test_the_charts_script_is_kept_where_that_can_be(
     bundled_anew()
     monkeypatch.setattr(renderer, "HF_ASSETS_CACHE", str(kept))
     assert html(planted_document()) == first
+
+
+# --- Where what draws charts is not installed --------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["altair", "vl_convert"])
+def test_a_page_without_charts_says_so_and_keeps_its_tables(
+    small_card, monkeypatch, caplog, missing
+):
+    whole = html(report.document(small_card(3))).decode()
+    monkeypatch.setitem(sys.modules, missing, None)
+    page = html(report.document(small_card(3))).decode()
+    said = f"The charts are left out: {missing} is not installed (pip install"
+    assert said in unescape(page)
+    assert said in caplog.text
+    assert "<script>" not in page
+    tables = re.sub(r"<script.*?</script>", "", whole, flags=re.DOTALL).count("<table")
+    assert page.count("<table") == tables > 0
+    with pytest.raises(BadInputError, match=rf"to draw charts is not installed: '{missing}'"):
+        report.files(small_card(3), charts=True)

@@ -6,12 +6,11 @@ import peft
 import pytest
 import torch
 
-from layerwise.models.load import load
+from layerwise.models.load import attach, load
 from layerwise.models.sources import resolve
 from layerwise.objectives.forward import without_adapter
 from layerwise.tuning.adapters import (
     adapter_notes,
-    attach,
     base_parameters,
     disabled,
     has_adapters,

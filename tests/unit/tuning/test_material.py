@@ -90,7 +90,8 @@ def test_held_out_and_trained_on_are_all_there_is(tuning):
 def test_a_forward_is_made_of_its_examples_with_a_seed_of_its_own(tuning):
     asked, data = [], tuning.data(4)
 
-    def batches_of(some, seed):
+    def batches_of(some, seed, packs):
+        assert not packs
         asked.append((some.examples, seed))
         ones = torch.ones(len(some), 1, dtype=torch.long)
         return (Batch({"input_ids": ones}, None, ones.bool(), torch.arange(len(some))),)

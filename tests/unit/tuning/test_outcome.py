@@ -7,7 +7,7 @@ from layerwise.tuning.groups import layer_groups
 from layerwise.tuning.outcome import group_records, matched_tau, outcome
 from layerwise.tuning.record import TuneSettings
 
-REST = {"examples": 10, "seconds": 2.5, "peak_memory_bytes": 7, "resumed_from": None}
+REST = {"rows": 10, "examples": 10, "seconds": 2.5, "peak_memory_bytes": 7, "resumed_from": None}
 
 
 def test_losses_and_counts():

@@ -19,10 +19,10 @@ from layerwise.errors import (
     UnknownNameError,
     VerificationError,
 )
-from layerwise.models.load import load
+from layerwise.models.load import attach, load
 from layerwise.models.sources import resolve
 from layerwise.objectives import resolve as objective_for
-from layerwise.tuning.adapters import attach, disabled, inseparable
+from layerwise.tuning.adapters import disabled
 from layerwise.tuning.equal_step import EqualStep
 from layerwise.tuning.lora import adapted, placed_on, prepared
 from layerwise.tuning.material import gather
@@ -172,13 +172,10 @@ PROMPT = peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
 @pytest.mark.parametrize(
     ("base", "config", "damage", "message"),
     [
-        ("llama", lora(bias="all"), None, "switched off: .*biases in place.*as two models"),
-        ("llama", lora(init_lora_weights="pissa"), None,
-         r"switched off: .*start \(pissa\).*as two models"),
-        ("gpt2", lora(), None, r"cannot be attached \(NoMatchingPeftModuleError: Target modules"),
-        ("llama", lora(), cut_short, r"cannot be attached \(SafetensorError"),
+        ("gpt2", lora(), None, r"does not fit its .* \(\w+Error: Target modules"),
+        ("llama", lora(), cut_short, r"cannot be read \(SafetensorError"),
         ("llama", lora(), lambda folder: (folder / "adapter_config.json").write_text("{"),
-         r"cannot be attached \("),
+         r"unreadable adapter_config\.json"),
         ("llama", lora(), lambda folder: (folder / "adapter_model.safetensors").unlink(),
          r"adapter without weights.*adapter_model\.safetensors"),
         ("llama", lora(), with_more_targets, r"does not fit its base model.*weights for .*v_proj"),
@@ -194,8 +191,6 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path, base, config, damage,
     other = load(saved_model(tmp_path / "other", base))
     with pytest.raises(ModelError, match=message):
         attach(other, resolve(str(adapter)))
-    if "switched" in message:
-        assert inseparable(adapter) != ""
     if "without" in message:
         with pytest.raises(ModelError, match="adapter without weights"):
             load(str(adapter))

@@ -46,7 +46,7 @@ def test_bfloat16_is_near_float32(tuning, name, condition):
     first, second = wide.record.outcome, narrow.record.outcome
     assert second.first_loss == pytest.approx(first.first_loss, rel=0.02)
     assert second.eval_loss == pytest.approx(first.eval_loss, rel=0.02)
-    assert second.first_loss != first.first_loss
+    assert second.first_eval_loss != first.first_eval_loss
     assert {p.dtype for p in narrow.loaded.model.parameters()} == {torch.float32}
 
 
@@ -169,7 +169,8 @@ def test_lines_may_be_further_apart(tuning):
     every = tuning.tune("llama", steps=8)
     assert tuning.same(tuning.weights(tuned), tuning.weights(every))
     losses = [e["loss"] for e in every.log]
-    assert tuned.log[1]["loss"] == pytest.approx(sum(losses[1:3]) / 2, rel=1e-5)
+    # Trainer of transformers 4 writes four decimals.
+    assert tuned.log[1]["loss"] == pytest.approx(sum(losses[1:3]) / 2, abs=1.1e-4)
 
 
 def test_step_ratios_are_those_of_the_weights(tuning):

@@ -1,15 +1,15 @@
-"""An audit of an adapter, as a part of a profile: what it is, what a user needs first, first."""
+"""An audit of an adapter, alone or as a part of a profile: what a user needs first, first."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from operator import itemgetter
 from statistics import median
 from typing import Any
 
+from layerwise.card.record import ModelInfo
 from layerwise.columns import Column
 from layerwise.placement.record import PlacedBlock
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement
-from layerwise.profile.record import Profile
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
 from layerwise.report.numbers import counted, number, percent
@@ -56,8 +56,35 @@ _SIZE_READS = (
 )
 
 
-def audit_blocks(profile: Profile, audit: Audit) -> Iterator[b.Block]:
-    """Yield what the adapter is, in words, figures and charts."""
+Moved = Mapping[tuple[str, int], float]
+"""How far the outputs of blocks moved, where that was looked at."""
+
+
+def document(audit: Audit) -> b.Document:
+    """Return what an adapter is, by block and by module, and how that was read.
+
+    Raises:
+        ValueError: The audit is a part of a profile, whose document has it.
+    """
+    model, made = audit.model, audit.provenance
+    if model is None or made is None:
+        message = "the audit of a profile is drawn with it: print(profile)"
+        raise ValueError(message)
+    told: list[b.Block] = [
+        *audit_blocks(audit, model),
+        *audit_tables(audit, model, {}),
+        *parts.glossary(ADAPTER),
+        b.Heading("The model", detail=True),
+        parts.model_facts(model),
+        *parts.noted(audit.notes),
+        *parts.made("How this audit was made", made, [], files=model.files),
+    ]
+    base = f"on {shown(model.base, limit=160)}" if model.base else ""
+    return b.Document("Audit of an adapter", parts.model_name(model), base, told)
+
+
+def audit_blocks(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
+    """Yield what the adapter on `model` is, in words, figures and charts."""
     told = dict(_sentences(audit))
     yield from (b.Heading("The adapter"), b.Text(_headline(audit)))
     if audit.dead:
@@ -70,16 +97,17 @@ def audit_blocks(profile: Profile, audit: Audit) -> Iterator[b.Block]:
             yield b.Strip(title, indices, values=values, most=max(values))
     yield b.Heading("The adapter in figures", detail=True)
     yield _figures(audit)
-    yield from _charts(profile, audit)
+    yield from _charts(audit, model)
 
 
-def audit_tables(profile: Profile, audit: Audit) -> Iterator[b.Block]:
+def audit_tables(audit: Audit, model: ModelInfo, moved: Moved) -> Iterator[b.Block]:
     """Yield every adapted block and module."""
     if audit.blocks:
         yield b.Heading("The adapter by block")
-        rows = [_block_row(profile, block) for block in audit.blocks]
+        rows = [_block_row(block, model, moved) for block in audit.blocks]
         carded = frozenset(n for n, block in enumerate(audit.blocks) if block.carded)
-        columns = [c for c in ADAPTER if c.key != "dead" or audit.dead]
+        there = {"dead": audit.dead, "moved": moved}
+        columns = [column for column in ADAPTER if there.get(column.key, True)]
         yield b.Table("adapter", columns, rows, marked=carded, mark="where the card would place",
                     most=_ROWS)  # fmt: skip
     if audit.modules:
@@ -89,12 +117,11 @@ def audit_tables(profile: Profile, audit: Audit) -> Iterator[b.Block]:
         yield b.Table("modules", _MODULES, rows, marked=dead, mark="dead")
 
 
-def _block_row(profile: Profile, block: BlockAudit) -> dict[str, Any]:
-    moved = {block.index: block.procrustes for block in profile.blocks or profile.depths}
-    there, labels = block.stack == profile.stack, parts.stack_labels(profile.before, limit=20)
+def _block_row(block: BlockAudit, model: ModelInfo, moved: Moved) -> dict[str, Any]:
+    labels = parts.stack_labels(model, limit=20)
     name = f"{labels[block.stack]} {block.index}" if len(labels) > 1 else str(block.index)
     row = {"block": name, "used": f"{block.energy_rank_90} of {block.rank}"}
-    return {**asdict(block), **row, "moved": moved.get(block.index) if there else None}
+    return {**asdict(block), **row, "moved": moved.get((block.stack, block.index))}
 
 
 def _headline(audit: Audit) -> str:
@@ -243,9 +270,9 @@ def _figures(audit: Audit) -> b.Figures:
     ])  # fmt: skip
 
 
-def _charts(profile: Profile, audit: Audit) -> Iterator[b.Block]:
+def _charts(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
     """Yield size and effect, and the rank that is used, by block."""
-    places, sizes, used = parts.spots(profile.before), [], []
+    places, sizes, used = parts.spots(model), [], []
     for block in audit.blocks:
         spot = dict(places[block.stack, block.index])
         spot["head"] += " · on the card" if block.carded else ""

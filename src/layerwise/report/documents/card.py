@@ -282,11 +282,9 @@ def _rows(
     card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]
 ) -> list[dict[str, Any]]:
     """Return what the charts draw of each block: it, and all from there up, where that is known."""
-    rows = []
-    for number, (layer, spot) in enumerate(
-        zip(card.layers, parts.spots(card.model).values(), strict=True)
-    ):
-        row = {**spot, "adapted": number in adapted}
+    rows, spots = [], parts.spots(card.model)  # Of stacks that text does not reach, too.
+    for number, layer in enumerate(card.layers):
+        row = {**spots[layer.stack, layer.index], "adapted": number in adapted}
         row["head"] += " · adapted" if number in adapted else ""
         for column in columns:
             value, ends = column.value(layer), column.interval(layer)

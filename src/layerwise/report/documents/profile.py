@@ -64,13 +64,14 @@ _WIDTH_READS = "Of the CKA change over the seven depths. Dashed: an even profile
 def document(profile: Profile) -> b.Document:
     """Return what moved and where, how it was measured, and what an adapter is."""
     probes, blocks, audit = profile.probes, every_block(profile), profile.audit
+    moved = {(profile.stack, block.index): block.procrustes for block in blocks}
     names = [parts.model_name(model, limit=80) for model in (profile.before, profile.after)]
     about = f"{len(blocks)} blocks of {shown(profile.stack)} · {probes.inputs:,} probes of "
     about += f"{shown(probes.source, limit=100)}, {probes.tokens:,} tokens, readout "
     told: list[b.Block] = [
         b.Verdict(_headline(profile), _reasons(profile)),
         *parts.untrained(profile.untrained_modules),
-        *(audit_blocks(profile, audit) if audit else ()),
+        *(audit_blocks(audit, profile.before) if audit else ()),
         b.Heading("Where it moved"),
         b.Strip(
             "every block", [block.index for block in blocks],
@@ -85,7 +86,7 @@ def document(profile: Profile) -> b.Document:
         _slopes(profile),
         b.Heading("Every block", detail=True),
         _every_block(profile),
-        *(audit_tables(profile, audit) if audit else ()),
+        *(audit_tables(audit, profile.before, moved) if audit else ()),
         *parts.glossary([*CHANGES, *(ADAPTER if audit else ())]),
         b.Heading("Before and after", detail=True),
         parts.model_facts(profile.before, title="Before"),

@@ -7,9 +7,11 @@ their hashes and nothing else; all text in it is escaped.
 import base64
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -17,26 +19,37 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import vl_convert
 from huggingface_hub.constants import HF_ASSETS_CACHE
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from layerwise.errors import OutputError
+from layerwise.extras import absent, require
 from layerwise.files import write_atomic
 from layerwise.report import blocks as b
 from layerwise.report.renderers.cells import written
-from layerwise.report.renderers.charts import heading, specification
 from layerwise.report.renderers.theme import PAGE, Spec, chart_config
 from layerwise.report.words import visible
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SAFE = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _FEW = 12
+_LOG = logging.getLogger(__name__)
+#: What draws charts.
+_DRAWING = ("altair", "vl_convert")
+_UNDRAWN = (
+    "The charts are left out: {} is not installed (pip install 'layerwise[charts]'). "
+    "The tables have the same numbers."
+)
 
 
 def html(document: b.Document) -> bytes:
-    """Return `document` as one UTF-8 HTML file."""
+    """Return `document` as one UTF-8 HTML file, without charts where what draws them is missing."""
+    if document.charts() and (lacking := absent(*_DRAWING)):
+        note = _UNDRAWN.format(" and ".join(lacking))
+        _LOG.warning("report: %s", note)
+        kept = [block for block in document.blocks if not isinstance(block, b.Chart)]
+        document = replace(document, blocks=[b.Note(note), *kept])
     drawings = _drawings(document)
     scripts = [_bundle(), _resource("charts.js")] if drawings["specs"] else []
     style = _resource("page.css")
@@ -101,6 +114,12 @@ def _anchor(text: str, taken: set[str]) -> str:
     return name
 
 
+def _chart(chart: b.Chart) -> dict[str, Any]:
+    from layerwise.report.renderers.charts import heading
+
+    return {"chart": chart, "title": heading(chart)}
+
+
 def _facts(facts: b.Facts) -> dict[str, Any]:
     """Return facts, told apart from digests, which are set as code."""
     code = all(_DIGEST.fullmatch(value) for _, value in facts.pairs)
@@ -139,7 +158,7 @@ def _strip(strip: b.Strip) -> dict[str, Any]:
 
 
 _VIEWS: Mapping[type, Callable[[Any], Any]] = {
-    b.Chart: lambda chart: {"chart": chart, "title": heading(chart)},
+    b.Chart: _chart,
     b.Facts: _facts,
     # The files that lie beside the page, and no other address.
     b.Links: lambda links: {k: path for k, path in links.files.items() if _SAFE.fullmatch(path)},
@@ -160,6 +179,7 @@ def _bundle() -> str:
     kept = Path(HF_ASSETS_CACHE, "layerwise", f"vega-{version('vl-convert-python')}.js")
     with suppress(OSError, UnicodeDecodeError):
         return kept.read_text(encoding="utf-8")
+    vl_convert = require("vl_convert", extra="charts", purpose="draw charts")
     made = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
     with suppress(OutputError):  # Where nothing can be kept, it is made anew.
         write_atomic(kept, made.encode())
@@ -203,6 +223,8 @@ def _drawings(document: b.Document) -> dict[str, Any]:
     shared: dict[str, list[dict[str, Any]]] = {}
     names: dict[int, str] = {}
     for name, chart in document.charts().items():
+        from layerwise.report.renderers.charts import specification
+
         spec = specification(chart, PAGE) | fit
         data = names.setdefault(id(chart.rows), f"rows-{len(names)}")
         own = spec["datasets"].pop("rows", [])

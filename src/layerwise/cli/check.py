@@ -1,0 +1,69 @@
+"""`layerwise check MODEL CONFIG`: what a config really trains, without weights."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import click
+
+import layerwise as lw
+from layerwise.cli.derive import command
+from layerwise.cli.output import listed, say, talk
+from layerwise.cli.produce import OutputFormat, import_for, open_report
+from layerwise.errors import BadInputError
+from layerwise.files import prepare_output, write_files
+from layerwise.options.commands import CheckOptions
+from layerwise.options.declaration import Option
+from layerwise.options.groups import Writing
+
+
+class Opening(TypedDict, total=False):
+    """Whether the report is opened."""
+
+    open: Annotated[bool, Option("Open the report in a browser; takes --out.", default=False)]
+
+
+@command(
+    *(OutputFormat, Writing, CheckOptions, Opening),
+    arguments={"model": "MODEL", "configs": "CONFIG..."},
+    short_help="What a config really trains; no weights.",
+    examples=(
+        "layerwise check org/model adapter_config.json",
+        "layerwise check org/model axolotl.yaml --fix",
+        "layerwise check config.json finetune.py --out checked",
+    ),
+    note="Exit status: 0 nothing found, 1 something found, 2 bad input.",
+)
+def check(model: str, configs: tuple[str, ...], **options: Any) -> None:
+    """Say what CONFIG really trains of MODEL, and what of it does nothing or too much.
+
+    CONFIG is PEFT's adapter_config.json (or its folder), a YAML or command line of Axolotl,
+    LLaMA-Factory, ms-swift or TRL, or a Python script or notebook that calls LoraConfig or
+    get_peft_model; a script is read, never run. MODEL is as for `layerwise card`, or a config.json:
+    PEFT is handed the config on the model without weights, in seconds.
+
+    With --out, writes check.json and report.html, and with --fix the corrected config.
+    """
+    form, out, overwrite, opened = (options.pop(n) for n in ("format", "out", "overwrite", "open"))
+    if out is not None and len(configs) > 1:
+        msg = "one config at a time with --out"
+        raise BadInputError(msg, value=len(configs), expected="1")
+    if out is not None:
+        prepare_output(out, holds="check.json", overwrite=overwrite)
+    import_for(lw.check)
+    from layerwise import report
+
+    with talk(form):
+        found = 0
+        for config in configs:
+            made = lw.check(model, config, **options)
+            found += len(made.findings)
+            human = [report.terminal(made)]
+            if out is not None:
+                fixed = {f"fixed-{Path(config).name}": made.fixed.encode()} if made.fixed else {}
+                drawn = report.files(made, charts=False)
+                paths = write_files(out, {"check.json": made.to_json(), **drawn, **fixed})
+                human += ["", listed(paths)]
+                open_report(out / "report.html", wanted=opened)
+            say(form, human=human, json=made.to_json())
+    if found:
+        raise click.exceptions.Exit(1)

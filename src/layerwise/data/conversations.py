@@ -1,0 +1,236 @@
+"""Rows with an answer in them: chats, prompts with completions, instructions, preferences."""
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any
+
+import pandas as pd
+
+from layerwise.data.formats import FORMATS, Example, Format, SourceRow, is_blank, is_list
+from layerwise.data.turns import ASSISTANT, Turns, is_chat, plain, shown, turns_of, unfolded
+from layerwise.errors import BadInputError
+
+CHAT_NAMES = ("messages", "conversation", "conversations", "chat", "dialog", "dialogue")
+#: Columns that a chat's template or turns take too, by their role.
+_BESIDE = {
+    "system": ("system", "system_prompt"),
+    "tools": ("tools", "functions"),
+    "template": ("chat_template_kwargs",),
+}
+_COMPLETIONS = ("completion", "response")
+_UNANSWERED = "rows without an answer in the loss"
+
+
+def _beside(frame: pd.DataFrame, *roles: str) -> dict[str, str]:
+    """Return the columns that stand beside a chat, by their role."""
+    names = {role: [c for c in _BESIDE[role] if c in frame.columns] for role in roles}
+    return {role: found[0] for role, found in names.items() if found}
+
+
+def _chat(turns: Turns, row: SourceRow) -> Example | str:
+    """Return the chat of `turns`; one with nothing in the loss is left out."""
+    if not turns.said.strip():
+        return _UNANSWERED
+    told = shown(row)
+    return Example(turns.said, messages=turns.turns, shown=told, untrained=turns.untrained)
+
+
+# --- Chats ------------------------------------------------------------------------------------
+
+
+def _chat_column(frame: pd.DataFrame, asked: Mapping[str, str], *keys: str) -> str | None:
+    """Return the column of chats: as asked, one of a usual name, or one that holds nothing else."""
+    if "text" in asked:
+        names = [asked["text"]]
+    else:
+        names = sorted(frame.columns, key=lambda c: c not in CHAT_NAMES)
+    for name in names:
+        held = [value for value in frame[name] if not is_blank(value)]
+        found = (is_chat(value, *keys) for value in held)
+        is_usual = name in CHAT_NAMES
+        if held and (any(found) if is_usual or "text" in asked else all(found)):
+            return str(name)
+        if is_usual and "role" in keys and any(is_list(unfolded(value)) for value in held):
+            return str(name)  # Chats that are none: the row at fault will be named.
+    return None
+
+
+def _has_chats(frame: pd.DataFrame) -> bool:
+    """Return whether a column that is called as chats are holds some."""
+    usual = [name for name in CHAT_NAMES if name in frame.columns]
+    return any(is_chat(value, "role", "from") for name in usual for value in frame[name])
+
+
+def _chat_roles(frame: pd.DataFrame, asked: Mapping[str, str], *keys: str) -> dict[str, str] | None:
+    text = _chat_column(frame, asked, *keys)
+    if text is None:
+        return None
+    if "prompt" in asked:
+        raise BadInputError(
+            what="prompt column beside a chat",
+            value=asked["prompt"],
+            expected=f"the turns in {text!r} alone",
+            hint="drop --prompt-column, or name another --text-column",
+        )
+    more = {role: column for role, column in asked.items() if role != "text"}
+    return {"messages": text, **_beside(frame, *_BESIDE), **more}
+
+
+def _openai_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+    return _chat_roles(frame, asked, "role")
+
+
+def _sharegpt_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+    return _chat_roles(frame, asked, "from")
+
+
+def _chat_example(row: SourceRow) -> Example | str:
+    return _chat(turns_of(row, "messages"), row)
+
+
+# --- Prompts with completions -----------------------------------------------------------------
+
+
+def _answered(row: SourceRow, *, prompt: str, answer: str) -> Example | str:
+    """Return what the cell of `answer` says after that of `prompt`; either may be turns or text."""
+    values = {role: unfolded(row.cells[role]) for role in (prompt, answer)}
+    if not any(is_chat(value, "role", "from") for value in values.values()):
+        return Example(row.string(answer), prompt=row.string(prompt) if row.has(prompt) else "")
+    before, after = _turns(row, prompt, "user"), _turns(row, answer, ASSISTANT)
+    start = len(before.turns)
+    asked = {i for i, turn in enumerate(before.turns) if turn["role"] == ASSISTANT}
+    silent = (*sorted(asked), *(start + i for i in after.untrained))
+    return _chat(Turns((*before.turns, *after.turns), silent), row)
+
+
+def _turns(row: SourceRow, role: str, speaker: str) -> Turns:
+    """Return the turns of a cell; a text is one of `speaker`'s."""
+    if not row.has(role):
+        return Turns(())
+    if is_chat(row.cells[role], "role", "from"):
+        return turns_of(row, role)
+    return Turns(({"role": speaker, "content": row.string(role)},))
+
+
+def _completion_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+    answers = [name for name in _COMPLETIONS if name in frame.columns]
+    is_known = "prompt" in frame.columns and answers and not _has_chats(frame)
+    if not is_known or {"text", "prompt"} & asked.keys():
+        return None
+    return {"text": answers[0], "prompt": "prompt", **_beside(frame, "tools", "template"), **asked}
+
+
+def _completion_example(row: SourceRow) -> Example | str:
+    return _answered(row, prompt="prompt", answer="text")
+
+
+# --- Alpaca -----------------------------------------------------------------------------------
+
+
+def _alpaca_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+    is_known = {"instruction", "output"} <= set(frame.columns) and not _has_chats(frame)
+    if not is_known or {"text", "prompt"} & asked.keys():
+        return None
+    beside = {c: c for c in ("input", "history") if c in frame.columns}
+    found = {**beside, **_beside(frame, *_BESIDE)}
+    return {"text": "output", "prompt": "instruction", **found, **asked}
+
+
+def _alpaca_example(row: SourceRow) -> Example | str:
+    """Return an instruction with its input and output; a chat where more was said before."""
+    parts = [row.string(role) for role in ("prompt", "input") if row.has(role)]
+    query, answer = "\n".join(parts), row.string("text")
+    if not any(row.has(role) for role in ("system", "history", "tools", "template")):
+        return Example(answer, prompt=query)
+    turns = [("system", row.string("system"))] if row.has("system") else []
+    history = plain(unfolded(row.cells["history"])) if row.has("history") else []
+    for pair in history if isinstance(history, list) else [history]:
+        if not isinstance(pair, list) or [type(said) for said in pair] != [str, str]:
+            raise row.fault(
+                what="holds no history", role="history", value=pair, expected="pairs of strings"
+            )
+        turns += [("user", pair[0]), (ASSISTANT, pair[1])]
+    turns += [("user", query), (ASSISTANT, answer)]
+    return _chat(Turns(tuple({"role": role, "content": said} for role, said in turns)), row)
+
+
+# --- Preferences ------------------------------------------------------------------------------
+
+
+def _preference_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+    if not {"chosen", "rejected"} <= set(frame.columns) or {"text", "prompt"} & asked.keys():
+        return None
+    prompts = [name for name in ("prompt", *CHAT_NAMES) if name in frame.columns]
+    prompt = {"prompt": prompts[0]} if prompts else {}
+    beside = _beside(frame, *_BESIDE)
+    return {"text": "chosen", "rejected": "rejected", **prompt, **beside, **asked}
+
+
+def _preference_example(row: SourceRow) -> Example | str:
+    """Return the chosen answer after its prompt, which is what both answers share if not told."""
+    is_turns = is_chat(row.cells["text"], "role", "from")
+    has_prompt = is_turns and turns_of(row, "text").turns[0]["role"] != ASSISTANT
+    if row.has("prompt") and not has_prompt:
+        return _answered(row, prompt="prompt", answer="text")
+    if is_turns:
+        chosen, other = turns_of(row, "text"), _turns(row, "rejected", ASSISTANT)
+        same = _shared(chosen.turns, other.turns)
+        start = min(same, len(chosen.turns) - 1)
+        early = {i for i, t in enumerate(chosen.turns[:start]) if t["role"] == ASSISTANT}
+        silent = tuple(sorted({*early, *chosen.untrained}))
+        return _chat(Turns(chosen.turns, silent), row)
+    chosen_text, rejected = row.string("text"), row.string("rejected")
+    same = _shared(chosen_text, rejected)
+    start = 0 if same == len(chosen_text) else chosen_text.rfind(" ", 0, same) + 1
+    return Example(chosen_text[start:], prompt=chosen_text[:start])
+
+
+def _shared(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Return how many members two sequences begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+    columns = _completion_roles(frame, asked)
+    if columns is None or "label" not in frame.columns or "label" in asked:
+        return None
+    held = [value for value in frame["label"] if not is_blank(value)]
+    is_told = held and all(str(value) in ("True", "False") for value in held)
+    return {**columns, "desirable": "label"} if is_told else None
+
+
+def _desirable_example(row: SourceRow) -> Example | str:
+    if str(row.cells["desirable"]) != "True":
+        return "rows not labelled true"
+    return _answered(row, prompt="prompt", answer="text")
+
+
+_LATER = "losses of preferences are for later"
+
+for _format in (
+    Format("chats", "turns {role, content}", _openai_roles, _chat_example),
+    Format("ShareGPT chats", "turns {from, value}", _sharegpt_roles, _chat_example),
+    Format(
+        "prompts with completions",
+        "a completion, or turns, after its prompt",
+        _completion_roles,
+        _completion_example,
+    ),
+    Format(
+        "Alpaca instructions",
+        "instruction, input, output, maybe system and history",
+        _alpaca_roles,
+        _alpaca_example,
+    ),
+    Format(
+        "preference pairs", "a chosen and a rejected answer", _preference_roles,
+        _preference_example,
+        note=f"the chosen answers are in the loss, the rejected are not: {_LATER}",
+    ),
+    Format(
+        "answers labelled desirable or not", "a completion after its prompt, and whether it is "
+        "good (KTO)", _desirable_roles, _desirable_example,
+        note=f"those labelled true are in the loss: {_LATER}",
+    ),
+):  # fmt: skip
+    FORMATS.add(_format)

@@ -1,0 +1,111 @@
+"""What lies in an adapter's folder: its settings and its weights, whole and finite or refused."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from layerwise.errors import ModelError
+from layerwise.models.reading import readable
+from layerwise.models.sources import Source, adapter_settings
+from layerwise.shapes import Tensor
+
+_STEM = "adapter_model"
+#: Names under which PEFT keeps the head of a model that tells classes apart.
+_HEADS = frozenset({"score", "classifier"})
+_CLASSIFIER = "ForSequenceClassification"
+
+
+def read_weights(source: Source) -> dict[str, Tensor]:
+    """Return the tensors of the adapter in `source`, by their names in its files.
+
+    Files are ``adapter_model.safetensors``, the same in parts, or ``adapter_model.bin``, of which
+    nothing but tensors is read.
+
+    Raises:
+        ModelError: There are none, or one cannot be read or is not finite.
+    """
+    found: dict[str, Tensor] = {}
+    with readable(source):
+        for path in weight_files(source):
+            found |= _tensors(path)
+    if not found:
+        message = "adapter whose files hold no weights"
+        raise ModelError(message, value=source.name, expected="those that were trained")
+    for name, tensor in found.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            message = f"weights with NaN or infinite values, first in {name}"
+            raise ModelError(message, value=source.name, expected="finite weights")
+    return found
+
+
+def weight_files(source: Source) -> list[Path]:
+    """Return the files of the adapter's weights; pickled ones where there are no others.
+
+    Raises:
+        ModelError: There are none.
+    """
+    for end in ("safetensors", "bin"):
+        pattern = re.compile(rf"{_STEM}(-\d+-of-\d+)?\.{end}")
+        found = [p for p in sorted(source.folder.iterdir()) if pattern.fullmatch(p.name)]
+        whole = [p for p in found if p.name == f"{_STEM}.{end}"]
+        if found:
+            return whole or _all_parts(source, found)
+    message = "adapter without weights"
+    raise ModelError(message, value=source.name, expected=f"{_STEM}.safetensors")
+
+
+def _all_parts(source: Source, found: list[Path]) -> list[Path]:
+    count = int(found[0].stem.rpartition("-")[2])
+    if len(found) != count:
+        message = f"adapter of which {len(found)} of {count} parts are there"
+        raise ModelError(message, value=source.name, expected=f"{_STEM}-*-of-{count:05d}")
+    return found
+
+
+def _tensors(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(held, dict) or not all(isinstance(t, Tensor) for t in held.values()):
+        message = "file that holds something else than named tensors"
+        raise ModelError(message, value=path, expected="the weights of an adapter")
+    return held
+
+
+def head_classes(source: Source) -> int:
+    """Return how many classes the head tells apart that the adapter in `source` brings; 0 without.
+
+    Raises:
+        ModelError: The adapter's files cannot be read.
+    """
+    settings = adapter_settings(source)
+    saved = settings.get("modules_to_save") or ()
+    named = _HEADS.intersection(str(name).rpartition(".")[2] for name in saved)
+    made = (settings.get("auto_mapping") or {}).get("base_model_class", _CLASSIFIER)
+    if settings.get("task_type") not in ("SEQ_CLS", None) or not made.endswith(_CLASSIFIER):
+        return 0  # The head of another task.
+    weights = read_weights(source) if named else {}
+    rows = [len(t) for n, t in weights.items() if t.ndim == 2 and named & set(n.split("."))]
+    return min(rows, default=0)  # A head's last layer is its narrowest.
+
+
+def class_names(folder: Path, count: int) -> tuple[str, ...] | None:
+    """Return the names of `count` classes that ``config.json`` in `folder` has; None without.
+
+    What transformers calls classes that nobody named (``LABEL_0``) is no name.
+    """
+    try:
+        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    named = config.get("id2label") if isinstance(config, dict) else None
+    if not isinstance(named, dict) or len(named) != count:
+        return None
+    names = [str(named.get(str(i))) for i in range(count)]
+    unnamed = all(name in {f"LABEL_{i}", str(i)} for i, name in enumerate(names))
+    return None if unnamed else tuple(names)

@@ -1,0 +1,357 @@
+"""The one reader of adapters: PEFT puts them on a model, and what it read is proven."""
+
+import copy
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
+from safetensors import SafetensorError
+from torch import nn
+from transformers import PreTrainedModel
+
+from layerwise.errors import ModelError, is_bug, one_line
+from layerwise.models.adapter_files import read_weights
+from layerwise.models.adapter_proof import adapted_modules, fold, layer_of, prove_on_codes
+from layerwise.models.adapter_starts import put_back, refuse_unknown_start
+from layerwise.models.linear import is_packed
+from layerwise.models.sources import Source, adapter_settings
+from layerwise.seeds import derive, rng_untouched
+from layerwise.shapes import Tensor
+
+#: What every adapter is called once it is on a model.
+NAME = "default"
+_PREFIX = "base_model.model."
+#: PEFT's kinds that are a change of the weights of modules, each tried against PEFT's own forward.
+KINDS = frozenset({
+    "ADALORA", "ADAMSS", "BEFT", "BOFT", "BONE", "C3A", "DEFT", "DELORA", "FOURIERFT", "FROD",
+    "GLORA", "GRALORA", "HIRA", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT",
+    "OSF", "PEANUT", "PSOFT", "PVERA", "RANDLORA", "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA",
+    "TRAINABLE_TOKENS", "UNILORA", "VBLORA", "VERA", "WAVEFT",
+})  # fmt: skip
+# What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
+_UNFIT = (
+    AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
+    SafetensorError, TypeError, ValueError,
+)  # fmt: skip
+# Parts that PEFT keeps in several places, of which files hold one.
+_SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter on a model, unmerged: its modules stand where those of the model were.
+
+    Attributes:
+        source: Where its files lie.
+        model: The model, the very object.
+        tied: Whether the model reads and writes tokens by the same weights.
+        notes: What was changed, assumed or left out to put it on.
+    """
+
+    source: Source
+    model: nn.Module
+    tied: bool
+    notes: tuple[str, ...] = ()
+
+    def prove(self) -> None:
+        """Try each adapted module against PEFT's own forward; the model stays as it is.
+
+        Raises:
+            ModelError: One of them computes something else once it is folded in.
+        """
+        for name, module in adapted_modules(self.model):
+            layer = layer_of(module)
+            if layer is None:
+                continue
+            if is_packed(layer.get_base_layer()):
+                prove_on_codes(layer, name=name, source=self.source.name)
+            else:
+                fold(copy.deepcopy(module), name=name, source=self.source.name)
+
+    def merge(self) -> tuple[int, tuple[str, ...]]:
+        """Fold the adapter into the model, whose modules are plain after, and prove each.
+
+        Returns:
+            How many modules changed, and which ones the adapter brought whole.
+
+        Raises:
+            ModelError: A module computes something else than PEFT does.
+        """
+        changed, whole = 0, []
+        for name, module in list(adapted_modules(self.model)):
+            layer = layer_of(module)
+            if layer is None:
+                whole.append(name)
+            else:
+                changed += sum(hasattr(m, "active_adapters") for m in module.modules())
+                _unshare(self.model, layer.get_base_layer())
+            parent, _, own = name.rpartition(".")
+            plain = fold(module, name=name, source=self.source.name)
+            setattr(self.model.get_submodule(parent), own, plain)
+        _settle(self.model, tied=self.tied)
+        return changed, tuple(whole)
+
+
+def put_on(model: Any, source: Source) -> Adapter:
+    """Put the adapter in `source` on `model`, whose adapted modules it replaces; nothing is copied.
+
+    Raises:
+        ModelError: It cannot be read, is of a kind that is not a change of weights, does not fit,
+            or holds weights that belong nowhere.
+    """
+    settings = adapter_settings(source)
+    _refuse_kind(settings, source)
+    start = refuse_unknown_start(settings, source)
+    weights = read_weights(source)
+    with fitting(source.name, str(model.name_or_path) or type(model).__name__):
+        config = _config(source)
+        notes = [*_ignored(settings, config, source)]
+        weights = _converted(weights, model)
+        notes += _grown(model, weights, config, source)
+        weights, left = _placed_parts(weights, config, model)
+        notes += left
+        root, weights = _rooted(model, weights, config)
+        before, tied = _blocks(root), _is_tied(model)
+        if start is not None:
+            config.init_lora_weights = True
+        with rng_untouched(derive(0, "adapter")):
+            wrapper = PeftModel(root, config, NAME)
+        report = set_peft_model_state_dict(wrapper, weights, adapter_name=NAME)
+        _refuse_unfit(report, config, source)
+        if start is not None:
+            notes.append(put_back(wrapper, start, source, adapter=NAME))
+    if _blocks(root) != before:
+        notes.append(f"layer_replication: {_blocks(root)} blocks run, made of {before}")
+    if str(getattr(config, "bias", "none")) != "none":
+        notes.append("the adapter trained its base's biases too")
+    if root is not model:
+        model.peft_config = wrapper.peft_config
+    model.eval()
+    return Adapter(source, model, tied, tuple(notes))
+
+
+@contextmanager
+def fitting(adapter: str, base: str) -> Iterator[None]:
+    """Whatever PEFT raises on an adapter that does not fit, as one `ModelError` that names it."""
+    try:
+        with warnings.catch_warnings():
+            # What PEFT warns of is looked at here, and is an error or a note.
+            warnings.simplefilter("ignore")
+            yield
+    except _UNFIT as error:
+        if isinstance(error, ModelError) or is_bug(error):
+            raise
+        why = f"{type(error).__name__}: {one_line(error, limit=160)}"
+        message = f"adapter that does not fit its base model ({why})"
+        raise ModelError(message, value=adapter, expected=f"an adapter for {base}") from error
+
+
+def _refuse_kind(settings: Mapping[str, Any], source: Source) -> None:
+    kind = settings.get("peft_type")
+    if kind not in KINDS or kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        message = f"adapter of a kind that is not read here ({one_line(kind, limit=40)})"
+        expected = f"one of {', '.join(sorted(KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)))}"
+        raise ModelError(message, value=source.name, expected=expected)
+
+
+def _config(source: Source) -> Any:
+    config = PeftConfig.from_pretrained(str(source.folder))
+    config.inference_mode = True
+    return config
+
+
+def _ignored(settings: Mapping[str, Any], config: Any, source: Source) -> list[str]:
+    """Return a note of the settings that this PEFT does not know.
+
+    Raises:
+        ModelError: One of them turns something on.
+    """
+    known = {field.name for field in fields(config)} | {"runtime_config"}
+    unknown = sorted(set(settings) - known)
+    on = [n for n in unknown if settings[n] and n.startswith("use_")]
+    on += [n for n in unknown if isinstance(settings[n], dict) and settings[n]]
+    if on:
+        message = f"adapter with settings that this version of PEFT does not know: {', '.join(on)}"
+        raise ModelError(message, value=source.name, expected="a newer peft")
+    told = [n for n in unknown if settings[n] not in (None, False, [], {})]
+    return (
+        [f"settings that this PEFT does not know were left out: {', '.join(told)}"] if told else []
+    )
+
+
+def _converted(weights: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """Return the weights under the names that a newer class of the same model has for its parts.
+
+    transformers 4 keeps them on the model; transformers 5 tells PEFT.
+    """
+    patterns: Mapping[str, str] = getattr(model, "_checkpoint_conversion_mapping", None) or {}
+
+    def renamed(name: str) -> str:
+        plain = name.removeprefix(_PREFIX)
+        for pattern, new in patterns.items():
+            changed, count = re.subn(pattern, new, plain)
+            if count:
+                return _PREFIX + changed
+        return name
+
+    return {renamed(name): tensor for name, tensor in weights.items()}
+
+
+def _grown(model: Any, weights: Mapping[str, Tensor], config: Any, source: Source) -> list[str]:
+    """Give the embeddings of `model` as many rows as the adapter's own have; say so."""
+    one, out = _embeddings(model)
+    if one is None:
+        return []
+    last = {n.rpartition(".")[2] for n, module in model.named_modules() if module in (one, out)}
+    plain = {n.removesuffix(".weight").removesuffix(".base_layer"): t for n, t in weights.items()}
+    rows = {len(t) for n, t in plain.items() if n.rpartition(".")[2] in last and t.ndim == 2}
+    now = one.weight.shape[0]
+    wanted = rows or {max([now, *(1 + i for i in _trained_tokens(config))])}
+    if wanted == {now}:
+        return []
+    new = set(range(now, max(wanted)))
+    is_known = bool(rows) or (new <= set(_trained_tokens(config)) and _is_tied(model))
+    if len(wanted) > 1 or not is_known:
+        message = f"adapter for embeddings of {', '.join(map(str, sorted(wanted)))} tokens"
+        expected = f"{now} as in its base, or all of the new ones' weights beside it"
+        raise ModelError(message, value=source.name, expected=expected)
+    model.resize_token_embeddings(max(wanted), mean_resizing=False)
+    return [f"the adapter brings its own vocabulary: {max(wanted)} tokens, {now} in its base"]
+
+
+def _trained_tokens(config: Any) -> list[int]:
+    """Return the tokens whose embeddings trained one by one."""
+    own = getattr(config, "trainable_token_indices", None)
+    given = own or getattr(config, "token_indices", None) or []
+    lists = list(given.values()) if isinstance(given, dict) else [given]
+    return [int(token) for tokens in lists for token in tokens]
+
+
+def _embeddings(model: Any) -> tuple[Any, Any]:
+    """Return the embeddings that `model` reads and writes tokens by; None for either without."""
+    try:
+        found = model.get_input_embeddings(), model.get_output_embeddings()
+    except NotImplementedError:
+        return None, None
+    return found if isinstance(getattr(found[0], "weight", None), Tensor) else (None, None)
+
+
+def _is_tied(model: Any) -> bool:
+    one, out = _embeddings(model)
+    return out is not None and one.weight is getattr(out, "weight", None)
+
+
+def _placed_parts(
+    weights: dict[str, Tensor], config: Any, model: nn.Module
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the weights without those of whole modules, such as heads, that `model` lacks."""
+    there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    saved = getattr(config, "modules_to_save", None) or ()
+    lost = {name.rpartition(".")[2] for name in saved} - there
+    kept = {n: t for n, t in weights.items() if not lost.intersection(n.split("."))}
+    gone = sorted(lost.intersection(p for n in weights if n not in kept for p in n.split(".")))
+    note = f"the adapter's own {', '.join(gone)} has no place in this model and was left out"
+    return kept, [note] if gone else []
+
+
+def _rooted(
+    model: Any, weights: dict[str, Tensor], config: Any
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return the part of `model` that the adapter was trained on, and the weights under its names.
+
+    That is told by the names alone: an embedder's adapter names the parts of the body, one of the
+    text half of a model that reads images too, those of that half.
+    """
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
+    paths = {n: n.removeprefix(_PREFIX).partition(f".{prefix}")[0].split(".") for n in weights}
+    total = sum(map(len, paths.values())) or 1
+    best: tuple[float, nn.Module, int] = (0.5, model, 0)
+    for root in (m for m in model.modules() if isinstance(m, PreTrainedModel)):
+        for dropped in (0, 1):
+            found = sum(_depth(root, path[dropped:]) for path in paths.values())
+            if found / total > best[0]:
+                best = found / total, root, dropped
+    _, root, dropped = best
+    if dropped:
+        keys = {n: ".".join(n.removeprefix(_PREFIX).split(".")[1:]) for n in weights}
+        weights = {f"{_PREFIX}{keys[n]}": tensor for n, tensor in weights.items()}
+        if getattr(config, "target_modules", None):
+            config.target_modules = {".".join(path[1:]) for path in paths.values()}
+    return root, weights
+
+
+def _depth(root: nn.Module, path: list[str]) -> int:
+    """Return how many steps of `path` lead from `root` to a module."""
+    for steps, name in enumerate(path):
+        child = root._modules.get(name)
+        if child is None:
+            return steps
+        root = child
+    return len(path)
+
+
+def _blocks(root: Any) -> int:
+    config = root.config.get_text_config() if hasattr(root, "config") else None
+    return int(getattr(config, "num_hidden_layers", 0) or 0)
+
+
+def _refuse_unfit(report: Any, config: Any, source: Source) -> None:
+    prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
+    missing = sorted(
+        key
+        for key in report.missing_keys
+        if prefix in key and NAME in key and not any(part in key for part in _SHARED)
+    )
+    if missing:
+        message = "adapter that does not fit its base model"
+        expected = f"weights for {', '.join(missing[:3])}"
+        raise ModelError(message, value=source.name, expected=expected)
+    if report.unexpected_keys:
+        count, first = len(report.unexpected_keys), min(report.unexpected_keys)
+        message = f"adapter with {count} weights that belong nowhere, first {first}"
+        expected = "names of modules that its base has"
+        raise ModelError(message, value=source.name, expected=expected)
+
+
+def _unshare(model: nn.Module, module: nn.Module) -> None:
+    """Give `module` weights of its own, where others have them too: they do not change with it."""
+    inside = {id(m) for m in module.modules()}
+    elsewhere = {
+        id(p)
+        for each in model.modules()
+        if id(each) not in inside
+        for p in each._parameters.values()
+        if p is not None
+    }
+    for each in module.modules():
+        for name, parameter in each._parameters.items():
+            if parameter is not None and id(parameter) in elsewhere:
+                each._parameters[name] = nn.Parameter(parameter.detach().clone())
+
+
+def _settle(model: Any, *, tied: bool) -> None:
+    """Leave nothing of PEFT on `model`: blocks of their own, the configuration true of it."""
+    for each in model.modules():
+        vars(each).pop("peft_config", None)
+    for blocks in (m for m in model.modules() if isinstance(m, nn.ModuleList)):
+        seen: set[int] = set()  # Replicated blocks share what no adapter changed.
+        for module in blocks.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and id(parameter) in seen:
+                    module._parameters[name] = nn.Parameter(parameter.detach().clone())
+                seen.add(id(parameter))
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    if tied and not _is_tied(model):
+        one, out = _embeddings(model)
+        same = torch.equal(one.weight, out.weight)
+        if same:
+            out.weight = one.weight
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = same

@@ -1,0 +1,64 @@
+"""How long rows may be, where nobody says it: as long as nearly all examples need."""
+
+import logging
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from layerwise.data.text import TextData
+from layerwise.models.load import LoadedModel
+from layerwise.models.parts import position_limit
+from layerwise.objectives.record import Objective
+
+log = logging.getLogger(__name__)
+
+#: The longest rows that are taken without being asked for, and the share of rows that need no more.
+MOST, SHARE = 2048, 0.95
+#: Examples that are looked at, evenly over the data (ours), in batches of this many.
+_LOOKED_AT, _BATCH = 1000, 8
+#: A tokenizer's limit above this stands for none.
+_NO_LIMIT = 10**9
+
+
+def fitted(
+    loaded: LoadedModel, data: TextData, objective: Objective, max_length: int | None
+) -> tuple[int, TextData]:
+    """Return the length limit, and `data` with a note on it where it comes from the data.
+
+    It is the number of tokens that 95 % of the examples need, up to the model's limit and 2,048.
+
+    Raises:
+        LayerwiseError: The objective can make no rows of the data.
+    """
+    if max_length is not None:
+        return max_length, data
+    places = np.linspace(0, len(data) - 1, min(len(data), _LOOKED_AT)).round().astype(int)
+    some = replace(data, examples=tuple(data.examples[i] for i in places))
+    most = min(MOST, reach(loaded))
+    made = objective.batches_for(loaded, some, batch_size=_BATCH, max_length=most, seed=0)
+    sizes = np.array([size for batch in made.batches for size in _sizes(batch.inputs)])
+    length = max(2, math.ceil(np.quantile(sizes, SHARE, method="inverted_cdf")))
+    share = np.mean(sizes <= length) if length < most else np.mean(sizes < length)
+    note = f"examples are cut at {length:,} tokens, which {share:.0%} of them need no more than"
+    log.info("%s: %s", data.source, note)
+    return length, replace(data, notes=(*data.notes, note))
+
+
+def _sizes(inputs: Any) -> list[int]:
+    """Return the tokens of each row, those of its longer side in an encoder-decoder."""
+    masks = [mask.sum(dim=1) for name, mask in inputs.items() if name.endswith("attention_mask")]
+    return [max(sizes) for sizes in zip(*(mask.tolist() for mask in masks), strict=True)]
+
+
+def reach(loaded: LoadedModel) -> int:
+    """Return how many tokens the model and its tokenizer are made for; a large number for any."""
+    config = loaded.model.config
+    told = (
+        position_limit(loaded.model),
+        getattr(config.get_text_config(), "max_position_embeddings", None),
+        getattr(loaded.tokenizer, "model_max_length", None),
+    )
+    limits = [int(n) for n in told if isinstance(n, int | float) and 2 < n < _NO_LIMIT]
+    return min(limits, default=_NO_LIMIT)

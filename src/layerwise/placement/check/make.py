@@ -1,0 +1,219 @@
+"""A check from a model and a config: read, handed to PEFT, judged, and corrected where asked."""
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from layerwise.card.describe import model_info
+from layerwise.errors import BadInputError
+from layerwise.models.load import LoadedModel
+from layerwise.models.parts import embeddings, halves
+from layerwise.models.stack import find_stacks
+from layerwise.models.targets import fused_experts
+from layerwise.placement.check import trainers, unsloth
+from layerwise.placement.check.adapted import TrainedModule, refuse_endless, replicated, train
+from layerwise.placement.check.findings import Case, Fix, findings, linear_names, located, shown
+from layerwise.placement.check.fix import corrected
+from layerwise.placement.check.reading import ConfigFile, read_config_file
+from layerwise.placement.check.record import Check, Finding, KindCoverage, OutsideModule
+from layerwise.placement.check.request import DIALECTS, Dialect, listed
+from layerwise.placement.record import PlacedBlock
+from layerwise.provenance import collect
+
+ROWS = (trainers, unsloth)
+"""The modules whose import adds a trainer."""
+#: Makes the model without weights, with a head for classes where that is asked for.
+Build = Callable[[bool], LoadedModel]
+_REGEX = ("target_modules", "exclude_modules")
+_KEYS = ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern")
+
+
+def check(build: Build, file: ConfigFile, *, fix: bool = False) -> Check:
+    """Return what `file` trains of the model that `build` makes, and what is wrong with it.
+
+    Raises:
+        BadInputError: The config cannot be read, or is of no trainer that is known.
+        ModelError, StackError: The model cannot be built, or has no blocks.
+    """
+    dialect = _dialect(file)
+    case = _case(build, file, dialect)
+    found = list(findings(case))
+    notes = [*file.notes, *case.recipe.notes, *case.adapted.said]
+    made = _record(case, tuple(finding for finding, _ in found), notes)
+    if not (fix and found):
+        return made
+    changes: Fix = {}
+    for _, change in found:
+        changes |= {key: value for key, value in change.items() if key not in changes}
+    return _fixed(made, case, build, changes)
+
+
+def _fixed(made: Check, case: Case, build: Build, changes: Fix) -> Check:
+    """Return `made` with the corrected config, which is checked itself before it is shown."""
+    text = corrected(case.file, case.dialect, changes) if changes else None
+    if text is None:
+        why = f"nor is a {case.file.form} rewritten" if changes else "what is meant cannot be told"
+        return replace(made, notes=(*made.notes, f"no corrected config: {why}"))
+    with tempfile.TemporaryDirectory() as folder:
+        suffix = {"python": ".py", "yaml": ".yaml"}.get(case.file.form, ".json")
+        path = Path(folder) / f"config{suffix}"
+        path.write_text(text, encoding="utf-8")
+        again = check(build, read_config_file(path))
+    if len(again.findings) >= len(made.findings):
+        return replace(made, notes=(*made.notes, "no corrected config: it would be no better"))
+    left = [f"the corrected config still has {f.code} in {f.key}" for f in again.findings]
+    return replace(made, fixed=text, notes=(*made.notes, *left))
+
+
+def _dialect(file: ConfigFile) -> Dialect:
+    """Return whose config it is: the trainer of most of its keys, its own ones counting more."""
+    if file.form in {"python", "notebook"}:
+        return DIALECTS["peft" if file.caller == "LoraConfig" else "unsloth"]
+    if file.form == "object":
+        return DIALECTS["peft"]
+    keys = file.values.keys()
+    scores = {
+        d.name: 2 * len(keys & d.marks) + len(keys & d.defaults.keys()) for d in DIALECTS.values()
+    }
+    scores |= {"ms-swift": 99} if file.caller == "swift" else {}
+    name = max(scores, key=lambda each: scores[each])
+    if not scores[name]:
+        msg = "config of no trainer that is known"
+        raise BadInputError(msg, value=file.name, expected="keys of " + ", ".join(DIALECTS))
+    return DIALECTS[name]
+
+
+def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
+    """Return the config as its trainer understands it, and what it trains."""
+    values = file.values
+    unknown = [
+        key for key in values.get("?", ()) if key == "**" or dialect.defaults.get(key) is not None
+    ]
+    if decisive := [key for key in unknown if key not in {"r", "lora_alpha", "use_dora"}]:
+        msg = f"argument that is not known before the script runs ({'; '.join(file.notes)})"
+        raise BadInputError(msg, value=", ".join(decisive), expected="a literal or a constant")
+    given = {**values, "?caller": file.caller} if dialect.name == "unsloth" else values
+    settings = dialect.read(given)
+    head = bool(values.get("?head"))
+    loaded = build(head)
+    recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
+    if recipe.classifier and not head:
+        head = True
+        loaded = build(head)
+        recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
+    lora = dict(recipe.lora or {})
+    if recipe.lora is not None and dialect.name == "peft":
+        rest = {k: v for k, v in values.items() if k not in lora and not k.startswith("?")}
+        recipe = replace(recipe, lora={**rest, **lora})
+    names = [name for name, _ in loaded.model.named_modules()]
+    refuse_endless(_patterns(lora, dialect), names)
+    lines = {r.value: r.key for r in recipe.rules if "regex" in r.key or r.key.startswith("un")}
+    refuse_endless(lines, [name for name, _ in loaded.model.named_parameters()])
+    adapted = train(recipe, build(head).model)
+    if replication := (recipe.lora or {}).get("layer_replication"):
+        replicated(loaded.model, replication)
+        loaded = replace(loaded, stacks=find_stacks(loaded.model))
+    return Case(dialect, file, recipe, loaded, adapted, lora)
+
+
+def _patterns(lora: Mapping[str, Any], dialect: Dialect) -> dict[str, str]:
+    """Return the regular expressions in PEFT's arguments, each with the config's key."""
+    found = {lora[a]: dialect.key(a) for a in _REGEX if isinstance(lora.get(a), str)}
+    found.pop("all-linear", None)
+    return found | {str(p): dialect.key(a) for a in _KEYS for p in listed(lora.get(a))}
+
+
+def _record(case: Case, found: tuple[Finding, ...], notes: list[str]) -> Check:
+    loaded, sites = case.loaded, case.adapted.sites
+    outside = (s for s in sites if s.name not in case.places)
+    low = _lowest(case)
+    return Check(
+        model=model_info(loaded),
+        config=case.file.name,
+        trainer=case.dialect.name,
+        findings=found,
+        kinds=_kinds(case),
+        outside=tuple(OutsideModule(s.name, s.how, s.parameters) for s in outside),
+        parameters=sum(site.parameters for site in sites),
+        lowest=low,
+        backward_blocks=_backward(case, low),
+        fixed=None,
+        notes=tuple(dict.fromkeys(shown(note, limit=400) for note in notes)),
+        provenance=collect(device="meta"),
+    )
+
+
+def _lowest(case: Case) -> PlacedBlock | None:
+    """Return the lowest block in which something trains, of the first stack on the way."""
+    trained = {(ref.stack, ref.index) for ref in case.places.values()}
+    for stack in on_the_way(case.loaded):
+        indices = [index for name, index in trained if name == stack]
+        if indices:
+            return PlacedBlock(stack, min(indices))
+    return None
+
+
+def on_the_way(loaded: LoadedModel) -> list[str]:
+    """Return the stacks in the order in which they run: what reads pictures before the text."""
+    parts = halves(loaded.model, loaded.stacks)
+    text = f"{parts.text}." if parts else "?"
+    return sorted((s.name for s in loaded.stacks), key=lambda name: name.startswith(text))
+
+
+def _backward(case: Case, low: PlacedBlock | None) -> int:
+    """Return how many blocks a backward pass goes through."""
+    model, order = case.loaded.model, on_the_way(case.loaded)
+    depths = {stack.name: len(stack.blocks) for stack in case.loaded.stacks}
+    outside = {site.name for site in case.adapted.sites} - case.places.keys()
+    inputs = {id(module) for module in embeddings(model)}
+    if any(id(m) in inputs for name, m in model.named_modules() if name in outside):
+        return sum(depths.values())
+    parts = halves(model, case.loaded.stacks)
+    joins = parts and any(f"{n}.".startswith(f"{a}.") for n in outside for a in parts.aligners)
+    above = depths[order[-1]] if joins else 0
+    if low is None:
+        return above
+    return max(above, sum(depths[name] for name in order[order.index(low.stack) :]) - low.index)
+
+
+def _kinds(case: Case) -> tuple[KindCoverage, ...]:
+    """Return every kind of module in blocks that could train so, by stack, with what does."""
+    loaded, sites = case.loaded, {site.name: site for site in case.adapted.sites}
+    known = {*linear_names(loaded), *fused_experts(loaded.model, loaded.stacks), *case.places}
+    if case.recipe.lora is None:
+        weights = (name for name, _ in loaded.model.named_parameters())
+        known = {name.rpartition(".")[0] for name in weights}
+    order = {name: n for n, (name, _) in enumerate(loaded.model.named_modules())}
+    groups: dict[tuple[str, str], list[tuple[int, TrainedModule | None]]] = {}
+    for name, ref in located(sorted(known, key=lambda n: order.get(n, len(order))), loaded).items():
+        inner = name.removeprefix(f"{ref.name}.").removeprefix(ref.name) or "(the block itself)"
+        kind = re.sub(r"((?:^|\.)experts?(?:_\w+)?)\.\d+", r"\1.*", inner)
+        groups.setdefault((ref.stack, kind), []).append((ref.index, sites.get(name)))
+    stacks = [stack.name for stack in loaded.stacks]
+    return tuple(
+        _coverage(stack, kind, found)
+        for (stack, kind), found in sorted(
+            groups.items(), key=lambda pair: stacks.index(pair[0][0])
+        )
+    )
+
+
+def _coverage(
+    stack: str, kind: str, found: Sequence[tuple[int, TrainedModule | None]]
+) -> KindCoverage:
+    trained = [(index, site) for index, site in found if site is not None]
+    blocks = {index for index, _ in trained}
+    return KindCoverage(
+        stack=stack,
+        kind=kind,
+        modules=len(found),
+        trained=len(trained),
+        how=" and ".join(sorted({site.how for _, site in trained})),
+        blocks=tuple(sorted(blocks)),
+        missed=tuple(sorted({index for index, _ in found} - blocks)),
+        ranks=tuple(sorted({site.rank for _, site in trained if site.rank})),
+        parameters=sum(site.parameters for _, site in trained),
+    )

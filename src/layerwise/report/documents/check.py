@@ -1,0 +1,103 @@
+"""A check: what a config trains of a model, and what of it does nothing or too much."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from layerwise.columns import Column
+from layerwise.placement.check.record import Check, KindCoverage
+from layerwise.report import blocks as b
+from layerwise.report.documents import parts
+from layerwise.report.numbers import counted, percent
+from layerwise.report.words import ranges, shown
+
+KINDS = (
+    Column("kind", "Module", form="text"),
+    Column("trained", "Trained", form="text", importance=30,
+           meaning="How many modules of the kind train, of how many there are."),
+    Column("blocks", "In blocks", form="text", importance=40,
+           meaning="The blocks in which one of the kind trains."),
+    Column("missed", "Not in", form="text", importance=10,
+           meaning="The blocks that have one, but none that trains."),
+    Column("ranks", "Rank", form="text", importance=15),
+    Column("parameters", "Parameters", form="quantity", importance=20),
+)  # fmt: skip
+_OUTSIDE = (
+    Column("name", "Module", form="text"),
+    Column("how", "How", form="text", importance=10),
+    Column("parameters", "Parameters", form="quantity", importance=20),
+)
+
+
+def document(check: Check) -> b.Document:
+    """Return what trains, block by kind, and a sentence on each finding."""
+    labels = parts.stack_labels(check.model)
+    total = check.model.parameters
+    share = f" ({percent(check.parameters / total)} of the model's)" if total else ""
+    trains = f"{check.parameters:,} parameters train{share}."
+    blocks: list[b.Block] = [*_findings(check), b.Heading("What trains, by kind and block")]
+    rows = [_row(kind) for kind in check.kinds]
+    starts = {k.stack: n for n, k in reversed(list(enumerate(check.kinds)))}
+    groups = {n: labels[s] for s, n in starts.items()} if len(starts) > 1 else {}
+    idle = frozenset(n for n, kind in enumerate(check.kinds) if not kind.trained)
+    blocks.append(b.Table("kinds", KINDS, rows, idle, "none trains", groups))
+    if check.outside:
+        outside = [asdict(module) for module in check.outside]
+        blocks += [b.Heading("Outside the blocks"), b.Table("outside", _OUTSIDE, outside)]
+    blocks += [b.Heading("Every block", detail=True), *_strips(check)]
+    pairs = [("Trainable", trains), ("Backward", _backward(check))]
+    blocks += [b.Heading("What it costs"), parts.facts(pairs)]
+    if check.fixed is not None:
+        blocks += [b.Heading("Corrected"), b.Code(check.fixed)]
+    blocks += [b.Heading("The model", detail=True), parts.model_facts(check.model)]
+    made = parts.made("How this was checked", check.provenance, [("Config", check.config)])
+    blocks += [*parts.noted(check.notes), *parts.glossary(KINDS), *made]
+    subtitle = f"{shown(check.config, limit=100)}, as {check.trainer} reads it"
+    return b.Document("Check", parts.model_name(check.model), subtitle, blocks)
+
+
+def _findings(check: Check) -> Iterator[b.Block]:
+    """Yield what was found, a line each: the key, what happens, what to write."""
+    trained = sum(kind.trained for kind in check.kinds)
+    if check.clean:
+        some = f"{counted(trained, 'module')} of the blocks train, as the config says."
+        yield b.Verdict("Nothing was found.", [some])
+        return
+    told = [
+        f"{shown(f.key, limit=40)}{f' ({shown(f.value, limit=60)})' if f.value else ''}: "
+        f"{shown(f.text, limit=400)}. Write: {shown(f.remedy, limit=160)}. [{f.code}]"
+        for f in check.findings
+    ]
+    yield b.Verdict(f"{counted(len(told), 'finding')}.", told, tone="warning")
+
+
+def _row(kind: KindCoverage) -> dict[str, Any]:
+    return {
+        "kind": shown(kind.kind, limit=60),
+        "trained": f"{kind.trained:,} of {kind.modules:,}",
+        "blocks": ranges(kind.blocks) or "none",
+        "missed": ranges(kind.missed),
+        "ranks": ", ".join(map(str, kind.ranks)) or kind.how,
+        "parameters": kind.parameters,
+    }
+
+
+def _strips(check: Check) -> Iterator[b.Strip]:
+    """Yield a strip of blocks for each kind that trains in one."""
+    labels = parts.stack_labels(check.model)
+    for number, kind in enumerate(check.kinds):
+        if kind.trained:
+            label = shown(kind.kind, limit=40) + (f" ({labels[kind.stack]})" * (len(labels) > 1))
+            indices = sorted({*kind.blocks, *kind.missed})
+            about = f"of {counted(len(indices), 'block')}"
+            yield b.Strip(label, indices, on=frozenset(kind.blocks), about=about, series=number)
+
+
+def _backward(check: Check) -> str:
+    """Return how far down a backward pass goes, and why."""
+    depth = sum(stack.blocks for stack in check.model.stacks)
+    if check.lowest is None:
+        return f"through {check.backward_blocks} of {counted(depth, 'block')}"
+    where = parts.block_names([check.lowest], parts.stack_labels(check.model))
+    share = percent(check.backward_blocks / depth)
+    return f"lowest {where}: through {check.backward_blocks} of {depth} blocks ({share})"

@@ -1,0 +1,368 @@
+"""Templates that do what well-known ones do: each answer is in the loss once, whatever they do."""
+
+import pytest
+
+from layerwise.data import Example
+from layerwise.data.chat import chat_rows
+from layerwise.errors import DataError
+from support import text
+from support.examples import of
+
+#: As many families write: nothing is rewritten.
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: Thinking stays after the last question alone, where it is shown if only as empty.
+QWEN = """{%- set ns = namespace(last=messages|length - 1) %}
+{%- for m in messages %}{%- if m.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}
+{%- endfor %}
+{%- if tools %}{{ '<|im_start|>system\n<tools>' }}{%- for t in tools %}{{ '\n' ~ t|tojson }}
+{%- endfor %}{{ '\n</tools><|im_end|>\n' }}{%- endif %}
+{%- for m in messages %}
+{%- set content = m.content if m.content is string else '' %}
+{%- if m.role == 'assistant' %}
+{%- set ns.thought = '' %}
+{%- if m.reasoning_content is string %}{%- set ns.thought = m.reasoning_content %}
+{%- elif '</think>' in content %}
+{%- set ns.thought = content.split('</think>')[0].split('<think>')[-1].strip('\n') %}
+{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- endif %}
+{{- '<|im_start|>assistant\n' }}
+{%- if loop.index0 > ns.last and (loop.last or ns.thought) %}
+{{- '<think>\n' ~ ns.thought.strip('\n') ~ '\n</think>\n\n' }}{%- endif %}
+{{- content }}
+{%- for c in m.tool_calls or [] %}
+{{- '\n<tool_call>\n{"name": "' ~ c.function.name ~ '", "arguments": ' }}
+{{- c.function.arguments|tojson ~ '}\n</tool_call>' }}{%- endfor %}
+{{- '<|im_end|>\n' }}
+{%- elif m.role == 'tool' %}
+{{- '<|im_start|>user\n<tool_response>\n' ~ content ~ '\n</tool_response><|im_end|>\n' }}
+{%- else %}{{- '<|im_start|>' ~ m.role ~ '\n' ~ content ~ '<|im_end|>\n' }}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}
+{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"""
+#: A date, content trimmed, one call a turn, results by another name.
+LLAMA = """{{- bos_token }}<|start|>system<|end|>
+
+Today: 26 Jul 2024<|eot|>
+{%- for m in messages %}
+{%- if m.tool_calls %}
+{%- if m.tool_calls|length != 1 %}{{- raise_exception('one call at once') }}{%- endif %}
+{%- set c = m.tool_calls[0].function %}
+{{- '<|start|>assistant<|end|>\n\n{"name": "' ~ c.name ~ '", "parameters": ' }}
+{{- c.arguments|tojson ~ '}<|eot|>' }}
+{%- elif m.role == 'tool' %}{{- '<|start|>ipython<|end|>\n\n' ~ m.content ~ '<|eot|>' }}
+{%- else %}{{- '<|start|>' ~ m.role ~ '<|end|>\n\n' ~ m.content|trim ~ '<|eot|>' }}{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant<|end|>\n\n' }}{%- endif %}"""
+#: The system prompt goes into the last question; who speaks takes turns.
+MISTRAL = """{%- if messages[0].role == 'system' %}{%- set system = messages[0].content %}
+{%- set rest = messages[1:] %}{%- else %}{%- set rest = messages %}{%- endif %}
+{%- set ns = namespace(index=0, last=-1) %}
+{%- for m in rest %}{%- if m.role == 'user' %}{%- set ns.last = loop.index0 %}{%- endif %}
+{%- if m.role == 'user' or (m.role == 'assistant' and not m.tool_calls) %}
+{%- if (m.role == 'user') != (ns.index % 2 == 0) %}
+{{- raise_exception('roles must alternate user/assistant') }}{%- endif %}
+{%- set ns.index = ns.index + 1 %}{%- endif %}{%- endfor %}
+{{- bos_token }}
+{%- for m in rest %}
+{%- if m.role == 'user' %}
+{{- '[INST] ' ~ (system ~ '\n\n' if system and loop.index0 == ns.last else '') }}
+{{- m.content ~ '[/INST]' }}
+{%- elif m.tool_calls %}{{- '[TOOL_CALLS] [' }}
+{%- for c in m.tool_calls %}
+{%- if c.id|length != 9 %}{{- raise_exception('ids of 9 letters') }}{%- endif %}
+{{- c.function|tojson }}{%- endfor %}{{- ']' ~ eos_token }}
+{%- elif m.role == 'assistant' %}{{- ' ' ~ m.content|trim ~ eos_token }}
+{%- elif m.role == 'tool' %}
+{{- '[TOOL_RESULTS] ' ~ m.content ~ '[/TOOL_RESULTS]' }}
+{%- else %}{{- raise_exception('Only user, assistant and tool roles') }}{%- endif %}
+{%- endfor %}"""
+#: The assistant is called model; the system prompt goes into the first question.
+GEMMA = """{{ bos_token }}{%- if messages[0].role == 'system' -%}
+{%- set first = messages[0].content ~ '\n\n' -%}{%- set rest = messages[1:] -%}
+{%- else -%}{%- set first = '' -%}{%- set rest = messages -%}{%- endif -%}
+{%- for m in rest -%}
+{%- if (m.role == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('alternate') }}
+{%- endif -%}
+{{ '<start_of_turn>' ~ ('model' if m.role == 'assistant' else m.role) ~ '\n' }}
+{{- first if loop.first else '' }}{{ m.content|trim }}{{ '<end_of_turn>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"""
+#: Thinking is always cut off, and opened where an answer is to be generated.
+DEEPSEEK = """{{ bos_token }}{%- for m in messages %}
+{%- if m.role == 'assistant' %}
+{{- '<|Assistant|>' ~ m.content.split('</think>')[-1] ~ eos_token }}
+{%- else %}{{- '<|User|>' ~ m.content }}{%- endif %}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|Assistant|><think>\n' }}{%- endif %}"""
+#: What one speaker says in a row is one turn; the text ends once, at its end.
+MERGED = (
+    "{% for m in messages %}{% if loop.first or m.role != loop.previtem.role %}"
+    "{% if not loop.first %}</s>{% endif %}[{{ m.role }}]{% else %} {% endif %}{{ m.content }}"
+    "{% endfor %}</s>{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+#: The last answer ends in another way than those before it.
+HARMONY = (
+    "<|start|>system<|message|>Think.<|end|>{% for m in messages %}{% if m.role == 'assistant' %}"
+    "<|start|>assistant<|channel|>final<|message|>{{ m.content }}"
+    "{{ '<|return|>' if loop.last else '<|end|>' }}"
+    "{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+#: The whole text ends with a token that no answer ends with, and speakers must take turns.
+PHI = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('alternate') }}{% endif %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n"
+    "{% endfor %}{{ '<|assistant|>\n' if add_generation_prompt else '<|endoftext|>' }}"
+)
+#: As models that see have it: content comes in parts.
+PARTS = (
+    "{% for m in messages %}{{ m.role|capitalize }}:{% for p in m.content %}"
+    "{% if p.type == 'text' %} {{ p.text }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def pairs(*said):
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": content} for i, content in enumerate(said)]
+
+
+def counted(template, turns, *, untrained=(), **shown):
+    """What of the rendered chat is in the loss, piece by piece, and what was said of it."""
+    tokenizer = text.letters(chat=template)
+    example = Example("-", messages=tuple(turns), untrained=untrained, shown=shown)
+    found = chat_rows(tokenizer, of(example), max_length=100_000)
+    (row,) = found.rows
+    whole = tokenizer.apply_chat_template(turns, tokenize=False, **shown)
+    assert tokenizer.decode(row.ids) == whole
+    pieces, last = [], False
+    for token, counts in zip(row.ids, row.counted, strict=True):
+        if counts and not last:
+            pieces.append([])
+        if counts:
+            pieces[-1].append(token)
+        last = counts
+    return [tokenizer.decode(piece) for piece in pieces], found.notes
+
+
+THREE = pairs("Oslo?", "Norway", "Rome?", "Italy", "Kiel?", "Germany")
+ENDS = {CHATML: "<|im_end|>\n", LLAMA: "<|eot|>", GEMMA: "<end_of_turn>\n", DEEPSEEK: "</s>"}
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+@pytest.mark.parametrize("start", [[], [SYSTEM]], ids=["bare", "system"])
+@pytest.mark.parametrize("template", ENDS, ids=["chatml", "llama", "gemma", "deepseek"])
+def test_each_answer_and_its_end(template, start):
+    end = ENDS[template]
+    answers = [f"{word}{end}" for word in ("Norway", "Italy", "Germany")]
+    assert counted(template, [*start, *THREE]) == (answers, ())
+
+
+@pytest.mark.parametrize("start", [[], [SYSTEM]], ids=["bare", "system"])
+def test_a_system_prompt_that_wanders_to_the_last_question(start):
+    answers = [" Norway</s>", " Italy</s>", " Germany</s>"]
+    assert counted(MISTRAL, [*start, *THREE])[0] == answers
+
+
+def test_thinking_that_only_the_last_answer_shows():
+    end = "<|im_end|>\n"
+    last = "<think>\n\n</think>\n\nGermany"
+    assert counted(QWEN, THREE)[0] == [f"Norway{end}", f"Italy{end}", f"{last}{end}"]
+    thinking = pairs("a", "<think>\nhm\n</think>\n\nNorway", "b", "<think>\nso\n</think>\n\nItaly")
+    wanted = [f"Norway{end}", f"<think>\nso\n</think>\n\nItaly{end}"]
+    assert counted(QWEN, thinking)[0] == wanted
+    apart = [{**turn} for turn in pairs("a", "Norway", "b", "Italy")]
+    apart[1]["reasoning_content"], apart[3]["reasoning_content"] = "hm", "so"
+    assert counted(QWEN, apart)[0] == wanted
+
+
+def test_thinking_that_is_opened_for_an_answer_and_cut_off_after():
+    turns = pairs("a", "<think>hm</think>Norway", "b", "<b>Italy")
+    assert counted(DEEPSEEK, turns)[0] == ["Norway</s>", "<b>Italy</s>"]
+
+
+def test_thinking_that_is_switched_off_is_part_of_the_question():
+    turns = pairs("a", "Norway", "b", "Italy")
+    wanted = ["Norway<|im_end|>\n", "Italy<|im_end|>\n"]
+    assert counted(QWEN, turns, enable_thinking=False)[0] == wanted
+
+
+def call(city, **more):
+    function = {"name": "rain", "arguments": {"city": city, "days": 3}}
+    return {"type": "function", "function": function, **more}
+
+
+def with_tools(**more):
+    return [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": "", "tool_calls": [call("Oslo", **more)]},
+        {"role": "tool", "content": "Oslo: yes"},
+        {"role": "assistant", "content": "It rains."},
+        {"role": "user", "content": "Rome?"},
+        {"role": "assistant", "content": "", "tool_calls": [call("Rome", **more)]},
+        {"role": "tool", "content": "no"},
+        {"role": "assistant", "content": "No."},
+    ]
+
+
+def test_calls_of_tools_are_answers():
+    def told(city):
+        return f'\n<tool_call>\n{{"name": "rain", "arguments": {{"city": "{city}", "days": 3}}}}'
+
+    tools = [{"type": "function", "function": {"name": "rain", "parameters": {}}}]
+    assert counted(QWEN, with_tools(), tools=tools) == (
+        [
+            f"{told('Oslo')}\n</tool_call><|im_end|>\n", "It rains.<|im_end|>\n",
+            f"{told('Rome')}\n</tool_call><|im_end|>\n",
+            "<think>\n\n</think>\n\nNo.<|im_end|>\n",
+        ],
+        (),
+    )  # fmt: skip
+    llama = '{{"name": "rain", "parameters": {{"city": "{}", "days": 3}}}}<|eot|>'
+    assert counted(LLAMA, with_tools())[0] == [
+        llama.format("Oslo"), "It rains.<|eot|>", llama.format("Rome"), "No.<|eot|>",
+    ]  # fmt: skip
+    mistral = '[TOOL_CALLS] [{{"name": "rain", "arguments": {{"city": "{}", "days": 3}}}}]</s>'
+    assert counted(MISTRAL, with_tools(id="123456789"))[0] == [
+        mistral.format("Oslo"), " It rains.</s>", mistral.format("Rome"), " No.</s>",
+    ]  # fmt: skip
+
+
+def test_arguments_are_text_where_a_template_takes_them_so():
+    written = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{{ '<call>' + c.function.name + ':' + c.function.arguments }}{% endfor %}</s>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    data = of(Example("-", messages=tuple(with_tools())))
+    tokenizer = text.letters(chat=written)
+    (row,) = chat_rows(tokenizer, data, max_length=1000).rows
+    said = tokenizer.decode([t for t, c in zip(row.ids, row.counted, strict=True) if c])
+    assert said.startswith('<call>rain:{"city": "Oslo", "days": 3}</s>It rains.</s><call>rain:{')
+
+
+def test_what_a_template_does_not_show_is_counted():
+    turns = [{**turn} for turn in pairs("a", "Norway", "b", "Italy")]
+    turns[1] |= {"tool_calls": [call("Oslo")]}
+    turns[3] |= {"reasoning_content": "so"}
+    found, notes = counted(CHATML, turns, tools=[{"type": "function", "function": {"name": "f"}}])
+    assert found == ["Norway<|im_end|>\n", "Italy<|im_end|>\n"]
+    assert notes == (
+        "chats whose tools the chat template does not show: 1",
+        "chats whose tool calls the chat template does not show: 1",
+        "chats whose reasoning content the chat template does not show: 1",
+    )
+
+
+@pytest.mark.parametrize("template", [CHATML, QWEN, LLAMA, GEMMA, DEEPSEEK, MISTRAL])
+def test_an_answer_that_others_say_too(template):
+    turns = pairs("Say yes.", "yes", "yes", "yes", "yes assistant\nyes", "yes")
+    found, _ = counted(template, turns)
+    assert len(found) == 3
+    assert [piece.count("yes") for piece in found] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("template", [CHATML, QWEN, DEEPSEEK])
+def test_a_question_that_holds_what_opens_an_answer(template):
+    trap = "<|im_start|>assistant\n<think>\n\n</think>\n\n<|Assistant|><|im_end|>\n"
+    found, _ = counted(template, pairs(trap, "Norway", trap, "Italy"))
+    assert (len(found), found[0][:6]) == (2, "Norway")
+    assert "<|Assistant|>" not in "".join(found)
+
+
+def test_answers_that_end_otherwise_than_the_last():
+    final = "<|channel|>final<|message|>"
+    wanted = [f"{final}Norway<|end|>", f"{final}Italy<|end|>", f"{final}Germany<|return|>"]
+    assert counted(HARMONY, THREE)[0] == wanted
+    ends = ["Norway<|end|>\n", "Italy<|end|>\n", "Germany<|end|>\n<|endoftext|>"]
+    assert counted(PHI, THREE)[0] == ends
+
+
+def test_content_in_parts_is_given_to_templates_that_take_it_so():
+    tokenizer = text.letters(chat=PARTS)
+    found = chat_rows(tokenizer, of(Example("-", messages=tuple(THREE))), max_length=1000)
+    (row,) = found.rows
+    said = tokenizer.decode([t for t, c in zip(row.ids, row.counted, strict=True) if c])
+    assert said == "".join(f" {w}<end_of_utterance>\n" for w in ("Norway", "Italy", "Germany"))
+
+
+def test_an_answer_without_words_is_its_end():
+    turns = pairs("a", "", "b", "Italy")
+    assert counted(CHATML, turns)[0] == ["<|im_end|>\n", "Italy<|im_end|>\n"]
+    wanted = ["<|im_end|>\n", "<think>\n\n</think>\n\nItaly<|im_end|>\n"]
+    assert counted(QWEN, turns)[0] == wanted
+
+
+def test_answers_that_a_template_runs_together():
+    turns = [*pairs("a", "Norway"), {"role": "assistant", "content": "Oslo"}, *pairs("b", "Italy")]
+    assert counted(MERGED, turns)[0] == ["Norway Oslo</s>", "Italy</s>"]
+
+
+def test_answers_that_are_out_of_the_loss():
+    wanted = ["Norway<|im_end|>\n", "<think>\n\n</think>\n\nGermany<|im_end|>\n"]
+    note = ("answers out of the loss, as the data says: 1",)
+    assert counted(QWEN, THREE, untrained=(3,)) == (wanted, note)
+
+
+MARKED = CHATML.replace(
+    "{{ m.content }}<|im_end|>",
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
+    "{% else %}{{ m.content }}<|im_end|>{% endif %}",
+)
+
+
+def test_marks_are_taken_where_there_are_any():
+    wanted = ["Norway<|im_end|>", "Italy<|im_end|>", "Germany<|im_end|>"]
+    assert counted(MARKED, THREE) == (wanted, ())
+    assert counted(MARKED, THREE, untrained=(1,))[0] == wanted[1:]
+
+
+def test_words_of_several_bytes_are_whole():
+    turns = pairs("Größe?", "Ångström 漢字 🙂", "é", "ü")
+    assert counted(QWEN, turns)[0][0] == "Ångström 漢字 🙂<|im_end|>\n"
+
+
+def test_a_tokenizer_that_does_not_say_where_tokens_are():
+    class Slow:
+        """As tokenizers in Python alone: no place of a token is known."""
+
+        is_fast = False
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def __call__(self, text, *, return_offsets_mapping=False, **options):
+            assert not return_offsets_mapping
+            return self.inner(text, **options)
+
+    fast = text.letters(chat=QWEN)
+    data = of(Example("-", messages=tuple(THREE)))
+    one, other = (chat_rows(t, data, max_length=500).rows for t in (fast, Slow(fast)))
+    assert one == other
+
+
+ONLY_LAST = CHATML.replace("{% for m in messages %}", "{% for m in messages[-2:] %}")
+SILENT = "{% for m in messages if m.role == 'user' %}[user]{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "turns", "message"),
+    [
+        (ONLY_LAST, THREE, r"does not show an answer, so it can be in no loss: 'Norway'"),
+        (SILENT, pairs("a", "Norway"), "does not show an answer"),
+        (MISTRAL, [*THREE, {"role": "critic", "content": "x"}], "refuses a chat .*Only user"),
+        (MISTRAL, pairs("a", "b")[::-1], "refuses a chat .*must alternate"),
+        ("{{ messages.nothing.at.all }}", THREE, "refuses a chat"),
+        ("{{ 1 + 'a' }}", THREE, "refuses a chat"),
+    ],
+)
+def test_templates_that_cannot_be_trained_on(template, turns, message):
+    with pytest.raises(DataError, match=message):
+        counted(template, turns)

@@ -1,0 +1,329 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from layerwise.data import read
+from layerwise.errors import DataError
+
+
+def turns(*pairs):
+    return [{"role": role, "content": content} for role, content in pairs]
+
+
+ASK, TELL = {"role": "user", "content": "Oslo?"}, {"role": "assistant", "content": "Norway"}
+CALL = {"id": "1", "type": "function", "function": {"name": "rain", "arguments": {"city": "Oslo"}}}
+TOOL = {"type": "function", "function": {"name": "rain", "parameters": {}}}
+TOLD = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+
+
+def one(*rows, **options):
+    """The only example of `rows`, and what was said of them."""
+    data = read(list(rows), **options)
+    (example,) = data.examples
+    return example, "; ".join(data.notes)
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"messages": [ASK, TELL]}, "chats"),
+        ({"messages": json.dumps([ASK, TELL])}, "chats"),
+        ({"messages": np.array([ASK, TELL])}, "chats"),
+        ({"talk": (ASK, TELL)}, "chats"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Os"}, "lo?"]}, TELL]},
+         "chats"),
+        ({"conversations": [{"from": "human", "value": "Oslo?"},
+                            {"from": "gpt", "value": "Norway"}]}, "ShareGPT chats"),
+        ({"conversations": [{"role": "user", "value": "Oslo?"}, TELL]}, "chats"),
+        ({"prompt": [ASK], "completion": [TELL]}, "prompts with completions"),
+        ({"prompt": [ASK], "completion": "Norway"}, "prompts with completions"),
+        ({"prompt": "Oslo?", "completion": [TELL]}, "prompts with completions"),
+        ({"chosen": [ASK, TELL], "rejected": turns(("user", "Oslo?"), ("assistant", "Peru"))},
+         "preference pairs"),
+        ({"prompt": [ASK], "chosen": [TELL], "rejected": turns(("assistant", "Peru"))},
+         "preference pairs"),
+        ({"prompt": "Oslo?", "chosen": [ASK, TELL], "rejected": [ASK, {**TELL, "content": "x"}]},
+         "preference pairs"),
+        ({"conversations": [{"from": "human", "value": "Oslo?"}],
+          "chosen": {"from": "gpt", "value": "Norway"}, "rejected": {"from": "gpt", "value": "x"}},
+         "preference pairs"),
+        ({"prompt": [ASK], "completion": [TELL], "label": True},
+         "answers labelled desirable or not"),
+    ],
+)  # fmt: skip
+def test_chats_in_every_shape_are_the_same_turns(row, name):
+    example, note = one(row)
+    assert (example.text, example.messages, example.untrained) == ("Norway", (ASK, TELL), ())
+    assert note.startswith(f"read 1 row as {name}")
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"prompt": "Oslo?", "completion": "Norway"}, "prompts with completions"),
+        ({"prompt": "Oslo?", "response": "Norway"}, "prompts with completions"),
+        ({"instruction": "Oslo?", "input": "", "output": "Norway"}, "Alpaca instructions"),
+        ({"instruction": "Oslo?", "output": "Norway", "system": None, "history": []},
+         "Alpaca instructions"),
+        ({"prompt": "Oslo?", "chosen": "Norway", "rejected": "Peru"}, "preference pairs"),
+        ({"prompt": "Oslo?", "completion": "Norway", "label": True},
+         "answers labelled desirable or not"),
+    ],
+)  # fmt: skip
+def test_prompts_and_answers_in_every_shape(row, name):
+    example, note = one(row)
+    assert (example.prompt, example.text, example.messages) == ("Oslo?", "Norway", None)
+    assert note.startswith(f"read 1 row as {name}")
+
+
+def test_alpaca_with_all_that_it_may_have():
+    row = {
+        "instruction": "Sum up.", "input": "Long text", "output": "Text",
+        "system": "Be brief.", "history": [["Hi", "Hello"], ["So", "Yes"]],
+    }  # fmt: skip
+    example, _ = one(row)
+    before = turns(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "So"))
+    after = turns(("assistant", "Yes"), ("user", "Sum up.\nLong text"), ("assistant", "Text"))
+    assert example.messages == (*before, *after)
+    assert example.text == "Hello\nYes\nText"
+    plain, _ = one({"instruction": "Sum up.", "input": "Long text", "output": "Text"})
+    assert (plain.prompt, plain.text) == ("Sum up.\nLong text", "Text")
+
+
+def test_tools_calls_and_results_stay():
+    row = {"messages": [ASK, TOLD, {"role": "tool", "content": "yes"}, TELL], "tools": [TOOL]}
+    example, _ = one(row)
+    assert example.messages == tuple(row["messages"])
+    assert example.shown == {"tools": [TOOL]}
+    assert '"name": "rain"' in example.text
+    written = {"messages": json.dumps(row["messages"]), "tools": json.dumps([TOOL["function"]])}
+    assert one(written)[0] == example
+
+
+def test_calls_as_others_write_them():
+    as_text = {**CALL, "function": {"name": "rain", "arguments": '{"city": "Oslo"}'}}
+    bare = {"name": "rain", "arguments": {"city": "Oslo"}}
+    ours = {k: v for k, v in CALL.items() if k != "id"}
+    for calls, wanted in (([as_text], CALL), (json.dumps([as_text]), CALL), ([bare], ours)):
+        example, _ = one({"messages": [ASK, {**TOLD, "tool_calls": calls}, TELL]})
+        assert example.messages[1] == {**TOLD, "tool_calls": [wanted]}
+
+
+def test_sharegpt_with_tools():
+    row = {
+        "system": "Help.",
+        "tools": json.dumps([TOOL["function"]]),
+        "conversations": [
+            {"from": "human", "value": "Oslo?"},
+            {"from": "function_call", "value": '{"name": "rain", "arguments": {"city": "Oslo"}}'},
+            {"from": "observation", "value": "yes"},
+            {"from": "gpt", "value": "Norway"},
+        ],
+    }
+    example, _ = one(row)
+    ours = {k: v for k, v in CALL.items() if k != "id"}
+    assert example.messages == (
+        {"role": "system", "content": "Help."}, ASK,
+        {"role": "assistant", "content": None, "tool_calls": [ours]},
+        {"role": "tool", "content": "yes"}, TELL,
+    )  # fmt: skip
+    assert example.shown == {"tools": [TOOL]}
+
+
+def test_a_system_column_does_not_stand_beside_a_system_turn():
+    system = {"role": "system", "content": "Mine."}
+    assert one({"messages": [system, ASK, TELL], "system": "Other."})[0].messages[0] == system
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("train", False), ("training", False), ("weight", 0), ("weight", 0.0)]
+)
+def test_turns_that_are_out_of_the_loss(key, value):
+    row = {"messages": [ASK, {**TELL, key: value}, ASK, {**TELL, key: not value}]}
+    example, _ = one(row)
+    assert (example.messages, example.untrained) == ((ASK, TELL, ASK, TELL), (1,))
+
+
+def test_answers_in_a_prompt_are_out_of_the_loss():
+    row = {"prompt": [ASK, TELL, ASK], "completion": [TELL]}
+    assert one(row)[0].untrained == (1,)
+    row = {"chosen": [ASK, TELL, ASK, TELL], "rejected": [ASK, TELL, ASK, {**TELL, "content": "x"}]}
+    assert one(row)[0].untrained == (1,)
+    same = {"chosen": [ASK, TELL], "rejected": [ASK, TELL]}
+    assert one(same)[0].untrained == ()
+
+
+def test_what_both_answers_share_is_the_prompt():
+    row = {"chosen": "Human: Oslo? Assistant: Norway", "rejected": "Human: Oslo? Assistant: Nope"}
+    example, note = one(row)
+    assert (example.prompt, example.text) == ("Human: Oslo? Assistant: ", "Norway")
+    assert "the chosen answers are in the loss, the rejected are not" in note
+
+
+def test_undesirable_answers_are_left_out():
+    rows = [{"prompt": "a", "completion": c, "label": c == "b"} for c in "bcd"]
+    example, note = one(*rows)
+    assert example.text == "b"
+    assert "2 rows not labelled true left out; those labelled true are in the loss" in note
+
+
+def test_options_of_the_template_and_reasoning_stay():
+    row = {"messages": [ASK, {**TELL, "reasoning_content": "North."}],
+           "chat_template_kwargs": '{"enable_thinking": false}'}  # fmt: skip
+    example, _ = one(row)
+    assert example.shown == {"enable_thinking": False}
+    assert example.messages[1]["reasoning_content"] == "North."
+
+
+def test_kinds_are_told_by_all_rows():
+    chat = {"messages": [ASK, TELL]}
+    data = read([{"messages": None}, {"messages": []}, {"text": "x"}, chat, {"messages": [ASK]}])
+    assert [e.messages for e in data.examples] == [(ASK, TELL)]
+    left = "3 empty rows left out; 1 row without an answer in the loss left out"
+    assert data.notes == (f"read 5 rows as chats; {left}; columns not used: text",)
+
+
+def test_columns_that_are_asked_for_win():
+    row = {
+        "prompt": "p",
+        "completion": "c",
+        "chosen": "x",
+        "rejected": "y",
+        "messages": [ASK, TELL],
+    }
+    assert one(row, text_column="rejected")[0].text == "y"
+    assert one(row, text_column="messages")[0].text == "Norway"
+    asked = one(row, text_column="completion", prompt_column="chosen")[0]
+    assert (asked.prompt, asked.text) == ("x", "c")
+
+
+def test_tokens_and_what_of_them_counts():
+    rows = [
+        {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "attention_mask": [1, 1, 0]},
+        {"input_ids": [5, 6, 7], "labels": [-100, -100, -100], "attention_mask": [1, 1, 1]},
+    ]
+    example, note = one(*rows)
+    assert (example.ids, example.counted) == ((5, 6), (False, True))
+    assert note == "read 2 rows as tokens; 1 row with nothing in the loss left out"
+
+
+PICTURE = {"bytes": b"\x89PNG", "path": None}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": [ASK, {"role": "assistant", "content": 7}]}, "says no text"),
+        ({"messages": [ASK, {**TELL, "weight": 0.5}]}, r"weighs a turn.*weight 0 or 1"),
+        ({"messages": [ASK, {**TELL, "tool_calls": [{"id": "1"}]}]}, "tool call without a name"),
+        ({"messages": [ASK, {**TELL, "tool_calls": "rain"}]}, "tool call without a name"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, TELL]},
+         "row 1 of column 'messages' shows more than text.*: 'image'"),
+        ({"messages": [ASK, {"role": "assistant", "content": "\ud800"}]}, "half a character"),
+        ({"text": "a\ud800"}, "row 1 of column 'text' holds half a character .at 1."),
+        ({"messages": [ASK, TELL], "tools": "rain"}, "row 1 of column 'tools' holds no tools"),
+        ({"messages": [ASK, TELL], "chat_template_kwargs": {"chat_template": "{{ 1 }}"}},
+         "holds no options of a template"),
+        ({"messages": [ASK, TELL], "chat_template_kwargs": [1]}, "no options of a template"),
+        ({"instruction": "a", "output": "b", "history": [["q"]]}, "row 1 .* holds no history"),
+        ({"instruction": "a", "output": "b", "history": "q"}, "row 1 .* holds no history"),
+        ({"input_ids": [5, "6"]}, "row 1 of column 'input_ids' holds no tokens"),
+        ({"input_ids": [5, 6], "labels": [5]}, "as many tokens as no label or mask"),
+        ({"text": "a", "image": PICTURE}, r"pictures or sounds beside the text.*: 'image'"),
+        ({"text": "a", "scan": PICTURE}, r"pictures or sounds .*--text-column text"),
+    ],
+)  # fmt: skip
+def test_rows_at_fault_are_named(row, message):
+    with pytest.raises(DataError, match=message):
+        read([row])
+
+
+def test_pictures_are_left_out_where_the_text_is_named():
+    _, note = one({"text": "a", "image": PICTURE}, text_column="text")
+    assert note == "read 1 row as texts; columns not used: image"
+
+
+# --- Labels -----------------------------------------------------------------------------------
+
+
+def labelled(*labels, classes=None):
+    frame = pd.DataFrame({"text": ["a"] * len(labels), "y": pd.Series(labels, dtype=object)})
+    frame["y"] = pd.Categorical(frame["y"], classes) if classes else frame["y"]
+    return read(frame, label_column="y")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["neg", "pos"], ["neg", "pos"]),
+        ([0, 1, 10], ["0", "1", "10"]),
+        ([0.0, 1.0, None], ["0", "1"]),
+        ([True, False], ["True", "False"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["1.5", "two"], ["1.5", "two"]),
+    ],
+)
+def test_classes(labels, names):
+    data = labelled(*labels)
+    assert [e.label for e in data.examples] == names
+    assert not data.has_scores
+
+
+@pytest.mark.parametrize("labels", [[0, 0.5], [1.5, "2"], ["0.25", "1"], [-1.5, 2.0]])
+def test_scores(labels):
+    data = labelled(*labels)
+    assert [e.scores for e in data.examples] == [(float(y),) for y in labels]
+    assert (data.classes, data.examples[0].label) == (("y",), None)
+    assert data.notes == ("read 2 rows as texts with scores",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "scores"),
+    [
+        ([[1.0, 0.0], [1, 1]], ("0", "1"), [(1, 0), (1, 1)]),
+        ([np.array([1, 0]), np.array([0, 1])], ("0", "1"), [(1, 0), (0, 1)]),
+        (["[1, 0]", "[0, 0]"], ("0", "1"), [(1, 0), (0, 0)]),
+        ([["b"], ["a", "b"]], ("a", "b"), [(0, 1), (1, 1)]),
+        ([[2], [10, 2]], ("2", "10"), [(1, 0), (1, 1)]),
+    ],
+)
+def test_labels_that_may_hold_together(labels, classes, scores):
+    data = labelled(*labels)
+    assert (data.classes, [e.scores for e in data.examples]) == (classes, scores)
+    assert "with 2 labels that may hold together" in data.notes[0]
+
+
+def test_names_of_classes_keep_the_order_of_the_data():
+    data = labelled("pos", "neg", classes=["pos", "odd", "neg"])
+    assert data.classes == ("pos", "odd", "neg")
+
+
+def test_numbers_of_named_classes_are_their_names(tmp_path):
+    import datasets
+
+    features = {"text": datasets.Value("string"), "y": datasets.ClassLabel(names=["bad", "good"])}
+    held = datasets.Dataset.from_dict(
+        {"text": ["a", "b"], "y": [1, 0]}, features=datasets.Features(features)
+    )
+    held.to_parquet(tmp_path / "a.parquet")
+    for source in (held, str(tmp_path / "a.parquet")):
+        data = read(source, label_column="y")
+        assert ([e.label for e in data.examples], data.classes) == (
+            ["good", "bad"],
+            ("bad", "good"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[1, 0], 1], "row 2 of column 'y' has one label, other rows have lists"),
+        ([["a"], ["a"]], "lists of one class alone"),
+        ([0.5, float("inf")], "row 2 of column 'y' has no finite label"),
+    ],
+)
+def test_labels_of_no_kind(labels, message):
+    with pytest.raises(DataError, match=message):
+        labelled(*labels)

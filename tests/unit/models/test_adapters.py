@@ -1,0 +1,467 @@
+"""Adapters of every kind: what is read of them computes what PEFT does, or they are refused."""
+
+import json
+import shutil
+import warnings
+
+import peft
+import pytest
+import torch
+import transformers as tf
+from safetensors.torch import load_file, save_file
+
+from layerwise.errors import ModelError
+from layerwise.models.adapter_proof import adapted_modules, fold, layer_of
+from layerwise.models.adapters import put_on
+from layerwise.models.load import attach, load
+from layerwise.models.sources import resolve
+from layerwise.objectives.forward import without_adapter
+from layerwise.tuning.adapters import disabled
+from support import adapters as made
+
+pytestmark = [
+    # PEFT reads an attribute that transformers is renaming.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated"),
+    pytest.mark.filterwarnings("ignore:Sparse invariant checks"),  # SHiRA's, from torch.
+]
+
+CLOSE = {"rtol": 1e-5, "atol": 2e-5}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """The folder of a base by its name, saved once."""
+    kept = {}
+
+    def base(named):
+        if named not in kept:
+            kept[named] = made.base(tmp_path_factory.mktemp("base"), named)
+        return str(kept[named])
+
+    return base
+
+
+@pytest.fixture
+def trained(bases, tmp_path):
+    """The folder of a plain LoRA adapter, its base, and the logits of PEFT's model."""
+    model = made.saved(tmp_path / "adapter", bases("llama"), made.lora())
+    return tmp_path / "adapter", bases("llama"), made.logits(model)
+
+
+def edit(folder, change):
+    """Apply `change` to the tensors of the adapter in `folder`."""
+    file = folder / "adapter_model.safetensors"
+    weights = load_file(file)
+    changed = change(weights)
+    save_file(weights if changed is None else changed, file, metadata={"format": "pt"})
+
+
+def setting(folder, **settings):
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+
+
+# Each kind, as PEFT saves it.
+
+
+@pytest.mark.parametrize("kind", made.PLAIN)
+def test_every_kind_computes_what_peft_does(bases, tmp_path, kind):
+    named, make = made.PLAIN[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's remarks on its own settings.
+        config = make()
+    if config is None:
+        pytest.skip("this version of PEFT has no such kind")
+    base, auto = bases(named), tf.AutoModelForCausalLM
+    auto = tf.AutoModelForMaskedLM if named == "bert" else auto
+    wanted = made.logits(made.saved(tmp_path / "adapter", base, config, auto=auto))
+    bare = load(base)
+    plain = made.logits(bare.model)
+    assert (wanted - plain).abs().max() > 1e-3
+
+    merged = load(str(tmp_path / "adapter"))
+    torch.testing.assert_close(made.logits(merged.model), wanted, **CLOSE)
+    assert not [n for n, _ in merged.model.named_modules() if "lora" in n or "base_layer" in n]
+    merged.model.save_pretrained(tmp_path / "whole")  # What is tuned is kept so.
+    again = auto.from_pretrained(tmp_path / "whole", dtype=torch.float32)
+    torch.testing.assert_close(made.logits(again.eval()), wanted, **CLOSE)
+
+    attached = attach(bare, resolve(str(tmp_path / "adapter")))
+    torch.testing.assert_close(made.logits(attached.model), wanted, **CLOSE)
+    assert (attached.base, attached.source) == (base, str(tmp_path / "adapter"))
+    assert len(attached.stacks[0].blocks) == len(merged.stacks[0].blocks)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2), "PROMPT_TUNING"),
+        (peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2), "PREFIX_TUNING"),
+        (
+            peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=1, task_type="CAUSAL_LM"),
+            "ADAPTION_PROMPT",
+        ),
+        (
+            made.lora(alora_invocation_tokens=[4], task_type="CAUSAL_LM"),
+            r"self_attn\.q_proj cannot be folded in \(aLoRA",
+        ),
+    ],
+)
+def test_what_is_no_change_of_weights_is_refused_by_name(bases, tmp_path, config, said):
+    made.saved(tmp_path, bases("llama"), config)
+    with pytest.raises(ModelError, match=said):
+        load(str(tmp_path))
+    with pytest.raises(ModelError, match=said):
+        attach(load(bases("llama")), resolve(str(tmp_path)))
+
+
+# The proof.
+
+
+def test_a_reader_that_folds_in_something_else_is_found_out_by_module(trained):
+    folder, base, _ = trained
+    adapter = put_on(load(base).model, resolve(str(folder)))
+    adapter.prove()
+    name = "model.layers.1.self_attn.v_proj"
+    layer = adapter.model.get_submodule(name)
+    right = layer.merge
+
+    def twice(**how):  # Planted: the update is added, and 1 % of it once more.
+        right(**how)
+        layer.base_layer.weight.data += 0.01 * layer.get_delta_weight("default")
+
+    layer.merge = twice
+    with pytest.raises(ModelError, match=rf"read wrong on {name}: off by 0\.01.*PEFT's own"):
+        fold(layer, name=name, source="planted")
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_small_and_large_updates_are_proven_alike(trained, size):
+    folder, base, _ = trained
+    edit(folder, lambda w: {n: t * (size if "lora_B" in n else 1) for n, t in w.items()})
+    load(str(folder))
+    layer = put_on(load(base).model, resolve(str(folder))).model.model.layers[0].self_attn.q_proj
+    right = layer.merge
+    layer.merge = lambda **how: (right(**how), layer.base_layer.weight.data.mul_(1.001))
+    with pytest.raises(ModelError, match="read wrong on it"):
+        fold(layer, name="it", source="planted")
+
+
+def test_proving_leaves_the_model_as_it_is(trained):
+    folder, base, wanted = trained
+    adapter = put_on(load(base).model, resolve(str(folder)))
+    before = {n: p.clone() for n, p in adapter.model.named_parameters()}
+    adapter.prove()
+    for name, parameter in adapter.model.named_parameters():
+        assert torch.equal(parameter, before[name])
+    assert torch.equal(made.logits(adapter.model), wanted)
+    assert {layer_of(m) is m for _, m in adapted_modules(adapter.model)} == {True}
+
+
+def test_half_precision_is_merged_in_full_and_rounded_once(trained):
+    folder, _, wanted = trained
+    found = load(str(folder), dtype="bfloat16")
+    assert {p.dtype for p in found.model.parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(made.logits(found.model).float(), wanted, rtol=0.1, atol=0.3)
+
+
+def test_reading_an_adapter_takes_no_random_numbers(trained):
+    folder, *_ = trained
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    load(str(folder))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# Starts that changed the base.
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_a_start_is_put_back_so_that_the_base_stays(bases, tmp_path, start):
+    config = made.lora(init_lora_weights=start)
+    wanted = made.logits(made.saved(tmp_path, bases("llama"), config))
+    bare = load(bases("llama"))
+    plain = made.logits(bare.model)
+    attached = attach(bare, resolve(str(tmp_path)))
+    torch.testing.assert_close(made.logits(attached.model), wanted, **CLOSE)
+    with disabled(attached.model):
+        assert torch.equal(made.logits(attached.model), plain)
+    (note,) = attached.notes
+    assert note == f"the adapter's start ({start}) was put back: it is plain LoRA of twice its rank"
+    assert attached.model.peft_config["default"].r == 8
+
+
+def test_a_start_that_was_drawn_is_refused_or_read_from_what_lies_beside(bases, tmp_path):
+    base = tf.AutoModelForCausalLM.from_pretrained(bases("llama"), dtype=torch.float32)
+    torch.manual_seed(1)
+    model = peft.get_peft_model(base, made.lora(init_lora_weights="pissa_niter_4"))
+    first = {n: p.clone() for n, p in model.named_parameters() if "lora_" in n}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.2 * torch.randn(parameter.shape)
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"pissa_niter_4\) was drawn.*path_initial_model_for_w"):
+        load(str(tmp_path / "adapter"))
+    wanted = made.logits(model.eval())
+    for name, parameter in model.named_parameters():
+        if name in first:
+            parameter.data = first[name].data
+    model.save_pretrained(tmp_path / "adapter" / "pissa_init")
+    torch.testing.assert_close(made.logits(load(str(tmp_path / "adapter")).model), wanted, **CLOSE)
+
+
+def test_a_start_that_peft_converted_is_plain(bases, tmp_path):
+    base = tf.AutoModelForCausalLM.from_pretrained(bases("llama"), dtype=torch.float32)
+    model = peft.get_peft_model(base, made.lora(init_lora_weights="pissa_niter_4"))
+    model.peft_config["default"].init_lora_weights = True
+    model.save_pretrained(tmp_path / "first")
+    model.peft_config["default"].init_lora_weights = "pissa_niter_4"
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.2 * torch.randn(parameter.shape)
+    wanted = made.logits(model.eval())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(
+            tmp_path / "adapter", path_initial_model_for_weight_conversion=tmp_path / "first"
+        )
+    found = load(str(tmp_path / "adapter"))
+    torch.testing.assert_close(made.logits(found.model), wanted, **CLOSE)
+    assert found.notes == ("the adapter was merged into 4 modules",)
+
+
+@pytest.mark.parametrize("start", ["corda", "lora_ga", "loftq", "nonesuch"])
+def test_other_starts_are_refused_by_name(trained, start):
+    folder, *_ = trained
+    setting(folder, init_lora_weights=start)
+    with pytest.raises(ModelError, match=rf"start \({start}\)"):
+        load(str(folder))
+
+
+# Where an adapter was trained, and where it lies.
+
+
+@pytest.mark.parametrize("auto", ["causal", "body"])
+def test_an_adapter_of_the_body_is_for_the_model_and_the_other_way_round(bases, tmp_path, auto):
+    config = made.lora(task_type="FEATURE_EXTRACTION" if auto == "body" else None)
+    kind = tf.AutoModel if auto == "body" else tf.AutoModelForCausalLM
+    model = made.saved(tmp_path / "adapter", bases("llama"), config, auto=kind)
+    inner = without_adapter(model)
+    inner = inner if auto == "body" else inner.model
+    if auto == "causal":  # Onto a base that has no head.
+        inner.config.architectures = ["LlamaModel"]
+        tf.AutoModel.from_pretrained(bases("llama")).save_pretrained(tmp_path / "body")
+        made.text.tokenizer(frame="causal").save_pretrained(tmp_path / "body")
+        setting(tmp_path / "adapter", base_model_name_or_path=str(tmp_path / "body"))
+    with torch.no_grad():
+        wanted = inner(input_ids=made.IDS).last_hidden_state
+        found = load(str(tmp_path / "adapter")).model
+        states = found.base_model(input_ids=made.IDS).last_hidden_state
+    torch.testing.assert_close(states, wanted, **CLOSE)
+
+
+def test_an_adapter_of_the_text_half_of_a_model_that_sees(bases, tmp_path):
+    text = tf.AutoModelForCausalLM.from_pretrained(bases("llama"), dtype=torch.float32)
+    vision = tf.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        image_size=28, patch_size=14,
+    )  # fmt: skip
+    config = tf.LlavaConfig(vision_config=vision, text_config=text.config, image_token_index=3)
+    torch.manual_seed(0)
+    seeing = tf.LlavaForConditionalGeneration(config).eval()
+    half = seeing.model.language_model
+    half.load_state_dict(text.model.state_dict())
+    seeing.lm_head.load_state_dict(text.lm_head.state_dict())
+    seeing.save_pretrained(tmp_path / "seeing")
+    made.text.tokenizer(frame="causal").save_pretrained(tmp_path / "seeing")
+    wanted = made.logits(made.saved(tmp_path / "adapter", bases("llama"), made.lora()))
+    setting(tmp_path / "adapter", base_model_name_or_path=str(tmp_path / "seeing"))
+    found = load(str(tmp_path / "adapter"))
+    torch.testing.assert_close(made.logits(found.model), wanted, **CLOSE)
+    assert found.notes[-1] == "the adapter was merged into 4 modules"
+
+
+@pytest.mark.parametrize("form", ["parts", "pickled", "subfolder", "beside another"])
+def test_files_as_people_have_them(trained, tmp_path, form):
+    folder, _, wanted = trained
+    file = folder / "adapter_model.safetensors"
+    weights = load_file(file)
+    if form == "parts":
+        file.unlink()
+        names = sorted(weights)
+        for number, part in enumerate((names[:5], names[5:])):
+            of = folder / f"adapter_model-{number + 1:05d}-of-00002.safetensors"
+            save_file({n: weights[n] for n in part}, of, metadata={"format": "pt"})
+    elif form == "pickled":
+        file.unlink()
+        torch.save(weights, folder / "adapter_model.bin")
+    elif form == "subfolder":
+        shutil.move(folder, tmp_path / "run" / "own")
+        folder = tmp_path / "run"
+    else:
+        shutil.copytree(folder, folder / "checkpoint-10")
+    found = load(str(folder))
+    torch.testing.assert_close(made.logits(found.model), wanted, **CLOSE)
+    assert any(name.startswith("adapter_model") for name in found.files)
+
+
+def test_of_several_adapters_in_a_folder_one_has_to_be_named(trained, tmp_path):
+    folder, *_ = trained
+    shutil.copytree(folder, tmp_path / "run" / "one")
+    shutil.copytree(folder, tmp_path / "run" / "two")
+    with pytest.raises(ModelError, match=r"one of its adapters: .*run/one, .*run/two"):
+        load(str(tmp_path / "run"))
+
+
+def test_experts_that_were_adapted_one_by_one_go_into_fused_ones(bases, tmp_path):
+    """Written as transformers 4 had the experts: a pair of factors an expert and projection."""
+    base = load(bases("qwen3_moe"))
+    config = made.lora(target_modules=["gate_proj", "up_proj", "down_proj"], r=2, lora_alpha=3)
+    config.base_model_name_or_path = bases("qwen3_moe")
+    config.save_pretrained(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for block, layer in enumerate(base.model.model.layers):
+        experts = layer.mlp.experts
+        both, down = experts.gate_up_proj.data, experts.down_proj.data
+        inner, width = down.shape[2], down.shape[1]
+        for number in range(len(down)):
+            for name, (o, i) in {
+                "gate_proj": (inner, width), "up_proj": (inner, width), "down_proj": (width, inner)
+            }.items():  # fmt: skip
+                a, b = (torch.randn(s, generator=generator) for s in ((2, i), (o, 2)))
+                key = f"base_model.model.model.layers.{block}.mlp.experts.{number}.{name}.lora"
+                weights |= {f"{key}_A.weight": a, f"{key}_B.weight": b}
+                part = {"gate_proj": both[number, :inner], "up_proj": both[number, inner:]}
+                part.get(name, down[number]).add_(1.5 * b @ a)
+    save_file(weights, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    found = load(str(tmp_path))
+    torch.testing.assert_close(made.logits(found.model), made.logits(base.model), **CLOSE)
+
+
+# What the base must be.
+
+
+@pytest.mark.parametrize("named", ["llama", made.TIED])
+def test_a_grown_vocabulary_is_followed(bases, tmp_path, named):
+    model = tf.AutoModelForCausalLM.from_pretrained(bases(named), dtype=torch.float32)
+    rows = model.config.vocab_size
+    model.resize_token_embeddings(rows + 3, mean_resizing=False)
+    model = made.train(model, made.lora())
+    model.save_pretrained(tmp_path, save_embedding_layers=True)
+    words = made.text.tokenizer(frame="causal")
+    words.add_tokens(["new", "newer", "newest"])
+    words.save_pretrained(tmp_path)
+    found = load(str(tmp_path))
+    torch.testing.assert_close(made.logits(found.model), made.logits(model), **CLOSE)
+    assert found.model.config.vocab_size == rows + 3 == len(found.tokenizer)
+    assert f"its own vocabulary: {rows + 3} tokens, {rows} in its base" in " ".join(found.notes)
+    edit(tmp_path, lambda w: {n: t for n, t in w.items() if "embed" not in n and "head" not in n})
+    with pytest.raises(ModelError, match=rf"of {rows + 3} tokens with a model that embeds {rows}"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("rows", [-1, 3])
+def test_fewer_embeddings_than_tokens_are_an_error_and_more_are_usual(tmp_path, rows):
+    model = tf.AutoModelForCausalLM.from_pretrained(made.base(tmp_path, "llama"))
+    tokens = len(made.text.tokenizer())
+    model.resize_token_embeddings(tokens + rows, mean_resizing=False)
+    model.save_pretrained(tmp_path)
+    if rows > 0:
+        assert load(str(tmp_path)).notes == ()
+        return
+    said = rf"of {tokens} tokens with a model that embeds {tokens - 1}.*resize_token_embeddings"
+    with pytest.raises(ModelError, match=said):
+        load(str(tmp_path))
+
+
+# Files that are no adapter, or not of this base.
+
+
+def without_a_weight(folder):
+    edit(folder, lambda w: dict(list(w.items())[1:]))
+
+
+def of_another_rank(folder):
+    setting(folder, r=3)
+
+
+def with_names_of_nowhere(folder):
+    edit(folder, lambda w: {n.replace("layers", "blocks"): t for n, t in w.items()})
+
+
+def with_one_more(folder):
+    edit(
+        folder,
+        lambda w: w.update({"base_model.model.model.layers.7.x.lora_A.weight": torch.ones(2)}),
+    )
+
+
+def not_finite(folder):
+    edit(folder, lambda w: {n: t / 0.0 for n, t in w.items()})
+
+
+def a_pickle_that_would_run(folder):
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/x'\ntR.")
+
+
+def pickled_lists(folder):
+    (folder / "adapter_model.safetensors").unlink()
+    torch.save([1, 2], folder / "adapter_model.bin")
+
+
+def half_of_the_parts(folder):
+    file = folder / "adapter_model.safetensors"
+    file.rename(folder / "adapter_model-00001-of-00002.safetensors")
+
+
+def of_a_list(folder):
+    (folder / "adapter_config.json").write_text("[1]")
+
+
+def of_a_newer_peft(folder):
+    setting(folder, use_telepathy=True)
+
+
+def emptied(folder):
+    edit(folder, lambda _: {})
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without_a_weight, r"does not fit its base model.*weights for .*lora_A"),
+        (of_another_rank, r"does not fit its base model \(RuntimeError"),
+        (with_names_of_nowhere, "belong nowhere|does not fit"),
+        (with_one_more, r"1 weights that belong nowhere, first .*layers\.7"),
+        (not_finite, "NaN or infinite values, first in base_model"),
+        (a_pickle_that_would_run, "cannot be read"),
+        (pickled_lists, "something else than named tensors"),
+        (half_of_the_parts, "of which 1 of 2 parts are there"),
+        (of_a_list, "holds a JSON list"),
+        (of_a_newer_peft, r"PEFT does not know: use_telepathy.*newer peft"),
+        (emptied, "hold no weights"),
+        (lambda f: setting(f, peft_type="NONESUCH"), r"not read here \(NONESUCH\).*LORA"),
+        (lambda f: setting(f, peft_type=None), r"not read here \(None\)"),
+        (lambda f: setting(f, r="four"), "does not fit"),
+        (lambda f: setting(f, target_modules=["nothing"]), "does not fit"),
+    ],
+)
+def test_a_damaged_adapter_is_one_line(trained, damage, said):
+    folder, base, _ = trained
+    damage(folder)
+    with pytest.raises(ModelError, match=said) as error:
+        load(str(folder))
+    assert error.value.exit_code == 2
+    assert "\n" not in str(error.value)
+    with pytest.raises(ModelError, match=said):
+        attach(load(base), resolve(str(folder)))
+
+
+def test_settings_of_a_newer_peft_that_turn_nothing_on_are_noted(trained):
+    folder, _, wanted = trained
+    setting(folder, telepathy_size=16, telepathy_config=None, use_telepathy=False)
+    found = load(str(folder))
+    assert found.notes[0].endswith("does not know were left out: telepathy_size")
+    torch.testing.assert_close(made.logits(found.model), wanted, **CLOSE)

@@ -1,0 +1,219 @@
+"""What a config does not do, or does unsaid, is found; what was corrected is clean."""
+
+import json
+
+import pytest
+from peft import LoraConfig, get_peft_model
+
+import layerwise as lw
+from support import checks
+
+Q = {"target_modules": ["q_proj"]}
+DECOY = ["q_proj", "model.layers.3.mlp.up_proj"]
+AXOLOTL = "base_model: x\nadapter: lora\nlora_r: 4\n"
+SWIFT, FULL = "model: x\ntuner_type: lora\n", "model: x\ntuner_type: full\n"
+FACTORY = "model_name_or_path: x\nstage: sft\n"
+#: model, config (PEFT's as a mapping, YAML as text), what is found, what the correction holds.
+FOUND = {
+    "misspelt": ("llama", {"target_modules": ["q_proj", "v_porj"]}, "target-unmatched", '"v_proj"'),
+    "absent": ("llama", {"target_modules": ["q_proj", "Wqkv"]}, "target-unmatched", "q_proj"),
+    "excluded by saving": (
+        "llama", {"target_modules": ["q_proj", "lm_head"], "exclude_modules": ["lm_head"]},
+        "target-idle", "q_proj",
+    ),
+    "list for all": ("llama", {"target_modules": ["all-linear"]}, "target-unmatched",
+                     '"target_modules": "all-linear"'),
+    "all in a list": ("llama", {"target_modules": ["all-linear", "q_proj"]}, "target-unmatched",
+                      '_proj"\n  ]'),
+    "beyond the depth": (
+        "llama", {**Q, "layers_to_transform": [11, 12]}, "layers-out-of-range", "11",
+    ),
+    "from the end": ("llama", {**Q, "layers_to_transform": [-1]}, "layers-out-of-range", "11"),
+    "no layers": ("llama", {**Q, "layers_to_transform": []}, "layers-empty", "q_proj"),
+    "full name": (
+        "llama", {"target_modules": DECOY, "layers_to_transform": [5]}, "full-name", '_proj"\n  ]',
+    ),
+    "both stacks by number": (
+        "t5", {"target_modules": ["q"], "layers_to_transform": [1]}, "second-stack",
+        "decoder.block.1.layer.1.EncDecAttention.q",
+    ),
+    "tower by name": ("llava", Q, "second-stack", "model.language_model.layers.0.self_attn.q_proj"),
+    "all-linear with layers": (
+        "llama", {"target_modules": "all-linear", "layers_to_transform": [1]}, "text-with-layers",
+        "down_proj",
+    ),
+    "text for a list": ("llama", {"target_modules": "q_proj"}, "text-is-a-pattern", '[\n    "q_'),
+    "1 is 11 too": (
+        "llama", {**Q, "rank_pattern": {"layers.1.*": 4}}, "pattern-too-much", r"layers\\.1\\.self",
+    ),
+    "1 is 11 in targets": (
+        "llama", {"target_modules": ".*layers.1.*q_proj"}, "pattern-too-much", r"layers\\.1\\.self",
+    ),
+    "rank of nothing": ("llama", {**Q, "rank_pattern": {"k": 4}}, "pattern-unmatched", "q_proj"),
+    "alpha of nothing": (
+        "llama", {**Q, "alpha_pattern": {"k_proj": 4}}, "pattern-unmatched", "q_proj",
+    ),
+    "nothing excluded": ("llama", {**Q, "exclude_modules": ["zz"]}, "exclude-unmatched", "q_proj"),
+    "no pattern excluded": ("llama", {**Q, "exclude_modules": "q_proj"}, "exclude-unmatched", None),
+    "nothing saved": ("llama", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
+    "more saved": ("llama", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
+    "frozen head": ("bert_classifier", {"target_modules": ["query"]}, "head-frozen", "SEQ_CLS"),
+    "frozen head of tokens": (
+        "tokens", {"target_modules": ["query"]}, "head-frozen", "TOKEN_CLS",
+    ),
+    "bare model": (
+        "bare", {**Q, "layers_to_transform": [1]}, "refused", '"layers_pattern": [\n    "layers"',
+    ),
+    "tied": ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["wte"]}, "tied-embeddings",
+             "ensure_weight_tying"),
+    "experts whatever the layers": (
+        "qwen3_moe", {**Q, "target_parameters": ["experts.down_proj"], "layers_to_transform": [1]},
+        "parameters-ignore-layers", "model.layers.1.mlp.experts.down_proj",
+    ),
+    "converted whatever the layers": (
+        "qwen3_moe", {"target_modules": ["q_proj", "gate_proj", "up_proj", "down_proj"],
+                      "layers_to_transform": [1]}, "parameters-ignore-layers", None,
+    ),
+    "no such parameter": (
+        "qwen3_moe", {**Q, "target_parameters": ["experts.w1"]}, "parameter-unmatched", "q_proj",
+    ),
+    "experts left out": ("gpt_oss", {"target_modules": "all-linear"}, "experts-left-out",
+                         "experts.gate_up_proj"),
+    "weights that are not called": (
+        "mamba", {"target_modules": ["in_proj", "dt_proj"]}, "bypassed", '"in_proj"\n  ]',
+    ),
+    "no adapter fits": ("llama", {"target_modules": ["q_proj", "norm"]}, "refused", None),
+    "nothing fits": ("llama", {"target_modules": ["query"]}, "refused", None),
+    "axolotl beyond": (
+        "llama", AXOLOTL + "lora_target_linear: true # all\npeft_layers_to_transform:\n- 10\n- 12\n"
+        "datasets:\n  - path: x\n", "layers-out-of-range",
+        "lora_target_linear: true # all\npeft_layers_to_transform: [10]\ndatasets:\n  - path: x\n",
+    ),
+    "axolotl without adapter": (
+        "llama", "base_model: x\nlora_target_modules: [q_proj]\n", "key-ignored", None,
+    ),
+    "key of another": (
+        "llama", AXOLOTL + "lora_target_modules: [q_proj]\nlayers_to_transform: [1]\n",
+        "key-unknown", None,
+    ),
+    "misspelt key": (
+        "llama", AXOLOTL + "lora_target_modules: [q_proj]\npeft_layer_to_transform: [1]\n",
+        "key-unknown", None,
+    ),
+    "axolotl escaped": (
+        "llama", 'base_model: x\nunfrozen_parameters:\n  - model\\.layers\\.11\\.\n',
+        "freeze-unmatched nothing-trains", '["model.layers.11."]',
+    ),
+    "factory deeper": (
+        "llama", FACTORY + "finetuning_type: freeze\nfreeze_trainable_layers: 99\n",
+        "layers-out-of-range", "freeze_trainable_layers: 12",
+    ),
+    "factory with unread keys": (
+        "llama", FACTORY + "finetuning_type: lora\nfreeze_trainable_layers: 2\n", "key-ignored",
+        "stage: sft\nfinetuning_type: lora\n",
+    ),
+    "swift prefix": (
+        "llama", FULL + "freeze_parameters_ratio: 1\ntrainable_parameters: [model.layers.1]\n",
+        "pattern-too-much", None,
+    ),
+    "swift nothing": (
+        "llama", FULL + "freeze_parameters: [layers.0]\n", "freeze-unmatched", None,
+    ),
+    "swift part without effect": (
+        "llava", SWIFT + "target_modules: [k_proj]\nfreeze_vit: true\n",
+        "key-ignored second-stack", "language_model.layers.2.self_attn.k_proj",
+    ),
+    "trl without adapters": (
+        "llama", "model_name_or_path: x\nuse_peft: false\nlora_target_modules: [q_proj]\n",
+        "key-ignored", None,
+    ),
+}  # fmt: skip
+CLEAN = {
+    "full names": ("llama", {"target_modules": DECOY}),
+    "pattern of one stack": ("llava", {"target_modules": r".*language_model.*q_proj"}),
+    "both stacks": ("t5", {"target_modules": ["q", "v"]}),
+    "10 to 11": ("llama", {"target_modules": r".*layers\.1[01]\..*q_proj"}),
+    "inner number": ("t5", {"target_modules": r".*layer\.1\.EncDecAttention\.q"}),
+    "attention of experts": ("qwen3_moe", Q),
+    "saved head": (
+        "bert_classifier", {"target_modules": ["query"], "modules_to_save": ["classifier"]},
+    ),
+    "other embedding": ("llama", {**Q, "modules_to_save": ["embed_tokens", "lm_head"]}),
+    "axolotl": ("llama", AXOLOTL + "lora_target_linear: true\nlora_mlp_kernel: true\n"),
+    "factory": ("llava", FACTORY + "lora_target: all\nquantization_bit: 4\n"),
+    "swift": ("qwen2_vl", SWIFT + "freeze_vit: false\nfreeze_aligner: true\n"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory):
+    """A check with its correction; a mapping is PEFT's file, text is YAML."""
+    folder = tmp_path_factory.mktemp("checks")
+
+    def made(name, config):
+        file = folder / ("adapter_config.json" if isinstance(config, dict) else "config.yaml")
+        peft = {"peft_type": "LORA", "r": 4}
+        file.write_text(json.dumps(peft | config) if isinstance(config, dict) else config)
+        return lw.check(str(checks.folder(name, folder)), file, fix=True)
+
+    return made
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_it_is_found_and_corrected(check, case):
+    name, config, codes, corrected = FOUND[case]
+    found = check(name, config)
+    assert {f.code for f in found.findings} == {*codes.split()}
+    if corrected is None:
+        assert found.fixed is None
+        assert any("no corrected config" in note for note in found.notes)
+    else:
+        assert corrected in found.fixed
+        is_json = isinstance(config, dict)
+        assert check(name, json.loads(found.fixed) if is_json else found.fixed).clean
+
+
+@pytest.mark.parametrize("case", CLEAN)
+def test_nothing_is_found_where_nothing_is_wrong(check, case):
+    found = check(*CLEAN[case])
+    assert (found.findings, found.fixed) == ((), None)
+    assert found.parameters
+
+
+def test_how_far_down_the_backward_goes(check):
+    late = check("llama", {**Q, "layers_to_transform": [9, 11]})
+    assert ((late.lowest.stack, late.lowest.index), late.backward_blocks) == (
+        ("model.layers", 9),
+        3,
+    )
+    first = check("t5", {"target_modules": ["q"], "layers_to_transform": [2]})
+    assert (first.lowest.stack, first.backward_blocks) == ("encoder.block", 4)
+    tower = check("llava", {"target_modules": ["out_proj"]})
+    assert (tower.lowest.stack, tower.backward_blocks) == ("model.vision_tower.encoder.layers", 5)
+    embeddings = check(
+        "llama", {**Q, "layers_to_transform": [11], "modules_to_save": ["embed_tokens"]}
+    )
+    assert (embeddings.lowest.index, embeddings.backward_blocks) == (11, 12)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_objects_in_hand_are_checked_and_left_alone(tmp_path):
+    model, config = checks.model("llama"), LoraConfig(r=4, target_modules=["q_proj"])
+    before = {name: p.requires_grad for name, p in model.named_parameters()}
+    found = lw.check(model, config)
+    assert checks.told(found) == checks.by_peft("llama", r=4, target_modules=["q_proj"])
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == before
+    assert config.target_modules == {"q_proj"}
+    with pytest.raises(lw.LayerwiseError, match="model that has adapters already"):
+        lw.check(get_peft_model(model, config), config)
+    with pytest.raises(lw.LayerwiseError, match=r"config: 'int'; expected a LoraConfig"):
+        lw.check(model, 3)
+
+
+def test_a_record_is_read_as_it_was_written(check, tmp_path):
+    found = check("llama", {"target_modules": ["q_proj", "v_porj"]})
+    (tmp_path / "check.json").write_bytes(found.to_json())
+    assert lw.Check.load(tmp_path) == found
+    assert "target_modules (v_porj): it matches nothing of the model" in str(found).replace(
+        "\n", " "
+    )

@@ -1,0 +1,136 @@
+"""Configs as people have them, and files that are none: one line, and nothing runs."""
+
+import json
+import time
+
+import pytest
+
+import layerwise as lw
+from layerwise.errors import BadInputError
+from layerwise.placement.check import adapted
+from layerwise.placement.check.reading import read_config_file
+from layerwise.placement.check.script import called
+from support import checks
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
+)
+CALL = "LoraConfig(target_modules={})\n"
+#: By file: what is in it, and what is said of it.
+HOSTILE = {
+    "list.json": ("[1, 2]", "config without keys and values"),
+    "text.json": ('"x"', "config without keys and values"),
+    "deep.json": ("[" * 200_000, "cannot read the config"),
+    "cut.json": ('{"r": ', "cannot read the config"),
+    "nul.json": ('{"r": "\0"}', "cannot read the config"),
+    "number.json": ('{"peft_type": "LORA", "target_modules": 3}', "value of target_modules: '3'"),
+    "nested.json": ('{"peft_type": "LORA", "target_modules": [["q"]]}', "value of target_modules"),
+    "rank.json": ('{"peft_type": "LORA", "r": "many"}', "value of r: 'many'; expected a whole n"),
+    "kind.json": ('{"peft_type": "PREFIX_TUNING"}', "adapters of a kind that sits on no module"),
+    "regex.json": (
+        '{"peft_type": "LORA", "target_modules": ".*(q_proj"}', "pattern in target_modules (",
+    ),
+    "endless.json": (
+        '{"peft_type": "LORA", "target_modules": "((.|.)+)+#"}', "more than 0.5 s to match",
+    ),
+    "bomb.yaml": (BOMB, "unfold to too many values"),
+    "loop.yaml": ("base_model: &a [*a]\n", "unfold to too many values"),
+    "tag.yaml": ("adapter: !!python/object/apply:os.system ['touch ran']\n", "constructor"),
+    "binary.yaml": ("\x01\x02\x7f", "cannot read the config"),
+    "list.yaml": ("- a\n- b\n", "config without keys and values"),
+    "twice.yaml": ("adapter: lora\nadapter: qlora\n", "the key 'adapter' stands twice"),
+    "other.yaml": ("name: x\nsteps: 3\n", "config of no trainer that is known"),
+    "large.yaml": ("a: b\n" * 210_000, "config file of 1,050,000 bytes"),
+    "types.yaml": ("base_model: x\nadapter: lora\nlora_r: [4]\n", "value of lora_r: 'list'"),
+    "regex.yaml": ("base_model: x\nunfrozen_parameters: ['(']\n", "pattern in unfrozen_parameters"),
+    "kind.yaml": ("tuner_type: reft\nmodel: x\n", "tuner_type that is not read: 'reft'"),
+    "pro.yaml": ("use_llama_pro: true\nstage: sft\n", "fine-tuning that is not read"),
+    "cut.py": ("LoraConfig(", "cannot read the config"),
+    "nested.py": (f"LoraConfig(r={'(' * 10_000}1{')' * 10_000})", "cannot read the config"),
+    "nul.py": ("x = 1\0", "cannot read the config"),
+    "none.py": ("print('LoraConfig')", "script that makes no adapters"),
+    "runs.py": (CALL.format("open('ran', 'w')"), "not known before the script runs"),
+    "args.py": ("import sys\n" + CALL.format("sys.argv[1:]"), "line 2: target_modules: sys.argv"),
+    "huge.py": (CALL.format("list(range(10**9))"), "not known before the script runs"),
+    "grows.py": (
+        "a0 = [0]\n" + "".join(f"a{i} = [a{i - 1}, a{i - 1}]\n" for i in range(1, 40))
+        + CALL.format("a39"), "not known before the script runs",
+    ),
+    "stars.py": ("kw = f()\nLoraConfig(**kw)\n", "argument that is not known"),
+    "cells.ipynb": ("{}", "cannot read the config"),
+    "none.sh": ("echo hi\n", "shell script without a training command"),
+    "quote.sh": ("swift sft --model 'x\n", "cannot read the config"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return str(checks.folder("llama", tmp_path_factory.mktemp("model")))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_one_line(llama, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(adapted, "_SECONDS", 0.5)
+    text, said = HOSTILE[name]
+    file = tmp_path / name
+    file.write_text(text)
+    began = time.process_time()
+    with pytest.raises(BadInputError) as refused:
+        lw.check(llama, file)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+    assert time.process_time() - began < 20
+
+
+def test_a_file_that_is_not_there_or_no_text_is_one_line(llama, tmp_path):
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    for file, said in {"none.yaml": "No such file", "b.yaml": "UnicodeDecodeError"}.items():
+        with pytest.raises(BadInputError, match=said):
+            lw.check(llama, tmp_path / file)
+    with pytest.raises(BadInputError, match="no such model"):
+        lw.check(str(tmp_path / "nowhere"), {"peft_type": "LORA"})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("LoraConfig(r=4)", {"r": 4}),
+        ("N = 2\nLoraConfig(r=N * 8, lora_alpha=-N)", {"r": 16, "lora_alpha": -2}),
+        ("A = ['q']\nB = A + ['v']\npeft.LoraConfig(x=[*B, 'k'])", {"x": ["q", "v", "k"]}),
+        ("K = dict(r=4)\nLoraConfig(**K, x=(1, 2))", {"r": 4, "x": [1, 2]}),
+        ("def f():\n    n = 3\n    return LoraConfig(x=list(range(n)))", {"x": [0, 1, 2]}),
+        ("LoraConfig(x=[f'layers.{i}' for i in range(2)])", {"x": ["layers.0", "layers.1"]}),
+        ("LoraConfig(task_type=TaskType.SEQ_CLS)", {"task_type": "SEQ_CLS"}),
+        ("x = ['a']\nx.append('b')\nLoraConfig(r=1, y=x)", {"r": 1, "?": ["y"]}),
+        ("x = 1\nx = 2\nLoraConfig(r=x)", {"?": ["r"]}),
+        ("x = x\nLoraConfig(r=x)", {"?": ["r"]}),
+        ("def f(x):\n    x = 1\n    LoraConfig(r=x)", {"?": ["r"]}),
+    ],
+)
+def test_arguments_are_worked_out_from_what_stands_in_the_script(text, value):
+    caller, values, notes = called(text)
+    assert (caller, values) == ("LoraConfig", value)
+    assert len(notes) == len(value.get("?", ()))
+
+
+def test_notebooks_and_command_lines_are_read(tmp_path):
+    code = ["%pip install unsloth\n", "model = FastLanguageModel.get_peft_model(m, r=8)\n"]
+    cells = [{"cell_type": "markdown", "source": "(("}, {"cell_type": "code", "source": code}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    read = read_config_file(tmp_path / "a.ipynb")
+    assert (read.caller, read.values) == ("FastLanguageModel", {"r": 8})
+    (tmp_path / "a.sh").write_text("# x\nswift sft \\\n --a_b 1 \\\n --c-d x y \\\n --e\n")
+    assert read_config_file(tmp_path / "a.sh").values == {"a_b": "1", "c_d": ["x", "y"], "e": True}
+
+
+def test_a_corrected_script_stays_the_script(llama, tmp_path):
+    script = tmp_path / "train.py"
+    text = "LAST = 12  # é\nx = LoraConfig(  # here\n    target_modules=['q_proj', 'v'],\n"
+    script.write_text(f"{text}    layers_to_transform=range(10, 1 + LAST),\n)\n")
+    fixed = lw.check(llama, script, fix=True).fixed
+    assert fixed == (
+        "LAST = 12  # é\nx = LoraConfig(  # here\n    target_modules=['q_proj'],\n"
+        "    layers_to_transform=[10, 11],\n)\n"
+    )
