@@ -64,6 +64,7 @@ def tune(
         OutputError: `out` holds a result, or cannot be written.
         LayerwiseError: The device ran out of memory.
     """
+    from layerwise.models.linear import packed_modules
     from layerwise.objectives import labels_for, resolve
     from layerwise.tuning.adapters import has_adapters
     from layerwise.tuning.lora import named_placement
@@ -82,7 +83,7 @@ def tune(
     else:
         loaded = loaded_model(model, tokenizer, options, labels=labels)
     placement = options["placement"]
-    is_lora = placement is not None or has_adapters(loaded.model)
+    is_lora = placement is not None or has_adapters(loaded.model) or packed_modules(loaded.model)
     with enough_memory(SMALLER):
         tuned = fine_tune(
             loaded,
@@ -127,6 +128,9 @@ def _blank(
         msg = "model in hand, and a configuration of another one"
         expected = "the name of a tokenizer"
         raise BadInputError(msg, value=type(tokenizer).__name__, expected=expected)
+    if options["quantize"] is not None:
+        msg = "quantisation of random weights, which have to be trained whole"
+        raise BadInputError(msg, value=options["quantize"], hint="drop --quantize")
     how = {**pick(Device, options), "seed": options["seed"]}
     loaded = from_config(file, tokenizer=tokenizer, labels=labels, **how)
     return loaded if folder is None else keep_initial(loaded, folder)

@@ -33,7 +33,12 @@ from layerwise.models.head_kind import (
     model_kind,
 )
 from layerwise.models.linear import widths
-from layerwise.models.quantisation import loading_options, quantisation_note, saved_method
+from layerwise.models.quantisation import (
+    loading_options,
+    quantisation_note,
+    refuse_plain_files,
+    saved_method,
+)
 from layerwise.models.reading import REMOTE, LoadOptions
 from layerwise.models.sources import Source, adapter_base
 from layerwise.seeds import derive, rng_untouched
@@ -176,6 +181,7 @@ def read_model(source: Source, how: LoadOptions) -> tuple[Any, list[str]]:
     """
     config = read_config(source, remote=how.remote)
     method = saved_method(config)
+    refuse_plain_files(source.folder, method)
     reader = _pretrained_head if how.labels is None else _classifier
     model, notes = reader(source, config, how)
     if getattr(model.config, "_attn_implementation", None) == "eager":

@@ -72,6 +72,16 @@ def is_coded(tensor: Tensor) -> bool:
     return hides or has_codes or not tensor.is_floating_point() or tensor.dtype.itemsize < 2
 
 
+def plain_parts(tensor: Any) -> Iterator[Tensor]:
+    """Yield the tensors with memory of their own that `tensor` is made of; mostly itself."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from plain_parts(getattr(tensor, name))
+    else:
+        yield tensor
+
+
 def weight_of(module: Any) -> Tensor:
     """Return the weight of `module`, detached; of a linear module that keeps codes, dequantised.
 
@@ -95,10 +105,12 @@ def weight_of(module: Any) -> Tensor:
         if scales is not None:
             plain = weight.data.float() * (scales.float() / 127.0)[:, None]
             return plain
-        for holder in (module, weight):
-            if hasattr(holder, "dequantize") and (holder is module or is_coded(holder)):
-                plain = holder.dequantize()
-                return plain.detach()
+        # Every tensor has that word; what torch itself understands by it is another thing.
+        own = [module, *([weight] if hasattr(weight, "__tensor_flatten__") else [])]
+        holder = next((held for held in own if hasattr(held, "dequantize")), None)
+        if holder is not None:
+            plain = holder.dequantize()
+            return plain.detach()
         return _by_running(module)
 
 

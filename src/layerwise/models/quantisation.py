@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Mapping
 from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from layerwise.compat.transformers import dequantising
@@ -14,6 +17,7 @@ from layerwise.models.linear import (
     packed_modules,
     parameter_count,
     passes_gradient,
+    plain_parts,
     weight_of,
     widths,
 )
@@ -83,6 +87,25 @@ def saved_method(config: Any) -> str | None:
     return method
 
 
+def refuse_plain_files(folder: Path, method: str | None) -> None:
+    """Refuse weight files that hold no codes, where `method` says that they do.
+
+    Raises:
+        ModelError: So it is.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if method is None or not files:
+        return
+    plain = {"F64", "F32", "F16", "BF16"}
+    for file in files:
+        with safe_open(file, framework="pt") as held:
+            if any(held.get_slice(name).get_dtype() not in plain for name in held.keys()):  # noqa: SIM118
+                return
+    message = "quantization_config beside weights that are plain"
+    hint = "remove it from config.json"
+    raise ModelError(message, value=method, expected="codes in the weight files", hint=hint)
+
+
 def loading_options(config: Any, quantise: str | None, *, skip: list[str], dtype: Any) -> Any:
     """Return what makes transformers load the weights of `config` quantised; changes `config`.
 
@@ -137,7 +160,7 @@ def quantisation(model: Any) -> dict[str, Any] | None:
     config = getattr(getattr(model, "config", None), "quantization_config", None)
     plain = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
     weight = getattr(module, "weight", None)
-    classes = (type(weight), type(module))
+    classes = (type(module), *([] if weight is None else [type(weight)]))
     library = next((c.__module__ for c in classes if not c.__module__.startswith("torch.")), "")
     named = plain.get("quant_method")
     method = str(getattr(named, "value", named) or library.partition(".")[0])
@@ -154,10 +177,9 @@ def quantisation(model: Any) -> dict[str, Any] | None:
 
 def _bits(module: Any) -> int:
     """Return how many bits a number of `module`'s weight takes, scales aside."""
-    codes = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    largest = max(codes, key=lambda t: t.numel() * t.dtype.itemsize)
-    inner = getattr(largest, "qdata", largest)
-    return max(1, round(8 * inner.numel() * inner.dtype.itemsize / parameter_count(module)))
+    own = chain(module.parameters(recurse=False), module.buffers(recurse=False))
+    largest = max(part.nbytes for tensor in own for part in plain_parts(tensor))
+    return max(1, round(8 * largest / parameter_count(module)))
 
 
 def quantisation_note(model: Any, *, method: str | None) -> list[str]:
@@ -166,7 +188,7 @@ def quantisation_note(model: Any, *, method: str | None) -> list[str]:
     if not packed:
         dtype = str(model.dtype).removeprefix("torch.")
         said = f"its {method} weights were dequantised to {dtype} as they were loaded"
-        return [] if method is None else [f"{said}: no gradient passes through their codes"]
+        return [] if method is None else [f"{said}: what runs on their codes has no backward"]
     found = quantisation(model) or {}
     note = f"the weights of {len(packed)} modules are kept in {found['kind']}"
     if found["kind"] == "int8":
@@ -174,6 +196,35 @@ def quantisation_note(model: Any, *, method: str | None) -> list[str]:
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         note += ", which computes with inputs rounded to float16"
     return [note]
+
+
+def decompress(model: Any) -> list[str]:
+    """Let compressed-tensors unpack a `model` in hand as its first forward would; say so.
+
+    Until then such a module has no weight of any kind.
+    """
+    compressor: Any = getattr(getattr(model, "hf_quantizer", None), "compressor", None)
+    packed = packed_modules(model)
+    if not packed or not hasattr(compressor, "decompress_model"):
+        return []
+    compressor.decompress_model(model)
+    return [f"the compressed weights of {len(packed)} modules were decompressed, as a forward does"]
+
+
+def refuse_untrainable(model: Any) -> None:
+    """Refuse quantised weights beside which transformers' Trainer does not train adapters.
+
+    Raises:
+        BadInputError: Its quantizer says so of the model's.
+    """
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is not None and packed_modules(model) and not quantizer.is_trainable:
+        message = "quantised weights that transformers does not train adapters on"
+        value = (quantisation(model) or {})["kind"]
+        expected = "others, such as nf4, int8, torchao's 8 bits or GPTQ"
+        raise BadInputError(
+            message, value=value, expected=expected, hint=f"{_FULL}, --quantize nf4"
+        )
 
 
 def refuse_without_gradient(model: nn.Module) -> None:

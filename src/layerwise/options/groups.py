@@ -135,6 +135,15 @@ class Probes(TypedDict, total=False):
     ]
 
 
+class Proof(TypedDict, total=False):
+    """How far the reading of an adapter is proven; each of its modules always is."""
+
+    verify: Annotated[
+        bool,
+        Option("Hold the whole forward of the merged model against PEFT's own too.", default=False),
+    ]
+
+
 class Steps(TypedDict, total=False):
     """How any training goes."""
 

@@ -21,6 +21,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.models.quantisation import (
     quantisation,
     refuse_full_training,
+    refuse_untrainable,
     refuse_without_gradient,
 )
 from layerwise.models.roles import roles
@@ -31,7 +32,7 @@ from layerwise.objectives.length import fitted
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
-from layerwise.tuning.adapters import has_adapters
+from layerwise.tuning.adapters import has_adapters, still_notes
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.groups import layer_groups
@@ -138,6 +139,7 @@ def fine_tune(
             *data.notes,
             *material.batches.notes,
             *(head_notes(subject.model) if chosen.adapters else ()),
+            *still_notes(subject.model),
             *changed,
         ),
     )
@@ -171,6 +173,7 @@ def _refuse_unfit(loaded: LoadedModel, condition: Condition, settings: TuneSetti
     """Refuse a model that cannot be trained so, or a tracker that is not there."""
     if not condition.adapters:
         refuse_full_training(loaded.model, f"condition {condition.name}")
+    refuse_untrainable(without_adapter(loaded.model))
     refuse_without_gradient(loaded.model)
     if has_adapters(loaded.model) and not condition.adapters:
         message = "model with adapters under a condition that trains the weights"

@@ -3,7 +3,7 @@
 import torch
 import transformers as tf
 
-from layerwise.models.parts import embeddings, final_norm, owner
+from layerwise.models.parts import embeddings, final_norm, owner, position_limit
 from layerwise.models.stack import all_refs, find_stacks
 from support.versions import FOUR
 
@@ -81,3 +81,20 @@ def test_a_tower_of_other_things_than_tokens_is_passed_over(families, monkeypatc
 
     monkeypatch.setattr(tf.LlamaModel, "get_input_embeddings", refuse)
     assert embeddings(families.build("llama")) == ()
+
+
+def test_the_limit_of_a_tower_of_pictures_is_not_that_of_text(families):
+    vision = tf.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        image_size=28, patch_size=14,
+    )  # fmt: skip
+    rotary = families.build("llama").config
+    model = tf.LlavaForConditionalGeneration(
+        tf.LlavaConfig(vision_config=vision, text_config=rotary)
+    )
+    assert position_limit(model) is None
+    both = tf.CLIPModel(tf.CLIPConfig(vision_config=vision, text_config=tf.CLIPTextConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=97, max_position_embeddings=20,
+    )))  # fmt: skip
+    assert position_limit(both) == 20

@@ -14,6 +14,7 @@ from layerwise.placement.exports.lora import (
     refuse_ranks,
     target_regex,
 )
+from layerwise.placement.exports.quantised import loaded_in_python, words_for
 from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
 from layerwise.placement.record import Placement
 
@@ -25,13 +26,15 @@ def _yaml(values: Mapping[str, Any]) -> bytes:
     return yaml_lines(values, about="Adapters on some blocks, by layerwise place.")
 
 
-def peft(placement: Placement, _model: ModelInfo) -> Export:
+def peft(placement: Placement, model: ModelInfo) -> Export:
     """PEFT itself, and whatever takes its `LoraConfig`."""
     usage = {"lora_config.json": _LOAD}
-    return Export(lora_config_file(placement), lora_arguments(placement), usage)
+    base = loaded_in_python(model)
+    notes = (f"load the base as the card had it: {base}",) if base else ()
+    return Export(lora_config_file(placement), lora_arguments(placement), usage, notes=notes)
 
 
-def trl(placement: Placement, _model: ModelInfo) -> Export:
+def trl(placement: Placement, model: ModelInfo) -> Export:
     """TRL: a file for its command line, and PEFT's arguments for its trainers in Python."""
     refuse_ranks(placement, "TRL's command line")
     names = list(placement.modules)
@@ -46,15 +49,17 @@ def trl(placement: Placement, _model: ModelInfo) -> Export:
         "lora_dropout": placement.dropout,
         "lora_target_modules": targets,
     }
+    base, notes = words_for("trl", model)
     usage = {
         "trl.yaml": "trl sft --config trl.yaml --dataset_name DATA",
         "lora_config.json": f"SFTTrainer(..., peft_config={_LOAD})",
     }
     lora = named_arguments(placement, targets if len(names) > 1 else targets[0])
-    return Export({"trl.yaml": _yaml(values), **lora_config_file(placement)}, lora, usage)
+    files = {"trl.yaml": _yaml({**values, **base}), **lora_config_file(placement)}
+    return Export(files, lora, usage, notes=notes)
 
 
-def axolotl(placement: Placement, _model: ModelInfo) -> Export:
+def axolotl(placement: Placement, model: ModelInfo) -> Export:
     """Axolotl: lines of its configuration, the modules by their full names."""
     patterns = {"rank_pattern": rank_pattern(placement), "alpha_pattern": alpha_pattern(placement)}
     values = {
@@ -67,8 +72,10 @@ def axolotl(placement: Placement, _model: ModelInfo) -> Export:
         "lora_target_modules": list(placement.modules),
         **{f"lora_{name}": pattern or None for name, pattern in patterns.items()},
     }
+    base, notes = words_for("axolotl", model)
     usage = {"axolotl.yaml": "axolotl train axolotl.yaml, with your data and settings added"}
-    return Export({"axolotl.yaml": _yaml(values)}, named_arguments(placement) | patterns, usage)
+    files = {"axolotl.yaml": _yaml({**values, **base})}
+    return Export(files, named_arguments(placement) | patterns, usage, notes=notes)
 
 
 def llamafactory(placement: Placement, model: ModelInfo) -> Export:
@@ -85,11 +92,13 @@ def llamafactory(placement: Placement, model: ModelInfo) -> Export:
         # Otherwise it leaves out the modules of a vision tower without a word.
         "freeze_vision_tower": False if len(model.stacks) > 1 else None,
     }
+    base, notes = words_for("llamafactory", model)
     usage = {"llamafactory.yaml": f"llamafactory-cli train llamafactory.yaml {FACTORY_SETTINGS}"}
-    return Export({"llamafactory.yaml": _yaml(values)}, named_arguments(placement), usage)
+    files = {"llamafactory.yaml": _yaml({**values, **base})}
+    return Export(files, named_arguments(placement), usage, notes=notes)
 
 
-def ms_swift(placement: Placement, _model: ModelInfo) -> Export:
+def ms_swift(placement: Placement, model: ModelInfo) -> Export:
     """ms-swift: what its file lists as `target_modules` is handed on to PEFT."""
     refuse_ranks(placement, "ms-swift")
     values = {
@@ -101,14 +110,20 @@ def ms_swift(placement: Placement, _model: ModelInfo) -> Export:
         "lora_alpha": placement.alpha,
         "lora_dropout": placement.dropout,
     }
+    base, notes = words_for("ms-swift", model)
     usage = {"ms-swift.yaml": "swift sft ms-swift.yaml --dataset DATA"}
-    return Export({"ms-swift.yaml": _yaml(values)}, named_arguments(placement), usage)
+    files = {"ms-swift.yaml": _yaml({**values, **base})}
+    return Export(files, named_arguments(placement), usage, notes=notes)
 
 
-def unsloth(placement: Placement, _model: ModelInfo) -> Export:
+def unsloth(placement: Placement, model: ModelInfo) -> Export:
     """Unsloth: keyword arguments of `get_peft_model`; what it does not name goes on to PEFT."""
     # Without the empty list it may adapt the experts of a mixture too.
     arguments = {**lora_arguments(placement), "bias": "none", "target_parameters": []}
-    usage = 'FastLanguageModel.get_peft_model(model, **json.load(open("unsloth.json")))'
+    adapt = 'FastLanguageModel.get_peft_model(model, **json.load(open("unsloth.json")))'
+    found = model.quantisation  # It loads in 4 bits unless it is told otherwise.
+    bits = found.bits if found is not None and found.method == "bitsandbytes" else 0
+    how = f"load_in_4bit={bits == 4}" + (", load_in_8bit=True" if bits == 8 else "")
+    load = f"model, tokenizer = FastLanguageModel.from_pretrained({placement.model!r}, {how})"
     files = {"unsloth.json": canonical_json(arguments)}
-    return Export(files, arguments, {"unsloth.json": usage})
+    return Export(files, arguments, {"unsloth.json": f"{load}; {adapt}"})

@@ -8,6 +8,7 @@ blocks at the start or the end to train, and finds them by ``.INDEX.`` anywhere 
 from typing import Any
 
 from layerwise.card.record import ModelInfo
+from layerwise.errors import PlacementError
 from layerwise.files import canonical_json
 from layerwise.placement.exports.lora import lora_arguments, target_regex
 from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
@@ -28,8 +29,13 @@ def export(placement: Placement, model: ModelInfo) -> Export:
     """Return what to train, for one's own loop, Axolotl, ms-swift and perhaps LLaMA-Factory.
 
     Raises:
-        PlacementError: The placement has no block.
+        PlacementError: The placement has no block, or the base is quantised.
     """
+    if model.quantisation is not None:
+        msg = (
+            f"blocks trained whole, of a base in {model.quantisation.kind}, whose weights are codes"
+        )
+        raise PlacementError(msg, expected="LoRA", hint="another --for, such as peft")
     blocks = [f"{block.stack}.{block.index}" for block in placement.blocks]
     pattern = rf"^{target_regex(blocks)}\."
     count = _at_an_end(placement, model)

@@ -1,0 +1,186 @@
+"""Each kind of quantisation whose library runs on a CPU, whole path; `make test-quantised`.
+
+The libraries are in an environment of their own: imported beside PEFT they take seconds of every
+process.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import layerwise as lw
+from layerwise.api.cards import export
+from layerwise.errors import BadInputError, ModelError
+from layerwise.models.linear import packed_modules
+from layerwise.models.load import load, wrap_model
+from layerwise.models.quantisation import unpack
+from support import quantised, tuning
+
+pytest.importorskip("bitsandbytes", reason="make test-quantised brings bitsandbytes")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*get_apply_tensor_subclass:UserWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return quantised.save(tmp_path_factory.mktemp("plain"))
+
+
+def torchao(folder, name):
+    import torchao.quantization as ao
+    from torchao.quantization.granularity import PerGroup
+    from transformers import TorchAoConfig
+
+    configs = {
+        "int8": ao.Int8WeightOnlyConfig,
+        "fp8": ao.Float8WeightOnlyConfig,
+        "dynamic": ao.Int8DynamicActivationInt8WeightConfig,
+        "int4": lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(32)),
+    }
+    how = {"quantization_config": TorchAoConfig(configs[name]()), "attn_implementation": "sdpa"}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **how)
+    return wrap_model(model, AutoTokenizer.from_pretrained(folder))
+
+
+def hqq(folder):
+    from hqq.core.quantize import BaseQuantizeConfig
+    from hqq.models.hf.base import AutoHQQHFModel
+
+    options = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+    model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    config = BaseQuantizeConfig(nbits=4, group_size=32)
+    AutoHQQHFModel.quantize_model(
+        model, quant_config=config, compute_dtype=torch.float32, device="cpu"
+    )
+    return wrap_model(model, AutoTokenizer.from_pretrained(folder))
+
+
+#: How far columns are apart at most, beside the same model dequantised.
+KINDS = {
+    "nf4": (lambda folder: load(folder, quantize="nf4"), 1e-3),
+    "int8": (lambda folder: load(folder, quantize="int8"), 0.02),
+    "torchao int8": (lambda folder: torchao(folder, "int8"), 1e-3),
+    "torchao fp8": (lambda folder: torchao(folder, "fp8"), 1e-3),
+    "hqq": (hqq, 1e-3),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_path(plain, tmp_path, kind):
+    make, within = KINDS[kind]
+    card, placed = quantised.whole_path(lambda: make(plain), tmp_path, within=within)
+    bits = {"nf4": 4, "hqq": 4}.get(kind, 8)
+    assert card.model.quantisation.bits == bits
+    assert not card.model.quantisation.saved
+    with pytest.raises(BadInputError, match=r"full fine-tuning.*--condition lora"):
+        tuning.tune(make(plain), condition="uniform")
+    written, coverage, made = export(placed, card, trainer="axolotl", model=plain)
+    assert written.verified.matched == coverage.verified.expected == len(placed.modules)
+    assert (b"qlora" in made.files["axolotl.yaml"]) == (kind == "nf4")
+    assert packed_modules(placed.apply(make(plain).model))
+
+
+def test_columns_of_torchao_s_4_bits_and_that_transformers_does_not_train_them(plain):
+    it, same = torchao(plain, "int4"), torchao(plain, "int4")
+    unpack(same.model)
+    cards = [lw.card(x, tuning.data(16), **quantised.SETTINGS) for x in (it, same)]
+    assert quantised.furthest(*cards) < 1e-3
+    with pytest.raises(BadInputError, match="transformers does not train adapters on"):
+        tuning.tune(it, condition="lora")
+
+
+def test_activations_that_are_rounded_pass_no_gradient(plain):
+    with pytest.raises(ModelError, match="no gradient passes through here: 'Int8Tensor of Linear'"):
+        lw.card(torchao(plain, "dynamic"), tuning.data(16), **quantised.SETTINGS)
+
+
+def test_a_checkpoint_that_is_saved_in_nf4(plain, tmp_path):
+    made = load(plain, quantize="nf4")
+    made.model.save_pretrained(tmp_path / "nf4")
+    made.tokenizer.save_pretrained(tmp_path / "nf4")
+    it = load(str(tmp_path / "nf4"))
+    card = lw.card(it, tuning.data(16), **quantised.SETTINGS)
+    assert card.model.quantisation.saved
+    assert quantised.furthest(card, lw.card(made, tuning.data(16), **quantised.SETTINGS)) == 0
+    with pytest.raises(ModelError, match=r"quantised already: 'bitsandbytes'; .*drop --quantize"):
+        load(str(tmp_path / "nf4"), quantize="int8")
+    # An adapter on it is merged into what its codes stand for, and computes what it did.
+    adapted = get_peft_model(it.model, LoraConfig(target_modules=["q_proj"], r=2))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted.peft_config["default"].base_model_name_or_path = str(tmp_path / "nf4")
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    merged = load(str(tmp_path / "adapter"))
+    assert any("were dequantised for that" in note for note in merged.notes)
+    ids = torch.arange(10, 30)[None]
+    with torch.no_grad():
+        assert torch.allclose(merged.model(ids).logits, adapted(ids).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["pack-quantized", "float-quantized", "int-quantized"])
+def test_compressed_tensors_are_read_as_what_they_stand_for(plain, tmp_path, form):
+    compress(plain, tmp_path, form)
+    it = load(str(tmp_path))
+    assert "compressed-tensors weights were dequantised to float32" in it.notes[0]
+    tokenizer = AutoTokenizer.from_pretrained(plain)
+    hand = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    in_hand = wrap_model(hand, tokenizer)
+    assert in_hand.notes == (
+        "the compressed weights of 21 modules were decompressed, as a forward does",
+    )
+    found = dict(it.model.named_parameters())
+    for name, module in in_hand.model.named_modules():
+        if name.endswith("_proj"):
+            assert torch.equal(module.weight, found[f"{name}.weight"])
+    tuned = tuning.tune(it, condition="lora", steps=1)
+    assert tuned.record.outcome.loss > 0
+
+
+def compress(folder, target, form):
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    kind, bits = ("float", 8) if form == "float-quantized" else ("int", 4 if "pack" in form else 8)
+    how = {"num_bits": bits, "type": kind, "symmetric": True, "strategy": "channel"}
+    if bits == 4:
+        how |= {"strategy": "group", "group_size": 32}
+    group = {"targets": ["Linear"], "weights": how}
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    said = {"config_groups": {"all": group}, "format": form, "ignore": ["lm_head"]}
+    config = QuantizationConfig.model_validate(said | {"quantization_status": "frozen"})
+    apply_quantization_config(model, config)
+    for module in model.modules():
+        scheme = getattr(module, "quantization_scheme", None)
+        if scheme is not None:
+            parts = module.weight.detach().unflatten(
+                1, (-1, how.get("group_size", module.in_features))
+            )
+            scale, _ = calculate_qparams(parts.amin(-1), parts.amax(-1), scheme.weights)
+            module.weight_scale.data.copy_(scale)
+    compressor = ModelCompressor.from_pretrained_model(model)
+    compressor.compress_model(model)
+    model.save_pretrained(target)
+    compressor.update_config(target)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(target)
+
+
+@pytest.mark.real_model
+def test_the_notebook_runs_on_the_demo_s_gguf_file(tmp_path, monkeypatch, smollm2):
+    file = Path(__file__).parents[2] / "examples" / "notebooks" / "quantised.ipynb"
+    cells = json.loads(file.read_text())["cells"]
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)  # noqa: S102  # ours
+    assert names["card"].model.quantisation.kind == "nf4"
+    assert names["profile"].audit.relative_norm > 0
