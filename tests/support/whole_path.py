@@ -11,26 +11,26 @@ import tempfile
 import time
 import traceback
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 import transformers
+from dataclasses import replace
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 
 import layerwise as lw
 from layerwise.capture import capture, plan
+from layerwise.seeds import torch_generator
 from layerwise.data.text import Example, TextData
 from layerwise.errors import LayerwiseError
 from layerwise.models.load import load
 from layerwise.objectives import resolve
 from layerwise.objectives.forward import accepted
 from layerwise.placement.verify import apply
-from layerwise.seeds import torch_generator
 from support import architectures as zoo
 
-COLOURS = ["red", "green", "blue", "cyan", "pink", "gold", "grey", "teal"]
+COLOURS = "red green blue cyan pink gold grey teal".split()
 TEXTS = tuple(Example(f"{n} {c} birds{' sing' * (i % 3)}.") for i, (n, c) in enumerate(
     (n, c) for n in ("two", "ten") for c in COLOURS[:4]))  # fmt: skip
 DATA = TextData("text", "0" * 64, TEXTS, {}, len(TEXTS))
@@ -254,43 +254,7 @@ def main(names):
         ("llava", "image-text"),
     ]:
         print(each, *outcome(*each))  # What all share is imported once.
-    popular = [
-        "llama",
-        "qwen2",
-        "qwen3",
-        "qwen3_moe",
-        "qwen3_5",
-        "gemma2",
-        "gemma3",
-        "gemma3_text",
-        "mistral",
-        "mixtral",
-        "phi3",
-        "gpt_oss",
-        "deepseek_v3",
-        "olmo2",
-        "olmo3",
-        "smollm3",
-        "granite",
-        "glm4",
-        "mamba",
-        "mamba2",
-        "jamba",
-        "nemotron",
-        "lfm2",
-        "roberta",
-        "modernbert",
-        "bart",
-        "mt5",
-        "whisper",
-        "qwen2_vl",
-        "qwen2_5_vl",
-        "qwen3_vl",
-        "idefics3",
-        "smolvlm",
-        "internvl",
-        "mllama",
-    ]
+    popular = "llama qwen2 qwen3 qwen3_moe qwen3_5 gemma2 gemma3 gemma3_text mistral mixtral phi3 gpt_oss deepseek_v3 olmo2 olmo3 smollm3 granite glm4 mamba mamba2 jamba nemotron lfm2 roberta modernbert bart mt5 whisper qwen2_vl qwen2_5_vl qwen3_vl idefics3 smolvlm internvl mllama".split()
     for name, kind in sorted(zoo.types(), key=lambda x: x[0] not in popular):
         if names and name not in names and f"{name}/{kind}" not in names:
             continue
