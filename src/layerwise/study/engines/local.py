@@ -31,8 +31,8 @@ class LocalEngine:
             that can be imported by its module and name.
 
     Raises:
-        BadInputError: There are fewer than one worker, the function cannot be imported, or the system
-            cannot fork.
+        BadInputError: There are fewer than one worker, the function cannot be imported, or the
+            system cannot fork.
     """
 
     def __init__(self, ledger: Path, *, workers: int, execute: Callable[[Path, str], None]) -> None:
