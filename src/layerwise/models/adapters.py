@@ -157,9 +157,10 @@ def fitting(adapter: str, base: str) -> Iterator[None]:
 
 def _refuse_kind(settings: Mapping[str, Any], source: Source) -> None:
     kind = settings.get("peft_type")
-    if kind not in KINDS or kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+    known = KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)
+    if not isinstance(kind, str) or kind not in known:
         message = f"adapter of a kind that is not read here ({one_line(kind, limit=40)})"
-        expected = f"one of {', '.join(sorted(KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)))}"
+        expected = f"one of {', '.join(sorted(known))}"
         raise ModelError(message, value=source.name, expected=expected)
 
 
@@ -233,7 +234,7 @@ def _trained_tokens(config: Any) -> list[int]:
     own = getattr(config, "trainable_token_indices", None)
     given = own or getattr(config, "token_indices", None) or []
     lists = list(given.values()) if isinstance(given, dict) else [given]
-    return [int(token) for tokens in lists for token in tokens]
+    return [int(token) for tokens in lists if isinstance(tokens, list) for token in tokens]
 
 
 def _embeddings(model: Any) -> tuple[Any, Any]:
@@ -255,8 +256,9 @@ def _placed_parts(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights without those of whole modules, such as heads, that `model` lacks."""
     there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    saved = getattr(config, "modules_to_save", None) or ()
-    lost = {name.rpartition(".")[2] for name in saved} - there
+    saved = getattr(config, "modules_to_save", None)
+    names = saved if isinstance(saved, list | tuple | set) else ()
+    lost = {str(name).rpartition(".")[2] for name in names} - there
     kept = {n: t for n, t in weights.items() if not lost.intersection(n.split("."))}
     gone = sorted(lost.intersection(p for n in weights if n not in kept for p in n.split(".")))
     note = f"the adapter's own {', '.join(gone)} has no place in this model and was left out"

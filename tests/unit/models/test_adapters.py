@@ -482,6 +482,29 @@ def test_a_damaged_adapter_is_one_line(trained, damage, said):
         attach(load(base), resolve(str(folder)))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"peft_type": ["LORA"]},
+        {"modules_to_save": 5, "target_modules": 5},
+        {"auto_mapping": "no", "layer_replication": "no"},
+        {"trainable_token_indices": 5},
+        {"trainable_token_indices": {"embed_tokens": 5}},
+        {"init_lora_weights": []},
+        {"rank_pattern": 5},
+        {"base_model_name_or_path": {"a": 1}},
+        {"bias": 5},
+        {"lora_alpha": None},
+    ],
+)
+def test_settings_of_other_types_are_one_line(trained, settings):
+    folder, *_ = trained
+    setting(folder, **settings)
+    with pytest.raises(ModelError) as error:
+        load(str(folder))
+    assert "\n" not in str(error.value)
+
+
 def test_settings_of_a_newer_peft_that_turn_nothing_on_are_noted(trained):
     folder, _, wanted = trained
     setting(folder, telepathy_size=16, telepathy_config=None, use_telepathy=False)
