@@ -178,6 +178,19 @@ def test_no_module_needs_what_only_unix_has():
     assert [name for name, path in modules().items() if unix.search(path.read_text())] == []
 
 
+def test_what_runs_on_a_device_asks_for_no_precision_that_it_lacks():
+    """`compat.torch` knows that Apple's GPUs have no float64; accumulators are on the CPU."""
+    asked = re.compile(r"(?<!cpu\(\))\.double\(\)|dtype=torch\.float64")
+    found = {
+        name: lines
+        for name, path in modules().items()
+        if within(name, {"capture", "tuning", "profile", "objectives"})
+        and name != "capture.accumulators"
+        and (lines := [x for x in path.read_text().splitlines() if asked.search(x)])
+    }
+    assert found == {}
+
+
 def test_one_function_removes_what_earlier_runs_left():
     """`files.remove`, which touches nothing outside the folder that it is told."""
     removing = re.compile(r"\.(unlink|rmtree|rmdir)\(")

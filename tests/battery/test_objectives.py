@@ -179,6 +179,8 @@ def test_gradients_reach_the_first_block_and_only_parameters_there_are(case):
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated:FutureWarning")
 def test_gradients_are_the_same_under_checkpointing(case):
     (batch, *_) = case.batches().batches
+    if not case.model.supports_gradient_checkpointing:
+        pytest.skip("transformers 4 has no checkpointing of this architecture")
 
     def gradient():
         case.model.zero_grad()

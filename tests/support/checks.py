@@ -35,11 +35,14 @@ _MORE = {
         **_TEXT, num_local_experts=4, head_dim=8, layer_types=["full_attention"] * 3
     ),
     "reward": lambda: tf.LlamaConfig(**_TEXT, num_labels=1),
+    "bare": lambda: tf.LlamaConfig(**_TEXT),
+    "tokens": lambda: zoo.config_and_class("bert")[0],
 }
 _CLASSES = {
     "llava": "LlavaForConditionalGeneration", "qwen2_vl": "Qwen2VLForConditionalGeneration",
     "mixtral": "MixtralForCausalLM", "gpt_oss": "GptOssForCausalLM",
-    "reward": "LlamaForSequenceClassification",
+    "reward": "LlamaForSequenceClassification", "bare": "LlamaModel",
+    "tokens": "BertForTokenClassification",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ A family is configured at a size. Models of `MIDDLE` show signals and stacks; `t
 ones that learn its words.
 """
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -375,6 +376,6 @@ def run(model, *, n=2, t=7):
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids[:, :5]
-    if hasattr(model.config, "use_cache"):
-        inputs["use_cache"] = False
-    return model(**inputs)
+    inputs["use_cache"] = False
+    named = inspect.signature(model.forward).parameters
+    return model(**{name: value for name, value in inputs.items() if name in named})

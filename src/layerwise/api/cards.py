@@ -224,14 +224,13 @@ def check(model: Any, config: Any, **options: Unpack[CheckOptions]) -> "Check":
         ModelError: The model's configuration cannot be found, read or trusted.
         StackError: It has no blocks that run one after another.
     """
-    from layerwise.models.load import load_skeleton, without_tokenizer
-    from layerwise.models.meta import meta_copy
+    from layerwise.models.load import load_skeleton, skeleton_of
     from layerwise.placement.check.make import check as checked
     from layerwise.placement.check.reading import in_hand, read_config_file
 
     def build(classifier: bool) -> "LoadedModel":  # noqa: FBT001  # as `Build` is called
         if not isinstance(model, str | Path):
-            return without_tokenizer(model, copy=meta_copy)
+            return skeleton_of(model)
         made = load_skeleton(str(model), named=True, **pick(Trust, options))
         if classifier and made.kind != "classifier":  # Which classes these are does not matter.
             made = load_skeleton(str(model), labels=("one", "other"), **pick(Trust, options))

@@ -65,6 +65,7 @@ def profile(
         progress=progress,
         audit=True,
         card=None if card is None else known_card(card),
+        verify=options["verify"],
     )
     return pair.profile(reading)
 
@@ -100,6 +101,7 @@ def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditO
         reading=ProbeReading(probes, **pick(Batches, options)),
         load=partial(load, **pick(Loading, options)),
         card=None if card is None else known_card(card),
+        verify=options["verify"],
         progress=progress,
     )
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import torch
 
+from layerwise.compat.torch import widest
 from layerwise.shapes import Array, Float, Float64, Int, Tensor
 
 Result_co = TypeVar("Result_co", covariant=True)
@@ -69,7 +70,7 @@ class Sum(Accumulator[np.ndarray]):
 
     def update(self, part: Tensor) -> None:
         """Add `part`."""
-        wide = part.detach().to("cpu", torch.float64)
+        wide = part.detach().cpu().double()
         self._total = wide if self._total is None else self._total.add_(wide)
 
     def merge(self, other: "Sum") -> "Sum":
@@ -155,13 +156,13 @@ class FeatureMoments(Accumulator[np.ndarray]):
 
 def _centred(rows: Tensor) -> tuple[int, Tensor, Tensor]:
     """Count, mean and centred scatter of `rows`; products in at least float32, sums in float64."""
-    wide = rows.float()
-    mean = wide.mean(0, dtype=torch.float64)
-    shifted = wide - mean.to(wide.dtype)
+    values = rows.float()
+    mean = values.mean(0, dtype=widest(values.device))
+    shifted = values - mean.to(values.dtype)
     # The float32 shift leaves a mean of rounding size; what it adds to the scatter is below
     # float32's own resolution of the products.
     scatter = shifted.T @ shifted
-    return int(rows.shape[0]), mean.cpu(), scatter.to("cpu", torch.float64)
+    return int(rows.shape[0]), mean.cpu().double(), scatter.cpu().double()
 
 
 class GramRows(Accumulator[np.ndarray]):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import AttentionInterface
 
+from layerwise.compat.torch import widest
 from layerwise.seeds import derive
 from layerwise.shapes import Bool, Float, Int, Tensor
 
@@ -49,16 +50,16 @@ def sample_rows(
             random = np.random.default_rng(derive(seed, "query rows", int(place)))
             valid = np.sort(random.choice(valid, size=rows, replace=False))
         chosen.append(valid)
-    widest = max(1, *(len(c) for c in chosen))
-    positions = np.zeros((len(chosen), widest), dtype=np.int64)
-    weights = np.zeros((len(chosen), widest), dtype=np.float64)
+    longest = max(1, *(len(c) for c in chosen))
+    positions = np.zeros((len(chosen), longest), dtype=np.int64)
+    weights = np.zeros((len(chosen), longest), dtype=np.float64)
     counts = mask.sum(1).cpu().numpy().astype(np.float64)
     for i, c in enumerate(chosen):
         positions[i, : len(c)] = c
         weights[i, : len(c)] = counts[i] / max(1, len(c))
     sampled = np.array([len(c) for c in chosen], dtype=np.float64)
-    arrays = (positions, weights, counts, sampled)
-    return QueryRows(*(torch.from_numpy(a).to(mask.device) for a in arrays))
+    reals = [torch.from_numpy(a).to(widest(mask.device)) for a in (weights, counts, sampled)]
+    return QueryRows(*(a.to(mask.device) for a in (torch.from_numpy(positions), *reals)))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
-"""What depends on the version of torch."""
+"""What depends on the version of torch, and on what a device can compute with."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
+from layerwise.shapes import Tensor
+
 try:
     from torch.distributed.fsdp import FSDPModule
 except ImportError:  # Before 2.6 it was not public.
     from torch.distributed._composable.fsdp import FSDPModule  # type: ignore[attr-defined]  # as it was
 
-__all__ = ["FSDPModule", "eagerly"]
+__all__ = ["FSDPModule", "eagerly", "widened", "widest"]
 
 
 def eagerly() -> AbstractContextManager[Any]:
@@ -20,3 +22,13 @@ def eagerly() -> AbstractContextManager[Any]:
     """
     stance = getattr(torch.compiler, "set_stance", None)
     return nullcontext() if stance is None else stance("force_eager")
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on a device that has none: Apple's GPUs."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return `tensor` in the widest precision of its device."""
+    return tensor.to(widest(tensor.device))

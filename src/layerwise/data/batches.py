@@ -58,6 +58,12 @@ class Batch:
         tensors = {k: v.to(device) for k, v in held.items() if isinstance(v, torch.Tensor)}
         return replace(self, inputs={k: v.to(device) for k, v in self.inputs.items()}, **tensors)
 
+    def first(self, n: int) -> "Batch":
+        """Return the first `n` rows alone."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {k: v[:n] for k, v in held.items() if isinstance(v, torch.Tensor)}
+        return replace(self, inputs={k: v[:n] for k, v in self.inputs.items()}, **tensors)
+
 
 @dataclass(frozen=True)
 class BatchSet:
@@ -184,7 +190,7 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
         least: The fewest tokens that leave something to predict; shorter rows are dropped.
     """
     if any(example.ids is not None for example in data.examples):
-        return _token_rows(data, max_length=max_length, least=least)
+        return _token_rows(tokenizer, data, max_length=max_length, least=least)
     texts = [example.text for example in data.examples]
     before, after, room = text_frame(tokenizer, texts, max_length=max_length)
     ids = tokenise(tokenizer, texts)
@@ -198,11 +204,21 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
     return kept_rows(rows, truncated=truncated, max_length=max_length)
 
 
-def _token_rows(data: TextData, *, max_length: int, least: int) -> Rows:
-    """Return the rows of examples that came as tokens, which have their special tokens."""
+def _token_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int) -> Rows:
+    """Return the rows of examples that came as tokens, which have their special tokens.
+
+    Raises:
+        DataError: A token is none of the tokenizer's.
+    """
     rows = []
     for i, example in enumerate(data.examples):
         ids = example.ids or ()
+        if ids and not 0 <= min(ids) <= max(ids) < len(tokenizer):
+            raise DataError(
+                what=f"tokens of example {i + 1} are not this tokenizer's",
+                value=max(ids, key=abs),
+                expected=f"0 to {len(tokenizer) - 1}",
+            )
         counted = example.counted or [True] * len(ids)
         rows.append(Row(i, ids[:max_length], counted[:max_length]))
     truncated = sum(len(example.ids or ()) > max_length for example in data.examples)

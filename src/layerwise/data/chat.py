@@ -8,11 +8,12 @@ says. Around that, what the template puts there before a turn is generated is it
 in no loss, and what it ends a turn with is in the loss.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from typing import Any
 
@@ -29,6 +30,8 @@ Span = tuple[int, int]
 
 #: What takes the place of a turn's words: letters of no script, which no text is likely to have.
 _THIS, _BEFORE = "\ue0c1\ue0c2\ue0c3", "\ue0d1\ue0d2\ue0d3"
+#: A special token of which only the beginning is there.
+_UNFINISHED = re.compile(r"[<\[][^>\]]*$")
 #: What else than its content a turn may say.
 _MORE = ("tool_calls", "reasoning_content")
 
@@ -47,8 +50,10 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
             predict.
     """
     rows, unseen = [], Counter[str]()
+    whole, parts = _Chat(tokenizer, (), {}), _Chat(tokenizer, (), {}, in_parts=True)
+    in_parts = not whole.shows_questions() and parts.shows_questions()
     for i, example in enumerate(data.examples):
-        chat = _Chat(tokenizer, _turns(example), example.shown)
+        chat = _written(_Chat(tokenizer, _turns(example), example.shown, in_parts))
         text = chat.text
         ids, counted = _tokens(tokenizer, text, _counted(chat, example.untrained, unseen))
         rows.append(Row(i, ids, counted))
@@ -64,6 +69,18 @@ def _turns(example: Example) -> tuple[Turn, ...]:
         return example.messages
     pairs = (("user", example.prompt or ""), (ASSISTANT, example.text))
     return tuple({"role": role, "content": content} for role, content in pairs)
+
+
+def _written(chat: "_Chat") -> "_Chat":
+    """Return `chat`, with what its tools are given as JSON text where its template needs it so."""
+    if chat.renders() or not any(turn.get("tool_calls") for turn in chat.turns):
+        return chat
+    made = [dict(turn) for turn in chat.turns]
+    for turn in made:
+        if turn.get("tool_calls"):
+            turn["tool_calls"] = [_called(call, json.dumps) for call in turn["tool_calls"]]
+    written = replace(chat, turns=tuple(made))
+    return written if written.renders() else chat
 
 
 def _counted(chat: "_Chat", untrained: Sequence[int], unseen: Counter[str]) -> list[Span]:
@@ -100,11 +117,15 @@ def _without(span: Span, others: Sequence[Span]) -> Iterator[Span]:
 
 @dataclass(frozen=True)
 class _Chat:
-    """A chat, the tokenizer whose template shows it, and what the template gets beside it."""
+    """A chat, the tokenizer whose template shows it, and what the template gets beside it.
+
+    Where the template takes content `in_parts`, as those of models that see do, it gets it so.
+    """
 
     tokenizer: Any
     turns: tuple[Turn, ...]
     shown: Mapping[str, Any]
+    in_parts: bool = False
 
     @cached_property
     def text(self) -> str:
@@ -122,7 +143,7 @@ class _Chat:
 
         try:
             found: str = self.tokenizer.apply_chat_template(
-                [dict(turn) for turn in turns], tokenize=False, **self.shown, **options
+                self._given(turns), tokenize=False, **self.shown, **options
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise DataError(
@@ -131,6 +152,21 @@ class _Chat:
                 expected="turns that the model's template allows",
             ) from error
         return found
+
+    def _given(self, turns: Sequence[Turn]) -> list[dict[str, Any]]:
+        """Return `turns` as the template takes them."""
+        given = [{k: v for k, v in turn.items() if v is not None} for turn in turns]
+        for turn in given if self.in_parts else ():
+            turn["content"] = [{"type": "text", "text": turn.get("content", "")}]
+        return given
+
+    def renders(self) -> bool:
+        """Return whether the template takes the chat."""
+        return self._tried(self.turns) is not None
+
+    def shows_questions(self) -> bool:
+        """Return whether the template shows what a user says."""
+        return _THIS in (self._tried([{"role": "user", "content": _THIS}]) or "")
 
     def _tried(self, turns: Sequence[Turn], *, opens: bool = False) -> str | None:
         """Return the rendering of turns that nobody wrote; None where the template refuses."""
@@ -150,9 +186,8 @@ class _Chat:
         template = self.tokenizer.get_chat_template(tools=tools)
         if not GENERATION.search(template):
             return None
-        turns = [{k: v for k, v in turn.items() if v is not None} for turn in self.turns]
         (text,), (marks,) = render_jinja_template(
-            conversations=[turns],
+            conversations=[self._given(self.turns)],
             chat_template=template,
             return_assistant_tokens_mask=True,
             **{**self.tokenizer.special_tokens_map, **self.shown},
@@ -198,10 +233,23 @@ class _Chat:
         start = _alike(self.text, other)
         after = _alike(self.text[start:][::-1], other[start:][::-1])
         end = len(self.text) - after
-        closed = self._tried((*self.turns[:place], turn))
-        if closed is not None and _THIS in closed:
-            end += _alike(closed[closed.rindex(_THIS) + len(_THIS) :], self.text[end:])
-        return start - self._fixed(place, turn, start), end
+        return start - self._fixed(place, turn, start), end + self._ending(place, turn, end)
+
+    def _ending(self, place: int, turn: Turn, end: int) -> int:
+        """Return how much behind `end` ends the turn at `place`, whose words end there.
+
+        It is what ends the turn where it is the last, or where another answer follows.
+        """
+        behind, opening = self.text[end:], self._opening
+        closed = self._tried((*self.turns[:place], turn)) or ""
+        tail = closed.rpartition(_THIS)[2] if _THIS in closed else ""
+        if behind.startswith(tail):
+            return len(tail)
+        follows = {"role": ASSISTANT, "content": _BEFORE}
+        again = (self._tried((*self.turns[:place], turn, follows)) or "").rpartition(_THIS)[2]
+        if opening and opening in again and behind.startswith(again.partition(opening)[0]):
+            return len(again.partition(opening)[0])
+        return len(_UNFINISHED.sub("", tail[: _alike(tail, behind)]))
 
     def _fixed(self, place: int, turn: Turn, start: int) -> int:
         """Return how much before `start` is the turn's own whatever it says, its opening apart."""
@@ -213,10 +261,11 @@ class _Chat:
                 between = both.partition(_THIS)[0].rpartition(_BEFORE)[2]
                 if self.text[:start].endswith(between):
                     return len(between) - _alike(between, opened.rpartition(_BEFORE)[2])
-        opening = self._opening()
+        opening = self._opening
         at = self.text.rfind(opening, 0, start) if opening else -1
         return start - at - len(opening) if at >= 0 else 0
 
+    @cached_property
     def _opening(self) -> str:
         """Return what opens an answer to a single question; empty where that cannot be told."""
         asked = [{"role": "user", "content": _BEFORE}]
@@ -230,22 +279,27 @@ def _in_place_of(turn: Turn, words: str = _THIS) -> Iterator[dict[str, Any]]:
     if turn.get("reasoning_content"):
         made["reasoning_content"] = words
     if turn.get("tool_calls"):
-        made["tool_calls"] = [_called(call, words) for call in turn["tool_calls"]]
+        spoken = partial(_spoken, words=words)
+        made["tool_calls"] = [_called(call, spoken, name=words) for call in turn["tool_calls"]]
     yield made
     yield {"role": turn["role"], "content": words}
 
 
-def _called(call: Mapping[str, Any], words: str) -> dict[str, Any]:
-    """Return a call of a tool that is called `words`, with `words` for every string it is given."""
-    arguments = call["function"]["arguments"]
-    return {**call, "function": {"name": words, "arguments": _spoken(arguments, words)}}
+def _called(
+    call: Mapping[str, Any], change: Callable[[Any], Any], *, name: str | None = None
+) -> dict[str, Any]:
+    """Return a call of a tool with what it is given changed, and maybe with another name."""
+    own = call["function"]
+    changed = {"name": name or own["name"], "arguments": change(own["arguments"])}
+    return {**call, "function": {**own, **changed}}
 
 
-def _spoken(value: Any, words: str) -> Any:
+def _spoken(value: Any, *, words: str) -> Any:
+    """Return `value` with `words` for every string in it."""
     if isinstance(value, Mapping):
-        return {key: _spoken(v, words) for key, v in value.items()}
+        return {key: _spoken(v, words=words) for key, v in value.items()}
     if isinstance(value, list):
-        return [_spoken(v, words) for v in value]
+        return [_spoken(v, words=words) for v in value]
     return words if isinstance(value, str) else value
 
 

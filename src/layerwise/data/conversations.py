@@ -160,16 +160,19 @@ def _alpaca_example(row: SourceRow) -> Example | str:
 def _preference_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
     if not {"chosen", "rejected"} <= set(frame.columns) or {"text", "prompt"} & asked.keys():
         return None
-    prompt = {"prompt": "prompt"} if "prompt" in frame.columns else {}
-    beside = _beside(frame, "tools", "template")
+    prompts = [name for name in ("prompt", *CHAT_NAMES) if name in frame.columns]
+    prompt = {"prompt": prompts[0]} if prompts else {}
+    beside = _beside(frame, *_BESIDE)
     return {"text": "chosen", "rejected": "rejected", **prompt, **beside, **asked}
 
 
 def _preference_example(row: SourceRow) -> Example | str:
     """Return the chosen answer after its prompt, which is what both answers share if not told."""
-    if row.has("prompt"):
+    is_turns = is_chat(row.cells["text"], "role", "from")
+    has_prompt = is_turns and turns_of(row, "text").turns[0]["role"] != ASSISTANT
+    if row.has("prompt") and not has_prompt:
         return _answered(row, prompt="prompt", answer="text")
-    if is_chat(row.cells["text"], "role", "from"):
+    if is_turns:
         chosen, other = turns_of(row, "text"), _turns(row, "rejected", ASSISTANT)
         same = _shared(chosen.turns, other.turns)
         start = min(same, len(chosen.turns) - 1)

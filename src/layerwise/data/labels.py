@@ -52,6 +52,10 @@ def read_labels(
             what = f"row {odd} of column {column!r} has one label, other rows have lists of them"
             raise DataError(what=what, value=found[odd], expected="one kind of labels")
         return _together({n: plain(v) for n, v in found.items()}, column, classes)
+    endless = [n for n, value in found.items() if isinstance(value, float) and math.isinf(value)]
+    if endless:
+        what = f"row {endless[0]} of column {column!r} has no finite label"
+        raise DataError(what=what, value=found[endless[0]], expected="a number, or a name")
     numbers = [_number(value) for value in found.values()]
     known = [number for number in numbers if number is not None]
     if len(known) == len(numbers) and not all(number.is_integer() for number in known):

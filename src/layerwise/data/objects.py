@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerwise.data.readers import CLASSES, split_of
+from layerwise.data.readers import CLASSES, present, split_of
 from layerwise.errors import DataError
 from layerwise.registry import Registry
 
@@ -79,7 +79,8 @@ def dataset_frame(held: Any, *, source: str = "") -> pd.DataFrame:
     if not hasattr(held, "column_names") or not hasattr(held, "__len__"):  # One that streams.
         frame = _rows_frame(held)
     else:
-        frame = pd.DataFrame({c: list(held[c]) for c in held.column_names}, dtype=object)
+        columns = {name: present(list(held[name])) for name in held.column_names}
+        frame = pd.DataFrame(columns, dtype=object)
     frame.attrs[CLASSES] = {
         name: tuple(feature.names)
         for name, feature in features.items()

@@ -263,22 +263,10 @@ def read_text(path: Path) -> pd.DataFrame:
 
 @READERS.register(".parquet")
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Return the rows of a Parquet file."""
-    parquet = _pyarrow("pyarrow.parquet")
-    return arrow_frame(parquet.read_table(BytesIO(content(path))))
-
-
-def _pyarrow(module: str) -> Any:
-    """Import a module of pyarrow."""
-    return require(module, extra="datasets", purpose="read Parquet files and Arrow folders")
-
-
-def arrow_frame(table: Any) -> pd.DataFrame:
-    """Return the rows of an Arrow table as Python's own objects, with the names of its classes.
-
-    Arrow gives each struct of a column every key of all of them: what is null in it was not there.
-    """
-    columns = {name: [_present(v) for v in table[name].to_pylist()] for name in table.column_names}
+    """Return the rows of a Parquet file as Python's own objects, with the names of its classes."""
+    parquet = require("pyarrow.parquet", extra="datasets", purpose="read Parquet files")
+    table = parquet.read_table(BytesIO(content(path)))
+    columns = {name: present(table[name].to_pylist()) for name in table.column_names}
     frame = pd.DataFrame(columns, dtype=object)
     told = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     features = (told.get("info") or {}).get("features") or {}
@@ -290,50 +278,25 @@ def arrow_frame(table: Any) -> pd.DataFrame:
     return frame
 
 
-def _present(value: Any) -> Any:
-    """Return `value` without the keys of its mappings that are null."""
+def present(value: Any) -> Any:
+    """Return `value` without the keys of its mappings that are null.
+
+    Arrow gives each struct of a column every key of all of them: what is null was not there.
+    """
     if isinstance(value, dict):
-        return {key: _present(v) for key, v in value.items() if v is not None}
-    return [_present(v) for v in value] if isinstance(value, list) else value
+        return {key: present(v) for key, v in value.items() if v is not None}
+    return [present(v) for v in value] if isinstance(value, list) else value
 
 
-def read_arrow_folder(folder: Path) -> pd.DataFrame:
-    """Return the rows that `datasets` saved in `folder`, of its split train where it has several.
+def saved_data_set(folder: Path) -> Any:
+    """Return the data set, or the splits, that `save_to_disk` wrote into `folder`.
 
     Raises:
-        DataError: What `save_to_disk` writes is not all there.
+        DataError: What it writes is not all there.
     """
-    splits = folder / "dataset_dict.json"
-    if splits.is_file():
-        names = _saved(splits, "splits")
-        return read_arrow_folder(folder / split_of(names, source=str(folder / "SPLIT")))
-    listed = _saved(folder / "state.json", "_data_files")
-    names = [part.get("filename") if isinstance(part, dict) else None for part in listed]
-    if not all(isinstance(name, str) and Path(name).name == name for name in names):
-        what = "Arrow folder whose state.json names no files in it"
-        raise DataError(what=what, value=folder, expected="what save_to_disk writes")
-    parts = [folder / str(name) for name in names]
-    pa = _pyarrow("pyarrow")
+    datasets = require("datasets", extra="datasets", purpose="read what save_to_disk wrote")
     try:
-        tables = [_pyarrow("pyarrow.ipc").open_stream(part.read_bytes()) for part in parts]
-        return arrow_frame(pa.concat_tables([opened.read_all() for opened in tables]))
-    except (OSError, ValueError) as error:
+        return datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         what = f"unreadable Arrow folder ({error})"
         raise DataError(what=what, value=folder, expected="what save_to_disk writes") from error
-
-
-def _saved(file: Path, key: str) -> list[Any]:
-    """Return the list that stands under `key` in a file of `save_to_disk`."""
-    expected = "what save_to_disk writes"
-    try:
-        found = json.loads(file.read_bytes())[key]
-    except FileNotFoundError:
-        what = f"Arrow folder without {file.name}"
-        raise DataError(what=what, value=file.parent, expected=expected) from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        what = f"Arrow folder whose {file.name} cannot be read"
-        raise DataError(what=what, value=file.parent, expected=expected) from error
-    if not isinstance(found, list) or not found:
-        what = f"Arrow folder whose {file.name} names nothing"
-        raise DataError(what=what, value=file.parent, expected=expected)
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from layerwise.data.objects import dataset_frame, object_table
-from layerwise.data.readers import READERS, read_arrow_folder, read_file, reader_of
+from layerwise.data.readers import READERS, read_file, reader_of, saved_data_set
 from layerwise.errors import DataError
 from layerwise.extras import locate, require
 
@@ -66,7 +66,7 @@ def _folder(folder: Path) -> pd.DataFrame:
     """The rows of every readable file under `folder`, by path; all must have the same columns."""
     saved = {"state.json", "dataset_dict.json"}
     if any(path.name in saved or path.suffix == ".arrow" for path in folder.glob("*")):
-        return read_arrow_folder(folder)
+        return dataset_frame(saved_data_set(folder), source=str(folder))
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and reader_of(path))
     if not paths:
         raise DataError(

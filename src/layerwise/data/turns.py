@@ -70,8 +70,10 @@ def unfolded(value: Any) -> Any:
 
 
 def is_chat(value: Any, *keys: str) -> bool:
-    """Return whether a cell is a list of turns that have one of `keys`, maybe written as JSON."""
+    """Return whether a cell is turns that have one of `keys`, or one turn, maybe as JSON."""
     value = unfolded(value)
+    if isinstance(value, Mapping):
+        value = [value]
     if not is_list(value) or len(value) == 0:
         return False
     return all(isinstance(turn, Mapping) and any(key in turn for key in keys) for turn in value)
@@ -84,6 +86,7 @@ def turns_of(row: SourceRow, role: str) -> Turns:
         DataError: It is no chat, or shows more than text.
     """
     cell = plain(unfolded(row.cells[role]))
+    cell = [cell] if isinstance(cell, dict) else cell
     if not isinstance(cell, list) or not cell:
         raise _no_chat(row, role, cell)
     found = [_turn(turn, row, role) for turn in cell]

@@ -69,7 +69,7 @@ def fold(module: Any, *, name: str, source: str) -> nn.Module:
         _switch(layer, on=True)
         plain = _merged(layer)
         found = call(plain, inputs)
-    except (NotImplementedError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         message = f"adapter whose {type(layer).__name__} on {name} cannot be folded in ({error})"
         raise ModelError(message, value=source, expected="a change of weights") from error
     refuse_unlike(found, wanted, before, name=name, source=source)

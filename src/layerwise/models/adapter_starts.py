@@ -37,11 +37,10 @@ def refuse_unknown_start(settings: Mapping[str, Any], source: Source) -> str | N
     start = str(given).lower()
     if start in BESIDE or given is None:
         return None
-    is_known = start in (*_TOLD, "loftq")
-    if not is_known and not (start.startswith(_DRAWN) and _beside(start, source)):
-        drawn = start.startswith(_DRAWN)
-        what = "was drawn or measured when it began" if drawn else "is not known here"
-        message = f"adapter whose start ({start}) {what}: what it took from its base cannot be told"
+    if start not in _TOLD and not (start.startswith(_DRAWN) and _beside(start, source)):
+        why = "rounded its base's weights" if start == "loftq" else "is not known here"
+        why = "was drawn or measured when it began" if start.startswith(_DRAWN) else why
+        message = f"adapter whose start ({start}) {why}: what it took from its base cannot be told"
         hint = "save_pretrained(..., path_initial_model_for_weight_conversion=...) where it trained"
         expected = f"plain LoRA, or its first weights in {_folder(start)}"
         raise ModelError(message, value=source.name, expected=expected, hint=hint)
@@ -73,28 +72,16 @@ def put_back(wrapper: Any, start: str, source: Source, *, adapter: str) -> str:
     for name, layer in list(root.named_modules()):
         if adapter not in getattr(layer, "lora_A", ()):
             continue
-        if start == "loftq":
-            _quantise(layer, config, adapter)
-        elif first is not None:
+        if first is not None:
             key = f"base_model.model.{name}.lora"
             _append(layer, first[f"{key}_A.weight"], first[f"{key}_B.weight"], adapter)
         else:
             _put_back(layer, start, adapter, name=name, source=source.name)
-    if start == "loftq":
-        return "the adapter's start (loftq) rounded its base's weights: so they were here"
     factor = sqrt(2.0) if config.use_rslora else 2
     config.r, config.lora_alpha = 2 * config.r, factor * config.lora_alpha
     config.rank_pattern = {key: 2 * rank for key, rank in config.rank_pattern.items()}
     config.alpha_pattern = {key: factor * alpha for key, alpha in config.alpha_pattern.items()}
     return f"the adapter's start ({start}) was put back: it is plain LoRA of twice its rank"
-
-
-def _quantise(layer: Any, config: Any, adapter: str) -> None:
-    """Let PEFT round the base as it did when the adapter began; the adapter stays."""
-    held = [part[adapter].weight.data for part in (layer.lora_A, layer.lora_B)]
-    layer.loftq_init(adapter, config)
-    for part, data in zip((layer.lora_A, layer.lora_B), held, strict=True):
-        part[adapter].weight.data = data
 
 
 def _put_back(layer: Any, start: str, adapter: str, *, name: str, source: str) -> None:

@@ -36,7 +36,7 @@ KINDS = frozenset({
 })  # fmt: skip
 # What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
 _UNFIT = (
-    AttributeError, IndexError, KeyError, NotImplementedError, OSError, RuntimeError,
+    AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
     SafetensorError, TypeError, ValueError,
 )  # fmt: skip
 # Parts that PEFT keeps in several places, of which files hold one.

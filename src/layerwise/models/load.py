@@ -1,7 +1,7 @@
 """A hub id, folder, file, adapter or model in hand, as a model with tokenizer and stacks."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from layerwise.errors import BadInputError, ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
+from layerwise.models.causality import keep_causal
 from layerwise.models.head_kind import ModelKind, model_kind
 from layerwise.models.heads import (
     AddedHead,
@@ -22,6 +23,7 @@ from layerwise.models.heads import (
     read_model,
     without_weights,
 )
+from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
 from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
@@ -95,7 +97,7 @@ def load(
     Args:
         source: A hub id (``org/name`` or ``org/name@revision``), a folder, a ``.gguf`` file, a
             PEFT adapter folder (merged into its base), or ``demo``.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto`` (float32 on a CPU, else the checkpoint's), ``float32``, ``bfloat16`` or
             ``float16``. Of quantised weights, what is computed in.
         quantize: What the weights of blocks are quantised to as they are read: ``nf4`` (with
@@ -229,14 +231,13 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
         tokenizer, padding = read_tokenizer(source, remote=how.remote)
     refuse_more_tokens(model, tokenizer, source=source.name)
     pad_with(model, tokenizer.pad_token_id)
-    found = {"revision": source.revision, "files": hashes(source), "notes": (*notes, *padding)}
+    notes = [*notes, *keep_causal(model), *padding]
+    found = {"revision": source.revision, "files": hashes(source), "notes": tuple(notes)}
     return _loaded(model, tokenizer, source.name, **found)
 
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
     """Give the base model with the adapter merged into its weights: its modules are plain."""
-    from layerwise.models.adapters import put_on  # peft takes a second to import.
-
     if how.quantise is not None:
         message = "quantisation of an adapter folder, which is merged into its base"
         hint = "layerwise profile BASE ADAPTER --quantize nf4, or drop --quantize"
@@ -248,13 +249,24 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
         raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
+    return merge(base, source, remote=how.remote)
+
+
+def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
+    """Give `base` with the adapter in `source` in its weights, each module of it proven.
+
+    Raises:
+        ModelError: As `attach`.
+    """
+    from layerwise.models.adapters import put_on  # peft takes a second to import.
+
     packed = unpack(base.model)
     adapter = put_on(base.model, source)
     changed, whole = adapter.merge()
     notes = [*adapter.notes, f"the adapter was merged into {changed} modules"]
     if packed:
         notes.append(f"the base's {packed} quantised modules were dequantised for that")
-    return _named_after(source, base, how, notes, whole)
+    return _named_after(source, base, notes, whole, remote=remote)
 
 
 def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
@@ -273,18 +285,17 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
         adapter = put_on(loaded.model, source)
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
-        how = LoadOptions(torch.float32, remote)
-        return _named_after(source, loaded, how, list(adapter.notes), whole)
+        return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
 
 
 def _named_after(
-    source: Source, base: LoadedModel, how: LoadOptions, notes: list[str], whole: Sequence[str]
+    source: Source, base: LoadedModel, notes: list[str], whole: Sequence[str], *, remote: bool
 ) -> LoadedModel:
     """Return `base`, which the adapter in `source` was read into, under that adapter's name."""
     tokenizer = base.tokenizer
     if has_tokenizer(source):
         with readable(source):
-            tokenizer, padding = read_tokenizer(source, remote=how.remote)
+            tokenizer, padding = read_tokenizer(source, remote=remote)
         notes = [*padding, *notes]
     refuse_more_tokens(base.model, tokenizer, source=source.name)
     kept = list(base.notes)
@@ -309,15 +320,15 @@ def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
         return adapter_classes(source, how.labels)
 
 
-def without_tokenizer(model: Any, *, copy: Callable[[nn.Module], nn.Module]) -> LoadedModel:
-    """Return a `copy` of the transformers model in `model`, with its stacks and no tokenizer.
+def skeleton_of(model: Any) -> LoadedModel:
+    """Return a copy of the transformers model in `model` on the meta device, without tokenizer.
 
     Raises:
         BadInputError: It is no such model.
         StackError: No stack of blocks was found in it.
     """
     inner = _pretrained_in(model)
-    return _loaded(copy(inner), None, inner.name_or_path or type(inner).__name__)
+    return _loaded(meta_copy(inner), None, inner.name_or_path or type(inner).__name__)
 
 
 def _pretrained_in(model: Any) -> Any:

@@ -54,12 +54,12 @@ def named_device(name: str) -> torch.device:
     """Return the device called `name`.
 
     Raises:
-        UnknownNameError: It is none of auto, cpu, cuda, cuda:N.
-        ModelError: CUDA was asked for and there is none, or not that many.
+        UnknownNameError: It is none of auto, cpu, cuda, cuda:N, mps.
+        ModelError: A GPU was asked for that is not there.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
         kind = "device"
-        raise UnknownNameError(kind, value=name, known=("auto", "cpu", "cuda", "cuda:N"))
+        raise UnknownNameError(kind, value=name, known=("auto", "cpu", "cuda", "cuda:N", "mps"))
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if count else "cpu")
@@ -69,6 +69,9 @@ def named_device(name: str) -> torch.device:
         raise ModelError(
             message, value=name, expected=f"one of {count} CUDA devices", hint="--device cpu"
         )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        message = "device that is not there"
+        raise ModelError(message, value=name, expected="an Apple GPU", hint="--device cpu")
     return device
 
 

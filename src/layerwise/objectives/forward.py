@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from transformers import PreTrainedModel
 
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
@@ -23,8 +24,13 @@ def body(model: Any) -> Any:
 
 
 def accepted(model: Any, **options: Any) -> dict[str, Any]:
-    """Return those of `options` that `model`'s forward names among its parameters."""
-    names = inspect.signature(without_adapter(model).forward).parameters
+    """Return those of `options` that `model`'s forward names among its parameters.
+
+    A wrapper that names none hands all on to the model in it.
+    """
+    models = (m for m in without_adapter(model).modules() if isinstance(m, PreTrainedModel))
+    known = (set(inspect.signature(each.forward).parameters) for each in models)
+    names = next((each for each in known if not each <= {"args", "kwargs"}), set[str]())
     return {name: value for name, value in options.items() if name in names}
 
 

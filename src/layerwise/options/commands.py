@@ -14,6 +14,7 @@ from layerwise.options.groups import (
     Loss,
     Packing,
     Probes,
+    Proof,
     Readout,
     RowFilter,
     Seed,
@@ -162,7 +163,7 @@ class ProfileSettings(Seed, Batches, Examples, Views, Probes, total=False):
 
 
 @defaults(batch_size=32, max_length=64, examples=290)
-class ProfileOptions(ProfileSettings, Loading, total=False):
+class ProfileOptions(ProfileSettings, Loading, Proof, total=False):
     """`layerwise profile`."""
 
     card: Annotated[
@@ -176,7 +177,7 @@ class ProfileOptions(ProfileSettings, Loading, total=False):
 
 
 @defaults(batch_size=32, max_length=64, examples=290)
-class AuditOptions(Seed, Batches, Examples, Probes, Loading, total=False):
+class AuditOptions(Seed, Batches, Examples, Probes, Loading, Proof, total=False):
     """`layerwise audit`."""
 
     card: Annotated[

@@ -26,7 +26,7 @@ class Trust(TypedDict, total=False):
 class Device(TypedDict, total=False):
     """Where a model is worked on."""
 
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:N.", "auto")]
+    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", "auto")]
     dtype: Annotated[str, Option("auto, float32, bfloat16 or float16.", "auto")]
 
 
@@ -132,6 +132,15 @@ class Probes(TypedDict, total=False):
             text=str | None,
             metavar="DATA",
         ),
+    ]
+
+
+class Proof(TypedDict, total=False):
+    """How far the reading of an adapter is proven; each of its modules always is."""
+
+    verify: Annotated[
+        bool,
+        Option("Hold the whole forward of the merged model against PEFT's own too.", default=False),
     ]
 
 

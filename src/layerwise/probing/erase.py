@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from layerwise.compat.torch import widest
 from layerwise.errors import BadInputError, DataError
 from layerwise.intervals import percentiles
 from layerwise.models.load import LoadedModel
@@ -49,6 +50,8 @@ def make_erasure(
         msg = "more folds than pairs that share no text"
         raise BadInputError(msg, value=settings.folds, expected=f"at most {apart}")
     eraser = eraser_name()
+    # The fit is in float64 or not at all.
+    device = loaded.device if widest(loaded.device) == torch.float64 else torch.device("cpu")
     states, shown = mean_states(
         loaded,
         [pair.a for pair in pairs.pairs] + [pair.b for pair in pairs.pairs],
@@ -64,7 +67,7 @@ def make_erasure(
     depths = []
     each = each_depth(states, readout.readout)
     for index, relative, values in progress(each, "erasing", states.blocks):
-        rows = torch.from_numpy(values).to(loaded.device, torch.float64)
+        rows = torch.from_numpy(values).double().to(device)
         judged = _fold_results(rows[: len(pairs)][kept], rows[len(pairs) :][kept], folds, settings)
         depths.append(_depth(index, relative, judged, weights))
     blocks = [str(depth.index) for depth in depths if depth.top_variance > _ONE_SIDED]

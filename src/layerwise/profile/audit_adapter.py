@@ -2,20 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel, attach
+from layerwise.models.load import LoadedModel, attach, merge
 from layerwise.models.sources import Source, named_base, resolve
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
 from layerwise.profile.audit_files import audit_files
 from layerwise.profile.audit_outputs import record_outputs
 from layerwise.profile.audit_record import Audit
-from layerwise.profile.compare_states import base_info, in_hand
+from layerwise.profile.compare_states import base_info, in_hand, refuse_other_states
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
@@ -30,6 +31,7 @@ def audit_adapter(
     reading: ProbeReading,
     load: Load,
     card: LayerCard | None = None,
+    verify: bool = False,
     progress: Progress = silent,
 ) -> Audit:
     """Return the audit of `adapter`: what a user names, or a model in hand that has one.
@@ -39,6 +41,7 @@ def audit_adapter(
         reading: How the probes are shown, on which its effect is measured.
         load: Loads the base, with a head for the classes ``labels`` where they are not None.
         card: A card of the base to hold it against.
+        verify: Whether the whole forward with it is tried against PEFT's.
         progress: Hears how far the forward is.
 
     Raises:
@@ -47,7 +50,7 @@ def audit_adapter(
         SchemaError: The card is of another model.
         NonFiniteError: A weight of the adapter is NaN or infinite.
     """
-    found = in_hand(adapter)
+    found, again = in_hand(adapter), None
     if isinstance(found, str):
         source = resolve(found)
         if source.form != "adapter":
@@ -56,21 +59,32 @@ def audit_adapter(
             hint = f"layerwise profile BASE {found}"
             raise BadInputError(msg, value=found, expected=expected, hint=hint)
         base, why = _base(source, load)
-        if base is None and card is not None:
-            msg = f"card beside an adapter whose base is not to be had ({why})"
-            raise BadInputError(msg, value=source.name, expected="its base", hint="no --card")
         if base is None:
+            _refuse_without_base(source, why, card=card, verify=verify)
             return audit_files(source, why=why)
         if card is not None:
             refuse_another_model(model_info(base), card.model)
         found = attach(base, source)
-    elif not (isinstance(found, LoadedModel) and has_adapters(found.model)):
-        msg = "model in hand without adapters"
-        expected = "a PeftModel, or the name of an adapter"
+        again = partial(_merged, source, load) if verify else None
+    elif verify or not (isinstance(found, LoadedModel) and has_adapters(found.model)):
+        msg = "model in hand to verify" if verify else "model in hand without adapters"
+        expected = "the name of an adapter" if verify else "a PeftModel, or the name of an adapter"
         raise BadInputError(msg, value=type(adapter).__name__, expected=expected)
     elif card is not None:
         refuse_another_model(replace(base_info(model_info(found), found), files={}), card.model)
-    return _on_base(found, reading, card, progress)
+    return _on_base(found, reading, card, progress, again)
+
+
+def _refuse_without_base(source: Source, why: str, *, card: LayerCard | None, verify: bool) -> None:
+    if card is not None or verify:
+        what, option = ("card beside", "card") if card is not None else ("proof of", "verify")
+        msg = f"{what} an adapter whose base is not to be had ({why})"
+        raise BadInputError(msg, value=source.name, expected="its base", hint=f"no --{option}")
+
+
+def _merged(source: Source, load: Load) -> LoadedModel:
+    """Return the base, loaded anew, with the adapter in `source` in its weights."""
+    return merge(load(named_base(source), labels=adapter_classes(source, None)), source)
 
 
 def _base(source: Source, load: Load) -> tuple[LoadedModel | None, str]:
@@ -83,14 +97,24 @@ def _base(source: Source, load: Load) -> tuple[LoadedModel | None, str]:
 
 
 def _on_base(
-    loaded: LoadedModel, reading: ProbeReading, card: LayerCard | None, progress: Progress
+    loaded: LoadedModel,
+    reading: ProbeReading,
+    card: LayerCard | None,
+    progress: Progress,
+    again: Callable[[], LoadedModel] | None,
 ) -> Audit:
-    """Return the audit of the adapters on a model, with their effect on the probes."""
+    """Return the audit of the adapters on a model, with their effect on the probes.
+
+    Where there is an `again`, what the model it loads makes of them must be the same.
+    """
     notes, changes = list(adapter_notes(loaded.model)), dict[str, float]()
     try:
         with record_outputs(loaded.model) as outputs:
-            reading.states(replace(loaded, notes=()), progress=progress)
+            states = reading.states(replace(loaded, notes=()), progress=progress)
         changes |= outputs.changes
+        if again is not None:
+            merged = reading.states(again(), progress=progress)
+            notes.append(refuse_other_states(merged, states, loaded.source))
     except ModelError as error:  # A tower of pictures alone, say.
         notes.append(f"what the adapter adds to outputs is not known: {error}")
     audit = make_audit(loaded.model, changes)

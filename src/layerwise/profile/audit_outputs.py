@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from layerwise.compat.torch import widened
 from layerwise.objectives.forward import body
 from layerwise.profile.audit_update import adapted_layers
 from layerwise.shapes import Tensor
@@ -44,7 +45,7 @@ class OutputChanges:
         if base is None or not isinstance(output, Tensor) or output.shape != base.shape:
             return
         for sums, value in ((self.added, output.detach() - base), (self.before, base)):
-            squares = self._without_padding(value).double().square().sum()
+            squares = widened(self._without_padding(value)).square().sum()
             sums[name] = sums[name] + squares if name in sums else squares
 
     def _without_padding(self, value: Tensor) -> Tensor:

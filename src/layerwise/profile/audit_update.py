@@ -10,14 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.errors import NonFiniteError
+from layerwise.errors import ModelError, NonFiniteError
 from layerwise.models.linear import is_coded, is_packed, weight_of
 from layerwise.objectives.forward import without_adapter
+from layerwise.seeds import numpy_generator
 
 #: Variants of LoRA whose change of the weight is scale B A; DoRA's is that and a magnitude.
 _PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
 _PLAIN |= {"ALoraLinearVariant", "MontecloraLinearVariant"}
 _DORA = "Dora"
+#: How far factors may be from the change that PEFT computes, over that, in float32.
+_UNLIKE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ def update(name: str, layer: Any) -> Update:
 
     Raises:
         NonFiniteError: A factor has a value that is NaN or infinite.
+        ModelError: Their product is not the change of the weight that PEFT computes.
     """
     factors = [_factors(layer, adapter) for adapter in _active(layer)]
     experts = int(getattr(layer, "num_experts", 1))
@@ -145,6 +149,7 @@ def update(name: str, layer: Any) -> Update:
     if not (np.isfinite(up).all() and np.isfinite(down).all()):
         msg = "adapter with NaN or infinite values"
         raise NonFiniteError(msg, value=name, expected="finite factors")
+    _refuse_other(name, layer, up, down)
     magnitude = _magnitude(layer)
     held = up.size + down.size + (0 if magnitude is None else magnitude.numel())
     return Update(up, down, held, _base(layer, up.shape[1], down.shape[2]), magnitude)
@@ -164,12 +169,37 @@ def _factors(layer: Any, adapter: str) -> tuple[np.ndarray, np.ndarray]:
     return scale * up.reshape(len(up), -1), down.reshape(len(down), -1)
 
 
+def _refuse_other(name: str, layer: Any, up: np.ndarray, down: np.ndarray) -> None:
+    """Pass factors whose product is the change of the weight that PEFT computes.
+
+    Raises:
+        ModelError: It is another one, whichever way round the weight is kept.
+    """
+    weight = getattr(layer.get_base_layer(), getattr(layer, "parameter_name", None) or "weight", 0)
+    if not isinstance(weight, torch.Tensor) or weight.is_meta:
+        return  # Some kinds of layer look at it to compute their change.
+    with torch.no_grad():
+        change: torch.Tensor = sum(layer.get_delta_weight(each) for each in _active(layer))
+    tolerance = max(_UNLIKE, 8.0 * float(torch.finfo(change.dtype).eps))
+    wide = _wide(change)
+    wide = wide if len(up) > 1 else wide.reshape(len(wide), -1)[None]
+    probe = numpy_generator(0, "factors", name).standard_normal((down.shape[2], 1))
+    ours = up @ (down @ probe)
+    for found in (wide, wide.swapaxes(1, 2)):
+        if found.shape == (len(up), up.shape[1], down.shape[2]):
+            off = np.linalg.norm(found @ probe - ours)
+            if off <= tolerance * np.linalg.norm(ours):
+                return
+    message = "adapter that was read wrong: its factors are not the change that PEFT makes"
+    raise ModelError(message, value=name, expected="scale B A")
+
+
 def _weight(held: Any) -> torch.Tensor:
     return held if isinstance(held, torch.Tensor) else held.weight
 
 
 def _wide(held: torch.Tensor) -> np.ndarray:
-    return np.asarray(held.detach().double().cpu().numpy())
+    return np.asarray(held.detach().cpu().double().numpy())
 
 
 def _magnitude(layer: Any) -> torch.Tensor | None:

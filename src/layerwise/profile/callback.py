@@ -4,11 +4,15 @@ import inspect
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
@@ -18,6 +22,7 @@ from layerwise import distributed
 from layerwise.compat.torch import FSDPModule
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, LayerwiseError, ModelError
+from layerwise.files import write_atomic
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import is_compiled, unwrapped
@@ -29,6 +34,7 @@ from layerwise.profile.states import MAX_LENGTH, States
 from layerwise.profile.step_signals import SignalSums, StepListener, StepSignals, sum_over_processes
 from layerwise.provenance import Provenance, collect
 from layerwise.records import to_plain
+from layerwise.tuning.steplog import read_log
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +81,9 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         probes: Texts that the model is shown, or where they are; the package's own where None.
         every: Optimizer steps between records. The first and the last step are always recorded.
         readout: Which tensor stands for a depth: ``hf``, ``residual`` or ``normed``.
-        file: Where records go as they come, a JSON line each; memory alone where None.
+        file: Where records go as they come, a JSON line each; memory alone where None. Where the
+            training saves checkpoints, the states at its start lie beside it: one that is resumed
+            then goes on counting from there.
         signals: Whether training steps are listened to.
         log: Whether records go into the Trainer's log history and to its trackers.
         stack: The stack to follow; the last that reads text where None.
@@ -174,15 +182,37 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self.history, self.notes, self._signals = [], [], None
         self._handler = _calling_handler(self)
         self._loaded = _loaded(model, self._tokenizer or processing_class)
-        self._before = self._reading.states(self._loaded)
+        now = self._reading.states(self._loaded)
+        self._before = self._start(args, state, now)
         self._provenance = collect(device=str(args.device))
-        if state.global_step:
-            self._note(
-                f"training was resumed: changes count from step {state.global_step}, not from 0"
-            )
-        self._append(self._before, state)
+        self._append(now, state)
         compiles = getattr(args, "torch_compile", False) or is_compiled(model)
         self._listen(args, compiles=compiles)
+
+    def _start(self, args: Any, state: Any, now: States) -> States:
+        """Return the states that changes count from: of a resumed training, those that it began at.
+
+        They lie beside the file of records, which goes on where the training does.
+        """
+        step, name = state.global_step, f"{self._reading.probes.sha256} {{}}".format
+        kept = None if self._file is None else self._file.with_suffix(".start.safetensors")
+        known, start = dict[str, np.ndarray](), now
+        if step and kept is not None and kept.is_file():
+            with suppress(SafetensorError):
+                known = load_file(kept)
+            pooled = {k: known[name(k)] for k in now.pooled if name(k) in known}
+            if [x.shape for x in pooled.values()] == [x.shape for x in now.pooled.values()]:
+                start = replace(now, pooled=pooled)
+        if step and start is now:
+            self._note(f"training was resumed: changes count from step {step}, not from 0")
+        if self._file is None or kept is None or distributed.rank():
+            return start
+        if not step and args.save_strategy != "no":
+            write_atomic(kept, save({name(key): value for key, value in now.pooled.items()}))
+        # The line of this step is written once more, unless it now counts from here.
+        before = read_log(self._file, until=step - (start is not now)) if step else []
+        write_atomic(self._file, "".join(json.dumps(line) + "\n" for line in before).encode())
+        return start
 
     def _listen(self, args: Any, *, compiles: bool) -> None:
         """Begin to listen to training's own forwards, unless blocks are compiled."""
@@ -262,7 +292,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self.history.append(StepProfile(state.global_step, profile, self._signals))
         self._unlogged = _figures(self.history[-1]) if self._log else None
         if self._file is not None and distributed.rank() == 0:
-            with self._file.open("w" if len(self.history) == 1 else "a", encoding="utf-8") as lines:
+            with self._file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(_line(self.history[-1])) + "\n")
 
     def _is_behind(self, state: Any) -> bool:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel, attach, wrap_model
+from layerwise.models.load import LoadedModel, attach, merge, wrap_model
 from layerwise.models.sources import adapter_base, named_base, resolve
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
@@ -35,6 +37,8 @@ from layerwise.tuning.adapters import (
 _LOG = logging.getLogger(__name__)
 
 Load = Callable[..., LoadedModel]
+#: How far the states of a merged model may be from PEFT's own, over those, in float32.
+_UNLIKE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class _StateReader:
     progress: Progress
     audits: bool
     card: LayerCard | None
+    verifies: bool = False
 
     def states(self, model: Any, when: str) -> States:
         """Return the states of a model, named or in hand; one that is loaded here is let go."""
@@ -135,6 +140,7 @@ def read_pair(
     progress: Progress = silent,
     audit: bool = False,
     card: LayerCard | None = None,
+    verify: bool = False,
 ) -> StatePair:
     """Read the states of two models, or of a base and an adapter on it.
 
@@ -151,16 +157,20 @@ def read_pair(
         progress: Hears how far each reading is.
         audit: Whether an adapter is audited too.
         card: A card of the base to hold it against.
+        verify: Whether the whole forward with an adapter that is named is tried against PEFT's.
 
     Raises:
-        BadInputError: There is no model before to be had.
+        BadInputError: There is no model before to be had, or nothing to verify.
         ModelError: A model cannot be loaded, or the adapter does not fit.
     """
-    reader = _StateReader(reading, load, progress, audit, card)
+    reader = _StateReader(reading, load, progress, audit, card, verify)
     before, after = in_hand(before), in_hand(after)
     form = resolve(after, weights=False).form if isinstance(after, str) else ""
     if form == "adapter" and not isinstance(before, LoadedModel | States):
         return _adapter_file(reader, before, after)
+    if verify:
+        msg = "nothing to verify: there is no adapter that is named, on the model before"
+        raise BadInputError(msg, hint="layerwise profile BASE ADAPTER --verify")
     if isinstance(after, LoadedModel) and has_adapters(after.model):
         return _adapter_in_hand(reader, before, after)
     if before is None:
@@ -203,7 +213,29 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     notes += tuple(note for note in adapted.notes if note not in loaded.notes)
     with reader.outputs(adapted) as outputs:
         second = reader.states(replace(adapted, notes=()), "after")
-    return reader.pair(first, second, adapted, outputs, notes)
+    pair = reader.pair(first, second, adapted, outputs, notes)
+    if not reader.verifies:
+        return pair
+    merged = merge(reader.load(base, labels=adapter_classes(source, None)), source)
+    told = refuse_other_states(reader.states(merged, "merged"), second, source.name)
+    return replace(pair, notes=(*pair.notes, told))
+
+
+def refuse_other_states(merged: States, own: States, source: str) -> str:
+    """Return the note that the states of a merged model are those of PEFT's forward.
+
+    Raises:
+        ModelError: They are not, at some block.
+    """
+    found, wanted = merged.pooled["residual"], own.pooled["residual"]
+    off = [
+        float(np.linalg.norm(f - w) / np.linalg.norm(w)) for f, w in zip(found, wanted, strict=True)
+    ]
+    worst = int(np.argmax(off))
+    if off[worst] > _UNLIKE:
+        message = f"adapter whose merged model is off by {off[worst]:.2g} at block {worst}"
+        raise ModelError(message, value=source, expected="what PEFT's own forward gives")
+    return f"verified: the merged model's states are PEFT's to {off[worst]:.1g} at every block"
 
 
 def _model_files(name: str) -> tuple[Path, str | None] | None:

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.hooks import floating
 from layerwise.capture.restore import frozen
+from layerwise.capture.tokens import by_token, floating
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
-from layerwise.compat.torch import FSDPModule, eagerly
+from layerwise.compat.torch import FSDPModule, eagerly, widened
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_tokens
+from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_text
 from layerwise.models.stack import Stack, find_stacks
 from layerwise.objectives.forward import accepted, body, decoder_start, without_adapter
 from layerwise.options.groups import Readout
@@ -132,7 +132,7 @@ def observe(
     followed = _stack(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
     pooled: dict[str, np.ndarray] = {}
-    groups = by_length(rows, batch_size=batch_size)
+    groups = _oblong(by_length(rows, batch_size=batch_size))
     with (
         enough_memory("a smaller --batch-size or --max-length"),
         frozen(loaded.model, training=False, seed=0),
@@ -159,7 +159,7 @@ def observe(
 def _stack(loaded: LoadedModel, name: str | None) -> Stack:
     """Return the stack called `name`, or the last one that reads text."""
     if name is None:
-        texts = [stack for stack in loaded.stacks if reads_tokens(loaded.model, stack.name)]
+        texts = [stack for stack in loaded.stacks if reads_text(loaded.model, stack.name)]
         return (texts or list(loaded.stacks))[-1]
     known = {stack.name: stack for stack in loaded.stacks}
     if name not in known:
@@ -185,6 +185,15 @@ def _rows(loaded: LoadedModel, probes: ProbeSet, max_length: int) -> tuple[list[
         raise BadInputError(msg, value=longest, expected=expected, hint=f"--max-length {limit}")
     cut = tokens.truncated
     return rows, [f"{cut} probes were cut at {max_length} tokens"] if cut else []
+
+
+def _oblong(groups: Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
+    """Part groups of as many rows as tokens, whose two axes could not be told by their sizes."""
+    parted: list[Sequence[Row]] = []
+    for group in groups:
+        is_square = len(group) == max(len(row.ids) for row in group) > 1
+        parted += [group[:-1], group[-1:]] if is_square else [group]
+    return parted
 
 
 def _has_encoder(loaded: LoadedModel) -> bool:
@@ -218,16 +227,23 @@ def _means(
         first = torch.full_like(ids[:, :1], pad if start is None else start)
         inputs["decoder_input_ids"] = torch.cat([first, ids[:, :-1]], 1)
         inputs["decoder_attention_mask"] = mask
-    counted = mask.bool().to(loaded.device).double()
+    counted = widened(mask.bool().to(loaded.device))
     weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
     found: dict[str, dict[int, Tensor]] = {"residual": {}}
 
     def keep(block: int, _: nn.Module, __: Any, output: Any) -> None:
         hidden = next(floating(output))
-        found["residual"][block] = (weights @ hidden.double())[:, 0]
-        if norm is not None:
-            normed = (weights @ norm(hidden).double())[:, 0]
-            found.setdefault("normed", {})[block] = normed
+        rows = by_token(hidden, *ids.shape)
+        if rows is None:
+            msg = f"block {stack.blocks[block]} with an output of shape"
+            expected = f"a row for each of {ids.shape[1]} tokens of {ids.shape[0]} probes"
+            raise ModelError(msg, value=tuple(hidden.shape), expected=expected)
+        states = {"residual": rows}
+        # Parallel streams are one state, side by side; the final norm is of what comes of them.
+        if norm is not None and rows.shape[-1] == hidden.shape[-1]:
+            states["normed"] = norm(rows)
+        for name, values in states.items():
+            found.setdefault(name, {})[block] = (weights @ widened(values))[:, 0]
 
     with ExitStack() as hooks:
         for block, name in enumerate(stack.blocks):

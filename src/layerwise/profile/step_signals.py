@@ -17,7 +17,8 @@ from torch import nn
 
 from layerwise import distributed
 from layerwise.capture.attention import AttentionCall, QueryRows, intercepted, sample_rows
-from layerwise.capture.hooks import floating
+from layerwise.capture.tokens import floating
+from layerwise.compat.torch import widened
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.forward import body
 from layerwise.seeds import derive
@@ -191,7 +192,7 @@ class StepListener:
             rows = self._sampled(self._sides[row], call.query)
             entropies = call.entropy(rows)
             total, count = self._entropy.get(row, (0.0, 0.0))
-            added = float((entropies.double() * rows.weights).sum())
+            added = float((widened(entropies) * rows.weights).sum())
             self._entropy[row] = total + added, count + float(rows.counts.sum())
 
     def _sampled(self, side: str, query: Tensor) -> QueryRows:

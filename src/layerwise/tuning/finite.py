@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from layerwise.capture.hooks import floating
+from layerwise.capture.tokens import floating
+from layerwise.compat.torch import widened
 from layerwise.errors import NonFiniteError
 from layerwise.tuning.groups import REST, LayerGroup
 from layerwise.tuning.norms import whole
@@ -36,7 +37,7 @@ def group_norms(model: nn.Module, groups: Sequence[LayerGroup]) -> dict[str, flo
         grads = [g for n in group.parameters if (g := parameters[n].grad) is not None]
         if grads:
             each = torch.stack([whole(n) for n in torch._foreach_norm(grads)])
-            found[group.name] = each.double().norm()
+            found[group.name] = widened(each).norm()
     values = torch.stack(list(found.values())).tolist() if found else []
     return dict(zip(found, values, strict=True))
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerwise.compat.torch import widened
 from layerwise.models.linear import weight_of
 from layerwise.tuning import norms
 from layerwise.tuning.equal_step import EqualStep, StepRatio
@@ -85,7 +86,7 @@ def adapter_step(
     a_before: Tensor, b_before: Tensor, a_after: Tensor, b_after: Tensor, scaling: float = 1.0
 ) -> float:
     """||scaling * (B_after A_after - B_before A_before)||, in float64; shapes: `AdapterFactors`."""
-    a0, b0, a1, b1 = (norms.whole(t).double() for t in (a_before, b_before, a_after, b_after))
+    a0, b0, a1, b1 = (widened(norms.whole(t)) for t in (a_before, b_before, a_after, b_after))
     left, right = torch.cat([b1 - b0, b0], dim=1), torch.cat([a1, a1 - a0], dim=0)
     squared = float(((left.T @ left) * (right @ right.T)).sum())
     return abs(scaling) * max(squared, 0.0) ** 0.5

@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from layerwise.compat.torch import widened
+
 Shards = tuple[dist.ProcessGroup, ...]
 
 
@@ -82,8 +84,7 @@ def total(parts: Iterable[Part]) -> float:
     found = 0.0
     for bucket in buckets.values():
         values = torch.stack([part.value for part in bucket])
-        # Apple's GPUs have no float64.
-        values = values.to(torch.float32 if values.device.type == "mps" else torch.float64)
+        values = widened(values)
         summed = values @ values.new_tensor([part.scale for part in bucket])
         for group in bucket[0].over:
             dist.all_reduce(summed, group=group)

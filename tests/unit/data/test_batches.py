@@ -48,6 +48,18 @@ def test_tokenise_adds_and_cuts_nothing(tiny_text):
     assert list(map(len, tokenise(tokenizer, ["", words(3), words(30)]))) == [0, 3, 30]
 
 
+def test_tokens_are_rows_as_they_are(tiny_text):
+    data = of(Example("", ids=(5, 6, 7), counted=(False, True, True)), Example("", ids=(8, 9)))
+    rows = text_rows(tiny_text.tokenizer(frame="bert"), data, max_length=2, least=2)
+    assert [(row.ids, tuple(row.counted)) for row in rows.rows] == [
+        ((5, 6), (False, True)), ((8, 9), (True, True)),
+    ]  # fmt: skip
+    assert rows.truncated == 1
+    for ids in ((5, 10_000), (5, -1)):
+        with pytest.raises(DataError, match=r"example 1 are not this tokenizer's.*expected 0 to"):
+            text_rows(tiny_text.tokenizer(), of(Example("", ids=ids)), max_length=2)
+
+
 def test_truncation_keeps_the_special_tokens(tiny_text):
     tokenizer = tiny_text.tokenizer(frame="bert")
     rows = text_rows(tokenizer, texts(3, 9), max_length=6)

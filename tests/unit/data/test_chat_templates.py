@@ -104,6 +104,28 @@ MERGED = (
 )
 
 
+#: The last answer ends in another way than those before it.
+HARMONY = (
+    "<|start|>system<|message|>Think.<|end|>{% for m in messages %}{% if m.role == 'assistant' %}"
+    "<|start|>assistant<|channel|>final<|message|>{{ m.content }}"
+    "{{ '<|return|>' if loop.last else '<|end|>' }}"
+    "{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+#: The whole text ends with a token that no answer ends with, and speakers must take turns.
+PHI = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('alternate') }}{% endif %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n"
+    "{% endfor %}{{ '<|assistant|>\n' if add_generation_prompt else '<|endoftext|>' }}"
+)
+#: As models that see have it: content comes in parts.
+PARTS = (
+    "{% for m in messages %}{{ m.role|capitalize }}:{% for p in m.content %}"
+    "{% if p.type == 'text' %} {{ p.text }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
 def pairs(*said):
     roles = ("user", "assistant")
     return [{"role": roles[i % 2], "content": content} for i, content in enumerate(said)]
@@ -210,6 +232,19 @@ def test_calls_of_tools_are_answers():
     ]  # fmt: skip
 
 
+def test_arguments_are_text_where_a_template_takes_them_so():
+    written = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{{ '<call>' + c.function.name + ':' + c.function.arguments }}{% endfor %}</s>{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    data = of(Example("-", messages=tuple(with_tools())))
+    tokenizer = text.letters(chat=written)
+    (row,) = chat_rows(tokenizer, data, max_length=1000).rows
+    said = tokenizer.decode([t for t, c in zip(row.ids, row.counted, strict=True) if c])
+    assert said.startswith('<call>rain:{"city": "Oslo", "days": 3}</s>It rains.</s><call>rain:{')
+
+
 def test_what_a_template_does_not_show_is_counted():
     turns = [{**turn} for turn in pairs("a", "Norway", "b", "Italy")]
     turns[1] |= {"tool_calls": [call("Oslo")]}
@@ -237,6 +272,22 @@ def test_a_question_that_holds_what_opens_an_answer(template):
     found, _ = counted(template, pairs(trap, "Norway", trap, "Italy"))
     assert (len(found), found[0][:6]) == (2, "Norway")
     assert "<|Assistant|>" not in "".join(found)
+
+
+def test_answers_that_end_otherwise_than_the_last():
+    final = "<|channel|>final<|message|>"
+    wanted = [f"{final}Norway<|end|>", f"{final}Italy<|end|>", f"{final}Germany<|return|>"]
+    assert counted(HARMONY, THREE)[0] == wanted
+    ends = ["Norway<|end|>\n", "Italy<|end|>\n", "Germany<|end|>\n<|endoftext|>"]
+    assert counted(PHI, THREE)[0] == ends
+
+
+def test_content_in_parts_is_given_to_templates_that_take_it_so():
+    tokenizer = text.letters(chat=PARTS)
+    found = chat_rows(tokenizer, of(Example("-", messages=tuple(THREE))), max_length=1000)
+    (row,) = found.rows
+    said = tokenizer.decode([t for t, c in zip(row.ids, row.counted, strict=True) if c])
+    assert said == "".join(f" {w}<end_of_utterance>\n" for w in ("Norway", "Italy", "Germany"))
 
 
 def test_an_answer_without_words_is_its_end():

@@ -44,6 +44,11 @@ def one(*rows, **options):
          "preference pairs"),
         ({"prompt": [ASK], "chosen": [TELL], "rejected": turns(("assistant", "Peru"))},
          "preference pairs"),
+        ({"prompt": "Oslo?", "chosen": [ASK, TELL], "rejected": [ASK, {**TELL, "content": "x"}]},
+         "preference pairs"),
+        ({"conversations": [{"from": "human", "value": "Oslo?"}],
+          "chosen": {"from": "gpt", "value": "Norway"}, "rejected": {"from": "gpt", "value": "x"}},
+         "preference pairs"),
         ({"prompt": [ASK], "completion": [TELL], "label": True},
          "answers labelled desirable or not"),
     ],
@@ -316,6 +321,7 @@ def test_numbers_of_named_classes_are_their_names(tmp_path):
     [
         ([[1, 0], 1], "row 2 of column 'y' has one label, other rows have lists"),
         ([["a"], ["a"]], "lists of one class alone"),
+        ([0.5, float("inf")], "row 2 of column 'y' has no finite label"),
     ],
 )
 def test_labels_of_no_kind(labels, message):

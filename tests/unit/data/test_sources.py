@@ -132,26 +132,26 @@ def test_arrow_folders_and_parquet_keep_what_was_there_and_the_names_of_classes(
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content"),
     [
-        ("state.json", None, r"without state\.json"),
-        ("state.json", "{", r"whose state\.json cannot be read"),
-        ("state.json", "[]", r"whose state\.json cannot be read"),
-        ("state.json", '{"_data_files": []}', r"whose state\.json names nothing"),
-        ("state.json", '{"_data_files": [{"filename": "../a.arrow"}]}', "names no files in it"),
-        ("state.json", '{"_data_files": [{}]}', "names no files in it"),
-        ("data-00000-of-00001.arrow", b"", "unreadable Arrow folder"),
-        ("data-00000-of-00001.arrow", b"ARROW1\0\0" * 9, "unreadable Arrow folder"),
-        ("data-00000-of-00001.arrow", None, "unreadable Arrow folder"),
+        ("state.json", None),
+        ("state.json", "{"),
+        ("state.json", "[]"),
+        ("state.json", "[" * 100_000),
+        ("state.json", '{"_data_files": [{}]}'),
+        ("dataset_info.json", None),
+        ("data-00000-of-00001.arrow", b""),
+        ("data-00000-of-00001.arrow", b"ARROW1\0\0" * 9),
+        ("data-00000-of-00001.arrow", None),
     ],
 )
-def test_arrow_folders_that_are_not_whole(tmp_path, file, content, message):
+def test_arrow_folders_that_are_not_whole(tmp_path, file, content):
     LABELLED.save_to_disk(tmp_path / "d")
     path = tmp_path / "d" / file
     path.unlink()
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"unreadable Arrow folder .*what save_to_disk writes"):
         table(str(tmp_path / "d"))
 
 

@@ -230,7 +230,7 @@ def test_a_start_that_peft_converted_is_plain(bases, tmp_path):
     assert found.notes == ("the adapter was merged into 4 modules",)
 
 
-@pytest.mark.parametrize("start", ["corda", "lora_ga", "nonesuch"])
+@pytest.mark.parametrize("start", ["corda", "lora_ga", "loftq", "nonesuch"])
 def test_other_starts_are_refused_by_name(trained, start):
     folder, *_ = trained
     setting(folder, init_lora_weights=start)

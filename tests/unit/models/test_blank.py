@@ -90,7 +90,7 @@ def test_with_a_head_for_classes(written):
     assert loaded.kind == "classifier"
     assert class_ids(loaded.model) == {"neg": 0, "pos": 1}
     with pytest.raises(BadInputError, match="labels of a classification"):
-        from_config(written(), labels=("neg",))
+        from_config(written(), labels=("neg", "neg"))
 
 
 def test_dtypes_and_devices(written):

@@ -155,8 +155,10 @@ def test_devices(saved, monkeypatch):
     with pytest.raises(UnknownNameError, match=r"unknown device: 'gpu'"):
         load(folder, device="gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=r"device that is not there: 'cuda'.*--device cpu"):
-        load(folder, device="cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "mps"):
+        with pytest.raises(ModelError, match=rf"device that is not there: '{name}'.*--device cpu"):
+            load(folder, device=name)
 
 
 def test_sdpa_where_there_is_one_else_eager_and_said(saved):

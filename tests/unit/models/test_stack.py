@@ -98,6 +98,8 @@ def test_vision_language_models_have_a_stack_for_each():
 
 
 def test_other_families_are_refused_with_what_was_found(families, refused):
+    if not hasattr(tf, families.REFUSED[refused][1]):
+        pytest.skip(f"{refused} came later")
     with pytest.raises(StackError, match=families.REFUSED[refused][2]) as error:
         find_stacks(families.on_meta(refused))
     assert "the module lists here are: " in str(error.value)

@@ -9,6 +9,7 @@ from torch import nn
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.models.stack import all_refs, find_stacks
 from layerwise.models.targets import adaptable, default_targets, fused_experts, resolve_targets
+from support.versions import since_5
 
 
 def parts(families, name, **overrides):
@@ -153,9 +154,7 @@ def test_a_module_meant_twice_is_there_once(families):
     assert resolve_targets(model, stacks, ["q_proj", "self_attn.q_proj", "q_proj"]) == once
 
 
-FUSED = pytest.mark.skipif(
-    tf.__version__.startswith("4."), reason="transformers 4 fuses no experts of Qwen3"
-)
+FUSED = since_5("transformers 4 fuses no experts of Qwen3")
 
 
 @FUSED

@@ -26,8 +26,8 @@ has (signals, policies, conditions, trainers) are listed by `layerwise COMMAND -
 
 
 COMMANDS = [
-    "card", "place", "measure", "tune", "profile", "audit", "control", "distance", "probe", "erase",
-    "study", "analyse", "compare",
+    "card", "place", "check", "measure", "tune", "profile", "audit", "control", "distance", "probe",
+    "erase", "study", "analyse", "compare",
 ]  # fmt: skip
 
 

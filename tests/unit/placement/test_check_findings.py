@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
 from support import checks
@@ -19,8 +19,12 @@ FOUND = {
     "absent": ("llama", {"target_modules": ["q_proj", "Wqkv"]}, "target-unmatched", "q_proj"),
     "excluded by saving": (
         "llama", {"target_modules": ["q_proj", "lm_head"], "exclude_modules": ["lm_head"]},
-        "target-unmatched", "q_proj",
+        "target-idle", "q_proj",
     ),
+    "list for all": ("llama", {"target_modules": ["all-linear"]}, "target-unmatched",
+                     '"target_modules": "all-linear"'),
+    "all in a list": ("llama", {"target_modules": ["all-linear", "q_proj"]}, "target-unmatched",
+                      '_proj"\n  ]'),
     "beyond the depth": (
         "llama", {**Q, "layers_to_transform": [11, 12]}, "layers-out-of-range", "11",
     ),
@@ -54,6 +58,12 @@ FOUND = {
     "nothing saved": ("llama", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
     "more saved": ("llama", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
     "frozen head": ("bert_classifier", {"target_modules": ["query"]}, "head-frozen", "SEQ_CLS"),
+    "frozen head of tokens": (
+        "tokens", {"target_modules": ["query"]}, "head-frozen", "TOKEN_CLS",
+    ),
+    "bare model": (
+        "bare", {**Q, "layers_to_transform": [1]}, "refused", '"layers_pattern": [\n    "layers"',
+    ),
     "tied": ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["wte"]}, "tied-embeddings",
              "ensure_weight_tying"),
     "experts whatever the layers": (
@@ -186,6 +196,7 @@ def test_how_far_down_the_backward_goes(check):
     assert (embeddings.lowest.index, embeddings.backward_blocks) == (11, 12)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_objects_in_hand_are_checked_and_left_alone(tmp_path):
     model, config = checks.model("llama"), LoraConfig(r=4, target_modules=["q_proj"])
     before = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -193,6 +204,8 @@ def test_objects_in_hand_are_checked_and_left_alone(tmp_path):
     assert checks.told(found) == checks.by_peft("llama", r=4, target_modules=["q_proj"])
     assert {name: p.requires_grad for name, p in model.named_parameters()} == before
     assert config.target_modules == {"q_proj"}
+    with pytest.raises(lw.LayerwiseError, match="model that has adapters already"):
+        lw.check(get_peft_model(model, config), config)
     with pytest.raises(lw.LayerwiseError, match=r"config: 'int'; expected a LoraConfig"):
         lw.check(model, 3)
 

@@ -8,7 +8,7 @@ import peft
 import pytest
 import torch
 
-from layerwise.errors import NonFiniteError
+from layerwise.errors import ModelError, NonFiniteError
 from layerwise.profile.audit import agreement, make_audit, spectrum
 from layerwise.profile.audit_outputs import record_outputs
 from layerwise.profile.audit_update import adapted_layers, unread_reason
@@ -245,3 +245,12 @@ def test_the_frame_has_a_line_a_module(adapted):
     assert list(frame.name) == [m.name for m in audit.modules]
     assert list(frame.stable_rank) == [m.update.stable_rank for m in audit.modules]
     assert "update" not in frame
+
+
+def test_factors_that_are_not_the_change_that_peft_makes_are_found_out(adapted):
+    model = adapted()
+    name, layer = next(iter(adapted_layers(model)))
+    right = layer.get_delta_weight
+    layer.get_delta_weight = lambda adapter: 1.01 * right(adapter)  # Planted.
+    with pytest.raises(ModelError, match=f"read wrong: its factors are not.*'{name}'"):
+        make_audit(model, {})

@@ -214,3 +214,13 @@ def test_what_files_alone_do_not_tell_is_refused(saved, planted_card):
     lora = saved(**CONFIGS["plain"])
     with pytest.raises(BadInputError, match="card beside an adapter whose base is not to be had"):
         lw.audit(without_base(lora), card=planted_card())
+
+
+def test_the_whole_forward_is_verified_only_where_there_is_one(saved):
+    folder = saved(**CONFIGS["dora"])
+    audit = lw.audit(str(folder), **HOW, verify=True)
+    assert audit.notes[-1].startswith("verified: the merged model's states are PEFT's to ")
+    with pytest.raises(BadInputError, match="model in hand to verify"):
+        lw.audit(lw.models.load.load(str(folder.parent / "base")).model, **HOW, verify=True)
+    with pytest.raises(BadInputError, match=r"proof of an adapter whose base.*no --verify"):
+        lw.audit(without_base(folder), **HOW, verify=True)

@@ -365,6 +365,33 @@ def test_a_resumed_training_says_what_it_counts_from(model, train, tmp_path, cap
     assert "changes count from step 2" in caplog.text
 
 
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "lora"])
+def test_with_a_file_a_resumed_training_goes_on_counting_from_its_start(
+    model, train, tmp_path, adapted
+):
+    saved = {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant"}
+    wrap, checkpoint = lora if adapted else lambda m: m, str(tmp_path / "trainer" / "checkpoint-2")
+    file, whole = tmp_path / "depths.jsonl", tmp_path / "whole.jsonl"
+    train(wrap(model()), DepthCallback(probes=PROBES, every=2, file=whole), **saved)
+    train(wrap(model()), DepthCallback(probes=PROBES, every=2, file=file), steps=2, **saved)
+    callback = DepthCallback(probes=PROBES, every=2, file=file)
+    train(wrap(model()), callback, resume=checkpoint, **saved)
+    assert callback.notes == []
+    found, expected = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in (file, whole)
+    )
+    assert [line["step"] for line in found] == [0, 2, 4, 5]
+    assert found == expected
+    others = DepthCallback(probes=PROBES[1:], every=2, file=file)
+    train(wrap(model()), others, resume=checkpoint, **saved)
+    assert others.notes == ["training was resumed: changes count from step 2, not from 0"]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 2, 2, 4, 5]
+    file.with_suffix(".start.safetensors").write_bytes(b"cut")
+    train(wrap(model()), callback, resume=checkpoint, **saved)
+    assert callback.notes == others.notes
+
+
 class Spoil(TrainerCallback):
     """Puts a number that is not finite into the model after a step, and takes it out again."""
 

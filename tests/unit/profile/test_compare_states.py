@@ -350,3 +350,16 @@ def test_an_adapter_with_nan_is_refused_by_name(folders, tmp_path):
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"NaN or infinite values, first in .*layers\.1"):
         lw.profile(folders["base"], str(tmp_path / "broken"), probes=TEXTS)
+
+
+def test_the_whole_forward_is_verified_where_that_is_asked_for(folders):
+    pair = read(folders["base"], folders["adapter"], verify=True)
+    assert pair.notes[-1].startswith("verified: the merged model's states are PEFT's to ")
+    loads = iter([folders["base"], folders["tuned"]])  # Planted: another base the second time.
+    with pytest.raises(ModelError, match=r"merged model is off by .* at block 1.*PEFT's own"):
+        read(
+            folders["base"], folders["adapter"], verify=True,
+            load=lambda _, labels=None: load(next(loads), labels=labels),
+        )  # fmt: skip
+    with pytest.raises(BadInputError, match=r"nothing to verify.*BASE ADAPTER --verify"):
+        read(folders["base"], folders["tuned"], verify=True)

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from layerwise.errors import BadInputError, DataError, LayerwiseError, ModelError, UnknownNameError
+from layerwise.objectives.forward import accepted
 from layerwise.profile.states import make_probe_set, observe
+from support.versions import FOUR
 
 TEXTS = tuple(" ".join(f"w{(i * j + 3 * i + j) % 50}" for j in range(2 + i % 6)) for i in range(12))
 PROBES = make_probe_set(TEXTS, source="words")
@@ -37,7 +39,8 @@ def hidden_states(loaded, ids, side):
         start = loaded.model.config.decoder_start_token_id
         inputs["decoder_input_ids"] = torch.tensor([[start, *ids[:-1]]])
     with torch.no_grad():
-        output = loaded.model(**inputs, output_hidden_states=True, use_cache=False)
+        options = accepted(loaded.model, use_cache=False)
+        output = loaded.model(**inputs, output_hidden_states=True, **options)
     name = f"{side}_hidden_states" if loaded.kind == "seq2seq" else "hidden_states"
     return [h[0].double().mean(0).numpy() for h in output[name]]
 
@@ -54,6 +57,8 @@ def expected(loaded, states):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_hf_is_what_transformers_returns(subject, name):
+    if name == "modernbert" and FOUR:
+        pytest.skip("its last hidden state is before the norm in transformers 4")
     loaded = subject(name)
     for stack in loaded.stacks:
         states = observe(loaded, PROBES, batch_size=5, stack=stack.name)

@@ -9,7 +9,9 @@ from transformers import AttentionInterface
 
 from layerwise.profile.step_signals import SignalSums, StepListener, sum_over_processes
 from layerwise.tuning.lora import adapted, placed_on
+from support.versions import since_5
 
+OWN_WAY = since_5("BERT and T5 of transformers 4 attend by code of their own")
 IDS = torch.arange(11, 35).reshape(2, 12)
 MASK = torch.ones_like(IDS)
 MASK[1, 7:] = 0
@@ -62,7 +64,7 @@ def slowly(loaded, ids=IDS, mask=MASK):
     return entropies, [float(state.grad.norm()) for state in hidden]
 
 
-@pytest.mark.parametrize("name", ["bert", "llama", "gpt2"])
+@pytest.mark.parametrize("name", [pytest.param("bert", marks=OWN_WAY), "llama", "gpt2"])
 def test_they_are_those_of_the_step(heard, name):
     loaded, listener = heard(name)
     step(loaded)
@@ -77,6 +79,8 @@ def test_they_are_those_of_the_step(heard, name):
     assert found.steps == 1
 
 
+@OWN_WAY
+@OWN_WAY
 def test_the_forwards_of_a_step_are_taken_together(heard):
     loaded, listener = heard()
     parts = [(IDS[:1], MASK[:1]), (IDS[1:], MASK[1:])]
@@ -111,6 +115,8 @@ def test_forwards_without_a_gradient_are_none_of_training_s(heard):
     assert listener.take() == SignalSums(1)
 
 
+@OWN_WAY
+@OWN_WAY
 def test_both_sides_of_an_encoder_decoder_are_heard(heard):
     loaded, listener = heard("t5")
     logits = loaded.model(input_ids=IDS, attention_mask=MASK, decoder_input_ids=IDS[:, :5]).logits

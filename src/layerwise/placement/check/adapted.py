@@ -62,22 +62,21 @@ class Adapted:
     dropped: tuple[str, ...] = ()
 
 
-def train(request: Recipe, model: Any) -> Adapted:
-    """Return what of `model`, which has no weights and is changed, trains as `request` asks.
+def train(recipe: Recipe, model: Any) -> Adapted:
+    """Return what of `model`, which has no weights and is changed, trains as `recipe` asks.
 
     Raises:
         BadInputError: The adapters are of a kind that sits on no module.
     """
     found = Adapted()
-    if request.lora is not None:
-        found, model = _inject(request.lora, model)
+    if recipe.lora is not None:
+        found, model = _inject(recipe.lora, model)
         if found.refused:
             return found
-    weights = dict(model.named_parameters())
-    for name, weight in weights.items():
-        trains = weight.requires_grad if request.trains is None else request.trains
-        for rule in request.rules:
-            trains = rule.trains if rule.hits(name) else trains
+    for name, weight in model.named_parameters():
+        trains = weight.requires_grad if recipe.trains is None else recipe.trains
+        for rule in recipe.rules:
+            trains = rule.trains if rule.hits(recipe.inside + name) else trains
         weight.requires_grad_(trains)
     return Adapted(tuple(_sites(model)), found.config, "", found.said, found.dropped)
 
@@ -90,6 +89,9 @@ def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
     if "target_modules" not in fields:
         msg = "adapters of a kind that sits on no module"
         raise BadInputError(msg, value=kind, expected="LORA, or another with target_modules")
+    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        msg = "model that has adapters already"
+        raise BadInputError(msg, value=type(model).__name__, expected="its base")
     given = {k: v for k, v in lora.items() if k in fields and k not in (*_STARTS, "peft_type")}
     dropped = tuple(k for k in lora if k not in fields and k not in ("peft_type", "auto_mapping"))
     if kind == "ADALORA":
@@ -123,7 +125,7 @@ def _sites(model: Any) -> Iterator[TrainedModule]:
             counts[path] = counts.get(path, 0) + weight.numel()
     for path, count in counts.items():
         holder = holders.get(path)
-        plain = path.replace(".base_layer", "")
+        plain = path.replace(".base_layer", "").removesuffix(".token_adapter")
         parameter = getattr(holder, "parameter_name", None)
         rank = (
             next(iter(r.values()), None) if isinstance(r := getattr(holder, "r", 0), dict) else None

@@ -19,7 +19,7 @@ from layerwise.placement.check.findings import Case, Fix, findings, linear_names
 from layerwise.placement.check.fix import corrected
 from layerwise.placement.check.reading import ConfigFile, read_config_file
 from layerwise.placement.check.record import Check, Finding, KindCoverage, OutsideModule
-from layerwise.placement.check.request import DIALECTS, Dialect
+from layerwise.placement.check.request import DIALECTS, Dialect, listed
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import collect
 
@@ -41,7 +41,7 @@ def check(build: Build, file: ConfigFile, *, fix: bool = False) -> Check:
     dialect = _dialect(file)
     case = _case(build, file, dialect)
     found = list(findings(case))
-    notes = [*file.notes, *case.request.notes, *case.adapted.said]
+    notes = [*file.notes, *case.recipe.notes, *case.adapted.said]
     made = _record(case, tuple(finding for finding, _ in found), notes)
     if not (fix and found):
         return made
@@ -99,31 +99,31 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     settings = dialect.read(given)
     head = bool(values.get("?head"))
     loaded = build(head)
-    request = dialect.request(settings, loaded.model, loaded.stacks)
-    if request.classifier and not head:
+    recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
+    if recipe.classifier and not head:
         head = True
         loaded = build(head)
-        request = dialect.request(settings, loaded.model, loaded.stacks)
-    lora = dict(request.lora or {})
-    if request.lora is not None and dialect.name == "peft":
+        recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
+    lora = dict(recipe.lora or {})
+    if recipe.lora is not None and dialect.name == "peft":
         rest = {k: v for k, v in values.items() if k not in lora and not k.startswith("?")}
-        request = replace(request, lora={**rest, **lora})
+        recipe = replace(recipe, lora={**rest, **lora})
     names = [name for name, _ in loaded.model.named_modules()]
     refuse_endless(_patterns(lora, dialect), names)
-    lines = {r.value: r.key for r in request.rules if "regex" in r.key or r.key.startswith("un")}
+    lines = {r.value: r.key for r in recipe.rules if "regex" in r.key or r.key.startswith("un")}
     refuse_endless(lines, [name for name, _ in loaded.model.named_parameters()])
-    adapted = train(request, build(head).model)
-    if replication := (request.lora or {}).get("layer_replication"):
+    adapted = train(recipe, build(head).model)
+    if replication := (recipe.lora or {}).get("layer_replication"):
         replicated(loaded.model, replication)
         loaded = replace(loaded, stacks=find_stacks(loaded.model))
-    return Case(dialect, file, request, loaded, adapted, lora)
+    return Case(dialect, file, recipe, loaded, adapted, lora)
 
 
 def _patterns(lora: Mapping[str, Any], dialect: Dialect) -> dict[str, str]:
     """Return the regular expressions in PEFT's arguments, each with the config's key."""
     found = {lora[a]: dialect.key(a) for a in _REGEX if isinstance(lora.get(a), str)}
     found.pop("all-linear", None)
-    return found | {str(p): dialect.key(a) for a in _KEYS for p in trainers.listed(lora.get(a))}
+    return found | {str(p): dialect.key(a) for a in _KEYS for p in listed(lora.get(a))}
 
 
 def _record(case: Case, found: tuple[Finding, ...], notes: list[str]) -> Check:
@@ -183,7 +183,7 @@ def _kinds(case: Case) -> tuple[KindCoverage, ...]:
     """Return every kind of module in blocks that could train so, by stack, with what does."""
     loaded, sites = case.loaded, {site.name: site for site in case.adapted.sites}
     known = {*linear_names(loaded), *fused_experts(loaded.model, loaded.stacks), *case.places}
-    if case.request.lora is None:
+    if case.recipe.lora is None:
         weights = (name for name, _ in loaded.model.named_parameters())
         known = {name.rpartition(".")[0] for name in weights}
     order = {name: n for n, (name, _) in enumerate(loaded.model.named_modules())}

@@ -51,6 +51,11 @@ class Recipe:
     ignored: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def inside(self) -> str:
+        """What stands before a weight's name in the model that the rules are for."""
+        return "" if self.lora is None else "base_model.model."
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -60,7 +65,7 @@ class Dialect:
         name: As in `layerwise place --for`.
         title: What it is called.
         defaults: Its keys that decide what trains, by the trainer's own defaults.
-        request: What it makes of them for a model with these stacks.
+        recipe: What it makes of them for a model with these stacks.
         marks: Keys that no other trainer has.
         prefix: What it puts before PEFT's names of arguments.
         keys: The keys of arguments that have another name.
@@ -69,7 +74,7 @@ class Dialect:
     name: str
     title: str
     defaults: Mapping[str, Any]
-    request: Callable[[Any, Any, Sequence[Stack]], Recipe]
+    recipe: Callable[[Any, Any, Sequence[Stack]], Recipe]
     marks: frozenset[str]
     prefix: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -93,12 +98,19 @@ class Dialect:
 DIALECTS = Registry[Dialect]("trainer")
 
 
+def listed(names: Any, *, commas: bool = False) -> list[str]:
+    """Return several names, which may be one, or stand in one text between commas."""
+    if isinstance(names, str):
+        return [part.strip() for part in names.split(",")] if commas else [names]
+    return list(names or ())
+
+
 def _value(key: str, value: Any, default: Any) -> Any:
     """Return `value` as the kind that `default` is of; text may stand for a number or a flag."""
     kind = type(default)
     if isinstance(value, str) and kind in {bool, int, float}:
-        value = {"true": True, "false": False}.get(value.lower(), value)
-        value = int(value) if value.lstrip("-").isdecimal() else value
+        number = int(value) if value.lstrip("-").isdecimal() else value
+        value = {"true": True, "false": False}.get(value.lower(), number)
     whole = isinstance(value, int) and not isinstance(value, bool)
     members = value if isinstance(value, list | tuple | set | frozenset) else None
     fits = {

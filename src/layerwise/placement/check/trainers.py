@@ -13,16 +13,16 @@ from typing import Any
 from layerwise.errors import BadInputError
 from layerwise.models.parts import Halves, halves
 from layerwise.models.stack import Stack
-from layerwise.placement.check.request import DIALECTS, NAMES, Dialect, Recipe, WeightRule
+from layerwise.placement.check.request import (
+    DIALECTS,
+    NAMES,
+    Dialect,
+    Recipe,
+    WeightRule,
+    listed,
+)
 
 Stacks = Sequence[Stack]
-
-
-def listed(names: Any, *, commas: bool = False) -> list[str]:
-    """Return several names, which may be one, or stand in one text between commas."""
-    if isinstance(names, str):
-        return [part.strip() for part in names.split(",")] if commas else [names]
-    return list(names or ())
 
 
 def given(**arguments: Any) -> dict[str, Any]:
@@ -150,6 +150,8 @@ def _axolotl(s: SimpleNamespace, model: Any, _stacks: Stacks) -> Recipe:
     notes = [] if s.lora_r else ["lora_r is not given: parameters are counted for rank 8"]
     if s.lora_model_dir:
         notes.append("lora_model_dir goes on with an adapter of its own targets, not with these")
+    if any("[" in line.rsplit("$", 1)[-1] for line in listed(s.unfrozen_parameters)):
+        notes.append("rows of a weight are unfrozen alone; it is counted whole")
     frozen = None if trains else False
     return Recipe(lora, tuple(rules), frozen, classifier, notes=tuple(notes))
 
@@ -319,6 +321,7 @@ _SWIFT = {
     "freeze_aligner": True, "freeze_parameters": NAMES, "freeze_parameters_regex": "",
     "freeze_parameters_ratio": 0.0, "trainable_parameters": NAMES, "trainable_parameters_regex": "",
 }  # fmt: skip
+_SWIFT_TASKS = {"embedding": "", "reranker": "SEQ_CLS", "generative_reranker": "CAUSAL_LM"}
 _MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 _PARTS = ("freeze_llm", "freeze_vit", "freeze_aligner")
 
@@ -326,7 +329,7 @@ _PARTS = ("freeze_llm", "freeze_vit", "freeze_aligner")
 def _swift(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     """`swift.pipelines.train.tuner`: `get_target_modules`, `prepare_adapter`, `TunerMixin`."""
     kind, parts = s.tuner_type or s.train_type or "lora", halves(model, stacks)
-    classifier = s.task_type.lower() == "seq_cls"
+    classifier = s.task_type.lower() in {"seq_cls", "reranker"}
     if kind not in {"lora", "full"}:
         msg = "tuner_type that is not read"
         raise BadInputError(msg, value=kind, expected="lora or full")
@@ -357,7 +360,7 @@ def _swift(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
         target_parameters=listed(s.target_parameters),
         modules_to_save=[*listed(s.modules_to_save), *(["v_head"] if classifier else [])],
         use_dora=s.use_dora,
-        task_type=s.task_type.upper(),
+        task_type=_SWIFT_TASKS.get(s.task_type.lower(), s.task_type.upper()),
     )
     return Recipe({**lora, "target_modules": targets}, classifier=classifier, ignored=ignored)
 

@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from layerwise.models.stack import Stack
-from layerwise.placement.check.request import DIALECTS, NAMES, Dialect, Recipe
-from layerwise.placement.check.trainers import given, is_classifier, listed
+from layerwise.placement.check.request import DIALECTS, NAMES, Dialect, Recipe, listed
+from layerwise.placement.check.trainers import given, is_classifier
 
 _MLP = ("gate_proj", "up_proj", "down_proj")
 _USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", *_MLP)

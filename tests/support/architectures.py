@@ -1,0 +1,202 @@
+"""Every text model type that transformers knows, made tiny from its own default configuration.
+
+Sizes are told by the names of a configuration's fields; what these rules cannot know stands in
+`SET`, by type. What a model then goes through is in `support.whole_path`.
+"""
+
+import re
+import warnings
+
+import torch
+import transformers as tf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers.models.auto import modeling_auto as auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+KINDS = {
+    "causal": (tf.AutoModelForCausalLM, auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    "masked": (tf.AutoModelForMaskedLM, auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    "seq2seq": (tf.AutoModelForSeq2SeqLM, auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    "image-text": (
+        tf.AutoModelForImageTextToText, auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    ),
+}  # fmt: skip
+
+SPECIAL = ("pad", "bos", "eos", "unk", "cls", "sep", "mask")
+WORDS = 300
+BLOCKS = 4
+
+# The first rule that a field's name matches says its size.
+SIZES = [
+    (r"vocab_size|vocab_size_per_layer_input|(audio|text|semantic)_vocab\w*", WORDS),
+    (r"(num_)?(kv|key_value)_heads|multi_query_group_num|num_kv_heads|n_head_kv", 2),
+    (r"(\w+_)?(num_|n_)?(attention_|attn_)?heads?(_?num)?|n_heads?|linear_num_(key|value)_heads", 4),
+    (r"(qk_|v_|q_|k_)?(nope_|rope_)?head_dim|d_kv|d_head|(\w+_)?head_dim|kv_channels|rotary_dim", 8),
+    (r"(num_)?(hidden_layers|layers)|n_layers?|(\w+_)?depth|encoder_layers|decoder_layers"
+     r"|(\w+_)?num_layers|num_(\w+_)?(hidden_)?layers|n_(\w+_)?layers", BLOCKS),
+    (r"(moe_|shared_|expert_|\w+_)?(intermediate|ffn|inner|mlp)\w*_?(size|dim)|d_ff|dff|n_inner"
+     r"|d_inner|ffn_hidden_size|ffn_dim|d_inner_hid", 48),
+    (r"(hidden_size|d_model|n_embd|embed_dim|dim|emb_dim|hidden_dim|width|embed_size|embedding_size"
+     r"|word_embed_proj_dim|projection_dim|out_hidden_size|lru_width|input_size|d_latents"
+     r"|\w*hidden_size|\w*hidden_dim|\w*embed_dim|\w*embd|\w*_dim|\w*embed_proj\w*)", 32),
+    (r"(n_|num_)?\w*experts_per_tok\w*|top_k|moe_topk|moe_top_k|num_experts_per_token"
+     r"|num_selected_experts|moe_k|\w*expert_top_?k", 2),
+    (r"(n_|num_)shared_experts|topk_group|n_group|num_expert_groups?", 1),
+    (r"(n_|num_)\w*experts|num_local_experts|moe_num_experts|expert_num", 4),
+    (r"\w*lora_rank|\w*_rank", 8),
+    (r"max_position_embeddings|n_positions|n_ctx|max_\w*(seq\w*|positions|length|len)"
+     r"|context_length|block_size|seq_len\w*|relative_attention_max_distance|num_positions", 256),
+    (r"image_size|crop_size", 32),
+    (r"patch_size", 8),
+    (r"(state_size|ssm_state_size|mamba_d_state|num_mel_bins|n_mels|\w*codebook_size)", 16),
+]  # fmt: skip
+
+# What the rules do not know, by type (nested parts by their own), and what they are to leave.
+SSM = {"mamba_n_heads": 8, "mamba_d_head": 8}
+SET = {
+    "granitemoehybrid": {**SSM, "layer_types": ["mamba", "attention"] * 2},
+    "falcon_h1": {**SSM, "mamba_d_ssm": 64},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "mobilebert": {
+        "embedding_size": 8,
+        "intra_bottleneck_size": 16,
+        "num_feedforward_networks": 1,
+        "true_hidden_size": 16,
+    },
+    "qwen2_vl_text": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    },
+    "qwen2_5_vl_text": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    },
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "bamba": {**SSM, "attn_layer_indices": [1, 3]},
+    "nemotron_h": {"n_groups": 2},
+    "esm": {"vocab_size": WORDS, "pad_token_id": 0, "mask_token_id": 6},
+    "esmc": {"num_key_value_heads": 4},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 2,
+        "activation_sparsity_pattern": [0.0] * 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
+    "hunyuan_v1_dense": {"head_dim": 8},
+    "hunyuan_v1_moe": {"head_dim": 8},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
+    "ministral": {"head_dim": 8},
+    "nemotron": {"num_key_value_heads": 2},
+    "reformer": {"is_decoder": True},
+    "xlnet": {"d_head": 8},
+}
+
+
+def types(kind=None):
+    """Return each (type, kind) of model that transformers has."""
+    kinds = KINDS if kind is None else [kind]
+    return [(name, each) for each in kinds for name in sorted(KINDS[each][1])]
+
+
+def tokenizer():
+    """A tokenizer of bytes, with every special token that a loss or a model may ask for."""
+    special = {f"{role}_token": f"<{role}>" for role in SPECIAL}
+    words = [*special.values(), *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    inner = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(words)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<cls> $A <eos>", pair="<cls> $A <sep> $B:1 <eos>:1",
+        special_tokens=[("<cls>", 4), ("<eos>", 2), ("<sep>", 5)],
+    )  # fmt: skip
+    return tf.PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+
+
+def _size(name, value):
+    if type(value) is not int or value <= 1:
+        return value
+    rule = next((small for pattern, small in SIZES if re.fullmatch(pattern, name)), None)
+    if rule == WORDS:
+        return rule
+    return value if rule is None else min(value, rule)
+
+
+def _tokens(name, value, taken):
+    role = name.removesuffix("_token_id")
+    if name == "decoder_start_token_id":
+        return SPECIAL.index("bos")
+    if role in SPECIAL:
+        return SPECIAL.index(role)
+    taken.append(name)
+    return WORDS - 20 - len(taken) % 20 if type(value) is int and value >= 0 else value
+
+
+def _listed(value, depth):
+    """Shorten a list with an entry for each block, so that each kind of entry stays."""
+    kinds = [v for i, v in enumerate(value) if v not in value[:i]]
+    if len(kinds) > 2:
+        return (kinds + value)[:BLOCKS]
+    first = value[:BLOCKS]
+    return first if all(k in first for k in kinds) else [*first[: BLOCKS - 1], kinds[-1]]
+
+
+def shrunk(config, taken=None):
+    """Return the arguments that make a tiny configuration of the class of `config`."""
+    taken = [] if taken is None else taken
+    said = SET.get(config.model_type, {})
+    depths = {v for k, v in vars(config).items() if type(v) is int and v > BLOCKS
+              and _size(k, v) == BLOCKS}  # fmt: skip
+    made, heads = {}, {getattr(config, "num_attention_heads", 0), getattr(config, "n_head", 0)}
+    plain = {k: v for k, v in vars(config).items() if not k.startswith("_")}
+    for name, value in plain.items():
+        if isinstance(value, tf.PreTrainedConfig):
+            made[name] = type(value)(**shrunk(value, taken))
+        elif name.endswith(("token_id", "token_index", "token_ids")):
+            made[name] = _tokens(name, value, taken)
+        elif isinstance(value, list | tuple) and len(value) in depths:
+            made[name] = _listed(list(value), depths)
+        elif name == "rope_parameters" or name == "rope_scaling":
+            made[name] = _rope(value)
+        elif name in {"num_key_value_heads", "multi_query_group_num", "num_kv_heads"}:
+            made[name] = 4 if value in heads else _size(name, value)
+        elif name != "qk_head_dim":  # The sum of two others.
+            made[name] = _size(name, value)
+    known = {
+        "transformers_version",
+        "architectures",
+        "model_type",
+        "dtype",
+        "attribute_map",
+        "ignore_keys_at_rope_validation",
+    }
+    return {k: v for k, v in {**made, **said}.items() if k not in known and v is not None}
+
+
+def _rope(value):
+    if not isinstance(value, dict):
+        return value
+    made = {k: _rope(v) for k, v in value.items()}
+    if "mrope_section" in made:
+        made["mrope_section"] = [2, 1, 1]
+    return made
+
+
+def tiny_config(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = CONFIG_MAPPING[name]
+        said = SET.get(name, {})
+        # Only checkpoints name the token that a decoder starts from.
+        try:
+            default = made()
+        except Exception:
+            default = made(**said)
+        config = made(**shrunk(default))
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = SPECIAL.index("bos")
+    return config
+
+
+def tiny_model(name, kind, seed=0):
+    """Return the tiny model with random weights."""
+    torch.manual_seed(seed)
+    return KINDS[kind][0].from_config(tiny_config(name), dtype=torch.float32).eval()
