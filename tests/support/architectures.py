@@ -32,7 +32,7 @@ SIZES = [
     (r"(num_)?(kv|key_value)_heads|multi_query_group_num|num_kv_heads|n_head_kv", 2),
     (r"(\w+_)?(num_|n_)?(attention_|attn_)?heads?(_?num)?|n_heads?|linear_num_(key|value)_heads", 4),
     (r"(qk_|v_|q_|k_)?(nope_|rope_)?head_dim|d_kv|d_head|(\w+_)?head_dim|kv_channels|rotary_dim", 8),
-    (r"(num_)?(hidden_layers|layers)|n_layers?|(\w+_)?depth|encoder_layers|decoder_layers"
+    (r"(num_)?(hidden_layers|layers|blocks)|n_layers?|(\w+_)?depth|encoder_layers|decoder_layers"
      r"|(\w+_)?num_layers|num_(\w+_)?(hidden_)?layers|n_(\w+_)?layers", BLOCKS),
     (r"(moe_|shared_|expert_|\w+_)?(intermediate|ffn|inner|mlp)\w*_?(size|dim)|d_ff|dff|n_inner"
      r"|d_inner|ffn_hidden_size|ffn_dim|d_inner_hid", 48),
@@ -86,7 +86,10 @@ SET = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
-    "reformer": {"is_decoder": True},
+    "reformer": {"is_decoder": True, "axial_pos_embds": False},
+    "xmod": {"default_language": "en_XX"},
+    "led": {"attention_window": [8] * BLOCKS},
+    "longformer": {"attention_window": [8] * BLOCKS},
     "xlnet": {"d_head": 8},
 }
 

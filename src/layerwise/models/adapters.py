@@ -43,6 +43,9 @@ _UNFIT = (
 _SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
 
 
+Tied = tuple[tuple[str, ...], ...]
+
+
 @dataclass(frozen=True)
 class Adapter:
     """An adapter on a model, unmerged: its modules stand where those of the model were.
@@ -50,13 +53,13 @@ class Adapter:
     Attributes:
         source: Where its files lie.
         model: The model, the very object.
-        tied: Whether the model reads and writes tokens by the same weights.
+        tied: Names of weights that are one in the model itself, group by group.
         notes: What was changed, assumed or left out to put it on.
     """
 
     source: Source
     model: nn.Module
-    tied: bool
+    tied: Tied
     notes: tuple[str, ...] = ()
 
     def prove(self) -> None:
@@ -74,11 +77,11 @@ class Adapter:
             else:
                 fold(copy.deepcopy(module), name=name, source=self.source.name)
 
-    def merge(self) -> tuple[int, tuple[str, ...]]:
+    def merge(self) -> tuple[int, tuple[str, ...], list[str]]:
         """Fold the adapter into the model, whose modules are plain after, and prove each.
 
         Returns:
-            How many modules changed, and which ones the adapter brought whole.
+            How many modules changed, which ones the adapter brought whole, and notes.
 
         Raises:
             ModelError: A module computes something else than PEFT does.
@@ -94,8 +97,8 @@ class Adapter:
             parent, _, own = name.rpartition(".")
             plain = fold(module, name=name, source=self.source.name)
             setattr(self.model.get_submodule(parent), own, plain)
-        _settle(self.model, tied=self.tied)
-        return changed, tuple(whole)
+        notes = _settle(self.model, self.tied)
+        return changed, tuple(whole), notes
 
 
 def put_on(model: Any, source: Source) -> Adapter:
@@ -117,7 +120,7 @@ def put_on(model: Any, source: Source) -> Adapter:
         weights, left = _placed_parts(weights, config, model)
         notes += left
         root, weights = _rooted(model, weights, config)
-        before, tied = _blocks(root), _is_tied(model)
+        before, tied = _blocks(root), _tied(model)
         if start is not None:
             config.init_lora_weights = True
         with rng_untouched(derive(0, "adapter")):
@@ -319,6 +322,14 @@ def _refuse_unfit(report: Any, config: Any, source: Source) -> None:
         raise ModelError(message, value=source.name, expected=expected)
 
 
+def _tied(model: nn.Module) -> Tied:
+    """Return the names of the weights that `model` has as one, group by group."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+
 def _unshare(model: nn.Module, module: nn.Module) -> None:
     """Give `module` weights of its own, where others have them too: they do not change with it."""
     inside = {id(m) for m in module.modules()}
@@ -335,7 +346,7 @@ def _unshare(model: nn.Module, module: nn.Module) -> None:
                 each._parameters[name] = nn.Parameter(parameter.detach().clone())
 
 
-def _settle(model: Any, *, tied: bool) -> None:
+def _settle(model: Any, tied: Tied) -> list[str]:
     """Leave nothing of PEFT on `model`: blocks of their own, the configuration true of it."""
     for each in model.modules():
         vars(each).pop("peft_config", None)
@@ -348,10 +359,27 @@ def _settle(model: Any, *, tied: bool) -> None:
                 seen.add(id(parameter))
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    if tied and not _is_tied(model):
-        one, out = _embeddings(model)
-        same = torch.equal(one.weight, out.weight)
-        if same:
-            out.weight = one.weight
-        for config in (model.config, model.config.get_text_config()):
-            config.tie_word_embeddings = same
+    return _tie_again(model, tied)
+
+
+def _tie_again(model: Any, tied: Tied) -> list[str]:
+    """Let weights that were one be one again; where they part, the configuration says so too."""
+    held = [{name: model.get_parameter(name) for name in names} for names in tied]
+    for group in held:
+        first = next(iter(group.values()))
+        if all(torch.equal(parameter, first) for parameter in group.values()):
+            for name in group:
+                parent, _, own = name.rpartition(".")
+                setattr(model.get_submodule(parent), own, first)
+    apart = [
+        n for group in held for n in group if len({id(model.get_parameter(n)) for n in group}) > 1
+    ]
+    if not apart:
+        return []
+    for name in apart:  # All of them: half of a group would be saved as none of it.
+        parent, _, own = name.rpartition(".")
+        weight = nn.Parameter(model.get_parameter(name).detach().clone())
+        setattr(model.get_submodule(parent), own, weight)
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    return [f"weights that were one in its base are no more: {', '.join(apart)}"]

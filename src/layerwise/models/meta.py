@@ -24,15 +24,15 @@ def meta_copy(model: Module) -> Module:
     def copied(held: Any) -> Any:
         if isinstance(held, nn.Module) and id(held) not in copies:
             made = copies[id(held)] = type(held).__new__(type(held))
-            own: dict[str, Any] = {}
-            for key, value in vars(held).items():
-                own[key] = copy.copy(value) if isinstance(value, _CONTAINERS) else value
+            own: dict[str, Any] = dict(vars(held))
+            for name, value in own.items():
+                own[name] = copy.copy(value) if isinstance(value, _CONTAINERS) else value
             if "config" in own:  # Shared by a model and its parts; PEFT may write to it.
                 shared = id(own["config"])
                 own["config"] = copies.get(shared) or copy.deepcopy(own["config"])
                 copies[shared] = own["config"]
             for kind in ("_parameters", "_buffers", "_modules"):
-                own[kind] = {name: copied(part) for name, part in own[kind].items()}
+                own[kind] = {name: copied(part) for name, part in vars(held)[kind].items()}
             vars(made).update(own)
         elif isinstance(held, torch.Tensor) and id(held) not in copies:
             copies[id(held)] = _without_values(held)

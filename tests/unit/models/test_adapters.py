@@ -339,6 +339,21 @@ def test_experts_that_were_adapted_one_by_one_go_into_fused_ones(bases, tmp_path
     torch.testing.assert_close(made.logits(found.model), made.logits(base.model), **CLOSE)
 
 
+def test_weights_that_were_one_part_whole(bases, tmp_path):
+    """T5's encoder, decoder and head share a weight, of which PEFT trains a copy."""
+    config = made.lora(target_modules=["q"], modules_to_save=["shared"])
+    model = made.saved(tmp_path / "a", bases("t5"), config, auto=tf.AutoModelForSeq2SeqLM)
+    inputs = {"input_ids": made.IDS, "decoder_input_ids": made.IDS[:, :3]}
+    merged = load(str(tmp_path / "a"))
+    assert "were one in its base are no more: shared.weight, encoder" in " ".join(merged.notes)
+    merged.model.save_pretrained(tmp_path / "b")
+    again = tf.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "b").eval()
+    with torch.no_grad():
+        wanted = model(**inputs).logits
+        for found in (merged.model, again):
+            torch.testing.assert_close(found(**inputs).logits, wanted, **CLOSE)
+
+
 # What the base must be.
 
 
