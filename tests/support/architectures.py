@@ -96,6 +96,9 @@ SET = {
     "led": {"attention_window": [8] * BLOCKS},
     "longformer": {"attention_window": [8] * BLOCKS},
     "xlnet": {"d_head": 8},
+    "zamba2": {"mamba_headdim": 16},
+    "dots3_note_text": {"num_key_value_heads": 4},
+    "neomme": {"head_dim": 16},
 }
 
 
@@ -153,7 +156,7 @@ def shrunk(config, taken=None):
     said = SET.get(config.model_type, {})
     depths = {v for k, v in vars(config).items() if type(v) is int and v > BLOCKS
               and _size(k, v) == BLOCKS}  # fmt: skip
-    made, heads = {}, {getattr(config, "num_attention_heads", 0), getattr(config, "n_head", 0)}
+    made, heads = {}, {vars(config).get(key) for key in ("num_attention_heads", "n_head")}
     plain = {k: v for k, v in vars(config).items() if not k.startswith("_")}
     for name, value in plain.items():
         if isinstance(value, tf.PreTrainedConfig):

@@ -108,3 +108,14 @@ def test_a_module_some_of_whose_calls_are_of_other_rows_is_left_out():
     (note,) = (note for note in stats.notes if "left out" in note)
     assert "1 target modules ran on other rows than one for each token" in note
     assert "model.layers.0.self_attn.o_proj" in note
+
+
+def test_a_second_forward_in_eager_leaves_the_model_as_it_was():
+    loaded, batch = told("falcon", n=2, t=5)
+    before = {name: dict(vars(m.config)) for name, m in loaded.model.named_modules()
+              if hasattr(m, "config")}  # fmt: skip
+    assert before[""]["_attn_implementation_internal"] == "sdpa"
+    stats = capture(loaded, OBJECTIVES["causal-lm"], [batch], plan(["entropy"]))
+    assert np.isfinite(stats.entropy).all()
+    after = {name: dict(vars(loaded.model.get_submodule(name).config)) for name in before}
+    assert after == before
