@@ -25,7 +25,7 @@ from layerwise.capture.stats import LayerStats
 from layerwise.capture.sums import PassSums, batch_columns, entropy_columns
 from layerwise.capture.tokens import floating
 from layerwise.data.batches import Batch
-from layerwise.errors import ModelError, NonFiniteError, one_line
+from layerwise.errors import ModelError, NonFiniteError, is_bug, one_line
 from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, final_norm
@@ -220,7 +220,7 @@ def _weigh(subject: CaptureSetup, sums: PassSums, batches: Sequence[Batch]) -> N
     examples, model = sums.examples.result(), subject.loaded.model
     blocks, device = len(subject.blocks), subject.loaded.device
     ran = np.array([row in sums.runs for row in range(blocks)])
-    if not np.isnan(examples["entropy"][:, ran]).all(0).any():
+    if not batches or not np.isnan(examples["entropy"][:, ran]).all(0).any():
         return
     wiring = replace(subject.wiring, embeddings=(), outputs={}, weigh_attention=True)
     listener = Listener(sites=(), needs=frozenset({"entropy"}), clock=clock_for(device))
@@ -275,7 +275,9 @@ def _losses(subject: CaptureSetup, batch: Batch) -> Tensor:
     """Return the losses of `batch`; what the model asks for beside text, as a `ModelError`."""
     try:
         return subject.objective.losses(subject.loaded.model, batch)
-    except (ValueError, NotImplementedError) as error:
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        if is_bug(error):
+            raise
         message = f"model that does not run on text alone ({one_line(error, limit=160)})"
         raise ModelError(message, value=subject.loaded.source) from error
 
