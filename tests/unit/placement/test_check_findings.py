@@ -193,6 +193,15 @@ def test_each_finding_is_in_the_docs():
     assert {code for code in SAID if f"`{code}`" not in docs} == set()
 
 
+def test_a_refusal_reads_the_same_every_time(check):
+    (found,) = check("mistral", {"target_modules": ["out_proj", "fc1", "c_attn"]}).findings
+    said = (
+        "PEFT refuses it: Target modules 'c_attn', 'fc1', 'out_proj' not found in the base model."
+    )
+    assert found.text.startswith(said)
+    assert "down_proj, gate_proj, k_proj" in found.remedy
+
+
 def test_how_far_down_the_backward_goes(check):
     late = check("llama", {**Q, "layers_to_transform": [9, 11]})
     assert ((late.lowest.stack, late.lowest.index), late.backward_blocks) == (

@@ -102,11 +102,17 @@ def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
             config = made(**given)
             adapted = get_peft_model(model, config)
         except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
-            return Adapted(refused=str(error), dropped=dropped), model
-    told = [str(warned.message) for warned in caught if "peft" in str(warned.filename)]
+            return Adapted(refused=_ordered(error), dropped=dropped), model
+    told = [_ordered(warned.message) for warned in caught if "peft" in str(warned.filename)]
     said = tuple(dict.fromkeys(text for text in told if not _KNOWN.search(text)))
     base = adapted.get_base_model()
     return Adapted((), adapted.peft_config["default"], "", said, dropped), base
+
+
+def _ordered(said: object) -> str:
+    """Return what PEFT says without its last stop, the members of a set always in one order."""
+    inner = re.compile(r"\{([^{}]*)\}")
+    return inner.sub(lambda m: ", ".join(sorted(m[1].split(", "))), str(said)).rstrip(". ")
 
 
 def _sites(model: Any) -> Iterator[TrainedModule]:
