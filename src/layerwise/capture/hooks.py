@@ -18,8 +18,8 @@ from torch.utils.hooks import RemovableHandle
 from layerwise.capture.accumulators import FeatureMoments
 from layerwise.capture.attention import AttentionCall, QueryRows, entropy_of_weights
 from layerwise.capture.clock import Clock
+from layerwise.capture.tokens import by_token, floating, hidden_in
 from layerwise.compat.torch import widened
-from layerwise.errors import ModelError
 from layerwise.models.linear import plain_parts
 from layerwise.shapes import Bool, Float, Int, Tensor
 
@@ -49,6 +49,10 @@ class BatchRecord:
         keep: The examples whose gradients are kept for the Gram matrices.
         query_rows: The sampled query positions, for each block's side.
         crossed: The encoder's tokens that count, for what a decoder's cross-attention reads.
+        waiting: How many calls of an adapted module have no output gradient yet.
+        summed: The gradients of those that have.
+        runs: How often each block ran; attention was heard in each.
+        unread: Adapted modules whose rows are not the batch's tokens.
     """
 
     masks: Mapping[int, Bool[Tensor, "n t"]]
@@ -62,14 +66,17 @@ class BatchRecord:
     column_energy: dict[int, Float[Tensor, "e r"]] = field(default_factory=dict)
     gradient_sum: dict[int, Float[Tensor, "o r"]] = field(default_factory=dict)
     kept: dict[int, Float[Tensor, "k w"]] = field(default_factory=dict)
-    called: set[int] = field(default_factory=set)
+    waiting: dict[int, int] = field(default_factory=dict)
+    summed: dict[int, Float[Tensor, "e o r"]] = field(default_factory=dict)
+    runs: dict[int, int] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
     entropy: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     gradient_energy: dict[int, Float[Tensor, "e"]] = field(default_factory=dict)
     checks: dict[int, Tensor] = field(default_factory=dict)
     saved_bytes: dict[int, int] = field(default_factory=dict)
     saved_storages: set[int] = field(default_factory=set)
     spans: list[tuple[object, object]] = field(default_factory=list)
-    marks: dict[tuple[str, int], tuple[object, int]] = field(default_factory=dict)
+    marks: dict[tuple[str, int], list[tuple[object, int]]] = field(default_factory=dict)
 
     def folded(self, rows: Float[Tensor, "n *rest"]) -> Float[Tensor, "e *rest"]:
         """Return `rows` added up by example."""
@@ -88,8 +95,11 @@ class Listener:
         #: and the moments of each such distinct input.
         self.leaders: dict[int, int] = {}
         self.moments: dict[int, FeatureMoments] = {}
+        #: Modules that take tokens first, then examples: told where a batch is not as long as wide.
+        self.tokens_first: frozenset[nn.Module] = frozenset()
         self._heard: BatchRecord | None = None
         self._row: int | None = None
+        self._attended = False
         self._inputs: list[tuple[int, Tensor]] = []
         self._crossed: list[Tensor] = []
 
@@ -114,7 +124,8 @@ class Listener:
     def mark(self, what: str, row: int) -> None:
         """Note the moment at which `what` happened to block `row`."""
         if self._heard is not None:
-            self._heard.marks[what, row] = (self.clock.mark(), len(self._heard.spans))
+            moments = self._heard.marks.setdefault((what, row), [])
+            moments.append((self.clock.mark(), len(self._heard.spans)))
 
     # -- blocks ------------------------------------------------------------------------------
 
@@ -122,12 +133,12 @@ class Listener:
         """Mark that the block's forward begins; its input's gradient will end its backward."""
         if self._heard is None:
             return
-        given = [t for t in floating((args, kwargs)) if t.ndim == 3]
-        hidden = kwargs.get("hidden_states", given[0] if given else None)
+        hidden = hidden_in(args, kwargs)
         if hidden is not None and hidden.requires_grad:
             hidden.register_hook(lambda _: self.mark("backward end", row))
-        self._row, self._inputs = row, []
-        self._crossed = [t for t in given if t is not hidden]
+        self._row, self._attended, self._inputs = row, False, []
+        self._heard.runs[row] = self._heard.runs.get(row, 0) + 1
+        self._crossed = [t for t in floating((args, kwargs)) if t.ndim > 2 and t is not hidden]
         self.mark("forward start", row)
 
     def leave_block(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
@@ -144,53 +155,60 @@ class Listener:
         if hidden.requires_grad:
             hidden.register_hook(lambda _: self.mark("backward start", row))
 
-    def hear_output(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
+    def hear_output(self, row: int, module: nn.Module, _: Any, __: Any, output: Any) -> None:
         """Hear the tensor that stands for the block's output under the readout."""
         hidden = next(floating(output), None)
         if self._heard is not None and hidden is not None and hidden.requires_grad:
-            hidden.register_hook(partial(self._output_gradient, row))
+            hidden.register_hook(partial(self._output_gradient, row, module))
 
-    def _output_gradient(self, row: int, gradient: Tensor) -> None:
-        if self._heard is None:
+    def _output_gradient(self, row: int, module: nn.Module, gradient: Tensor) -> None:
+        """Measure the gradient of the last run's output, which is the first to come."""
+        if self._heard is None or row in self._heard.gradient_energy:
             return
         with self.own_work() as heard:
-            energy = gradient.float().square().sum(-1) * heard.masks[row]
-            heard.gradient_energy[row] = heard.folded(energy.sum(1))
+            rows = self._tokens(gradient, module, heard.masks[row])
+            if rows is not None:
+                energy = rows.float().square().sum(-1) * heard.masks[row]
+                heard.gradient_energy[row] = heard.folded(energy.sum(1))
+
+    def _tokens(self, x: Tensor, module: nn.Module, mask: Tensor) -> Float[Tensor, "n t d"] | None:
+        n, t = mask.shape
+        return by_token(x, n, t, tokens_first=module in self.tokens_first)
 
     # -- adapted modules ---------------------------------------------------------------------
 
-    def hear_site(self, m: int, _: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def hear_site(self, m: int, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """Project the input of an adapted module that ran, and await its output's gradient.
 
-        Raises:
-            ModelError: It ran before in this batch, or its rows are not the batch's tokens.
+        One that runs several times in a forward has the sum of the gradients of its calls.
         """
         given = next(floating((args, kwargs)), None)
         if self._heard is None or given is None:
             return
         site = self.sites[m]
         with self.own_work() as heard:
-            if m in heard.called:  # The adapter's gradient would be the sum of both calls'.
-                raise ModelError(
-                    what="adapted module runs more than once in a forward",
-                    value=site.name,
-                    expected="modules that run once",
-                    hint="--targets with other module names",
-                )
-            heard.called.add(m)
-            mask = self._mask_of(given, site, heard)
-            rows = _by_example(given.detach(), mask, site)
+            mask, rows = self._rows_of(given, site, heard)
+            if rows is None or mask is None or self._tokens(output, module, mask) is None:
+                heard.unread.add(m)
+                return
             self._hear_input(m, given, rows, mask)
             if "gradients" not in self.needs or not output.requires_grad:
                 return
             projected = rows @ site.projection.to(rows.dtype).T
+            heard.waiting[m] = heard.waiting.get(m, 0) + 1
         output.register_hook(partial(self._site_gradient, m, mask, projected))
 
-    def _mask_of(self, given: Tensor, site: Site, heard: BatchRecord) -> Bool[Tensor, "n t"]:
-        """Return which of `given`'s tokens count: the encoder's where cross-attention reads."""
-        if heard.crossed is not None and any(given is t for t in self._crossed):
-            return heard.crossed
-        return heard.masks[site.row]
+    def _rows_of(
+        self, given: Tensor, site: Site, heard: BatchRecord
+    ) -> tuple[Bool[Tensor, "n t"] | None, Float[Tensor, "n t d"] | None]:
+        """Return which of `given`'s tokens count, the encoder's where cross-attention reads."""
+        own, crossed, width = heard.masks[site.row], heard.crossed, site.projection.shape[1]
+        is_crossed = crossed is not None and any(given is t for t in self._crossed)
+        for mask in (crossed, own) if is_crossed else (own, crossed):
+            rows = None if mask is None else self._tokens(given.detach(), site.module, mask)
+            if rows is not None and rows.shape[-1] == width:
+                return mask, rows
+        return None, None
 
     def _hear_input(self, m: int, given: Tensor, rows: Tensor, mask: Tensor) -> None:
         """Measure an input once, however many of a block's modules read it."""
@@ -198,13 +216,14 @@ class Listener:
             self.leaders[m] = next((lead for lead, t in self._inputs if t is given), m)
             if self.leaders[m] == m:
                 self.moments[m] = FeatureMoments.zero()
-        leader = self.leaders[m]
+        leader, heard = self.leaders[m], self._heard
         self._inputs.append((leader, given))
-        if leader != m or "inputs" not in self.needs or self._heard is None:
+        if leader != m or "inputs" not in self.needs or heard is None:
             return
-        energy = rows.float().square().mean(-1) * mask
-        self._heard.input_energy[m] = self._heard.folded(energy.sum(1))
-        self._heard.input_tokens[m] = self._heard.folded(mask.sum(1).float())
+        energy = heard.folded((rows.float().square().mean(-1) * mask).sum(1))
+        tokens = heard.folded(mask.sum(1).float())
+        heard.input_energy[m] = heard.input_energy.get(m, 0) + energy
+        heard.input_tokens[m] = heard.input_tokens.get(m, 0) + tokens
         if "covariance" in self.needs:
             self.moments[m].update(rows[mask])
 
@@ -212,37 +231,61 @@ class Listener:
         if self._heard is None:
             return
         with self.own_work() as heard:
-            site = self.sites[m]
-            delta = _by_example(gradient, mask, site).float()
-            per_example = heard.folded(delta.transpose(1, 2) @ projected.float())
-            heard.column_energy[m] = per_example.square().sum(1)
-            heard.gradient_sum[m] = per_example.sum(0)
-            if "gram" in self.needs and heard.keep.numel():
-                kept = per_example[heard.keep]
-                sketched = kept if site.sketch is None else site.sketch @ kept
-                heard.kept[m] = sketched.flatten(1)
+            delta = self._tokens(gradient, self.sites[m].module, mask)
+            assert delta is not None, "a gradient of another shape than its output"  # noqa: S101
+            found = heard.folded(delta.float().transpose(1, 2) @ projected.float())
+            heard.waiting[m] -= 1
+            if m in heard.summed:
+                found += heard.summed.pop(m)
+            if heard.waiting[m]:
+                heard.summed[m] = found
+            else:
+                self._take_gradient(m, found, heard)
+
+    def take_waiting(self) -> None:
+        """Take the gradients of modules some of whose calls the loss does not depend on."""
+        with self.own_work() as heard:
+            for m in sorted(heard.summed):
+                self._take_gradient(m, heard.summed.pop(m), heard)
+
+    def _take_gradient(
+        self, m: int, per_example: Float[Tensor, "e o r"], heard: BatchRecord
+    ) -> None:
+        site = self.sites[m]
+        heard.column_energy[m] = per_example.square().sum(1)
+        heard.gradient_sum[m] = per_example.sum(0)
+        if "gram" in self.needs and heard.keep.numel():
+            kept = per_example[heard.keep]
+            sketched = kept if site.sketch is None else site.sketch @ kept
+            heard.kept[m] = sketched.flatten(1)
 
     # -- attention ---------------------------------------------------------------------------
 
     def hear_attention(self, call: AttentionCall) -> None:
-        """Hear a call of attention; a block's first is its self-attention."""
+        """Hear a call of attention; the first of a block's run is its self-attention."""
         row = self._row
-        if self._heard is None or row is None or row in self._heard.entropy or not call.is_whole:
+        if self._heard is None or row is None or self._attended or not call.is_whole:
             return
         with self.own_work() as heard:
-            entropies = call.entropy(heard.query_rows[row])
-            heard.entropy[row] = _entropy_sums(entropies, heard.query_rows[row], heard)
+            self._add_entropy(row, call.entropy(heard.query_rows[row]), heard)
 
     def hear_weights(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
         """Hear a module's output, which may hold attention weights (n, h, t, t)."""
-        if self._heard is None or row in self._heard.entropy or not isinstance(output, tuple):
+        if self._heard is None or self._attended or not isinstance(output, tuple | list):
             return
         n, t = self._heard.masks[row].shape
         found = [x for x in output if isinstance(x, Tensor) and _is_attention(x, n=n, t=t)]
         if found:
             with self.own_work() as heard:
-                entropies = entropy_of_weights(found[0], rows=heard.query_rows[row])
-                heard.entropy[row] = _entropy_sums(entropies, heard.query_rows[row], heard)
+                rows = heard.query_rows[row]
+                self._add_entropy(row, entropy_of_weights(found[0], rows=rows), heard)
+
+    def _add_entropy(self, row: int, entropies: Tensor, heard: BatchRecord) -> None:
+        """Add the entropies of one run of a block; of several, the mean is kept."""
+        self._attended = True
+        total, variance = _entropy_sums(entropies, heard.query_rows[row], heard)
+        before, spread = heard.entropy.get(row, (0.0, 0.0))
+        heard.entropy[row] = (before + total, spread + variance)
 
     # -- memory ------------------------------------------------------------------------------
 
@@ -275,33 +318,12 @@ def _entropy_sums(
 
 
 def _is_attention(x: Tensor, *, n: int, t: int) -> bool:
+    """Return whether `x` holds probabilities; what a sink takes is not among them."""
     if x.ndim != 4 or not x.is_floating_point() or x.shape[0] != n or tuple(x.shape[2:]) != (t, t):
         return False
-    sums = x.detach()[:, :, 0].float().sum(-1)
-    return bool(torch.allclose(sums, torch.ones_like(sums), atol=1e-2))
-
-
-def floating(value: Any) -> Iterator[Tensor]:
-    """Yield the floating-point tensors in a module's arguments or output, in order."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point():
-            yield value
-    elif isinstance(value, Mapping | tuple | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from floating(item)
-
-
-def _by_example(rows: Tensor, mask: Bool[Tensor, "n t"], site: Site) -> Float[Tensor, "n t d"]:
-    """Return `rows` as (examples, tokens, width); some modules flatten the first two."""
-    n, t = mask.shape
-    if rows.numel() != n * t * rows.shape[-1]:
-        raise ModelError(
-            what=f"adapted module {site.name} with rows of shape",
-            value=tuple(rows.shape),
-            expected=f"one row for each token of {n} examples of {t}",
-            hint="--targets with modules that see every token, such as the attention's",
-        )
-    return rows.reshape(n, t, rows.shape[-1])
+    first = x.detach()[:, :, 0].float()
+    sums = first.sum(-1)
+    return bool((first >= 0).all() and (sums > 0).all() and (sums < 1 + 1e-2).all())
 
 
 @dataclass(frozen=True)
@@ -339,8 +361,12 @@ def _register(listener: Listener, wiring: Wiring) -> Iterator[RemovableHandle]:
             yield from (after(x, partial(listener.hear_weights, row)) for x in inner)
 
 
-def _require_grad(_: nn.Module, __: Any, output: Any) -> None:
-    """With every weight frozen, gradients start to flow at the embeddings' output."""
+def _require_grad(_: nn.Module, __: Any, output: Any) -> Any:
+    """Let gradients start to flow at the embeddings' output, as every weight is frozen.
+
+    A copy goes on: some models change what they were given in place, which a leaf may not be.
+    """
     hidden = next(floating(output), None)
     if hidden is not None and hidden.is_leaf:
         hidden.requires_grad_()
+    return hidden.clone() if hidden is output else None

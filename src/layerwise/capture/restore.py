@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from layerwise.models.reading import quiet
 from layerwise.seeds import derive, rng_untouched
 
 # Where Accelerate puts autocast around a forward, and what it keeps beside it.
@@ -62,6 +63,27 @@ def _requires_grad_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
+
+
+@contextmanager
+def weights_shown(model: Any) -> Iterator[None]:
+    """Let the modules of `model` attend in eager inside and hand out their attention weights.
+
+    Where that cannot be had, nothing is changed. After, all is as before.
+    """
+    held = [c for m in model.modules() if (c := getattr(m, "config", None)) is not None]
+    held += [part for config in held for part in vars(config).values() if hasattr(part, "to_dict")]
+    states = [(config, dict(vars(config))) for config in {id(c): c for c in held}.values()]
+    try:
+        with quiet(), suppress(ValueError, NotImplementedError):  # Some say that they cannot.
+            model.set_attn_implementation("eager")
+        for config, _ in states:
+            vars(config)["_output_attentions"] = True  # The public name asks for eager everywhere.
+        yield
+    finally:
+        for config, state in states:
+            vars(config).clear()
+            vars(config).update(state)
 
 
 @contextmanager

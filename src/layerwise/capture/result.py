@@ -34,15 +34,23 @@ def to_stats(
     examples, batches = sums.examples.result(), sums.batches.result()
     rows = np.flatnonzero(~np.isnan(batches["forward_seconds"]).all(0))
     place = {int(row): i for i, row in enumerate(rows)}
-    ran = [m for m, t in enumerate(targets) if t.name in sums.leaders and t.row in place]
+    whole = sums.leaders.keys() - sums.unread  # Of a part of its calls there is no number.
+    heard = [t.name in whole and t.row in place for t in targets]
+    if "gradients" in plan.needs:  # NaN where unheard.
+        learns = np.nan_to_num(examples["column_energy"]).any((0, 2))
+        heard = [is_heard and bool(learns[m]) for m, is_heard in enumerate(heard)]
+    ran = [m for m, is_heard in enumerate(heard) if is_heard]
     if not place or (not ran and "inputs" in plan.needs):
+        what = "no block ran" if not place else "no adapted module learns from this text"
+        why = _left_out([t.name for t in targets], sums) if place else {}
         raise ModelError(
-            "none of the adapted modules ran" if place else "no block ran",
+            what + "".join(f"; {len(names)} {reason}" for reason, names in why.items()),
             value=", ".join(sorted({t.suffix for t in targets})),
-            expected="modules that the forward calls",
+            expected="modules that the forward calls with a row for each token",
             hint="--targets with other module names",
         )
-    leaders = [m for m in ran if sums.leaders[targets[m].name] == targets[m].name]
+    led = {sums.leaders[targets[m].name] for m in ran}  # One may itself be left out.
+    leaders = [m for m, t in enumerate(targets) if t.name in led]
     source = {targets[m].name: s for s, m in enumerate(leaders)}
     modules = tuple(
         AdaptedModule(
@@ -51,6 +59,8 @@ def to_stats(
         for t in (targets[m] for m in ran)
     )
     measured = _measured(sums, plan, examples, modules, ran=ran, leaders=leaders, rows=rows)
+    if "covariance" in plan.needs:
+        measured["spectra"] = tuple(sums.inputs[targets[m].name].result() for m in leaders)
     reasons = {"entropy": "entropy", "outputs": "gradient_energy"}
     lacking = [n for n, array in reasons.items() if n in plan.needs and array not in measured]
     return LayerStats(
@@ -69,7 +79,7 @@ def to_stats(
         peak_memory_bytes=peak_memory_bytes,
         seed=plan.seed,
         absent={need: absent.get(need, "nothing was heard of it") for need in lacking},
-        notes=(*notes, *_unheard(blocks, targets, place=place, ran=ran)),
+        notes=(*notes, *_unheard(blocks, targets, sums, place=place, ran=ran)),
         **measured,
     )
 
@@ -97,9 +107,6 @@ def _measured(
     if "inputs" in needs:
         found["input_energy"] = examples["input_energy"][:, leaders]
         found["input_tokens"] = examples["input_tokens"][:, leaders]
-    if "covariance" in needs:
-        firsts = (m.name for m in modules if sums.leaders[m.name] == m.name)
-        found["spectra"] = tuple(sums.inputs[name].result() for name in firsts)
     if "gram" in needs:
         plain = [sums.kept[m.name].result() for m in modules]
         scaled = [sums.kept[m.name].scaled() for m in modules]
@@ -108,9 +115,12 @@ def _measured(
         for m, module in enumerate(modules):
             found["gram"][module.row] += plain[m]
             found["adam_gram"][module.row] += scaled[m]
-    if "entropy" in needs and not np.isnan(examples["entropy"][:, rows]).all():
-        found["entropy"] = examples["entropy"][:, rows]
-        found["entropy_variance"] = examples["entropy_variance"][:, rows]
+    for column in ("entropy", "entropy_variance") if "entropy" in needs else ():
+        values = examples[column]
+        if column in (weighed := sums.weighed.result()):
+            values = np.where(np.isnan(values), weighed[column], values)
+        if not np.isnan(values[:, rows]).all():
+            found[column] = values[:, rows]
     if "outputs" in needs and not np.isnan(examples["gradient_energy"][:, rows]).all():
         found["gradient_energy"] = examples["gradient_energy"][:, rows]
     return found
@@ -119,14 +129,31 @@ def _measured(
 def _unheard(
     blocks: Sequence[BlockRef],
     targets: Sequence[Target],
+    sums: PassSums,
     *,
     place: Mapping[int, int],
     ran: Sequence[int],
 ) -> list[str]:
-    """Return notes on the stacks and the targets that no text ran through."""
+    """Return notes on what no text ran through, what is left out, and blocks that ran often."""
     silent = sorted({b.stack for row, b in enumerate(blocks) if row not in place})
-    idle = [t.name for m, t in enumerate(targets) if m not in set(ran) and t.row in place]
     notes = [f"no text runs through stack {stack}: its blocks are left out" for stack in silent]
-    if idle:
-        notes.append(f"{len(idle)} target modules never ran, the first {idle[0]}: left out")
-    return notes
+    out = [t.name for m, t in enumerate(targets) if m not in set(ran) and t.row in place]
+    for reason, names in _left_out(out, sums).items():
+        notes.append(f"{len(names)} target modules {reason}, the first {names[0]}: left out")
+    often = {blocks[row].name: sums.runs.get(row, 1) for row in place}
+    return notes + [
+        f"block {name} runs {runs} times: its numbers are of all of them"
+        for name, runs in often.items()
+        if runs > 1
+    ]
+
+
+def _left_out(names: Sequence[str], sums: PassSums) -> dict[str, list[str]]:
+    """Return the modules called `names` by why they are not measured."""
+    ran = {name for name in names if name in sums.leaders.keys() - sums.unread}
+    reasons = {
+        "ran on other rows than one for each token": [n for n in names if n in sums.unread],
+        "got no gradient: the loss does not depend on them": [n for n in names if n in ran],
+        "never ran": [n for n in names if n not in sums.unread | ran],
+    }
+    return {reason: found for reason, found in reasons.items() if found}

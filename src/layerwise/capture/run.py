@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +19,13 @@ from layerwise.capture.clock import clock_for
 from layerwise.capture.hooks import WHOLE, BatchRecord, Listener, Site, Wiring, attached
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.plan import Plan
-from layerwise.capture.restore import frozen
+from layerwise.capture.restore import frozen, weights_shown
 from layerwise.capture.result import to_stats
 from layerwise.capture.stats import LayerStats
-from layerwise.capture.sums import PassSums, batch_columns
+from layerwise.capture.sums import PassSums, batch_columns, entropy_columns
+from layerwise.capture.tokens import floating
 from layerwise.data.batches import Batch
-from layerwise.errors import NonFiniteError
+from layerwise.errors import ModelError, NonFiniteError, is_bug, one_line
 from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, final_norm
@@ -49,6 +52,7 @@ class CaptureSetup:
     sites: tuple[Site, ...]
     wiring: Wiring
     implementation: str | None
+    shows_weights: bool
     absent: Mapping[str, str]
     weights: frozenset[int]
 
@@ -84,10 +88,15 @@ def capture(
         subject = _subject(loaded, objective, plan)
         listener = Listener(sites=subject.sites, needs=plan.needs, clock=clock_for(device))
         heard = intercepted(subject.implementation, listener.hear_attention)
+        square = [b for b in batches if any(len(b) == x.shape[1] for x in b.inputs.values())]
+        if square:
+            listener.tokens_first = _tokens_first(subject, square[0].to(device))
         with attached(listener, subject.wiring), heard:
             for number, batch in progress(numbered, "measuring", len(numbered)):
                 _measure(subject, listener, sums, batch.to(device), number=number, kept=kept)
         sums.take_inputs(listener)
+        if "entropy" in plan.needs and subject.shows_weights:
+            _weigh(subject, sums, [batch for _, batch in numbered])
     seconds, peak = time.perf_counter() - start, peak_memory_bytes(device)
     gathered = distributed.all_gather((sums, seconds, peak))
     unsure = () if resettable else ("peak memory is of the whole process, not of the pass alone",)
@@ -108,10 +117,9 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
     targets = resolve_targets(model, stacks, plan.targets) if "inputs" in plan.needs else ()
     implementation = getattr(model.config, "_attn_implementation", None)
     listens = "entropy" in plan.needs
-    weighs = listens and implementation in {None, "eager"}
+    weighs = listens and implementation in {None, "eager"} and not objective.stochastic
     outputs, absent = _outputs(loaded, plan)
-    if weighs and objective.stochastic:
-        weighs = False
+    if listens and objective.stochastic:
         absent["entropy"] = "attention weights come with dropout under this objective"
     elif implementation not in {None, "eager", "sdpa"}:
         absent["entropy"] = f"attention runs in {implementation}; load the model in sdpa"
@@ -132,6 +140,7 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
             weigh_attention=weighs,
         ),
         implementation="sdpa" if implementation == "sdpa" and listens else None,
+        shows_weights=implementation in {None, "eager", "sdpa"} and not objective.stochastic,
         absent=absent,
         weights=frozenset(
             part.untyped_storage().data_ptr()
@@ -180,6 +189,54 @@ def _outputs(loaded: LoadedModel, plan: Plan) -> tuple[dict[int, nn.Module], dic
     return outputs, {}
 
 
+def _tokens_first(subject: CaptureSetup, batch: Batch) -> frozenset[nn.Module]:
+    """Return the modules that take tokens first, from a forward without the last of `batch`.
+
+    Where there are as many examples as tokens, sizes alone do not tell the two axes apart.
+    """
+    n = len(batch.token_mask) - 1
+    batch = batch.first(n)
+    lengths = {x.shape[1] for x in batch.inputs.values() if x.ndim > 1}
+    found: set[nn.Module] = set()
+
+    def look(module: nn.Module, args: Any, output: Any) -> None:
+        for x in (next(floating(args), None), next(floating(output), None)):
+            if x is not None and any(tuple(x.shape[:2]) == (t, n) for t in lengths):
+                found.add(module)
+
+    with ExitStack() as stack, torch.no_grad():
+        for module in (*subject.wiring.blocks, *(site.module for site in subject.sites)):
+            stack.callback(module.register_forward_hook(look).remove)
+        if n:
+            _losses(subject, batch)
+    return frozenset(found)
+
+
+def _weigh(subject: CaptureSetup, sums: PassSums, batches: Sequence[Batch]) -> None:
+    """Add to `sums` the entropy of blocks that attend by code of their own, in a second forward.
+
+    Under eager attention, modules hand out their weights; where none does, one batch is tried.
+    """
+    examples, model = sums.examples.result(), subject.loaded.model
+    blocks, device = len(subject.blocks), subject.loaded.device
+    ran = np.array([row in sums.runs for row in range(blocks)])
+    if not batches or not np.isnan(examples["entropy"][:, ran]).all(0).any():
+        return
+    wiring = replace(subject.wiring, embeddings=(), outputs={}, weigh_attention=True)
+    listener = Listener(sites=(), needs=frozenset({"entropy"}), clock=clock_for(device))
+    with weights_shown(model), attached(listener, wiring), torch.no_grad():
+        for batch in batches:
+            heard, keys = _heard(subject, batch.to(device), frozenset())
+            listener.start(heard)
+            try:
+                _losses(subject, batch.to(device))
+            finally:
+                listener.stop()
+            if not heard.entropy:
+                return
+            sums.weighed.update(entropy_columns(heard, blocks=blocks), key=keys)
+
+
 def _measure(
     subject: CaptureSetup,
     listener: Listener,
@@ -197,12 +254,13 @@ def _measure(
     try:
         listener.mark("forward start", WHOLE)
         with saved_tensors_hooks(partial(listener.hear_saved, subject.weights), lambda x: x):
-            losses = subject.objective.losses(subject.loaded.model, batch)
+            losses = _losses(subject, batch)
         listener.mark("forward end", WHOLE)
         listener.mark("backward start", WHOLE)
         _check_forward(subject, heard, losses, number)
         torch.autograd.backward(losses.sum())
         listener.mark("backward end", WHOLE)
+        listener.take_waiting()
     finally:
         listener.stop()
     _check_backward(subject, heard, number)
@@ -211,6 +269,17 @@ def _measure(
     tokens = batch.token_mask.numel()
     columns = batch_columns(heard, listener.clock, blocks=blocks, tokens=tokens)
     sums.batches.update(columns, key=np.array([number]))
+
+
+def _losses(subject: CaptureSetup, batch: Batch) -> Tensor:
+    """Return the losses of `batch`; what the model asks for beside text, as a `ModelError`."""
+    try:
+        return subject.objective.losses(subject.loaded.model, batch)
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        if is_bug(error):
+            raise
+        message = f"model that does not run on text alone ({one_line(error, limit=160)})"
+        raise ModelError(message, value=subject.loaded.source) from error
 
 
 def _heard(

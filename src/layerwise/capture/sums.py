@@ -24,6 +24,9 @@ class PassSums:
         kept: The gradients of the examples kept for the Gram matrices.
         inputs: The moments of each distinct input, by the first module that reads it.
         leaders: The first module that reads the same input, for each module that ran.
+        weighed: Entropies of a second forward, one row an example, where the first had none.
+        unread: Modules that ran on other rows than the batch's tokens.
+        runs: The most often that a block ran in a forward.
     """
 
     examples: KeyedTable = field(default_factory=KeyedTable.zero)
@@ -32,6 +35,9 @@ class PassSums:
     kept: dict[str, GramRows] = field(default_factory=dict)
     inputs: dict[str, FeatureMoments] = field(default_factory=dict)
     leaders: dict[str, str] = field(default_factory=dict)
+    weighed: KeyedTable = field(default_factory=KeyedTable.zero)
+    unread: frozenset[str] = frozenset()
+    runs: dict[int, int] = field(default_factory=dict)
 
     def merge(self, other: "PassSums") -> "PassSums":
         """Return both passes as one."""
@@ -42,6 +48,9 @@ class PassSums:
             kept=merge_named(self.kept, other.kept),
             inputs=merge_named(self.inputs, other.inputs),
             leaders={**other.leaders, **self.leaders},
+            weighed=self.weighed.merge(other.weighed),
+            unread=self.unread | other.unread,
+            runs={r: max(self.runs.get(r, 0), n) for r, n in (self.runs | other.runs).items()},
         )
 
     def add_examples(
@@ -57,6 +66,8 @@ class PassSums:
         columns = _example_columns(heard, losses, sites=len(sites), blocks=blocks)
         self.examples.update(columns, key=keys)
         kept_keys = keys[heard.keep.cpu().numpy()]
+        self.unread |= {sites[m].name for m in heard.unread}
+        self.runs |= {r: max(n, self.runs.get(r, 0)) for r, n in heard.runs.items()}
         for m, gradient in heard.gradient_sum.items():
             self.gradients.setdefault(sites[m].name, Sum.zero()).update(gradient)
         for m, rows in heard.kept.items():
@@ -73,8 +84,6 @@ def _example_columns(
     heard: BatchRecord, losses: Tensor, *, sites: int, blocks: int
 ) -> dict[str, np.ndarray]:
     """Make one row an example: additive columns, NaN where a block or module was not heard."""
-    entropy = {row: total for row, (total, _) in heard.entropy.items()}
-    variance = {row: spread for row, (_, spread) in heard.entropy.items()}
     rank = next((e.shape[1] for e in heard.column_energy.values()), 0)
     ranks = [
         _columns({m: e[:, r] for m, e in heard.column_energy.items()}, sites, heard.examples)
@@ -84,12 +93,21 @@ def _example_columns(
     return {
         "losses": heard.folded(losses.detach().float()).cpu().numpy(),
         "tokens": _columns(tokens, blocks, heard.examples),
-        "entropy": _columns(entropy, blocks, heard.examples),
-        "entropy_variance": _columns(variance, blocks, heard.examples),
+        **entropy_columns(heard, blocks=blocks),
         "gradient_energy": _columns(heard.gradient_energy, blocks, heard.examples),
         "column_energy": np.stack(ranks, -1) if ranks else np.zeros((heard.examples, sites, 0)),
         "input_energy": _columns(heard.input_energy, sites, heard.examples),
         "input_tokens": _columns(heard.input_tokens, sites, heard.examples),
+    }
+
+
+def entropy_columns(heard: BatchRecord, *, blocks: int) -> dict[str, np.ndarray]:
+    """Make the columns of attention entropy: a block's mean over its runs."""
+    entropy = {row: total / heard.runs[row] for row, (total, _) in heard.entropy.items()}
+    spread = {row: each / heard.runs[row] ** 2 for row, (_, each) in heard.entropy.items()}
+    return {
+        "entropy": _columns(entropy, blocks, heard.examples),
+        "entropy_variance": _columns(spread, blocks, heard.examples),
     }
 
 
@@ -129,8 +147,10 @@ def _seconds(
     """Seconds of each block and of the whole, less our own work in between; NaN where unheard."""
     seconds = np.full(blocks + 1, np.nan)
     for row in (*range(blocks), WHOLE):
-        start, end = (f"{way} start", row), (f"{way} end", row)
-        if start in heard.marks and end in heard.marks:
-            (from_, before), (to, after) = heard.marks[start], heard.marks[end]
-            seconds[row] = max(0.0, clock.seconds(from_, to) - (own[after] - own[before]))
+        starts, ends = (heard.marks.get((f"{way} {end}", row), []) for end in ("start", "end"))
+        if starts and ends:  # One of each for every run.
+            seconds[row] = sum(
+                max(0.0, clock.seconds(from_, to) - (own[after] - own[before]))
+                for (from_, before), (to, after) in zip(starts, ends, strict=False)
+            )
     return seconds

@@ -58,6 +58,12 @@ class Batch:
         tensors = {k: v.to(device) for k, v in held.items() if isinstance(v, torch.Tensor)}
         return replace(self, inputs={k: v.to(device) for k, v in self.inputs.items()}, **tensors)
 
+    def first(self, n: int) -> "Batch":
+        """Return the first `n` rows alone."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {k: v[:n] for k, v in held.items() if isinstance(v, torch.Tensor)}
+        return replace(self, inputs={k: v[:n] for k, v in self.inputs.items()}, **tensors)
+
 
 @dataclass(frozen=True)
 class BatchSet:

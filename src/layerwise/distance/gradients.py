@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from layerwise.capture.hooks import floating
+from layerwise.capture.tokens import floating
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError, ModelError, NonFiniteError
 from layerwise.models.load import LoadedModel

@@ -50,7 +50,11 @@ def has_next_sentence_head(model: nn.Module) -> bool:
 def model_kind(model: nn.Module) -> ModelKind:
     """Give what the head of `model` does; ``encoder`` for a model without a language-model head."""
     inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
-    return kind_of(type(inner).__name__)
+    name = type(inner).__name__
+    if inner is not None and name in _SEQ2SEQ | _VISION_TEXT - _CAUSAL:
+        # Both tables hold models with an encoder for images or sound and either kind of decoder.
+        return "seq2seq" if getattr(inner.config, "is_encoder_decoder", False) else "causal"
+    return kind_of(name)
 
 
 def kind_of(name: str) -> ModelKind:

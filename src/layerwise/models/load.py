@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from layerwise.errors import BadInputError, ModelError, one_line
 from layerwise.files import sha256
 from layerwise.models.blank import blank_config, tokenizer_source
+from layerwise.models.causality import keep_causal
 from layerwise.models.head_kind import ModelKind, model_kind
 from layerwise.models.heads import (
     AddedHead,
@@ -230,7 +231,8 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
         tokenizer, padding = read_tokenizer(source, remote=how.remote)
     refuse_more_tokens(model, tokenizer, source=source.name)
     pad_with(model, tokenizer.pad_token_id)
-    found = {"revision": source.revision, "files": hashes(source), "notes": (*notes, *padding)}
+    notes = [*notes, *keep_causal(model), *padding]
+    found = {"revision": source.revision, "files": hashes(source), "notes": tuple(notes)}
     return _loaded(model, tokenizer, source.name, **found)
 
 

@@ -1,5 +1,6 @@
 """A model as named stacks of ordered blocks, found by structure."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,8 @@ Side = Literal["encoder", "decoder"]
 RECURRENT = frozenset({"rwkv", "xlstm"})
 """Model types whose blocks have a token and a channel mixer, as others do, but no attention."""
 
-# Blocks that can be listed, yet not measured: everything here takes examples first and relies on
-# autograd's own order.
-_UNSUITED = {
-    "longformer": "its blocks take tokens first, then examples",
-    "reformer": "its blocks are reversible and run by a backward pass of their own",
-    "xlnet": "its blocks take tokens first, then examples",
-}
+# Blocks that can be listed, yet not measured: everything here relies on autograd's own order.
+_UNSUITED = {"reformer": "its blocks are reversible and run by a backward pass of their own"}
 _DEPTH_KEYS = (
     "num_hidden_layers",
     "num_layers",
@@ -31,6 +27,10 @@ _DEPTH_KEYS = (
     "decoder_layers",
     "num_decoder_layers",
 )
+# As many blocks as these there are where each serves for several (ALBERT).
+_GROUPS_KEY = "num_hidden_groups"
+# A norm, by its class; the parts of a model that is named after its norms are none.
+_NORM = re.compile(r"norm(?!\w*(attention|intermediate|output|block|mlp|coder|model))")
 _ATTENTION_NAMES = ("attn", "attention")
 _MLP_NAMES = ("mlp", "ffn", "feed_forward", "moe")
 
@@ -96,7 +96,8 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
             one. The lists that exist are in the message.
     """
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
-    values = {getattr(config, key, None) for config in _configs(model) for key in _DEPTH_KEYS}
+    keys = (*_DEPTH_KEYS, _GROUPS_KEY)
+    values = {getattr(config, key, None) for config in _configs(model) for key in keys}
     depths = {value for value in values if isinstance(value, int)}
     for kind in _types(model) & _UNSUITED.keys():
         raise _refusal(lists, _UNSUITED[kind])
@@ -157,6 +158,8 @@ def _by_depth(
     if not _is_encoder_decoder(model):
         # Some encoders count a small decoder of their own beside their depth (Funnel).
         depths = {getattr(config, "num_hidden_layers", None) for config in _configs(model)}
+    groups = {getattr(config, _GROUPS_KEY, None) for config in _configs(model)} - {None}
+    depths = groups or depths
     fit = {
         name: members
         for name, members in lists.items()
@@ -202,8 +205,9 @@ def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
 
 def is_norm(module: nn.Module) -> bool:
     """Return whether `module` normalises its input, by its class's name."""
-    name = type(module).__name__.lower()
-    return "norm" in name and "embed" not in name
+    return (
+        bool(_NORM.search(type(module).__name__)) and "embed" not in type(module).__name__.lower()
+    )
 
 
 def _sublayers(block: nn.Module) -> int:

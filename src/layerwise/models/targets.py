@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
+from torch.func import functional_call
 from transformers import PreTrainedModel
 
+from layerwise.compat.peft import converted_names
 from layerwise.errors import PlacementError, UnknownNameError, one_line
 from layerwise.models.linear import Widths, packed_modules, widths
 from layerwise.models.meta import meta_copy
@@ -37,6 +40,8 @@ _BARE = re.compile(
     r"|(Mamba2?|FalconMamba|Bamba|FalconH1|NemotronHMamba2|Zamba2Mamba)Mixer\.out_proj"
     r"|GraniteMoeHybridMambaLayer\.out_proj"
 )
+# What `torch.no_grad()` calls the function that it puts around another.
+_UNDER_NO_GRAD = "decorate_context"
 _EXPERTS = re.compile(r"(^|\.)experts(\.|$)")
 # These see relative positions (DeBERTa), not tokens.
 _POSITIONS = re.compile(r"(^|\.)pos_(key_|query_|q_)?proj$")
@@ -95,14 +100,42 @@ def _refusal(module: nn.Module) -> str:
 
 
 def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module, Widths]]:
-    """Yield the linear modules under `module`, not looking inside one (where PEFT has its own)."""
+    """Yield the linear modules under `module`, not looking inside one (where PEFT has its own).
+
+    Nothing is learned in a part whose forward is declared to run without gradients.
+    """
     for name, child in module.named_children():
         path, shape = f"{prefix}{name}", widths(child)
         if shape is not None:
-            if not _BARE.fullmatch(f"{type(module).__name__}.{name}"):
+            is_bare = _BARE.fullmatch(f"{type(module).__name__}.{name}")
+            if not is_bare and _maps_rows(child, shape):
                 yield path, child, shape
-        elif not is_norm(child):
+        elif not (is_norm(child) or _is_gradless(child)):
             yield from _walk(child, f"{path}.")
+
+
+def _is_gradless(module: nn.Module) -> bool:
+    code = getattr(type(module).forward, "__code__", None)
+    return getattr(code, "co_name", "") == _UNDER_NO_GRAD
+
+
+def _maps_rows(module: nn.Module, shape: Widths) -> bool:
+    """Return whether a model's own kind of linear module maps each row by its whole weight.
+
+    One that has its rows in groups is told by what comes out, on the meta device.
+    """
+    kind = type(module)
+    is_own = kind.__module__.startswith(("transformers.models.", "transformers_modules."))
+    if not is_own or kind.forward is nn.Linear.forward:
+        return True
+    empty = {name: torch.empty_like(p, device="meta") for name, p in module.named_parameters()}
+    dtype = next(iter(empty.values())).dtype
+    try:
+        row = torch.empty((1, 2, shape.in_features), device="meta", dtype=dtype)
+        made = functional_call(module, empty, (row,))
+        return isinstance(made, torch.Tensor) and tuple(made.shape) == (1, 2, shape.out_features)
+    except (RuntimeError, TypeError):
+        return False
 
 
 def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
@@ -110,17 +143,20 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
 
     Left out are routed experts, which see only some tokens, projections of positions, a module
     that several blocks share, which belongs to no one depth, one whose weight is used without
-    calling it, and a quantised one that PEFT has no adapter for.
+    calling it, a quantised one that PEFT has no adapter for, and those that it takes for experts.
     """
     found = []
+    types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
+    converted = frozenset[str]().union(*map(converted_names, types))
     owners: dict[int, set[int]] = {}
     refused = unadaptable(model)
     for row, ref in enumerate(all_refs(stacks)):
         for path, module, shape in _walk(model.get_submodule(ref.name)):
             owners.setdefault(id(module), set()).add(row)
-            full = f"{ref.name}.{path}"
-            if not (_EXPERTS.search(path) or _POSITIONS.search(path) or full in refused):
-                target = Target(full, row, path.rpartition(".")[2], *shape)
+            full, suffix = f"{ref.name}.{path}", path.rpartition(".")[2]
+            routed = _EXPERTS.search(path) or suffix in converted
+            if not (routed or _POSITIONS.search(path) or full in refused):
+                target = Target(full, row, suffix, *shape)
                 found.append((target, id(module)))
     return tuple(target for target, key in found if len(owners[key]) == 1)
 

@@ -2,9 +2,12 @@
 
 import inspect
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+from transformers import PreTrainedModel
 
 from layerwise.data.batches import Batch
 from layerwise.errors import BadInputError
@@ -23,8 +26,15 @@ def body(model: Any) -> Any:
 
 
 def accepted(model: Any, **options: Any) -> dict[str, Any]:
-    """Return those of `options` that `model`'s forward names among its parameters."""
-    names = inspect.signature(without_adapter(model).forward).parameters
+    """Return those of `options` that `model`'s forward names among its parameters.
+
+    A wrapper that names none hands all on to the model in it.
+    """
+    whole = without_adapter(model)
+    inner = whole.modules() if isinstance(whole, nn.Module) else ()
+    models = chain([whole], (m for m in inner if isinstance(m, PreTrainedModel)))
+    known = (set(inspect.signature(each.forward).parameters) for each in models)
+    names = next((each for each in known if not each <= {"args", "kwargs"}), set[str]())
     return {name: value for name, value in options.items() if name in names}
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.capture.hooks import floating
 from layerwise.capture.restore import frozen
+from layerwise.capture.tokens import by_token, floating
 from layerwise.card.describe import model_info
 from layerwise.card.record import ModelInfo
 from layerwise.compat.torch import FSDPModule, eagerly, widened
@@ -132,7 +132,7 @@ def observe(
     followed = _stack(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
     pooled: dict[str, np.ndarray] = {}
-    groups = by_length(rows, batch_size=batch_size)
+    groups = _oblong(by_length(rows, batch_size=batch_size))
     with (
         enough_memory("a smaller --batch-size or --max-length"),
         frozen(loaded.model, training=False, seed=0),
@@ -187,6 +187,15 @@ def _rows(loaded: LoadedModel, probes: ProbeSet, max_length: int) -> tuple[list[
     return rows, [f"{cut} probes were cut at {max_length} tokens"] if cut else []
 
 
+def _oblong(groups: Sequence[Sequence[Row]]) -> list[Sequence[Row]]:
+    """Part groups of as many rows as tokens, whose two axes could not be told by their sizes."""
+    parted: list[Sequence[Row]] = []
+    for group in groups:
+        is_square = len(group) == max(len(row.ids) for row in group) > 1
+        parted += [group[:-1], group[-1:]] if is_square else [group]
+    return parted
+
+
 def _has_encoder(loaded: LoadedModel) -> bool:
     return any(stack.side == "encoder" for stack in loaded.stacks)
 
@@ -224,10 +233,17 @@ def _means(
 
     def keep(block: int, _: nn.Module, __: Any, output: Any) -> None:
         hidden = next(floating(output))
-        found["residual"][block] = (weights @ widened(hidden))[:, 0]
-        if norm is not None:
-            normed = (weights @ widened(norm(hidden)))[:, 0]
-            found.setdefault("normed", {})[block] = normed
+        rows = by_token(hidden, *ids.shape)
+        if rows is None:
+            msg = f"block {stack.blocks[block]} with an output of shape"
+            expected = f"a row for each of {ids.shape[1]} tokens of {ids.shape[0]} probes"
+            raise ModelError(msg, value=tuple(hidden.shape), expected=expected)
+        states = {"residual": rows}
+        # Parallel streams are one state, side by side; the final norm is of what comes of them.
+        if norm is not None and rows.shape[-1] == hidden.shape[-1]:
+            states["normed"] = norm(rows)
+        for name, values in states.items():
+            found.setdefault(name, {})[block] = (weights @ widened(values))[:, 0]
 
     with ExitStack() as hooks:
         for block, name in enumerate(stack.blocks):

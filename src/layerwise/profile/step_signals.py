@@ -17,7 +17,7 @@ from torch import nn
 
 from layerwise import distributed
 from layerwise.capture.attention import AttentionCall, QueryRows, intercepted, sample_rows
-from layerwise.capture.hooks import floating
+from layerwise.capture.tokens import floating
 from layerwise.compat.torch import widened
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.forward import body

@@ -118,6 +118,14 @@ def untrained_modules(model: nn.Module) -> tuple[str, ...]:
     return tuple(name for name, layer in _layers(model) if _is_untrained(layer) is True)
 
 
+def still_notes(model: nn.Module) -> tuple[str, ...]:
+    """Say how many adapters of a trained `model` no loss depended on; empty where none is so."""
+    names = untrained_modules(model)
+    if not names:
+        return ()
+    return (f"{len(names)} adapters did not train: no loss depended on them, first {names[0]}",)
+
+
 def adapter_notes(model: nn.Module) -> tuple[str, ...]:
     """Return why `untrained_modules` may not tell the whole story of this model's adapters."""
     notes = []

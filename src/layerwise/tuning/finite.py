@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from layerwise.capture.hooks import floating
+from layerwise.capture.tokens import floating
 from layerwise.compat.torch import widened
 from layerwise.errors import NonFiniteError
 from layerwise.tuning.groups import REST, LayerGroup

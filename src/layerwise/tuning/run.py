@@ -32,7 +32,7 @@ from layerwise.objectives.length import fitted
 from layerwise.placement.record import Placement
 from layerwise.provenance import collect
 from layerwise.records import to_plain
-from layerwise.tuning.adapters import has_adapters
+from layerwise.tuning.adapters import has_adapters, still_notes
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
 from layerwise.tuning.groups import layer_groups
@@ -139,6 +139,7 @@ def fine_tune(
             *data.notes,
             *material.batches.notes,
             *(head_notes(subject.model) if chosen.adapters else ()),
+            *still_notes(subject.model),
             *changed,
         ),
     )
