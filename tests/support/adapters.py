@@ -116,6 +116,16 @@ PLAIN = {
 }  # fmt: skip
 
 
+def config_of(make):
+    """What `make` makes; None where this version of PEFT has no such kind or setting."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's remarks on its own settings.
+        try:
+            return make()
+        except (AttributeError, TypeError):
+            return None
+
+
 def base(folder, named):
     """Save the base that `named` means in `folder`."""
     name, option = (named, None) if isinstance(named, str) else named

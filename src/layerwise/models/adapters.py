@@ -132,7 +132,12 @@ def put_on(model: Any, source: Source) -> Adapter:
     if _blocks(root) != before:
         notes.append(f"layer_replication: {_blocks(root)} blocks run, made of {before}")
     if str(getattr(config, "bias", "none")) != "none":
-        notes.append("the adapter trained its base's biases too")
+        held = any(n.endswith(".bias") and ".lora_B" not in n for n in weights)
+        lost = "the adapter trained biases that its files do not hold: its base's stay"
+        notes.append("the adapter trained its base's biases too" if held else lost)
+    for buffer in model.buffers():
+        if not buffer.is_leaf:  # Older versions of PEFT leave a trace of where it is from.
+            buffer.detach_()
     if root is not model:
         model.peft_config = wrapper.peft_config
     model.eval()
@@ -317,8 +322,11 @@ def _refuse_unfit(report: Any, config: Any, source: Source) -> None:
         message = "adapter that does not fit its base model"
         expected = f"weights for {', '.join(missing[:3])}"
         raise ModelError(message, value=source.name, expected=expected)
-    if report.unexpected_keys:
-        count, first = len(report.unexpected_keys), min(report.unexpected_keys)
+    # What all modules share is no part of one, and older versions of PEFT do not expect it.
+    shared = f"base_model.{prefix.partition('_')[0]}_"
+    unexpected = [key for key in report.unexpected_keys if not key.startswith(shared)]
+    if unexpected:
+        count, first = len(unexpected), min(unexpected)
         message = f"adapter with {count} weights that belong nowhere, first {first}"
         expected = "names of modules that its base has"
         raise ModelError(message, value=source.name, expected=expected)
