@@ -20,7 +20,7 @@ SAY_BROWSER := @for browser in chromium chromium-browser google-chrome; do \
 	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-all test-quantised experiments check
+.PHONY: help install demo test test-quick test-all test-quantised experiments matrix check
 
 help:
 	@echo "make demo        the Layer Card and a placement of a real model, written to demo/"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-all    the suite and its slow matrices"
 	@echo "make test-quantised  quantised bases of every library, in an environment of their own"
 	@echo "make experiments the tests of what the evidence is made with"
+	@echo "make matrix      the quick tests with the libraries that trainers pin (.ci/matrix)"
 	@echo "make check       format, lint, types, import directions"
 	@echo "make install     the environment alone, in .venv"
 
@@ -79,6 +80,9 @@ test-quantised: $(STAMP)
 # How the tables of docs/evidence.md are remade stands beside them.
 experiments: $(STAMP)
 	$(PYTEST) experiments/tests
+
+matrix: $(STAMP)
+	.ci/matrix/run $(basename $(notdir $(wildcard .ci/matrix/*.txt)))
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

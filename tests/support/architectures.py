@@ -26,30 +26,35 @@ SPECIAL = ("pad", "bos", "eos", "unk", "cls", "sep", "mask")
 WORDS = 300
 BLOCKS = 4
 
-# The first rule that a field's name matches says its size.
-SIZES = [
-    (r"vocab_size|vocab_size_per_layer_input|(audio|text|semantic)_vocab\w*", WORDS),
-    (r"(num_)?(kv|key_value)_heads|multi_query_group_num|num_kv_heads|n_head_kv", 2),
-    (r"(\w+_)?(num_|n_)?(attention_|attn_)?heads?(_?num)?|n_heads?|linear_num_(key|value)_heads", 4),
-    (r"(qk_|v_|q_|k_)?(nope_|rope_)?head_dim|d_kv|d_head|(\w+_)?head_dim|kv_channels|rotary_dim", 8),
-    (r"(num_)?(hidden_layers|layers)|n_layers?|(\w+_)?depth|encoder_layers|decoder_layers"
-     r"|(\w+_)?num_layers|num_(\w+_)?(hidden_)?layers|n_(\w+_)?layers", BLOCKS),
-    (r"(moe_|shared_|expert_|\w+_)?(intermediate|ffn|inner|mlp)\w*_?(size|dim)|d_ff|dff|n_inner"
-     r"|d_inner|ffn_hidden_size|ffn_dim|d_inner_hid", 48),
-    (r"(hidden_size|d_model|n_embd|embed_dim|dim|emb_dim|hidden_dim|width|embed_size|embedding_size"
-     r"|word_embed_proj_dim|projection_dim|out_hidden_size|lru_width|input_size|d_latents"
-     r"|\w*hidden_size|\w*hidden_dim|\w*embed_dim|\w*embd|\w*_dim|\w*embed_proj\w*)", 32),
-    (r"(n_|num_)?\w*experts_per_tok\w*|top_k|moe_topk|moe_top_k|num_experts_per_token"
-     r"|num_selected_experts|moe_k|\w*expert_top_?k", 2),
-    (r"(n_|num_)shared_experts|topk_group|n_group|num_expert_groups?", 1),
-    (r"(n_|num_)\w*experts|num_local_experts|moe_num_experts|expert_num", 4),
-    (r"\w*lora_rank|\w*_rank", 8),
-    (r"max_position_embeddings|n_positions|n_ctx|max_\w*(seq\w*|positions|length|len)"
-     r"|context_length|block_size|seq_len\w*|relative_attention_max_distance|num_positions", 256),
-    (r"image_size|crop_size", 32),
-    (r"patch_size", 8),
-    (r"(state_size|ssm_state_size|mamba_d_state|num_mel_bins|n_mels|\w*codebook_size)", 16),
-]  # fmt: skip
+# The first row one of whose patterns a field's name is says its size.
+SIZES = (
+    (WORDS, (r"vocab_size(_per_layer_input)?", r"(audio|text|semantic)_vocab\w*")),
+    (2, (r"(num_)?(kv|key_value)_heads", r"multi_query_group_num", r"n_head_kv")),
+    (4, (r"(\w+_)?(num_|n_)?(attention_|attn_)?heads?(_?num)?", r"linear_num_(key|value)_heads")),
+    (8, (r"(\w+_)?head_dim", r"d_kv", r"d_head", r"kv_channels", r"rotary_dim")),
+    (BLOCKS, (
+        r"(num_)?(hidden_layers|layers|blocks)", r"n_(\w+_)?layers?", r"(\w+_)?depth",
+        r"(en|de)coder_layers", r"(\w+_)?num_layers", r"num_(\w+_)?(hidden_)?layers",
+    )),
+    (48, (r"(\w+_)?(intermediate|ffn|inner|mlp)\w*_?(size|dim)", r"d_ff|dff", r"n_inner|d_inner")),
+    (32, (
+        r"\w*(hidden_size|hidden_dim|embed_dim|embd|_dim)", r"d_model|dim|width|d_latents",
+        r"embed_size|embedding_size|input_size|lru_width", r"\w*embed_proj\w*",
+    )),
+    (2, (r"(n_|num_)?\w*experts_per_tok\w*", r"(moe_)?top_?k", r"moe_k", r"\w*expert_top_?k",
+         r"num_selected_experts")),
+    (1, (r"(n_|num_)shared_experts", r"topk_group", r"n_group", r"num_expert_groups?")),
+    (4, (r"(n_|num_)\w*experts", r"expert_num")),
+    (8, (r"\w*_rank",)),
+    (256, (
+        r"max_\w*(position_embeddings|seq\w*|positions|length|len)", r"n_ctx",
+        r"(n_|num_)positions", r"context_length", r"block_size", r"seq_len\w*",
+        r"relative_attention_max_distance",
+    )),
+    (32, (r"image_size|crop_size",)),
+    (8, (r"patch_size",)),
+    (16, (r"(ssm_)?state_size", r"mamba_d_state", r"num_mel_bins|n_mels", r"\w*codebook_size")),
+)  # fmt: skip
 
 # What the rules do not know, by type (nested parts by their own), and what they are to leave.
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8}
@@ -86,8 +91,14 @@ SET = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
-    "reformer": {"is_decoder": True},
+    "reformer": {"is_decoder": True, "axial_pos_embds": False},
+    "xmod": {"default_language": "en_XX"},
+    "led": {"attention_window": [8] * BLOCKS},
+    "longformer": {"attention_window": [8] * BLOCKS},
     "xlnet": {"d_head": 8},
+    "zamba2": {"mamba_headdim": 16},
+    "dots3_note_text": {"num_key_value_heads": 4},
+    "neomme": {"head_dim": 16},
 }
 
 
@@ -114,7 +125,7 @@ def tokenizer():
 def _size(name, value):
     if type(value) is not int or value <= 1:
         return value
-    rule = next((small for pattern, small in SIZES if re.fullmatch(pattern, name)), None)
+    rule = next((small for small, known in SIZES if re.fullmatch("|".join(known), name)), None)
     if rule == WORDS:
         return rule
     return value if rule is None else min(value, rule)
@@ -145,7 +156,7 @@ def shrunk(config, taken=None):
     said = SET.get(config.model_type, {})
     depths = {v for k, v in vars(config).items() if type(v) is int and v > BLOCKS
               and _size(k, v) == BLOCKS}  # fmt: skip
-    made, heads = {}, {getattr(config, "num_attention_heads", 0), getattr(config, "n_head", 0)}
+    made, heads = {}, {vars(config).get(key) for key in ("num_attention_heads", "n_head")}
     plain = {k: v for k, v in vars(config).items() if not k.startswith("_")}
     for name, value in plain.items():
         if isinstance(value, tf.PreTrainedConfig):
@@ -154,7 +165,7 @@ def shrunk(config, taken=None):
             made[name] = _tokens(name, value, taken)
         elif isinstance(value, list | tuple) and len(value) in depths:
             made[name] = _listed(list(value), depths)
-        elif name == "rope_parameters" or name == "rope_scaling":
+        elif name in {"rope_parameters", "rope_scaling"}:
             made[name] = _rope(value)
         elif name in {"num_key_value_heads", "multi_query_group_num", "num_kv_heads"}:
             made[name] = 4 if value in heads else _size(name, value)
@@ -185,12 +196,12 @@ def tiny_config(name):
         warnings.simplefilter("ignore")
         made = CONFIG_MAPPING[name]
         said = SET.get(name, {})
-        # Only checkpoints name the token that a decoder starts from.
         try:
             default = made()
-        except Exception:
+        except Exception:  # noqa: BLE001 - a default configuration need not be one
             default = made(**said)
         config = made(**shrunk(default))
+    # Only checkpoints name the token that a decoder starts from.
     if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = SPECIAL.index("bos")
     return config

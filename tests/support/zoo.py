@@ -263,12 +263,8 @@ TWO_STACKS = {
     ),
 }
 
-# Families whose depth is no list of blocks that run once each, and why.
+# Families whose depth is no list of blocks, and why.
 REFUSED = {
-    "albert": (
-        lambda s: tf.AlbertConfig(**_small(s)),
-        "AlbertForMaskedLM", "none is a list of blocks",
-    ),
     "xlm": (
         lambda s: tf.XLMConfig(
             emb_dim=s.width, n_layers=s.blocks, n_heads=s.heads, vocab_size=s.words
@@ -296,12 +292,6 @@ REFUSED = {
         ),
         "PerceiverForMaskedLM", "none is a list of blocks",
     ),
-    "xlnet": (
-        lambda s: tf.XLNetConfig(
-            d_model=s.width, n_layer=s.blocks, n_head=s.heads, d_inner=s.inner, vocab_size=s.words
-        ),
-        "XLNetLMHeadModel", "tokens first",
-    ),
     "hrm_text": (lambda _: tf.HrmTextConfig(), "HrmTextForCausalLM", "configured depth"),
     "blt": (lambda _: tf.BltConfig(), "BltForCausalLM", "configured depth"),
 }  # fmt: skip
@@ -320,6 +310,13 @@ VARIANTS = {
             **_small(s), embedding_size=8, intra_bottleneck_size=16, num_feedforward_networks=1
         ),
         "MobileBertForPreTraining",
+    ),
+    "albert": (lambda s: tf.AlbertConfig(**_small(s)), "AlbertForMaskedLM"),
+    "xlnet": (
+        lambda s: tf.XLNetConfig(
+            d_model=s.width, n_layer=s.blocks, n_head=s.heads, d_inner=s.inner, vocab_size=s.words
+        ),
+        "XLNetLMHeadModel",
     ),
     "encoder": (lambda s: tf.BertConfig(**_small(s)), "BertModel"),
     "pretraining": (lambda s: tf.BertConfig(**_small(s)), "BertForPreTraining"),

@@ -128,6 +128,8 @@ def _call(
 def _rows_of(full: Tensor, rows: QueryRows) -> Tensor:
     """Return the chosen query rows of a mask or bias, (n, h|1, q, s)."""
     n = rows.positions.shape[0]
+    if full.shape[2] == 1:  # The same for every query.
+        return full.expand(n, -1, rows.positions.shape[1], -1)
     wide = full.expand(n, -1, -1, -1)
     take = rows.positions[:, None, :, None].expand(n, wide.shape[1], -1, wide.shape[3])
     return wide.gather(2, take)

@@ -271,7 +271,7 @@ class Listener:
 
     def hear_weights(self, row: int, _: nn.Module, __: Any, ___: Any, output: Any) -> None:
         """Hear a module's output, which may hold attention weights (n, h, t, t)."""
-        if self._heard is None or self._attended or not isinstance(output, tuple):
+        if self._heard is None or self._attended or not isinstance(output, tuple | list):
             return
         n, t = self._heard.masks[row].shape
         found = [x for x in output if isinstance(x, Tensor) and _is_attention(x, n=n, t=t)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from layerwise.models.reading import quiet
 from layerwise.seeds import derive, rng_untouched
 
 # Where Accelerate puts autocast around a forward, and what it keeps beside it.
@@ -74,7 +75,7 @@ def weights_shown(model: Any) -> Iterator[None]:
     held += [part for config in held for part in vars(config).values() if hasattr(part, "to_dict")]
     states = [(config, dict(vars(config))) for config in {id(c): c for c in held}.values()]
     try:
-        with suppress(ValueError, NotImplementedError):
+        with quiet(), suppress(ValueError, NotImplementedError):  # Some say that they cannot.
             model.set_attn_implementation("eager")
         for config, _ in states:
             vars(config)["_output_attentions"] = True  # The public name asks for eager everywhere.

@@ -34,16 +34,19 @@ def to_stats(
     examples, batches = sums.examples.result(), sums.batches.result()
     rows = np.flatnonzero(~np.isnan(batches["forward_seconds"]).all(0))
     place = {int(row): i for i, row in enumerate(rows)}
-    heard = [t.name in sums.leaders and t.row in place for t in targets]
+    whole = sums.leaders.keys() - sums.unread  # Of a part of its calls there is no number.
+    heard = [t.name in whole and t.row in place for t in targets]
     if "gradients" in plan.needs:  # NaN where unheard.
         learns = np.nan_to_num(examples["column_energy"]).any((0, 2))
         heard = [is_heard and bool(learns[m]) for m, is_heard in enumerate(heard)]
     ran = [m for m, is_heard in enumerate(heard) if is_heard]
     if not place or (not ran and "inputs" in plan.needs):
+        what = "no block ran" if not place else "no adapted module learns from this text"
+        why = _left_out([t.name for t in targets], sums) if place else {}
         raise ModelError(
-            "none of the adapted modules learns from this text" if place else "no block ran",
+            what + "".join(f"; {len(names)} {reason}" for reason, names in why.items()),
             value=", ".join(sorted({t.suffix for t in targets})),
-            expected="modules that the forward calls",
+            expected="modules that the forward calls with a row for each token",
             hint="--targets with other module names",
         )
     led = {sums.leaders[targets[m].name] for m in ran}  # One may itself be left out.
@@ -135,17 +138,22 @@ def _unheard(
     silent = sorted({b.stack for row, b in enumerate(blocks) if row not in place})
     notes = [f"no text runs through stack {stack}: its blocks are left out" for stack in silent]
     out = [t.name for m, t in enumerate(targets) if m not in set(ran) and t.row in place]
-    reasons = {
-        "ran on other rows than one for each token": [n for n in out if n in sums.unread],
-        "got no gradient: the loss does not depend on them": [n for n in out if n in sums.leaders],
-        "never ran": [n for n in out if n not in sums.unread and n not in sums.leaders],
-    }
-    for reason, names in reasons.items():
-        if names:
-            notes.append(f"{len(names)} target modules {reason}, the first {names[0]}: left out")
+    for reason, names in _left_out(out, sums).items():
+        notes.append(f"{len(names)} target modules {reason}, the first {names[0]}: left out")
     often = {blocks[row].name: sums.runs.get(row, 1) for row in place}
     return notes + [
         f"block {name} runs {runs} times: its numbers are of all of them"
         for name, runs in often.items()
         if runs > 1
     ]
+
+
+def _left_out(names: Sequence[str], sums: PassSums) -> dict[str, list[str]]:
+    """Return the modules called `names` by why they are not measured."""
+    ran = {name for name in names if name in sums.leaders.keys() - sums.unread}
+    reasons = {
+        "ran on other rows than one for each token": [n for n in names if n in sums.unread],
+        "got no gradient: the loss does not depend on them": [n for n in names if n in ran],
+        "never ran": [n for n in names if n not in sums.unread | ran],
+    }
+    return {reason: found for reason, found in reasons.items() if found}

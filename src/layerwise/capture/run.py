@@ -25,7 +25,7 @@ from layerwise.capture.stats import LayerStats
 from layerwise.capture.sums import PassSums, batch_columns, entropy_columns
 from layerwise.capture.tokens import floating
 from layerwise.data.batches import Batch
-from layerwise.errors import NonFiniteError
+from layerwise.errors import ModelError, NonFiniteError, is_bug, one_line
 from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, final_norm
@@ -208,7 +208,7 @@ def _tokens_first(subject: CaptureSetup, batch: Batch) -> frozenset[nn.Module]:
         for module in (*subject.wiring.blocks, *(site.module for site in subject.sites)):
             stack.callback(module.register_forward_hook(look).remove)
         if n:
-            subject.objective.losses(subject.loaded.model, batch)
+            _losses(subject, batch)
     return frozenset(found)
 
 
@@ -220,7 +220,7 @@ def _weigh(subject: CaptureSetup, sums: PassSums, batches: Sequence[Batch]) -> N
     examples, model = sums.examples.result(), subject.loaded.model
     blocks, device = len(subject.blocks), subject.loaded.device
     ran = np.array([row in sums.runs for row in range(blocks)])
-    if not np.isnan(examples["entropy"][:, ran]).all(0).any():
+    if not batches or not np.isnan(examples["entropy"][:, ran]).all(0).any():
         return
     wiring = replace(subject.wiring, embeddings=(), outputs={}, weigh_attention=True)
     listener = Listener(sites=(), needs=frozenset({"entropy"}), clock=clock_for(device))
@@ -229,7 +229,7 @@ def _weigh(subject: CaptureSetup, sums: PassSums, batches: Sequence[Batch]) -> N
             heard, keys = _heard(subject, batch.to(device), frozenset())
             listener.start(heard)
             try:
-                subject.objective.losses(model, batch.to(device))
+                _losses(subject, batch.to(device))
             finally:
                 listener.stop()
             if not heard.entropy:
@@ -254,7 +254,7 @@ def _measure(
     try:
         listener.mark("forward start", WHOLE)
         with saved_tensors_hooks(partial(listener.hear_saved, subject.weights), lambda x: x):
-            losses = subject.objective.losses(subject.loaded.model, batch)
+            losses = _losses(subject, batch)
         listener.mark("forward end", WHOLE)
         listener.mark("backward start", WHOLE)
         _check_forward(subject, heard, losses, number)
@@ -269,6 +269,17 @@ def _measure(
     tokens = batch.token_mask.numel()
     columns = batch_columns(heard, listener.clock, blocks=blocks, tokens=tokens)
     sums.batches.update(columns, key=np.array([number]))
+
+
+def _losses(subject: CaptureSetup, batch: Batch) -> Tensor:
+    """Return the losses of `batch`; what the model asks for beside text, as a `ModelError`."""
+    try:
+        return subject.objective.losses(subject.loaded.model, batch)
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        if is_bug(error):
+            raise
+        message = f"model that does not run on text alone ({one_line(error, limit=160)})"
+        raise ModelError(message, value=subject.loaded.source) from error
 
 
 def _heard(

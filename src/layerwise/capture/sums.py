@@ -67,7 +67,7 @@ class PassSums:
         self.examples.update(columns, key=keys)
         kept_keys = keys[heard.keep.cpu().numpy()]
         self.unread |= {sites[m].name for m in heard.unread}
-        self.runs = {r: max(n, self.runs.get(r, 0)) for r, n in heard.runs.items()} or self.runs
+        self.runs |= {r: max(n, self.runs.get(r, 0)) for r, n in heard.runs.items()}
         for m, gradient in heard.gradient_sum.items():
             self.gradients.setdefault(sites[m].name, Sum.zero()).update(gradient)
         for m, rows in heard.kept.items():

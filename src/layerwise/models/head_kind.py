@@ -51,9 +51,10 @@ def model_kind(model: nn.Module) -> ModelKind:
     """Give what the head of `model` does; ``encoder`` for a model without a language-model head."""
     inner = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
     name = type(inner).__name__
-    # Some of those that read images do so with an encoder, and write with a decoder.
-    is_pair = inner is not None and getattr(inner.config, "is_encoder_decoder", False)
-    return "seq2seq" if is_pair and is_vision_text(name) else kind_of(name)
+    if inner is not None and name in _SEQ2SEQ | _VISION_TEXT - _CAUSAL:
+        # Both tables hold models with an encoder for images or sound and either kind of decoder.
+        return "seq2seq" if getattr(inner.config, "is_encoder_decoder", False) else "causal"
+    return kind_of(name)
 
 
 def kind_of(name: str) -> ModelKind:

@@ -103,20 +103,11 @@ def final_norm(model: nn.Module, stack: Stack) -> nn.Module | None:
     return None
 
 
-def reads_text(model: nn.Module, name: str) -> bool:
-    """Return whether the module called `name` is of a part of `model` whose input is tokens."""
-    held = owner(model, name)
-    try:
-        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
-    except NotImplementedError:  # A tower that embeds something other than tokens.
-        return False
-
-
 def position_limit(model: nn.Module) -> int | None:
     """Return how many tokens `model`'s learned positions reach; None where they are computed.
 
-    RoBERTa's positions start after its padding index, OPT's and BART's after an offset. Those of a
-    tower that reads images or sound do not count.
+    Those of a tower that reads something other than tokens do not count. RoBERTa's positions start
+    after its padding index, OPT's and BART's after an offset.
     """
     limits = [
         module.num_embeddings
@@ -125,9 +116,18 @@ def position_limit(model: nn.Module) -> int | None:
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding)
         and _POSITIONS.search(name.rpartition(".")[2])
-        and reads_text(model, name)
+        and reads_tokens(model, name)
     ]
     return min(limits, default=None)
+
+
+def reads_tokens(model: nn.Module, name: str) -> bool:
+    """Return whether the innermost model around the module called `name` embeds tokens."""
+    held = owner(model, name)
+    try:
+        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
+    except NotImplementedError:  # A tower that embeds something other than tokens.
+        return False
 
 
 @dataclass(frozen=True)

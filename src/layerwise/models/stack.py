@@ -1,5 +1,6 @@
 """A model as named stacks of ordered blocks, found by structure."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ _DEPTH_KEYS = (
 )
 # As many blocks as these there are where each serves for several (ALBERT).
 _GROUPS_KEY = "num_hidden_groups"
+# A norm, by its class; the parts of a model that is named after its norms are none.
+_NORM = re.compile(r"norm(?!\w*(attention|intermediate|output|block|mlp|coder|model))")
 _ATTENTION_NAMES = ("attn", "attention")
 _MLP_NAMES = ("mlp", "ffn", "feed_forward", "moe")
 
@@ -202,8 +205,9 @@ def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
 
 def is_norm(module: nn.Module) -> bool:
     """Return whether `module` normalises its input, by its class's name."""
-    name = type(module).__name__.lower()
-    return "norm" in name and "embed" not in name
+    return (
+        bool(_NORM.search(type(module).__name__)) and "embed" not in type(module).__name__.lower()
+    )
 
 
 def _sublayers(block: nn.Module) -> int:

@@ -107,13 +107,19 @@ def _walk(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module,
     for name, child in module.named_children():
         path, shape = f"{prefix}{name}", widths(child)
         if shape is not None:
-            if not _BARE.fullmatch(f"{type(module).__name__}.{name}") and _maps_rows(child, *shape):
+            is_bare = _BARE.fullmatch(f"{type(module).__name__}.{name}")
+            if not is_bare and _maps_rows(child, shape):
                 yield path, child, shape
-        elif not is_norm(child) and type(child).forward.__code__.co_name != _UNDER_NO_GRAD:
+        elif not (is_norm(child) or _is_gradless(child)):
             yield from _walk(child, f"{path}.")
 
 
-def _maps_rows(module: nn.Module, inside: int, outside: int, _: bool) -> bool:  # noqa: FBT001  # as in `_linear`
+def _is_gradless(module: nn.Module) -> bool:
+    code = getattr(type(module).forward, "__code__", None)
+    return getattr(code, "co_name", "") == _UNDER_NO_GRAD
+
+
+def _maps_rows(module: nn.Module, shape: Widths) -> bool:
     """Return whether a model's own kind of linear module maps each row by its whole weight.
 
     One that has its rows in groups is told by what comes out, on the meta device.
@@ -125,8 +131,9 @@ def _maps_rows(module: nn.Module, inside: int, outside: int, _: bool) -> bool:  
     empty = {name: torch.empty_like(p, device="meta") for name, p in module.named_parameters()}
     dtype = next(iter(empty.values())).dtype
     try:
-        row = torch.empty((1, 2, inside), device="meta", dtype=dtype)
-        return tuple(functional_call(module, empty, (row,)).shape) == (1, 2, outside)
+        row = torch.empty((1, 2, shape.in_features), device="meta", dtype=dtype)
+        made = functional_call(module, empty, (row,))
+        return isinstance(made, torch.Tensor) and tuple(made.shape) == (1, 2, shape.out_features)
     except (RuntimeError, TypeError):
         return False
 
@@ -136,8 +143,7 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
 
     Left out are routed experts, which see only some tokens, projections of positions, a module
     that several blocks share, which belongs to no one depth, one whose weight is used without
-    calling it, those that PEFT would take for experts, and a quantised one that it has no adapter
-    for.
+    calling it, a quantised one that PEFT has no adapter for, and those that it takes for experts.
     """
     found = []
     types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}

@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from transformers import PreTrainedModel
 
@@ -28,7 +30,9 @@ def accepted(model: Any, **options: Any) -> dict[str, Any]:
 
     A wrapper that names none hands all on to the model in it.
     """
-    models = (m for m in without_adapter(model).modules() if isinstance(m, PreTrainedModel))
+    whole = without_adapter(model)
+    inner = whole.modules() if isinstance(whole, nn.Module) else ()
+    models = chain([whole], (m for m in inner if isinstance(m, PreTrainedModel)))
     known = (set(inspect.signature(each.forward).parameters) for each in models)
     names = next((each for each in known if not each <= {"args", "kwargs"}), set[str]())
     return {name: value for name, value in options.items() if name in names}

@@ -20,7 +20,7 @@ from layerwise.data.batches import Row, by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_text
+from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_tokens
 from layerwise.models.stack import Stack, find_stacks
 from layerwise.objectives.forward import accepted, body, decoder_start, without_adapter
 from layerwise.options.groups import Readout
@@ -159,7 +159,7 @@ def observe(
 def _stack(loaded: LoadedModel, name: str | None) -> Stack:
     """Return the stack called `name`, or the last one that reads text."""
     if name is None:
-        texts = [stack for stack in loaded.stacks if reads_text(loaded.model, stack.name)]
+        texts = [stack for stack in loaded.stacks if reads_tokens(loaded.model, stack.name)]
         return (texts or list(loaded.stacks))[-1]
     known = {stack.name: stack for stack in loaded.stacks}
     if name not in known:

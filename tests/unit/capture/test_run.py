@@ -1,6 +1,7 @@
 """The pass as a whole: no trace left, no dependence on batching, a stop on non-finites."""
 
 import copy
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,9 @@ from transformers import AttentionInterface
 
 from layerwise.capture import capture, plan
 from layerwise.compat.transformers import checkpoint_blocks
-from layerwise.errors import ModelError, NonFiniteError, UnknownNameError
+from layerwise.errors import NonFiniteError, UnknownNameError
 from layerwise.objectives import OBJECTIVES
+from layerwise.seeds import torch_generator
 from layerwise.signals import COSTS, SIGNALS
 from layerwise.signals.inputs import activation_energy
 
@@ -237,9 +239,16 @@ def test_simcse_folds_both_views_into_one_example(tiny):
     np.testing.assert_allclose(activation_energy(folded), activation_energy(once), rtol=1e-5)
 
 
-def test_a_module_that_runs_twice_is_refused(tiny):
-    loaded = tiny.build("llama")
+def test_a_module_that_runs_twice_has_the_sum_of_both_gradients(tiny):
+    loaded, batch = tiny.build("llama"), tiny.batch("llama", n=1)
     attention = loaded.model.model.layers[1].self_attn
     attention.k_proj = attention.v_proj
-    with pytest.raises(ModelError, match=r"more than once.*layers.1.self_attn.[kv]_proj.*targets"):
-        capture(loaded, objective("llama"), [tiny.batch("llama")], plan())
+    stats = capture(loaded, objective("llama"), [batch], plan(["gradients"], rank=4))
+    name = next(m.name for m in stats.modules if re.search(r"1.self_attn.[kv]_proj", m.name))
+    down = torch.randn(4, 32, generator=torch_generator(0, "lora_A", name)) / 32**0.5
+    up = torch.zeros(attention.v_proj.out_features, 4, requires_grad=True)
+    loaded.model.requires_grad_(False)
+    attention.v_proj.register_forward_hook(lambda _, args, out: out + args[0] @ down.T @ up.T)
+    objective("llama").losses(loaded.model, batch).sum().backward()
+    m = [module.name for module in stats.modules].index(name)
+    np.testing.assert_allclose(stats.column_energy[0, m], up.grad.square().sum(0), rtol=1e-3)

@@ -107,14 +107,15 @@ def test_other_families_are_refused_with_what_was_found(families, refused):
 
 
 def test_a_refusal_names_lists_lengths_and_classes(families):
-    with pytest.raises(StackError, match=r"albert_layer_groups \(1 x AlbertLayerGroup\)"):
-        find_stacks(families.on_meta("albert"))
+    with pytest.raises(StackError, match=r"transformer.attentions \(3 x MultiHeadAttention\)"):
+        find_stacks(families.on_meta("xlm"))
 
 
-def test_albert_with_a_group_a_layer_has_blocks(families):
-    (stack,) = find_stacks(families.build("albert", num_hidden_groups=3))
+@pytest.mark.parametrize("groups", [1, 3])
+def test_blocks_that_share_weights_are_as_many_as_their_groups(families, groups):
+    (stack,) = find_stacks(families.build("albert", num_hidden_groups=groups))
     assert stack.name == "albert.encoder.albert_layer_groups"
-    assert len(stack.blocks) == 3
+    assert len(stack.blocks) == groups
 
 
 def test_one_module_in_several_places_is_refused(families):

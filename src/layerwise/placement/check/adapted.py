@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, replicate_layers
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 
 from layerwise.errors import BadInputError
-from layerwise.placement.check.request import Recipe
+from layerwise.placement.check.request import Recipe, compiled
 
 #: What starts adapters from weights or data, neither of which is there; sizes do not depend on it.
 _STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
@@ -157,11 +157,7 @@ def refuse_endless(patterns: Mapping[str, str], names: Iterable[str]) -> None:
         BadInputError: One is malformed, or takes too long to match.
     """
     for pattern, key in patterns.items():
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            what = f"pattern in {key} ({error})"
-            raise BadInputError(what, value=pattern, expected="a regular expression") from error
+        compiled(pattern, key=key)
     risky = [p for p in patterns if len(re.findall(r"[*+{]", p)) > 1]
     if not risky:
         return
