@@ -68,12 +68,13 @@ test-all: $(STAMP)
 
 # Libraries of quantisation take seconds of every process that imports PEFT beside them.
 QUANTISED := .cache/quantised
+LIBRARIES := bitsandbytes==0.50.2 compressed-tensors==0.20.1 loguru==0.7.3 torchao==0.18.0 \
+  hqq==0.2.8.post1 einops==0.8.2 termcolor==3.3.0
 test-quantised: $(STAMP)
 	$(BIN)/python -m venv $(QUANTISED)
 	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" \
 	  > $$($(QUANTISED)/bin/python -c "import site; print(site.getsitepackages()[0])")/main.pth
-	$(QUANTISED)/bin/python -m pip install --quiet --no-deps -c constraints.txt \
-	  bitsandbytes compressed-tensors einops hqq loguru termcolor torchao
+	$(QUANTISED)/bin/python -m pip install --quiet --no-deps $(LIBRARIES)
 	PYTHONPATH=src OMP_NUM_THREADS=1 $(QUANTISED)/bin/python -m pytest tests/quantised \
 	  -W ignore::DeprecationWarning -W ignore::FutureWarning
 

@@ -19,6 +19,7 @@ from layerwise.capture.restore import frozen
 from layerwise.card.record import LayerCard
 from layerwise.data.batches import Batch
 from layerwise.errors import PlacementError
+from layerwise.models.linear import packed_modules, weight_of
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.registry import Registry
@@ -75,7 +76,7 @@ def _weights(inputs: ScoreInputs, row: int) -> Iterator[tuple[str, Tensor]]:
     """Yield the last part of each adapted module's name in a block, and its float32 weight."""
     for name in inputs.card.layers[row].modules:
         module: Any = inputs.loaded.model.get_submodule(name)
-        yield name.rpartition(".")[2], module.weight.detach().float()
+        yield name.rpartition(".")[2], weight_of(module).float()
 
 
 @SCORES.register("eva")
@@ -167,8 +168,14 @@ def gradient(inputs: ScoreInputs) -> np.ndarray:
     Source: the probe of PyPI's ``aletheia-lora`` 0.1, which takes the blocks where this is largest.
     Weights are differentiated in eval mode (ours; the package leaves dropout on). A gradient is
     freed as soon as its norm is taken.
+
+    Raises:
+        PlacementError: The weights are codes.
     """
     model = inputs.loaded.model
+    if packed_modules(model):
+        message = "score gradient needs gradients of weights, which are codes here"
+        raise PlacementError(message, expected="a plain base", hint="other --arms")
     totals = np.full(len(inputs.card.layers), np.nan)
     blocks = {row: model.get_submodule(layer.name) for row, layer in enumerate(inputs.card.layers)}
     adapted = {row: block for row, block in blocks.items() if inputs.card.layers[row].modules}

@@ -258,7 +258,9 @@ def refuse_full_training(model: nn.Module, what: str) -> None:
     found = quantisation(model)
     if found is not None:
         message = f"full fine-tuning of weights in {found['kind']}, which are codes"
-        raise BadInputError(message, value=what, expected="LoRA", hint="--condition lora")
+        raise BadInputError(
+            message, value=what, expected="LoRA", hint="layerwise tune --condition lora"
+        )
 
 
 def unpack(model: nn.Module) -> int:

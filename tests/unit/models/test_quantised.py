@@ -202,3 +202,21 @@ def test_training_codes_whole_is_refused_and_lora_is_named():
     it = quantised.in_hand(Codes)
     with pytest.raises(BadInputError, match=r"full fine-tuning of weights in .*--condition lora"):
         tuning.tune(it, condition="standard")
+
+
+def test_rivals_that_are_scored_by_weights_see_what_codes_stand_for():
+    from types import SimpleNamespace
+
+    from layerwise.errors import PlacementError
+    from layerwise.measure.scores import SCORES
+
+    coded, plain = (quantised.in_hand(Codes) for _ in range(2))
+    unpack(plain.model)
+    layers = [SimpleNamespace(modules=(f"model.layers.{i}.mlp.up_proj",)) for i in range(3)]
+    found = [
+        SCORES["kappa"](SimpleNamespace(card=SimpleNamespace(layers=layers), loaded=it))
+        for it in (coded, plain)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    with pytest.raises(PlacementError, match="gradients of weights, which are codes here"):
+        SCORES["gradient"](SimpleNamespace(loaded=coded))
