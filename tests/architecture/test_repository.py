@@ -19,10 +19,14 @@ NEEDED = [*PROJECT["dependencies"], *(r for name in BROUGHT for r in EXTRAS[name
 NEEDED.remove("layerwise[all]")
 
 
+def read_pins(file):
+    lines = file.read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
 @pytest.fixture(scope="module")
 def pins():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if not line.startswith("#"))
+    return read_pins(ROOT / "constraints.txt")
 
 
 def test_pins_are_bare_versions(pins):
@@ -61,3 +65,23 @@ def test_make_test_quick_covers_every_package():
         return any(not marked.search(file.read_text()) for file in files)
 
     assert [p.parent.name for p in packages.glob("*/__init__.py") if not quick(p.parent.name)] == []
+
+
+MATRIX = {file.stem: read_pins(file) for file in sorted((ROOT / ".ci" / "matrix").glob("*.txt"))}
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_each_set_of_libraries_is_within_what_is_asked_for(name):
+    asked = [Requirement(line) for line in NEEDED if not line.startswith("trl")]
+    held = {r: MATRIX[name].get(canonicalize_name(r.name)) for r in asked}
+    assert [str(r) for r, found in held.items() if found and found not in r.specifier] == []
+
+
+def test_the_lowest_set_is_at_the_floors():
+    asked = [Requirement(line) for line in NEEDED if line not in EXTRAS["dev"]]
+    floors = {canonicalize_name(r.name): str(r.specifier).removeprefix(">=") for r in asked}
+    held = {
+        name: (floors[name], MATRIX["lowest"][name]) for name in floors & MATRIX["lowest"].keys()
+    }
+    assert len(held) > 12
+    assert {n: pair for n, pair in held.items() if not pair[1].startswith(pair[0])} == {}
