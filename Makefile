@@ -20,14 +20,16 @@ SAY_BROWSER := @for browser in chromium chromium-browser google-chrome; do \
 	  echo "make test: no Chromium on the PATH, so the browser tests are skipped"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick test-all experiments check
+.PHONY: help install demo test test-quick test-all test-quantised experiments matrix check
 
 help:
 	@echo "make demo        the Layer Card and a placement of a real model, written to demo/"
 	@echo "make test        the test suite (ten minutes on two cores)"
 	@echo "make test-quick  every test that is quick, once (90 seconds); for while one works"
 	@echo "make test-all    the suite and its slow matrices"
+	@echo "make test-quantised  quantised bases of every library, in an environment of their own"
 	@echo "make experiments the tests of what the evidence is made with"
+	@echo "make matrix      the quick tests with the libraries that trainers pin (.ci/matrix)"
 	@echo "make check       format, lint, types, import directions"
 	@echo "make install     the environment alone, in .venv"
 
@@ -64,9 +66,23 @@ test-all: $(STAMP)
 	$(SAY_BROWSER)
 	$(PYTEST) --hypothesis-profile=many
 
+# Libraries of quantisation take seconds of every process that imports PEFT beside them.
+QUANTISED := .cache/quantised
+test-quantised: $(STAMP)
+	$(BIN)/python -m venv $(QUANTISED)
+	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" \
+	  > $$($(QUANTISED)/bin/python -c "import site; print(site.getsitepackages()[0])")/main.pth
+	$(QUANTISED)/bin/python -m pip install --quiet --no-deps -c constraints.txt \
+	  bitsandbytes compressed-tensors einops hqq loguru termcolor torchao
+	PYTHONPATH=src OMP_NUM_THREADS=1 $(QUANTISED)/bin/python -m pytest tests/quantised \
+	  -W ignore::DeprecationWarning -W ignore::FutureWarning
+
 # How the tables of docs/evidence.md are remade stands beside them.
 experiments: $(STAMP)
 	$(PYTEST) experiments/tests
+
+matrix: $(STAMP)
+	.ci/matrix/run $(basename $(notdir $(wildcard .ci/matrix/*.txt)))
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -16,7 +16,6 @@ printed or put between the two comments that mark their place in a document.
 """
 
 import argparse
-import fcntl
 import math
 import os
 import statistics
@@ -32,6 +31,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
+from filelock import FileLock
 
 import layerwise as lw
 from documents import interval, markdown, show
@@ -167,8 +167,7 @@ def kept_arrays(card: LayerCard) -> dict[str, np.ndarray]:
 def alone(path: Path) -> Iterator[None]:
     """Inside, this process is the only one; others wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
 
 

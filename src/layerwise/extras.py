@@ -22,21 +22,28 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise _missing(error.name or module, extra, purpose, BadInputError) from error
+        named = error.name or module
+        raise _missing(named, _install(extra), purpose, BadInputError) from error
     except ImportError as error:
         message = f"package that is needed to {purpose} cannot be imported ({one_line(error)})"
         raise BadInputError(message, value=module, hint=_install(extra)) from error
 
 
 def locate(
-    package: str, *, extra: str, purpose: str, error: type[BadInputError] = BadInputError
+    package: str,
+    *,
+    purpose: str,
+    extra: str = "",
+    hint: str = "",
+    error: type[BadInputError] = BadInputError,
 ) -> Path:
     """Return the folder of an installed package, whose code is not run.
 
     Args:
         package: Its name, without dots.
-        extra: The extra of layerwise that brings it.
         purpose: What it is needed for, after "to".
+        extra: The extra of layerwise that brings it.
+        hint: What to type where no extra does.
         error: What is raised.
 
     Raises:
@@ -45,7 +52,7 @@ def locate(
     spec = find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     if not folders:
-        raise _missing(package, extra, purpose, error)
+        raise _missing(package, hint or _install(extra), purpose, error)
     return Path(folders[0])
 
 
@@ -54,9 +61,9 @@ def absent(*packages: str) -> tuple[str, ...]:
     return tuple(package for package in packages if find_spec(package) is None)
 
 
-def _missing(module: str, extra: str, purpose: str, error: type[BadInputError]) -> BadInputError:
+def _missing(module: str, hint: str, purpose: str, error: type[BadInputError]) -> BadInputError:
     message = f"package that is needed to {purpose} is not installed"
-    return error(message, value=module, hint=_install(extra))
+    return error(message, value=module, hint=hint)
 
 
 def _install(extra: str) -> str:

@@ -114,3 +114,33 @@ def test_help_answers_within_half_a_second_of_a_bare_interpreter():
     ]
     bare, helped = (min(times) for times in zip(*runs, strict=True))
     assert helped - bare < 0.5
+
+
+# What only Unix has is refused, as Windows would, to every module and to the tests' own helpers.
+ELSEWHERE = """
+import importlib, pkgutil, sys
+
+absent = {"fcntl", "grp", "posix", "pwd", "resource", "termios"}
+import torch, transformers, peft, pandas, scipy.stats  # Theirs may be what they like.
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name in absent:
+            raise ModuleNotFoundError(name=name)
+
+for name in absent:
+    sys.modules.pop(name, None)
+sys.meta_path.insert(0, Refuse())
+import layerwise
+
+found = [m.name for m in pkgutil.walk_packages(layerwise.__path__, "layerwise.")]
+for name in found:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(len(found))
+"""
+
+
+@pytest.mark.slow
+def test_every_module_is_imported_where_there_is_no_unix():
+    assert int(python(ELSEWHERE).stdout) > 250

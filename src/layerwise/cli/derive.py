@@ -14,7 +14,7 @@ from layerwise.options.signature import shown_default
 _METAVARS = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 
-class _Value(click.ParamType[Any]):
+class _Value(click.ParamType):  # type: ignore[type-arg]  # Before click 8.2 it takes none.
     """The value of an option, checked as its declaration says."""
 
     name = "value"

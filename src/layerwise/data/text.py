@@ -106,7 +106,8 @@ def read(
     unused = [c for c in whole.columns if c not in {*columns.values(), *filtered}]
     line = _told(len(frame), kind, labels, left, unused)
     is_plain = not left and not unused and kind.name == "texts" and not labels.said
-    (log.warning if left else log.info)("%s: %s", name, line)
+    if left:
+        log.warning("%s: %s", name, line)
     notes = [] if is_plain else [line]
     found = [*usable.values()]
     if examples is not None and examples > len(found):

@@ -84,10 +84,12 @@ def head_classes(source: Source) -> int:
         ModelError: The adapter's files cannot be read.
     """
     settings = adapter_settings(source)
-    saved = settings.get("modules_to_save") or ()
+    saved, mapping = settings.get("modules_to_save"), settings.get("auto_mapping")
+    saved = saved if isinstance(saved, list) else []
     named = _HEADS.intersection(str(name).rpartition(".")[2] for name in saved)
-    made = (settings.get("auto_mapping") or {}).get("base_model_class", _CLASSIFIER)
-    if settings.get("task_type") not in ("SEQ_CLS", None) or not made.endswith(_CLASSIFIER):
+    made = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+    is_classifier = str(made or _CLASSIFIER).endswith(_CLASSIFIER)
+    if settings.get("task_type") not in ("SEQ_CLS", None) or not is_classifier:
         return 0  # The head of another task.
     weights = read_weights(source) if named else {}
     rows = [len(t) for n, t in weights.items() if t.ndim == 2 and named & set(n.split("."))]

@@ -79,8 +79,10 @@ def put_back(wrapper: Any, start: str, source: Source, *, adapter: str) -> str:
             _put_back(layer, start, adapter, name=name, source=source.name)
     factor = sqrt(2.0) if config.use_rslora else 2
     config.r, config.lora_alpha = 2 * config.r, factor * config.lora_alpha
-    config.rank_pattern = {key: 2 * rank for key, rank in config.rank_pattern.items()}
-    config.alpha_pattern = {key: factor * alpha for key, alpha in config.alpha_pattern.items()}
+    config.rank_pattern = {key: 2 * rank for key, rank in (config.rank_pattern or {}).items()}
+    config.alpha_pattern = {
+        key: factor * alpha for key, alpha in (config.alpha_pattern or {}).items()
+    }
     return f"the adapter's start ({start}) was put back: it is plain LoRA of twice its rank"
 
 

@@ -43,6 +43,9 @@ _UNFIT = (
 _SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
 
 
+Tied = tuple[tuple[str, ...], ...]
+
+
 @dataclass(frozen=True)
 class Adapter:
     """An adapter on a model, unmerged: its modules stand where those of the model were.
@@ -50,13 +53,13 @@ class Adapter:
     Attributes:
         source: Where its files lie.
         model: The model, the very object.
-        tied: Whether the model reads and writes tokens by the same weights.
+        tied: Names of weights that are one in the model itself, group by group.
         notes: What was changed, assumed or left out to put it on.
     """
 
     source: Source
     model: nn.Module
-    tied: bool
+    tied: Tied
     notes: tuple[str, ...] = ()
 
     def prove(self) -> None:
@@ -74,11 +77,11 @@ class Adapter:
             else:
                 fold(copy.deepcopy(module), name=name, source=self.source.name)
 
-    def merge(self) -> tuple[int, tuple[str, ...]]:
+    def merge(self) -> tuple[int, tuple[str, ...], list[str]]:
         """Fold the adapter into the model, whose modules are plain after, and prove each.
 
         Returns:
-            How many modules changed, and which ones the adapter brought whole.
+            How many modules changed, which ones the adapter brought whole, and notes.
 
         Raises:
             ModelError: A module computes something else than PEFT does.
@@ -94,8 +97,8 @@ class Adapter:
             parent, _, own = name.rpartition(".")
             plain = fold(module, name=name, source=self.source.name)
             setattr(self.model.get_submodule(parent), own, plain)
-        _settle(self.model, tied=self.tied)
-        return changed, tuple(whole)
+        notes = _settle(self.model, self.tied)
+        return changed, tuple(whole), notes
 
 
 def put_on(model: Any, source: Source) -> Adapter:
@@ -117,7 +120,7 @@ def put_on(model: Any, source: Source) -> Adapter:
         weights, left = _placed_parts(weights, config, model)
         notes += left
         root, weights = _rooted(model, weights, config)
-        before, tied = _blocks(root), _is_tied(model)
+        before, tied = _blocks(root), _tied(model)
         if start is not None:
             config.init_lora_weights = True
         with rng_untouched(derive(0, "adapter")):
@@ -154,9 +157,10 @@ def fitting(adapter: str, base: str) -> Iterator[None]:
 
 def _refuse_kind(settings: Mapping[str, Any], source: Source) -> None:
     kind = settings.get("peft_type")
-    if kind not in KINDS or kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+    known = KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)
+    if not isinstance(kind, str) or kind not in known:
         message = f"adapter of a kind that is not read here ({one_line(kind, limit=40)})"
-        expected = f"one of {', '.join(sorted(KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)))}"
+        expected = f"one of {', '.join(sorted(known))}"
         raise ModelError(message, value=source.name, expected=expected)
 
 
@@ -230,7 +234,7 @@ def _trained_tokens(config: Any) -> list[int]:
     own = getattr(config, "trainable_token_indices", None)
     given = own or getattr(config, "token_indices", None) or []
     lists = list(given.values()) if isinstance(given, dict) else [given]
-    return [int(token) for tokens in lists for token in tokens]
+    return [int(token) for tokens in lists if isinstance(tokens, list) for token in tokens]
 
 
 def _embeddings(model: Any) -> tuple[Any, Any]:
@@ -252,8 +256,9 @@ def _placed_parts(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights without those of whole modules, such as heads, that `model` lacks."""
     there = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    saved = getattr(config, "modules_to_save", None) or ()
-    lost = {name.rpartition(".")[2] for name in saved} - there
+    saved = getattr(config, "modules_to_save", None)
+    names = saved if isinstance(saved, list | tuple | set) else ()
+    lost = {str(name).rpartition(".")[2] for name in names} - there
     kept = {n: t for n, t in weights.items() if not lost.intersection(n.split("."))}
     gone = sorted(lost.intersection(p for n in weights if n not in kept for p in n.split(".")))
     note = f"the adapter's own {', '.join(gone)} has no place in this model and was left out"
@@ -319,6 +324,14 @@ def _refuse_unfit(report: Any, config: Any, source: Source) -> None:
         raise ModelError(message, value=source.name, expected=expected)
 
 
+def _tied(model: nn.Module) -> Tied:
+    """Return the names of the weights that `model` has as one, group by group."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+
 def _unshare(model: nn.Module, module: nn.Module) -> None:
     """Give `module` weights of its own, where others have them too: they do not change with it."""
     inside = {id(m) for m in module.modules()}
@@ -335,7 +348,7 @@ def _unshare(model: nn.Module, module: nn.Module) -> None:
                 each._parameters[name] = nn.Parameter(parameter.detach().clone())
 
 
-def _settle(model: Any, *, tied: bool) -> None:
+def _settle(model: Any, tied: Tied) -> list[str]:
     """Leave nothing of PEFT on `model`: blocks of their own, the configuration true of it."""
     for each in model.modules():
         vars(each).pop("peft_config", None)
@@ -348,10 +361,27 @@ def _settle(model: Any, *, tied: bool) -> None:
                 seen.add(id(parameter))
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    if tied and not _is_tied(model):
-        one, out = _embeddings(model)
-        same = torch.equal(one.weight, out.weight)
-        if same:
-            out.weight = one.weight
-        for config in (model.config, model.config.get_text_config()):
-            config.tie_word_embeddings = same
+    return _tie_again(model, tied)
+
+
+def _tie_again(model: Any, tied: Tied) -> list[str]:
+    """Let weights that were one be one again; where they part, the configuration says so too."""
+    held = [{name: model.get_parameter(name) for name in names} for names in tied]
+    for group in held:
+        first = next(iter(group.values()))
+        if all(torch.equal(parameter, first) for parameter in group.values()):
+            for name in group:
+                parent, _, own = name.rpartition(".")
+                setattr(model.get_submodule(parent), own, first)
+    apart = [
+        n for group in held for n in group if len({id(model.get_parameter(n)) for n in group}) > 1
+    ]
+    if not apart:
+        return []
+    for name in apart:  # All of them: half of a group would be saved as none of it.
+        parent, _, own = name.rpartition(".")
+        weight = nn.Parameter(model.get_parameter(name).detach().clone())
+        setattr(model.get_submodule(parent), own, weight)
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    return [f"weights that were one in its base are no more: {', '.join(apart)}"]

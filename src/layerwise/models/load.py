@@ -262,8 +262,8 @@ def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedM
 
     packed = unpack(base.model)
     adapter = put_on(base.model, source)
-    changed, whole = adapter.merge()
-    notes = [*adapter.notes, f"the adapter was merged into {changed} modules"]
+    changed, whole, told = adapter.merge()
+    notes = [*adapter.notes, f"the adapter was merged into {changed} modules", *told]
     if packed:
         notes.append(f"the base's {packed} quantised modules were dequantised for that")
     return _named_after(source, base, notes, whole, remote=remote)

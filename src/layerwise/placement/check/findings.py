@@ -20,7 +20,7 @@ from layerwise.models.targets import fused_experts, is_bypassed
 from layerwise.placement.check.adapted import Adapted, keyed
 from layerwise.placement.check.reading import ConfigFile
 from layerwise.placement.check.record import Finding
-from layerwise.placement.check.request import DIALECTS, Dialect, Recipe, listed
+from layerwise.placement.check.request import ARGUMENTS, DIALECTS, Dialect, Recipe, listed
 from layerwise.placement.exports.lora import target_regex
 
 Fix = dict[str, Any]
@@ -212,7 +212,7 @@ def findings(case: Case) -> Iterator[Found]:
     if case.adapted.refused:
         yield _refused(case)
         return
-    if case.recipe.lora is not None:
+    if case.recipe.lora is not None and case.adapted.sites:
         for look in (_targets, _layers, _stacks, _patterns, _saved, _tied, _in_vain):
             yield from look(case)
     yield from _rules(case)
@@ -233,7 +233,7 @@ def _keys(case: Case) -> Iterator[Found]:
         near, owner = difflib.get_close_matches(key, dialect.defaults, 1, 0.88), others.get(key)
         if near or owner:
             whose = f"; it is a key of {owner.title}" if owner and not near else ""
-            own = (dialect.key(a) for a in SAID_OF if owner and owner.key(a) == key)
+            own = (dialect.key(a) for a in ARGUMENTS if owner and owner.key(a) == key)
             why, write = (
                 f"{dialect.title} does not read it{whose}",
                 next(iter(near), next(own, _OUT)),
@@ -242,7 +242,6 @@ def _keys(case: Case) -> Iterator[Found]:
 
 
 _COMMON = {"task_type", "r", "use_dora", "bias", "num_labels", "reward_model", "lora_alpha"}
-SAID_OF = {argument for argument, _, _ in SAID.values()} | {"layers_pattern", "alpha_pattern"}
 
 
 def _refused(case: Case) -> Found:
@@ -489,6 +488,10 @@ def _rules(case: Case) -> Iterator[Found]:
         if is_line and not hits:
             lines, why, write = listed(case.file.values.get(key)), "it hits no weight", _OUT
             rest = without(lines, value) or []
+            if case.recipe.inside:
+                why += (
+                    f": beside adapters names begin with {case.recipe.inside}, and adapters freeze"
+                )
             if key == "unfrozen_parameters" and r"\." in value:
                 why, write = "Axolotl escapes dots itself: none matches", value.replace(r"\.", ".")
                 rest = [write if line == value else line for line in lines]

@@ -10,6 +10,7 @@ from typing import Any
 from layerwise.card.describe import model_info
 from layerwise.errors import BadInputError
 from layerwise.models.load import LoadedModel
+from layerwise.models.meta import meta_copy
 from layerwise.models.parts import embeddings, halves
 from layerwise.models.stack import find_stacks
 from layerwise.models.targets import fused_experts
@@ -112,7 +113,7 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     refuse_endless(_patterns(lora, dialect), names)
     lines = {r.value: r.key for r in recipe.rules if "regex" in r.key or r.key.startswith("un")}
     refuse_endless(lines, [name for name, _ in loaded.model.named_parameters()])
-    adapted = train(recipe, build(head).model)
+    adapted = train(recipe, meta_copy(loaded.model))
     if replication := (recipe.lora or {}).get("layer_replication"):
         replicated(loaded.model, replication)
         loaded = replace(loaded, stacks=find_stacks(loaded.model))

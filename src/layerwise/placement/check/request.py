@@ -1,5 +1,6 @@
 """What a trainer asks for, and how its config is known and read; a row a trainer in `trainers`."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -11,6 +12,13 @@ from layerwise.registry import Registry
 
 #: What stands for a value that no default shows the kind of: names, or ranks by pattern.
 NAMES: tuple[str, ...] = ()
+#: PEFT's arguments that decide where adapters sit and how large they are.
+ARGUMENTS = (
+    "r", "lora_alpha", "target_modules", "target_parameters", "exclude_modules", "modules_to_save",
+    "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "use_dora", "bias",
+    "ensure_weight_tying", "task_type",
+)  # fmt: skip
+_LISTS = ("target_parameters", "modules_to_save")
 _WORDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text",
     tuple: "a name or a list of names", dict: "numbers by pattern", list: "a list of whole numbers",
@@ -53,7 +61,7 @@ class Recipe:
 
     @property
     def inside(self) -> str:
-        """What stands before a weight's name in the model that the rules are for."""
+        """Return what stands before a weight's name in the model that the rules are for."""
         return "" if self.lora is None else "base_model.model."
 
 
@@ -81,21 +89,45 @@ class Dialect:
 
     def key(self, argument: str) -> str:
         """Return what the config calls PEFT's `argument`."""
-        return self.keys.get(argument, f"{self.prefix}{argument}")
+        named = argument if argument in self.defaults else f"{self.prefix}{argument}"
+        return self.keys.get(argument, named)
 
     def read(self, values: Mapping[str, Any]) -> SimpleNamespace:
         """Return the settings in `values`, each of the kind of its default.
+
+        Beside them ``given``, the keys that have a value there, and ``lora``, what they come to as
+        PEFT's arguments where the trainer hands them on as they are.
 
         Raises:
             BadInputError: One is not.
         """
         given = {k: v for k, v in values.items() if k in self.defaults and v is not None}
         read = {key: _value(key, value, self.defaults[key]) for key, value in given.items()}
-        return SimpleNamespace(**{**self.defaults, **read}, given=frozenset(read))
+        settings = {**self.defaults, **read}
+        lora = {name: settings.get(self.key(name)) for name in ARGUMENTS}
+        kept = {n: v for n, v in lora.items() if v or (v is not None and self.key(n) in read)}
+        lists = {n: listed(v) if n in _LISTS else v for n, v in kept.items()}
+        lora = {
+            n: list(v) if isinstance(v, tuple | set | frozenset) else v for n, v in lists.items()
+        }
+        return SimpleNamespace(**settings, given=frozenset(read), lora=lora)
 
 
 #: Whose configs are read; the rows are in `trainers` and `unsloth`.
 DIALECTS = Registry[Dialect]("trainer")
+
+
+def compiled(pattern: str, *, key: str) -> re.Pattern[str]:
+    """Return a regular expression.
+
+    Raises:
+        BadInputError: It is none.
+    """
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        what = f"pattern in {key} ({error})"
+        raise BadInputError(what, value=pattern, expected="a regular expression") from error
 
 
 def listed(names: Any, *, commas: bool = False) -> list[str]:

@@ -19,16 +19,11 @@ from layerwise.placement.check.request import (
     Dialect,
     Recipe,
     WeightRule,
+    compiled,
     listed,
 )
 
 Stacks = Sequence[Stack]
-
-
-def given(**arguments: Any) -> dict[str, Any]:
-    """Return the arguments that say something, tuples as lists."""
-    kept = {name: value for name, value in arguments.items() if value not in (None, (), [], {}, "")}
-    return {n: list(v) if isinstance(v, tuple | set | frozenset) else v for n, v in kept.items()}
 
 
 def _linear(model: Any) -> list[str]:
@@ -59,9 +54,7 @@ _PEFT = {
 
 
 def _peft(s: SimpleNamespace, _model: Any, _stacks: Stacks) -> Recipe:
-    # An empty list of layers or of targets is not the same as none.
-    lora = {k: v for k, v in vars(s).items() if k in s.given}
-    return Recipe({"peft_type": s.peft_type, **lora}, classifier=s.task_type == "SEQ_CLS")
+    return Recipe({"peft_type": s.peft_type, **s.lora}, classifier=s.task_type == "SEQ_CLS")
 
 
 _marks = frozenset({"peft_type", "r", "inference_mode", "lora_dropout", "target_modules"})
@@ -81,20 +74,16 @@ def _trl(s: SimpleNamespace, _model: Any, _stacks: Stacks) -> Recipe:
         why = "use_peft is not true: all weights train"
         ignored = {key: why for key in s.given if key.startswith("lora_t")}
         return Recipe(trains=True, classifier=classifier, ignored=ignored)
-    lora = given(
-        r=s.lora_r,
-        lora_alpha=s.lora_alpha,
-        target_modules=targets[0] if len(targets) == 1 else targets,
-        target_parameters=listed(s.lora_target_parameters),
-        modules_to_save=listed(s.lora_modules_to_save) or None,
-        task_type=s.lora_task_type,
-        use_dora=s.use_dora,
-    )
-    return Recipe(lora, classifier=classifier)
+    named = {"target_modules": targets[0] if len(targets) == 1 else _several(targets)}
+    return Recipe({**s.lora, **(named if targets else {})}, classifier=classifier)
+
+
+def _several(names: Any) -> Any:
+    return names if isinstance(names, str) else list(names)
 
 
 _marks = frozenset({"use_peft", "lora_task_type", "model_name_or_path"})
-DIALECTS.add(Dialect("trl", "TRL", _TRL, _trl, _marks, "lora_", {"lora_alpha": "lora_alpha"}))
+DIALECTS.add(Dialect("trl", "TRL", _TRL, _trl, _marks, "lora_"))
 
 
 # --- Axolotl -------------------------------------------------------------------------------------
@@ -127,33 +116,18 @@ def _axolotl(s: SimpleNamespace, model: Any, _stacks: Stacks) -> Recipe:
             raise BadInputError(msg, value=s.adapter, expected="lora or qlora")
         ignored = {k: "there is no adapter: lora" for k in s.given if k[:6] == "lora_t"}
         return Recipe(None, tuple(rules), trains, classifier, ignored)
-    targets = s.lora_target_modules
+    lora = {"target_modules": [], **s.lora}
+    lora["task_type"] = "SEQ_CLS" if is_classifier(model) else "CAUSAL_LM"
     if s.lora_target_linear:  # `axolotl.loaders.adapter.find_all_linear_names`
         head = {"gpt_neox": "embed_out"}.get(model.config.model_type, "lm_head")
-        targets = sorted({*listed(targets), *_last(_linear(model))} - {head})
-    lora = given(
-        r=s.lora_r or 8,
-        lora_alpha=s.lora_alpha,
-        target_modules=targets,
-        target_parameters=listed(s.lora_target_parameters),
-        layers_pattern=listed(s.peft_layers_pattern),
-        modules_to_save=listed(s.lora_modules_to_save) or None,
-        exclude_modules=s.lora_exclude_modules,
-        rank_pattern=s.lora_rank_pattern,
-        alpha_pattern=s.lora_alpha_pattern,
-        use_dora=s.peft_use_dora,
-        ensure_weight_tying=s.peft_ensure_weight_tying,
-        task_type="SEQ_CLS" if is_classifier(model) else "CAUSAL_LM",
-    )
-    if "peft_layers_to_transform" in s.given:
-        lora["layers_to_transform"] = s.peft_layers_to_transform
+        named = {*listed(s.lora_target_modules), *_last(_linear(model))} - {head}
+        lora["target_modules"] = sorted(named)
     notes = [] if s.lora_r else ["lora_r is not given: parameters are counted for rank 8"]
     if s.lora_model_dir:
         notes.append("lora_model_dir goes on with an adapter of its own targets, not with these")
     if any("[" in line.rsplit("$", 1)[-1] for line in listed(s.unfrozen_parameters)):
         notes.append("rows of a weight are unfrozen alone; it is counted whole")
-    frozen = None if trains else False
-    return Recipe(lora, tuple(rules), frozen, classifier, notes=tuple(notes))
+    return Recipe(lora, tuple(rules), None if trains else False, classifier, notes=tuple(notes))
 
 
 def is_classifier(model: Any) -> bool:
@@ -168,26 +142,10 @@ def _unfrozen(line: str) -> WeightRule:
     return WeightRule("unfrozen_parameters", line, lambda name: pattern.match(name) is not None)
 
 
-def compiled(pattern: str, *, key: str) -> re.Pattern[str]:
-    """Return a regular expression.
-
-    Raises:
-        BadInputError: It is none.
-    """
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        what = f"pattern in {key} ({error})"
-        raise BadInputError(what, value=pattern, expected="a regular expression") from error
-
-
-_axolotl_keys = {n: f"peft_{n}" for n in ("layers_to_transform", "layers_pattern", "use_dora",
-                                          "ensure_weight_tying")}  # fmt: skip
+_keys = {n: f"peft_{n}" for n in ("layers_to_transform", "layers_pattern", "use_dora",
+                                  "ensure_weight_tying")}  # fmt: skip
 _marks = frozenset({"base_model", "lora_target_linear", "unfrozen_parameters", "adapter"})
-DIALECTS.add(
-    Dialect("axolotl", "Axolotl", _AXOLOTL, _axolotl, _marks, "lora_",
-            {**_axolotl_keys, "lora_alpha": "lora_alpha"})
-)  # fmt: skip
+DIALECTS.add(Dialect("axolotl", "Axolotl", _AXOLOTL, _axolotl, _marks, "lora_", _keys))
 
 
 # --- LLaMA-Factory -------------------------------------------------------------------------------
@@ -244,14 +202,9 @@ def _factory(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
         kept = [n for n, _ in model.named_modules() if not _within(n, frozen)]
         kept = [name for name in kept if "patch_embed" not in name]
         targets = [name for name in kept if any(part in name for part in targets)]
-    lora = given(
-        r=s.lora_rank,
-        lora_alpha=s.lora_alpha or 2 * s.lora_rank,
-        modules_to_save=listed(s.additional_target, commas=True),
-        use_dora=s.use_dora,
-        task_type="CAUSAL_LM",
-    )
-    return Recipe({**lora, "target_modules": targets}, ignored=ignored)
+    saved = listed(s.additional_target, commas=True)
+    own = {"target_modules": targets, "modules_to_save": saved or None, "task_type": "CAUSAL_LM"}
+    return Recipe({**s.lora, **own}, ignored=ignored)
 
 
 def _factory_frozen(s: SimpleNamespace, model: Any, parts: Halves | None) -> set[str]:
@@ -304,12 +257,9 @@ def _holds(parts: Sequence[str], name: str) -> bool:
     return any(part in name for part in parts)
 
 
-_factory_keys = {"r": "lora_rank", "target_modules": "lora_target", "lora_alpha": "lora_alpha",
-                 "modules_to_save": "additional_target"}  # fmt: skip
+_keys = {"r": "lora_rank", "target_modules": "lora_target", "modules_to_save": "additional_target"}
 _marks = frozenset({"finetuning_type", "lora_target", "freeze_trainable_layers", "stage"})
-DIALECTS.add(
-    Dialect("llamafactory", "LLaMA-Factory", _FACTORY, _factory, _marks, "", _factory_keys)
-)
+DIALECTS.add(Dialect("llamafactory", "LLaMA-Factory", _FACTORY, _factory, _marks, "", _keys))
 
 
 # --- ms-swift ------------------------------------------------------------------------------------
@@ -321,7 +271,7 @@ _SWIFT = {
     "freeze_aligner": True, "freeze_parameters": NAMES, "freeze_parameters_regex": "",
     "freeze_parameters_ratio": 0.0, "trainable_parameters": NAMES, "trainable_parameters_regex": "",
 }  # fmt: skip
-_SWIFT_TASKS = {"embedding": "", "reranker": "SEQ_CLS", "generative_reranker": "CAUSAL_LM"}
+_SWIFT_TASKS = {"embedding": None, "reranker": "SEQ_CLS", "generative_reranker": "CAUSAL_LM"}
 _MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 _PARTS = ("freeze_llm", "freeze_vit", "freeze_aligner")
 
@@ -354,15 +304,10 @@ def _swift(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
         ]
         dropped = {"out_proj", "conv1d"} if model.config.model_type in _MAMBA else set()
         targets = [t for t in targets if t not in dropped]
-    lora = given(
-        r=s.lora_rank,
-        lora_alpha=s.lora_alpha,
-        target_parameters=listed(s.target_parameters),
-        modules_to_save=[*listed(s.modules_to_save), *(["v_head"] if classifier else [])],
-        use_dora=s.use_dora,
-        task_type=_SWIFT_TASKS.get(s.task_type.lower(), s.task_type.upper()),
-    )
-    return Recipe({**lora, "target_modules": targets}, classifier=classifier, ignored=ignored)
+    saved = [*listed(s.modules_to_save), *(["v_head"] if classifier else [])]
+    task = _SWIFT_TASKS.get(s.task_type.lower(), s.task_type.upper())
+    lora = {**s.lora, "target_modules": targets, "modules_to_save": saved, "task_type": task}
+    return Recipe(lora, classifier=classifier, ignored=ignored)
 
 
 def _swift_linear(model: Any, names: Collection[str]) -> list[str]:
@@ -430,6 +375,5 @@ def _starts(prefix: str) -> Callable[[str], bool]:
     return lambda name: name.startswith(prefix)
 
 
-_swift_keys = {"r": "lora_rank"}
 _marks = frozenset({"model", "tuner_type", "train_type", "target_regex", "freeze_vit"})
-DIALECTS.add(Dialect("ms-swift", "ms-swift", _SWIFT, _swift, _marks, "", _swift_keys))
+DIALECTS.add(Dialect("ms-swift", "ms-swift", _SWIFT, _swift, _marks, "", {"r": "lora_rank"}))

@@ -14,7 +14,7 @@ from torch import nn
 
 from layerwise.models.stack import Stack
 from layerwise.placement.check.request import DIALECTS, NAMES, Dialect, Recipe, listed
-from layerwise.placement.check.trainers import given, is_classifier
+from layerwise.placement.check.trainers import is_classifier
 
 _MLP = ("gate_proj", "up_proj", "down_proj")
 _USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", *_MLP)
@@ -57,23 +57,15 @@ def _unsloth(s: SimpleNamespace, model: Any, stacks: Sequence[Stack]) -> Recipe:
     if s.finetune_last_n_layers and layers is None:
         depth = len(stacks[-1].blocks)
         layers = list(range(depth - min(s.finetune_last_n_layers, depth), depth))
-    lora = given(
-        r=s.r,
-        lora_alpha=s.lora_alpha,
-        layers_pattern=() if is_language else s.layers_pattern,
-        modules_to_save=saved,
-        target_parameters=listed(s.target_parameters) or _experts(model, asked),
-        exclude_modules=s.exclude_modules,
-        rank_pattern=s.rank_pattern,
-        alpha_pattern=s.alpha_pattern,
-        bias=s.bias,
-        use_dora=s.use_dora,
-        ensure_weight_tying=s.ensure_weight_tying,
-        task_type="SEQ_CLS" if is_classifier(model) else s.task_type,
-    )
-    lora |= {"target_modules": targets} | (
-        {} if layers is None else {"layers_to_transform": layers}
-    )
+    experts = listed(s.target_parameters) or _experts(model, asked)
+    own = {
+        "target_modules": targets,
+        "modules_to_save": saved or None,
+        "target_parameters": experts,
+    }
+    own |= {"layers_pattern": None} if is_language else {}
+    own |= {"task_type": "SEQ_CLS"} if is_classifier(model) else {}
+    lora = {**s.lora, **own} | ({} if layers is None else {"layers_to_transform": layers})
     return Recipe(lora, ignored=ignored)
 
 

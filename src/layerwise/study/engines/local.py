@@ -31,10 +31,15 @@ class LocalEngine:
             that can be imported by its module and name.
 
     Raises:
-        BadInputError: There are fewer than one worker, or the function cannot be imported.
+        BadInputError: There are fewer than one worker, the function cannot be imported, or the
+            system cannot fork.
     """
 
     def __init__(self, ledger: Path, *, workers: int, execute: Callable[[Path, str], None]) -> None:
+        if not hasattr(os, "fork"):
+            message = "local runs on a system that cannot fork"
+            hint = "--engine ray"
+            raise BadInputError(message, value=sys.platform, expected="Linux or macOS", hint=hint)
         if workers < 1:
             message = "workers"
             raise BadInputError(message, value=workers, expected="1 or more", hint="--workers 1")
