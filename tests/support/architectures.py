@@ -57,7 +57,7 @@ SIZES = (
 )  # fmt: skip
 
 # Parts of a rotary embedding for time, height and width, where the default is none for this size.
-SECTIONS = dict.fromkeys(("glm4v_text", "glm_ocr_text", "glmga_text", "glm46v_text"), [2, 1, 1])
+SECTIONS = {name: [2, 1, 1] for name in ("glm4v_text", "glm_ocr_text", "glmga_text")}
 SECTIONS["glm4v_moe_text"] = [1, 1, 0]
 # What the rules do not know, by type (nested parts by their own), and what they are to leave.
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8}
