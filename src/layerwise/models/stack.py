@@ -205,9 +205,8 @@ def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
 
 def is_norm(module: nn.Module) -> bool:
     """Return whether `module` normalises its input, by its class's name."""
-    return (
-        bool(_NORM.search(type(module).__name__)) and "embed" not in type(module).__name__.lower()
-    )
+    name = type(module).__name__.lower()
+    return _NORM.search(name) is not None and "embed" not in name
 
 
 def _sublayers(block: nn.Module) -> int:
