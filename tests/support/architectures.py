@@ -56,6 +56,9 @@ SIZES = (
     (16, (r"(ssm_)?state_size", r"mamba_d_state", r"num_mel_bins|n_mels", r"\w*codebook_size")),
 )  # fmt: skip
 
+# Parts of a rotary embedding for time, height and width, where the default is none for this size.
+SECTIONS = {name: [2, 1, 1] for name in ("glm4v_text", "glm_ocr_text", "glmga_text")}
+SECTIONS["glm4v_moe_text"] = [1, 1, 0]
 # What the rules do not know, by type (nested parts by their own), and what they are to leave.
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8}
 SET = {
@@ -167,6 +170,8 @@ def shrunk(config, taken=None):
             made[name] = _listed(list(value), depths)
         elif name in {"rope_parameters", "rope_scaling"}:
             made[name] = _rope(value)
+            if made[name] and config.model_type in SECTIONS:
+                made[name]["mrope_section"] = SECTIONS[config.model_type]
         elif name in {"num_key_value_heads", "multi_query_group_num", "num_kv_heads"}:
             made[name] = 4 if value in heads else _size(name, value)
         elif name != "qk_head_dim":  # The sum of two others.
