@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from layerwise.errors import ModelError
@@ -141,7 +141,11 @@ def _hub(source: str, *, weights: bool) -> Source:
 def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
     """Return the folder of the repository's snapshot, with those of its top files that fit."""
     found = snapshot_download(
-        name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(_OTHERS)
+        name,
+        revision=revision,
+        allow_patterns=list(patterns),
+        ignore_patterns=list(_OTHERS),
+        local_files_only=constants.HF_HUB_OFFLINE,  # Some versions ask all the same.
     )
     return Path(found)
 

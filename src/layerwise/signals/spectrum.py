@@ -25,7 +25,7 @@ def product_singular_values(
     """
     left = np.asarray(np.linalg.qr(up, mode="r"))
     right = np.asarray(np.linalg.qr(down.swapaxes(1, 2), mode="r"))
-    values = np.linalg.svdvals(left @ right.swapaxes(1, 2))
+    values = np.linalg.svd(left @ right.swapaxes(1, 2), compute_uv=False)
     return np.asarray(np.sort(values, axis=None)[::-1], dtype=np.float64)
 
 

@@ -157,7 +157,7 @@ def test_a_page_without_charts_says_so_and_keeps_its_tables(
     whole = html(report.document(small_card(3))).decode()
     monkeypatch.setitem(sys.modules, missing, None)
     page = html(report.document(small_card(3))).decode()
-    said = f"The charts are left out: {missing} is not installed (pip install"
+    said = f"what draws them is not installed: {missing} (pip install"
     assert said in unescape(page)
     assert said in caplog.text
     assert "<script>" not in page

@@ -38,7 +38,8 @@ _LOG = logging.getLogger(__name__)
 #: What draws charts.
 _DRAWING = ("altair", "vl_convert")
 _UNDRAWN = (
-    "The charts are left out: {} is not installed (pip install 'layerwise[charts]'). "
+    "The charts are left out, as what draws them is not installed: {} "
+    "(pip install 'layerwise[charts]'). "
     "The tables have the same numbers."
 )
 
