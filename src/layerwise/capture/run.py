@@ -194,8 +194,8 @@ def _tokens_first(subject: CaptureSetup, batch: Batch) -> frozenset[nn.Module]:
 
     Where there are as many examples as tokens, sizes alone do not tell the two axes apart.
     """
-    n = len(batch.token_mask) - 1
-    batch = batch.first(n)
+    batch = batch.without_last()
+    n = len(batch)
     lengths = {x.shape[1] for x in batch.inputs.values() if x.ndim > 1}
     found: set[nn.Module] = set()
 

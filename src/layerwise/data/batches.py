@@ -58,11 +58,12 @@ class Batch:
         tensors = {k: v.to(device) for k, v in held.items() if isinstance(v, torch.Tensor)}
         return replace(self, inputs={k: v.to(device) for k, v in self.inputs.items()}, **tensors)
 
-    def first(self, n: int) -> "Batch":
-        """Return the first `n` rows alone."""
+    def without_last(self) -> "Batch":
+        """Return the batch without the rows of its last example."""
+        kept = self.index != self.index[-1]
         held = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {k: v[:n] for k, v in held.items() if isinstance(v, torch.Tensor)}
-        return replace(self, inputs={k: v[:n] for k, v in self.inputs.items()}, **tensors)
+        tensors = {k: v[kept] for k, v in held.items() if isinstance(v, torch.Tensor)}
+        return replace(self, inputs={k: v[kept] for k, v in self.inputs.items()}, **tensors)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,8 @@ def put_on(model: Any, source: Source) -> Adapter:
             notes.append(put_back(wrapper, start, source, adapter=NAME))
     if _blocks(root) != before:
         notes.append(f"layer_replication: {_blocks(root)} blocks run, made of {before}")
-    if str(getattr(config, "bias", "none")) != "none":
+    has_biases = any(name.endswith(".bias") for name, _ in root.named_parameters())
+    if has_biases and str(getattr(config, "bias", "none")) != "none":
         held = any(n.endswith(".bias") and ".lora_B" not in n for n in weights)
         lost = "the adapter trained biases that its files do not hold: its base's stay"
         notes.append("the adapter trained its base's biases too" if held else lost)

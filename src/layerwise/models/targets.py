@@ -138,6 +138,12 @@ def _maps_rows(module: nn.Module, shape: Widths) -> bool:
         return False
 
 
+def _taken_for_experts(model: nn.Module) -> frozenset[str]:
+    """Return the names of modules that PEFT takes for those of experts in `model`."""
+    types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
+    return frozenset[str]().union(*map(converted_names, types))
+
+
 def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
     """Return every linear module inside a block that sees each token of its input.
 
@@ -146,8 +152,7 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
     calling it, a quantised one that PEFT has no adapter for, and those that it takes for experts.
     """
     found = []
-    types = {m.config.model_type for m in model.modules() if isinstance(m, PreTrainedModel)}
-    converted = frozenset[str]().union(*map(converted_names, types))
+    converted = _taken_for_experts(model)
     owners: dict[int, set[int]] = {}
     refused = unadaptable(model)
     for row, ref in enumerate(all_refs(stacks)):
@@ -224,7 +229,8 @@ def resolve_targets(
 
     Raises:
         UnknownNameError: No block has a module of that name.
-        PlacementError: The name is that of fused experts, or nothing can be adapted at all.
+        PlacementError: The name is that of fused experts, or PEFT takes it for that, or nothing can
+            be adapted at all.
     """
     known = adaptable(model, stacks)
     if not known:
@@ -234,8 +240,12 @@ def resolve_targets(
     suffixes = default_targets(model, stacks) if wanted is None else tuple(wanted)
     if ALL_LINEAR in suffixes:
         return known
-    experts = fused_experts(model, stacks)
+    experts, converted = fused_experts(model, stacks), _taken_for_experts(model)
     for suffix in suffixes:
+        if suffix.rpartition(".")[2] in converted:
+            message = "target that PEFT takes for the weights of fused experts, wherever it is"
+            hint = "--targets " + ",".join(sorted({target.suffix for target in known}))
+            raise PlacementError(message, value=suffix, expected="another module", hint=hint)
         _check(suffix, known, experts)
     chosen = ((t, next((s for s in suffixes if _matches(t.name, s)), None)) for t in known)
     return tuple(replace(target, suffix=suffix) for target, suffix in chosen if suffix)

@@ -325,7 +325,7 @@ def test_files_that_are_not_a_model(tmp_path, name, content, said):
 
 def test_a_family_without_stacks(saved):
     with pytest.raises(StackError, match="no usable stack"):
-        load(str(saved("albert")), device="cpu")
+        load(str(saved("xlm")), device="cpu")
 
 
 # Adapters.

@@ -147,15 +147,16 @@ def test_an_adapter_whose_base_has_moved_goes_onto_the_one_named(folders, tmp_pa
         read(None, elsewhere)
 
 
-def test_an_adapter_that_trained_biases_goes_onto_its_base_too(folders, tmp_path):
-    config = peft.LoraConfig(r=2, target_modules=["q_proj"], bias="all")
-    model = peft.get_peft_model(load(folders["base"]).model, config)
+def test_an_adapter_that_trained_biases_goes_onto_its_base_too(tiny_text, tmp_path):
+    base = str(tiny_text.save(tmp_path / "base", "gpt2"))
+    config = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, bias="all")
+    model = peft.get_peft_model(load(base).model, config)
     model.save_pretrained(tmp_path / "biased")
     loads = Loads()
     pair = read(None, str(tmp_path / "biased"), load=loads)
-    assert loads.sources == [folders["base"]]
+    assert loads.sources == [base]
     assert pair.notes == ("the adapter trained its base's biases too",)
-    plain = READING.states(load(folders["base"]))
+    plain = READING.states(load(base))
     assert np.array_equal(pair.before.pooled["residual"], plain.pooled["residual"])
 
 
