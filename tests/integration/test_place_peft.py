@@ -35,6 +35,7 @@ from layerwise.placement import TRAINERS
 from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.place import place
 from layerwise.placement.verify import apply, kept_trained, lora_config, verify
+from support.versions import since_5
 
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -455,6 +456,7 @@ def test_a_model_with_adapters_is_not_adapted_again(subject):
         verify(placement, copy)
 
 
+@since_5("experts are modules of their own in transformers 4")
 def test_fused_experts_are_refused_by_name(subject):
     it = subject("qwen3_moe")
     with pytest.raises(PlacementError, match="fused experts"):
@@ -517,6 +519,7 @@ def test_names_that_peft_shortens_are_of_the_same_blocks(subject):
 
 
 # A list of one is a pattern to TRL, and PEFT takes a pattern apart in models with fused experts.
+@since_5("experts are modules of their own in transformers 4")
 @pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
 def test_what_a_trainer_cannot_tell_apart_is_refused_with_those_that_can(subject, name, tmp_path):
     it = subject(name, targets=["q_proj"])

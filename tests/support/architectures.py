@@ -162,7 +162,7 @@ def shrunk(config, taken=None):
     made, heads = {}, {vars(config).get(key) for key in ("num_attention_heads", "n_head")}
     plain = {k: v for k, v in vars(config).items() if not k.startswith("_")}
     for name, value in plain.items():
-        if isinstance(value, tf.PreTrainedConfig):
+        if isinstance(value, tf.PretrainedConfig):
             made[name] = type(value)(**shrunk(value, taken))
         elif name.endswith(("token_id", "token_index", "token_ids")):
             made[name] = _tokens(name, value, taken)
