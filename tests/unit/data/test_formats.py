@@ -111,6 +111,24 @@ def test_calls_as_others_write_them():
         assert example.messages[1] == {**TOLD, "tool_calls": [wanted]}
 
 
+def test_calls_as_they_were_written_before_tools():
+    call = {"name": "rain", "arguments": '{"city": "Oslo"}'}
+    row = {
+        "messages": [
+            ASK,
+            {"role": "assistant", "content": None, "function_call": call},
+            {"role": "function", "name": "rain", "content": "yes"},
+            TELL,
+        ],
+        "functions": [json.dumps(TOOL["function"])],
+    }
+    example, _ = one(row)
+    ours = {k: v for k, v in CALL.items() if k != "id"}
+    answer = {"role": "tool", "name": "rain", "content": "yes"}
+    assert example.messages == (ASK, {**TOLD, "tool_calls": [ours]}, answer, TELL)
+    assert example.shown == {"tools": [TOOL]}
+
+
 def test_sharegpt_with_tools():
     row = {
         "system": "Help.",
