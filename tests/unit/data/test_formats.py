@@ -313,6 +313,14 @@ def test_labels_that_may_hold_together(labels, classes, scores):
     assert "with 2 labels that may hold together" in data.notes[0]
 
 
+@pytest.mark.parametrize(
+    "odd", [[0.25, 0.75], [float("nan"), 1.0], "[0.5, 0.5]", {"a": 1, "b": 0}, [[1, 0], [0, 1]]]
+)
+def test_labels_of_no_kind_are_refused(odd):
+    with pytest.raises(DataError, match=r"row 2 of column 'y' gives shares of classes"):
+        labelled([1, 0], odd)
+
+
 def test_names_of_classes_keep_the_order_of_the_data():
     data = labelled("pos", "neg", classes=["pos", "odd", "neg"])
     assert data.classes == ("pos", "odd", "neg")
