@@ -26,7 +26,7 @@ from transformers import (
 
 from layerwise.api import cards as api
 from layerwise.card.record import ModelInfo, StackInfo
-from layerwise.errors import PlacementError, VerificationError
+from layerwise.errors import BadInputError, PlacementError, VerificationError
 from layerwise.models.meta import meta_copy
 from layerwise.models.parts import unwrapped
 from layerwise.models.stack import find_stacks
@@ -219,6 +219,19 @@ def test_what_stands_around_a_model_is_taken_off_and_that_is_said(subject, caplo
     assert f"{type(wrapped).__name__}: the model inside got the adapters: compile" in caplog.text
     adapted(**text_inputs(it.model)).logits.square().mean().backward()
     assert {n for n, p in adapted.named_parameters() if p.grad is not None} == trainable(adapted)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")
+def test_blocks_that_were_compiled_and_what_is_no_model_are_refused(subject):
+    it = subject("llama")
+    placement = place(it.card, rows="0")
+    with pytest.raises(BadInputError, match="a transformers PreTrainedModel"):
+        apply(placement, "llama")
+    blocks = it.model.model.layers
+    blocks[1] = torch.compile(blocks[1])
+    with pytest.raises(VerificationError, match=r"compiled: 'model.layers.1'.*then compile"):
+        apply(placement, it.model)
+    assert not adapters(it.model)
 
 
 def lora(model):

@@ -32,8 +32,8 @@ Span = tuple[int, int]
 _THIS, _BEFORE = "\ue0c1\ue0c2\ue0c3", "\ue0d1\ue0d2\ue0d3"
 #: A special token of which only the beginning is there.
 _UNFINISHED = re.compile(r"[<\[][^>\]]*$")
-#: What else than its content a turn may say.
-_MORE = ("tool_calls", "reasoning_content")
+#: What a turn has beside what it says.
+_BESIDE = frozenset({"role", "content", "name", "id", "tool_call_id"})
 
 
 def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
@@ -203,7 +203,7 @@ class _Chat:
             bare = replace(self, shown={k: v for k, v in self.shown.items() if k != "tools"})
             if bare.text == self.text:
                 yield "chats whose tools the chat template does not show"
-        for key in _MORE:
+        for key in dict.fromkeys(key for turn in self.turns for key in turn if key not in _BESIDE):
             turns = tuple({k: v for k, v in turn.items() if k != key} for turn in self.turns)
             if turns != self.turns and self._tried(turns) == self.text:
                 name = key.replace("_", " ")

@@ -45,6 +45,11 @@ def read_labels(
         DataError: They are of several kinds, or one is no number of a class.
     """
     found = {number: _unfolded(value) for number, value in values.items()}
+    for number, value in found.items():
+        if isinstance(value, Mapping) or (is_list(value) and any(map(_is_share, plain(value)))):
+            what = f"row {number} of column {column!r} gives shares of classes, or names members"
+            expected = "a class, a number, or a list of 0 and 1 or of names"
+            raise DataError(what=what, value=value, expected=expected)
     lists = {number: is_list(value) for number, value in found.items()}
     if any(lists.values()):
         odd = next((number for number, has_members in lists.items() if not has_members), None)
@@ -72,6 +77,10 @@ def _unfolded(value: Any) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, Mapping | list) or (isinstance(value, float) and value % 1 != 0)
 
 
 def _number(value: Any) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 import layerwise.data.conversations  # noqa: F401  # puts its formats beside those of texts
-from layerwise.data.formats import Example, Format, SourceRow, is_blank, resolve_format
+from layerwise.data.formats import Example, Format, SourceRow, is_list, resolve_format
 from layerwise.data.labels import Labels, read_labels
 from layerwise.data.readers import CLASSES
 from layerwise.data.sources import source_name, table
@@ -175,7 +175,7 @@ def _usable(
         row = SourceRow(int(str(place)) + 1, dict(zip(columns, cells, strict=True)), columns)
         if kind.is_empty(next(iter(row.cells.values()))):
             left["empty rows"] += 1
-        elif "label" in columns and is_blank(row.cells["label"]):
+        elif "label" in columns and not row.has("label") and not is_list(row.cells["label"]):
             left["rows without a label"] += 1
         elif isinstance(made := kind.example(row), str):
             left[made] += 1

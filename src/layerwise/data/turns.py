@@ -16,6 +16,7 @@ ROLES: Mapping[str, str] = {
     "gpt": ASSISTANT, "assistant": ASSISTANT, "chatgpt": ASSISTANT, "bot": ASSISTANT,
     "bing": ASSISTANT, "bard": ASSISTANT, "model": ASSISTANT, "ai": ASSISTANT,
     "system": "system", "function_call": "function_call", "tool_call": "function_call",
+    "function": "tool",
     "observation": "tool", "tool": "tool", "tool_response": "tool", "function_response": "tool",
 }  # fmt: skip
 #: Keys of a turn that say whether it is in the loss.
@@ -109,7 +110,8 @@ def _turn(turn: Any, row: SourceRow, role: str) -> tuple[dict[str, Any], bool]:
     if not isinstance(turn, dict):
         raise _no_chat(row, role, turn)
     given = {key: value for key, value in turn.items() if value is not None}
-    speaker, calls = given.pop("role", given.pop("from", None)), given.pop("tool_calls", None)
+    speaker, call = given.pop("role", given.pop("from", None)), given.pop("function_call", None)
+    calls = given.pop("tool_calls", call)  # The one call is how they were written before.
     is_said = any(key in turn for key in ("content", "value")) or calls
     if not isinstance(speaker, str) or not is_said:
         raise _no_chat(row, role, turn)
@@ -202,6 +204,7 @@ def shown(row: SourceRow) -> dict[str, Any]:
     if row.has("tools"):
         tools = plain(unfolded(row.cells["tools"]))
         tools = [tools] if isinstance(tools, dict) else tools
+        tools = [unfolded(tool) for tool in tools] if isinstance(tools, list) else tools
         if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
             raise row.fault(
                 what="holds no tools", role="tools", value=tools, expected="a list of objects"

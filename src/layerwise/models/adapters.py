@@ -126,7 +126,7 @@ def put_on(model: Any, source: Source) -> Adapter:
         with rng_untouched(derive(0, "adapter")):
             wrapper = PeftModel(root, config, NAME)
         report = set_peft_model_state_dict(wrapper, weights, adapter_name=NAME)
-        _refuse_unfit(report, config, source)
+        _refuse_unfit(report, config, weights, source)
         if start is not None:
             notes.append(put_back(wrapper, start, source, adapter=NAME))
     if _blocks(root) != before:
@@ -219,14 +219,16 @@ def _grown(model: Any, weights: Mapping[str, Tensor], config: Any, source: Sourc
     if one is None:
         return []
     last = {n.rpartition(".")[2] for n, module in model.named_modules() if module in (one, out)}
-    plain = {n.removesuffix(".weight").removesuffix(".base_layer"): t for n, t in weights.items()}
-    rows = {len(t) for n, t in plain.items() if n.rpartition(".")[2] in last and t.ndim == 2}
+    ends = re.compile(r"(\.token_adapter)?(\.base_layer)?\.weight$")
+    plain = {ends.sub("", n).rpartition(".")[2]: t for n, t in weights.items() if t.ndim == 2}
+    rows = {len(t) for n, t in plain.items() if n in last}
     now = one.weight.shape[0]
     wanted = rows or {max([now, *(1 + i for i in _trained_tokens(config))])}
     if wanted == {now}:
         return []
     new = set(range(now, max(wanted)))
-    is_known = bool(rows) or (new <= set(_trained_tokens(config)) and _is_tied(model))
+    is_whole = last <= plain.keys() or (bool(rows) and _is_tied(model))
+    is_known = is_whole or (new <= set(_trained_tokens(config)) and _is_tied(model))
     if len(wanted) > 1 or not is_known:
         message = f"adapter for embeddings of {', '.join(map(str, sorted(wanted)))} tokens"
         expected = f"{now} as in its base, or all of the new ones' weights beside it"
@@ -312,7 +314,7 @@ def _blocks(root: Any) -> int:
     return int(getattr(config, "num_hidden_layers", 0) or 0)
 
 
-def _refuse_unfit(report: Any, config: Any, source: Source) -> None:
+def _refuse_unfit(report: Any, config: Any, weights: Mapping[str, Tensor], source: Source) -> None:
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
     missing = sorted(
         key
@@ -325,12 +327,27 @@ def _refuse_unfit(report: Any, config: Any, source: Source) -> None:
         raise ModelError(message, value=source.name, expected=expected)
     # What all modules share is no part of one, and older versions of PEFT do not expect it.
     shared = f"base_model.{prefix.partition('_')[0]}_"
-    unexpected = [key for key in report.unexpected_keys if not key.startswith(shared)]
+    odd = {key for key in report.unexpected_keys if not key.startswith(shared)}
+    read = {name: tensor for name, tensor in weights.items() if name not in odd}
+    unexpected = [key for key in odd if not _is_told_twice(key, weights.get(key), read)]
     if unexpected:
         count, first = len(unexpected), min(unexpected)
         message = f"adapter with {count} weights that belong nowhere, first {first}"
         expected = "names of modules that its base has"
         raise ModelError(message, value=source.name, expected=expected)
+
+
+def _is_told_twice(name: str, tensor: Tensor | None, read: Mapping[str, Tensor]) -> bool:
+    """Return whether `read` says what this weight does.
+
+    PEFT writes embeddings that grew under every name that they have, and those of the base too.
+    """
+    if ".original_module." in name:
+        return name.replace(".original_module.", ".") in read
+    is_embedding = ".modules_to_save." in name or ".token_adapter." in name
+    return is_embedding and any(
+        tensor is not None and torch.equal(tensor, t) for t in read.values()
+    )
 
 
 def _tied(model: nn.Module) -> Tied:

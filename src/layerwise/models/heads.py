@@ -89,13 +89,16 @@ def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, .
             say which of them is which.
     """
     count = head_classes(source)
+    if count == 1 and asked is not None and len(asked) > 1:
+        message, hint = "adapter with a head for a score: labels that are classes", "--label-column"
+        raise BadInputError(message, value=", ".join(asked), expected="numbers", hint=hint)
     if count < 2:
         return None if asked is None else tuple(asked)
     own = class_names(source.folder, count) or _base_names(source, count)
     if asked is None:  # A head of classes that nobody named is left out, and that is said.
         return own
     numbers, told = tuple(str(i) for i in range(count)), ", ".join(asked)
-    if own is None and len(asked) == count and not {*asked} <= {*numbers}:
+    if own is None and len(asked) == count and not {*map(_plain, asked)} <= {*numbers}:
         message = "adapter whose head has no names for its classes, so that any order is a guess"
         hint = '{"id2label": {"0": "...", "1": "..."}} as config.json beside it'
         expected = f"labels that are its numbers, {', '.join(numbers)}"
@@ -122,18 +125,28 @@ def kept_classes(had: Sequence[str], labels: Sequence[str]) -> tuple[tuple[str, 
     """Return the classes of a head for `had` that stays for `labels`, and what was assumed.
 
     It stays for the same classes in any order, for some of them, for their numbers, and for as many
-    where its own have no names. None where it is for others.
+    where its own have no names; letters may be small or not. None where it is for others.
     """
     numbers = tuple(map(str, range(len(had))))
     if {*labels} <= {*had}:
         missing = [name for name in had if name not in labels]
         return tuple(had), f"no label is {', '.join(missing)}" if missing else ""
+    alike = {_plain(name): name for name in labels}
+    named = tuple(alike.get(_plain(name), name) for name in had)
+    if {*labels} <= {*named} and len({*named}) == len(had):
+        told = ", ".join(f"{new} is {old}" for new, old in zip(named, had, strict=True))
+        return named, f"the head's classes are written otherwise in the data: {told}"
     if {*labels} <= {*numbers}:
         told = ", ".join(f"{i} is {name}" for i, name in enumerate(had))
         return tuple(had), f"labels are the numbers of the head's classes: {told}"
     if tuple(had) == numbers and len(labels) == len(had):
         return tuple(labels), _guess(labels) if len(had) > 1 else ""
     return None, ""
+
+
+def _plain(name: str) -> str:
+    """Return how a class is known whoever writes it: its number, where nobody named it."""
+    return name.strip().removeprefix(_UNNAMED).casefold()
 
 
 def pad_with(model: Any, token: int | None) -> None:

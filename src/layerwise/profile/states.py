@@ -249,7 +249,10 @@ def _means(
         for block, name in enumerate(stack.blocks):
             module = loaded.model.get_submodule(name)
             hooks.callback(module.register_forward_hook(partial(keep, block)).remove)
-        arguments = accepted(run, **inputs, use_cache=False, logits_to_keep=1)
+        last = torch.tensor(
+            [ids.shape[1] - 1]
+        )  # Told a number, Gemma 4 cuts its blocks' states too.
+        arguments = accepted(run, **inputs, use_cache=False, logits_to_keep=last)
         on_device = {
             k: v.to(loaded.device) if isinstance(v, Tensor) else v for k, v in arguments.items()
         }

@@ -248,13 +248,14 @@ def test_arguments_are_text_where_a_template_takes_them_so():
 def test_what_a_template_does_not_show_is_counted():
     turns = [{**turn} for turn in pairs("a", "Norway", "b", "Italy")]
     turns[1] |= {"tool_calls": [call("Oslo")]}
-    turns[3] |= {"reasoning_content": "so"}
+    turns[3] |= {"reasoning_content": "so", "thinking": "so"}
     found, notes = counted(CHATML, turns, tools=[{"type": "function", "function": {"name": "f"}}])
     assert found == ["Norway<|im_end|>\n", "Italy<|im_end|>\n"]
     assert notes == (
         "chats whose tools the chat template does not show: 1",
         "chats whose tool calls the chat template does not show: 1",
         "chats whose reasoning content the chat template does not show: 1",
+        "chats whose thinking the chat template does not show: 1",
     )
 
 

@@ -111,6 +111,24 @@ def test_calls_as_others_write_them():
         assert example.messages[1] == {**TOLD, "tool_calls": [wanted]}
 
 
+def test_calls_as_they_were_written_before_tools():
+    call = {"name": "rain", "arguments": '{"city": "Oslo"}'}
+    row = {
+        "messages": [
+            ASK,
+            {"role": "assistant", "content": None, "function_call": call},
+            {"role": "function", "name": "rain", "content": "yes"},
+            TELL,
+        ],
+        "functions": [json.dumps(TOOL["function"])],
+    }
+    example, _ = one(row)
+    ours = {k: v for k, v in CALL.items() if k != "id"}
+    answer = {"role": "tool", "name": "rain", "content": "yes"}
+    assert example.messages == (ASK, {**TOLD, "tool_calls": [ours]}, answer, TELL)
+    assert example.shown == {"tools": [TOOL]}
+
+
 def test_sharegpt_with_tools():
     row = {
         "system": "Help.",
@@ -286,6 +304,7 @@ def test_scores(labels):
         ([np.array([1, 0]), np.array([0, 1])], ("0", "1"), [(1, 0), (0, 1)]),
         (["[1, 0]", "[0, 0]"], ("0", "1"), [(1, 0), (0, 0)]),
         ([["b"], ["a", "b"]], ("a", "b"), [(0, 1), (1, 1)]),
+        ([[], ["a", "b"]], ("a", "b"), [(0, 0), (1, 1)]),
         ([[2], [10, 2]], ("2", "10"), [(1, 0), (1, 1)]),
     ],
 )
@@ -293,6 +312,14 @@ def test_labels_that_may_hold_together(labels, classes, scores):
     data = labelled(*labels)
     assert (data.classes, [e.scores for e in data.examples]) == (classes, scores)
     assert "with 2 labels that may hold together" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    "odd", [[0.25, 0.75], [float("nan"), 1.0], "[0.5, 0.5]", {"a": 1, "b": 0}, [[1, 0], [0, 1]]]
+)
+def test_labels_of_no_kind_are_refused(odd):
+    with pytest.raises(DataError, match=r"row 2 of column 'y' gives shares of classes"):
+        labelled([1, 0], odd)
 
 
 def test_names_of_classes_keep_the_order_of_the_data():

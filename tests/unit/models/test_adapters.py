@@ -398,6 +398,40 @@ def test_a_grown_vocabulary_is_followed(bases, tmp_path, named):
         load(str(tmp_path))
 
 
+GROWN = {
+    "whole": ("llama", {"modules_to_save": ["embed_tokens", "lm_head"]}),
+    "whole-tied": (made.TIED, {"modules_to_save": ["embed_tokens"]}),
+    "tokens-tied": (made.TIED, {"trainable_token_indices": "new"}),
+    "tokens": ("llama", {"trainable_token_indices": {"embed_tokens": "new", "lm_head": "new"}}),
+}
+
+
+def grown(folder, base, options):
+    """PEFT's model, of three more tokens than its base, which is saved in `folder`."""
+    model = tf.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    rows = model.config.vocab_size
+    model.resize_token_embeddings(rows + 3, mean_resizing=False)
+    tokens = json.loads(json.dumps(options).replace('"new"', str([rows, rows + 1, rows + 2])))
+    model = made.train(model, made.lora(**tokens))
+    model.save_pretrained(folder, save_embedding_layers=True)
+    return model
+
+
+@pytest.mark.parametrize(("named", "options"), GROWN.values(), ids=GROWN)
+def test_embeddings_that_grew_and_trained_are_read_once(bases, tmp_path, named, options):
+    """PEFT writes them under several names, and what they were before."""
+    model = grown(tmp_path, bases(named), options)
+    torch.testing.assert_close(made.logits(load(str(tmp_path)).model), made.logits(model), **CLOSE)
+
+
+def test_new_rows_that_are_in_no_file_are_an_error(bases, tmp_path):
+    """Of the head's, that is: random ones would stand in for them."""
+    grown(tmp_path, bases("llama"), {"target_modules": ["embed_tokens", "q_proj"]})
+    edit(tmp_path, lambda w: {n: t for n, t in w.items() if "lm_head" not in n})
+    with pytest.raises(ModelError, match="all of the new ones' weights beside it"):
+        load(str(tmp_path))
+
+
 @pytest.mark.parametrize("rows", [-1, 3])
 def test_fewer_embeddings_than_tokens_are_an_error_and_more_are_usual(tmp_path, rows):
     model = tf.AutoModelForCausalLM.from_pretrained(made.base(tmp_path, "llama"))

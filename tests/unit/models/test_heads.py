@@ -138,6 +138,9 @@ def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, la
         (NAMED, ("neg",), {"pos": 0, "neg": 1}, "no label is pos"),
         ({"num_labels": 2}, ("b", "a"), {"b": 0, "a": 1},
          "no names: 0 is taken for b, 1 is taken for a"),
+        (NAMED, ("Neg", "POS"), {"POS": 0, "Neg": 1}, "otherwise in the data: POS is pos, Neg is"),
+        ({"num_labels": 2}, ("LABEL_1", "LABEL_0"), {"LABEL_0": 0, "LABEL_1": 1},
+         "otherwise in the data: LABEL_0 is 0, LABEL_1 is 1"),
         ({"num_labels": 1}, ("score",), {"score": 0}, None),
     ],
 )  # fmt: skip
@@ -296,12 +299,23 @@ def test_the_order_of_classes_without_names_is_never_guessed(headed):
     with pytest.raises(BadInputError, match=r"no names for its classes.*neg, pos.*numbers, 0, 1"):
         load(str(folder), labels=LABELS)
     assert class_ids(load(str(folder), labels=("1", "0")).model) == {"0": 0, "1": 1}
+    unnamed = load(str(folder), labels=("LABEL_1", "LABEL_0")).model
+    assert class_ids(unnamed) == {"LABEL_0": 0, "LABEL_1": 1}
     name_classes(folder, "LABEL_0", "LABEL_1")  # How transformers calls them is no name.
     with pytest.raises(BadInputError, match="no names for its classes"):
         load(str(folder), labels=LABELS)
     name_classes(base, "neg", "pos", "odd")  # Another head's.
     with pytest.raises(BadInputError):
         load(str(folder), labels=LABELS)
+
+
+def test_an_adapter_of_a_score_is_not_for_classes(saved, tmp_path):
+    loaded = load(str(saved("bert")), device="cpu", labels=("stars",))
+    config = LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2)
+    get_peft_model(loaded.model, config).save_pretrained(tmp_path)
+    assert load(str(tmp_path), labels=("stars",)).model.config.num_labels == 1
+    with pytest.raises(BadInputError, match=r"a head for a score: labels that are classes: '0, 1'"):
+        load(str(tmp_path), labels=("0", "1"))
 
 
 @pytest.mark.parametrize("where", ["adapter", "base"])

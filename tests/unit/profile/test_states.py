@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers as tf
 
 from layerwise.errors import BadInputError, DataError, LayerwiseError, ModelError, UnknownNameError
+from layerwise.models.load import wrap_model
 from layerwise.objectives.forward import accepted
 from layerwise.profile.states import make_probe_set, observe
 from support.versions import FOUR
@@ -53,6 +55,23 @@ def expected(loaded, states):
     if loaded.source in NO_EMBEDDING:
         return np.concatenate([every[:-2], every[-1:]]), every[-2]
     return every[1:], None
+
+
+@pytest.mark.skipif(not hasattr(tf, "Gemma4TextConfig"), reason="newer than this transformers")
+def test_blocks_that_share_keys_show_every_token(tiny_text):
+    """Gemma 4 cuts what enters them to the tokens whose logits are asked for."""
+    kinds = ["sliding_attention", "full_attention"] * 3
+    config = tf.Gemma4TextConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=6, head_dim=8,
+        num_attention_heads=2, num_key_value_heads=1, num_kv_shared_layers=2, layer_types=kinds,
+        vocab_size_per_layer_input=64, hidden_size_per_layer_input=8, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    words = tiny_text.tokenizer(frame="causal")
+    loaded = wrap_model(tf.Gemma4ForCausalLM(config), words)
+    states = observe(loaded, PROBES)
+    found = np.stack([states.at(key) for key in states.keys("hf")])
+    assert found == pytest.approx(expected(loaded, states)[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
