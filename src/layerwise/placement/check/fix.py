@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 from layerwise.placement.check.reading import ConfigFile
@@ -18,8 +19,7 @@ def corrected(file: ConfigFile, dialect: Dialect, changes: Mapping[str, Any]) ->
     """
     values = {dialect.key(k) if k not in dialect.defaults else k: v for k, v in changes.items()}
     if dialect.name == "llamafactory":
-        texts = {k: ",".join(v) if isinstance(v, list) else v for k, v in values.items()}
-        values = texts
+        values = {k: ",".join(v) if isinstance(v, list) else v for k, v in values.items()}
     if file.form in {"json", "object"}:
         merged = {**file.values, **values}
         kept = {k: v for k, v in merged.items() if v is not None or k not in values}
@@ -30,49 +30,32 @@ def corrected(file: ConfigFile, dialect: Dialect, changes: Mapping[str, Any]) ->
 
 
 def _yaml(text: str, values: Mapping[str, Any]) -> str:
-    """Return YAML with other values under top-level keys, line by line; comments stay."""
-    lines, kept = text.splitlines(), list[str]()
-    at = 0
-    while at < len(lines):
-        key = re.match(r"""["']?([\w-]+)["']?\s*:""", lines[at])
-        name = key[1] if key else ""
-        end = at + 1
-        if name in values:
-            while end < len(lines) and (not lines[end].strip() or re.match(r"\s|-", lines[end])):
-                end += 1
-            while not lines[end - 1].strip():
-                end -= 1
-            if values[name] is not None:
-                kept.append(f"{name}: {json.dumps(values[name], ensure_ascii=False)}")
-        else:
-            kept += lines[at:end]
-        at = end
-    there = {m[1] for line in lines if (m := re.match(r"""["']?([\w-]+)["']?\s*:""", line))}
-    new = {key: v for key, v in values.items() if key not in there and v is not None}
-    kept += [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in new.items()]
-    return "\n".join(kept) + "\n"
+    """Return YAML with other values under top-level keys; comments stay."""
+    entries, left = re.split(r"(?m)^(?=[^\s\]}-])", text), dict(values)
+    for n, entry in enumerate(entries):
+        key = re.match(r"""["']?([\w-]+)["']?\s*:""", entry)
+        if key and key[1] in left:
+            value, after = left.pop(key[1]), entry[len(entry.rstrip()) :]
+            told = f"{key[1]}: {json.dumps(value, ensure_ascii=False)}{after}"
+            entries[n] = "" if value is None else told
+    lines = ["".join(entries).rstrip("\n")]
+    lines += [f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in left.items() if v is not None]
+    return "\n".join(lines) + "\n"
 
 
 def _python(text: str, values: Mapping[str, Any]) -> str:
     """Return a script whose call has other keyword arguments."""
     call, _, _ = adapter_call(ast.parse(text))
-    lines = text.encode().splitlines(keepends=True)  # Positions are in bytes.
-    edits = []
-    for keyword in call.keywords:
-        if keyword.arg is not None and keyword.arg in values:
-            node = keyword.value
-            span = (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)
-            edits.append((*span, repr(values[keyword.arg])))
-    there = {keyword.arg for keyword in call.keywords}
-    new = {key: v for key, v in values.items() if key not in there and v is not None}
-    last = max((call.keywords or call.args), key=_end)
-    added = "".join(f", {key}={value!r}" for key, value in new.items())
-    edits.append((_end(last), _end(last), added))
-    for (line, column), (end_line, end_column), put in sorted(edits, reverse=True):
-        head, tail = lines[line - 1][:column], lines[end_line - 1][end_column:]
-        lines[line - 1 : end_line] = [head + put.encode() + tail]
-    return b"".join(lines).decode()
-
-
-def _end(node: Any) -> tuple[int, int]:
-    return node.end_lineno, node.end_col_offset
+    data, left, edits = text.encode(), dict(values), list[tuple[int, int, str]]()
+    starts = [0, *accumulate(map(len, data.splitlines(keepends=True)))]  # Positions are in bytes.
+    end = 0
+    for node in [*call.args, *(keyword.value for keyword in call.keywords)]:
+        start = starts[node.lineno - 1] + node.col_offset
+        end = starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
+        name = next((k.arg for k in call.keywords if k.value is node), None)
+        if name in left:
+            edits.append((start, end, repr(left.pop(name))))
+    edits.append((end, end, "".join(f", {k}={v!r}" for k, v in left.items() if v is not None)))
+    for start, end, put in reversed(edits):
+        data = data[:start] + put.encode() + data[end:]
+    return data.decode()

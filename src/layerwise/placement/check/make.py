@@ -106,15 +106,12 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
         loaded = build(head)
         recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
     lora = dict(recipe.lora or {})
-    if recipe.lora is not None and dialect.name == "peft":
-        rest = {k: v for k, v in values.items() if k not in lora and not k.startswith("?")}
-        recipe = replace(recipe, lora={**rest, **lora})
     names = [name for name, _ in loaded.model.named_modules()]
     refuse_endless(_patterns(lora, dialect), names)
     lines = {r.value: r.key for r in recipe.rules if "regex" in r.key or r.key.startswith("un")}
     refuse_endless(lines, [name for name, _ in loaded.model.named_parameters()])
     adapted = train(recipe, meta_copy(loaded.model))
-    if replication := (recipe.lora or {}).get("layer_replication"):
+    if replication := lora.get("layer_replication"):
         replicated(loaded.model, replication)
         loaded = replace(loaded, stacks=find_stacks(loaded.model))
     return Case(dialect, file, recipe, loaded, adapted, lora)

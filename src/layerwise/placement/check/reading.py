@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ _EXPECTED = (
     "an adapter_config.json, a YAML or command line (.sh) of Axolotl, LLaMA-Factory, ms-swift or "
     "TRL, or a Python script or notebook that calls LoraConfig or get_peft_model"
 )
-#: Bytes of the largest file that is read, by its suffix. PyYAML takes seconds for a megabyte.
-_LARGEST = {".json": 16_000_000, ".ipynb": 64_000_000}
-_MOST = 1_000_000
+#: What a file is by its suffix, else YAML; and the bytes of the largest that is read.
+_FORMS = {".json": "json", ".py": "python", ".ipynb": "notebook", ".sh": "shell"}
+_LARGEST = {"json": 16_000_000, "notebook": 64_000_000}
+_MOST = 1_000_000  # PyYAML takes seconds for as much.
 #: Values that aliases may unfold to.
 _UNFOLDED = 200_000
 _COMMAND = re.compile(r"(^|\s)(swift\s+(sft|pt|rlhf)|llamafactory-cli\s+train|trl\s+\w+)\s")
@@ -30,7 +31,8 @@ class ConfigFile:
 
     Attributes:
         name: Its path, or what stands for an object in hand.
-        form: How it is written: ``json``, ``yaml``, ``shell``, ``python`` or ``object``.
+        form: How it is written: ``json``, ``yaml``, ``shell``, ``python``, ``notebook`` or
+            ``object``.
         values: Its keys and values.
         text: Its own text.
         caller: In a script, what is called with these arguments, such as ``LoraConfig``.
@@ -42,7 +44,7 @@ class ConfigFile:
     values: Mapping[str, Any]
     text: str = ""
     caller: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def read_config_file(path: Path) -> ConfigFile:
@@ -52,88 +54,67 @@ def read_config_file(path: Path) -> ConfigFile:
         BadInputError: It is too large, malformed, or holds no keys and values.
     """
     file = path / "adapter_config.json" if path.is_dir() else path
-    suffix = file.suffix.lower()
+    form = _FORMS.get(file.suffix.lower(), "yaml")
     try:
-        size = file.stat().st_size
-        if size > _LARGEST.get(suffix, _MOST):
+        size, most = file.stat().st_size, _LARGEST.get(form, _MOST)
+        if size > most:
             msg = f"config file of {size:,} bytes"
-            raise BadInputError(msg, value=path, expected=f"at most {_MOST:,}")
+            raise BadInputError(msg, value=path, expected=f"at most {most:,}")
         text = file.read_text(encoding="utf-8-sig")
-        read = _READERS[suffix if suffix in _READERS else ".yaml"](file, text)
+        caller, values, notes = _read(file, form, text)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         msg = f"cannot read the config ({reason(error)})"
         raise BadInputError(msg, value=path, expected=_EXPECTED) from error
-    if not isinstance(read.values, Mapping) or not all(isinstance(k, str) for k in read.values):
+    if not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
         msg = "config without keys and values"
         raise BadInputError(msg, value=path, expected=_EXPECTED)
-    _refuse_unfolding(read.values, path)
-    return read
-
-
-def _refuse_unfolding(values: object, path: Path) -> None:
-    """Pass values of which there are not too many, each alias counted where it stands."""
-    todo, seen = [values], 0
-    while todo:
+    todo, seen = list[object]([values]), 0
+    while todo:  # Each alias counts where it stands.
         value = todo.pop()
+        inner = value.values() if isinstance(value, Mapping) else value
+        todo += inner if isinstance(value, Mapping | list | tuple | set) else ()
         seen += 1
-        if isinstance(value, Mapping):
-            todo += value.values()
-        elif isinstance(value, list | tuple | set):
-            todo += value
         if seen + len(todo) > _UNFOLDED:
             msg = "config whose aliases unfold to too many values"
             raise BadInputError(msg, value=path, expected=f"at most {_UNFOLDED:,}")
+    return ConfigFile(str(file), form, values, text, caller, notes)
 
 
-def _json(file: Path, text: str) -> ConfigFile:
-    return ConfigFile(str(file), "json", json.loads(text), text)
+def _read(file: Path, form: str, text: str) -> tuple[str, Any, tuple[str, ...]]:
+    """Return what is called, with which values, and what could not be read."""
+    if form == "json":
+        return "", json.loads(text), ()
+    if form == "yaml":
+        return "", read_yaml(file, what="config", expected=_EXPECTED)[0], ()
+    if form == "shell":
+        return *_command(file, text), ()
+    if form == "notebook":  # Without lines for the shell, and magics.
+        try:
+            cells = [c["source"] for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
+        except (LookupError, TypeError) as error:
+            msg = "no cells"
+            raise ValueError(msg) from error
+        text = "\n".join(c if isinstance(c, str) else "".join(c) for c in cells)
+        text = re.sub(r"(?m)^(\s*)[%!?].*$", r"\1pass", text)
+    return called(text)
 
 
-def _yaml(file: Path, text: str) -> ConfigFile:
-    values, _ = read_yaml(file, what="config", expected=_EXPECTED)
-    return ConfigFile(str(file), "yaml", values, text)
-
-
-def _python(file: Path, text: str) -> ConfigFile:
-    caller, values, notes = called(text)
-    return ConfigFile(str(file), "python", values, text, caller, notes)
-
-
-def _notebook(file: Path, text: str) -> ConfigFile:
-    """Read the code of a notebook without lines for the shell and magics."""
-    try:
-        cells = [c["source"] for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
-    except (LookupError, TypeError) as error:
-        msg = "no cells"
-        raise ValueError(msg) from error
-    lines = "\n".join(c if isinstance(c, str) else "".join(c) for c in cells)
-    caller, values, notes = called(re.sub(r"(?m)^(\s*)[%!?].*$", r"\1pass", lines))
-    return ConfigFile(str(file), "notebook", values, text, caller, notes)
-
-
-def _shell(file: Path, text: str) -> ConfigFile:
-    """Read the options of the first training command: ``--key value``, several values a list."""
-    joined = re.sub(r"\\\r?\n", " ", text)
-    line = next((each for each in joined.splitlines() if _COMMAND.search(f"{each} ")), None)
-    if line is None:
+def _command(file: Path, text: str) -> tuple[str, dict[str, Any]]:
+    """Return the first training command and its options; several values are a list."""
+    lines = re.sub(r"\\\r?\n", " ", text).splitlines()
+    found = next(((line, m) for line in lines if (m := _COMMAND.search(f"{line} "))), None)
+    if found is None:
         msg = "shell script without a training command"
         raise BadInputError(msg, value=file, expected="swift sft, llamafactory-cli train or trl")
     values: dict[str, list[str]] = {}
-    for word in shlex.split(line, comments=True):
+    for word in shlex.split(found[0], comments=True):
         key, equals, value = word.partition("=")
         if word.startswith("--"):
             values[key.lstrip("-").replace("-", "_")] = [value] if equals else []
         elif values:
             values[list(values)[-1]].append(word)
-    plain = {key: found[0] if len(found) == 1 else found or True for key, found in values.items()}
-    command = _COMMAND.search(f"{line} ")
-    return ConfigFile(str(file), "shell", plain, text, command[2].split()[0] if command else "")
-
-
-_READERS = {
-    ".json": _json, ".yaml": _yaml, ".yml": _yaml, ".py": _python, ".ipynb": _notebook,
-    ".sh": _shell,
-}  # fmt: skip
+    plain = {key: told[0] if len(told) == 1 else told or True for key, told in values.items()}
+    return found[1][2].split()[0], plain
 
 
 def in_hand(config: Any) -> ConfigFile:
@@ -145,10 +126,8 @@ def in_hand(config: Any) -> ConfigFile:
     is_peft = hasattr(config, "peft_type") and hasattr(config, "to_dict")
     values = config.to_dict() if is_peft else config
     if not isinstance(values, Mapping):
-        msg = "config"
-        raise BadInputError(
-            msg, value=type(config).__name__, expected=f"a LoraConfig, or {_EXPECTED}"
-        )
+        msg, kind = "config", type(config).__name__
+        raise BadInputError(msg, value=kind, expected=f"a LoraConfig, or {_EXPECTED}")
     plain = {str(k): sorted(v) if isinstance(v, set) else v for k, v in values.items()}
     plain = {k: getattr(v, "value", v) for k, v in plain.items() if v is not None}
     return ConfigFile(type(config).__name__, "object" if is_peft else "json", plain)

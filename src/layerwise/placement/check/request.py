@@ -1,7 +1,9 @@
 """What a trainer asks for, and how its config is known and read; a row a trainer in `trainers`."""
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +25,7 @@ _WORDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text",
     tuple: "a name or a list of names", dict: "numbers by pattern", list: "a list of whole numbers",
 }  # fmt: skip
+_MEMBERS = {tuple: str, list: int}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class WeightRule:
 
     key: str
     value: str
-    hits: Callable[[str], bool]
+    hits: Callable[[str], object]
     trains: bool = True
     blocks: frozenset[int] | None = None
 
@@ -95,22 +98,21 @@ class Dialect:
     def read(self, values: Mapping[str, Any]) -> SimpleNamespace:
         """Return the settings in `values`, each of the kind of its default.
 
-        Beside them ``given``, the keys that have a value there, and ``lora``, what they come to as
-        PEFT's arguments where the trainer hands them on as they are.
+        Beside them ``values``, ``given``, the keys that have one there, and ``lora``, what they
+        come to as PEFT's arguments where the trainer hands them on as they are.
 
         Raises:
             BadInputError: One is not.
         """
         given = {k: v for k, v in values.items() if k in self.defaults and v is not None}
         read = {key: _value(key, value, self.defaults[key]) for key, value in given.items()}
-        settings = {**self.defaults, **read}
-        lora = {name: settings.get(self.key(name)) for name in ARGUMENTS}
-        kept = {n: v for n, v in lora.items() if v or (v is not None and self.key(n) in read)}
-        lists = {n: listed(v) if n in _LISTS else v for n, v in kept.items()}
-        lora = {
-            n: list(v) if isinstance(v, tuple | set | frozenset) else v for n, v in lists.items()
-        }
-        return SimpleNamespace(**settings, given=frozenset(read), lora=lora)
+        settings, lora = {**self.defaults, **read}, dict[str, Any]()
+        for name in ARGUMENTS:
+            key = self.key(name)
+            if (value := settings.get(key)) or key in read:
+                is_one = isinstance(value, str | int | float | Mapping) and name not in _LISTS
+                lora[name] = value if is_one else listed(value)
+        return SimpleNamespace(**settings, values=values, given=frozenset(read), lora=lora)
 
 
 #: Whose configs are read; the rows are in `trainers` and `unsloth`.
@@ -137,23 +139,41 @@ def listed(names: Any, *, commas: bool = False) -> list[str]:
     return list(names or ())
 
 
+def rules(
+    key: str, values: Iterable[str], pattern: str = r"^{}(\.|$)", *, trains: bool = True
+) -> list[WeightRule]:
+    """Return a rule a value, of what stands in the pattern's braces; by default, of a module."""
+    found = [(value, re.compile(pattern.format(re.escape(value)))) for value in values]
+    return [WeightRule(key, value, hits.search, trains=trains) for value, hits in found]
+
+
+def refuse_unread(what: str, value: object, known: Collection[str]) -> None:
+    """Pass a value that is `known`.
+
+    Raises:
+        BadInputError: It is not.
+    """
+    if value not in known:
+        msg = f"{what} that is not read"
+        raise BadInputError(msg, value=value, expected=" or ".join(filter(None, known)))
+
+
 def _value(key: str, value: Any, default: Any) -> Any:
     """Return `value` as the kind that `default` is of; text may stand for a number or a flag."""
     kind = type(default)
     if isinstance(value, str) and kind in {bool, int, float}:
-        number = int(value) if value.lstrip("-").isdecimal() else value
-        value = {"true": True, "false": False}.get(value.lower(), number)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    members = value if isinstance(value, list | tuple | set | frozenset) else None
-    fits = {
-        bool: isinstance(value, bool),
-        int: whole,
-        float: whole or isinstance(value, float),
-        str: isinstance(value, str),
-        tuple: isinstance(value, str) or all(isinstance(m, str) for m in members or [0]),
-        list: whole or (members is not None and all(type(m) is int for m in members)),
-        dict: isinstance(value, Mapping) and all(isinstance(k, str) for k in value),
-    }[kind]
+        with suppress(ValueError):
+            value = json.loads(value.lower())
+    if kind is dict:
+        fits = isinstance(value, Mapping) and all(isinstance(k, str) for k in value)
+    elif kind in _MEMBERS:
+        members = value if isinstance(value, list | tuple | set | frozenset) else [value]
+        fits = all(type(member) is _MEMBERS[kind] for member in members)
+    else:
+        is_flag = isinstance(value, bool)
+        fits = is_flag == (kind is bool) and isinstance(
+            value, int | kind if kind is float else kind
+        )
     if not fits:
         what = f"value of {key}"
         shown = value if isinstance(value, str | int | float) else type(value).__name__

@@ -5,12 +5,11 @@ its name, the function that gives it is named. Nothing of a trainer is imported.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Sequence
+from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
 
-from layerwise.errors import BadInputError
 from layerwise.models.parts import Halves, halves
 from layerwise.models.stack import Stack
 from layerwise.placement.check.request import (
@@ -21,6 +20,8 @@ from layerwise.placement.check.request import (
     WeightRule,
     compiled,
     listed,
+    refuse_unread,
+    rules,
 )
 
 Stacks = Sequence[Stack]
@@ -31,16 +32,18 @@ def _linear(model: Any) -> list[str]:
     return [name for name, module in model.named_modules() if "Linear" in type(module).__name__]
 
 
-def _last(names: Collection[str]) -> set[str]:
-    return {name.rpartition(".")[2] for name in names}
-
-
-def _inside(module: str) -> Callable[[str], bool]:
-    return lambda name: f"{name}.".startswith(f"{module}.")
+def last_parts(names: Iterable[str]) -> list[str]:
+    """Return the last parts of names, each once."""
+    return sorted({name.rpartition(".")[2] for name in names})
 
 
 def _within(name: str, modules: Collection[str]) -> bool:
-    return any(_inside(module)(name) for module in modules)
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+
+def _unread(s: SimpleNamespace, beginnings: str | tuple[str, ...], why: str) -> dict[str, str]:
+    """Return the given keys with one of these beginnings, and why they have no effect."""
+    return {key: why for key in s.given if key.startswith(beginnings)}
 
 
 # --- PEFT, and TRL, which hands its options on ---------------------------------------------------
@@ -54,7 +57,9 @@ _PEFT = {
 
 
 def _peft(s: SimpleNamespace, _model: Any, _stacks: Stacks) -> Recipe:
-    return Recipe({"peft_type": s.peft_type, **s.lora}, classifier=s.task_type == "SEQ_CLS")
+    others = {key: value for key, value in s.values.items() if not key.startswith("?")}
+    lora = {**others, "peft_type": s.peft_type, **s.lora}
+    return Recipe(lora, classifier=s.task_type == "SEQ_CLS")
 
 
 _marks = frozenset({"peft_type", "r", "inference_mode", "lora_dropout", "target_modules"})
@@ -69,17 +74,12 @@ _TRL = {
 
 def _trl(s: SimpleNamespace, _model: Any, _stacks: Stacks) -> Recipe:
     """`trl.get_peft_config`: a list of one module is handed on as text, which is a pattern."""
-    classifier, targets = s.lora_task_type == "SEQ_CLS", s.lora_target_modules
+    classifier, targets = s.lora_task_type == "SEQ_CLS", listed(s.lora_target_modules)
     if not s.use_peft:
-        why = "use_peft is not true: all weights train"
-        ignored = {key: why for key in s.given if key.startswith("lora_t")}
+        ignored = _unread(s, "lora_t", "use_peft is not true: all weights train")
         return Recipe(trains=True, classifier=classifier, ignored=ignored)
-    named = {"target_modules": targets[0] if len(targets) == 1 else _several(targets)}
-    return Recipe({**s.lora, **(named if targets else {})}, classifier=classifier)
-
-
-def _several(names: Any) -> Any:
-    return names if isinstance(names, str) else list(names)
+    one = {"target_modules": targets[0]} if len(targets) == 1 else {}
+    return Recipe({**s.lora, **one}, classifier=classifier)
 
 
 _marks = frozenset({"use_peft", "lora_task_type", "model_name_or_path"})
@@ -105,29 +105,30 @@ _MULTIMODAL = re.compile(
 
 def _axolotl(s: SimpleNamespace, model: Any, _stacks: Stacks) -> Recipe:
     """`axolotl.loaders.adapter._build_peft_lora_config`, `axolotl.utils.freeze`."""
-    rules = [_unfrozen(line) for line in listed(s.unfrozen_parameters)]
+    lines = listed(s.unfrozen_parameters)
+    weights = [_unfrozen(line) for line in lines]
     if s.freeze_mm_modules:
-        hits = lambda name: _MULTIMODAL.search(name) is not None  # noqa: E731
-        rules.append(WeightRule("freeze_mm_modules", "true", hits, trains=False))
-    classifier, trains = bool(s.reward_model or s.num_labels), not s.unfrozen_parameters
-    if s.adapter not in {"lora", "qlora"}:
-        if s.adapter:
-            msg = "adapter of a kind that is not read"
-            raise BadInputError(msg, value=s.adapter, expected="lora or qlora")
-        ignored = {k: "there is no adapter: lora" for k in s.given if k[:6] == "lora_t"}
-        return Recipe(None, tuple(rules), trains, classifier, ignored)
+        weights.append(WeightRule("freeze_mm_modules", "true", _MULTIMODAL.search, trains=False))
+    classifier = bool(s.reward_model or s.num_labels)
+    refuse_unread("adapter", s.adapter, ("lora", "qlora", ""))
+    if not s.adapter:
+        ignored = _unread(s, "lora_t", "there is no adapter: lora")
+        return Recipe(None, tuple(weights), not lines, classifier, ignored)
     lora = {"target_modules": [], **s.lora}
     lora["task_type"] = "SEQ_CLS" if is_classifier(model) else "CAUSAL_LM"
     if s.lora_target_linear:  # `axolotl.loaders.adapter.find_all_linear_names`
         head = {"gpt_neox": "embed_out"}.get(model.config.model_type, "lm_head")
-        named = {*listed(s.lora_target_modules), *_last(_linear(model))} - {head}
+        named = {*listed(s.lora_target_modules), *last_parts(_linear(model))} - {head}
         lora["target_modules"] = sorted(named)
-    notes = [] if s.lora_r else ["lora_r is not given: parameters are counted for rank 8"]
-    if s.lora_model_dir:
-        notes.append("lora_model_dir goes on with an adapter of its own targets, not with these")
-    if any("[" in line.rsplit("$", 1)[-1] for line in listed(s.unfrozen_parameters)):
-        notes.append("rows of a weight are unfrozen alone; it is counted whole")
-    return Recipe(lora, tuple(rules), None if trains else False, classifier, notes=tuple(notes))
+    notes = {
+        "lora_r is not given: parameters are counted for rank 8": not s.lora_r,
+        "lora_model_dir goes on with an adapter of its own targets, not with these":
+            s.lora_model_dir,
+        "rows of a weight are unfrozen alone; it is counted whole":
+            any("[" in line.rsplit("$", 1)[-1] for line in lines),
+    }  # fmt: skip
+    said = tuple(note for note, holds in notes.items() if holds)
+    return Recipe(lora, tuple(weights), False if lines else None, classifier, notes=said)
 
 
 def is_classifier(model: Any) -> bool:
@@ -139,7 +140,7 @@ def _unfrozen(line: str) -> WeightRule:
     """`axolotl.utils.freeze.LayerNamePattern`: from the start of a name, each dot taken as one."""
     plain = re.sub(r"\[[0-9]*(:[0-9]*)?\]$", "", line)
     pattern = compiled(re.sub(r"\.(?!\+)", r"\\.", plain), key="unfrozen_parameters")
-    return WeightRule("unfrozen_parameters", line, lambda name: pattern.match(name) is not None)
+    return WeightRule("unfrozen_parameters", line, pattern.match)
 
 
 _keys = {n: f"peft_{n}" for n in ("layers_to_transform", "layers_pattern", "use_dora",
@@ -176,28 +177,24 @@ _UNREAD = {
 def _factory(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     """`llamafactory.model.adapter.init_adapter`."""
     kind = "use_llama_pro" if s.use_llama_pro else s.finetuning_type
-    if kind not in _UNREAD:
-        msg = "fine-tuning that is not read"
-        raise BadInputError(msg, value=kind, expected="finetuning_type lora, freeze or full")
-    whole = halves(model, stacks)
-    parts = whole if _COMPOSITE.fullmatch(model.config.model_type) else None
-    frozen = _factory_frozen(s, model, parts)
-    ignored = {k: f"finetuning_type is {kind}" for k in s.given if k.startswith(_UNREAD[kind])}
-    if parts is None and whole is not None and s.freeze_vision_tower:
-        why = f"LLaMA-Factory knows no parts of {model.config.model_type} to freeze"
-        ignored["freeze_vision_tower"] = why
+    refuse_unread("fine-tuning", kind, _UNREAD)
+    ignored = _unread(s, _UNREAD[kind], f"finetuning_type is {kind}")
+    parts = halves(model, stacks)
+    if parts and not _COMPOSITE.fullmatch(model.config.model_type):
+        if s.freeze_vision_tower:
+            why = f"LLaMA-Factory knows no parts of {model.config.model_type} to freeze"
+            ignored["freeze_vision_tower"] = why
+        parts = None
+    frozen = _factory_frozen(s, model, parts) if parts else set()
     if kind != "lora":
-        rules = list(_factory_rules(s, model, parts)) if kind == "freeze" else []
-        rules += [
-            WeightRule("freeze_...", name, _inside(name), trains=False) for name in sorted(frozen)
-        ]
-        return Recipe(None, tuple(rules), kind == "full", ignored=ignored)
+        weights = _factory_rules(s, model, parts) if kind == "freeze" else []
+        weights += rules("freeze_...", sorted(frozen), trains=False)
+        return Recipe(None, tuple(weights), kind == "full", ignored=ignored)
     targets = listed(s.lora_target, commas=True)
     if targets == ["all"]:  # `model_utils.misc.find_all_linear_modules`
         aside = {*frozen, *(parts.aligners if parts else ())}
-        targets = sorted(
-            _last([n for n in _linear(model) if "lm_head" not in n and not _within(n, aside)])
-        )
+        names = (n for n in _linear(model) if "lm_head" not in n and not _within(n, aside))
+        targets = last_parts(names)
     if parts is not None:  # `model_utils.visual.patch_target_modules`: parts of names, anywhere
         kept = [n for n, _ in model.named_modules() if not _within(n, frozen)]
         kept = [name for name in kept if "patch_embed" not in name]
@@ -207,10 +204,8 @@ def _factory(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     return Recipe({**s.lora, **own}, ignored=ignored)
 
 
-def _factory_frozen(s: SimpleNamespace, model: Any, parts: Halves | None) -> set[str]:
+def _factory_frozen(s: SimpleNamespace, model: Any, parts: Halves) -> set[str]:
     """Return the parts that are frozen (`model_utils.visual.get_forbidden_modules`)."""
-    if parts is None:
-        return set()
     frozen = {*(parts.aligners if s.freeze_multi_modal_projector else ())}
     frozen |= {parts.text, "lm_head"} if s.freeze_language_model else set()
     towers = parts.towers if s.freeze_vision_tower else ()
@@ -218,8 +213,8 @@ def _factory_frozen(s: SimpleNamespace, model: Any, parts: Halves | None) -> set
     return frozen | (inner - {*parts.aligners})
 
 
-def _factory_rules(s: SimpleNamespace, model: Any, parts: Halves | None) -> Iterator[WeightRule]:
-    """Yield what trains, by parts of names (`llamafactory.model.adapter._setup_freeze_tuning`).
+def _factory_rules(s: SimpleNamespace, model: Any, parts: Halves | None) -> list[WeightRule]:
+    """Return what trains, by parts of names (`llamafactory.model.adapter._setup_freeze_tuning`).
 
     Raises:
         BadInputError: A module is named that the trainer would refuse.
@@ -231,30 +226,19 @@ def _factory_rules(s: SimpleNamespace, model: Any, parts: Halves | None) -> Iter
     names = [name for name, _ in model.named_parameters()]
     inner = {n.split(f".{i}.")[-1].split(".")[0] for i in (0, 1) for n in names if f".{i}." in n}
     outer = {name.split(".")[-2] for name in names if not re.search(r"\.\d+\.", name)}
-    for key, known in (
-        ("freeze_trainable_modules", inner | {"all"}),
-        ("freeze_extra_modules", outer),
-    ):
-        in_blocks = key == "freeze_trainable_modules"
-        for module in listed(getattr(s, key), commas=True):
-            if module not in known:
-                msg = f"{key} that LLaMA-Factory refuses"
-                raise BadInputError(msg, value=module, expected=", ".join(sorted(known)))
-            last = "" if module == "all" else module
-            ends = tuple(f".{i}.{last}" for i in indices) if in_blocks else (module,)
-            yield WeightRule(
-                "freeze_trainable_layers" if in_blocks else key,
-                str(asked) if in_blocks else module,
-                partial(_holds, ends),
-                blocks=frozenset(indices) if in_blocks else None,
-            )
+    found = []
+    for module in listed(s.freeze_trainable_modules, commas=True):
+        refuse_unread("freeze_trainable_modules", module, sorted({*inner, "all"}))
+        inside = "" if module == "all" else re.escape(module)
+        hits = re.compile(rf"\.({'|'.join(map(str, indices)) or '(?!)'})\.{inside}").search
+        blocks = frozenset(indices)
+        found.append(WeightRule("freeze_trainable_layers", str(asked), hits, blocks=blocks))
+    for module in listed(s.freeze_extra_modules, commas=True):
+        refuse_unread("freeze_extra_modules", module, sorted(outer))
+        found += rules("freeze_extra_modules", [module], "{}")
     if parts is not None and not s.freeze_multi_modal_projector:
-        for name in parts.aligners:
-            yield WeightRule("freeze_multi_modal_projector", name, _inside(name))
-
-
-def _holds(parts: Sequence[str], name: str) -> bool:
-    return any(part in name for part in parts)
+        found += rules("freeze_multi_modal_projector", parts.aligners)
+    return found
 
 
 _keys = {"r": "lora_rank", "target_modules": "lora_target", "modules_to_save": "additional_target"}
@@ -280,28 +264,22 @@ def _swift(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     """`swift.pipelines.train.tuner`: `get_target_modules`, `prepare_adapter`, `TunerMixin`."""
     kind, parts = s.tuner_type or s.train_type or "lora", halves(model, stacks)
     classifier = s.task_type.lower() in {"seq_cls", "reranker"}
-    if kind not in {"lora", "full"}:
-        msg = "tuner_type that is not read"
-        raise BadInputError(msg, value=kind, expected="lora or full")
+    refuse_unread("tuner_type", kind, ("lora", "full"))
     if kind == "full":
-        ignored = {k: "tuner_type is full" for k in s.given if k.startswith("target_")}
-        rules = tuple(_swift_rules(s, model, parts))
-        return Recipe(rules=rules, trains=True, classifier=classifier, ignored=ignored)
-    lists = {k for k in s.given if "_parameters" in k} - {"target_parameters"}
-    ignored = dict.fromkeys(lists, "tuner_type is lora")
+        ignored = _unread(s, "target_", "tuner_type is full")
+        weights = tuple(_swift_rules(s, model, parts))
+        return Recipe(rules=weights, trains=True, classifier=classifier, ignored=ignored)
+    ignored = _unread(s, ("freeze_parameters", "trainable_parameters"), "tuner_type is lora")
     targets: Any = s.target_regex or listed(s.target_modules)
-    if s.target_regex and "target_modules" in s.given:
-        ignored["target_modules"] = "target_regex stands in its place"
+    if s.target_regex:
+        ignored |= _unread(s, "target_modules", "target_regex stands in its place")
     if "all-linear" not in targets:
         why = "it counts with target_modules: all-linear alone"
-        ignored |= {key: why for key in _PARTS if key in s.given and parts}
+        ignored |= _unread(s, _PARTS, why) if parts else {}
     elif parts is not None and not s.target_regex:
         targets = _swift_regex(s, model, parts)
     elif not s.target_regex:
-        targets = [
-            *(t for t in targets if t != "all-linear"),
-            *_swift_linear(model, _linear(model)),
-        ]
+        targets = [*(t for t in targets if t != "all-linear"), *_swift_linear(model)]
         dropped = {"out_proj", "conv1d"} if model.config.model_type in _MAMBA else set()
         targets = [t for t in targets if t not in dropped]
     saved = [*listed(s.modules_to_save), *(["v_head"] if classifier else [])]
@@ -310,15 +288,15 @@ def _swift(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     return Recipe(lora, classifier=classifier, ignored=ignored)
 
 
-def _swift_linear(model: Any, names: Collection[str]) -> list[str]:
-    """Return the ends of the linear `names` (`swift.utils.find_all_linears`, `find_layers`).
+def _swift_linear(model: Any) -> list[str]:
+    """Return the ends of its linear modules' names (`swift.utils.find_all_linears`, `find_layers`).
 
     Each with as many parts as tell it from modules that are no linear ones.
     """
     heads = ("lm_head", "score", "v_head", "classifier")
-    linear = {name for name in names if not any(head in name for head in heads)}
-    every = (name for name, _ in model.named_modules())
-    others = {re.sub(r"\d+\.", "{}.", name) for name in every if name not in linear}
+    linear = {name for name in _linear(model) if not any(head in name for head in heads)}
+    every = (name for name, _ in model.named_modules() if name not in linear)
+    others = {re.sub(r"\d+\.", "{}.", name) for name in every}
     ends = set()
     for name in linear:
         parts = name.split(".")
@@ -330,49 +308,38 @@ def _swift_linear(model: Any, names: Collection[str]) -> list[str]:
 
 def _swift_regex(s: SimpleNamespace, model: Any, parts: Halves) -> str:
     """Return the pattern of the linear modules of some parts (`get_multimodal_target_regex`)."""
-    chosen = [] if s.freeze_llm else [parts.text]
-    chosen += [] if s.freeze_vit else parts.towers
-    chosen += [] if s.freeze_aligner else parts.aligners
     found = []
-    for part in chosen:
-        inner = model.get_submodule(part)
-        ends = _swift_linear(inner, _linear(inner))
-        rejected = [a for a in parts.aligners if a.startswith(f"{part}.")]
-        before = f"(?!({'|'.join(rejected)}))" if rejected else ""
-        if any(ends):
-            found.append(rf"{before}{re.escape(part)}(?=\.).*\.({'|'.join(filter(None, ends))})")
+    for key, names in zip(_PARTS, ((parts.text,), parts.towers, parts.aligners), strict=True):
+        for part in () if getattr(s, key) else names:
+            ends = [end for end in _swift_linear(model.get_submodule(part)) if end]
+            rejected = [a for a in parts.aligners if a.startswith(f"{part}.")]
+            before = f"(?!({'|'.join(rejected)}))" if rejected else ""
+            if ends:
+                found.append(rf"{before}{re.escape(part)}(?=\.).*\.({'|'.join(ends)})")
     return f"^({'|'.join(found)})$"
 
 
-def _swift_rules(s: SimpleNamespace, model: Any, parts: Halves | None) -> Iterator[WeightRule]:
-    """Yield what is frozen, then what trains all the same (`swift.utils.freeze_parameters`)."""
+def _swift_rules(s: SimpleNamespace, model: Any, parts: Halves | None) -> list[WeightRule]:
+    """Return what is frozen, then what trains all the same (`swift.utils.freeze_parameters`)."""
     sizes = [(name, parameter.numel()) for name, parameter in model.named_parameters()]
-    budget, lowest = int(sum(n for _, n in sizes) * s.freeze_parameters_ratio), set()
-    for name, size in sizes:
-        budget -= size
-        if budget < 0:
-            break
-        lowest.add(name)
-    if s.freeze_parameters_ratio:
-        ratio = str(s.freeze_parameters_ratio)
-        yield WeightRule("freeze_parameters_ratio", ratio, lowest.__contains__, trains=False)
-    of = {"freeze_llm": (parts.text, "lm_head"), "freeze_vit": parts.towers,
-          "freeze_aligner": parts.aligners} if parts else {}  # fmt: skip
-    for key, prefixes in of.items():
-        if getattr(s, key):
-            yield from (WeightRule(key, p, _starts(p), trains=False) for p in prefixes)
+    sums, found = list(accumulate(size for _, size in sizes)), list[WeightRule]()
+    if ratio := s.freeze_parameters_ratio:
+        lowest = {
+            n for (n, _), end in zip(sizes, sums, strict=True) if end <= int(sums[-1] * ratio)
+        }
+        key = "freeze_parameters_ratio"
+        found.append(WeightRule(key, str(ratio), lowest.__contains__, trains=False))
+    of = ((parts.text, "lm_head"), parts.towers, parts.aligners) if parts else ((), (), ())
+    for key, names in zip(_PARTS, of, strict=True):
+        found += rules(key, names if getattr(s, key) else (), "^{}", trains=False)
     for key, trains in (("freeze_parameters", False), ("trainable_parameters", True)):
-        yield from (WeightRule(key, p, _starts(p), trains=trains) for p in listed(getattr(s, key)))
+        found += rules(key, listed(getattr(s, key)), "^{}", trains=trains)
         if trains and parts and not s.freeze_aligner:
-            yield from (WeightRule("freeze_aligner", p, _starts(p)) for p in parts.aligners)
+            found += rules("freeze_aligner", parts.aligners, "^{}")
         if pattern := getattr(s, f"{key}_regex"):
-            found = compiled(pattern, key=f"{key}_regex")
-            hits = lambda name, found=found: found.search(name) is not None  # noqa: E731
-            yield WeightRule(f"{key}_regex", pattern, hits, trains=trains)
-
-
-def _starts(prefix: str) -> Callable[[str], bool]:
-    return lambda name: name.startswith(prefix)
+            hits = compiled(pattern, key=f"{key}_regex").search
+            found.append(WeightRule(f"{key}_regex", pattern, hits, trains=trains))
+    return found
 
 
 _marks = frozenset({"model", "tuner_type", "train_type", "target_regex", "freeze_vit"})

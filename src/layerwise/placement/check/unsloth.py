@@ -39,34 +39,26 @@ _PARTS = {
 
 def _unsloth(s: SimpleNamespace, model: Any, stacks: Sequence[Stack]) -> Recipe:
     """`unsloth.models.llama` and `vision`: `get_peft_model`."""
-    is_language, ignored = vars(s)["?caller"] == "FastLanguageModel", {}
-    targets: Any = s.target_modules
-    asked = listed(targets)
-    saved = listed(s.modules_to_save)
-    if is_language:
+    targets, ignored, own = s.target_modules, dict[str, str](), dict[str, Any]()
+    asked, saved = listed(targets), listed(s.modules_to_save)
+    if vars(s)["?caller"] == "FastLanguageModel":
         asked = asked if "target_modules" in s.given else list(_USUAL)
         targets = [name for name in asked if name != "embed_tokens"]
         saved += [name for name in asked if name == "embed_tokens"]
         unread = {"layers_pattern", *_PLACES, *_PARTS} & s.given
         ignored = dict.fromkeys(unread, "FastLanguageModel does not read it")
+        own["layers_pattern"] = None
     elif not asked or targets == "all-linear":
         targets, asked = _regex(s, model, None), ["mlp"] if s.finetune_mlp_modules else []
-    elif isinstance(targets, list | tuple) and not all(getattr(s, k) for k in (*_PLACES, *_PARTS)):
+    elif not isinstance(targets, str) and not all(getattr(s, k) for k in (*_PLACES, *_PARTS)):
         targets = _regex(s, model, asked)
-    layers = s.layers_to_transform if "layers_to_transform" in s.given else None
-    if s.finetune_last_n_layers and layers is None:
+    if s.finetune_last_n_layers and "layers_to_transform" not in s.given:
         depth = len(stacks[-1].blocks)
-        layers = list(range(depth - min(s.finetune_last_n_layers, depth), depth))
-    experts = listed(s.target_parameters) or _experts(model, asked)
-    own = {
-        "target_modules": targets,
-        "modules_to_save": saved or None,
-        "target_parameters": experts,
-    }
-    own |= {"layers_pattern": None} if is_language else {}
+        own["layers_to_transform"] = list(range(depth))[-s.finetune_last_n_layers :]
+    own |= {"target_modules": targets, "modules_to_save": saved or None}
+    own["target_parameters"] = listed(s.target_parameters) or _experts(model, asked)
     own |= {"task_type": "SEQ_CLS"} if is_classifier(model) else {}
-    lora = {**s.lora, **own} | ({} if layers is None else {"layers_to_transform": layers})
-    return Recipe(lora, ignored=ignored)
+    return Recipe({**s.lora, **own}, ignored=ignored)
 
 
 def _regex(s: SimpleNamespace, model: Any, asked: list[str] | None) -> str:
