@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from layerwise.data import read
 from layerwise.data.readers import CLASSES
 from layerwise.data.sources import source_name, table
 from layerwise.errors import DataError, UnknownNameError
@@ -194,9 +195,14 @@ def test_ready_batches_are_rows_of_tokens_without_padding():
     ids, mask = torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     labels = torch.tensor([[-100, 6, 7], [-100, 9, -100]])
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    found = table(DataLoader([batch], batch_size=None))
-    assert list(found["input_ids"]) == [[5, 6, 7], [8, 9]]
-    assert list(found["labels"]) == [[-100, 6, 7], [-100, 9]]
+    data = read(DataLoader([batch | {"pixels": ids[..., None], "n": 2}], batch_size=None))
+    assert [(e.ids, e.counted) for e in data.examples] == [
+        ((5, 6, 7), (False, True, True)), ((8, 9), (False, True)),
+    ]  # fmt: skip
+    assert data.notes == ("read 2 rows as tokens; columns not used: pixels",)
+    classes = read(DataLoader([batch | {"labels": torch.tensor([1, 0])}], batch_size=None),
+                   label_column="label")  # fmt: skip
+    assert [(e.ids, e.label) for e in classes.examples] == [((5, 6, 7), "1"), ((8, 9), "0")]
 
 
 @pytest.mark.parametrize(
