@@ -25,6 +25,10 @@ class Labels:
     classes: tuple[str, ...] = ()
     said: str = ""
 
+    def of(self, row: int) -> dict[str, Any]:
+        """Return what an example of that row gets."""
+        return {"scores" if self.said else "label": self.each[row]}
+
 
 def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str] = ()) -> Labels:
     """Return what `values`, labels by the number of their row, say; decided over all of them.

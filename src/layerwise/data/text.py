@@ -101,7 +101,13 @@ def read(
     usable, left = _usable(frame, columns, kind)
     labels = Labels()
     if "label" in columns:
-        usable, labels = _labelled(usable, frame, columns["label"])
+        column, values = columns["label"], frame[columns["label"]]
+        labels = read_labels(
+            {number: values.loc[number - 1] for number in usable},
+            column=column,
+            classes=frame.attrs.get(CLASSES, {}).get(column, ()),
+        )
+        usable = {n: replace(e, **labels.of(n)) for n, e in usable.items()}
     filtered = {condition.partition("=")[0] for condition in where}
     unused = [c for c in whole.columns if c not in {*columns.values(), *filtered}]
     parts = [f"read {_count(len(frame), 'rows')} as {kind.name}"]
@@ -182,19 +188,6 @@ def _usable(
             hint="--text-column NAME",
         )
     return found, left
-
-
-def _labelled(
-    examples: Mapping[int, Example], frame: pd.DataFrame, column: str
-) -> tuple[dict[int, Example], Labels]:
-    """Return `examples` with their labels, and what those are."""
-    values = {number: frame[column].loc[number - 1] for number in examples}
-    classes = frame.attrs.get(CLASSES, {}).get(column, ())
-    labels = read_labels(values, column=column, classes=classes)
-    own: dict[int, dict[str, Any]] = {
-        n: {"scores" if labels.said else "label": label} for n, label in labels.each.items()
-    }
-    return {n: replace(e, **own[n]) for n, e in examples.items()}, labels
 
 
 def _hash(examples: Iterable[Example], columns: Mapping[str, str]) -> str:
