@@ -227,9 +227,8 @@ def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     names = [name or f"column {i}" for i, name in enumerate(rows[0][1], 1)]
-    if len({*names}) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(what=f"two columns are called {twice!r}", value=path)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(what=f"two columns are called {twice[0]!r}", value=path)
     for line, row in rows[1:]:
         if len(row) != len(names):
             raise DataError(
@@ -283,17 +282,3 @@ def present(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: present(v) for key, v in value.items() if v is not None}
     return [present(v) for v in value] if isinstance(value, list) else value
-
-
-def saved_data_set(folder: Path) -> Any:
-    """Return the data set, or the splits, that `save_to_disk` wrote into `folder`.
-
-    Raises:
-        DataError: What it writes is not all there.
-    """
-    datasets = require("datasets", extra="datasets", purpose="read what save_to_disk wrote")
-    try:
-        return datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        what = f"unreadable Arrow folder ({error})"
-        raise DataError(what=what, value=folder, expected="what save_to_disk writes") from error

@@ -14,7 +14,6 @@ from layerwise.data.readers import (
     class_names,
     read_file,
     reader_of,
-    saved_data_set,
     split_of,
 )
 from layerwise.errors import DataError
@@ -51,10 +50,13 @@ def source_name(source: Any) -> str:
 
 
 def _named(source: str) -> pd.DataFrame:
-    """Return the rows of a source that is named."""
+    """Return the rows of a source that is named; the demo's package is found, never imported."""
     path = Path(source)
     if source in DEMOS:
-        return _demo(source)
+        purpose = "read the demo's text"
+        folder = locate(DEMO_PACKAGE, extra="demo", purpose=purpose, error=DataError)
+        frame = read_file(folder / DEMO_FILE)
+        return frame[frame["source"] == DEMOS[source]].reset_index(drop=True)
     try:
         if path.is_dir():
             return _folder(path)
@@ -64,18 +66,17 @@ def _named(source: str) -> pd.DataFrame:
     return read_file(path) if is_file or reader_of(path) else _hub(source)
 
 
-def _demo(name: str) -> pd.DataFrame:
-    """Return rows of the reviews package, which is found but never imported."""
-    folder = locate(DEMO_PACKAGE, extra="demo", purpose="read the demo's text", error=DataError)
-    frame = read_file(folder / DEMO_FILE)
-    return frame[frame["source"] == DEMOS[name]].reset_index(drop=True)
-
-
 def _folder(folder: Path) -> pd.DataFrame:
     """The rows of every readable file under `folder`, by path; all must have the same columns."""
     saved = {"state.json", "dataset_dict.json"}
     if any(path.name in saved or path.suffix == ".arrow" for path in folder.glob("*")):
-        return _dataset_frame(saved_data_set(folder), source=str(folder))
+        datasets = require("datasets", extra="datasets", purpose="read what save_to_disk wrote")
+        try:
+            held = datasets.load_from_disk(str(folder))
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            what = f"unreadable Arrow folder ({error})"
+            raise DataError(what, value=folder, expected="what save_to_disk writes") from error
+        return _dataset_frame(held, source=str(folder))
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and reader_of(path))
     if not paths:
         raise DataError(
