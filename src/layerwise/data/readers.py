@@ -107,12 +107,8 @@ def read_file(path: Path) -> pd.DataFrame:
 @READERS.register(".jsonl")
 def read_jsonl(path: Path) -> pd.DataFrame:
     """Return one row for each line that is not blank; keys are columns."""
-    return _lines(text(path), path)
-
-
-def _lines(found: str, path: Path) -> pd.DataFrame:
     records = []
-    for number, line in enumerate(found.replace("\r\n", "\n").split("\n"), 1):
+    for number, line in enumerate(text(path).replace("\r\n", "\n").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -135,7 +131,7 @@ def read_json(path: Path) -> pd.DataFrame:
         first = next((line for line in found.splitlines() if line.strip()), "")
         if not (first.startswith("{") and first.rstrip().endswith("}")):
             raise
-        return _lines(found, path)
+        return read_jsonl(path)
     if isinstance(held, dict) and held:
         splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
         columns = [value for value in held.values() if isinstance(value, list)]
