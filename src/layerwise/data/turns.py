@@ -170,12 +170,10 @@ def shown(row: SourceRow) -> dict[str, Any]:
         tools = listed(row.cells["tools"])
         if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
             raise row.fault(tools, "tools", "holds no tools", "a list of objects")
-        found["tools"] = [
-            {"type": "function", "function": tool} if _is_bare(tool) else tool for tool in tools
+        found["tools"] = [  # A tool may be the function itself, without what says that it is one.
+            {"type": "function", "function": tool}
+            if "name" in tool and "function" not in tool and tool.get("type", "object") == "object"
+            else tool
+            for tool in tools
         ]
     return {key: value for key, value in found.items() if not is_blank(value)}
-
-
-def _is_bare(tool: Mapping[str, Any]) -> bool:
-    """Return whether a tool is the function itself, without what says that it is one."""
-    return "name" in tool and "function" not in tool and tool.get("type", "object") == "object"
