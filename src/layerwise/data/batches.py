@@ -5,7 +5,7 @@ An example is tokenised into a `Row`, rows are put into batches, and a batch of 
 that turns a batch of rows into tensors.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect, bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
@@ -54,16 +54,17 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on `device`."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {k: v.to(device) for k, v in held.items() if isinstance(v, torch.Tensor)}
-        return replace(self, inputs={k: v.to(device) for k, v in self.inputs.items()}, **tensors)
+        return self._with(lambda tensor: tensor.to(device))
 
     def without_last(self) -> "Batch":
         """Return the batch without the rows of its last example."""
         kept = self.index != self.index[-1]
+        return self._with(lambda tensor: tensor[kept])
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         held = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {k: v[kept] for k, v in held.items() if isinstance(v, torch.Tensor)}
-        return replace(self, inputs={k: v[kept] for k, v in self.inputs.items()}, **tensors)
+        tensors = {k: change(v) for k, v in held.items() if isinstance(v, torch.Tensor)}
+        return replace(self, inputs={k: change(v) for k, v in self.inputs.items()}, **tensors)
 
 
 @dataclass(frozen=True)
@@ -126,22 +127,18 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The special tokens that `tokenizer` puts before and after a text, read off one of `texts`."""
-    bare, whole = _bare_and_whole(tokenizer, texts, times=1)
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start], whole[start + len(bare) :]
-    return [], []
+    """Return the special tokens before and after a text, read off one of `texts`."""
+    whole, size, starts = _framed(tokenizer, texts, times=1)
+    return (whole[: starts[0]], whole[starts[0] + size :]) if starts else ([], [])
 
 
 def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
-    """The special tokens before, between and after two texts, read off one of `texts`, twice.
+    """Return the special tokens before, between and after two texts, read off one of `texts`.
 
     Raises:
         ModelError: The tokenizer does not keep the tokens of two texts when it joins them.
     """
-    bare, whole = _bare_and_whole(tokenizer, texts, times=2)
-    starts = [i for i in range(len(whole)) if whole[i : i + len(bare)] == bare]
+    whole, size, starts = _framed(tokenizer, texts, times=2)
     if len(starts) < 2:
         raise ModelError(
             what="tokenizer that joins two texts to other tokens than theirs",
@@ -149,16 +146,18 @@ def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list
             expected="one made for pairs of texts",
         )
     first, second = starts[0], starts[-1]
-    return whole[:first], whole[first + len(bare) : second], whole[second + len(bare) :]
+    return whole[:first], whole[first + size : second], whole[second + size :]
 
 
-def _bare_and_whole(
+def _framed(
     tokenizer: Any, texts: Sequence[str], *, times: int
-) -> tuple[list[int], list[int]]:
-    """Return the tokens of one of `texts`, and of it `times` over with special tokens."""
+) -> tuple[list[int], int, list[int]]:
+    """Return the tokens of a text `times` over, framed; how many it has alone; where it begins."""
     sample = next((text for text in texts if text.strip()), "a")
-    whole = tokenizer(*[sample] * times, verbose=False)["input_ids"]
-    return tokenise(tokenizer, [sample])[0], list(whole)
+    whole = list(tokenizer(*[sample] * times, verbose=False)["input_ids"])
+    bare = tokenise(tokenizer, [sample])[0]
+    size = len(bare)
+    return whole, size, [i for i in range(len(whole)) if whole[i : i + size] == bare]
 
 
 def text_frame(
@@ -195,22 +194,14 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
     texts = [example.text for example in data.examples]
     before, after, room = text_frame(tokenizer, texts, max_length=max_length)
     ids = tokenise(tokenizer, texts)
-    whole = [[*before, *tokens[:room], *after] for tokens in ids]
-    rows = [
-        Row(i, row, [True] * len(row))
-        for i, (row, tokens) in enumerate(zip(whole, ids, strict=True))
-        if tokens and len(row) >= least
-    ]
+    whole = [[*before, *tokens[:room], *after] if tokens else [] for tokens in ids]
+    rows = [Row(i, row, [True] * len(row)) for i, row in enumerate(whole) if len(row) >= least]
     truncated = sum(len(tokens) > room for tokens in ids)
     return kept_rows(rows, truncated=truncated, max_length=max_length)
 
 
 def _token_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int) -> Rows:
-    """Return the rows of examples that came as tokens, which have their special tokens.
-
-    Raises:
-        DataError: A token is none of the tokenizer's.
-    """
+    """Return the rows of examples that came as tokens, which have their special tokens."""
     rows = []
     for i, example in enumerate(data.examples):
         ids = example.ids or ()
@@ -220,11 +211,8 @@ def _token_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int) 
                 value=max(ids, key=abs),
                 expected=f"0 to {len(tokenizer) - 1}",
             )
-        counted = example.counted or [True] * len(ids)
-        rows.append(Row(i, ids[:max_length], counted[:max_length]))
-    truncated = sum(len(example.ids or ()) > max_length for example in data.examples)
-    kept = [row for row in rows if len(row.ids) >= least and any(row.counted[least - 1 :])]
-    return kept_rows(kept, truncated=truncated, max_length=max_length)
+        rows.append(Row(i, ids, example.counted or [True] * len(ids)))
+    return cut(rows, max_length=max_length, least=least)
 
 
 def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
@@ -240,12 +228,15 @@ def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
     return cut(rows, max_length=max_length)
 
 
-def cut(rows: Sequence[Row], *, max_length: int) -> Rows:
-    """`rows` with what lies beyond `max_length` cut off; those with no target left are dropped."""
+def cut(rows: Sequence[Row], *, max_length: int, least: int = 2) -> Rows:
+    """Return `rows` without what lies beyond `max_length`, as far as there is a target left.
+
+    A row's first `least` - 1 tokens are no target.
+    """
     short = [
         replace(row, ids=row.ids[:max_length], counted=row.counted[:max_length]) for row in rows
     ]
-    kept = [row for row in short if any(row.counted[1:])]
+    kept = [row for row in short if any(row.counted[least - 1 :])]
     truncated = sum(len(row.ids) > max_length for row in rows)
     return kept_rows(kept, truncated=truncated, max_length=max_length)
 
@@ -268,7 +259,7 @@ def kept_rows(rows: Sequence[Row], *, truncated: int, max_length: int) -> Rows:
 
 
 def by_length(rows: Iterable[Row], *, batch_size: int) -> list[list[Row]]:
-    """`rows` in batches, longest first: little padding, and the largest batch fails soonest."""
+    """Return `rows` in batches, longest first: little padding, and the largest fails soonest."""
     ordered = sorted(rows, key=lambda row: (-len(row.ids) - len(row.target), row.index))
     return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
 
@@ -336,19 +327,14 @@ def input_tensors(rows: Sequence[Row], *, pad: int | None) -> dict[str, Tensor]:
     tensors = {"input_ids": padded([row.ids for row in rows], fill=pad or 0)}
     if any(row.starts for row in rows):
         # Positions that begin anew tell transformers that examples share a row, without a mask.
-        tensors["position_ids"] = padded([_positions(row) for row in rows])
+        own = [(range(len(row.ids)), row.starts or (0,)) for row in rows]
+        places = [[i - starts[bisect(starts, i) - 1] for i in row] for row, starts in own]
+        tensors["position_ids"] = padded(places)
     else:
         tensors["attention_mask"] = padded([[1] * len(row.ids) for row in rows])
     if any(row.segments for row in rows):
         tensors["token_type_ids"] = padded([row.segments for row in rows])
     return tensors
-
-
-def _positions(row: Row) -> list[int]:
-    """Return the place of each token in its own example."""
-    starts = row.starts or (0,)
-    ends = (*starts[1:], len(row.ids))
-    return [i - start for start, end in zip(starts, ends, strict=True) for i in range(start, end)]
 
 
 def row_batch(
@@ -376,7 +362,7 @@ def row_batch(
 
 
 def causal_batch(rows: Sequence[Row], *, pad: int | None) -> Batch:
-    """`rows` for a causal model: each position's label is the next token, where that counts."""
+    """Return `rows` for a causal model: a position's label is the next token, where that counts."""
     labels = [
         [token if counts else IGNORED for token, counts in zip(row.ids, row.counted, strict=True)]
         for row in rows

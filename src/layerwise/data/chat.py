@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from layerwise.data.batches import Row, Rows, cut
-from layerwise.data.formats import Example
 from layerwise.data.text import TextData
 from layerwise.data.turns import ASSISTANT
 from layerwise.errors import DataError
@@ -50,69 +49,50 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
             predict.
     """
     rows, unseen = [], Counter[str]()
-    whole, parts = _Chat(tokenizer, (), {}), _Chat(tokenizer, (), {}, in_parts=True)
-    in_parts = not whole.shows_questions() and parts.shows_questions()
+    asked = [{"role": "user", "content": _THIS}]
+    whole, split = _Chat(tokenizer, (), {}), _Chat(tokenizer, (), {}, in_parts=True)
+    # Where the template shows no plain question, its content comes in parts.
+    in_parts = _THIS not in whole.tried(asked) and _THIS in split.tried(asked)
     for i, example in enumerate(data.examples):
-        chat = _written(_Chat(tokenizer, _turns(example), example.shown, in_parts))
+        pair = (("user", example.prompt or ""), (ASSISTANT, example.text))
+        turns = example.messages or tuple({"role": role, "content": text} for role, text in pair)
+        chat = _written(_Chat(tokenizer, turns, example.shown, in_parts))
         text = chat.text
-        ids, counted = _tokens(tokenizer, text, _counted(chat, example.untrained, unseen))
-        rows.append(Row(i, ids, counted))
+        parts = _counted(chat, example.untrained, unseen)
+        rows.append(Row(i, *_tokens(tokenizer, text, *parts)))
         unseen.update(chat.unseen())
         unseen["answers out of the loss, as the data says"] += len(example.untrained)
     notes = tuple(f"{what}: {count:,}" for what, count in unseen.items() if count)
     return replace(cut(rows, max_length=max_length), notes=notes)
 
 
-def _turns(example: Example) -> tuple[Turn, ...]:
-    """Return the example as turns: its own, or prompt and text as user and assistant."""
-    if example.messages is not None:
-        return example.messages
-    pairs = (("user", example.prompt or ""), (ASSISTANT, example.text))
-    return tuple({"role": role, "content": content} for role, content in pairs)
-
-
 def _written(chat: "_Chat") -> "_Chat":
     """Return `chat`, with what its tools are given as JSON text where its template needs it so."""
-    if chat.renders() or not any(turn.get("tool_calls") for turn in chat.turns):
+    calls = [turn.get("tool_calls") for turn in chat.turns]
+    if not any(calls) or chat.tried(chat.turns):
         return chat
-    made = [dict(turn) for turn in chat.turns]
-    for turn in made:
-        if turn.get("tool_calls"):
-            turn["tool_calls"] = [_called(call, json.dumps) for call in turn["tool_calls"]]
-    written = replace(chat, turns=tuple(made))
-    return written if written.renders() else chat
+    made = [
+        {**turn, "tool_calls": [_called(call, json.dumps) for call in own]} if own else turn
+        for turn, own in zip(chat.turns, calls, strict=True)
+    ]
+    return replace(chat, turns=tuple(made)) if chat.tried(made) else chat
 
 
-def _counted(chat: "_Chat", untrained: Sequence[int], unseen: Counter[str]) -> list[Span]:
-    """Return the parts of the rendered chat that are in the loss; `unseen` counts what is not."""
+def _counted(
+    chat: "_Chat", untrained: Sequence[int], unseen: Counter[str]
+) -> tuple[list[Span], list[Span]]:
+    """Return which parts of the rendered chat are in the loss, and which of those are not yet."""
     marks = chat.marks()
     answers = [i for i, turn in enumerate(chat.turns) if turn["role"] == ASSISTANT]
-    if marks is None:
-        return _ordered([chat.answer(i) for i in answers if i not in untrained], chat)
-    unseen["answers outside the marks of the chat template"] += max(0, len(answers) - len(marks))
-    silent = [chat.answer(i) for i in untrained]
-    return [part for mark in marks for part in _without(mark, silent)]
-
-
-def _ordered(spans: list[Span], chat: "_Chat") -> list[Span]:
-    """Return `spans`, of which none reaches into another."""
-    ends = [end for _, end in spans]
-    if all(start >= end for (start, _), end in zip(spans[1:], ends, strict=False)):
-        return spans
-    what = "chat template mixes answers, so they cannot be told apart"
-    raise chat.fault(what, chat.turns[-1])
-
-
-def _without(span: Span, others: Sequence[Span]) -> Iterator[Span]:
-    """Yield what of `span` lies outside `others`, which are in order."""
-    start, end = span
-    for first, last in others:
-        if start < first < end:
-            yield start, first
-        if first < end and last > start:
-            start = max(start, last)
-    if start < end:
-        yield start, end
+    if marks is not None:
+        hidden = max(0, len(answers) - len(marks))
+        unseen["answers outside the marks of the chat template"] += hidden
+        return marks, [chat.answer(i) for i in untrained]
+    spans = [chat.answer(i) for i in answers if i not in untrained]
+    if any(end > start for (_, end), (start, _) in pairwise(spans)):
+        what = "chat template mixes answers, so they cannot be told apart"
+        raise chat.fault(what, chat.turns[-1])
+    return spans, []
 
 
 @dataclass(frozen=True)
@@ -160,23 +140,12 @@ class _Chat:
             turn["content"] = [{"type": "text", "text": turn.get("content", "")}]
         return given
 
-    def renders(self) -> bool:
-        """Return whether the template takes the chat."""
-        return self._tried(self.turns) is not None
-
-    def shows_questions(self) -> bool:
-        """Return whether the template shows what a user says."""
-        return _THIS in (self._tried([{"role": "user", "content": _THIS}]) or "")
-
-    def _tried(self, turns: Sequence[Turn], *, opens: bool = False) -> str | None:
-        """Return the rendering of turns that nobody wrote; None where the template refuses."""
+    def tried(self, turns: Sequence[Turn], *, opens: bool = False) -> str:
+        """Return the rendering of turns that nobody wrote; empty where the template refuses."""
         try:
             return self._rendered(turns, {"add_generation_prompt": True} if opens else {})
         except DataError:
-            return None
-
-    def _with(self, place: int, turn: Turn) -> tuple[Turn, ...]:
-        return (*self.turns[:place], turn, *self.turns[place + 1 :])
+            return ""
 
     def marks(self) -> list[Span] | None:
         """Return what the template marks as generated; None where it marks nothing ever."""
@@ -205,7 +174,7 @@ class _Chat:
                 yield "chats whose tools the chat template does not show"
         for key in dict.fromkeys(key for turn in self.turns for key in turn if key not in _BESIDE):
             turns = tuple({k: v for k, v in turn.items() if k != key} for turn in self.turns)
-            if turns != self.turns and self._tried(turns) == self.text:
+            if turns != self.turns and self.tried(turns) == self.text:
                 name = key.replace("_", " ")
                 yield f"chats whose {name} the chat template does not show"
 
@@ -215,15 +184,15 @@ class _Chat:
         Raises:
             DataError: The template does not show it.
         """
-        opened = self._tried(self.turns[:place], opens=True) if place else None
-        closed = self._tried(self.turns[: place + 1])
+        opened = self.tried(self.turns[:place], opens=True) if place else ""
+        closed = self.tried(self.turns[: place + 1])
         if opened and closed and closed.startswith(opened) and self.text.startswith(closed):
             said = str(self.turns[place].get("content") or "").strip().splitlines()
             if not said or said[-1].strip() in closed[len(opened) :]:
                 return len(opened), len(closed)
         for turn in _in_place_of(self.turns[place]):
-            other = self._tried(self._with(place, turn))
-            if other is not None and other != self.text:
+            other = self.tried((*self.turns[:place], turn, *self.turns[place + 1 :]))
+            if other and other != self.text:
                 return self._around(place, turn, other)
         what = "chat template does not show an answer, so it can be in no loss"
         raise self.fault(what, self.turns[place])
@@ -241,12 +210,12 @@ class _Chat:
         It is what ends the turn where it is the last, or where another answer follows.
         """
         behind, opening = self.text[end:], self._opening
-        closed = self._tried((*self.turns[:place], turn)) or ""
+        closed = self.tried((*self.turns[:place], turn))
         tail = closed.rpartition(_THIS)[2] if _THIS in closed else ""
         if behind.startswith(tail):
             return len(tail)
         follows = {"role": ASSISTANT, "content": _BEFORE}
-        again = (self._tried((*self.turns[:place], turn, follows)) or "").rpartition(_THIS)[2]
+        again = self.tried((*self.turns[:place], turn, follows)).rpartition(_THIS)[2]
         if opening and opening in again and behind.startswith(again.partition(opening)[0]):
             return len(again.partition(opening)[0])
         return len(_UNFINISHED.sub("", tail[: _alike(tail, behind)]))
@@ -256,8 +225,8 @@ class _Chat:
         if place:
             earlier = next(_in_place_of(self.turns[place - 1], _BEFORE))
             turns = (*self.turns[: place - 1], earlier, turn, *self.turns[place + 1 :])
-            both, opened = self._tried(turns), self._tried(turns[:place], opens=True)
-            if both and opened and _BEFORE in opened and _BEFORE in both.partition(_THIS)[0]:
+            both, opened = self.tried(turns), self.tried(turns[:place], opens=True)
+            if _BEFORE in opened and _BEFORE in both.partition(_THIS)[0]:
                 between = both.partition(_THIS)[0].rpartition(_BEFORE)[2]
                 if self.text[:start].endswith(between):
                     return len(between) - _alike(between, opened.rpartition(_BEFORE)[2])
@@ -269,8 +238,8 @@ class _Chat:
     def _opening(self) -> str:
         """Return what opens an answer to a single question; empty where that cannot be told."""
         asked = [{"role": "user", "content": _BEFORE}]
-        closed, opened = self._tried(asked), self._tried(asked, opens=True)
-        return opened[len(closed) :] if closed and opened and opened.startswith(closed) else ""
+        closed, opened = self.tried(asked), self.tried(asked, opens=True)
+        return opened[len(closed) :] if closed and opened.startswith(closed) else ""
 
 
 def _in_place_of(turn: Turn, words: str = _THIS) -> Iterator[dict[str, Any]]:
@@ -303,8 +272,8 @@ def _spoken(value: Any, *, words: str) -> Any:
     return words if isinstance(value, str) else value
 
 
-def _alike(a: str, b: str) -> int:
-    """Return how many leading letters two texts share."""
+def _alike(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """Return how many leading letters, or tokens, two texts share."""
     low, high = 0, min(len(a), len(b))
     while low < high:  # Comparing halves is quicker than comparing letters.
         middle = (low + high + 1) // 2
@@ -312,32 +281,21 @@ def _alike(a: str, b: str) -> int:
     return low
 
 
-def _tokens(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[bool]]:
-    """Return the tokens of `text`, and which of them have something of `spans` in them."""
+def _tokens(
+    tokenizer: Any, text: str, spans: Sequence[Span], silent: Sequence[Span]
+) -> tuple[list[int], list[bool]]:
+    """Return the tokens of `text`, and which have something of `spans` that is not `silent`."""
     is_fast = bool(getattr(tokenizer, "is_fast", False))
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=is_fast, verbose=False)
+    told = partial(tokenizer, add_special_tokens=False, verbose=False)
+    found = told(text, return_offsets_mapping=is_fast)
     ids = list(found["input_ids"])
+    inside = bytearray(len(text) if is_fast else len(ids))
+    for value, parts in ((b"\1", spans), (b"\0", silent)):
+        for part in parts:
+            # Where a tokenizer does not say it: the tokens that stay if the text ends there.
+            at = part if is_fast else [_alike(told(text[:end])["input_ids"], ids) for end in part]
+            inside[at[0] : at[1]] = value * (at[1] - at[0])
     if not is_fast:
-        return ids, _by_beginnings(tokenizer, text, ids, spans)
-    inside = bytearray(len(text))
-    for start, end in spans:
-        inside[start:end] = b"\1" * (end - start)
+        return ids, list(map(bool, inside))
     before = [0, *accumulate(inside)]
     return ids, [before[end] > before[start] for start, end in found["offset_mapping"]]
-
-
-def _by_beginnings(
-    tokenizer: Any, text: str, ids: Sequence[int], spans: Sequence[Span]
-) -> list[bool]:
-    """Return which of `ids` are of `spans`, of a tokenizer that does not say where a token is."""
-    counted = [False] * len(ids)
-    for span in spans:
-        first, last = (_reached(tokenizer, text[:end], ids) for end in span)
-        counted[first:last] = [True] * (last - first)
-    return counted
-
-
-def _reached(tokenizer: Any, text: str, ids: Sequence[int]) -> int:
-    """Return how many leading tokens of `ids` are those of `text` too."""
-    own = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return next((i for i, (a, b) in enumerate(zip(own, ids, strict=False)) if a != b), len(own))

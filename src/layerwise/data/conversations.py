@@ -1,6 +1,7 @@
 """Rows with an answer in them: chats, prompts with completions, instructions, preferences."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -17,20 +18,25 @@ _BESIDE = {
     "tools": ("tools", "functions"),
     "template": ("chat_template_kwargs",),
 }
-_COMPLETIONS = ("completion", "response")
-_UNANSWERED = "rows without an answer in the loss"
+
+Roles = dict[str, str] | None
 
 
-def _beside(frame: pd.DataFrame, *roles: str) -> dict[str, str]:
+def _beside(frame: pd.DataFrame) -> dict[str, str]:
     """Return the columns that stand beside a chat, by their role."""
-    names = {role: [c for c in _BESIDE[role] if c in frame.columns] for role in roles}
+    names = {role: [c for c in known if c in frame.columns] for role, known in _BESIDE.items()}
     return {role: found[0] for role, found in names.items() if found}
+
+
+def _is_free(frame: pd.DataFrame, asked: Mapping[str, str], *columns: str) -> bool:
+    """Return whether there are all of `columns`, and neither text nor prompt was asked for."""
+    return {*columns} <= {*frame.columns} and not {"text", "prompt"} & asked.keys()
 
 
 def _chat(turns: Turns, row: SourceRow) -> Example | str:
     """Return the chat of `turns`; one with nothing in the loss is left out."""
-    if not turns.said.strip():
-        return _UNANSWERED
+    if not turns.said:
+        return "rows without an answer in the loss"
     told = shown(row)
     return Example(turns.said, messages=turns.turns, shown=told, untrained=turns.untrained)
 
@@ -38,7 +44,7 @@ def _chat(turns: Turns, row: SourceRow) -> Example | str:
 # --- Chats ------------------------------------------------------------------------------------
 
 
-def _chat_column(frame: pd.DataFrame, asked: Mapping[str, str], *keys: str) -> str | None:
+def _chat_column(frame: pd.DataFrame, asked: Mapping[str, str], key: str) -> str | None:
     """Return the column of chats: as asked, one of a usual name, or one that holds nothing else."""
     if "text" in asked:
         names = [asked["text"]]
@@ -46,11 +52,11 @@ def _chat_column(frame: pd.DataFrame, asked: Mapping[str, str], *keys: str) -> s
         names = sorted(frame.columns, key=lambda c: c not in CHAT_NAMES)
     for name in names:
         held = [value for value in frame[name] if not is_blank(value)]
-        found = (is_chat(value, *keys) for value in held)
+        found = (is_chat(value, key) for value in held)
         is_usual = name in CHAT_NAMES
         if held and (any(found) if is_usual or "text" in asked else all(found)):
             return str(name)
-        if is_usual and "role" in keys and any(is_list(unfolded(value)) for value in held):
+        if is_usual and key == "role" and any(is_list(unfolded(value)) for value in held):
             return str(name)  # Chats that are none: the row at fault will be named.
     return None
 
@@ -61,8 +67,9 @@ def _has_chats(frame: pd.DataFrame) -> bool:
     return any(is_chat(value, "role", "from") for name in usual for value in frame[name])
 
 
-def _chat_roles(frame: pd.DataFrame, asked: Mapping[str, str], *keys: str) -> dict[str, str] | None:
-    text = _chat_column(frame, asked, *keys)
+def _chat_roles(frame: pd.DataFrame, asked: Mapping[str, str], *, key: str) -> Roles:
+    """Return the columns of chats whose turns have `key`."""
+    text = _chat_column(frame, asked, key)
     if text is None:
         return None
     if "prompt" in asked:
@@ -73,15 +80,7 @@ def _chat_roles(frame: pd.DataFrame, asked: Mapping[str, str], *keys: str) -> di
             hint="drop --prompt-column, or name another --text-column",
         )
     more = {role: column for role, column in asked.items() if role != "text"}
-    return {"messages": text, **_beside(frame, *_BESIDE), **more}
-
-
-def _openai_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
-    return _chat_roles(frame, asked, "role")
-
-
-def _sharegpt_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
-    return _chat_roles(frame, asked, "from")
+    return {"messages": text, **_beside(frame), **more}
 
 
 def _chat_example(row: SourceRow) -> Example | str:
@@ -91,16 +90,29 @@ def _chat_example(row: SourceRow) -> Example | str:
 # --- Prompts with completions -----------------------------------------------------------------
 
 
-def _answered(row: SourceRow, *, prompt: str, answer: str) -> Example | str:
-    """Return what the cell of `answer` says after that of `prompt`; either may be turns or text."""
-    values = {role: unfolded(row.cells[role]) for role in (prompt, answer)}
-    if not any(is_chat(value, "role", "from") for value in values.values()):
-        return Example(row.string(answer), prompt=row.string(prompt) if row.has(prompt) else "")
-    before, after = _turns(row, prompt, "user"), _turns(row, answer, ASSISTANT)
+def _completion_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
+    answers = [name for name in ("completion", "response") if name in frame.columns]
+    if not answers or not _is_free(frame, asked, "prompt") or _has_chats(frame):
+        return None
+    beside = {role: column for role, column in _beside(frame).items() if role != "system"}
+    return {"text": answers[0], "prompt": "prompt", **beside, **asked}
+
+
+def _answered(row: SourceRow) -> Example | str:
+    """Return what the text says after the prompt; either may be turns."""
+    if not any(is_chat(row.cells[role], "role", "from") for role in ("prompt", "text")):
+        prompt = row.string("prompt") if row.has("prompt") else ""
+        return Example(row.string("text"), prompt=prompt)
+    before, after = _turns(row, "prompt", "user"), _turns(row, "text", ASSISTANT)
     start = len(before.turns)
-    asked = {i for i, turn in enumerate(before.turns) if turn["role"] == ASSISTANT}
-    silent = (*sorted(asked), *(start + i for i in after.untrained))
-    return _chat(Turns((*before.turns, *after.turns), silent), row)
+    untrained = tuple(start + i for i in after.untrained)
+    return _answered_from(start, Turns((*before.turns, *after.turns), untrained), row)
+
+
+def _answered_from(start: int, chat: Turns, row: SourceRow) -> Example | str:
+    """Return `chat`, of which no answer before its turn `start` is in the loss."""
+    early = [i for i, turn in enumerate(chat.turns[:start]) if turn["role"] == ASSISTANT]
+    return _chat(Turns(chat.turns, tuple(sorted({*early, *chat.untrained}))), row)
 
 
 def _turns(row: SourceRow, role: str, speaker: str) -> Turns:
@@ -112,28 +124,14 @@ def _turns(row: SourceRow, role: str, speaker: str) -> Turns:
     return Turns(({"role": speaker, "content": row.string(role)},))
 
 
-def _completion_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
-    answers = [name for name in _COMPLETIONS if name in frame.columns]
-    is_known = "prompt" in frame.columns and answers and not _has_chats(frame)
-    if not is_known or {"text", "prompt"} & asked.keys():
-        return None
-    return {"text": answers[0], "prompt": "prompt", **_beside(frame, "tools", "template"), **asked}
-
-
-def _completion_example(row: SourceRow) -> Example | str:
-    return _answered(row, prompt="prompt", answer="text")
-
-
 # --- Alpaca -----------------------------------------------------------------------------------
 
 
-def _alpaca_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
-    is_known = {"instruction", "output"} <= set(frame.columns) and not _has_chats(frame)
-    if not is_known or {"text", "prompt"} & asked.keys():
+def _alpaca_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
+    if not _is_free(frame, asked, "instruction", "output") or _has_chats(frame):
         return None
     beside = {c: c for c in ("input", "history") if c in frame.columns}
-    found = {**beside, **_beside(frame, *_BESIDE)}
-    return {"text": "output", "prompt": "instruction", **found, **asked}
+    return {"text": "output", "prompt": "instruction", **beside, **_beside(frame), **asked}
 
 
 def _alpaca_example(row: SourceRow) -> Example | str:
@@ -146,9 +144,7 @@ def _alpaca_example(row: SourceRow) -> Example | str:
     history = plain(unfolded(row.cells["history"])) if row.has("history") else []
     for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, list) or [type(said) for said in pair] != [str, str]:
-            raise row.fault(
-                what="holds no history", role="history", value=pair, expected="pairs of strings"
-            )
+            raise row.fault(pair, "history", "holds no history", "pairs of strings")
         turns += [("user", pair[0]), (ASSISTANT, pair[1])]
     turns += [("user", query), (ASSISTANT, answer)]
     return _chat(Turns(tuple({"role": role, "content": said} for role, said in turns)), row)
@@ -157,32 +153,27 @@ def _alpaca_example(row: SourceRow) -> Example | str:
 # --- Preferences ------------------------------------------------------------------------------
 
 
-def _preference_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
-    if not {"chosen", "rejected"} <= set(frame.columns) or {"text", "prompt"} & asked.keys():
+def _preference_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
+    if not _is_free(frame, asked, "chosen", "rejected"):
         return None
     prompts = [name for name in ("prompt", *CHAT_NAMES) if name in frame.columns]
-    prompt = {"prompt": prompts[0]} if prompts else {}
-    beside = _beside(frame, *_BESIDE)
-    return {"text": "chosen", "rejected": "rejected", **prompt, **beside, **asked}
+    told = {"prompt": prompts[0]} if prompts else {}
+    return {"text": "chosen", "rejected": "rejected", **told, **_beside(frame), **asked}
 
 
 def _preference_example(row: SourceRow) -> Example | str:
     """Return the chosen answer after its prompt, which is what both answers share if not told."""
     is_turns = is_chat(row.cells["text"], "role", "from")
-    has_prompt = is_turns and turns_of(row, "text").turns[0]["role"] != ASSISTANT
-    if row.has("prompt") and not has_prompt:
-        return _answered(row, prompt="prompt", answer="text")
+    chosen = turns_of(row, "text") if is_turns else Turns(())
+    if row.has("prompt") and (not is_turns or chosen.turns[0]["role"] == ASSISTANT):
+        return _answered(row)
     if is_turns:
-        chosen, other = turns_of(row, "text"), _turns(row, "rejected", ASSISTANT)
-        same = _shared(chosen.turns, other.turns)
-        start = min(same, len(chosen.turns) - 1)
-        early = {i for i, t in enumerate(chosen.turns[:start]) if t["role"] == ASSISTANT}
-        silent = tuple(sorted({*early, *chosen.untrained}))
-        return _chat(Turns(chosen.turns, silent), row)
-    chosen_text, rejected = row.string("text"), row.string("rejected")
-    same = _shared(chosen_text, rejected)
-    start = 0 if same == len(chosen_text) else chosen_text.rfind(" ", 0, same) + 1
-    return Example(chosen_text[start:], prompt=chosen_text[:start])
+        same = _shared(chosen.turns, _turns(row, "rejected", ASSISTANT).turns)
+        return _answered_from(min(same, len(chosen.turns) - 1), chosen, row)
+    text = row.string("text")
+    same = _shared(text, row.string("rejected"))
+    start = 0 if same == len(text) else text.rfind(" ", 0, same) + 1
+    return Example(text[start:], prompt=text[:start])
 
 
 def _shared(a: Sequence[Any], b: Sequence[Any]) -> int:
@@ -190,7 +181,7 @@ def _shared(a: Sequence[Any], b: Sequence[Any]) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
-def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str] | None:
+def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
     columns = _completion_roles(frame, asked)
     if columns is None or "label" not in frame.columns or "label" in asked:
         return None
@@ -200,27 +191,24 @@ def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str,
 
 
 def _desirable_example(row: SourceRow) -> Example | str:
-    if str(row.cells["desirable"]) != "True":
-        return "rows not labelled true"
-    return _answered(row, prompt="prompt", answer="text")
+    is_good = str(row.cells["desirable"]) == "True"
+    return _answered(row) if is_good else "rows not labelled true"
 
 
 _LATER = "losses of preferences are for later"
 
 for _format in (
-    Format("chats", "turns {role, content}", _openai_roles, _chat_example),
-    Format("ShareGPT chats", "turns {from, value}", _sharegpt_roles, _chat_example),
+    Format("chats", "turns {role, content}", partial(_chat_roles, key="role"), _chat_example),
     Format(
-        "prompts with completions",
-        "a completion, or turns, after its prompt",
-        _completion_roles,
-        _completion_example,
+        "ShareGPT chats", "turns {from, value}", partial(_chat_roles, key="from"), _chat_example
     ),
     Format(
-        "Alpaca instructions",
-        "instruction, input, output, maybe system and history",
-        _alpaca_roles,
-        _alpaca_example,
+        "prompts with completions", "a completion, or turns, after its prompt", _completion_roles,
+        _answered,
+    ),
+    Format(
+        "Alpaca instructions", "instruction, input, output, maybe system and history",
+        _alpaca_roles, _alpaca_example,
     ),
     Format(
         "preference pairs", "a chosen and a rejected answer", _preference_roles,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from layerwise.errors import DataError
@@ -67,48 +66,32 @@ class SourceRow:
     cells: Mapping[str, Any]
     columns: Mapping[str, str]
 
-    def string(self, role: str) -> str:
-        """Return the cell of `role`.
+    def string(self, role: str, part: object = None) -> str:
+        """Return the cell of `role`, or a `part` of it.
 
         Raises:
-            DataError: It is no string, or none that can be written.
+            DataError: It is no string, or has half a character, as a cut JSON escape leaves.
         """
-        value = self.cells[role]
-        if isinstance(value, str) and value.isascii():
-            return value
-        if isinstance(value, str):
-            return self.written(value, role)
-        raise self.fault(
-            what="is no text",
-            role=role,
-            value=value,
-            expected="a string",
-            hint="--text-column NAME",
-        )
-
-    def written(self, value: str, role: str) -> str:
-        """Return `value`, which is text of Unicode.
-
-        Raises:
-            DataError: It has half of a pair of surrogates, as a cut JSON escape leaves.
-        """
+        value = self.cells[role] if part is None else part
+        if not isinstance(value, str):
+            raise self.fault(value, role, "is no text", "a string", hint="--text-column NAME")
         try:
             value.encode()
         except UnicodeEncodeError as error:
             what = f"holds half a character (at {error.start})"
-            raise self.fault(
-                what=what, role=role, value=ascii(value), expected="text of Unicode"
-            ) from error
+            raise self.fault(ascii(value), role, what, "text of Unicode") from error
         return value
 
     def has(self, role: str) -> bool:
         """Return whether there is something in the cell of `role`."""
         return role in self.cells and not is_blank(self.cells[role])
 
-    def fault(self, *, what: str, role: str, value: object, **more: str) -> DataError:
-        """Return the error that the cell of `role` is at fault."""
+    def fault(
+        self, value: object, role: str, what: str, expected: str = "", *, hint: str = ""
+    ) -> DataError:
+        """Return the error that `value`, in the cell of `role`, is at fault."""
         message = f"row {self.number} of column {self.columns[role]!r} {what}"
-        return DataError(what=message, value=value, **more)
+        return DataError(message, value=value, expected=expected, hint=hint)
 
 
 def is_blank(value: object) -> bool:
@@ -119,8 +102,8 @@ def is_blank(value: object) -> bool:
 
 
 def is_list(value: object) -> bool:
-    """Return whether a cell holds members in an order."""
-    return isinstance(value, list | tuple | np.ndarray)
+    """Return whether a cell holds members in an order, be it an array or a tensor."""
+    return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0))
 
 
 @dataclass(frozen=True)
@@ -135,7 +118,6 @@ class Format:
             another shape.
         example: Makes an example of one row; the label is put in afterwards. Or says why the row
             is left out: what such rows are called, as in "rows without an answer".
-        is_empty: Whether a cell of the content leaves nothing to learn.
         note: What else is to be said of such rows.
     """
 
@@ -143,7 +125,6 @@ class Format:
     meaning: str
     roles: Callable[[pd.DataFrame, Mapping[str, str]], dict[str, str] | None]
     example: Callable[[SourceRow], Example | str]
-    is_empty: Callable[[Any], bool] = is_blank
     note: str = ""
 
 
@@ -183,15 +164,15 @@ def _is_media(values: "pd.Series[Any]") -> bool:
 # --- Texts ------------------------------------------------------------------------------------
 
 
-def _text_column(frame: pd.DataFrame, asked: Mapping[str, str]) -> str:
+def _text_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str]:
     """Return the text: as asked, the one of a usual name, or the only column of strings."""
     if "text" in asked:
-        return asked["text"]
+        return dict(asked)
     free = [c for c in frame.columns if c not in asked.values()]
     named = [name for name in TEXT_NAMES if name in free]
     strings = named or [c for c in free if _is_text(frame[c])]
     if len(strings) == 1 or named[:1] == ["text"]:
-        return str(strings[0])
+        return {"text": str(strings[0]), **asked}
     raise DataError(
         what="which column is the text?",
         value=", ".join(map(str, strings or free)),
@@ -208,16 +189,10 @@ def _is_text(values: "pd.Series[Any]") -> bool:
     return bool(pd.to_numeric(held, errors="coerce").isna().any())
 
 
-def _text_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> dict[str, str]:
-    return {"text": _text_column(frame, asked), **asked}
-
-
 def _text_example(row: SourceRow) -> Example:
     """Return a text; where a prompt was asked for, one is there, if empty."""
-    text = row.string("text")
-    if "prompt" not in row.cells:
-        return Example(text)
-    return Example(text, prompt="" if is_blank(row.cells["prompt"]) else row.string("prompt"))
+    prompt = row.string("prompt") if row.has("prompt") else ""
+    return Example(row.string("text"), prompt=prompt if "prompt" in row.cells else None)
 
 
 TEXT = "a text, after a prompt where a column of those is named"
@@ -242,7 +217,7 @@ def _token_example(row: SourceRow) -> Example | str:
     labels = _whole_numbers(row, "counted") if row.has("counted") else ids
     if not len(ids) == len(attended) == len(labels):
         sizes = f"{len(ids)}, {len(labels)}, {len(attended)}"
-        raise row.fault(what="has as many tokens as no label or mask", role="tokens", value=sizes)
+        raise row.fault(sizes, "tokens", "has as many tokens as no label or mask")
     kept = [(i, label != -100) for i, label, a in zip(ids, labels, attended, strict=True) if a]
     if not any(counts for _, counts in kept):
         return "rows with nothing in the loss"
@@ -252,12 +227,10 @@ def _token_example(row: SourceRow) -> Example | str:
 
 def _whole_numbers(row: SourceRow, role: str) -> list[int]:
     value = row.cells[role]
-    found = value.tolist() if isinstance(value, np.ndarray) else value
+    found = value.tolist() if hasattr(value, "tolist") else value
     if is_list(found) and all(type(i) is int and i >= -100 for i in found):
         return list(found)
-    raise row.fault(
-        what="holds no tokens", role=role, value=value, expected="a list of whole numbers"
-    )
+    raise row.fault(value, role, "holds no tokens", "a list of whole numbers")
 
 
 TOKENS = "tokens that another tokenizer call made, and which of them the loss counts"

@@ -1,13 +1,12 @@
 """A column of labels as what a head tells apart: classes, several at once, or a score."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from layerwise.data.formats import is_list
-from layerwise.data.turns import plain
+from layerwise.data.turns import plain, unfolded
 from layerwise.errors import DataError
 
 
@@ -16,21 +15,22 @@ class Labels:
     """The labels of some rows.
 
     Attributes:
-        names: The class of each row; empty where they are not classes.
-        scores: What each of several outputs, or one alone, is to say; empty for classes.
+        each: By the number of the row, its class, or what each of several outputs, or one alone,
+            is to say.
         classes: What the outputs stand for, in their order; empty where the data does not say.
         said: What they are, in words; empty for classes.
     """
 
-    names: Sequence[str] = ()
-    scores: Sequence[tuple[float, ...]] = ()
+    each: Mapping[int, str | tuple[float, ...]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     said: str = ""
 
+    def of(self, row: int) -> dict[str, Any]:
+        """Return what an example of that row gets."""
+        return {"scores" if self.said else "label": self.each[row]}
 
-def read_labels(
-    values: Mapping[int, Any], *, column: str, classes: Sequence[str] | None = None
-) -> Labels:
+
+def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str] = ()) -> Labels:
     """Return what `values`, labels by the number of their row, say; decided over all of them.
 
     Lists say which classes hold together: 0 or 1 for each, or the names of those that do. Numbers
@@ -44,39 +44,30 @@ def read_labels(
     Raises:
         DataError: They are of several kinds, or one is no number of a class.
     """
-    found = {number: _unfolded(value) for number, value in values.items()}
-    for number, value in found.items():
-        if isinstance(value, Mapping) or (is_list(value) and any(map(_is_share, plain(value)))):
-            what = f"row {number} of column {column!r} gives shares of classes, or names members"
+    for row, value in values.items():
+        found = plain(unfolded(value))
+        if isinstance(found, Mapping) or (is_list(found) and any(map(_is_share, found))):
+            what = f"row {row} of column {column!r} gives shares of classes, or names members"
             expected = "a class, a number, or a list of 0 and 1 or of names"
-            raise DataError(what=what, value=value, expected=expected)
-    lists = {number: is_list(value) for number, value in found.items()}
-    if any(lists.values()):
-        odd = next((number for number, has_members in lists.items() if not has_members), None)
-        if odd is not None:
-            what = f"row {odd} of column {column!r} has one label, other rows have lists of them"
-            raise DataError(what=what, value=found[odd], expected="one kind of labels")
-        return _together({n: plain(v) for n, v in found.items()}, column, classes)
-    endless = [n for n, value in found.items() if isinstance(value, float) and math.isinf(value)]
+            raise DataError(what, value=value, expected=expected)
+    lists = {row: plain(found) for row, v in values.items() if is_list(found := unfolded(v))}
+    odd = [row for row in values if row not in lists] if lists else []
+    if odd:
+        what = f"row {odd[0]} of column {column!r} has one label, other rows have lists of them"
+        raise DataError(what, value=values[odd[0]], expected="one kind of labels")
+    if lists:
+        return _together(lists, column, classes)
+    endless = [
+        row for row, value in values.items() if isinstance(value, float) and math.isinf(value)
+    ]
     if endless:
         what = f"row {endless[0]} of column {column!r} has no finite label"
-        raise DataError(what=what, value=found[endless[0]], expected="a number, or a name")
-    numbers = [_number(value) for value in found.values()]
-    known = [number for number in numbers if number is not None]
-    if len(known) == len(numbers) and not all(number.is_integer() for number in known):
-        return Labels(scores=[(n,) for n in known], classes=(column,), said="scores")
-    named = [_name(value, number, column, classes) for number, value in found.items()]
-    return Labels(names=named, classes=tuple(classes or ()))
-
-
-def _unfolded(value: Any) -> Any:
-    """Return the list that a string writes as JSON."""
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+        raise DataError(what, value=values[endless[0]], expected="a number, or a name")
+    numbers = {row: number for row, v in values.items() if (number := _number(v)) is not None}
+    if len(numbers) == len(values) and not all(n.is_integer() for n in numbers.values()):
+        return Labels({row: (n,) for row, n in numbers.items()}, (column,), "scores")
+    names = {row: _name(value, row, column, classes) for row, value in values.items()}
+    return Labels(names, tuple(classes))
 
 
 def _is_share(value: Any) -> bool:
@@ -94,40 +85,36 @@ def _number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _name(value: Any, row: int, column: str, classes: Sequence[str] | None) -> str:
+def _name(value: Any, row: int, column: str, classes: Sequence[str]) -> str:
     """Return the name of a class that is told by name or by number."""
-    number = _number(value)
-    is_whole = not isinstance(value, str) and number is not None and number.is_integer()
-    if not is_whole:
+    number = None if isinstance(value, str) else _number(value)
+    if number is None or not number.is_integer():
         return str(value)
     if not classes:
         return str(int(value))
     if not 0 <= int(value) < len(classes):
         what = f"row {row} of column {column!r} has a number that is no class"
-        raise DataError(what=what, value=value, expected=f"0 to {len(classes) - 1}")
+        raise DataError(what, value=value, expected=f"0 to {len(classes) - 1}")
     return classes[int(value)]
 
 
-def _together(values: Mapping[int, Any], column: str, classes: Sequence[str] | None) -> Labels:
+def _together(values: Mapping[int, Any], column: str, classes: Sequence[str]) -> Labels:
     """Return labels that may hold together."""
-    sizes = {len(value) for value in values.values()}
+    size, *others = {len(value) for value in values.values()}
     members = [member for value in values.values() for member in value]
-    if len(sizes) == 1 and max(sizes) > 1 and all(member in (0, 1) for member in members):
-        names = tuple(classes or map(str, range(max(sizes))))
-        scores = [tuple(map(float, value)) for value in values.values()]
-        if len(names) != max(sizes):
-            what = f"column {column!r} marks {max(sizes)} classes"
-            raise DataError(what=what, value=", ".join(names), expected="as many names")
+    if not others and size > 1 and all(member in (0, 1) for member in members):
+        names = tuple(classes or map(str, range(size)))
+        scores = {row: tuple(map(float, value)) for row, value in values.items()}
+        if len(names) != size:
+            what = f"column {column!r} marks {size} classes"
+            raise DataError(what, value=", ".join(names), expected="as many names")
     else:
-        sets = [{_name(m, row, column, classes) for m in v} for row, v in values.items()]
-        names = tuple(classes or _ordered(set().union(*sets)))
-        scores = [tuple(float(name in held) for name in names) for held in sets]
+        sets = {row: {_name(m, row, column, classes) for m in v} for row, v in values.items()}
+        seen = set().union(*sets.values())
+        are_numbers = all(name.removeprefix("-").isdecimal() for name in seen)
+        names = tuple(classes or sorted(seen, key=int if are_numbers else None))
+        scores = {row: tuple(float(name in held) for name in names) for row, held in sets.items()}
     if len(names) < 2:
         what = f"column {column!r} has lists of one class alone"
-        raise DataError(what=what, value=", ".join(names), expected="two classes or more")
-    return Labels(scores=scores, classes=names, said=f"{len(names)} labels that may hold together")
-
-
-def _ordered(names: set[str]) -> list[str]:
-    are_numbers = all(name.removeprefix("-").isdecimal() for name in names)
-    return sorted(names, key=int if are_numbers else None)
+        raise DataError(what, value=", ".join(names), expected="two classes or more")
+    return Labels(scores, names, f"{len(names)} labels that may hold together")

@@ -31,7 +31,6 @@ CLASSES = "classes"
 
 
 def _unzstd(packed: bytes) -> bytes:
-    """Return what Zstandard packed."""
     pa = require("pyarrow", extra="datasets", purpose="unpack Zstandard files")
     with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
         return bytes(stream.read())
@@ -108,24 +107,18 @@ def read_file(path: Path) -> pd.DataFrame:
 @READERS.register(".jsonl")
 def read_jsonl(path: Path) -> pd.DataFrame:
     """Return one row for each line that is not blank; keys are columns."""
-    return _lines(text(path), path)
-
-
-def _lines(found: str, path: Path) -> pd.DataFrame:
-    lines = enumerate(found.replace("\r\n", "\n").split("\n"), 1)
-    records = [_record(line, number=i, path=path) for i, line in lines if line.strip()]
+    records = []
+    for number, line in enumerate(text(path).replace("\r\n", "\n").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(what=f"line {number} is not JSON ({error})", value=path) from error
+        if not isinstance(records[-1], dict):
+            what = f"line {number} is a JSON {type(records[-1]).__name__}"
+            raise DataError(what=what, value=path, expected="an object")
     return pd.DataFrame(records, dtype=object)
-
-
-def _record(line: str, *, number: int, path: Path) -> Mapping[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(what=f"line {number} is not JSON ({error})", value=path) from error
-    if not isinstance(record, dict):
-        kind = type(record).__name__
-        raise DataError(what=f"line {number} is a JSON {kind}", value=path, expected="an object")
-    return record
 
 
 @READERS.register(".json")
@@ -138,29 +131,21 @@ def read_json(path: Path) -> pd.DataFrame:
         first = next((line for line in found.splitlines() if line.strip()), "")
         if not (first.startswith("{") and first.rstrip().endswith("}")):
             raise
-        return _lines(found, path)
-    records = _records(held, path)
-    if records is None:
+        return read_jsonl(path)
+    if isinstance(held, dict) and held:
+        splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
+        columns = [value for value in held.values() if isinstance(value, list)]
+        if splits:
+            held = splits[split_of(splits, source=str(path))]
+        elif len(columns) < len(held) or len({*map(len, columns)}) > 1:  # No table of columns.
+            held = [held]
+    elif not _is_rows(held):
         raise DataError(
             what=f"JSON {type(held).__name__} that holds no rows",
             value=path,
             expected="a list of objects, an object of lists, or an object a line",
         )
-    return pd.DataFrame(records, dtype=object)
-
-
-def _records(held: Any, path: Path) -> Any:
-    """Return the rows in a JSON value, or columns of one length; None where it holds none."""
-    if _is_rows(held):
-        return held
-    if not isinstance(held, dict) or not held:
-        return None
-    splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
-    if splits:
-        return splits[split_of(splits, source=str(path))]
-    columns = [value for value in held.values() if isinstance(value, list)]
-    is_table = len(columns) == len(held) and len({*map(len, columns)}) == 1
-    return held if is_table else [held]
+    return pd.DataFrame(held, dtype=object)
 
 
 def _is_rows(held: Any) -> bool:
@@ -238,9 +223,8 @@ def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     names = [name or f"column {i}" for i, name in enumerate(rows[0][1], 1)]
-    if len({*names}) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(what=f"two columns are called {twice!r}", value=path)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(what=f"two columns are called {twice[0]!r}", value=path)
     for line, row in rows[1:]:
         if len(row) != len(names):
             raise DataError(
@@ -263,19 +247,27 @@ def read_text(path: Path) -> pd.DataFrame:
 
 @READERS.register(".parquet")
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Return the rows of a Parquet file as Python's own objects, with the names of its classes."""
+    """Return the rows of a Parquet file."""
     parquet = require("pyarrow.parquet", extra="datasets", purpose="read Parquet files")
-    table = parquet.read_table(BytesIO(content(path)))
+    return arrow_frame(parquet.read_table(BytesIO(content(path))))
+
+
+def arrow_frame(table: Any) -> pd.DataFrame:
+    """Return the rows of an Arrow table as Python's own objects, with the names of its classes."""
     columns = {name: present(table[name].to_pylist()) for name in table.column_names}
     frame = pd.DataFrame(columns, dtype=object)
     told = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = (told.get("info") or {}).get("features") or {}
-    frame.attrs[CLASSES] = {
-        name: tuple(feature["names"])
-        for name, feature in features.items()
-        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-    }
+    frame.attrs[CLASSES] = class_names((told.get("info") or {}).get("features") or {})
     return frame
+
+
+def class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the names of each column's classes, in features as `datasets` writes them."""
+    kinds = {name: kind for name, kind in features.items() if isinstance(kind, Mapping)}
+    told = {
+        name: kind["names"] for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"
+    }
+    return {name: tuple(names) for name, names in told.items()}
 
 
 def present(value: Any) -> Any:
@@ -286,17 +278,3 @@ def present(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: present(v) for key, v in value.items() if v is not None}
     return [present(v) for v in value] if isinstance(value, list) else value
-
-
-def saved_data_set(folder: Path) -> Any:
-    """Return the data set, or the splits, that `save_to_disk` wrote into `folder`.
-
-    Raises:
-        DataError: What it writes is not all there.
-    """
-    datasets = require("datasets", extra="datasets", purpose="read what save_to_disk wrote")
-    try:
-        return datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        what = f"unreadable Arrow folder ({error})"
-        raise DataError(what=what, value=folder, expected="what save_to_disk writes") from error

@@ -1,14 +1,21 @@
 """A DATA source as a table: a name of files or of a hub data set, or an object in hand."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from layerwise.data.objects import dataset_frame, object_table
-from layerwise.data.readers import READERS, read_file, reader_of, saved_data_set
+from layerwise.data.formats import is_list
+from layerwise.data.readers import (
+    CLASSES,
+    READERS,
+    arrow_frame,
+    class_names,
+    read_file,
+    reader_of,
+    split_of,
+)
 from layerwise.errors import DataError
 from layerwise.extras import locate, require
 
@@ -24,12 +31,13 @@ def table(source: Any) -> pd.DataFrame:
     Args:
         source: ``demo`` (Rotten Tomatoes), ``demo-imdb``, a file that a reader is for, a folder of
             those or of ``save_to_disk``, or a hub data set id (``org/name``, ``org/name:split``,
-            ``org/name:config:split``); or what `layerwise.data.objects` takes.
+            ``org/name:config:split``); or in hand a list or iterable of strings or mappings, a
+            `DataFrame`, a `Dataset` or `DatasetDict`, or a `DataLoader` of ready batches.
 
     Raises:
         DataError: It cannot be found or read, or holds no row.
     """
-    frame = _named(str(source)) if isinstance(source, str | Path) else object_table(source)
+    frame = _named(str(source)) if isinstance(source, str | Path) else _held(source)
     if frame.empty:
         name = source_name(source)
         raise DataError(what="data holds no row", value=name, expected="at least one example")
@@ -42,10 +50,13 @@ def source_name(source: Any) -> str:
 
 
 def _named(source: str) -> pd.DataFrame:
-    """Return the rows of a source that is named."""
+    """Return the rows of a source that is named; the demo's package is found, never imported."""
     path = Path(source)
     if source in DEMOS:
-        return _demo(source)
+        purpose = "read the demo's text"
+        folder = locate(DEMO_PACKAGE, extra="demo", purpose=purpose, error=DataError)
+        frame = read_file(folder / DEMO_FILE)
+        return frame[frame["source"] == DEMOS[source]].reset_index(drop=True)
     try:
         if path.is_dir():
             return _folder(path)
@@ -55,18 +66,17 @@ def _named(source: str) -> pd.DataFrame:
     return read_file(path) if is_file or reader_of(path) else _hub(source)
 
 
-def _demo(name: str) -> pd.DataFrame:
-    """Return rows of the reviews package, which is found but never imported."""
-    folder = locate(DEMO_PACKAGE, extra="demo", purpose="read the demo's text", error=DataError)
-    frame = read_file(folder / DEMO_FILE)
-    return frame[frame["source"] == DEMOS[name]].reset_index(drop=True)
-
-
 def _folder(folder: Path) -> pd.DataFrame:
     """The rows of every readable file under `folder`, by path; all must have the same columns."""
     saved = {"state.json", "dataset_dict.json"}
     if any(path.name in saved or path.suffix == ".arrow" for path in folder.glob("*")):
-        return dataset_frame(saved_data_set(folder), source=str(folder))
+        datasets = require("datasets", extra="datasets", purpose="read what save_to_disk wrote")
+        try:
+            held = datasets.load_from_disk(str(folder))
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            what = f"unreadable Arrow folder ({error})"
+            raise DataError(what, value=folder, expected="what save_to_disk writes") from error
+        return _dataset_frame(held, source=str(folder))
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and reader_of(path))
     if not paths:
         raise DataError(
@@ -96,27 +106,102 @@ def _hub(source: str) -> pd.DataFrame:
         )
     name, config = parts[0], parts[1] if len(parts) == 3 else None
     split = parts[-1] if len(parts) > 1 else None
+    bars = datasets.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
-        with _quiet():
-            found = datasets.load_dataset(name, config, split=split)
+        found = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # The hub's failures share no base class.
         raise DataError(
             what=f"no file of that name, and no such data set can be had ({error})",
             value=source,
             expected="a file, a folder, a hub data set id or demo",
         ) from error
-    return dataset_frame(found, source=source)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, no progress bar of the data set library is drawn."""
-    from datasets.utils import logging as bars
-
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
     finally:
         if shown:
             bars.enable_progress_bar()
+    return _dataset_frame(found, source=source)
+
+
+# --- Data in hand -----------------------------------------------------------------------------
+
+_SETS = {"Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict"}
+
+
+def _held(held: Any) -> pd.DataFrame:
+    """Return the rows of an object; those of other packages are known by name, not imported."""
+    kinds = {(kind.__module__.split(".")[0], kind.__name__) for kind in type(held).__mro__}
+    if isinstance(held, pd.DataFrame):
+        return _frame_of_objects(held)
+    if kinds & {("datasets", name) for name in _SETS}:
+        return _dataset_frame(held, source=type(held).__name__)
+    if ("torch", "DataLoader") in kinds:
+        return _rows_frame(row for batch in held for row in _batch_rows(batch))
+    if isinstance(held, Iterable) and not isinstance(held, Mapping | bytes):
+        return _rows_frame(held)
+    raise DataError(
+        what="no data",
+        value=type(held).__name__,
+        expected="a name, or a DataFrame, a Dataset or DatasetDict of datasets, a DataLoader of "
+        "ready batches, a list or iterable of strings or mappings",
+    )
+
+
+def _frame_of_objects(held: pd.DataFrame) -> pd.DataFrame:
+    """Return `held` numbered from 0, what is missing as None, categories as their values."""
+    frame = held.reset_index(drop=True).astype(object)
+    frame.columns = [str(column) for column in frame.columns]
+    frame = frame.where(frame.notna(), None)
+    frame.attrs[CLASSES] = {
+        str(name): tuple(map(str, values.cat.categories))
+        for name, values in held.items()
+        if isinstance(values.dtype, pd.CategoricalDtype)
+    }
+    return frame
+
+
+def _dataset_frame(held: Any, *, source: str) -> pd.DataFrame:
+    """Return the rows of a `datasets` data set, of its split train where it has several."""
+    if isinstance(held, Mapping):
+        held = held[split_of(held, source=source)]
+    if hasattr(held, "__len__"):
+        return arrow_frame(held.with_format("arrow")[:])
+    frame = _rows_frame(held)
+    frame.attrs[CLASSES] = class_names(held.features.to_dict() if held.features else {})
+    return frame
+
+
+def _rows_frame(held: Iterable[Any]) -> pd.DataFrame:
+    """Return strings as rows of one column ``text``, mappings as rows of their keys."""
+    rows = list(held)
+    if all(isinstance(row, str) for row in rows):
+        return pd.DataFrame({"text": rows}, dtype=object)
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            what = f"row {number} is a {type(row).__name__}"
+            raise DataError(what=what, value=row, expected="strings alone, or mappings alone")
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _members(value: Any) -> Sequence[Any]:
+    """Return what of a batch's entry is each row's; nothing where it is of no row."""
+    if getattr(value, "ndim", 0):
+        return list(value.tolist() if value.ndim <= 2 else value)
+    return value if is_list(value) else ()
+
+
+def _batch_rows(batch: Any) -> Iterator[Any]:
+    """Yield the rows of a batch; labels that are not of its tokens are a column ``label``."""
+    if not isinstance(batch, Mapping):
+        yield from [batch] if isinstance(batch, str) else batch
+        return
+    held = {key: _members(value) for key, value in batch.items()}
+    rows = len(held.get("input_ids") or max(held.values(), key=len, default=()))
+    columns = {key: members for key, members in held.items() if len(members) == rows}
+    for members in zip(*columns.values(), strict=True):
+        row = dict(zip(columns, members, strict=True))
+        if {"input_ids", "labels"} <= row.keys():
+            told = row.pop("labels")
+            is_of_tokens = is_list(told) and len(told) == len(row["input_ids"])
+            row["labels" if is_of_tokens else "label"] = told
+        yield row

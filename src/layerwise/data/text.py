@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 import layerwise.data.conversations  # noqa: F401  # puts its formats beside those of texts
-from layerwise.data.formats import Example, Format, SourceRow, is_list, resolve_format
+from layerwise.data.formats import Example, Format, SourceRow, is_blank, is_list, resolve_format
 from layerwise.data.labels import Labels, read_labels
 from layerwise.data.readers import CLASSES
 from layerwise.data.sources import source_name, table
@@ -101,10 +101,20 @@ def read(
     usable, left = _usable(frame, columns, kind)
     labels = Labels()
     if "label" in columns:
-        usable, labels = _labelled(usable, frame, columns["label"])
+        column, values = columns["label"], frame[columns["label"]]
+        labels = read_labels(
+            {number: values.loc[number - 1] for number in usable},
+            column=column,
+            classes=frame.attrs.get(CLASSES, {}).get(column, ()),
+        )
+        usable = {n: replace(e, **labels.of(n)) for n, e in usable.items()}
     filtered = {condition.partition("=")[0] for condition in where}
     unused = [c for c in whole.columns if c not in {*columns.values(), *filtered}]
-    line = _told(len(frame), kind, labels, left, unused)
+    parts = [f"read {_count(len(frame), 'rows')} as {kind.name}"]
+    parts[0] += labels.said and f" with {labels.said}"
+    parts += [f"{_count(n, why)} left out" for why, n in left.items()]
+    parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []
+    line = "; ".join(filter(None, (*parts, kind.note)))
     is_plain = not left and not unused and kind.name == "texts" and not labels.said
     if left:
         log.warning("%s: %s", name, line)
@@ -117,17 +127,6 @@ def read(
         found = [found[i] for i in draw(len(found), examples, seed, "examples")]
     digest = _hash(found, columns)
     return TextData(name, digest, tuple(found), columns, len(usable), tuple(notes), labels.classes)
-
-
-def _told(
-    rows: int, kind: Format, labels: Labels, left: Mapping[str, int], unused: Sequence[str]
-) -> str:
-    """Return what was read, and what was not, in a line."""
-    parts = [f"read {_count(rows, 'rows')} as {kind.name}{labels.said and f' with {labels.said}'}"]
-    parts += [f"{_count(n, why)} left out" for why, n in left.items()]
-    if unused:
-        parts.append(f"columns not used: {', '.join(map(str, unused))}")
-    return "; ".join(filter(None, (*parts, kind.note)))
 
 
 def _matching(frame: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
@@ -168,12 +167,11 @@ def _usable(
 
     Errors count rows of the source from 1.
     """
-    content = next(iter(columns.values()))
     found, left = dict[int, Example](), Counter[str]()
     every = zip(*(frame[column] for column in columns.values()), strict=True)
     for place, cells in zip(frame.index, every, strict=True):
         row = SourceRow(int(str(place)) + 1, dict(zip(columns, cells, strict=True)), columns)
-        if kind.is_empty(next(iter(row.cells.values()))):
+        if is_blank(cells[0]):
             left["empty rows"] += 1
         elif "label" in columns and not row.has("label") and not is_list(row.cells["label"]):
             left["rows without a label"] += 1
@@ -185,24 +183,11 @@ def _usable(
         reasons = ", ".join(_count(n, why) for why, n in left.items())
         raise DataError(
             what=f"nothing is left to learn in any row ({reasons})",
-            value=content,
+            value=next(iter(columns.values())),
             expected=kind.meaning,
             hint="--text-column NAME",
         )
     return found, left
-
-
-def _labelled(
-    examples: Mapping[int, Example], frame: pd.DataFrame, column: str
-) -> tuple[dict[int, Example], Labels]:
-    """Return `examples` with their labels, and what those are."""
-    values = {number: frame[column].loc[number - 1] for number in examples}
-    names = frame.attrs.get(CLASSES, {}).get(column)
-    labels = read_labels(values, column=column, classes=names)
-    scored = zip(examples.items(), labels.scores, strict=bool(labels.scores))
-    named = zip(examples.items(), labels.names, strict=bool(labels.names))
-    found = {number: replace(e, scores=scores) for (number, e), scores in scored}
-    return found or {number: replace(e, label=name) for (number, e), name in named}, labels
 
 
 def _hash(examples: Iterable[Example], columns: Mapping[str, str]) -> str:

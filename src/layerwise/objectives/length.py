@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+import torch
 
 from layerwise.data.text import TextData
 from layerwise.models.load import LoadedModel
@@ -35,17 +35,15 @@ def fitted(
     some = replace(data, examples=tuple(data.examples[i] for i in places))
     most = min(MOST, reach(loaded))
     made = objective.batches_for(loaded, some, batch_size=_BATCH, max_length=most, seed=0)
-    sizes = np.array([size for batch in made.batches for size in _sizes(batch.inputs)])
+    sizes: list[int] = []
+    for batch in made.batches:
+        named = batch.inputs.items()  # The longer side counts in an encoder-decoder.
+        masks = [mask.sum(dim=1) for name, mask in named if name.endswith("attention_mask")]
+        sizes += torch.stack(masks).amax(dim=0).tolist()
     length = max(2, math.ceil(np.quantile(sizes, SHARE, method="inverted_cdf")))
-    share = np.mean(sizes <= length) if length < most else np.mean(sizes < length)
+    share = np.mean(np.array(sizes) < length + (length < most))
     note = f"examples are cut at {length:,} tokens, which {share:.0%} of them need no more than"
     return length, replace(data, notes=(*data.notes, note))
-
-
-def _sizes(inputs: Any) -> list[int]:
-    """Return the tokens of each row, those of its longer side in an encoder-decoder."""
-    masks = [mask.sum(dim=1) for name, mask in inputs.items() if name.endswith("attention_mask")]
-    return [max(sizes) for sizes in zip(*(mask.tolist() for mask in masks), strict=True)]
 
 
 def reach(loaded: LoadedModel) -> int:

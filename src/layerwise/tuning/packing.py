@@ -38,29 +38,27 @@ def packs_of(
         what = f"packing under {objective.name} in a model of kind {loaded.kind}"
         expected = "causal-lm or sft in a causal model"
         raise BadInputError(what, value="packing", expected=expected, hint=_HINT)
-    rows = sorted((row for batch in batches for row in _rows(batch)), key=lambda row: row.index)
-    _refuse_mixing(loaded, rows)
-    return best_fit([len(row.ids) for row in rows], room=room)
-
-
-def _rows(batch: Batch) -> list[Row]:
-    """Return the rows of a batch again, without what pads them."""
-    ids, masks = batch.inputs["input_ids"], batch.inputs["attention_mask"].bool()
-    kept = [row[mask].tolist() for row, mask in zip(ids, masks, strict=True)]
-    members = zip(batch.index.tolist(), kept, strict=True)
-    return [Row(index, tokens, [True] * len(tokens)) for index, tokens in members]
+    held = {
+        index: ids[mask.bool()].tolist()
+        for batch in batches
+        for index, ids, mask in zip(
+            batch.index.tolist(),
+            batch.inputs["input_ids"],
+            batch.inputs["attention_mask"],
+            strict=True,
+        )
+    }
+    ordered = [held[index] for index in sorted(held)]
+    _refuse_mixing(loaded, ordered[0][:_SHOWN], ordered[-1][:_SHOWN])
+    return best_fit([*map(len, ordered)], room=room)
 
 
 @torch.no_grad()
-def _refuse_mixing(loaded: LoadedModel, rows: Sequence[Row]) -> None:
+def _refuse_mixing(loaded: LoadedModel, *examples: list[int]) -> None:
     """Raise where an example's logits are others behind another example than alone."""
-    first, second = (
-        Row(i, list(row.ids[:_SHOWN]), [True] * len(row.ids[:_SHOWN]))
-        for i, row in enumerate((rows[0], rows[-1]))
-    )
-    alone = _logits(loaded, causal_batch([second], pad=None))
-    shared = _logits(loaded, causal_batch(packed([first, second], [(0, 1)]), pad=None))
-    behind = shared[:, len(first.ids) :]
+    first, second = (Row(i, ids, [True] * len(ids)) for i, ids in enumerate(examples))
+    alone = _logits(loaded, second)
+    behind = _logits(loaded, *packed([first, second], [(0, 1)]))[:, len(first.ids) :]
     apart = float((behind - alone).abs().max() / alone.abs().max().clamp(min=1e-12))
     if not apart <= _TOLERANCE.get(loaded.model.dtype, _COARSE):
         what = f"packing in a model that mixes the examples of a row ({apart:.1g} of its logits)"
@@ -69,7 +67,7 @@ def _refuse_mixing(loaded: LoadedModel, rows: Sequence[Row]) -> None:
         raise BadInputError(what, value=value, expected=expected, hint=_HINT)
 
 
-def _logits(loaded: LoadedModel, batch: Batch) -> Tensor:
-    inputs: dict[str, Any] = dict(batch.to(loaded.device).inputs)
+def _logits(loaded: LoadedModel, row: Row) -> Tensor:
+    inputs: dict[str, Any] = dict(causal_batch([row], pad=None).to(loaded.device).inputs)
     options = accepted(loaded.model, use_cache=False)
     return token_logits(loaded.model(**accepted(loaded.model, **inputs), **options)).float()

@@ -1,9 +1,12 @@
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerwise.data import Batch, Example
+from layerwise.data import Example
 from layerwise.data.batches import (
     IGNORED,
     Row,
@@ -28,18 +31,20 @@ def texts(*lengths):
 
 
 @pytest.mark.parametrize(
-    ("frame", "before", "after"),
+    ("read_off", "frame", "parts"),
     [
-        ("plain", [], []),
-        ("causal", ["<s>"], []),
-        ("t5", [], ["</s>"]),
-        ("bert", ["<cls>"], ["<sep>"]),
+        (specials, "plain", ([], [])),
+        (specials, "causal", (["<s>"], [])),
+        (specials, "t5", ([], ["</s>"])),
+        (specials, "bert", (["<cls>"], ["<sep>"])),
+        (pair_specials, "plain", ([], [], [])),
+        (pair_specials, "bert", (["<cls>"], ["<sep>"], ["<sep>"])),
     ],
 )
-def test_specials_are_read_off_the_tokenizer(tiny_text, frame, before, after):
+def test_specials_are_read_off_the_tokenizer(tiny_text, read_off, frame, parts):
     tokenizer = tiny_text.tokenizer(frame=frame)
-    found = specials(tokenizer, ["", "w1 w2"])
-    assert [tokenizer.convert_ids_to_tokens(ids) for ids in found] == [before, after]
+    found = read_off(tokenizer, ["", "w1 w2 w1"])
+    assert tuple(map(tokenizer.convert_ids_to_tokens, found)) == parts
 
 
 def test_tokenise_adds_and_cuts_nothing(tiny_text):
@@ -68,33 +73,29 @@ def test_truncation_keeps_the_special_tokens(tiny_text):
     assert rows.truncated == 1
 
 
-def test_texts_too_short_to_predict_are_dropped(tiny_text):
-    rows = text_rows(tiny_text.tokenizer(), texts(1, 0, 2), max_length=8, least=2)
-    assert [row.index for row in rows.rows] == [2]
+LONG, SHORT = (Example("w1 w2", prompt=words(n)) for n in (8, 2))
 
 
-def test_all_texts_too_short(tiny_text):
-    with pytest.raises(DataError, match="nothing is left to predict in any example"):
-        text_rows(tiny_text.tokenizer(), texts(1, 1), max_length=8, least=2)
+@pytest.mark.parametrize(
+    ("maker", "data", "all_of_it", "index", "truncated"),
+    [
+        (partial(text_rows, least=2), texts(1, 0, 2), texts(1, 1), 2, 0),
+        (prompted_rows, of(LONG, SHORT), of(LONG), 1, 1),
+    ],
+)
+def test_rows_with_nothing_to_predict_are_dropped(
+    tiny_text, maker, data, all_of_it, index, truncated
+):
+    rows = maker(tiny_text.tokenizer(), data, max_length=8)
+    assert ([row.index for row in rows.rows], rows.truncated) == ([index], truncated)
+    with pytest.raises(DataError, match=r"nothing is left .*than the length limit.*--max-length N"):
+        maker(tiny_text.tokenizer(), all_of_it, max_length=8)
 
 
 @pytest.mark.parametrize("maker", [text_rows, prompted_rows])
 def test_no_room_beside_the_special_tokens(tiny_text, maker):
     with pytest.raises(BadInputError, match=r"leaves no room for text: '2'; expected at least 3"):
         maker(tiny_text.tokenizer(frame="bert"), texts(3), max_length=2)
-
-
-def test_prompts_that_fill_the_limit_are_dropped(tiny_text):
-    data = of(Example("w1 w2", prompt=words(8)), Example("w1 w2", prompt=words(2)))
-    rows = prompted_rows(tiny_text.tokenizer(), data, max_length=8)
-    assert [row.index for row in rows.rows] == [1]
-    assert rows.truncated == 1
-
-
-def test_all_prompts_fill_the_limit(tiny_text):
-    data = of(Example("w1 w2", prompt=words(8)))
-    with pytest.raises(DataError, match=r"longer than the length limit.*--max-length N"):
-        prompted_rows(tiny_text.tokenizer(), data, max_length=8)
 
 
 pairs = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=8)
@@ -158,29 +159,15 @@ def test_padded():
 
 def test_a_moved_batch_is_all_there(tiny_text):
     batch = causal_batch(text_rows(tiny_text.tokenizer(), texts(3, 5), max_length=8).rows, pad=0)
-    whole = Batch(
-        inputs=batch.inputs,
-        labels=batch.labels,
-        token_mask=batch.token_mask,
-        index=batch.index,
-        decoder_mask=batch.token_mask,
-        pooled=batch.index,
-    )
+    whole = replace(batch, decoder_mask=batch.token_mask, pooled=batch.index)
     moved = whole.to("meta")
     assert len(moved) == 2
     tensors = [*moved.inputs.values(), moved.labels, moved.token_mask, moved.index]
     for tensor in (*tensors, moved.decoder_mask, moved.pooled):
         assert tensor.device.type == "meta"
     assert (batch.to("meta").decoder_mask, batch.to("meta").pooled) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("frame", "parts"), [("bert", (["<cls>"], ["<sep>"], ["<sep>"])), ("plain", ([], [], []))]
-)
-def test_what_frames_a_pair(tiny_text, frame, parts):
-    tokenizer = tiny_text.tokenizer(frame=frame)
-    found = pair_specials(tokenizer, ["", "w1 w2 w1"])
-    assert tuple(map(tokenizer.convert_ids_to_tokens, found)) == parts
+    less = whole.without_last()
+    assert [len(t) for t in (less.labels, less.pooled, less.inputs["input_ids"])] == [1, 1, 1]
 
 
 def test_a_tokenizer_that_knows_no_pairs():

@@ -35,14 +35,18 @@ def tokenizer(tiny_text, request):
     return tiny_text.tokenizer(frame="causal", chat=getattr(tiny_text, request.param))
 
 
-def test_prompt_and_text_are_one_exchange(tokenizer):
-    whole = "<user> w1 <end> <assistant> w3 w4 <end>"
-    assert shown(tokenizer, Example("w3 w4", prompt="w1")) == [(whole, "w3 w4 <end>")]
-
-
-def test_only_what_the_assistant_says_counts(tokenizer):
-    ((_, counted),) = shown(tokenizer, chat(*TWO_EXCHANGES))
-    assert counted == "w3 w4 <end> w6 w7 w8 <end>"
+@pytest.mark.parametrize(
+    ("example", "counted"),
+    [
+        (Example("w3 w4", prompt="w1"), "w3 w4 <end>"),
+        (chat(*TWO_EXCHANGES), "w3 w4 <end> w6 w7 w8 <end>"),
+        (chat(("assistant", "w1"), ("user", "w2"), ("assistant", "w3")), "w1 <end> w3 <end>"),
+    ],
+)
+def test_only_what_the_assistant_says_counts(tokenizer, example, counted):
+    turns = example.messages or chat(("user", "w1"), ("assistant", "w3 w4")).messages
+    whole = " ".join(f"<{turn['role']}> {turn['content']} <end>" for turn in turns)
+    assert shown(tokenizer, example) == [(whole, counted)]
 
 
 def test_a_cut_chat_keeps_what_fits(tokenizer):
@@ -54,16 +58,8 @@ def test_a_cut_chat_keeps_what_fits(tokenizer):
 def test_a_chat_whose_answers_are_all_beyond_the_limit_is_dropped(tokenizer):
     data = of(chat(*TWO_EXCHANGES), Example("w3", prompt="w1"))
     assert [row.index for row in chat_rows(tokenizer, data, max_length=7).rows] == [1]
-
-
-def test_every_chat_beyond_the_limit(tokenizer):
     with pytest.raises(DataError, match=r"nothing is left to predict.*--max-length N"):
         chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=6)
-
-
-def test_an_opening_by_the_assistant_counts_too(tokenizer):
-    turns = (("assistant", "w1"), ("user", "w2"), ("assistant", "w3"))
-    assert shown(tokenizer, chat(*turns))[0][1] == "w1 <end> w3 <end>"
 
 
 def test_template_that_drops_an_answer(tiny_text):

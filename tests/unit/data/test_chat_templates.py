@@ -131,14 +131,18 @@ def pairs(*said):
     return [{"role": roles[i % 2], "content": content} for i, content in enumerate(said)]
 
 
-def counted(template, turns, *, untrained=(), **shown):
-    """What of the rendered chat is in the loss, piece by piece, and what was said of it."""
+def counted(template, turns, *, untrained=(), is_given_so=True, **shown):
+    """What of the rendered chat is in the loss, piece by piece, and what was said of it.
+
+    The template gets the turns as they are where `is_given_so`.
+    """
     tokenizer = text.letters(chat=template)
     example = Example("-", messages=tuple(turns), untrained=untrained, shown=shown)
     found = chat_rows(tokenizer, of(example), max_length=100_000)
     (row,) = found.rows
-    whole = tokenizer.apply_chat_template(turns, tokenize=False, **shown)
-    assert tokenizer.decode(row.ids) == whole
+    if is_given_so:
+        whole = tokenizer.apply_chat_template(turns, tokenize=False, **shown)
+        assert tokenizer.decode(row.ids) == whole
     pieces, last = [], False
     for token, counts in zip(row.ids, row.counted, strict=True):
         if counts and not last:
@@ -180,15 +184,29 @@ def test_thinking_that_only_the_last_answer_shows():
     assert counted(QWEN, apart)[0] == wanted
 
 
-def test_thinking_that_is_opened_for_an_answer_and_cut_off_after():
-    turns = pairs("a", "<think>hm</think>Norway", "b", "<b>Italy")
-    assert counted(DEEPSEEK, turns)[0] == ["Norway</s>", "<b>Italy</s>"]
-
-
-def test_thinking_that_is_switched_off_is_part_of_the_question():
-    turns = pairs("a", "Norway", "b", "Italy")
-    wanted = ["Norway<|im_end|>\n", "Italy<|im_end|>\n"]
-    assert counted(QWEN, turns, enable_thinking=False)[0] == wanted
+@pytest.mark.parametrize(
+    ("template", "turns", "options", "wanted"),
+    [
+        # Thinking is opened for an answer and cut off after it; or it is part of the question.
+        (DEEPSEEK, pairs("a", "<think>hm</think>Norway", "b", "<b>Italy"), {},
+         ["Norway</s>", "<b>Italy</s>"]),
+        (QWEN, pairs("a", "Norway", "b", "Italy"), {"enable_thinking": False},
+         ["Norway<|im_end|>\n", "Italy<|im_end|>\n"]),
+        # Answers that end otherwise than the last.
+        (HARMONY, THREE, {}, [f"<|channel|>final<|message|>{said}" for said in
+                              ("Norway<|end|>", "Italy<|end|>", "Germany<|return|>")]),
+        (PHI, THREE, {}, ["Norway<|end|>\n", "Italy<|end|>\n", "Germany<|end|>\n<|endoftext|>"]),
+        # Answers without words, which are their end.
+        (CHATML, pairs("a", "", "b", "Italy"), {}, ["<|im_end|>\n", "Italy<|im_end|>\n"]),
+        (QWEN, pairs("a", "", "b", "Italy"), {},
+         ["<|im_end|>\n", "<think>\n\n</think>\n\nItaly<|im_end|>\n"]),
+        # Answers that a template runs together.
+        (MERGED, [*pairs("a", "Norway"), {"role": "assistant", "content": "Oslo"},
+                  *pairs("b", "Italy")], {}, ["Norway Oslo</s>", "Italy</s>"]),
+    ],
+)  # fmt: skip
+def test_answers_that_templates_show_in_their_way(template, turns, options, wanted):
+    assert counted(template, turns, **options)[0] == wanted
 
 
 def call(city, **more):
@@ -238,11 +256,10 @@ def test_arguments_are_text_where_a_template_takes_them_so():
         "{{ '<call>' + c.function.name + ':' + c.function.arguments }}{% endfor %}</s>{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    data = of(Example("-", messages=tuple(with_tools())))
-    tokenizer = text.letters(chat=written)
-    (row,) = chat_rows(tokenizer, data, max_length=1000).rows
-    said = tokenizer.decode([t for t, c in zip(row.ids, row.counted, strict=True) if c])
-    assert said.startswith('<call>rain:{"city": "Oslo", "days": 3}</s>It rains.</s><call>rain:{')
+    oslo, rains, rome, no = counted(written, with_tools(), is_given_so=False)[0]
+    assert oslo == '<call>rain:{"city": "Oslo", "days": 3}</s>'
+    assert rome == '<call>rain:{"city": "Rome", "days": 3}</s>'
+    assert (rains, no) == ("It rains.</s>", "No.</s>")
 
 
 def test_what_a_template_does_not_show_is_counted():
@@ -275,32 +292,9 @@ def test_a_question_that_holds_what_opens_an_answer(template):
     assert "<|Assistant|>" not in "".join(found)
 
 
-def test_answers_that_end_otherwise_than_the_last():
-    final = "<|channel|>final<|message|>"
-    wanted = [f"{final}Norway<|end|>", f"{final}Italy<|end|>", f"{final}Germany<|return|>"]
-    assert counted(HARMONY, THREE)[0] == wanted
-    ends = ["Norway<|end|>\n", "Italy<|end|>\n", "Germany<|end|>\n<|endoftext|>"]
-    assert counted(PHI, THREE)[0] == ends
-
-
 def test_content_in_parts_is_given_to_templates_that_take_it_so():
-    tokenizer = text.letters(chat=PARTS)
-    found = chat_rows(tokenizer, of(Example("-", messages=tuple(THREE))), max_length=1000)
-    (row,) = found.rows
-    said = tokenizer.decode([t for t, c in zip(row.ids, row.counted, strict=True) if c])
-    assert said == "".join(f" {w}<end_of_utterance>\n" for w in ("Norway", "Italy", "Germany"))
-
-
-def test_an_answer_without_words_is_its_end():
-    turns = pairs("a", "", "b", "Italy")
-    assert counted(CHATML, turns)[0] == ["<|im_end|>\n", "Italy<|im_end|>\n"]
-    wanted = ["<|im_end|>\n", "<think>\n\n</think>\n\nItaly<|im_end|>\n"]
-    assert counted(QWEN, turns)[0] == wanted
-
-
-def test_answers_that_a_template_runs_together():
-    turns = [*pairs("a", "Norway"), {"role": "assistant", "content": "Oslo"}, *pairs("b", "Italy")]
-    assert counted(MERGED, turns)[0] == ["Norway Oslo</s>", "Italy</s>"]
+    wanted = [f" {w}<end_of_utterance>\n" for w in ("Norway", "Italy", "Germany")]
+    assert counted(PARTS, THREE, is_given_so=False)[0] == wanted
 
 
 def test_answers_that_are_out_of_the_loss():

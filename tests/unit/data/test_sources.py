@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from layerwise.data import read
 from layerwise.data.readers import CLASSES
 from layerwise.data.sources import source_name, table
 from layerwise.errors import DataError, UnknownNameError
@@ -26,87 +27,55 @@ def put(tmp_path):
     return write
 
 
-def test_jsonl_keeps_types_and_skips_blank_lines(put):
-    frame = table(put("a.jsonl", ROWS))
-    assert frame.to_dict("list") == {"text": ["one", "two"], "n": [1, 2]}
+def zstd(content):
+    out = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(content)
+    return out.getvalue().to_pybytes()
 
 
-def test_csv_cells_stay_the_strings_that_they_are(put):
-    frame = table(put("a.csv", "text,n\nNA,01\n,2.0\n"))
-    assert frame.to_dict("list") == {"text": ["NA", ""], "n": ["01", "2.0"]}
-
-
-def test_text_is_one_row_a_line_without_blank_ones(put):
-    assert list(table(put("a.txt", "\ufeffone\n\n  two \n"))["text"]) == ["one", "two"]
-
-
-def test_parquet(put, tmp_path):
-    table(put("a.jsonl", ROWS)).to_parquet(tmp_path / "a.parquet")
-    frame = table(str(tmp_path / "a.parquet"))
-    assert frame.to_dict("list") == {"text": ["one", "two"], "n": [1, 2]}
-
-
-def test_suffix_in_capitals(put):
-    assert len(table(put("A.JSONL", ROWS))) == 2
-
-
-def test_packed_files_are_as_they_were(put):
-    for name, pack in (("a.jsonl.gz", gzip.compress), ("B.JSONL.ZST", zstd)):
-        assert table(put(name, pack(ROWS.encode()))).to_dict("list") == TWO
-
-
-def test_lines_part_at_line_ends_alone(put):
-    assert list(table(put("a.jsonl", '{"text": "a\u2028b"}\r\n{"text": "c"}'))["text"]) == [
-        "a\u2028b", "c",
-    ]  # fmt: skip
+#: A quoted cell that holds every separator, and what parts the cells here.
+PARTED = [f'text{s}n{s}m\n"yes, no; so | it\tis"{s}1{s}2\na b{s}3{s}4\n' for s in ",;\t|"]
+WHOLE = {"text": ["yes, no; so | it\tis", "a b"], "n": ["1", "3"], "m": ["2", "4"]}
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("name", "content", "columns"),
     [
-        '[{"text": "one", "n": 1}, {"text": "two", "n": 2}]',
-        '{"version": 1, "data": [{"text": "one", "n": 1}, {"text": "two", "n": 2}]}',
-        '{"test": [{"a": 1}], "train": [{"text": "one", "n": 1}, {"text": "two", "n": 2}]}',
-        '{"text": ["one", "two"], "n": [1, 2]}',
-        "\ufeff" + ROWS,
+        ("a.jsonl", ROWS, TWO),
+        ("A.JSONL", ROWS, TWO),
+        ("a.jsonl.gz", gzip.compress(ROWS.encode()), TWO),
+        ("B.JSONL.ZST", zstd(ROWS.encode()), TWO),
+        ("a.jsonl", '{"text": "a\u2028b"}\r\n{"text": "c"}', {"text": ["a\u2028b", "c"]}),
+        ("a.json", '[{"text": "one", "n": 1}, {"text": "two", "n": 2}]', TWO),
+        ("a.json", '{"v": 1, "data": [{"text": "one", "n": 1}, {"text": "two", "n": 2}]}', TWO),
+        ("a.json", '{"test": [{"a": 1}], "train": [{"text": "one"}]}', {"text": ["one"]}),
+        ("a.json", '{"text": ["one", "two"], "n": [1, 2]}', TWO),
+        ("a.json", "\ufeff" + ROWS, TWO),
+        ("a.txt", "\ufeffone\n\n  two \n", {"text": ["one", "two"]}),
+        ("a.csv", "text,n\nNA,01\n,2.0\n", {"text": ["NA", ""], "n": ["01", "2.0"]}),
+        ("a.csv", "text\none two\nthree\n", {"text": ["one two", "three"]}),
+        ("a.csv", f"text,n\n{'x' * 200_000},1\n", {"text": ["x" * 200_000], "n": ["1"]}),
+        *(("a.csv", content, WHOLE) for content in PARTED),
+        # Quotes in tab-separated files part nothing but where they must.
+        ("a.tsv", 'text\n"Yes" he\n6" long\n', {"text": ['"Yes" he', '6" long']}),
+        ("a.tsv", 'text\tn\n"Oh\t1\nno"\t2\n', {"text": ['"Oh', 'no"'], "n": ["1", "2"]}),
+        ("a.tsv", 'text\tn\n"a\nb"\t1\n"b"\t2\n', {"text": ["a\nb", "b"], "n": ["1", "2"]}),
     ],
+    ids=lambda value: str(value)[:12],
 )
-def test_json_in_its_shapes(put, content):
-    assert table(put("a.json", content)).to_dict("list") == TWO
+def test_a_file_is_its_cells_as_they_are(put, name, content, columns):
+    assert table(put(name, content)).to_dict("list") == columns
+
+
+def test_parquet_of_others(tmp_path):
+    pd.DataFrame(TWO).to_parquet(tmp_path / "a.parquet")
+    assert table(str(tmp_path / "a.parquet")).to_dict("list") == TWO
 
 
 def test_json_of_several_splits_without_train(put):
     with pytest.raises(UnknownNameError, match="unknown split: 'train'; expected one of a, b"):
         table(put("a.json", '{"a": [{"x": "1"}], "b": [{"x": "2"}]}'))
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_the_separator_of_a_table_is_found(put, separator):
-    rows = [["text", "n", "m"], ['"yes, no; so | it\tis"', "1", "2"], ["a b", "3", "4"]]
-    found = table(put("a.csv", "".join(separator.join(row) + "\n" for row in rows)))
-    assert list(found.columns) == ["text", "n", "m"]
-    assert list(found["text"]) == ["yes, no; so | it\tis", "a b"]
-
-
-def test_a_cell_may_be_long(put):
-    whole = "x" * 200_000
-    assert list(table(put("a.csv", f"text,n\n{whole},1\n"))["text"]) == [whole]
-
-
-def test_a_column_alone_is_not_parted(put):
-    assert list(table(put("a.csv", "text\none two\nthree\n"))["text"]) == ["one two", "three"]
-
-
-@pytest.mark.parametrize(
-    ("content", "texts"),
-    [
-        ('text\tn\n"Yes" he said\t1\nit\'s 6" long\t2\n', ['"Yes" he said', "it's 6\" long"]),
-        ('text\tn\n"Oh\t1\nno"\t2\n', ['"Oh', 'no"']),
-        ('text\tn\n"two\nlines"\t1\n"b"\t2\n', ["two\nlines", "b"]),
-    ],
-)
-def test_quotes_in_tab_separated_files(put, content, texts):
-    assert list(table(put("a.tsv", content))["text"]) == texts
 
 
 LABELLED = datasets.Dataset.from_dict(
@@ -135,12 +104,10 @@ def test_arrow_folders_and_parquet_keep_what_was_there_and_the_names_of_classes(
     ("file", "content"),
     [
         ("state.json", None),
-        ("state.json", "{"),
-        ("state.json", "[]"),
-        ("state.json", "[" * 100_000),
-        ("state.json", '{"_data_files": [{}]}'),
+        *(("state.json", c) for c in (b"{", b"[]", b"[" * 100_000, b'{"_data_files": [{}]}')),
         ("dataset_info.json", None),
         ("data-00000-of-00001.arrow", b""),
+        ("data-00000-of-00001.arrow", -300),
         ("data-00000-of-00001.arrow", b"ARROW1\0\0" * 9),
         ("data-00000-of-00001.arrow", None),
     ],
@@ -148,18 +115,11 @@ def test_arrow_folders_and_parquet_keep_what_was_there_and_the_names_of_classes(
 def test_arrow_folders_that_are_not_whole(tmp_path, file, content):
     LABELLED.save_to_disk(tmp_path / "d")
     path = tmp_path / "d" / file
+    whole = path.read_bytes()
     path.unlink()
     if content is not None:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.write_bytes(whole[:content] if isinstance(content, int) else content)
     with pytest.raises(DataError, match=r"unreadable Arrow folder .*what save_to_disk writes"):
-        table(str(tmp_path / "d"))
-
-
-def test_an_arrow_file_cut_short(tmp_path):
-    LABELLED.save_to_disk(tmp_path / "d")
-    (path,) = (tmp_path / "d").glob("*.arrow")
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(DataError, match="unreadable Arrow folder"):
         table(str(tmp_path / "d"))
 
 
@@ -194,9 +154,14 @@ def test_ready_batches_are_rows_of_tokens_without_padding():
     ids, mask = torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     labels = torch.tensor([[-100, 6, 7], [-100, 9, -100]])
     batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    found = table(DataLoader([batch], batch_size=None))
-    assert list(found["input_ids"]) == [[5, 6, 7], [8, 9]]
-    assert list(found["labels"]) == [[-100, 6, 7], [-100, 9]]
+    data = read(DataLoader([batch | {"pixels": ids[..., None], "n": 2}], batch_size=None))
+    assert [(e.ids, e.counted) for e in data.examples] == [
+        ((5, 6, 7), (False, True, True)), ((8, 9), (False, True)),
+    ]  # fmt: skip
+    assert data.notes == ("read 2 rows as tokens; columns not used: pixels",)
+    classes = read(DataLoader([batch | {"labels": torch.tensor([1, 0])}], batch_size=None),
+                   label_column="label")  # fmt: skip
+    assert [(e.ids, e.label) for e in classes.examples] == [((5, 6, 7), "1"), ((8, 9), "0")]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +173,9 @@ def test_ready_batches_are_rows_of_tokens_without_padding():
         ({"text": "a"}, "no data: 'dict'"),
         (b"text", "no data: 'bytes'"),
         ("a" * 5000, "no name of data"),
+        ("gone.jsonl", r"no such data file: 'gone\.jsonl'"),
+        ("no-such-owner/no-such-data", "no file of that name, and no such data set.*Offline"),
+        *((name, "expected NAME, NAME:SPLIT, NAME") for name in ("a:b:c:d", "a::c", ":train")),
     ],
 )
 def test_what_is_no_data(held, message):
@@ -232,13 +200,6 @@ def test_folder_whose_files_disagree(put, tmp_path):
     put("d/b.csv", "words\ntwo\n")
     with pytest.raises(DataError, match=r"columns words differ from those of a\.csv"):
         table(str(tmp_path / "d"))
-
-
-def zstd(content):
-    out = pyarrow.BufferOutputStream()
-    with pyarrow.CompressedOutputStream(out, "zstd") as stream:
-        stream.write(content)
-    return out.getvalue().to_pybytes()
 
 
 LATIN = "text,x\ncaf\xe9,1\n".encode("latin-1")
@@ -285,26 +246,10 @@ def test_a_file_that_cannot_be_read_says_why(put, names, content, message):
             table(put(name, content))
 
 
-def test_missing_file():
-    with pytest.raises(DataError, match=r"no such data file: 'gone\.jsonl'"):
-        table("gone.jsonl")
-
-
 def test_demo_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("layerwise.data.sources.DEMO_PACKAGE", "no_such_package_here")
     with pytest.raises(DataError, match=r"pip install 'layerwise\[demo\]'"):
         table("demo")
-
-
-def test_unknown_hub_data_set_offline():
-    with pytest.raises(DataError, match=r"no file of that name, and no such data set.*Offline"):
-        table("no-such-owner/no-such-data")
-
-
-@pytest.mark.parametrize("source", ["a:b:c:d", "a::c", ":train"])
-def test_malformed_hub_id(source):
-    with pytest.raises(DataError, match="expected NAME, NAME:SPLIT, NAME:CONFIG:SPLIT"):
-        table(source)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerwise.data import Example, read
+from layerwise.data.sources import table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
 
 
@@ -44,27 +45,26 @@ def test_plain_texts_need_no_note(jsonl):
 
 
 def test_reads_prompt_and_label(jsonl):
-    rows = [{"q": "why", "a": "so", "y": 3}]
+    rows = [{"q": "why", "a": "so", "y": 3}, {"q": None, "a": "b", "y": 1}, {"a": "c", "y": 1}]
     data = read(jsonl(rows), text_column="a", prompt_column="q", label_column="y")
-    assert data.examples == (Example("so", prompt="why", label="3"),)
+    assert data.examples[0] == Example("so", prompt="why", label="3")
+    assert [e.prompt for e in data.examples[1:]] == ["", ""]
     assert data.columns == {"text": "a", "prompt": "q", "label": "y"}
 
 
-@pytest.mark.parametrize("name", ["text", "content", "sentence", "review", "odd"])
-def test_text_column_is_found(jsonl, name):
-    data = read(jsonl([{"stars": 3, name: "good"}]))
-    assert data.columns == {"text": name}
-
-
-def test_a_column_of_written_numbers_is_no_text(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("stars,remark\n3,good\n1,bad\n")
-    assert read(str(path)).columns == {"text": "remark"}
-
-
-def test_the_prompt_is_not_the_text(jsonl):
-    rows = [{"question": "why", "answer": "so"}]
-    assert read(jsonl(rows), prompt_column="question").columns["text"] == "answer"
+@pytest.mark.parametrize(
+    ("row", "options", "column"),
+    [
+        *(
+            ({"stars": 3, n: "good"}, {}, n)
+            for n in ("text", "content", "sentence", "review", "odd")
+        ),
+        ({"stars": "3", "remark": "good"}, {}, "remark"),
+        ({"question": "why", "answer": "so"}, {"prompt_column": "question"}, "answer"),
+    ],
+)
+def test_text_column_is_found(jsonl, row, options, column):
+    assert read(jsonl([row]), **options).columns["text"] == column
 
 
 CHAT = [("user", "hi"), ("assistant", "yes")]
@@ -124,44 +124,22 @@ def test_rows_without_a_label_are_left_out_and_said(jsonl):
     assert note == "read 5 rows as texts; 3 rows without a label left out; 1 empty row left out"
 
 
-def test_a_missing_prompt_is_empty(jsonl):
-    rows = [{"q": None, "text": "a"}, {"text": "b"}]
-    assert [e.prompt for e in read(jsonl(rows), prompt_column="q").examples] == ["", ""]
-
-
-def test_chat(jsonl):
+def test_chats(jsonl, tmp_path):
     turns = (("user", "hi"), ("assistant", "hello"), ("user", "so"), ("assistant", "bye"))
-    data = read(jsonl([chat(*turns)]))
-    assert data.columns == {"messages": "messages"}
-    assert data.examples == (Example("hello\nbye", messages=dicts(turns)),)
-
-
-def test_chat_under_another_name(jsonl):
-    rows = [{"talk": chat(("user", "hi"), ("assistant", "yes"))["messages"], "text": "no"}]
-    assert read(jsonl(rows), text_column="talk").examples[0].text == "yes"
-
-
-def test_chat_in_parquet(jsonl, tmp_path):
-    from layerwise.data.sources import table
-
-    turns = (("user", "hi"), ("assistant", "hello"))
-    table(jsonl([chat(*turns)])).to_parquet(tmp_path / "a.parquet")
-    assert read(str(tmp_path / "a.parquet")).examples[0].messages == dicts(turns)
-
-
-def test_empty_chats_are_left_out(jsonl):
-    data = read(jsonl([chat(("user", "hi"), ("assistant", "yes")), {"messages": []}]))
-    assert (len(data), data.notes) == (
-        1, ("read 2 rows as chats; 1 empty row left out",),
-    )  # fmt: skip
+    name = jsonl([chat(*turns), {"messages": []}])
+    table(name).to_parquet(tmp_path / "a.parquet")
+    for source in (name, str(tmp_path / "a.parquet")):
+        data = read(source)
+        assert data.columns == {"messages": "messages"}
+        assert data.examples == (Example("hello\nbye", messages=dicts(turns)),)
+        assert data.notes == ("read 2 rows as chats; 1 empty row left out",)
+    rows = [{"talk": chat(*turns)["messages"], "text": "no"}]
+    assert read(jsonl(rows), text_column="talk").examples[0].text == "hello\nbye"
 
 
 def test_conditions_are_all_met(jsonl):
     data = read(jsonl(numbered(10)), where=["even=True", "text=text 4"])
     assert [e.text for e in data.examples] == ["text 4"]
-
-
-def test_a_condition_may_hold_an_equals_sign(jsonl):
     assert len(read(jsonl([{"text": "a=b"}, {"text": "a"}]), where=["text=a=b"])) == 1
 
 
