@@ -68,7 +68,7 @@ def read_config_file(path: Path) -> ConfigFile:
     if not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
         msg = "config without keys and values"
         raise BadInputError(msg, value=path, expected=_EXPECTED)
-    todo, seen = list[object]([values]), 0
+    todo, seen = list[Any]([values]), 0
     while todo:  # Each alias counts where it stands.
         value = todo.pop()
         inner = value.values() if isinstance(value, Mapping) else value
