@@ -8,7 +8,7 @@ import click
 import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.output import listed, say, talk
-from layerwise.cli.produce import OutputFormat, import_for, open_report
+from layerwise.cli.produce import REPORT, OutputFormat, import_for, open_report
 from layerwise.errors import BadInputError
 from layerwise.files import prepare_output, write_files
 from layerwise.options.commands import CheckOptions
@@ -52,18 +52,17 @@ def check(model: str, configs: tuple[str, ...], **options: Any) -> None:
     import_for(lw.check)
     from layerwise import report
 
+    found = 0
     with talk(form):
-        found = 0
         for config in configs:
             made = lw.check(model, config, **options)
             found += len(made.findings)
             human = [report.terminal(made)]
             if out is not None:
                 fixed = {f"fixed-{Path(config).name}": made.fixed.encode()} if made.fixed else {}
-                drawn = report.files(made, charts=False)
-                paths = write_files(out, {"check.json": made.to_json(), **drawn, **fixed})
-                human += ["", listed(paths)]
-                open_report(out / "report.html", wanted=opened)
+                files = {"check.json": made.to_json(), **report.files(made, charts=False), **fixed}
+                human += ["", listed(write_files(out, files))]
+                open_report(out / REPORT, wanted=opened)
             say(form, human=human, json=made.to_json())
     if found:
         raise click.exceptions.Exit(1)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,14 +100,13 @@ def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
     with warnings.catch_warnings(record=True) as caught, torch.device("meta"):
         warnings.simplefilter("always")
         try:
-            config = made(**given)
-            adapted = get_peft_model(model, config)
+            adapted = get_peft_model(model, made(**given))
         except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
             return Adapted(refused=_ordered(error), dropped=dropped), model
     told = [_ordered(warned.message) for warned in caught if "peft" in str(warned.filename)]
     said = tuple(dict.fromkeys(text for text in told if not _KNOWN.search(text)))
-    base = adapted.get_base_model()
-    return Adapted((), adapted.peft_config["default"], "", said, dropped), base
+    config = adapted.peft_config["default"]
+    return Adapted((), config, "", said, dropped), adapted.get_base_model()
 
 
 def _ordered(said: object) -> str:
@@ -117,28 +117,26 @@ def _ordered(said: object) -> str:
 
 def _sites(model: Any) -> Iterator[TrainedModule]:
     """Yield each module with weights that train, under the name that it has without adapters."""
+    wrapped = BaseTunerLayer | AuxiliaryTrainingWrapper
     holders = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+        name: module for name, module in model.named_modules() if isinstance(module, wrapped)
     }
-    counts: dict[str, int] = {}
+    counts = Counter[str]()
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             parts = name.split(".")
             around = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
             path = next((p for p in around if p in holders), ".".join(parts[:-1]))
-            counts[path] = counts.get(path, 0) + weight.numel()
+            counts[path] += weight.numel()
     for path, count in counts.items():
         holder = holders.get(path)
         plain = path.replace(".base_layer", "").removesuffix(".token_adapter")
-        parameter = getattr(holder, "parameter_name", None)
-        rank = (
-            next(iter(r.values()), None) if isinstance(r := getattr(holder, "r", 0), dict) else None
-        )
+        if type(holder).__name__ == "ParamWrapper":
+            plain = f"{plain}.{getattr(holder, 'parameter_name', '')}"
+        ranks = getattr(holder, "r", None)
+        rank = next(iter(ranks.values()), None) if isinstance(ranks, dict) else None
         how = "adapter" if isinstance(holder, BaseTunerLayer) else "whole"
-        is_fused = parameter is not None and type(holder).__name__ == "ParamWrapper"
-        yield TrainedModule(f"{plain}.{parameter}" if is_fused else plain, how, count, rank)
+        yield TrainedModule(plain, how, count, rank)
 
 
 def keyed(keys: Iterable[str], names: Iterable[str]) -> dict[str, list[str]]:
@@ -165,15 +163,12 @@ def refuse_endless(patterns: Mapping[str, str], names: Iterable[str]) -> None:
     for pattern, key in patterns.items():
         compiled(pattern, key=key)
     risky = [p for p in patterns if len(re.findall(r"[*+{]", p)) > 1]
-    if not risky:
-        return
-    asked = json.dumps([risky, list(names)])
+    words, asked = [sys.executable, "-I", "-c", _TRY], json.dumps([risky, list(names)])
     try:
-        subprocess.run(  # noqa: S603  # fixed words, no shell; patterns go in as data
-            [sys.executable, "-I", "-c", _TRY], input=asked, text=True, check=False,
-            capture_output=True, timeout=_SECONDS,
-        )  # fmt: skip
+        if risky:
+            subprocess.run(  # noqa: S603  # fixed words, no shell; patterns go in as data
+                words, input=asked, text=True, check=False, capture_output=True, timeout=_SECONDS
+            )
     except subprocess.TimeoutExpired as error:
-        msg = f"pattern that takes more than {_SECONDS:g} s to match"
-        value = max(risky, key=len)
+        msg, value = f"pattern that takes more than {_SECONDS:g} s to match", max(risky, key=len)
         raise BadInputError(msg, value=value, expected="one without nested repeats") from error

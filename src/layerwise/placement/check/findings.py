@@ -21,6 +21,7 @@ from layerwise.placement.check.adapted import Adapted, keyed
 from layerwise.placement.check.reading import ConfigFile
 from layerwise.placement.check.record import Finding
 from layerwise.placement.check.request import ARGUMENTS, DIALECTS, Dialect, Recipe, listed
+from layerwise.placement.check.trainers import last_parts
 from layerwise.placement.exports.lora import target_regex
 
 Fix = dict[str, Any]
@@ -28,63 +29,52 @@ Found = tuple[Finding, Fix]
 
 _OUT, _TARGETS, _LAYERS = "leave it out", "target_modules", "layers_to_transform"
 _NOTHING = "it matches nothing of the model, and PEFT does not say so"
-#: By code: PEFT's argument, what happens, what to write.
+#: By code: PEFT's argument, and what happens.
 SAID = {
-    "key-ignored": ("", "no effect: {why}", _OUT),
-    "key-unknown": ("", "{why}", "{write}"),
-    "refused": (_TARGETS, "PEFT refuses it: {why}", "{write}"),
-    "text-with-layers": (_TARGETS, "PEFT refuses text beside {layers}", "{write}"),
-    "text-is-a-pattern": (_TARGETS, "text is a pattern of whole names, here of none", "a list"),
-    "target-unmatched": (_TARGETS, _NOTHING, "{write}"),
-    "target-idle": (_TARGETS, "it matches modules, and none of them is adapted", "{write}"),
-    "parameter-unmatched": ("target_parameters", _NOTHING, _OUT),
-    "exclude-unmatched": ("exclude_modules", _NOTHING, _OUT),
-    "layers-empty": (_LAYERS, "an empty list adapts every block", "leave it out, or list blocks"),
+    "key-ignored": ("", "no effect: {why}"),
+    "key-unknown": ("", "{why} does not read it"),
+    "refused": (_TARGETS, "PEFT refuses it: {why}"),
+    "text-with-layers": (_TARGETS, "PEFT refuses text beside {layers}"),
+    "text-is-a-pattern": (_TARGETS, "text is a pattern of whole names, here of none"),
+    "target-unmatched": (_TARGETS, _NOTHING),
+    "target-idle": (_TARGETS, "it matches modules, and none of them is adapted"),
+    "parameter-unmatched": ("target_parameters", _NOTHING),
+    "exclude-unmatched": ("exclude_modules", _NOTHING),
+    "saved-unmatched": ("modules_to_save", _NOTHING),
+    "pattern-unmatched": ("", "it ends the name of no adapted module, or an earlier key decides"),
+    "layers-empty": (_LAYERS, "an empty list adapts every block"),
     "layers-out-of-range": (
-        _LAYERS, "the blocks are 0 to {last}; PEFT drops the others without a word", "{write}",
+        _LAYERS, "the blocks are 0 to {last}; PEFT drops the others without a word",
     ),
-    "layers-bare": (_LAYERS, "blocks {blocks} have none of the targets: no adapter", "{write}"),
+    "layers-bare": (_LAYERS, "blocks {blocks} have none of the targets: no adapter"),
     "layers-other-number": (
         _LAYERS, "PEFT takes another number in the name for the block's: {blocks} are hit",
-        "{write}",
     ),
-    "full-name": (
-        _TARGETS, "a full name is adapted whatever {layers} says, here in blocks {blocks}",
-        "the end of the name",
-    ),
+    "full-name": (_TARGETS, "a full name is adapted whatever {layers} says: blocks {blocks}"),
     "parameters-ignore-layers": (
         "target_parameters", "fused experts are adapted whatever {layers} says: blocks {blocks}",
-        "their full names in those blocks",
     ),
-    "second-stack": (
-        _TARGETS, "it means every stack: {told} are adapted", "full names, such as {write} alone",
-    ),
-    "pattern-unmatched": (
-        "rank_pattern", "it ends the name of no adapted module, or an earlier key decides", _OUT,
-    ),
-    "pattern-too-much": (_TARGETS, "as a pattern it also hits blocks {blocks}", "{write}"),
-    "saved-unmatched": ("modules_to_save", _NOTHING, _OUT),
-    "saved-too-much": (
-        "modules_to_save", "PEFT compares ends of names as text: {more} trains too", "{write}",
-    ),
+    "second-stack": ("", "it means every stack: {told} are adapted"),
+    "pattern-too-much": (_TARGETS, "as a pattern it also hits blocks {blocks}"),
+    "saved-too-much": ("modules_to_save", "PEFT compares ends of names as text: {more} trains too"),
     "head-frozen": (
         "modules_to_save", "the head for classes ({head}) is frozen: a new one stays random",
-        "{write}",
     ),
     "tied-embeddings": (
         "modules_to_save", "it trains, and is tied to the other end of the model: they part",
-        "{write}",
     ),
-    "experts-left-out": (
-        _TARGETS, "the fused experts are no linear modules, and stay frozen",
-        "{write}, if they are meant",
-    ),
+    "experts-left-out": (_TARGETS, "the fused experts are no linear modules, and stay frozen"),
     "bypassed": (
         _TARGETS, "the model uses these {count} weights without calling their modules: no effect",
-        _OUT,
     ),
-    "freeze-unmatched": ("", "{why}", "{write}"),
-    "nothing-trains": (_TARGETS, "no weight trains", "what is to train"),
+    "freeze-unmatched": ("", "{why}"),
+    "nothing-trains": (_TARGETS, "no weight trains"),
+}  # fmt: skip
+#: Codes of lists whose entries match nothing.
+_UNMATCHED = {
+    "target_parameters": "parameter-unmatched", "exclude_modules": "exclude-unmatched",
+    "modules_to_save": "saved-unmatched", "rank_pattern": "pattern-unmatched",
+    "alpha_pattern": "pattern-unmatched",
 }  # fmt: skip
 _EVERY = {"all-linear", "all", "all-embedding", "all-norm"}
 # A number that stands alone in a pattern: not part of a range, a class or a repeat.
@@ -160,16 +150,36 @@ class Case:
         """Return what the config itself says of PEFT's `argument`."""
         return self.file.values.get(self.dialect.key(argument))
 
+    def hits(self, argument: str) -> dict[str, list[str]]:
+        """Return the modules or weights that each entry of PEFT's `argument` means."""
+        asked, config = self.lora.get(argument) or (), self.adapted.config
+        if argument.endswith("_pattern"):
+            decided = keyed(getattr(config, argument, None) or (), self.adapters)
+            return {key: decided.get(key, []) for key in asked}
+        if isinstance(asked, str):
+            every = (name for name, _ in self.loaded.model.named_modules())
+            return {asked: [name for name in every if re.fullmatch(asked, name)]}
+        if argument == "modules_to_save":
+            whole = [site.name for site in self.adapted.sites if site.how == "whole"]
+            own = [name for name in asked if name != "v_head"]  # Put on later, by ms-swift.
+            return {name: [each for each in whole if each.endswith(name)] for name in own}
+        return {name: self.tails.get(name, []) for name in asked}
+
     def found(
-        self, code: str, value: object, fix: Fix | None = None, *, key: str = "", **parts: object
+        self,
+        code: str,
+        value: object,
+        fix: Fix | None = None,
+        *,
+        key: str = "",
+        write: object = _OUT,
+        **parts: object,
     ) -> Found:
         """Return a finding under `key`, or that of its argument, and what would mend it."""
-        argument, text, remedy = SAID[code]
-        parts |= {"layers": self.dialect.key(_LAYERS), "last": self.depth - 1}
+        argument, text = SAID[code]
+        told = text.format(layers=self.dialect.key(_LAYERS), last=self.depth - 1, **parts)
         key = key or self.dialect.key(argument)
-        return Finding(
-            code, key, shown(value), text.format(**parts), remedy.format(**parts)
-        ), fix or {}
+        return Finding(code, key, shown(value), told, shown(write, limit=10_000)), fix or {}
 
 
 def shown(value: object, *, limit: int = 120) -> str:
@@ -182,11 +192,6 @@ def few(indices: Iterable[int]) -> str:
     """Return some indices, the first ones of many."""
     told = sorted(set(indices))
     return ", ".join(map(str, told[:8])) + (f" and {len(told) - 8} more" if told[8:] else "")
-
-
-def last(names: Iterable[str]) -> list[str]:
-    """Return the last parts of names, each once."""
-    return sorted({name.rpartition(".")[2] for name in names})
 
 
 def located(names: Iterable[str], loaded: LoadedModel) -> dict[str, BlockRef]:
@@ -213,11 +218,11 @@ def findings(case: Case) -> Iterator[Found]:
         yield _refused(case)
         return
     if case.recipe.lora is not None and case.adapted.sites:
-        for look in (_targets, _layers, _stacks, _patterns, _saved, _tied, _in_vain):
+        for look in (_targets, _layers, _stacks, _entries, _heads, _in_vain):
             yield from look(case)
     yield from _rules(case)
     if not case.adapted.sites:
-        yield case.found("nothing-trains", "")
+        yield case.found("nothing-trains", "", write="what is to train")
 
 
 def _keys(case: Case) -> Iterator[Found]:
@@ -226,19 +231,15 @@ def _keys(case: Case) -> Iterator[Found]:
     for key, why in case.recipe.ignored.items():
         fix: Fix = {key: None} if key in values and "lora_t" not in key else {}
         yield case.found("key-ignored", values.get(key, ""), fix, key=key, why=why)
-    others = {k: d for d in DIALECTS.values() for k in d.defaults if k not in dialect.defaults}
-    for key in values.keys() - dialect.defaults.keys() - _COMMON:
+    for key in sorted(values.keys() - dialect.defaults.keys() - _COMMON):
         if dialect.name in {"peft", "unsloth"} and key not in case.adapted.dropped:
             continue  # PEFT has more keys than those that are looked at here.
-        near, owner = difflib.get_close_matches(key, dialect.defaults, 1, 0.88), others.get(key)
-        if near or owner:
-            whose = f"; it is a key of {owner.title}" if owner and not near else ""
-            own = (dialect.key(a) for a in ARGUMENTS if owner and owner.key(a) == key)
-            why, write = (
-                f"{dialect.title} does not read it{whose}",
-                next(iter(near), next(own, _OUT)),
-            )
-            yield case.found("key-unknown", values[key], key=key, why=why, write=write)
+        near = difflib.get_close_matches(key, dialect.defaults, 1, 0.88)
+        owners = [d for d in DIALECTS.values() if key in d.defaults]
+        same = [dialect.key(a) for d in owners for a in ARGUMENTS if d.key(a) == key]
+        if near or owners:
+            write = [*near, *same, _OUT][0]
+            yield case.found("key-unknown", values[key], key=key, why=dialect.title, write=write)
 
 
 _COMMON = {"task_type", "r", "use_dora", "bias", "num_labels", "reward_model", "lora_alpha"}
@@ -246,15 +247,15 @@ _COMMON = {"task_type", "r", "use_dora", "bias", "num_labels", "reward_model", "
 
 def _refused(case: Case) -> Found:
     """Return why PEFT does not adapt the model, with the reasons that can be told."""
-    targets, names = case.lora.get(_TARGETS), last(linear_names(case.loaded))
+    targets, names = case.lora.get(_TARGETS), last_parts(linear_names(case.loaded))
     if isinstance(targets, str) and _LAYERS in case.lora:
         fix: Fix = {_TARGETS: names} if targets.lower() in _EVERY else {}
-        return case.found("text-with-layers", targets, fix, write=shown(names))
+        return case.found("text-with-layers", targets, fix, write=names)
     if "all-linear" in case.targets:
         fix = {_TARGETS: "all-linear"}
         return case.found("target-unmatched", targets, fix, write="all-linear as text, no list")
     if isinstance(targets, str) and targets in case.tails:
-        return case.found("text-is-a-pattern", targets, {_TARGETS: [targets]})
+        return case.found("text-is-a-pattern", targets, {_TARGETS: [targets]}, write="a list")
     if case.layers and not {*case.layers} & {*range(case.depth)}:
         there = sorted({i + case.depth for i in case.layers if -case.depth <= i < 0})
         fix = {_LAYERS: there} if there else {}
@@ -262,28 +263,27 @@ def _refused(case: Case) -> Found:
         return case.found("layers-out-of-range", case.layers, fix, write=write)
     why = shown(case.adapted.refused, limit=300)
     if case.layers and case.targets and not case.lora.get("layers_pattern"):
-        key, fix = case.dialect.key(_LAYERS), {"layers_pattern": [list_of_blocks(case)]}
+        key, fix = case.dialect.key(_LAYERS), {"layers_pattern": [_list_of_blocks(case)]}
         return case.found("refused", case.layers, fix, key=key, why=why, write=_pattern(case))
     kept = [name for name in case.targets if name in case.tails]
     fix = {_TARGETS: kept} if 0 < len(kept) < len(case.targets) else {}
-    return case.found("refused", targets or "", fix, why=why, write=shown(names[:10]))
+    return case.found("refused", targets or "", fix, why=why, write=names[:10])
 
 
-def list_of_blocks(case: Case) -> str:
-    """Return the last part of the name of the list that holds the blocks."""
+def _list_of_blocks(case: Case) -> str:
     return case.loaded.stacks[-1].name.rpartition(".")[2]
 
 
 def _pattern(case: Case) -> str:
-    return f"{case.dialect.key('layers_pattern')}: {list_of_blocks(case)}"
+    return f"{case.dialect.key('layers_pattern')}: {_list_of_blocks(case)}"
 
 
 def _targets(case: Case) -> Iterator[Found]:
-    """Yield targets, parameters and exclusions that match nothing, or nothing that is adapted."""
+    """Yield targets that match nothing, nothing that is adapted, or more blocks than they say."""
     trained, config = {site.name for site in case.adapted.sites}, case.adapted.config
     asked = {*(case.lora.get("target_parameters") or ())}
     converted = {*(getattr(config, "target_parameters", None) or ())} - asked  # To fused experts.
-    known, fused = last(linear_names(case.loaded)), last(fused_experts(*case.model))
+    known, fused = last_parts(linear_names(case.loaded)), last_parts(fused_experts(*case.model))
     weights = f"{case.dialect.key('target_parameters')}, for the weights of fused experts"
     lost, kept = list[tuple[str, str, str]](), list[str]()
     for target in case.targets:
@@ -299,21 +299,11 @@ def _targets(case: Case) -> Iterator[Found]:
         kept += [name for name in near if name not in case.targets]
     for code, target, write in lost:
         yield case.found(code, target, {_TARGETS: kept} if kept else {}, write=write)
-    for code in ("parameter-unmatched", "exclude-unmatched"):
-        names = case.lora.get(argument := SAID[code][0]) or ()
-        if isinstance(names, str):
-            every = (name for name, _ in case.loaded.model.named_modules())
-            if not any(re.fullmatch(names, name) for name in every):
-                yield case.found(code, names)
-            continue
-        for name in names:
-            if name not in case.tails:
-                yield case.found(code, name, {argument: without(names, name)})
-
-
-def without(names: Iterable[str], name: str) -> list[str] | None:
-    """Return the other names; None where there is none."""
-    return [other for other in names if other != name] or None
+    pattern = case.lora.get(_TARGETS)
+    if isinstance(pattern, str) and (strays := _alike(pattern, case.adapters, case)):
+        exact = _without(case.adapters, strays, case)
+        fix = {_TARGETS: exact}
+        yield case.found("pattern-too-much", pattern, fix, blocks=few(strays), write=exact)
 
 
 def _layers(case: Case) -> Iterator[Found]:
@@ -321,33 +311,33 @@ def _layers(case: Case) -> Iterator[Found]:
     if case.lora.get(_LAYERS) is None:
         return
     if not case.layers:
-        yield case.found("layers-empty", "[]", {_LAYERS: None})
+        write = "leave it out, or list blocks"
+        yield case.found("layers-empty", "[]", {_LAYERS: None}, write=write)
         return
     there = sorted({i % case.depth for i in case.layers if -case.depth <= i < case.depth})
     if wrong := [i for i in case.layers if not 0 <= i < case.depth]:
         yield case.found("layers-out-of-range", wrong, {_LAYERS: there}, write=few(there))
-    hit = {name: case.places[name].index for name in case.adapters if name in case.places}
-    experts, strays = (
-        fused_experts(*case.model),
-        {n: i for n, i in hit.items() if i not in case.layers},
-    )
+    hit = {name: ref.index for name, ref in case.places.items() if name in {*case.adapters}}
+    if bare := [i for i in there if i in case.layers and i not in hit.values()]:
+        rest = [i for i in there if i not in bare]
+        yield case.found("layers-bare", bare, {_LAYERS: rest}, blocks=few(bare), write=few(rest))
+    strays = {name: index for name, index in hit.items() if index not in case.layers}
+    experts = fused_experts(*case.model)
     if named := [name for name in strays if name in case.targets]:
-        rest = [name for name in case.targets if name not in named]
-        fix: Fix = {_TARGETS: rest} if rest else {}
-        yield case.found("full-name", named, fix, blocks=few(strays[n] for n in named))
+        ends = [name for name in case.targets if name not in named]
+        fix: Fix = {_TARGETS: ends} if ends else {}
+        blocks, write = few(strays[name] for name in named), "the end of the name"
+        yield case.found("full-name", named, fix, blocks=blocks, write=write)
     if fused := [name for name in strays if name in experts]:
-        ends = tuple(case.lora.get("target_parameters") or ())
+        asked = tuple(case.lora.get("target_parameters") or ())
         inside = {n for n, ref in located(experts, case.loaded).items() if ref.index in case.layers}
-        mine = sorted(name for name in inside if ends and name.endswith(ends))
-        fix = {"target_parameters": mine} if mine else {}
+        mine = sorted(name for name in inside if asked and name.endswith(asked))
+        fix, write = {"target_parameters": mine} if mine else {}, "their full names in those blocks"
         blocks = few(strays[name] for name in fused)
-        yield case.found("parameters-ignore-layers", ends, fix, blocks=blocks)
+        yield case.found("parameters-ignore-layers", asked, fix, blocks=blocks, write=write)
     if others := strays.keys() - {*named, *fused}:
         blocks = few(strays[name] for name in others)
         yield case.found("layers-other-number", case.layers, blocks=blocks, write=_pattern(case))
-    if bare := [i for i in there if i in case.layers and i not in hit.values()]:
-        rest_ = [i for i in there if i not in bare]
-        yield case.found("layers-bare", bare, {_LAYERS: rest_}, blocks=few(bare), write=few(rest_))
 
 
 def _stacks(case: Case) -> Iterator[Found]:
@@ -363,39 +353,35 @@ def _stacks(case: Case) -> Iterator[Found]:
         told = " and ".join(f"{len(names)} modules of {stack}" for stack, names in hit.items())
         key = case.dialect.key(_LAYERS if case.layers else _TARGETS)
         fix = {_TARGETS: hit[text], _LAYERS: None, "layers_pattern": None}
-        value = case.layers or case.targets
-        yield case.found("second-stack", value, fix, key=key, told=told, write=f"those in {text}")
+        value, write = case.layers or case.targets, f"full names, such as those in {text} alone"
+        yield case.found("second-stack", value, fix, key=key, told=told, write=write)
 
 
-def _patterns(case: Case) -> Iterator[Found]:
-    """Yield patterns that decide on nothing, or on blocks whose number only looks alike."""
-    for argument in ("rank_pattern", "alpha_pattern"):
-        mine, where = case.lora.get(argument) or {}, case.dialect.key(argument)
-        hits = keyed(getattr(case.adapted.config, argument, None) or (), case.adapters)
-        kept = {key: value for key, value in mine.items() if hits.get(key)}
-        for key in mine:
-            if key not in kept:
-                yield case.found("pattern-unmatched", key, {argument: kept or None}, key=where)
-            elif strays := alike(key, hits[key], case):
-                exact = (
-                    f"^{target_regex(n for n in hits[key] if case.places[n].index not in strays)}"
-                )
-                fix = {argument: {(exact if k == key else k): v for k, v in kept.items()}}
-                yield case.found(
-                    "pattern-too-much", key, fix, key=where, blocks=few(strays), write=exact
-                )
-    target = case.lora.get(_TARGETS)
-    if isinstance(target, str) and (strays := alike(target, case.adapters, case)):
-        meant = [
-            n for n in case.adapters if n in case.places and case.places[n].index not in strays
-        ]
-        exact = target_regex(meant)
-        yield case.found(
-            "pattern-too-much", target, {_TARGETS: exact}, blocks=few(strays), write=exact
-        )
+def _entries(case: Case) -> Iterator[Found]:
+    """Yield entries of PEFT's other lists and patterns that match nothing, or too much."""
+    for argument, code in _UNMATCHED.items():
+        asked, hits = case.lora.get(argument), case.hits(argument)
+        kept = [name for name, found in hits.items() if found]
+        for name, found in hits.items():
+            others, instead = [each for each in kept if each != name], list[str]()
+            parts: dict[str, Any] = {"key": case.dialect.key(argument)}
+            more = [each for each in found if each not in case.tails.get(name, ())]
+            if argument == "modules_to_save" and more:
+                parts |= {"code": "saved-too-much", "more": shown(more), "write": found}
+                instead = found
+            elif isinstance(asked, dict) and (strays := _alike(name, found, case)):
+                instead = [f"^{_without(found, strays, case)}"]
+                parts |= {"code": "pattern-too-much", "blocks": few(strays), "write": instead}
+            elif found:
+                continue
+            left: Any = [*others, *instead] or None
+            if isinstance(asked, dict):
+                left = {key: asked.get(key, asked[name]) for key in left or ()} or None
+            fix = {} if isinstance(asked, str) else {argument: left}
+            yield case.found(**{"code": code, "value": name, "fix": fix, **parts})
 
 
-def alike(pattern: str, names: Collection[str], case: Case) -> list[int]:
+def _alike(pattern: str, names: Collection[str], case: Case) -> list[int]:
     """Return blocks that are hit since their number holds one that `pattern` names, as 11 does 1.
 
     None where others are hit too: the number in the pattern is then no block's.
@@ -407,41 +393,25 @@ def alike(pattern: str, names: Collection[str], case: Case) -> list[int]:
     return sorted(like) if like == others else []
 
 
-def _saved(case: Case) -> Iterator[Found]:
-    """Yield modules that should train whole and do not, or do unsaid."""
-    key = "modules_to_save"
-    wanted = [m for m in case.lora.get(key) or () if m != "v_head"]  # Put on later, by ms-swift.
-    whole = [site.name for site in case.adapted.sites if site.how == "whole"]
-    for module in wanted:
-        hits = [name for name in whole if name.endswith(module)]
-        more = [name for name in hits if name not in case.tails.get(module, ())]
-        if not hits:
-            yield case.found("saved-unmatched", module, {key: without(wanted, module)})
-        elif more:
-            fix: Fix = {key: [*(without(wanted, module) or ()), *hits]}
-            yield case.found("saved-too-much", module, fix, more=shown(more), write=shown(hits))
-    trained = [f"{site.name}." for site in case.adapted.sites]
-    model = case.loaded.model
+def _without(names: Iterable[str], strays: Collection[int], case: Case) -> str:
+    """Return the pattern of those of `names` that lie in other blocks."""
+    return target_regex(n for n in names if n in case.places and case.places[n].index not in strays)
+
+
+def _heads(case: Case) -> Iterator[Found]:
+    """Yield a head for classes that stays frozen, and embeddings that part from theirs."""
+    key, model, trained = "modules_to_save", case.loaded.model, [s.name for s in case.adapted.sites]
     heads = [head for head in head_modules(model) if "." not in head]
     task = next((t for part, t in _TASKS.items() if part in type(model).__name__), "SEQ_CLS")
     if task != "SEQ_CLS":
         own = (name for name, _ in model.named_children() if name != model.base_model_prefix)
         heads = [name for name in own if any(True for _ in model.get_submodule(name).parameters())]
-    if heads and not any(name.startswith(f"{head}.") for name in trained for head in heads):
-        known = {*heads} & {"score", "classifier", "qa_outputs"}
-        usual = known and case.dialect.name in {"peft", "trl"}
-        fix = {"task_type": task} if usual else {key: [*wanted, *heads]}
+    if heads and not any(f"{name}.".startswith(f"{h}.") for name in trained for h in heads):
+        wanted = case.lora.get(key) or []
+        usual = {*heads} & {"score", "classifier", "qa_outputs"} and case.dialect.name in _TASKED
+        fix: Fix = {"task_type": task} if usual else {key: [*wanted, *heads]}
         write = "; ".join(f"{case.dialect.key(k)}: {shown(v)}" for k, v in fix.items())
         yield case.found("head-frozen", wanted, fix, head=shown(heads), write=write)
-
-
-#: PEFT's tasks that train a head, by what the model's class is called.
-_TASKS = {"TokenClassification": "TOKEN_CLS", "QuestionAnswering": "QUESTION_ANS"}
-
-
-def _tied(case: Case) -> Iterator[Found]:
-    """Yield embeddings that train though they are tied to the head."""
-    model, trained = case.loaded.model, {site.name for site in case.adapted.sites}
     ends = {id(m) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m}
     tied = [n for n, m in model.named_modules() if id(m) in ends and n in trained]
     is_tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
@@ -449,6 +419,11 @@ def _tied(case: Case) -> Iterator[Found]:
         name = case.dialect.key("ensure_weight_tying")
         fix = {"ensure_weight_tying": True} if name in case.dialect.defaults else {}
         yield case.found("tied-embeddings", tied, fix, write=f"{name}: true" if fix else _OUT)
+
+
+#: PEFT's tasks that train a head, by what the model's class is called; who may say one.
+_TASKS = {"TokenClassification": "TOKEN_CLS", "QuestionAnswering": "QUESTION_ANS"}
+_TASKED = {"peft", "trl"}
 
 
 def _in_vain(case: Case) -> Iterator[Found]:
@@ -459,24 +434,22 @@ def _in_vain(case: Case) -> Iterator[Found]:
     if experts and every and not {*case.adapters} & experts.keys():
         ends = sorted({".".join(name.split(".")[-2:]) for name in experts if "bias" not in name})
         fix: Fix = {"target_parameters": ends} if key in case.dialect.defaults else {}
-        yield case.found("experts-left-out", asked, fix, write=f"{key}: {', '.join(ends)}")
+        write = f"{key}: {', '.join(ends)}, if they are meant"
+        yield case.found("experts-left-out", asked, fix, write=write)
     if vain := [name for name in case.adapters if is_bypassed(case.loaded.model, name)]:
-        names = last(vain)
+        names = last_parts(vain)
         rest = [target for target in case.targets if target not in names]
         yield case.found("bypassed", names, {_TARGETS: rest} if rest else {}, count=len(vain))
 
 
 def _rules(case: Case) -> Iterator[Found]:
     """Yield lines of freeze lists that hit nothing, or more than they say."""
-    names = [name for name, _ in case.loaded.model.named_parameters()]
+    names, inside = [name for name, _ in case.loaded.model.named_parameters()], case.recipe.inside
     for rule in case.recipe.rules:
-        key, value, hits = (
-            rule.key,
-            rule.value,
-            [n for n in names if rule.hits(case.recipe.inside + n)],
-        )
+        key, value = rule.key, rule.value
+        hits = [name for name in names if rule.hits(inside + name)]
         is_line = key.removesuffix("_regex") in _LISTS
-        strays = alike(value, hits, case) if is_line else []
+        strays = _alike(value, hits, case) if is_line else []
         if rule.blocks is not None:
             strays = sorted({r.index for r in located(hits, case.loaded).values()} - rule.blocks)
         if strays:
@@ -486,12 +459,11 @@ def _rules(case: Case) -> Iterator[Found]:
             most = case.depth if int(value) > 0 else -case.depth
             yield case.found("layers-out-of-range", value, {key: most}, key=key, write=most)
         if is_line and not hits:
-            lines, why, write = listed(case.file.values.get(key)), "it hits no weight", _OUT
-            rest = without(lines, value) or []
-            if case.recipe.inside:
-                why += (
-                    f": beside adapters names begin with {case.recipe.inside}, and adapters freeze"
-                )
+            why, write = "it hits no weight", _OUT
+            lines = listed(case.file.values.get(key))
+            rest = [line for line in lines if line != value]
+            if inside:
+                why += f": beside adapters names begin with {inside}, and adapters freeze"
             if key == "unfrozen_parameters" and r"\." in value:
                 why, write = "Axolotl escapes dots itself: none matches", value.replace(r"\.", ".")
                 rest = [write if line == value else line for line in lines]

@@ -2,10 +2,9 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from layerwise.card.describe import model_info
 from layerwise.errors import BadInputError
@@ -98,87 +97,73 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
         raise BadInputError(msg, value=", ".join(decisive), expected="a literal or a constant")
     given = {**values, "?caller": file.caller} if dialect.name == "unsloth" else values
     settings = dialect.read(given)
-    head = bool(values.get("?head"))
-    loaded = build(head)
+    loaded = build(bool(values.get("?head")))
     recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
-    if recipe.classifier and not head:
-        head = True
-        loaded = build(head)
+    if recipe.classifier and loaded.kind != "classifier":
+        loaded = build(True)  # noqa: FBT003  # as `Build` is called
         recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
     lora = dict(recipe.lora or {})
-    names = [name for name, _ in loaded.model.named_modules()]
-    refuse_endless(_patterns(lora, dialect), names)
-    lines = {r.value: r.key for r in recipe.rules if "regex" in r.key or r.key.startswith("un")}
-    refuse_endless(lines, [name for name, _ in loaded.model.named_parameters()])
-    adapted = train(recipe, meta_copy(loaded.model))
+    patterns = {lora[a]: dialect.key(a) for a in _REGEX if isinstance(lora.get(a), str)}
+    patterns |= {str(p): dialect.key(a) for a in _KEYS for p in listed(lora.get(a))}
+    patterns.pop("all-linear", None)
+    patterns |= {r.value: r.key for r in recipe.rules if re.search("regex|^unfrozen", r.key)}
+    model = loaded.model
+    names = {
+        name for found in (model.named_modules(), model.named_parameters()) for name, _ in found
+    }
+    refuse_endless(patterns, names)
+    adapted = train(recipe, meta_copy(model))
     if replication := lora.get("layer_replication"):
-        replicated(loaded.model, replication)
-        loaded = replace(loaded, stacks=find_stacks(loaded.model))
+        replicated(model, replication)
+        loaded = replace(loaded, stacks=find_stacks(model))
     return Case(dialect, file, recipe, loaded, adapted, lora)
-
-
-def _patterns(lora: Mapping[str, Any], dialect: Dialect) -> dict[str, str]:
-    """Return the regular expressions in PEFT's arguments, each with the config's key."""
-    found = {lora[a]: dialect.key(a) for a in _REGEX if isinstance(lora.get(a), str)}
-    found.pop("all-linear", None)
-    return found | {str(p): dialect.key(a) for a in _KEYS for p in listed(lora.get(a))}
 
 
 def _record(case: Case, found: tuple[Finding, ...], notes: list[str]) -> Check:
     loaded, sites = case.loaded, case.adapted.sites
-    outside = (s for s in sites if s.name not in case.places)
-    low = _lowest(case)
+    outside = (site for site in sites if site.name not in case.places)
+    lowest, backward = _depth(case)
     return Check(
         model=model_info(loaded),
         config=case.file.name,
         trainer=case.dialect.name,
         findings=found,
-        kinds=_kinds(case),
+        kinds=tuple(_kinds(case)),
         outside=tuple(OutsideModule(s.name, s.how, s.parameters) for s in outside),
         parameters=sum(site.parameters for site in sites),
-        lowest=low,
-        backward_blocks=_backward(case, low),
+        lowest=lowest,
+        backward_blocks=backward,
         fixed=None,
         notes=tuple(dict.fromkeys(shown(note, limit=400) for note in notes)),
         provenance=collect(device="meta"),
     )
 
 
-def _lowest(case: Case) -> PlacedBlock | None:
-    """Return the lowest block in which something trains, of the first stack on the way."""
+def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
+    """Return the lowest block that trains, and how many blocks a backward pass goes through.
+
+    Stacks count in the order in which they run: what reads pictures before the text.
+    """
+    model, stacks = case.loaded.model, case.loaded.stacks
+    parts, text = halves(model, stacks), "?"
+    if parts:
+        text = f"{parts.text}."
+    order = sorted(stacks, key=lambda stack: stack.name.startswith(text))
+    rows = [PlacedBlock(stack.name, n) for stack in order for n in range(len(stack.blocks))]
     trained = {(ref.stack, ref.index) for ref in case.places.values()}
-    for stack in on_the_way(case.loaded):
-        indices = [index for name, index in trained if name == stack]
-        if indices:
-            return PlacedBlock(stack, min(indices))
-    return None
-
-
-def on_the_way(loaded: LoadedModel) -> list[str]:
-    """Return the stacks in the order in which they run: what reads pictures before the text."""
-    parts = halves(loaded.model, loaded.stacks)
-    text = f"{parts.text}." if parts else "?"
-    return sorted((s.name for s in loaded.stacks), key=lambda name: name.startswith(text))
-
-
-def _backward(case: Case, low: PlacedBlock | None) -> int:
-    """Return how many blocks a backward pass goes through."""
-    model, order = case.loaded.model, on_the_way(case.loaded)
-    depths = {stack.name: len(stack.blocks) for stack in case.loaded.stacks}
+    hit = [row for row, block in enumerate(rows) if (block.stack, block.index) in trained]
     outside = {site.name for site in case.adapted.sites} - case.places.keys()
     inputs = {id(module) for module in embeddings(model)}
+    reached = [len(rows) - hit[0]] if hit else [0]
     if any(id(m) in inputs for name, m in model.named_modules() if name in outside):
-        return sum(depths.values())
-    parts = halves(model, case.loaded.stacks)
-    joins = parts and any(f"{n}.".startswith(f"{a}.") for n in outside for a in parts.aligners)
-    above = depths[order[-1]] if joins else 0
-    if low is None:
-        return above
-    return max(above, sum(depths[name] for name in order[order.index(low.stack) :]) - low.index)
+        reached.append(len(rows))
+    if parts and any(f"{n}.".startswith(f"{a}.") for n in outside for a in parts.aligners):
+        reached.append(len(order[-1].blocks))
+    return rows[hit[0]] if hit else None, max(reached)
 
 
-def _kinds(case: Case) -> tuple[KindCoverage, ...]:
-    """Return every kind of module in blocks that could train so, by stack, with what does."""
+def _kinds(case: Case) -> Iterator[KindCoverage]:
+    """Yield every kind of module in blocks that could train so, by stack, with what does."""
     loaded, sites = case.loaded, {site.name: site for site in case.adapted.sites}
     known = {*linear_names(loaded), *fused_experts(loaded.model, loaded.stacks), *case.places}
     if case.recipe.lora is None:
@@ -187,31 +172,22 @@ def _kinds(case: Case) -> tuple[KindCoverage, ...]:
     order = {name: n for n, (name, _) in enumerate(loaded.model.named_modules())}
     groups: dict[tuple[str, str], list[tuple[int, TrainedModule | None]]] = {}
     for name, ref in located(sorted(known, key=lambda n: order.get(n, len(order))), loaded).items():
-        inner = name.removeprefix(f"{ref.name}.").removeprefix(ref.name) or "(the block itself)"
+        inner = name.removeprefix(ref.name).lstrip(".") or "(the block itself)"
         kind = re.sub(r"((?:^|\.)experts?(?:_\w+)?)\.\d+", r"\1.*", inner)
         groups.setdefault((ref.stack, kind), []).append((ref.index, sites.get(name)))
     stacks = [stack.name for stack in loaded.stacks]
-    return tuple(
-        _coverage(stack, kind, found)
-        for (stack, kind), found in sorted(
-            groups.items(), key=lambda pair: stacks.index(pair[0][0])
+    for stack, kind in sorted(groups, key=lambda key: stacks.index(key[0])):
+        found = groups[stack, kind]
+        trained = [(index, site) for index, site in found if site is not None]
+        blocks = {index for index, _ in trained}
+        yield KindCoverage(
+            stack=stack,
+            kind=kind,
+            modules=len(found),
+            trained=len(trained),
+            how=" and ".join(sorted({site.how for _, site in trained})),
+            blocks=tuple(sorted(blocks)),
+            missed=tuple(sorted({index for index, _ in found} - blocks)),
+            ranks=tuple(sorted({site.rank for _, site in trained if site.rank})),
+            parameters=sum(site.parameters for _, site in trained),
         )
-    )
-
-
-def _coverage(
-    stack: str, kind: str, found: Sequence[tuple[int, TrainedModule | None]]
-) -> KindCoverage:
-    trained = [(index, site) for index, site in found if site is not None]
-    blocks = {index for index, _ in trained}
-    return KindCoverage(
-        stack=stack,
-        kind=kind,
-        modules=len(found),
-        trained=len(trained),
-        how=" and ".join(sorted({site.how for _, site in trained})),
-        blocks=tuple(sorted(blocks)),
-        missed=tuple(sorted({index for index, _ in found} - blocks)),
-        ranks=tuple(sorted({site.rank for _, site in trained if site.rank})),
-        parameters=sum(site.parameters for _, site in trained),
-    )

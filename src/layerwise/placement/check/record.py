@@ -15,8 +15,7 @@ class Finding:
 
     Attributes:
         code: Its kind.
-        key: The config's own key.
-        value: What stands there.
+        key: The config's own key, with the `value` there.
         text: What happens.
         remedy: What to write.
     """

@@ -25,7 +25,7 @@ _WORDS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text",
     tuple: "a name or a list of names", dict: "numbers by pattern", list: "a list of whole numbers",
 }  # fmt: skip
-_MEMBERS: Mapping[Any, type] = {tuple: str, list: int}
+_MEMBERS: Mapping[type, type] = {tuple: str, list: int}
 
 
 @dataclass(frozen=True)

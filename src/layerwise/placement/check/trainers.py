@@ -57,7 +57,7 @@ _PEFT = {
 
 
 def _peft(s: SimpleNamespace, _model: Any, _stacks: Stacks) -> Recipe:
-    others = {key: value for key, value in s.values.items() if not key.startswith("?")}
+    others = {k: v for k, v in s.values.items() if v is not None and not k.startswith("?")}
     lora = {**others, "peft_type": s.peft_type, **s.lora}
     return Recipe(lora, classifier=s.task_type == "SEQ_CLS")
 

@@ -31,22 +31,29 @@ _OUTSIDE = (
 
 def document(check: Check) -> b.Document:
     """Return what trains, block by kind, and a sentence on each finding."""
-    labels = parts.stack_labels(check.model)
-    total = check.model.parameters
-    share = f" ({percent(check.parameters / total)} of the model's)" if total else ""
-    trains = f"{check.parameters:,} parameters train{share}."
-    blocks: list[b.Block] = [*_findings(check), b.Heading("What trains, by kind and block")]
-    rows = [_row(kind) for kind in check.kinds]
-    starts = {k.stack: n for n, k in reversed(list(enumerate(check.kinds)))}
-    groups = {n: labels[s] for s, n in starts.items()} if len(starts) > 1 else {}
-    idle = frozenset(n for n, kind in enumerate(check.kinds) if not kind.trained)
-    blocks.append(b.Table("kinds", KINDS, rows, idle, "none trains", groups))
+    labels, kinds = parts.stack_labels(check.model), check.kinds
+    several = len(labels) > 1
+    starts = {kind.stack: n for n, kind in reversed(list(enumerate(kinds)))}
+    groups = {n: labels[stack] for stack, n in starts.items() if len(starts) > 1}
+    idle = frozenset(n for n, kind in enumerate(kinds) if not kind.trained)
+    rows = [_row(kind) for kind in kinds]
+    blocks: list[b.Block] = [
+        _verdict(check),
+        b.Heading("What trains, by kind and block"),
+        b.Table("kinds", KINDS, rows, idle, "none trains", groups),
+    ]
     if check.outside:
         outside = [asdict(module) for module in check.outside]
         blocks += [b.Heading("Outside the blocks"), b.Table("outside", _OUTSIDE, outside)]
-    blocks += [b.Heading("Every block", detail=True), *_strips(check)]
-    pairs = [("Trainable", trains), ("Backward", _backward(check))]
-    blocks += [b.Heading("What it costs"), parts.facts(pairs)]
+    blocks.append(b.Heading("Every block", detail=True))
+    for number, kind in enumerate(kinds):
+        if kind.trained:
+            label = shown(kind.kind, limit=40) + (f" ({labels[kind.stack]})" if several else "")
+            indices = sorted({*kind.blocks, *kind.missed})
+            about = f"of {counted(len(indices), 'block')}"
+            on = frozenset(kind.blocks)
+            blocks.append(b.Strip(label, indices, on=on, about=about, series=number))
+    blocks += [b.Heading("What it costs"), parts.facts(_costs(check))]
     if check.fixed is not None:
         blocks += [b.Heading("Corrected"), b.Code(check.fixed)]
     blocks += [b.Heading("The model", detail=True), parts.model_facts(check.model)]
@@ -56,19 +63,19 @@ def document(check: Check) -> b.Document:
     return b.Document("Check", parts.model_name(check.model), subtitle, blocks)
 
 
-def _findings(check: Check) -> Iterator[b.Block]:
-    """Yield what was found, a line each: the key, what happens, what to write."""
-    trained = sum(kind.trained for kind in check.kinds)
+def _verdict(check: Check) -> b.Verdict:
+    """Return what was found, a line each: the key, what happens, what to write."""
     if check.clean:
-        some = f"{counted(trained, 'module')} of the blocks train, as the config says."
-        yield b.Verdict("Nothing was found.", [some])
-        return
+        trained = counted(sum(kind.trained for kind in check.kinds), "module")
+        return b.Verdict(
+            "Nothing was found.", [f"{trained} of the blocks train, as the config says."]
+        )
     told = [
         f"{shown(f.key, limit=40)}{f' ({shown(f.value, limit=60)})' if f.value else ''}: "
         f"{shown(f.text, limit=400)}. Write: {shown(f.remedy, limit=160)}. [{f.code}]"
         for f in check.findings
     ]
-    yield b.Verdict(f"{counted(len(told), 'finding')}.", told, tone="warning")
+    return b.Verdict(f"{counted(len(told), 'finding')}.", told, tone="warning")
 
 
 def _row(kind: KindCoverage) -> dict[str, Any]:
@@ -82,22 +89,13 @@ def _row(kind: KindCoverage) -> dict[str, Any]:
     }
 
 
-def _strips(check: Check) -> Iterator[b.Strip]:
-    """Yield a strip of blocks for each kind that trains in one."""
-    labels = parts.stack_labels(check.model)
-    for number, kind in enumerate(check.kinds):
-        if kind.trained:
-            label = shown(kind.kind, limit=40) + (f" ({labels[kind.stack]})" * (len(labels) > 1))
-            indices = sorted({*kind.blocks, *kind.missed})
-            about = f"of {counted(len(indices), 'block')}"
-            yield b.Strip(label, indices, on=frozenset(kind.blocks), about=about, series=number)
-
-
-def _backward(check: Check) -> str:
-    """Return how far down a backward pass goes, and why."""
-    depth = sum(stack.blocks for stack in check.model.stacks)
-    if check.lowest is None:
-        return f"through {check.backward_blocks} of {counted(depth, 'block')}"
-    where = parts.block_names([check.lowest], parts.stack_labels(check.model))
-    share = percent(check.backward_blocks / depth)
-    return f"lowest {where}: through {check.backward_blocks} of {depth} blocks ({share})"
+def _costs(check: Check) -> Iterator[tuple[str, str]]:
+    """Yield how many parameters train, and how far down a backward pass goes, and why."""
+    total, depth = check.model.parameters, sum(stack.blocks for stack in check.model.stacks)
+    share = f" ({percent(check.parameters / total)} of the model's)" if total else ""
+    yield "Trainable", f"{check.parameters:,} parameters train{share}."
+    through = f"through {check.backward_blocks} of {counted(depth, 'block')}"
+    if check.lowest is not None:
+        where = parts.block_names([check.lowest], parts.stack_labels(check.model))
+        through = f"lowest {where}: {through} ({percent(check.backward_blocks / depth)})"
+    yield "Backward", through
