@@ -10,7 +10,8 @@ import yaml
 
 import layerwise as lw
 
-GOOD = {"peft_type": "LORA", "target_modules": ["q_proj"]}
+# As an adapter is saved.
+GOOD = {"peft_type": "LORA", "target_modules": ["q_proj"], "inference_mode": True}
 BAD = "adapter: lora\nbase_model: x\nlora_target_modules: [q_proj, v_porj]\n"
 
 

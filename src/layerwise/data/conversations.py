@@ -186,12 +186,16 @@ def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
     if columns is None or "label" not in frame.columns or "label" in asked:
         return None
     held = [value for value in frame["label"] if not is_blank(value)]
-    is_told = held and all(str(value) in ("True", "False") for value in held)
+    is_told = held and all(str(value).lower() in _DESIRABLE for value in held)
     return {**columns, "desirable": "label"} if is_told else None
 
 
+#: What a label of KTO is written as, in JSON, in tables and as a number.
+_DESIRABLE = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+
 def _desirable_example(row: SourceRow) -> Example | str:
-    is_good = str(row.cells["desirable"]) == "True"
+    is_good = _DESIRABLE.get(str(row.cells["desirable"]).lower(), False)
     return _answered(row) if is_good else "rows not labelled true"
 
 

@@ -218,6 +218,9 @@ def _token_example(row: SourceRow) -> Example | str:
     if not len(ids) == len(attended) == len(labels):
         sizes = f"{len(ids)}, {len(labels)}, {len(attended)}"
         raise row.fault(sizes, "tokens", "has as many tokens as no label or mask")
+    told = zip(ids, labels, attended, strict=True)
+    if odd := [label for i, label, a in told if a and label not in (-100, i)]:
+        raise row.fault(odd[0], "counted", "is no token of its place", "the token itself, or -100")
     kept = [(i, label != -100) for i, label, a in zip(ids, labels, attended, strict=True) if a]
     if not any(counts for _, counts in kept):
         return "rows with nothing in the loss"

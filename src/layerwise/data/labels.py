@@ -102,6 +102,10 @@ def _together(values: Mapping[int, Any], column: str, classes: Sequence[str]) ->
     """Return labels that may hold together."""
     size, *others = {len(value) for value in values.values()}
     members = [member for value in values.values() for member in value]
+    repeats = any(len({*map(str, value)}) < len(value) for value in values.values())
+    if others and repeats and all(member in (0, 1) for member in members):
+        what = f"column {column!r} marks {', '.join(map(str, sorted({size, *others})))} classes"
+        raise DataError(what, expected="as many marks in every row")
     if not others and size > 1 and all(member in (0, 1) for member in members):
         names = tuple(classes or map(str, range(size)))
         scores = {row: tuple(map(float, value)) for row, value in values.items()}

@@ -77,7 +77,13 @@ def _folder(folder: Path) -> pd.DataFrame:
             what = f"unreadable Arrow folder ({error})"
             raise DataError(what, value=folder, expected="what save_to_disk writes") from error
         return _dataset_frame(held, source=str(folder))
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and reader_of(path))
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and reader_of(path)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not paths:
         raise DataError(
             what="folder holds no data file", value=folder, expected="files " + " ".join(READERS)

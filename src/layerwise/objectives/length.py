@@ -41,8 +41,8 @@ def fitted(
         masks = [mask.sum(dim=1) for name, mask in named if name.endswith("attention_mask")]
         sizes += torch.stack(masks).amax(dim=0).tolist()
     length = max(2, math.ceil(np.quantile(sizes, SHARE, method="inverted_cdf")))
-    share = np.mean(np.array(sizes) < length + (length < most))
-    note = f"examples are cut at {length:,} tokens, which {share:.0%} of them need no more than"
+    longer = np.mean(np.array(sizes) >= length + (length < most))
+    note = f"examples are cut at {length:,} tokens; {longer:.0%} of them are longer"
     return length, replace(data, notes=(*data.notes, note))
 
 

@@ -180,8 +180,9 @@ def test_what_both_answers_share_is_the_prompt():
     assert "the chosen answers are in the loss, the rejected are not" in note
 
 
-def test_undesirable_answers_are_left_out():
-    rows = [{"prompt": "a", "completion": c, "label": c == "b"} for c in "bcd"]
+@pytest.mark.parametrize("written", [bool, str, int, float, lambda good: str(good).lower()])
+def test_undesirable_answers_are_left_out(written):
+    rows = [{"prompt": "a", "completion": c, "label": written(c == "b")} for c in "bcd"]
     example, note = one(*rows)
     assert example.text == "b"
     assert "2 rows not labelled true left out; those labelled true are in the loss" in note
@@ -249,6 +250,7 @@ PICTURE = {"bytes": b"\x89PNG", "path": None}
         ({"instruction": "a", "output": "b", "history": "q"}, "row 1 .* holds no history"),
         ({"input_ids": [5, "6"]}, "row 1 of column 'input_ids' holds no tokens"),
         ({"input_ids": [5, 6], "labels": [5]}, "as many tokens as no label or mask"),
+        ({"input_ids": [5, 6], "labels": [5, 9]}, "is no token of its place: '9'"),
         ({"text": "a", "image": PICTURE}, r"pictures or sounds beside the text.*: 'image'"),
         ({"text": "a", "scan": PICTURE}, r"pictures or sounds .*--text-column text"),
     ],
@@ -348,6 +350,7 @@ def test_numbers_of_named_classes_are_their_names(tmp_path):
     [
         ([[1, 0], 1], "row 2 of column 'y' has one label, other rows have lists"),
         ([["a"], ["a"]], "lists of one class alone"),
+        ([[0, 1], [1, 0, 0]], "marks 2, 3 classes"),
         ([0.5, float("inf")], "row 2 of column 'y' has no finite label"),
     ],
 )

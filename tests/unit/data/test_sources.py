@@ -190,6 +190,13 @@ def test_folder_is_its_files_by_path(put, tmp_path):
     assert list(table(str(tmp_path / "d"))["text"]) == ["first", "second"]
 
 
+def test_hidden_files_of_a_folder_are_no_data(put, tmp_path):
+    put("d/a.txt", "one")
+    put("d/._a.jsonl", "\0")
+    put("d/.cache/b.txt", "two")
+    assert [example.text for example in read(str(tmp_path / "d")).examples] == ["one"]
+
+
 def test_folder_without_data(tmp_path):
     with pytest.raises(DataError, match=r"holds no data file.*\.jsonl \.json \.csv"):
         table(str(tmp_path))

@@ -21,7 +21,7 @@ def test_a_length_that_is_given_stays_without_a_word(tuning):
 def test_nineteen_of_twenty_examples_need_no_more(tuning):
     length, data = fit(tuning, [words(4)] * 90 + [words(9)] * 5 + [words(30)] * 5)
     assert length == 10  # Its start and nine words.
-    assert data.notes == ("examples are cut at 10 tokens, which 95% of them need no more than",)
+    assert data.notes == ("examples are cut at 10 tokens; 5% of them are longer",)
 
 
 def test_few_examples_are_all_whole(tuning):
@@ -41,7 +41,7 @@ def test_the_model_s_limit_holds(tuning):
     loaded.tokenizer.model_max_length = 40
     length, data = fitted(loaded, data, OBJECTIVES["causal-lm"], None)
     assert (length, data.notes) == (
-        40, ("examples are cut at 40 tokens, which 0% of them need no more than",),
+        40, ("examples are cut at 40 tokens; 100% of them are longer",),
     )  # fmt: skip
 
 

@@ -104,6 +104,10 @@ FOUND = {
         "mistral", AXOLOTL + "lora_target_modules: [q_proj]\nlayers_to_transform: [1]\n",
         "key-unknown", None,
     ),
+    "key of nobody": (
+        "mistral", {"peft_type": "LORA", "target_modules": ["q_proj"], "nonsense": 1},
+        "key-unknown", None,
+    ),
     "misspelt key": (
         "mistral", AXOLOTL + "lora_target_modules: [q_proj]\npeft_layer_to_transform: [1]\n",
         "key-unknown", None,

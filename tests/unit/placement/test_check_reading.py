@@ -58,6 +58,10 @@ HOSTILE = {
     ),
     "stars.py": ("kw = f()\nLoraConfig(**kw)\n", "argument that is not known"),
     "cells.ipynb": ("{}", "cannot read the config"),
+    "number.ipynb": (
+        '{"cells": [{"cell_type": "code", "source": 5}]}', "cannot read the config",
+    ),
+    "quoted.json": ('{"peft_type": "LORA", "r": "8"}', "value of r: '8'; expected a whole number"),
     "none.sh": ("echo hi\n", "shell script without a training command"),
     "quote.sh": ("swift sft --model 'x\n", "cannot read the config"),
 }  # fmt: skip

@@ -97,6 +97,7 @@ def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
     dropped = tuple(k for k in lora if k not in fields and k not in ("peft_type", "auto_mapping"))
     if kind == "ADALORA":
         given.setdefault("total_step", 1_000)
+    given["inference_mode"] = False  # A saved adapter says true; the question is what trains.
     with warnings.catch_warnings(record=True) as caught, torch.device("meta"):
         warnings.simplefilter("always")
         try:

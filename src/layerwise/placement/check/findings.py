@@ -237,7 +237,7 @@ def _keys(case: Case) -> Iterator[Found]:
         near = difflib.get_close_matches(key, dialect.defaults, 1, 0.88)
         owners = [d for d in DIALECTS.values() if key in d.defaults]
         same = [dialect.key(a) for d in owners for a in ARGUMENTS if d.key(a) == key]
-        if near or owners:
+        if near or owners or dialect.name == "peft":
             write = [*near, *same, _OUT][0]
             yield case.found("key-unknown", values[key], key=key, why=dialect.title, write=write)
 

@@ -91,10 +91,10 @@ def _read(file: Path, form: str, text: str) -> tuple[str, Any, tuple[str, ...]]:
     if form == "notebook":  # Without lines for the shell, and magics.
         try:
             cells = [c["source"] for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
+            text = "\n".join(c if isinstance(c, str) else "".join(c) for c in cells)
         except (LookupError, TypeError) as error:
             msg = "no cells"
             raise ValueError(msg) from error
-        text = "\n".join(c if isinstance(c, str) else "".join(c) for c in cells)
         text = re.sub(r"(?m)^(\s*)[%!?].*$", r"\1pass", text)
     return called(text)
 

@@ -105,7 +105,8 @@ class Dialect:
             BadInputError: One is not.
         """
         given = {k: v for k, v in values.items() if k in self.defaults and v is not None}
-        read = {key: _value(key, value, self.defaults[key]) for key, value in given.items()}
+        is_kept = self.name == "peft"  # Others make numbers of text, as on a command line.
+        read = {k: _value(k, v, self.defaults[k], is_kept=is_kept) for k, v in given.items()}
         settings, lora = {**self.defaults, **read}, dict[str, Any]()
         for name in ARGUMENTS:
             key = self.key(name)
@@ -158,10 +159,10 @@ def refuse_unread(what: str, value: object, known: Collection[str]) -> None:
         raise BadInputError(msg, value=value, expected=" or ".join(filter(None, known)))
 
 
-def _value(key: str, value: Any, default: Any) -> Any:
-    """Return `value` as the kind that `default` is of; text may stand for a number or a flag."""
+def _value(key: str, value: Any, default: Any, *, is_kept: bool) -> Any:
+    """Return `value` as the kind of `default`; text stands for a number or flag, or `is_kept`."""
     kind = type(default)
-    if isinstance(value, str) and kind in {bool, int, float}:
+    if not is_kept and isinstance(value, str) and kind in {bool, int, float}:
         with suppress(ValueError):
             value = json.loads(value.lower())
     if kind is dict:
