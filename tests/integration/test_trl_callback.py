@@ -65,7 +65,7 @@ CASES = {
 
 
 class Tracker(TrainerCallback):
-    """What comes to a tracker."""
+    """A tracker that keeps what comes to it."""
 
     def __init__(self):
         self.seen = []
@@ -134,5 +134,5 @@ def test_it_watches_and_changes_nothing(train, name, adapted):
 
 
 def plain(logs):
-    """What is logged, without what a clock says."""
+    """Return what is logged, without what a clock says."""
     return {k: v for k, v in logs.items() if not re.search("time|runtime|per_second", k)}

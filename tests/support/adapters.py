@@ -117,7 +117,7 @@ PLAIN = {
 
 
 def config_of(make):
-    """What `make` makes; None where this version of PEFT has no such kind or setting."""
+    """Return what `make` makes; None where this version of PEFT has no such kind or setting."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's remarks on its own settings.
         try:

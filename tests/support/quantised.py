@@ -123,7 +123,7 @@ def save_mxfp4(folder):
 
 
 def furthest(first, second):
-    """How far the columns of two cards are apart, as a share of the second's."""
+    """Return how far the columns of two cards are apart, as a share of the second's."""
     pairs = [(first.column(name), second.column(name)) for name in COLUMNS]
     return max(float(np.max(np.abs(a - b) / np.abs(b))) for a, b in pairs)
 

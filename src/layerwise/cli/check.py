@@ -17,7 +17,7 @@ from layerwise.options.groups import Writing
 
 
 class Opening(TypedDict, total=False):
-    """Whether the report is opened."""
+    """An option to open the report."""
 
     open: Annotated[bool, Option("Open the report in a browser; takes --out.", default=False)]
 

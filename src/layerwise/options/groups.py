@@ -47,7 +47,7 @@ class Batches(TypedDict, total=False):
 
 
 class FittedBatches(TypedDict, total=False):
-    """How examples go through a model, at a length that suits them."""
+    """Batches of examples, at a length that suits them."""
 
     batch_size: Annotated[int, Option("Examples in a batch.", 8, least=1)]
     max_length: Annotated[
@@ -61,7 +61,7 @@ class FittedBatches(TypedDict, total=False):
 
 
 class Packing(TypedDict, total=False):
-    """How examples share rows."""
+    """Packing: examples that share rows."""
 
     packing: Annotated[
         bool,
@@ -136,7 +136,7 @@ class Probes(TypedDict, total=False):
 
 
 class Proof(TypedDict, total=False):
-    """How far the reading of an adapter is proven; each of its modules always is."""
+    """A further proof that an adapter was read right; each of its modules always is proven."""
 
     verify: Annotated[
         bool,

@@ -77,7 +77,7 @@ def profiled(out):
 
 
 def sharded():
-    """How far the states of a model that FSDP2 spreads are from the whole one's, as both train."""
+    """Return how far states of a model that FSDP2 spreads are from the whole one's in training."""
     models = [tuning.loaded("llama") for _ in range(2)]
     for layer in models[1].model.model.layers:
         fully_shard(layer)

@@ -132,7 +132,7 @@ def pairs(*said):
 
 
 def counted(template, turns, *, untrained=(), is_given_so=True, **shown):
-    """What of the rendered chat is in the loss, piece by piece, and what was said of it.
+    """Return the parts of the rendered chat in the loss, piece by piece, and what was said of it.
 
     The template gets the turns as they are where `is_given_so`.
     """

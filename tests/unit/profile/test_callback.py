@@ -237,7 +237,7 @@ def test_its_own_tokenizer_or_processor_goes_before_the_trainer_s(
 
 
 class Tracker(TrainerCallback):
-    """What comes to a tracker while it listens, as it was when it came."""
+    """A tracker that keeps what comes to it, as it was when it came."""
 
     def __init__(self):
         self.seen, self.listens = [], False

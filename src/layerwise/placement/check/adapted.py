@@ -46,7 +46,7 @@ class TrainedModule:
 
 @dataclass(frozen=True)
 class Adapted:
-    """What trains, and how PEFT came to it.
+    """The modules that train, and how PEFT came to them.
 
     Attributes:
         sites: Each trained module.

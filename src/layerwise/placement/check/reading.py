@@ -27,7 +27,7 @@ _COMMAND = re.compile(r"(^|\s)(swift\s+(sft|pt|rlhf)|llamafactory-cli\s+train|tr
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """What a file says.
+    """The keys and values of a config file.
 
     Attributes:
         name: Its path, or what stands for an object in hand.

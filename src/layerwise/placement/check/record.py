@@ -11,7 +11,7 @@ from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord
 
 @dataclass(frozen=True)
 class Finding:
-    """What a config says and does not do, or does unsaid.
+    """A thing that a config says and does not do, or does unsaid.
 
     Attributes:
         code: Its kind.
@@ -65,7 +65,7 @@ class OutsideModule:
 
 @dataclass(frozen=True)
 class Check(JsonRecord, FileRecord, DocumentRecord):
-    """What a config trains of a model, found without its weights.
+    """The parts of a model that a config trains, found without its weights.
 
     Attributes:
         model: The model.

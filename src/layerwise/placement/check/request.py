@@ -44,7 +44,7 @@ class WeightRule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a trainer asks for.
+    """The adapters and frozen weights that a trainer asks for.
 
     Attributes:
         lora: Arguments of PEFT's configuration; None where there are no adapters.

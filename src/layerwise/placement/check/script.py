@@ -93,7 +93,7 @@ def _constants(tree: ast.AST) -> dict[str, ast.expr]:
 
 
 class _Arithmetic:
-    """What expressions of literals, constants, ranges and lists come to, within so many steps."""
+    """The values of expressions of literals, constants, ranges and lists, within so many steps."""
 
     def __init__(self) -> None:
         self.steps = 0
