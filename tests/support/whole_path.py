@@ -181,7 +181,7 @@ def outcome(name, kind):
             if size > LARGEST:
                 return "unbuilt", f"{size:,} parameters are left: no rule knows its sizes"
         except Exception as error:  # noqa: BLE001 - whatever a configuration makes happen
-            return "unbuilt", f"{type(error).__name__}: {error}"
+            return "unbuilt", architectures.BEYOND.get(name) or f"{type(error).__name__}: {error}"
         try:
             return "whole", walk(name, kind, Path(folder))
         except LayerwiseError as error:
