@@ -143,6 +143,7 @@ BEYOND = {
     "musicgen_melody": DECODER,
     "gemma4_assistant": DRAFT,
     "gemma4_unified_assistant": DRAFT,
+    "granite4_vision": "has a head for each 64 widths of its vision tower, which here are fewer",
     "evolla": "reads proteins; transformers lists it here, but has no Auto class that makes it",
 }
 

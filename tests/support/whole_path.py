@@ -167,7 +167,7 @@ def outcome(name, kind):
         try:
             return "whole", walk(name, kind, Path(folder))
         except LayerwiseError as error:
-            return "refused", f"{error.what}: {error.value}"
+            return "refused", error.what + (f": {error.value}" if error.value else "")
         except Exception as error:  # noqa: BLE001 - this is what is counted
             return "fell", f"{type(error).__name__}: {error}"
 
