@@ -135,7 +135,6 @@ def test_just_the_placed_modules_are_adapted(subject, name):
     assert set(adapters(copy)) == set(placement.modules)
     assert coverage.verified.expected == coverage.verified.matched == len(placement.modules)
     assert coverage.adapter_parameters == placement.adapter_parameters
-    assert sum(coverage.counts) == len(placement.modules)
     placed = {(b.stack, b.index) for b in placement.blocks}
     touched = {
         (block.stack, block.index)

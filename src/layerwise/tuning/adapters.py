@@ -39,14 +39,6 @@ def inseparable(config: Any) -> str:
     return "" if start.lower() in BESIDE else f"its start ({start}) changed its base's weights"
 
 
-def _refuse_inseparable(why: str, adapter: str) -> None:
-    if why:
-        hint = "name the base model and the adapter as two models"
-        expected = "an adapter that leaves its base as it was"
-        message = f"adapter that cannot be switched off: {why}"
-        raise ModelError(message, value=adapter, expected=expected, hint=hint)
-
-
 def _switches(model: nn.Module) -> list[Any]:
     """Give the modules that an adapter was put into or that stand in for a fully trained module."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
@@ -69,7 +61,11 @@ def disabled(model: nn.Module) -> Iterator[None]:
         ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
     for name, config in _configs(model).items():
-        _refuse_inseparable(inseparable(config), name)
+        if why := inseparable(config):
+            hint = "name the base model and the adapter as two models"
+            expected = "an adapter that leaves its base as it was"
+            message = f"adapter that cannot be switched off: {why}"
+            raise ModelError(message, value=name, expected=expected, hint=hint)
     switches = [(module, bool(module.disable_adapters)) for module in _switches(model)]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
