@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from layerwise.capture.restore import requires_grad_kept
 from layerwise.compat.peft import added_modules
 from layerwise.errors import ModelError
 from layerwise.models.adapter_starts import BESIDE
@@ -67,16 +68,14 @@ def disabled(model: nn.Module) -> Iterator[None]:
             message = f"adapter that cannot be switched off: {why}"
             raise ModelError(message, value=name, expected=expected, hint=hint)
     switches = [(module, bool(module.disable_adapters)) for module in _switches(model)]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for module, _ in switches:
-            module.enable_adapters(enabled=False)
-        yield
-    finally:
-        for module, was_disabled in switches:
-            module.enable_adapters(enabled=not was_disabled)
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
+    with requires_grad_kept(model):
+        try:
+            for module, _ in switches:
+                module.enable_adapters(enabled=False)
+            yield
+        finally:
+            for module, was_disabled in switches:
+                module.enable_adapters(enabled=not was_disabled)
 
 
 def merged(model: PeftModel) -> nn.Module:

@@ -203,19 +203,6 @@ def test_streaming_is_one_shot(states, parts, offset):
     assert found == pytest.approx(procrustes(x, y), rel=1e-8)
 
 
-def test_merging_is_associative_and_nothing_is_its_zero(states):
-    x, y = states((90, 12))
-    a, b, c = (CrossMoments.zero(12, 12).update(x[i::3], y[i::3]) for i in range(3))
-    left, right = a.merge(b).merge(c), a.merge(b.merge(c))
-    assert left.count == right.count == 90
-    assert left.cross == pytest.approx(right.cross, rel=1e-12)
-    assert left.result() == pytest.approx(procrustes(x, y), rel=1e-10)
-    zero = CrossMoments.zero(12, 12)
-    assert zero.merge(a) is a
-    assert a.merge(zero) is a
-    assert a.update(x[:0], y[:0]) is a
-
-
 def test_widths_may_differ_when_streamed(states):
     x, y = states((200, 12))
     padded = np.concatenate([y, np.zeros((200, 5))], axis=1)
