@@ -201,7 +201,7 @@ def test_each_finding_is_in_the_docs():
     assert {code for code in SAID if f"`{code}`" not in docs} == set()
 
 
-ALL = "names of linear modules: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+ALL = "names such as down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
 #: By config: the keys that are at fault, each with what to write, and whether that is corrected.
 REFUSED = {
     "rank": ({**Q, "r": 0}, {"r": "8, PEFT's own value"}, True),

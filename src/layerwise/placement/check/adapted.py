@@ -1,5 +1,6 @@
 """What really trains: PEFT itself on a model without weights, and each trained module counted."""
 
+import copy
 import json
 import re
 import subprocess
@@ -75,22 +76,23 @@ def train(recipe: Recipe, model: Any) -> Adapted:
     Raises:
         BadInputError: The adapters are of a kind that sits on no module.
     """
-    found, model = Adapted(), meta_copy(model)
-    if recipe.lora is not None:
-        found, model = _inject(recipe.lora, model)
-        if found.refused:
-            return found
-    for name, weight in model.named_parameters():
+    if recipe.lora is None:
+        found, copied = Adapted(), meta_copy(model)
+    else:
+        found, copied = _inject(recipe.lora, model)
+    if found.refused:
+        return found
+    for name, weight in copied.named_parameters():
         trains = weight.requires_grad if recipe.trains is None else recipe.trains
         for rule in recipe.rules:
             trains = rule.trains if rule.hits(recipe.inside + name) else trains
         weight.requires_grad_(trains)
-    return replace(found, sites=tuple(_sites(model)))
+    return replace(found, sites=tuple(_sites(copied)))
 
 
 def refusal(lora: Mapping[str, Any], model: Any) -> str:
     """Return why PEFT does not adapt `model`, which is left alone; empty where it does."""
-    return _inject(lora, meta_copy(model))[0].refused
+    return _inject(lora, model)[0].refused
 
 
 def default(lora: Mapping[str, Any], argument: str) -> Any:
@@ -107,8 +109,8 @@ def _fields(lora: Mapping[str, Any]) -> Mapping[str, Any]:
     return getattr(made, "__dataclass_fields__", {})
 
 
-def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
-    """Return what PEFT says and makes of the arguments `lora`, and the adapted model."""
+def _inject(lora: Mapping[str, Any], model: Any, device: str = "meta") -> tuple[Adapted, Any]:
+    """Return what PEFT says and makes of the arguments `lora`, and an adapted copy of `model`."""
     kind, fields = str(lora.get("peft_type", "LORA")), _fields(lora)
     if "target_modules" not in fields:
         msg = "adapters of a kind that sits on no module"
@@ -117,16 +119,19 @@ def _inject(lora: Mapping[str, Any], model: Any) -> tuple[Adapted, Any]:
         msg = "model that has adapters already"
         raise BadInputError(msg, value=type(model).__name__, expected="its base")
     given = {k: v for k, v in lora.items() if k in fields and k not in (*_STARTS, "peft_type")}
+    given = copy.deepcopy(given)  # PEFT adds to its lists.
     dropped = tuple(k for k in lora if k not in fields and k not in ("peft_type", "auto_mapping"))
     if kind == "ADALORA":
         given.setdefault("total_step", 1_000)
     given["inference_mode"] = False  # A saved adapter says true; the question is what trains.
-    with warnings.catch_warnings(record=True) as caught, torch.device("meta"):
+    with warnings.catch_warnings(record=True) as caught, torch.device(device):
         warnings.simplefilter("always")
         try:
             _refuse_start(lora.get("init_lora_weights"), fields)
-            adapted = get_peft_model(model, PEFT_TYPE_TO_CONFIG_MAPPING[kind](**given))
+            adapted = get_peft_model(meta_copy(model), PEFT_TYPE_TO_CONFIG_MAPPING[kind](**given))
         except _REFUSALS as error:
+            if device == "meta" and "meta tensor" in str(error):  # It looks at its own weights.
+                return _inject(lora, model, "cpu")
             return Adapted(refused=_plain(error), dropped=dropped), model
     told = [_plain(warned.message) for warned in caught if "peft" in str(warned.filename)]
     said = tuple(dict.fromkeys(text for text in told if not _KNOWN.search(text)))

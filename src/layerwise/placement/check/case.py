@@ -150,7 +150,7 @@ class Case:
         """Return the ends of `names` that `target` is nearest to, if near at all."""
         ends = last_parts(names)
         ratio = {end: difflib.SequenceMatcher(None, target, end).ratio() for end in ends}
-        return [end for end in ends if ratio[end] == max(ratio.values()) > 0.75]
+        return [end for end in ends if ratio[end] == max(ratio.values()) >= 0.8]
 
     def said(self, argument: str) -> Any:
         """Return what the config itself says of PEFT's `argument`."""

@@ -46,24 +46,26 @@ def _keys(case: Case) -> Iterator[Found]:
     for key, why in case.recipe.ignored.items():
         fix: Fix = {key: None} if key in values and "lora_t" not in key else {}
         yield case.found("key-ignored", values.get(key, ""), fix, key=key, why=why)
+    spelled = {named: a for a in ARGUMENTS for named in (a, f"peft_{a}", f"lora_{a}")}
+    spelled |= {d.key(a): a for d in DIALECTS.values() for a in ARGUMENTS}
+    owned = {key for d in DIALECTS.values() for key in d.defaults} | spelled.keys()
     for key in sorted(values.keys() - dialect.defaults.keys() - _COMMON):
         if dialect.name in {"peft", "unsloth"} and key not in case.adapted.dropped:
             continue  # PEFT has more keys than those that are looked at here.
         near = difflib.get_close_matches(key, dialect.defaults, 1, 0.88)
-        owners = [d for d in DIALECTS.values() if key in d.defaults]
-        same = [dialect.key(a) for d in owners for a in ARGUMENTS if d.key(a) == key]
-        if near or owners or dialect.name == "peft":
-            write = [*near, *same, OUT][0]
+        same = [dialect.key(spelled[key])] if key in spelled else []
+        if near or key in owned or dialect.name == "peft":
+            write = next((name for name in (*near, *same) if name in dialect.defaults), OUT)
             yield case.found("key-unknown", values[key], key=key, why=dialect.title, write=write)
 
 
-_COMMON = {"task_type", "r", "use_dora", "bias", "num_labels", "reward_model", "lora_alpha"}
+_COMMON = {"task_type", "use_dora", "bias", "num_labels", "reward_model", "lora_alpha"}
 
 
 def _targets(case: Case) -> Iterator[Found]:
     """Yield targets that match nothing, nothing that is adapted, or more blocks than they say."""
     trained, config = {site.name for site in case.adapted.sites}, case.adapted.config
-    asked = {*(case.lora.get("target_parameters") or ())}
+    asked = {*listed(case.said("target_parameters"))}
     converted = {*(getattr(config, "target_parameters", None) or ())} - asked  # To fused experts.
     fused = last_parts(fused_experts(*case.model))
     weights = f"{case.dialect.key('target_parameters')}, for the weights of fused experts"
@@ -203,7 +205,10 @@ def _heads(case: Case) -> Iterator[Found]:
     if is_tied and len(ends) > 1 and tied and not case.lora.get("ensure_weight_tying"):
         name = case.dialect.key("ensure_weight_tying")
         fix = {"ensure_weight_tying": True} if name in case.dialect.defaults else {}
-        yield case.found("tied-embeddings", tied, fix, write=f"{name}: true" if fix else OUT)
+        whole = any(site.how == "whole" for site in case.adapted.sites if site.name in tied)
+        argument = "modules_to_save" if whole else TARGETS
+        write = f"{name}: true" if fix else OUT
+        yield case.found("tied-embeddings", tied, fix, key=case.dialect.key(argument), write=write)
 
 
 #: PEFT's tasks that train a head, by what the model's class is called; who may say one.

@@ -60,11 +60,15 @@ def _fixed(made: Check, case: Case, build: Build, changes: Fix) -> Check:
         suffix = {"python": ".py", "yaml": ".yaml"}.get(case.file.form, ".json")
         path = Path(folder) / f"config{suffix}"
         path.write_text(text, encoding="utf-8")
-        again = check(build, read_config_file(path))
-    if len(again.findings) >= len(made.findings):
-        return replace(made, notes=(*made.notes, "no corrected config: it would be no better"))
-    left = [f"the corrected config still has {f.code} in {f.key}" for f in again.findings]
-    return replace(made, fixed=text, notes=(*made.notes, *left))
+        file = read_config_file(path)
+        again = check(build, file)
+        if (not again.parameters, len(again.findings)) >= (not made.parameters, len(made.findings)):
+            return replace(made, notes=(*made.notes, "no corrected config: it would be no better"))
+        if again.findings:
+            again = check(build, file, fix=True)
+    still = [f"the corrected config still has {f.code} in {f.key}" for f in again.findings]
+    left = still if again.fixed is None else [n for n in again.notes if n not in made.notes]
+    return replace(made, fixed=again.fixed or text, notes=(*made.notes, *left))
 
 
 def _dialect(file: ConfigFile) -> Dialect:

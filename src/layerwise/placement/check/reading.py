@@ -169,6 +169,11 @@ def _command(file: Path, text: str) -> dict[str, Any]:
             values[key.lstrip("-").replace("-", "_")] = [value] if equals else []
         elif values:
             values[list(values)[-1]].append(word)
+        elif word.endswith((".yaml", ".yml", ".json")):
+            values["config"] = [word]
+    if "config" in values:
+        msg = "command line whose options are in a file of their own"
+        raise BadInputError(msg, value=file, expected=f"that file: {values['config']}")
     plain = {key: told[0] if len(told) == 1 else told or True for key, told in values.items()}
     return {"caller": command[2].split()[0], "values": plain}
 

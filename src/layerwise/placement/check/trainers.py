@@ -394,8 +394,11 @@ def _unsloth(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     if s.finetune_last_n_layers and "layers_to_transform" not in s.given:
         depth = len(stacks[-1].blocks)
         own["layers_to_transform"] = list(range(depth))[-s.finetune_last_n_layers :]
-    own |= {"target_modules": targets, "modules_to_save": saved or None}
     own["target_parameters"] = listed(s.target_parameters) or _experts(model, asked)
+    if isinstance(targets, list) and own["target_parameters"] and not s.target_parameters:
+        ends = last_parts(name for name, _ in model.named_modules())
+        targets = [name for name in targets if name in ends or name not in _USUAL[-3:]]
+    own |= {"target_modules": targets, "modules_to_save": saved or None}
     own |= {"task_type": "SEQ_CLS"} if is_classifier(model) else {}
     return Recipe({**s.lora, **own}, ignored=ignored)
 
