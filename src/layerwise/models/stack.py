@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,12 +75,15 @@ def all_refs(stacks: Sequence[Stack]) -> tuple[BlockRef, ...]:
     return tuple(ref for stack in stacks for ref in stack.refs)
 
 
-def block_of(name: str, stacks: Sequence[Stack]) -> int | None:
-    """Get the row of the block that the module or parameter called `name` lies in; None outside."""
-    for row, ref in enumerate(all_refs(stacks)):
-        if name == ref.name or name.startswith(ref.name + "."):
-            return row
-    return None
+def blocks_of(names: Iterable[str], stacks: Sequence[Stack]) -> dict[str, BlockRef]:
+    """Return the block of each of `names`, of modules or parameters, that lies in one."""
+    blocks, found = {ref.name: ref for ref in all_refs(stacks)}, dict[str, BlockRef]()
+    for name in names:
+        parts = name.split(".")
+        around = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+        if ref := next((blocks[path] for path in around if path in blocks), None):
+            found[name] = ref
+    return found
 
 
 def find_stacks(model: nn.Module) -> tuple[Stack, ...]:

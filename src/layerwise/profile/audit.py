@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from layerwise.card.record import LayerCard
-from layerwise.models.stack import Stack, all_refs, block_of, find_stacks
+from layerwise.models.stack import BlockRef, blocks_of, find_stacks
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
@@ -54,11 +54,11 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         NonFiniteError: A factor has a value that is NaN or infinite.
         StackError: The model's blocks cannot be found.
     """
-    stacks = find_stacks(without_adapter(model))
     layers = dict(adapted_layers(model))
+    places = blocks_of(layers, find_stacks(without_adapter(model)))
     unread = {name: why for name, layer in layers.items() if (why := unread_reason(layer))}
     modules = tuple(
-        _module(name, update(name, layer), stacks, outputs.get(name))
+        _module(name, update(name, layer), places.get(name), outputs.get(name))
         for name, layer in layers.items()
         if name not in unread
     )
@@ -88,10 +88,8 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
 
 
 def _module(
-    name: str, found: Update, stacks: Sequence[Stack], output_change: float | None
+    name: str, found: Update, block: BlockRef | None, output_change: float | None
 ) -> ModuleAudit:
-    row = block_of(name, stacks)
-    block = None if row is None else all_refs(stacks)[row]
     figures = spectrum(product_singular_values(found.up, found.down))
     whole_norm, moved = dora_change(found) or (None, False)
     weight = found.base_matrices

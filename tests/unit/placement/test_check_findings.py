@@ -7,7 +7,7 @@ import pytest
 from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
-from layerwise.placement.check.findings import SAID
+from layerwise.placement.check.case import SAID
 from support import checks
 
 Q = {"target_modules": ["q_proj"]}
@@ -32,7 +32,13 @@ FOUND = {
     "beyond the depth": (
         "llama", {**Q, "layers_to_transform": [11, 12]}, "layers-out-of-range", "11",
     ),
-    "from the end": ("llama", {**Q, "layers_to_transform": [-1]}, "layers-out-of-range", "11"),
+    "from the end": ("llama", {**Q, "layers_to_transform": [-1]}, "layers-out-of-range", None),
+    "from the end too": (
+        "llama", {**Q, "layers_to_transform": [-1, 3]}, "layers-out-of-range", "[\n    3\n  ]",
+    ),
+    "misspelt head": (
+        "mistral", {**Q, "modules_to_save": ["lm_haed"]}, "saved-unmatched", "lm_head",
+    ),
     "no layers": ("mistral", {**Q, "layers_to_transform": []}, "layers-empty", "q_proj"),
     "full name": (
         "llama", {"target_modules": DECOY, "layers_to_transform": [5]}, "full-name", '_proj"\n  ]',
@@ -90,8 +96,6 @@ FOUND = {
     "weights that are not called": (
         "mamba", {"target_modules": ["in_proj", "dt_proj"]}, "bypassed", '"in_proj"\n  ]',
     ),
-    "no adapter fits": ("mistral", {"target_modules": ["q_proj", "norm"]}, "refused", None),
-    "nothing fits": ("mistral", {"target_modules": ["query"]}, "refused", None),
     "axolotl beyond": (
         "llama", AXOLOTL + "lora_target_linear: true # all\npeft_layers_to_transform:\n- 10\n- 12\n"
         "datasets:\n  - path: x\n", "layers-out-of-range",
@@ -197,13 +201,59 @@ def test_each_finding_is_in_the_docs():
     assert {code for code in SAID if f"`{code}`" not in docs} == set()
 
 
-def test_a_refusal_reads_the_same_every_time(check):
-    (found,) = check("mistral", {"target_modules": ["out_proj", "fc1", "c_attn"]}).findings
-    said = (
-        "PEFT refuses it: Target modules 'c_attn', 'fc1', 'out_proj' not found in the base model."
-    )
-    assert found.text.startswith(said)
-    assert "down_proj, gate_proj, k_proj" in found.remedy
+ALL = "names such as down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+#: By config: the keys that are at fault, each with what to write, and whether that is corrected.
+REFUSED = {
+    "rank": ({**Q, "r": 0}, {"r": "8, PEFT's own value"}, True),
+    "bias": ({**Q, "bias": "some"}, {"bias": "none, PEFT's own value"}, True),
+    "dropout": ({**Q, "lora_dropout": 2}, {"lora_dropout": "0.0, PEFT's own value"}, True),
+    "task": ({**Q, "task_type": "CAUSAL"}, {"task_type": "leave it out"}, True),
+    "start": ({**Q, "init_lora_weights": "pisa"}, {"init_lora_weights": "True, PEFT's own"}, True),
+    "pattern alone": ({**Q, "layers_pattern": "layers"}, {"layers_pattern": "leave it out"}, True),
+    "pattern": (
+        {**Q, "layers_to_transform": [1], "layers_pattern": "h"}, {"layers_pattern": "layers"}, True
+    ),
+    "ranks": ({**Q, "rank_pattern": {"q_proj": "x"}}, {"rank_pattern": "leave it out"}, True),
+    "excluded": ({**Q, "exclude_modules": ["q_proj"]}, {"exclude_modules": "leave it out"}, True),
+    "replicated": (
+        {**Q, "layer_replication": [[0, 9]]}, {"layer_replication": "leave it out"}, True
+    ),
+    "two": (
+        {"target_modules": ["q_porj"], "r": -1},
+        {"target_modules": "q_proj", "r": "8, PEFT's own value"}, True,
+    ),
+    "three": (
+        {**Q, "r": 0, "bias": "some", "layers_to_transform": [9]},
+        {"layers_to_transform": "blocks of 0 to 2", "r": "8, P", "bias": "none, P"}, True,
+    ),
+    "misspelt": ({"target_modules": ["out_proj"]}, {"target_modules": "o_proj"}, True),
+    "misspelt ones": (
+        {"target_modules": ["q_porj", "fc1"], "layers_to_transform": [1]},
+        {"target_modules": "q_proj for q_porj; leave it out for fc1"}, True,
+    ),
+    "misspelt for three": (
+        {"target_modules": ["qkv_proj"]}, {"target_modules": "k_proj or q_proj or v_proj"}, False,
+    ),
+    "no such": ({"target_modules": ["query", "c_attn"]}, {"target_modules": ALL}, False),
+    "no adapter fits": (
+        {"target_modules": ["q_proj", "norm"]}, {"target_modules": "leave it out"}, True,
+    ),
+    "no adapter fits any": ({"target_modules": ["norm", "mlp"]}, {"target_modules": ALL}, False),
+    "pattern of all": ({"target_modules": ".*"}, {"target_modules": r"(?:lm_head|model\."}, True),
+    "pattern of none": ({"target_modules": "quer.*"}, {"target_modules": ALL}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_proposed_follows_from_what_peft_refuses(check, case):
+    config, remedies, corrected = REFUSED[case]
+    found = check("mistral", config)
+    assert {f.key for f in found.findings} == remedies.keys()
+    assert all(f.remedy.startswith(remedies[f.key]) for f in found.findings)
+    assert all("\n" not in f.text and "(model)" not in f.text for f in found.findings)
+    assert (found.fixed is not None) == corrected
+    assert found.parameters == 0
+    assert found.findings == check("mistral", config).findings
 
 
 def test_how_far_down_the_backward_goes(check):
