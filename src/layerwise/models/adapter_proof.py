@@ -114,14 +114,6 @@ def _dtype(layer: Any) -> torch.dtype:
     return next((p.dtype for p in base.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _chain(layer: Any) -> list[Any]:
-    """Return `layer` and the layers of PEFT between it and the module of the base."""
-    chain = [layer]
-    while _is_layer(getattr(chain[-1], "base_layer", None)):
-        chain.append(chain[-1].base_layer)
-    return chain
-
-
 def _switch(layer: Any, *, on: bool) -> None:
     for each in layer.modules():
         if hasattr(each, "enable_adapters"):
@@ -132,11 +124,13 @@ def _merged(layer: Any) -> nn.Module:
     """Return the base's module after PEFT folded each of its layers around it in."""
     if hasattr(layer, "unload_and_optionally_merge_module"):
         how = {"merge": True, "safe_merge": False, "adapter_names": None}
-        plain: nn.Module = layer.unload_and_optionally_merge_module(**how)
-    else:
-        for each in reversed(_chain(layer)):
-            each.merge(safe_merge=False)
-        plain = layer.get_base_layer()
+        unloaded: nn.Module = layer.unload_and_optionally_merge_module(**how)
+        return unloaded
+    inner = layer_of(getattr(layer, "base_layer", None))
+    if inner is not None:  # Where that is in a wrapper, PEFT would merge into what it hands out.
+        layer.base_layer = _merged(inner)
+    layer.merge(safe_merge=False)
+    plain: nn.Module = layer.get_base_layer()
     return plain
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
 from safetensors import SafetensorError
 from torch import nn
@@ -37,7 +37,7 @@ KINDS = frozenset({
 # What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
 _UNFIT = (
     AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
-    SafetensorError, TypeError, ValueError,
+    SafetensorError, TypeError, ValueError, re.error,
 )  # fmt: skip
 # Parts that PEFT keeps in several places, of which files hold one.
 _SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
@@ -108,14 +108,10 @@ def put_on(model: Any, source: Source) -> Adapter:
         ModelError: It cannot be read, is of a kind that is not a change of weights, does not fit,
             or holds weights that belong nowhere.
     """
-    settings = adapter_settings(source)
-    _refuse_kind(settings, source)
-    start = refuse_unknown_start(settings, source)
-    weights = read_weights(source)
+    start = refuse_unknown_start(adapter_settings(source), source)
+    config, notes = read_config(source)
+    weights = _converted(read_weights(source), model)
     with fitting(source.name, str(model.name_or_path) or type(model).__name__):
-        config = _config(source)
-        notes = [*_ignored(settings, config, source)]
-        weights = _converted(weights, model)
         notes += _grown(model, weights, config, source)
         weights, left = _placed_parts(weights, config, model)
         notes += left
@@ -125,8 +121,7 @@ def put_on(model: Any, source: Source) -> Adapter:
             config.init_lora_weights = True
         with rng_untouched(derive(0, "adapter")):
             wrapper = PeftModel(root, config, NAME)
-        report = set_peft_model_state_dict(wrapper, weights, adapter_name=NAME)
-        _refuse_unfit(report, config, weights, source)
+        _fill(wrapper, weights, source)
         if start is not None:
             notes.append(put_back(wrapper, start, source, adapter=NAME))
     if _blocks(root) != before:
@@ -161,38 +156,30 @@ def fitting(adapter: str, base: str) -> Iterator[None]:
         raise ModelError(message, value=adapter, expected=f"an adapter for {base}") from error
 
 
-def _refuse_kind(settings: Mapping[str, Any], source: Source) -> None:
-    kind = settings.get("peft_type")
-    known = KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)
+def read_config(source: Source) -> tuple[Any, list[str]]:
+    """Return PEFT's own reading of an adapter's settings, and a note of those that it leaves out.
+
+    Raises:
+        ModelError: They cannot be read, are of a kind that is not a change of weights, or turn
+            something on that this PEFT does not know.
+    """
+    settings = adapter_settings(source)
+    kind, known = settings.get("peft_type"), KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)
     if not isinstance(kind, str) or kind not in known:
         message = f"adapter of a kind that is not read here ({one_line(kind, limit=40)})"
         expected = f"one of {', '.join(sorted(known))}"
         raise ModelError(message, value=source.name, expected=expected)
-
-
-def _config(source: Source) -> Any:
-    config = PeftConfig.from_pretrained(str(source.folder))
+    with fitting(source.name, "its base"):
+        config = PeftConfig.from_pretrained(str(source.folder))
     config.inference_mode = True
-    return config
-
-
-def _ignored(settings: Mapping[str, Any], config: Any, source: Source) -> list[str]:
-    """Return a note of the settings that this PEFT does not know.
-
-    Raises:
-        ModelError: One of them turns something on.
-    """
-    known = {field.name for field in fields(config)} | {"runtime_config"}
-    unknown = sorted(set(settings) - known)
-    on = [n for n in unknown if settings[n] and n.startswith("use_")]
-    on += [n for n in unknown if isinstance(settings[n], dict) and settings[n]]
+    named = {field.name for field in fields(config)} | {"runtime_config"}
+    told = [n for n in sorted(set(settings) - named) if settings[n] not in (None, False, [], {})]
+    on = [n for n in told if n.startswith("use_") or isinstance(settings[n], dict)]
     if on:
         message = f"adapter with settings that this version of PEFT does not know: {', '.join(on)}"
         raise ModelError(message, value=source.name, expected="a newer peft")
-    told = [n for n in unknown if settings[n] not in (None, False, [], {})]
-    return (
-        [f"settings that this PEFT does not know were left out: {', '.join(told)}"] if told else []
-    )
+    note = f"settings that this PEFT does not know were left out: {', '.join(told)}"
+    return config, [note] if told else []
 
 
 def _converted(weights: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
@@ -314,12 +301,33 @@ def _blocks(root: Any) -> int:
     return int(getattr(config, "num_hidden_layers", 0) or 0)
 
 
-def _refuse_unfit(report: Any, config: Any, weights: Mapping[str, Tensor], source: Source) -> None:
+def _fill(wrapper: Any, weights: Mapping[str, Tensor], source: Source) -> None:
+    """Give the adapter in `wrapper` its `weights`, each of which has to have a place.
+
+    Where LoRA's go by the names that the model has now, they are not renamed: what PEFT would have
+    them be in an older file of the same model is, for some models, another of its modules.
+
+    Raises:
+        ModelError: Some are missing, or belong nowhere.
+    """
+    config = wrapper.peft_config[NAME]
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
+    held = get_peft_model_state_dict(wrapper, adapter_name=NAME, save_embedding_layers=False)
+    own = {name for name in weights if ".lora_" in name}
+    own = own if config.peft_type == "LORA" and own <= held.keys() else set()
+    with torch.no_grad():
+        for name in sorted(own):
+            if held[name].shape != weights[name].shape:
+                found, wanted = (tuple(t.shape) for t in (weights[name], held[name]))
+                message = f"adapter that does not fit its base model ({name} is {found})"
+                raise ModelError(message, value=source.name, expected=str(wanted))
+            held[name].copy_(weights[name])
+    rest = {name: tensor for name, tensor in weights.items() if name not in own}
+    report = set_peft_model_state_dict(wrapper, rest, adapter_name=NAME)
     missing = sorted(
-        key
-        for key in report.missing_keys
-        if prefix in key and NAME in key and not any(part in key for part in _SHARED)
+        {name for name in held if ".lora_" in name} - own
+        if own
+        else {n for n in report.missing_keys if prefix in n and NAME in n and not _is_shared(n)}
     )
     if missing:
         message = "adapter that does not fit its base model"
@@ -335,6 +343,10 @@ def _refuse_unfit(report: Any, config: Any, weights: Mapping[str, Tensor], sourc
         message = f"adapter with {count} weights that belong nowhere, first {first}"
         expected = "names of modules that its base has"
         raise ModelError(message, value=source.name, expected=expected)
+
+
+def _is_shared(name: str) -> bool:
+    return any(part in name for part in _SHARED)
 
 
 def _is_told_twice(name: str, tensor: Tensor | None, read: Mapping[str, Tensor]) -> bool:
