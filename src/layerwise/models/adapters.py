@@ -20,6 +20,7 @@ from layerwise.models.adapter_files import read_weights
 from layerwise.models.adapter_proof import adapted_modules, fold, layer_of, prove_on_codes
 from layerwise.models.adapter_starts import put_back, refuse_unknown_start
 from layerwise.models.linear import is_packed
+from layerwise.models.quantisation import scales_kept
 from layerwise.models.sources import Source, adapter_settings
 from layerwise.seeds import derive, rng_untouched
 from layerwise.shapes import Tensor
@@ -101,14 +102,19 @@ class Adapter:
         return changed, tuple(whole), notes
 
 
-def put_on(model: Any, source: Source) -> Adapter:
+def put_on(model: Any, source: Source, *, rounded: bool = False) -> Adapter:
     """Put the adapter in `source` on `model`, whose adapted modules it replaces; nothing is copied.
+
+    Args:
+        model: Its base.
+        source: Where it lies.
+        rounded: Whether the base's weights are, or were, codes.
 
     Raises:
         ModelError: It cannot be read, is of a kind that is not a change of weights, does not fit,
             or holds weights that belong nowhere.
     """
-    start = refuse_unknown_start(adapter_settings(source), source)
+    start = refuse_unknown_start(adapter_settings(source), source, rounded=rounded)
     config, notes = read_config(source)
     weights = _converted(read_weights(source), model)
     with fitting(source.name, str(model.name_or_path) or type(model).__name__):
@@ -119,7 +125,7 @@ def put_on(model: Any, source: Source) -> Adapter:
         before, tied = _blocks(root), _tied(model)
         if start is not None:
             config.init_lora_weights = True
-        with rng_untouched(derive(0, "adapter")):
+        with rng_untouched(derive(0, "adapter")), scales_kept(model):
             wrapper = PeftModel(root, config, NAME)
         _fill(wrapper, weights, source)
         if start is not None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from layerwise.errors import ModelError
 from layerwise.shapes import Tensor
 
 #: Rows of a weight that are read at a time where only running the module shows them.
@@ -87,6 +88,9 @@ def weight_of(module: Any) -> Tensor:
 
     The latter is (out, in) and made anew. Where its library has no word for that, it is what the
     module makes of the unit vectors.
+
+    Raises:
+        ModelError: Its codes have lost their scales.
     """
     weight: Any = getattr(module, "weight", None)
     plain: Tensor
@@ -105,6 +109,9 @@ def weight_of(module: Any) -> Tensor:
         if scales is not None:
             plain = weight.data.float() * (scales.float() / 127.0)[:, None]
             return plain
+        if hasattr(weight, "SCB"):
+            message = "8-bit weights whose scales are gone"
+            raise ModelError(message, value=type(module).__name__, expected="a model loaded anew")
         # Every tensor has that word; what torch itself understands by it is another thing.
         own = [module, *([weight] if hasattr(weight, "__tensor_flatten__") else [])]
         holder = next((held for held in own if hasattr(held, "dequantize")), None)

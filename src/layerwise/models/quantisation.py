@@ -1,8 +1,8 @@
 """How a model comes by quantised weights: as it is saved, or as it is loaded; and what they are."""
 
 import logging
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import nn
 
 from layerwise.compat.transformers import dequantising
 from layerwise.errors import BadInputError, ModelError, UnknownNameError
+from layerwise.extras import absent
 from layerwise.models.linear import (
     packed_modules,
     parameter_count,
@@ -36,6 +37,8 @@ _LIBRARIES = {
     "quanto": ("optimum",),
     "torchao": ("torchao",),
 }
+#: Those that an extra of layerwise brings.
+_EXTRA = {"bitsandbytes", "compressed-tensors"}
 _FULL = "the model before it was quantised"
 
 
@@ -54,11 +57,12 @@ def refuse_unknown(name: str | None) -> None:
 
 
 def _refuse_missing(method: str) -> None:
-    missing = [name for name in _LIBRARIES.get(method, ()) if find_spec(name) is None]
+    missing = absent(*_LIBRARIES.get(method, ()))
     if missing:
         packages = " ".join(name.replace("_", "-") for name in missing)
         message = "quantisation whose library is not installed"
-        hint = f"pip install {packages}, or {_FULL}"
+        ours = "'layerwise[quantised]'" if method in _EXTRA else packages
+        hint = f"pip install {ours}, or {_FULL}"
         raise ModelError(message, value=method, expected=packages, hint=hint)
 
 
@@ -261,6 +265,28 @@ def refuse_full_training(model: nn.Module, what: str) -> None:
         raise BadInputError(
             message, value=what, expected="LoRA", hint="layerwise tune --condition lora"
         )
+
+
+@contextmanager
+def scales_kept(model: nn.Module) -> Iterator[None]:
+    """Keep the scales of 8-bit weights by bitsandbytes, whatever is done to their modules inside.
+
+    They go from the weight to the module's state at its first forward; a copy that is made before,
+    or a move after, parts them from the codes.
+    """
+    held = {}
+    for module in packed_modules(model).values():
+        weight: Any = module.weight
+        scales = getattr(weight, "SCB", None)
+        scales = getattr(getattr(module, "state", None), "SCB", None) if scales is None else scales
+        if scales is not None:
+            held[weight.data_ptr()] = weight.data, scales
+    yield
+    for module in packed_modules(model).values() if held else ():
+        coded: Any = module
+        if coded.weight.data_ptr() in held:
+            coded.state.CB, coded.state.SCB = held[coded.weight.data_ptr()]
+            coded.weight.CB = coded.weight.SCB = None
 
 
 def unpack(model: nn.Module) -> int:

@@ -84,12 +84,12 @@ def _refuse_without_base(source: Source, why: str, *, card: LayerCard | None, ve
 
 def _merged(source: Source, load: Load) -> LoadedModel:
     """Return the base, loaded anew, with the adapter in `source` in its weights."""
-    return merge(load(named_base(source), labels=adapter_classes(source, None)), source)
+    return merge(load(named_base(source), labels=adapter_classes(source)[0]), source)
 
 
 def _base(source: Source, load: Load) -> tuple[LoadedModel | None, str]:
     """Return the base of the adapter in `source`; or None, and why it is not to be had."""
-    classes = adapter_classes(source, None)
+    classes = adapter_classes(source)[0]
     try:
         return load(named_base(source), labels=classes), ""
     except ModelError as error:

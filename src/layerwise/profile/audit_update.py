@@ -195,6 +195,8 @@ def _refuse_other(name: str, layer: Any, up: np.ndarray, down: np.ndarray) -> No
     weight = getattr(layer.get_base_layer(), getattr(layer, "parameter_name", None) or "weight", 0)
     if not isinstance(weight, torch.Tensor) or weight.is_meta:
         return  # Some kinds of layer look at it to compute their change.
+    if not hasattr(layer, "get_delta_weight"):
+        return  # AdaLoRA on codes, whose change PEFT never computes.
     with torch.no_grad():
         change: torch.Tensor = sum(layer.get_delta_weight(each) for each in _active(layer))
     tolerance = max(_UNLIKE, 8.0 * float(torch.finfo(change.dtype).eps))
