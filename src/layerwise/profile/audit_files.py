@@ -1,7 +1,7 @@
 """The audit of an adapter whose base is not to be had, from its own files."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from math import sqrt
 from typing import Any
@@ -9,10 +9,10 @@ from typing import Any
 from peft.utils.other import get_pattern_key
 
 from layerwise.card.record import ModelInfo, StackInfo
-from layerwise.errors import ModelError
+from layerwise.errors import ModelError, one_line
 from layerwise.models.adapter_files import read_weights
 from layerwise.models.adapter_starts import BESIDE
-from layerwise.models.adapters import fitting, read_config
+from layerwise.models.adapters import read_config
 from layerwise.models.sources import Source, hashes
 from layerwise.models.stack import Stack
 from layerwise.profile.audit import audit_updates
@@ -26,14 +26,7 @@ from layerwise.tuning.adapters import start_notes
 _MOST_BLOCKS = 10_000
 # Variants of LoRA whose change of the weight is more than the product B A.
 _VARIANTS = ("use_qalora", "use_bdlora", "arrow_config", "kasa_config")
-# What the figures are worked out from.
-_TYPES: Mapping[str, Any] = {
-    "r": int,
-    "lora_alpha": (int, float),
-    "rank_pattern": dict,
-    "alpha_pattern": dict,
-}
-_PART = re.compile(r"base_model\.model\.(.+)\.lora_(embedding_)?(A|B|magnitude_vector)(\.\w+)?")
+_PART = re.compile(r"base_model\.model\.(.+)\.lora_(?:embedding_)?(A|B|B\.bias|magnitude_vector)")
 _BLOCK = re.compile(r"(.*?)\.(\d+)\..*")
 _OTHER = "its files alone do not tell how it changes the weight"
 
@@ -53,13 +46,10 @@ def audit_files(source: Source, *, why: str) -> Audit:
     """
     config, notes = read_config(source)
     weights = read_weights(source)
-    parts, others = _parts(weights, config)
-    odd = _untold(config)
+    parts, others = _parts(weights, whole_modules([config]))
+    updates, odd = dict[str, Update](), _untold(config)
     if not odd:
-        _refuse_odd(config, parts, source)
-    updates = (
-        {} if odd else {n: u for n, p in parts.items() if (u := _update(n, p, config, source))}
-    )
+        updates = _updates(parts, config, source)
     if not updates:
         msg = f"adapter of which nothing can be told without its base ({why})"
         expected = "LoRA on a base that it left as it was"
@@ -69,8 +59,6 @@ def audit_files(source: Source, *, why: str) -> Audit:
     blocks = ", ".join(f"; {stack.name} has {len(stack.blocks)} blocks or more" for stack in stacks)
     untold = "how large it is beside the weights and what it does to outputs is not known"
     notes.insert(0, f"read from the adapter's files alone ({why}): {untold}{blocks}")
-    if str(config.bias) != "none":
-        notes.append("the adapter trained its base's biases too")
     if others:
         notes.append(f"{len(others)} other weights in its files are not looked into: {others[0]}")
     return replace(
@@ -96,20 +84,19 @@ def audit_files(source: Source, *, why: str) -> Audit:
 
 
 def _parts(
-    weights: Mapping[str, Tensor], config: Any
+    weights: Mapping[str, Tensor], whole: Collection[str]
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """Return the adapter's tensors by module and part, and the names of weights that are none.
 
-    Modules that were trained whole, and biases of the base's, are in neither.
+    Those of modules that were trained `whole` are in neither.
     """
     parts: dict[str, dict[str, Tensor]] = {}
-    whole, others = set(whole_modules([config])), list[str]()
+    others = []
     for key, tensor in weights.items():
-        match = _PART.fullmatch(key)
+        match = _PART.fullmatch(key.removesuffix(".weight"))
         if match is not None:
-            own = match[3] + (match[4] or "").removesuffix(".weight")
-            parts.setdefault(match[1], {})[own] = tensor
-        elif not (whole.intersection(key.split(".")) or key.endswith(".bias")):
+            parts.setdefault(match[1], {})[match[2]] = tensor
+        elif not set(whole).intersection(key.split(".")):
             others.append(key)
     return parts, sorted(others)
 
@@ -125,52 +112,37 @@ def _untold(config: Any) -> str:
     return ", ".join(name for name in _VARIANTS if getattr(config, name, None))
 
 
-def _refuse_odd(config: Any, parts: Mapping[str, Mapping[str, Tensor]], source: Source) -> None:
-    """Pass settings and factors that figures can be worked out from.
+def _updates(
+    parts: Mapping[str, Mapping[str, Tensor]], config: Any, source: Source
+) -> dict[str, Update]:
+    """Return what each module's tensors say that is added to its weight, where they do.
+
+    Those of many experts side by side do not.
 
     Raises:
-        ModelError: A setting is of another type, or a module has one factor alone.
+        ModelError: A module has no two factors of one product, or settings are no numbers.
     """
-    for name, kinds in _TYPES.items():
-        value = getattr(config, name)
-        held = value.values() if isinstance(value, dict) else ()
-        if not (isinstance(value, kinds) and all(isinstance(v, int | float) for v in held)):
-            msg = f"adapter whose {name} is {value!r}"
-            raise ModelError(msg, value=source.name, expected="numbers, by module in a pattern")
-    for name, part in parts.items():
-        lost = next((half for half in "AB" if half not in part), None)
-        if lost is not None:
-            msg = f"adapter without the lora_{lost} of {name}"
-            raise ModelError(msg, value=source.name, expected="both factors of each module")
-
-
-def _update(name: str, held: Mapping[str, Tensor], config: Any, source: Source) -> Update | None:
-    """Return what a module's tensors say that is added to its weight; None where they do not.
-
-    Such are those of many experts side by side.
-
-    Raises:
-        ModelError: Its factors are none of one product.
-    """
-    down, up = held["A"], held["B"]
-    if min(down.ndim, up.ndim) < 2 or up.shape[1] != down.shape[0]:
-        shapes = f"{tuple(up.shape)} and {tuple(down.shape)}"
-        msg, expected = f"adapter whose factors on {name} are {shapes}", "(out, r) and (r, in)"
-        raise ModelError(msg, value=source.name, expected=expected)
-    with fitting(source.name, "its base"):  # Keys of patterns are regular expressions.
-        rank, alpha = (
-            pattern.get(get_pattern_key(pattern, name), default)
-            for pattern, default in (
-                (config.rank_pattern, config.r), (config.alpha_pattern, config.lora_alpha),
-            )
-        )  # fmt: skip
-    if rank != len(down):
-        return None
-    scale = alpha / (sqrt(rank) if config.use_rslora else rank)
-    wide, narrow = (wide_array(t.flatten(1))[None] for t in (up, down))
-    return Update(
-        scale * wide, narrow, is_dora="magnitude_vector" in held, has_bias="B.bias" in held
-    )
+    found = {}
+    for name, held in parts.items():
+        down, up = held.get("A"), held.get("B")
+        if down is None or up is None or min(down.ndim, up.ndim) < 2 or up.shape[1] != len(down):
+            shapes = ", ".join(f"{part} {tuple(tensor.shape)}" for part, tensor in held.items())
+            msg, expected = f"adapter that has of {name} {shapes}", "A (r, in) and B (out, r)"
+            raise ModelError(msg, value=source.name, expected=expected)
+        try:
+            ranks, alphas = config.rank_pattern, config.alpha_pattern
+            rank = ranks.get(get_pattern_key(ranks, name), config.r)
+            alpha = alphas.get(get_pattern_key(alphas, name), config.lora_alpha)
+            scale = alpha / (sqrt(len(down)) if config.use_rslora else len(down))
+        except (AttributeError, TypeError, re.error) as error:
+            msg = f"adapter whose settings do not tell its scale ({one_line(error)})"
+            expected = "numbers for r and lora_alpha, and by module in their patterns"
+            raise ModelError(msg, value=source.name, expected=expected) from error
+        if rank == len(down):
+            wide, narrow = (wide_array(tensor.flatten(1))[None] for tensor in (up, down))
+            is_dora, has_bias = "magnitude_vector" in held, "B.bias" in held
+            found[name] = Update(scale * wide, narrow, is_dora=is_dora, has_bias=has_bias)
+    return found
 
 
 def _stacks(names: Iterable[str], source: Source) -> tuple[Stack, ...]:

@@ -162,11 +162,12 @@ HOSTILE = {
     "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "unreadable adapter_config"),
     "no kind": (lambda f: without_base(f, peft_type="MAGIC"), r"not read here \(MAGIC\)"),
     "no rank": (lambda f: without_base(f, r=-1), "nothing can be told.*its files alone do not"),
-    "a rank of text": (lambda f: without_base(f, r="4"), "whose r is '4'"),
-    "ranks of text": (lambda f: without_base(f, rank_pattern={"q": "4"}), "whose rank_pattern is"),
-    "no pattern": (lambda f: without_base(f, alpha_pattern=5), "whose alpha_pattern is 5"),
-    "half a pattern": (lambda f: without_base(f, rank_pattern={"(": 4}), "does not fit"),
-    "nothing whole": (lambda f: without_base(f, modules_to_save=5, alpha_pattern=5), "is 5"),
+    "a rank of text": (lambda f: without_base(f, r="4"), "nothing can be told"),
+    "ranks of text": (lambda f: without_base(f, rank_pattern={".*": "4"}), "nothing can be told"),
+    "no pattern": (lambda f: without_base(f, alpha_pattern=5), "do not tell its scale"),
+    "an alpha of text": (lambda f: without_base(f, lora_alpha="4"), "do not tell its scale"),
+    "half a pattern": (lambda f: without_base(f, rank_pattern={"(": 4}), "do not tell its scale"),
+    "nothing whole": (lambda f: without_base(f, modules_to_save=5, alpha_pattern=5), "do not tell"),
     "a variant": (lambda f: without_base(f, use_qalora=True), "nothing can be told .*'use_qalora'"),
     "deep": (
         lambda f: save_file(
@@ -177,14 +178,14 @@ HOSTILE = {
     ),
     "no pair": (
         lambda f: save_file({f"{DEEP}A.weight": torch.ones(4, 8)}, f / "adapter_model.safetensors"),
-        r"adapter without the lora_B of model\.layers\.999999999\.q_proj",
+        r"has of model\.layers\.999999999\.q_proj A \(4, 8\): .*B \(out, r\)",
     ),
     "a vector": (
         lambda f: save_file(
             {f"{DEEP[:31]}1.q.lora_{x}.weight": torch.ones(4) for x in "AB"},
             f / "adapter_model.safetensors",
         ),
-        r"factors on model\.layers\.91\.q are \(4,\) and \(4,\)",
+        r"has of model\.layers\.91\.q A \(4,\), B \(4,\): ",
     ),
     "empty": (lambda f: save_file({}, f / "adapter_model.safetensors"), "hold no weights"),
 }
