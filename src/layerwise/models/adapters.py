@@ -3,6 +3,7 @@
 import copy
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -87,14 +88,14 @@ class Adapter:
         Raises:
             ModelError: A module computes something else than PEFT does.
         """
-        changed, whole = 0, []
+        changed, whole, shared = 0, [], _repeated(self.model)
         for name, module in list(adapted_modules(self.model)):
             layer = layer_of(module)
             if layer is None:
                 whole.append(name)
             else:
-                changed += sum(hasattr(m, "active_adapters") for m in module.modules())
-                _unshare(self.model, layer.get_base_layer())
+                changed += sum(hasattr(m, "merge") for m in module.modules())
+                _own(layer.get_base_layer(), shared)
             parent, _, own = name.rpartition(".")
             plain = fold(module, name=name, source=self.source.name)
             setattr(self.model.get_submodule(parent), own, plain)
@@ -376,19 +377,17 @@ def _tied(model: nn.Module) -> Tied:
     return tuple(tuple(names) for names in groups.values() if len(names) > 1)
 
 
-def _unshare(model: nn.Module, module: nn.Module) -> None:
-    """Give `module` weights of its own, where others have them too: they do not change with it."""
-    inside = {id(m) for m in module.modules()}
-    elsewhere = {
-        id(p)
-        for each in model.modules()
-        if id(each) not in inside
-        for p in each._parameters.values()
-        if p is not None
-    }
+def _repeated(model: nn.Module) -> set[int]:
+    """Return the `id` of each parameter that several modules under `model` have."""
+    held = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
+    return {key for key, count in held.items() if count > 1}
+
+
+def _own(module: nn.Module, shared: set[int]) -> None:
+    """Give `module` weights of its own in place of those that are `shared`."""
     for each in module.modules():
         for name, parameter in each._parameters.items():
-            if parameter is not None and id(parameter) in elsewhere:
+            if parameter is not None and id(parameter) in shared:
                 each._parameters[name] = nn.Parameter(parameter.detach().clone())
 
 
@@ -397,12 +396,7 @@ def _settle(model: Any, tied: Tied) -> list[str]:
     for each in model.modules():
         vars(each).pop("peft_config", None)
     for blocks in (m for m in model.modules() if isinstance(m, nn.ModuleList)):
-        seen: set[int] = set()  # Replicated blocks share what no adapter changed.
-        for module in blocks.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None and id(parameter) in seen:
-                    module._parameters[name] = nn.Parameter(parameter.detach().clone())
-                seen.add(id(parameter))
+        _own(blocks, _repeated(blocks))  # Replicated blocks share what no adapter changed.
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return _tie_again(model, tied)
@@ -410,22 +404,18 @@ def _settle(model: Any, tied: Tied) -> list[str]:
 
 def _tie_again(model: Any, tied: Tied) -> list[str]:
     """Let weights that were one be one again; where they part, the configuration says so too."""
-    held = [{name: model.get_parameter(name) for name in names} for names in tied]
-    for group in held:
-        first = next(iter(group.values()))
-        if all(torch.equal(parameter, first) for parameter in group.values()):
-            for name in group:
-                parent, _, own = name.rpartition(".")
-                setattr(model.get_submodule(parent), own, first)
-    apart = [
-        n for group in held for n in group if len({id(model.get_parameter(n)) for n in group}) > 1
-    ]
+    apart: list[str] = []
+    for names in tied:
+        held = [model.get_parameter(name) for name in names]
+        is_one = all(torch.equal(parameter, held[0]) for parameter in held)
+        apart += [] if is_one else names
+        for name, parameter in zip(names, held, strict=True):
+            parent, _, own = name.rpartition(".")
+            # They part all: half of a group would be saved as none of it.
+            weight = held[0] if is_one else nn.Parameter(parameter.detach().clone())
+            setattr(model.get_submodule(parent), own, weight)
     if not apart:
         return []
-    for name in apart:  # All of them: half of a group would be saved as none of it.
-        parent, _, own = name.rpartition(".")
-        weight = nn.Parameter(model.get_parameter(name).detach().clone())
-        setattr(model.get_submodule(parent), own, weight)
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     return [f"weights that were one in its base are no more: {', '.join(apart)}"]

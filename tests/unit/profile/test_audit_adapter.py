@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 import layerwise as lw
 from layerwise import report
 from layerwise.errors import BadInputError, ModelError
+from layerwise.profile.audit_adapter import audit_adapter
 from layerwise.profile.audit_record import Audit
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from support.profiles import PROBES
 
 # PEFT reads an attribute that transformers is renaming.
@@ -226,6 +228,16 @@ def test_the_whole_forward_is_verified_only_where_there_is_one(saved):
     folder = saved(**CONFIGS["dora"])
     audit = lw.audit(str(folder), **HOW, verify=True)
     assert audit.notes[-1].startswith("verified: the merged model's states are PEFT's to ")
+    loads = []
+
+    def load(name, **options):  # The second is another model: that is no mere note.
+        loads.append(lw.models.load.load(name, **options))
+        loads[-1].model.model.layers[0].mlp.up_proj.weight.data *= len(loads)
+        return loads[-1]
+
+    reading = ProbeReading(as_probe_set(PROBES, examples=3, seed=0))
+    with pytest.raises(ModelError, match=r"merged model is off by .* at block \d"):
+        audit_adapter(str(folder), reading=reading, load=load, verify=True)
     with pytest.raises(BadInputError, match="model in hand to verify"):
         lw.audit(lw.models.load.load(str(folder.parent / "base")).model, **HOW, verify=True)
     with pytest.raises(BadInputError, match=r"proof of an adapter whose base.*no --verify"):
