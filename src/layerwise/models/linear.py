@@ -83,6 +83,15 @@ def plain_parts(tensor: Any) -> Iterator[Tensor]:
         yield tensor
 
 
+def scales_of(module: Any) -> Tensor | None:
+    """Return the scales of a module of bitsandbytes' 8 bits; None for any other.
+
+    They lie with the weight, and after the first forward in the module's state.
+    """
+    scales: Tensor | None = getattr(getattr(module, "weight", None), "SCB", None)
+    return getattr(getattr(module, "state", None), "SCB", None) if scales is None else scales
+
+
 def weight_of(module: Any) -> Tensor:
     """Return the weight of `module`, detached; of a linear module that keeps codes, dequantised.
 
@@ -103,10 +112,7 @@ def weight_of(module: Any) -> Tensor:
 
             plain = dequantize_4bit(weight.data, weight.quant_state)
             return plain.detach()
-        scales = getattr(weight, "SCB", None)
-        if scales is None:  # bitsandbytes, 8 bits: after the first forward they lie in the state
-            scales = getattr(getattr(module, "state", None), "SCB", None)
-        if scales is not None:
+        if (scales := scales_of(module)) is not None:
             plain = weight.data.float() * (scales.float() / 127.0)[:, None]
             return plain
         if hasattr(weight, "SCB"):

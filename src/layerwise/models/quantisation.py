@@ -19,6 +19,7 @@ from layerwise.models.linear import (
     parameter_count,
     passes_gradient,
     plain_parts,
+    scales_of,
     weight_of,
     widths,
 )
@@ -79,7 +80,7 @@ def saved_method(config: Any) -> str | None:
     saved = getattr(config, "quantization_config", None)
     if saved is None:
         return None
-    plain = saved if isinstance(saved, Mapping) else getattr(saved, "to_dict", dict)()
+    plain = _plain(saved)
     of_bits = any(plain.get(key) is True for key in ("load_in_4bit", "load_in_8bit"))
     method = "bitsandbytes" if of_bits else plain.get("quant_method")
     method = getattr(method, "value", method)
@@ -89,6 +90,12 @@ def saved_method(config: Any) -> str | None:
         raise ModelError(message, value=saved, expected=", ".join(sorted(known)))
     _refuse_missing(method)
     return method
+
+
+def _plain(config: Any) -> Mapping[str, Any]:
+    """Return a quantization_config as the mapping that it is in a file; empty for anything else."""
+    plain: Mapping[str, Any] = getattr(config, "to_dict", dict)()
+    return config if isinstance(config, Mapping) else plain
 
 
 def refuse_plain_files(folder: Path, method: str | None) -> None:
@@ -133,22 +140,17 @@ def loading_options(config: Any, quantise: str | None, *, skip: list[str], dtype
         message = "model that is quantised already"
         raise ModelError(message, value=method, expected="full weights", hint="drop --quantize")
     if method is not None:
-        saved = config.quantization_config
-        plain = dict(saved) if isinstance(saved, Mapping) else saved.to_dict()
-        config.quantization_config = {**plain, **dequantising(method)}
+        saved = _plain(config.quantization_config)
+        config.quantization_config = {**saved, **dequantising(method)}
         return {}
-    if quantise == "int8":
-        return {
-            "quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
-        }
-    four = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype if isinstance(dtype, torch.dtype) else torch.bfloat16,
-        llm_int8_skip_modules=skip,
-    )
-    return {"quantization_config": four}
+    four = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype if isinstance(dtype, torch.dtype) else torch.bfloat16,
+    }
+    how = four if quantise == "nf4" else {"load_in_8bit": True}
+    return {"quantization_config": BitsAndBytesConfig(**how, llm_int8_skip_modules=skip)}
 
 
 def quantisation(model: Any) -> dict[str, Any] | None:
@@ -161,8 +163,7 @@ def quantisation(model: Any) -> dict[str, Any] | None:
     if not packed:
         return None
     module: Any = next(iter(packed.values()))
-    config = getattr(getattr(model, "config", None), "quantization_config", None)
-    plain = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
+    plain = _plain(getattr(getattr(model, "config", None), "quantization_config", None))
     weight = getattr(module, "weight", None)
     classes = (type(module), *([] if weight is None else [type(weight)]))
     library = next((c.__module__ for c in classes if not c.__module__.startswith("torch.")), "")
@@ -271,19 +272,15 @@ def refuse_full_training(model: nn.Module, what: str) -> None:
 def scales_kept(model: nn.Module) -> Iterator[None]:
     """Keep the scales of 8-bit weights by bitsandbytes, whatever is done to their modules inside.
 
-    They go from the weight to the module's state at its first forward; a copy that is made before,
-    or a move after, parts them from the codes.
+    A copy of a module before its first forward, or a move after, parts them from the codes.
     """
+    coded: Any
     held = {}
-    for module in packed_modules(model).values():
-        weight: Any = module.weight
-        scales = getattr(weight, "SCB", None)
-        scales = getattr(getattr(module, "state", None), "SCB", None) if scales is None else scales
-        if scales is not None:
-            held[weight.data_ptr()] = weight.data, scales
+    for coded in packed_modules(model).values():
+        if (scales := scales_of(coded)) is not None:
+            held[coded.weight.data_ptr()] = coded.weight.data, scales
     yield
-    for module in packed_modules(model).values() if held else ():
-        coded: Any = module
+    for coded in packed_modules(model).values() if held else ():
         if coded.weight.data_ptr() in held:
             coded.state.CB, coded.state.SCB = held[coded.weight.data_ptr()]
             coded.weight.CB = coded.weight.SCB = None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import sqrt
 from typing import Any
 
@@ -235,19 +234,17 @@ def _base(layer: Any, rows: int, columns: int) -> torch.Tensor | None:
     """Return the weight that is adapted, (e, rows, columns); None if packed or not there."""
     name = getattr(layer, "parameter_name", None) or "weight"
     base = layer.get_base_layer()
-    weight = getattr(base, name, None)
-    if is_packed(base) and any(True for _ in chain(base.parameters(), base.buffers())):
+    weight: Any = getattr(base, name, None)
+    if is_packed(base):
         try:
             weight = weight_of(base)
         except (NotImplementedError, RuntimeError):  # Nothing here can read these codes.
             return None
-    if not isinstance(weight, torch.Tensor) or is_coded(weight) or weight.ndim < 2:
+    is_there = isinstance(weight, torch.Tensor) and not weight.is_meta  # Else it is on disk.
+    if not is_there or is_coded(weight) or weight.ndim < 2:
         return None
-    if weight.is_meta:  # It is not there, or on disk.
-        return None
-    weight = weight.detach()
     several = weight.ndim == 3 and hasattr(layer, "num_experts")
-    matrices = weight if several else weight.flatten(1)[None]
+    matrices = weight.detach() if several else weight.detach().flatten(1)[None]
     both = (matrices, matrices.mT)
     if getattr(layer, "fan_in_fan_out", False):
         both = both[::-1]
