@@ -27,9 +27,6 @@ _STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "l
 _SECONDS = 5.0
 #: PEFT's kinds of adapters by the names of their classes.
 KINDS = {made.__name__: kind.value for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-#: What PEFT, and torch under it, raise where they do not make an adapter.
-_REFUSALS = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError,
-             AssertionError, ImportError)  # fmt: skip
 # What PEFT warns of that is a finding already, or needs no action.
 _KNOWN = re.compile("fan_in_fan_out|pattern keys|no modules were excluded|tie_word_embeddings")
 # A process of its own: a pattern that backtracks for ever can be stopped there, on any system.
@@ -132,7 +129,7 @@ def _inject(lora: Mapping[str, Any], model: Any, device: str = "meta") -> tuple[
         warnings.simplefilter("always")
         try:
             adapted = get_peft_model(meta_copy(model), PEFT_TYPE_TO_CONFIG_MAPPING[kind](**given))
-        except _REFUSALS as error:
+        except Exception as error:  # noqa: BLE001  # PEFT and torch raise any kind
             if device == "meta" and "meta tensor" in str(error):  # It looks at its own weights.
                 return _inject(lora, model, "cpu")
             return Adapted(refused=_plain(error), dropped=dropped), model

@@ -83,7 +83,8 @@ def _names(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     near = [case.near(name) for name in lost if not hits[name]]
     kept += sorted({found[0] for found in near if len(found) == 1} - {*kept})
     if "all-linear" in names:
-        fix, write = {TARGETS: "all-linear"}, "all-linear as text, no list"
+        fix: Fix = {TARGETS: "all-linear"}
+        write = "all-linear as text, no list"
         yield fix, case.found("target-unmatched", names, fix, write=write)
     elif kept and lost:
         fix = {TARGETS: kept}
