@@ -77,13 +77,16 @@ def all_refs(stacks: Sequence[Stack]) -> tuple[BlockRef, ...]:
 
 def blocks_of(names: Iterable[str], stacks: Sequence[Stack]) -> dict[str, BlockRef]:
     """Return the block of each of `names`, of modules or parameters, that lies in one."""
-    blocks, found = {ref.name: ref for ref in all_refs(stacks)}, dict[str, BlockRef]()
-    for name in names:
-        parts = name.split(".")
-        around = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-        if ref := next((blocks[path] for path in around if path in blocks), None):
-            found[name] = ref
-    return found
+    blocks = {ref.name: ref for ref in all_refs(stacks)}
+    held = ((name, around(name, blocks)) for name in names)
+    return {name: blocks[block] for name, block in held if block is not None}
+
+
+def around(name: str, modules: Collection[str]) -> str | None:
+    """Return the innermost of `modules` that is called `name` or holds what is; None without."""
+    parts = name.split(".")
+    paths = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((path for path in paths if path in modules), None)
 
 
 def find_stacks(model: nn.Module) -> tuple[Stack, ...]:

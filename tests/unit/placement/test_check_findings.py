@@ -20,7 +20,6 @@ FOUND = {
     "misspelt": (
         "mistral", {"target_modules": ["q_proj", "v_porj"]}, "target-unmatched", '"v_proj"',
     ),
-    "absent": ("mistral", {"target_modules": ["q_proj", "Wqkv"]}, "target-unmatched", "q_proj"),
     "excluded by saving": (
         "mistral", {"target_modules": ["q_proj", "lm_head"], "exclude_modules": ["lm_head"]},
         "target-idle", "q_proj",
@@ -32,7 +31,6 @@ FOUND = {
     "beyond the depth": (
         "llama", {**Q, "layers_to_transform": [11, 12]}, "layers-out-of-range", "11",
     ),
-    "from the end": ("llama", {**Q, "layers_to_transform": [-1]}, "layers-out-of-range", None),
     "from the end too": (
         "llama", {**Q, "layers_to_transform": [-1, 3]}, "layers-out-of-range", "[\n    3\n  ]",
     ),
@@ -60,14 +58,8 @@ FOUND = {
         "llama", {"target_modules": ".*layers.1.*q_proj"}, "pattern-too-much", r"layers\\.1\\.self",
     ),
     "rank of nothing": ("mistral", {**Q, "rank_pattern": {"k": 4}}, "pattern-unmatched", "q_proj"),
-    "alpha of nothing": (
-        "mistral", {**Q, "alpha_pattern": {"k_proj": 4}}, "pattern-unmatched", "q_proj",
-    ),
     "nothing excluded": (
         "mistral", {**Q, "exclude_modules": ["zz"]}, "exclude-unmatched", "q_proj",
-    ),
-    "no pattern excluded": (
-        "mistral", {**Q, "exclude_modules": "q_proj"}, "exclude-unmatched", None,
     ),
     "nothing saved": ("mistral", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
     "more saved": ("mistral", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
@@ -101,9 +93,6 @@ FOUND = {
         "datasets:\n  - path: x\n", "layers-out-of-range",
         "lora_target_linear: true # all\npeft_layers_to_transform: [10]\ndatasets:\n  - path: x\n",
     ),
-    "axolotl without adapter": (
-        "mistral", "base_model: x\nlora_target_modules: [q_proj]\n", "key-ignored", None,
-    ),
     "key of another": (
         "mistral", AXOLOTL + "lora_target_modules: [q_proj]\nlayers_to_transform: [1]\n",
         "key-unknown", None,
@@ -131,9 +120,6 @@ FOUND = {
     "swift prefix": (
         "llama", FULL + "freeze_parameters_ratio: 1\ntrainable_parameters: [model.layers.1]\n",
         "pattern-too-much", None,
-    ),
-    "swift nothing": (
-        "mistral", FULL + "freeze_parameters: [layers.0]\n", "freeze-unmatched", None,
     ),
     "swift part without effect": (
         "llava", SWIFT + "target_modules: [k_proj]\nfreeze_vit: true\n",
@@ -256,20 +242,21 @@ def test_what_is_proposed_follows_from_what_peft_refuses(check, case):
     assert found.findings == check("mistral", config).findings
 
 
-def test_how_far_down_the_backward_goes(check):
-    late = check("llama", {**Q, "layers_to_transform": [9, 11]})
-    assert ((late.lowest.stack, late.lowest.index), late.backward_blocks) == (
-        ("model.layers", 9),
-        3,
-    )
-    first = check("t5", {"target_modules": ["q"], "layers_to_transform": [2]})
-    assert (first.lowest.stack, first.backward_blocks) == ("encoder.block", 4)
-    tower = check("llava", {"target_modules": ["out_proj"]})
-    assert (tower.lowest.stack, tower.backward_blocks) == ("model.vision_tower.encoder.layers", 5)
-    embeddings = check(
-        "llama", {**Q, "layers_to_transform": [11], "modules_to_save": ["embed_tokens"]}
-    )
-    assert (embeddings.lowest.index, embeddings.backward_blocks) == (11, 12)
+@pytest.mark.parametrize(
+    ("name", "config", "lowest", "blocks"),
+    [
+        ("llama", {**Q, "layers_to_transform": [9, 11]}, ("model.layers", 9), 3),
+        ("t5", {"target_modules": ".*encoder.*2.*q"}, ("encoder.block", 2), 4),
+        ("llava", {"target_modules": ["out_proj"]}, ("model.vision_tower.encoder.layers", 0), 5),
+        (
+            "llama", {**Q, "layers_to_transform": [11], "modules_to_save": ["embed_tokens"]},
+            ("model.layers", 11), 12,
+        ),
+    ],
+)  # fmt: skip
+def test_how_far_down_the_backward_goes(check, name, config, lowest, blocks):
+    found = check(name, config)
+    assert ((found.lowest.stack, found.lowest.index), found.backward_blocks) == (lowest, blocks)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -284,12 +271,3 @@ def test_objects_in_hand_are_checked_and_left_alone(tmp_path):
         lw.check(get_peft_model(model, config), config)
     with pytest.raises(lw.LayerwiseError, match=r"config: 'int'; expected a LoraConfig"):
         lw.check(model, 3)
-
-
-def test_a_record_is_read_as_it_was_written(check, tmp_path):
-    found = check("llama", {"target_modules": ["q_proj", "v_porj"]})
-    (tmp_path / "check.json").write_bytes(found.to_json())
-    assert lw.Check.load(tmp_path) == found
-    assert "target_modules (v_porj): it matches nothing of the model" in str(found).replace(
-        "\n", " "
-    )

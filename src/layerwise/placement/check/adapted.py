@@ -7,18 +7,19 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, replace
 from typing import Any
 
 import torch
 from peft import get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.tuners.tuners_utils import BaseTunerLayer, replicate_layers
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 
 from layerwise.errors import BadInputError, one_line
 from layerwise.models.meta import meta_copy
+from layerwise.models.stack import around
 from layerwise.placement.check.request import Recipe, compiled
 
 #: What starts adapters from weights or data, neither of which is there; sizes do not depend on it.
@@ -26,9 +27,6 @@ _STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "l
 _SECONDS = 5.0
 #: PEFT's kinds of adapters by the names of their classes.
 KINDS = {made.__name__: kind.value for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-#: What PEFT, and torch under it, raise where they do not make an adapter.
-_REFUSALS = (ValueError, TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError,
-             AssertionError, ImportError)  # fmt: skip
 # What PEFT warns of that is a finding already, or needs no action.
 _KNOWN = re.compile("fan_in_fan_out|pattern keys|no modules were excluded|tie_word_embeddings")
 # A process of its own: a pattern that backtracks for ever can be stopped there, on any system.
@@ -123,13 +121,15 @@ def _inject(lora: Mapping[str, Any], model: Any, device: str = "meta") -> tuple[
     dropped = tuple(k for k in lora if k not in fields and k not in ("peft_type", "auto_mapping"))
     if kind == "ADALORA":
         given.setdefault("total_step", 1_000)
+    start, known = lora.get("init_lora_weights"), getattr(fields.get(_STARTS[0]), "type", "")
+    if isinstance(start, str) and not re.search(rf"\W{start.partition('_niter')[0]}\W", str(known)):
+        return Adapted(refused=f"Unknown initialization init_lora_weights={start!r}"), model
     given["inference_mode"] = False  # A saved adapter says true; the question is what trains.
     with warnings.catch_warnings(record=True) as caught, torch.device(device):
         warnings.simplefilter("always")
         try:
-            _refuse_start(lora.get("init_lora_weights"), fields)
             adapted = get_peft_model(meta_copy(model), PEFT_TYPE_TO_CONFIG_MAPPING[kind](**given))
-        except _REFUSALS as error:
+        except Exception as error:  # noqa: BLE001  # PEFT and torch raise any kind
             if device == "meta" and "meta tensor" in str(error):  # It looks at its own weights.
                 return _inject(lora, model, "cpu")
             return Adapted(refused=_plain(error), dropped=dropped), model
@@ -137,19 +137,6 @@ def _inject(lora: Mapping[str, Any], model: Any, device: str = "meta") -> tuple[
     said = tuple(dict.fromkeys(text for text in told if not _KNOWN.search(text)))
     config = adapted.peft_config["default"]
     return Adapted((), config, "", said, dropped), adapted.get_base_model()
-
-
-def _refuse_start(start: object, fields: Mapping[str, Any]) -> None:
-    """Pass a way to start adapters that PEFT has; it would tell only of weights that are there.
-
-    Raises:
-        ValueError: It has none of that name.
-    """
-    known = str(getattr(fields.get("init_lora_weights"), "type", ""))
-    name = re.sub(r"^pissa_niter_\d+$", "pissa", start) if isinstance(start, str) else ""
-    if not re.search(rf"\b{re.escape(name)}\b|^$", known):
-        msg = f"Unknown initialization init_lora_weights={start!r}"
-        raise ValueError(msg)
 
 
 def _plain(said: object) -> str:
@@ -164,16 +151,11 @@ def _plain(said: object) -> str:
 def _sites(model: Any) -> Iterator[TrainedModule]:
     """Yield each module with weights that train, under the name that it has without adapters."""
     wrapped = BaseTunerLayer | AuxiliaryTrainingWrapper
-    holders = {
-        name: module for name, module in model.named_modules() if isinstance(module, wrapped)
-    }
+    holders = {name: m for name, m in model.named_modules() if isinstance(m, wrapped)}
     counts = Counter[str]()
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            parts = name.split(".")
-            around = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
-            path = next((p for p in around if p in holders), ".".join(parts[:-1]))
-            counts[path] += weight.numel()
+            counts[around(name, holders) or name.rpartition(".")[0]] += weight.numel()
     for path, count in counts.items():
         holder = holders.get(path)
         plain = path.replace(".base_layer", "").removesuffix(".token_adapter")
@@ -187,17 +169,9 @@ def _sites(model: Any) -> Iterator[TrainedModule]:
 
 def keyed(keys: Iterable[str], names: Iterable[str]) -> dict[str, list[str]]:
     """Return the `names` that each key of a rank or alpha pattern decides on, as PEFT does."""
-    found: dict[str, list[str]] = {key: [] for key in keys}
-    for name in names:
-        key = get_pattern_key(list(found), name)
-        if key in found:
-            found[key].append(name)
-    return found
-
-
-def replicated(model: Any, pairs: Sequence[Sequence[int]]) -> None:
-    """Repeat blocks of `model` as PEFT's ``layer_replication`` does."""
-    replicate_layers(model, [(int(first), int(last)) for first, last in pairs])
+    known = list(keys)
+    decided = [(get_pattern_key(known, name), name) for name in names]
+    return {key: [name for by, name in decided if by == key] for key in known}
 
 
 def refuse_endless(patterns: Mapping[str, str], names: Iterable[str]) -> None:

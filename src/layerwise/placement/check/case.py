@@ -5,7 +5,7 @@ A finding comes with the arguments of PEFT that would mend it, where they can be
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from layerwise.errors import one_line
 from layerwise.models.linear import widths
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import BlockRef, blocks_of
+from layerwise.models.targets import fused_experts
 from layerwise.placement.check.adapted import Adapted, keyed
 from layerwise.placement.check.reading import ConfigFile
 from layerwise.placement.check.record import Finding
@@ -24,6 +25,7 @@ Fix = dict[str, Any]
 Found = tuple[Finding, Fix]
 
 OUT, TARGETS, LAYERS = "leave it out", "target_modules", "layers_to_transform"
+SAVED = "modules_to_save"
 _NOTHING = "it matches nothing of the model, and PEFT does not say so"
 #: By code: PEFT's argument, and what happens.
 SAID = {
@@ -36,7 +38,7 @@ SAID = {
     "target-idle": (TARGETS, "it matches modules, and none of them is adapted"),
     "parameter-unmatched": ("target_parameters", _NOTHING),
     "exclude-unmatched": ("exclude_modules", _NOTHING),
-    "saved-unmatched": ("modules_to_save", _NOTHING),
+    "saved-unmatched": (SAVED, _NOTHING),
     "pattern-unmatched": ("", "it ends the name of no adapted module, or an earlier key decides"),
     "layers-empty": (LAYERS, "an empty list adapts every block"),
     "layers-out-of-range": (LAYERS, "the blocks are 0 to {last}; {taken}"),
@@ -50,13 +52,9 @@ SAID = {
     ),
     "second-stack": ("", "it means every stack: {told} are adapted"),
     "pattern-too-much": (TARGETS, "as a pattern it also hits blocks {blocks}"),
-    "saved-too-much": ("modules_to_save", "PEFT compares ends of names as text: {more} trains too"),
-    "head-frozen": (
-        "modules_to_save", "the head for classes ({head}) is frozen: a new one stays random",
-    ),
-    "tied-embeddings": (
-        "modules_to_save", "it trains, and is tied to the other end of the model: they part",
-    ),
+    "saved-too-much": (SAVED, "PEFT compares ends of names as text: {more} trains too"),
+    "head-frozen": (SAVED, "the head for classes ({head}) is frozen: a new one stays random"),
+    "tied-embeddings": (SAVED, "it trains, and is tied to the other end of the model: they part"),
     "experts-left-out": (TARGETS, "the fused experts are no linear modules, and stay frozen"),
     "bypassed": (
         TARGETS, "the model uses these {count} weights without calling their modules: no effect",
@@ -121,10 +119,10 @@ class Case:
         """Return whether the trainer takes names of targets as parts of names, anywhere."""
         return self.dialect.name == "llamafactory" and self.lora[TARGETS] != self.targets
 
-    @property
-    def model(self) -> tuple[Any, Any]:
-        """The model and its stacks."""
-        return self.loaded.model, self.loaded.stacks
+    @cached_property
+    def experts(self) -> list[str]:
+        """The full names of the fused weights of experts."""
+        return list(fused_experts(self.loaded.model, self.loaded.stacks))
 
     @property
     def depth(self) -> int:
@@ -146,15 +144,30 @@ class Case:
         """Return the block of each of `names` that lies in one."""
         return blocks_of(names, self.loaded.stacks)
 
-    def near(self, target: str, names: Iterable[str]) -> list[str]:
-        """Return the ends of `names` that `target` is nearest to, if near at all."""
-        ends = last_parts(names)
+    def near(self, target: str, names: Iterable[str] = ()) -> list[str]:
+        """Return the ends of `names`, of linear modules as a rule, nearest to `target`, if near."""
+        ends = last_parts(names or self.linear)
         ratio = {end: difflib.SequenceMatcher(None, target, end).ratio() for end in ends}
         return [end for end in ends if ratio[end] == max(ratio.values()) >= 0.8]
 
     def said(self, argument: str) -> Any:
         """Return what the config itself says of PEFT's `argument`."""
         return self.file.values.get(self.dialect.key(argument))
+
+    def replaced(
+        self, argument: str, entry: str, others: Sequence[str], *, every: bool = False
+    ) -> Fix:
+        """Return a list or pattern with another `entry`: the one of `others`, or all, or none."""
+        asked = self.targets if argument == TARGETS else self.lora[argument]
+        put = others if every or len(others) == 1 else ()
+        if isinstance(asked, str):
+            return {}
+        if isinstance(asked, dict):
+            left = {k: v for k, v in asked.items() if k != entry}
+            return {argument: {**left, **dict.fromkeys(put, asked[entry])} or None}
+        names = [n for n in asked if n != entry]
+        names += [name for name in put if name not in names]
+        return {argument: names or None} if names or argument != TARGETS else {}
 
     def hits(self, argument: str) -> dict[str, list[str]]:
         """Return the modules or weights that each entry of PEFT's `argument` means."""
@@ -165,26 +178,18 @@ class Case:
         if isinstance(asked, str):
             every = (name for name, _ in self.loaded.model.named_modules())
             return {asked: [name for name in every if re.fullmatch(asked, name)]}
-        if argument == "modules_to_save":
+        if argument == SAVED:
             whole = [site.name for site in self.adapted.sites if site.how == "whole"]
             own = [name for name in asked if name != "v_head"]  # Put on later, by ms-swift.
             return {name: [each for each in whole if each.endswith(name)] for name in own}
         return {name: self.tails.get(name, []) for name in asked}
 
-    def found(
-        self,
-        code: str,
-        value: object,
-        fix: Fix | None = None,
-        *,
-        key: str = "",
-        write: object = None,
-        **parts: object,
-    ) -> Found:
-        """Return a finding under `key`, or that of its argument, and what would mend it.
+    def found(self, code: str, value: object, fix: Fix | None = None, **parts: Any) -> Found:
+        """Return a finding under the part ``key``, or the key of its argument, and what mends it.
 
-        What to write is what mends it, where nothing else is said.
+        What to write is the part ``write``, or else what mends it; the others stand in its text.
         """
+        key, write = parts.pop("key", ""), parts.pop("write", None)
         (argument, text), fix = SAID[code], fix or {}
         told = {name: _shown(part, limit=400) for name, part in parts.items()}
         told |= {"layers": self.dialect.key(LAYERS), "last": str(self.depth - 1)}

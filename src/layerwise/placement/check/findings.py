@@ -3,12 +3,12 @@
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
 
 from layerwise.models.heads import head_modules
 from layerwise.models.parts import halves
-from layerwise.models.targets import fused_experts, is_bypassed
-from layerwise.placement.check.case import EVERY, LAYERS, OUT, TARGETS, Case, Fix, Found
+from layerwise.models.stack import around
+from layerwise.models.targets import is_bypassed
+from layerwise.placement.check.case import EVERY, LAYERS, OUT, SAVED, TARGETS, Case, Fix, Found
 from layerwise.placement.check.refusals import refusals
 from layerwise.placement.check.request import ARGUMENTS, DIALECTS, listed
 from layerwise.placement.check.trainers import last_parts
@@ -17,7 +17,7 @@ from layerwise.placement.exports.lora import target_regex
 #: Codes of lists whose entries match nothing.
 _UNMATCHED = {
     "target_parameters": "parameter-unmatched", "exclude_modules": "exclude-unmatched",
-    "modules_to_save": "saved-unmatched", "rank_pattern": "pattern-unmatched",
+    SAVED: "saved-unmatched", "rank_pattern": "pattern-unmatched",
     "alpha_pattern": "pattern-unmatched",
 }  # fmt: skip
 # A number that stands alone in a pattern: not part of a range, a class or a repeat.
@@ -67,22 +67,16 @@ def _targets(case: Case) -> Iterator[Found]:
     trained, config = {site.name for site in case.adapted.sites}, case.adapted.config
     asked = {*listed(case.said("target_parameters"))}
     converted = {*(getattr(config, "target_parameters", None) or ())} - asked  # To fused experts.
-    fused = last_parts(fused_experts(*case.model))
+    fused = last_parts(case.experts)
     weights = f"{case.dialect.key('target_parameters')}, for the weights of fused experts"
-    lost, kept = list[tuple[str, str, str]](), list[str]()
     for target in case.targets:
-        hits = case.tails.get(target, [])
-        if case.by_parts:
-            hits = [name for name in trained if target in name]
+        hits = [n for n in trained if target in n] if case.by_parts else case.tails.get(target, [])
         if trained & {*hits} or (converted and target not in config.target_modules):
-            kept.append(target)
             continue
-        near = [] if hits else case.near(target, case.linear)
+        code, near = ("target-idle", []) if hits else ("target-unmatched", case.near(target))
+        fix = case.replaced(TARGETS, target, near)
         write = " or ".join(near) or (weights if target in fused else OUT)
-        lost.append(("target-idle" if hits else "target-unmatched", target, write))
-        kept += [name for name in near if len(near) == 1 and name not in case.targets]
-    for code, target, write in lost:
-        yield case.found(code, target, {TARGETS: kept} if kept else {}, write=write)
+        yield case.found(code, target, fix, write=write)
     pattern = case.lora.get(TARGETS)
     if isinstance(pattern, str) and (strays := _alike(pattern, case.adapters, case)):
         fix = {TARGETS: _without(case.adapters, strays, case)}
@@ -105,7 +99,7 @@ def _layers(case: Case) -> Iterator[Found]:
         rest = [i for i in there if i not in bare]
         yield case.found("layers-bare", bare, {LAYERS: rest} if rest else {}, blocks=bare)
     strays = {name: index for name, index in hit.items() if index not in case.layers}
-    experts = fused_experts(*case.model)
+    experts = case.experts
     if named := [name for name in strays if name in case.targets]:
         ends = [name for name in case.targets if name not in named]
         fix: Fix = {TARGETS: ends} if ends else {}
@@ -130,7 +124,7 @@ def _stacks(case: Case) -> Iterator[Found]:
     for name in case.adapters:
         if name in case.places:
             hit.setdefault(case.places[name].stack, []).append(name)
-    parts, named = halves(*case.model), {*case.targets}
+    parts, named = halves(case.loaded.model, case.loaded.stacks), {*case.targets}
     by_name = parts and named and not case.by_parts and not named & {*case.adapters}
     if len(hit) > 1 and (case.layers or by_name):
         text = next((s for s in hit if parts and s.startswith(f"{parts.text}.")), list(hit)[-1])
@@ -144,29 +138,21 @@ def _stacks(case: Case) -> Iterator[Found]:
 def _entries(case: Case) -> Iterator[Found]:
     """Yield entries of PEFT's other lists and patterns that match nothing, or too much."""
     for argument, code in _UNMATCHED.items():
-        asked, hits = case.lora.get(argument), case.hits(argument)
-        kept = [name for name, found in hits.items() if found]
-        for name, found in hits.items():
-            others, instead = [each for each in kept if each != name], list[str]()
-            parts: dict[str, Any] = {"key": case.dialect.key(argument)}
+        asked, key = case.lora.get(argument), case.dialect.key(argument)
+        for name, found in case.hits(argument).items():
             more = [each for each in found if each not in case.tails.get(name, ())]
-            if argument == "modules_to_save" and more:
-                parts |= {"code": "saved-too-much", "more": more, "write": found}
-                instead = found
+            if argument == SAVED and more:
+                fix = case.replaced(argument, name, found, every=True)
+                yield case.found("saved-too-much", name, fix, key=key, more=more, write=found)
             elif isinstance(asked, dict) and (strays := _alike(name, found, case)):
-                instead = [f"^{_without(found, strays, case)}"]
-                parts |= {"code": "pattern-too-much", "blocks": strays, "write": instead}
-            elif found:
-                continue
-            elif argument == "modules_to_save":
-                instead = case.near(name, dict(case.loaded.model.named_modules()))
-                parts["write"] = " or ".join(instead) or OUT
-                instead = instead if len(instead) == 1 else []
-            left: Any = [*others, *instead] or None
-            if isinstance(asked, dict):
-                left = {key: asked.get(key, asked[name]) for key in left or ()} or None
-            fix = {} if isinstance(asked, str) else {argument: left}
-            yield case.found(**{"code": code, "value": name, "fix": fix, **parts})
+                exact = f"^{_without(found, strays, case)}"
+                fix = case.replaced(argument, name, [exact])
+                yield case.found("pattern-too-much", name, fix, key=key, blocks=strays, write=exact)
+            elif not found:
+                modules = dict(case.loaded.model.named_modules())
+                near = case.near(name, modules) if argument == SAVED else []
+                fix = case.replaced(argument, name, near)
+                yield case.found(code, name, fix, key=key, write=" or ".join(near) or OUT)
 
 
 def _alike(pattern: str, names: Collection[str], case: Case) -> list[int]:
@@ -188,16 +174,16 @@ def _without(names: Iterable[str], strays: Collection[int], case: Case) -> str:
 
 def _heads(case: Case) -> Iterator[Found]:
     """Yield a head for classes that stays frozen, and embeddings that part from theirs."""
-    key, model, trained = "modules_to_save", case.loaded.model, [s.name for s in case.adapted.sites]
+    model, trained = case.loaded.model, {site.name: site.how for site in case.adapted.sites}
     heads = [head for head in head_modules(model) if "." not in head]
     task = next((t for part, t in _TASKS.items() if part in type(model).__name__), "SEQ_CLS")
     if task != "SEQ_CLS":
         own = (name for name, _ in model.named_children() if name != model.base_model_prefix)
         heads = [name for name in own if any(True for _ in model.get_submodule(name).parameters())]
-    if heads and not any(f"{name}.".startswith(f"{h}.") for name in trained for h in heads):
-        wanted = case.lora.get(key) or []
+    if heads and not any(around(name, heads) for name in trained):
+        wanted = case.lora.get(SAVED) or []
         usual = {*heads} & {"score", "classifier", "qa_outputs"} and case.dialect.name in _TASKED
-        fix: Fix = {"task_type": task} if usual else {key: [*wanted, *heads]}
+        fix: Fix = {"task_type": task} if usual else {SAVED: [*wanted, *heads]}
         yield case.found("head-frozen", wanted, fix, head=heads)
     ends = {id(m) for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m}
     tied = [n for n, m in model.named_modules() if id(m) in ends and n in trained]
@@ -205,8 +191,7 @@ def _heads(case: Case) -> Iterator[Found]:
     if is_tied and len(ends) > 1 and tied and not case.lora.get("ensure_weight_tying"):
         name = case.dialect.key("ensure_weight_tying")
         fix = {"ensure_weight_tying": True} if name in case.dialect.defaults else {}
-        whole = any(site.how == "whole" for site in case.adapted.sites if site.name in tied)
-        argument = "modules_to_save" if whole else TARGETS
+        argument = SAVED if "whole" in {trained[n] for n in tied} else TARGETS
         write = f"{name}: true" if fix else OUT
         yield case.found("tied-embeddings", tied, fix, key=case.dialect.key(argument), write=write)
 
@@ -218,10 +203,10 @@ _TASKED = {"peft", "trl"}
 
 def _in_vain(case: Case) -> Iterator[Found]:
     """Yield fused experts that "all linear" leaves frozen, and adapters on what is never called."""
-    experts, key = fused_experts(*case.model), case.dialect.key("target_parameters")
+    experts, key = case.experts, case.dialect.key("target_parameters")
     asked = str(case.said(TARGETS) or "")
     every = any(word in asked for word in EVERY) or case.file.values.get("lora_target_linear")
-    if experts and every and not {*case.adapters} & experts.keys():
+    if experts and every and not {*case.adapters} & {*experts}:
         ends = sorted({".".join(name.split(".")[-2:]) for name in experts if "bias" not in name})
         fix: Fix = {"target_parameters": ends} if key in case.dialect.defaults else {}
         write = f"{key}: {', '.join(ends)}, if they are meant"

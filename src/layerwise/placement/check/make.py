@@ -2,23 +2,24 @@
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+
+from peft.tuners.tuners_utils import replicate_layers
 
 from layerwise.card.describe import model_info
 from layerwise.errors import BadInputError, one_line
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, halves
-from layerwise.models.stack import find_stacks
-from layerwise.models.targets import fused_experts
+from layerwise.models.stack import around, find_stacks
 from layerwise.placement.check import trainers
-from layerwise.placement.check.adapted import TrainedModule, refuse_endless, replicated, train
+from layerwise.placement.check.adapted import TrainedModule, refuse_endless, train
 from layerwise.placement.check.case import Case, Fix
 from layerwise.placement.check.findings import findings
 from layerwise.placement.check.fix import corrected
 from layerwise.placement.check.reading import ConfigFile, read_config_file
-from layerwise.placement.check.record import Check, Finding, KindCoverage, OutsideModule
+from layerwise.placement.check.record import Check, KindCoverage, OutsideModule
 from layerwise.placement.check.request import DIALECTS, Dialect, listed
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import collect
@@ -39,8 +40,23 @@ def check(build: Build, file: ConfigFile, *, fix: bool = False) -> Check:
         ModelError, StackError: The model cannot be built, or has no blocks.
     """
     case = _case(build, file, _dialect(file))
-    found = list(findings(case))
-    made = _record(case, tuple(finding for finding, _ in found))
+    found, sites = list(findings(case)), case.adapted.sites
+    outside = (site for site in sites if site.name not in case.places)
+    lowest, backward = _depth(case)
+    made = Check(
+        model=model_info(case.loaded),
+        config=file.name,
+        trainer=case.dialect.name,
+        findings=tuple(finding for finding, _ in found),
+        kinds=tuple(_kinds(case)),
+        outside=tuple(OutsideModule(s.name, s.how, s.parameters) for s in outside),
+        parameters=sum(site.parameters for site in sites),
+        lowest=lowest,
+        backward_blocks=backward,
+        fixed=None,
+        notes=tuple(one_line(note, limit=400) for note in case.notes),
+        provenance=collect(device="meta"),
+    )
     if not (fix and found):
         return made
     changes: Fix = {}
@@ -78,9 +94,7 @@ def _dialect(file: ConfigFile) -> Dialect:
     if file.form == "object":
         return DIALECTS["peft"]
     keys = file.values.keys()
-    scores = {
-        d.name: 2 * len(keys & d.marks) + len(keys & d.defaults.keys()) for d in DIALECTS.values()
-    }
+    scores = {n: 2 * len(keys & d.marks) + len(keys & {*d.defaults}) for n, d in DIALECTS.items()}
     scores |= {"ms-swift": 99} if file.caller == "swift" else {}
     name = max(scores, key=lambda each: scores[each])
     if not scores[name]:
@@ -91,10 +105,7 @@ def _dialect(file: ConfigFile) -> Dialect:
 
 def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     """Return the config as its trainer understands it, and what it trains."""
-    unknown = {
-        key: why for key, why in file.unknown.items() if file.caller or key in dialect.defaults
-    }
-    notes = [*file.notes, *_assumed(unknown, dialect)]
+    notes = [*file.notes, *_assumed(file, dialect)]
     given = {**file.values, "caller": file.caller} if dialect.name == "unsloth" else file.values
     settings = dialect.read(given)
     loaded = build(file.classifier)
@@ -108,52 +119,29 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     patterns.pop("all-linear", None)
     patterns |= {r.value: r.key for r in recipe.rules if re.search("regex|^unfrozen", r.key)}
     model = loaded.model
-    names = {
-        name for found in (model.named_modules(), model.named_parameters()) for name, _ in found
-    }
-    refuse_endless(patterns, names)
+    every = (*model.named_modules(), *model.named_parameters())
+    refuse_endless(patterns, {name for name, _ in every})
     adapted = train(recipe, model)
     if (replication := lora.get("layer_replication")) and not adapted.refused:
-        replicated(model, replication)
+        replicate_layers(model, [tuple(pair) for pair in replication])
         loaded = replace(loaded, stacks=find_stacks(model))
     notes += [*recipe.notes, *adapted.said]
     return Case(dialect, file, recipe, loaded, adapted, lora, tuple(dict.fromkeys(notes)))
 
 
-def _assumed(unknown: Mapping[str, str], dialect: Dialect) -> Iterator[str]:
+def _assumed(file: ConfigFile, dialect: Dialect) -> Iterator[str]:
     """Yield what is counted in place of each argument that does not say where adapters go.
 
     Raises:
         BadInputError: One says where.
     """
     sizes = {dialect.key(name) for name in ("r", "lora_alpha", "use_dora", "lora_dropout", "bias")}
-    if placing := sorted({"*", "**", *dialect.defaults} & unknown.keys() - sizes):
-        raise BadInputError(
-            "; ".join(unknown[key] for key in placing), expected="a literal or a constant"
-        )
-    for key, why in unknown.items():
+    if placing := sorted({"*", "**", *dialect.defaults} & file.unknown.keys() - sizes):
+        told = "; ".join(file.unknown[key] for key in placing)
+        raise BadInputError(told, expected="a literal or a constant")
+    for key, why in file.unknown.items():
         default = dialect.defaults.get(key)
         yield f"{why}: {'it is left out' if default is None else f'{default} is assumed'}"
-
-
-def _record(case: Case, found: tuple[Finding, ...]) -> Check:
-    loaded, sites = case.loaded, case.adapted.sites
-    outside = (site for site in sites if site.name not in case.places)
-    lowest, backward = _depth(case)
-    return Check(
-        model=model_info(loaded),
-        config=case.file.name,
-        trainer=case.dialect.name,
-        findings=found,
-        kinds=tuple(_kinds(case)),
-        outside=tuple(OutsideModule(s.name, s.how, s.parameters) for s in outside),
-        parameters=sum(site.parameters for site in sites),
-        lowest=lowest,
-        backward_blocks=backward,
-        fixed=None,
-        notes=tuple(one_line(note, limit=400) for note in case.notes),
-        provenance=collect(device="meta"),
-    )
 
 
 def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
@@ -162,9 +150,8 @@ def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
     Stacks count in the order in which they run: what reads pictures before the text.
     """
     model, stacks = case.loaded.model, case.loaded.stacks
-    parts, text = halves(model, stacks), "?"
-    if parts:
-        text = f"{parts.text}."
+    parts = halves(model, stacks)
+    text = f"{parts.text}." if parts else "?"
     order = sorted(stacks, key=lambda stack: stack.name.startswith(text))
     rows = [PlacedBlock(stack.name, n) for stack in order for n in range(len(stack.blocks))]
     trained = {(ref.stack, ref.index) for ref in case.places.values()}
@@ -174,7 +161,7 @@ def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
     reached = [len(rows) - hit[0]] if hit else [0]
     if any(id(m) in inputs for name, m in model.named_modules() if name in outside):
         reached.append(len(rows))
-    if parts and any(f"{n}.".startswith(f"{a}.") for n in outside for a in parts.aligners):
+    if parts and any(around(name, parts.aligners) for name in outside):
         reached.append(len(order[-1].blocks))
     return rows[hit[0]] if hit else None, max(reached)
 
@@ -182,7 +169,7 @@ def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
 def _kinds(case: Case) -> Iterator[KindCoverage]:
     """Yield every kind of module in blocks that could train so, by stack, with what does."""
     loaded, sites = case.loaded, {site.name: site for site in case.adapted.sites}
-    known = {*case.linear, *fused_experts(loaded.model, loaded.stacks), *case.places}
+    known = {*case.linear, *case.experts, *case.places}
     if case.recipe.lora is None:
         weights = (name for name, _ in loaded.model.named_parameters())
         known = {name.rpartition(".")[0] for name in weights}

@@ -26,8 +26,6 @@ _MOST = 1_000_000  # PyYAML takes seconds for as much.
 #: Values that aliases may unfold to.
 _UNFOLDED = 200_000
 _COMMAND = re.compile(r"(^|\s)(swift\s+(sft|pt|rlhf)|llamafactory-cli\s+train|trl\s+\w+)\s")
-# A variable of the shell or of a template: its value is not in the file.
-_VARIABLE = re.compile(r"\$\{?\w|\{\{")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class ConfigFile:
         values: Its keys and values.
         text: Its own text.
         caller: In a script, what is called with these arguments, such as ``LoraConfig``.
-        unknown: The keys whose values are not in the file, and why.
+        unknown: The arguments of a script that are not known before it runs, and why.
         classifier: Whether a script loads a model that tells classes apart.
         notes: What of it could not be read.
     """
@@ -87,13 +85,6 @@ def read_config_file(path: Path) -> ConfigFile:
         if seen + len(todo) > _UNFOLDED:
             msg = "config whose aliases unfold to too many values"
             raise BadInputError(msg, value=path, expected=f"at most {_UNFOLDED:,}")
-    if "unknown" not in fields:
-        told = {key: str(value) for key, value in values.items()}
-        fields["unknown"] = {
-            key: f"{key}: {value[:80]} holds a variable, whose value is not in the file"
-            for key, value in told.items() if _VARIABLE.search(value)
-        }  # fmt: skip
-        fields["values"] = {k: v for k, v in values.items() if k not in fields["unknown"]}
     return ConfigFile(str(file), form, text=text, **fields)
 
 

@@ -64,9 +64,8 @@ def _text(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
         fix: Fix = {TARGETS: names} if text.lower() in EVERY or names != linear else {}
         yield {TARGETS: names}, case.found("text-with-layers", text, fix, write=names)
     elif names != linear:  # TRL hands on a list of one as text.
-        instead = [text] if isinstance(case.said(TARGETS), str) else rf".*\.{re.escape(text)}"
-        fix = {TARGETS: instead}
-        write = "a list" if instead == names else instead
+        instead: Any = [text] if isinstance(case.said(TARGETS), str) else rf".*\.{re.escape(text)}"
+        fix, write = {TARGETS: instead}, "a list" if instead == names else instead
         yield fix, case.found("text-is-a-pattern", text, fix, write=write)
     else:
         modules = dict(case.loaded.model.named_modules())
@@ -81,11 +80,12 @@ def _names(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     hits = {name: [modules.get(hit) for hit in case.tails.get(name, ())] for name in names}
     kept = [name for name, found in hits.items() if found and all(map(_takes_adapter, found))]
     lost = [name for name in names if name not in kept]
-    near = [case.near(name, case.linear) for name in lost if not hits[name]]
+    near = [case.near(name) for name in lost if not hits[name]]
     kept += sorted({found[0] for found in near if len(found) == 1} - {*kept})
     fix: Fix
     if "all-linear" in names:
-        fix, write = {TARGETS: "all-linear"}, "all-linear as text, no list"
+        fix: Fix = {TARGETS: "all-linear"}
+        write = "all-linear as text, no list"
         yield fix, case.found("target-unmatched", names, fix, write=write)
     elif kept and lost:
         fix = {TARGETS: kept}
@@ -102,7 +102,7 @@ def _takes_adapter(module: Any) -> bool:
 
 def _instead(case: Case, names: Sequence[str]) -> str:
     """Return what to write for each of `names`: those that it is nearest to, or nothing."""
-    near = {n: [] if n in case.tails else case.near(n, case.linear) for n in names}
+    near = {n: [] if n in case.tails else case.near(n) for n in names}
     told = {name: " or ".join(found) or OUT for name, found in near.items()}
     return "; ".join(v if len(told) == 1 else f"{v} for {name}" for name, v in told.items())
 
@@ -113,7 +113,7 @@ def _unexplained(case: Case, lora: Fix, why: str) -> Found:
     value, write = lora.get(argument) or "", "what PEFT asks for"
     if argument == TARGETS:
         ends, model = last_parts(case.linear), case.loaded.model
-        near = [n for n in listed(value) if n not in case.tails and case.near(n, case.linear)]
+        near = [n for n in listed(value) if n not in case.tails and case.near(n)]
         taken = [end for end in ends if refusal({**lora, TARGETS: [end]}, model) != why]
         write = _instead(case, listed(value)) if near else f"names such as {', '.join(taken[:10])}"
         write = write if near or taken else "another kind of adapters"

@@ -21,6 +21,8 @@ ARGUMENTS = (
     "ensure_weight_tying", "task_type", "lora_dropout",
 )  # fmt: skip
 _LISTS = ("target_parameters", "modules_to_save")
+# A variable of the shell or of a template: its value is not in the file.
+_VARIABLE = re.compile(r"\$\{?\w|\{\{")
 #: What a value must be, by the kind of its default: in words, and whether it is.
 _KINDS: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda v: isinstance(v, bool)),
@@ -179,8 +181,9 @@ def _value(key: str, value: Any, default: Any, *, is_kept: bool) -> Any:
         with suppress(ValueError):
             value = json.loads(value.lower())
     expected, fits = _KINDS[kind]
-    if not fits(value):
-        what = f"value of {key}"
-        shown = value if isinstance(value, str | int | float) else type(value).__name__
+    is_open = _VARIABLE.search(str(value))
+    if is_open or not fits(value):
+        what = f"value of {key}{', a variable' if is_open else ''}"
+        shown = value if is_open or not isinstance(value, list | dict) else type(value).__name__
         raise BadInputError(what, value=shown, expected=expected)
     return value

@@ -6,7 +6,7 @@ its name, the function that gives it is named. Nothing of a trainer is imported.
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from layerwise.models.parts import Halves, halves
-from layerwise.models.stack import Stack
+from layerwise.models.stack import Stack, around
 from layerwise.placement.check.request import (
     DIALECTS,
     NAMES,
@@ -38,10 +38,6 @@ def _linear(model: Any) -> list[str]:
 def last_parts(names: Iterable[str]) -> list[str]:
     """Return the last parts of names, each once."""
     return sorted({name.rpartition(".")[2] for name in names})
-
-
-def _within(name: str, modules: Collection[str]) -> bool:
-    return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
 
 def _unread(s: SimpleNamespace, beginnings: str | tuple[str, ...], why: str) -> dict[str, str]:
@@ -196,10 +192,10 @@ def _factory(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     targets = listed(s.lora_target, commas=True)
     if targets == ["all"]:  # `model_utils.misc.find_all_linear_modules`
         aside = {*frozen, *(parts.aligners if parts else ())}
-        names = (n for n in _linear(model) if "lm_head" not in n and not _within(n, aside))
+        names = (n for n in _linear(model) if "lm_head" not in n and not around(n, aside))
         targets = last_parts(names)
     if parts is not None:  # `model_utils.visual.patch_target_modules`: parts of names, anywhere
-        kept = [n for n, _ in model.named_modules() if not _within(n, frozen)]
+        kept = [n for n, _ in model.named_modules() if not around(n, frozen)]
         kept = [name for name in kept if "patch_embed" not in name]
         targets = [name for name in kept if any(part in name for part in targets)]
     saved = listed(s.additional_target, commas=True)
