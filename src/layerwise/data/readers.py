@@ -136,7 +136,7 @@ def read_json(path: Path) -> pd.DataFrame:
         splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
         columns = [value for value in held.values() if isinstance(value, list)]
         if splits:
-            held = splits[split_of(splits, source=str(path))]
+            held = splits[split_of(splits, hint="a file of one list of rows")]
         elif len(columns) < len(held) or len({*map(len, columns)}) > 1:  # No table of columns.
             held = [held]
     elif not _is_rows(held):
@@ -152,15 +152,18 @@ def _is_rows(held: Any) -> bool:
     return isinstance(held, list) and all(isinstance(row, dict) for row in held)
 
 
-def split_of(splits: Iterable[str], *, source: str) -> str:
-    """Return which of a source's `splits` is read where none is named: train, or the only one.
+def split_of(splits: Iterable[str], *, hint: str) -> str:
+    """Return which of `splits` is read where none is named: train, or the only one.
 
     Raises:
-        UnknownNameError: There are several, and none is called train.
+        DataError: There is none.
+        UnknownNameError: There are several, and none is called train; says how one is named.
     """
     names = [*splits]
+    if not names:
+        raise DataError(what="data holds no row", expected="at least one split")
     if "train" not in names and len(names) > 1:
-        raise UnknownNameError(what="split", value="train", known=names, hint=f"{source}:SPLIT")
+        raise UnknownNameError(what="split", value="train", known=names, hint=hint)
     return "train" if "train" in names else names[0]
 
 

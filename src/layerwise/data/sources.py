@@ -52,6 +52,8 @@ def source_name(source: Any) -> str:
 def _named(source: str) -> pd.DataFrame:
     """Return the rows of a source that is named; the demo's package is found, never imported."""
     path = Path(source)
+    if not source:
+        raise DataError(what="no name of data", value=source, expected="a file, a folder or an id")
     if source in DEMOS:
         purpose = "read the demo's text"
         folder = locate(DEMO_PACKAGE, extra="demo", purpose=purpose, error=DataError)
@@ -76,7 +78,7 @@ def _folder(folder: Path) -> pd.DataFrame:
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             what = f"unreadable Arrow folder ({error})"
             raise DataError(what, value=folder, expected="what save_to_disk writes") from error
-        return _dataset_frame(held, source=str(folder))
+        return _dataset_frame(held, hint=f"{folder}/SPLIT")
     paths = sorted(
         path
         for path in folder.rglob("*")
@@ -126,7 +128,7 @@ def _hub(source: str) -> pd.DataFrame:
     finally:
         if shown:
             bars.enable_progress_bar()
-    return _dataset_frame(found, source=source)
+    return _dataset_frame(found, hint=f"{source}:SPLIT")
 
 
 # --- Data in hand -----------------------------------------------------------------------------
@@ -140,16 +142,18 @@ def _held(held: Any) -> pd.DataFrame:
     if isinstance(held, pd.DataFrame):
         return _frame_of_objects(held)
     if kinds & {("datasets", name) for name in _SETS}:
-        return _dataset_frame(held, source=type(held).__name__)
+        return _dataset_frame(held, hint="data[SPLIT]")
     if ("torch", "DataLoader") in kinds:
         return _rows_frame(row for batch in held for row in _batch_rows(batch))
     if isinstance(held, Iterable) and not isinstance(held, Mapping | bytes):
         return _rows_frame(held)
+    if hasattr(held, "__getitem__") and hasattr(held, "__len__") and ("torch", "Dataset") in kinds:
+        return _rows_frame(held[i] for i in range(len(held)))
     raise DataError(
         what="no data",
         value=type(held).__name__,
-        expected="a name, or a DataFrame, a Dataset or DatasetDict of datasets, a DataLoader of "
-        "ready batches, a list or iterable of strings or mappings",
+        expected="a name, or a DataFrame, a Dataset or DatasetDict of datasets, a Dataset or a "
+        "DataLoader of ready batches of torch, a list or iterable of strings or mappings",
     )
 
 
@@ -166,10 +170,10 @@ def _frame_of_objects(held: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _dataset_frame(held: Any, *, source: str) -> pd.DataFrame:
+def _dataset_frame(held: Any, *, hint: str) -> pd.DataFrame:
     """Return the rows of a `datasets` data set, of its split train where it has several."""
     if isinstance(held, Mapping):
-        held = held[split_of(held, source=source)]
+        held = held[split_of(held, hint=hint)]
     if hasattr(held, "__len__"):
         return arrow_frame(held.with_format("arrow")[:])
     frame = _rows_frame(held)

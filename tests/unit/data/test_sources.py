@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from layerwise.data import read
 from layerwise.data.readers import CLASSES
@@ -284,6 +284,27 @@ def cached(tmp_path, monkeypatch):
         ).write_to_directory(str(folder))  # fmt: skip
 
     return plant
+
+
+def test_a_set_of_splits_in_hand_says_how_one_is_named_and_that_there_is_none():
+    one = datasets.Dataset.from_dict({"text": ["t"]})
+    with pytest.raises(UnknownNameError, match=r"one of a, b; try: data\[SPLIT\]"):
+        table(datasets.DatasetDict(a=one, b=one))
+    with pytest.raises(DataError, match="data holds no row"):
+        table(datasets.DatasetDict())
+
+
+def test_a_data_set_of_torch_is_read_by_number_and_no_name_is_no_folder():
+    class Rows(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, number):
+            return {"text": "ab"[number]}  # It raises no IndexError by which an end is found.
+
+    assert list(table(Rows())["text"]) == ["a", "b"]
+    with pytest.raises(DataError, match="no name of data"):
+        table("")
 
 
 @pytest.mark.parametrize(
