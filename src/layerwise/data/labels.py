@@ -58,6 +58,8 @@ def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str
             raise fault(row, what, "a class, a number, or a list of 0 and 1 or of names")
         if lists and row not in lists:
             raise fault(row, "has one label, other rows have lists of them", "one kind of labels")
+        if isinstance(value, str) and (value[:1], value[-1:]) == ("[", "]"):
+            raise fault(row, "is a list that cannot be read", "one as in JSON, such as [0, 1]")
         if isinstance(value, float) and row not in numbers:
             raise fault(row, "has no finite label", "a number, or a name")
     if lists:

@@ -158,6 +158,10 @@ def read_json(path: Path, split: str = "") -> pd.DataFrame:
             raise
         return read_jsonl(path)
     if isinstance(held, dict) and held:
+        if {"columns", "data"} <= held.keys():  # As pandas writes its frames, orient="split" …
+            return pd.DataFrame(held["data"], columns=held["columns"], dtype=object)
+        if all(isinstance(cells, dict) for cells in held.values()):  # … and by default.
+            return pd.DataFrame(held, dtype=object)
         splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
         columns = [value for value in held.values() if isinstance(value, list)]
         if splits or split:
@@ -187,7 +191,8 @@ def split_of(splits: Iterable[str], *, source: str, split: str = "") -> str:
     if not split and len(names) == 1:
         return names[0]
     if (wanted := split or "train") not in names:
-        raise UnknownNameError(what="split", value=wanted, known=names, hint=f"{source}:SPLIT")
+        hint = f"{source}:SPLIT" if source else "data[SPLIT]"
+        raise UnknownNameError(what="split", value=wanted, known=names, hint=hint)
     return wanted
 
 
@@ -275,7 +280,7 @@ def _cells(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     if _USUAL & {name.strip().lower() for name in names}:
         return []
     numbers = [name for name in names if name.strip().lstrip("+-").replace(".", "", 1).isdecimal()]
-    if numbers == [*map(str, range(len(numbers)))]:
+    if numbers == [*map(str, range(len(names)))]:
         numbers = []
     below = [{row[i] for row in rows if i < len(row)} for i in range(len(names))]
     return numbers + [

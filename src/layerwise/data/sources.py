@@ -109,20 +109,18 @@ def _folder(folder: Path, split: str) -> pd.DataFrame:
         raise DataError(
             what="folder holds no data file", value=folder, expected="files " + " ".join(READERS)
         )
-    frames = [read_file(path) for path in paths]
-    for path, frame in zip(paths, frames, strict=True):
-        if set(frame.columns) != set(frames[0].columns):
-            what, expected = f"columns {', '.join(frame.columns)}", ", ".join(frames[0].columns)
-        elif frame.attrs.get(CLASSES) != frames[0].attrs.get(CLASSES):
-            what, expected = "names of classes", str(frames[0].attrs.get(CLASSES))
-        else:
-            continue
-        hint = "one file, or a folder whose files agree"
-        what = f"{what} differ from those of {paths[0].name}"
-        raise DataError(what, value=path, expected=expected, hint=hint)
-    whole = pd.concat(frames, ignore_index=True)
-    about = [f"file {path.name}" for path in found if path not in paths]
-    whole.attrs = {**frames[0].attrs, LEFT_OUT: about}
+    frames = {path: frame for path in paths if not (frame := read_file(path)).empty}
+    first, start = next(iter(frames.items()), (folder, pd.DataFrame()))
+    for path, frame in frames.items():
+        own, others = ([*each.columns, each.attrs.get(CLASSES, {})] for each in (frame, start))
+        if {*own[:-1]} != {*others[:-1]} or own[-1] != others[-1]:
+            told, expected = (", ".join(map(str, filter(None, each))) for each in (own, others))
+            what = f"columns {told} differ from those of {first.name}"
+            hint = "one file, or a folder whose files agree"
+            raise DataError(what, value=path, expected=expected, hint=hint)
+    whole = pd.concat([start, *[*frames.values()][1:]], ignore_index=True)
+    left = [f"file {path.name}" for path in found if path not in frames]
+    whole.attrs = {**start.attrs, LEFT_OUT: left}
     return whole
 
 
@@ -170,7 +168,7 @@ def _held(held: Any) -> pd.DataFrame:
     if isinstance(held, pd.DataFrame):
         return _frame_of_objects(held)
     if kinds & {("datasets", name) for name in _SETS}:
-        return _dataset_frame(held, source=type(held).__name__)
+        return _dataset_frame(held, source="")
     if ("torch", "DataLoader") in kinds:
         return _rows_frame(row for batch in held for row in _batch_rows(batch))
     if isinstance(held, Iterable) and not isinstance(held, Mapping | bytes):

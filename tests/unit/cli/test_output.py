@@ -47,8 +47,7 @@ def test_no_bar_where_standard_error_is_no_terminal(monkeypatch, capsys):
 def test_what_is_said_of_data_waits_for_the_work_and_bad_input_is_one_line(capsys):
     log = logging.getLogger("layerwise.data.text")
     with pytest.raises(BadInputError, match="planted"), output.talk("human"):
-        log.warning("a row left out")
-        raise_planted(BadInputError)
+        raise_planted(BadInputError, after=log.warning)
     assert capsys.readouterr().err == ""
     with output.talk("human") as progress:
         log.warning("a row left out")
@@ -85,7 +84,8 @@ def test_log_is_as_before_afterwards():
     assert (logger.level, list(logger.handlers)) == before
 
 
-def raise_planted(error=RuntimeError):
+def raise_planted(error=RuntimeError, after=str):
+    after("a row left out")
     raise error("planted")
 
 

@@ -395,6 +395,7 @@ def test_numbers_of_named_classes_are_their_names(tmp_path):
         ([["a"], ["a"]], "lists of one class alone"),
         ([[0, 1], [1, 0, 0]], "marks 2, 3 classes"),
         ([0.5, float("inf")], "row 2 of column 'y' has no finite label"),
+        (["[0 1]", "[1 0]"], r"row 1 of column 'y' is a list that cannot be read: '\[0 1\]'"),
         ([1, 0.5, "n/a"], "row 3 of column 'y' is no number among scores: 'n/a'"),
     ],
 )

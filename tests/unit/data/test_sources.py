@@ -51,6 +51,8 @@ WHOLE = {"text": ["yes, no; so | it\tis", "a b"], "n": ["1", "3"], "m": ["2", "4
         ("a.json", '{"v": 1, "data": [{"text": "one", "n": 1}, {"text": "two", "n": 2}]}', TWO),
         ("a.json", '{"test": [{"a": 1}], "train": [{"text": "one"}]}', {"text": ["one"]}),
         ("a.json", '{"text": ["one", "two"], "n": [1, 2]}', TWO),
+        ("a.json", pd.DataFrame(TWO).to_json(), TWO),
+        ("a.json", pd.DataFrame(TWO).to_json(orient="split"), TWO),
         ("a.json", "\ufeff" + ROWS, TWO),
         (
             "a.txt",
@@ -202,9 +204,10 @@ def test_what_of_a_folder_is_no_data(put, tmp_path):
     put("d/._a.jsonl", "\0")
     put("d/.cache/b.txt", "two")
     put("d/README.txt", "About.")
+    put("d/b.txt", "\n")
     data = read(str(tmp_path / "d"))
     assert [example.text for example in data.examples] == ["one"]
-    assert data.notes == ("read 1 row as texts; file README.txt left out",)
+    assert data.notes == ("read 1 row as texts; file README.txt left out; file b.txt left out",)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +272,7 @@ LATIN = "text,x\ncaf\xe9,1\n".encode("latin-1")
         (["a.csv"], 'text,n\n"a"b,1\n', "line 2 is no row"),
         (["a.csv"], "text,text\na,1\n", "two columns are called 'text'"),
         (["a.csv"], "It is good,1\nNo,0\n", "table without a heading: its first line holds '1'"),
+        (["a.csv"], "0,It is good\n4,No\n", "table without a heading: its first line holds '0'"),
         (["a.csv"], "good film,pos\nbad,neg\nfine,pos\n", "without a heading.*holds 'pos'"),
         (["a.csv"], "I liked it very much.\nNo\n", "without a heading.*such as text,label"),
         (["a.jsonl"], '{"text": "a"}\n{"text": "b", "text": "c"}\n', "line 2 .*key stands twice"),
