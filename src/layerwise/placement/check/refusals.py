@@ -82,7 +82,6 @@ def _names(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     lost = [name for name in names if name not in kept]
     near = [case.near(name) for name in lost if not hits[name]]
     kept += sorted({found[0] for found in near if len(found) == 1} - {*kept})
-    fix: Fix
     if "all-linear" in names:
         fix: Fix = {TARGETS: "all-linear"}
         write = "all-linear as text, no list"
