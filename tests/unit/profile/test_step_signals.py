@@ -81,7 +81,6 @@ def test_they_are_those_of_the_step(heard, name):
 
 
 @OWN_WAY
-@OWN_WAY
 def test_the_forwards_of_a_step_are_taken_together(heard):
     loaded, listener = heard()
     parts = [(IDS[:1], MASK[:1]), (IDS[1:], MASK[1:])]
@@ -128,7 +127,6 @@ def test_forwards_without_a_gradient_are_none_of_training_s(heard):
     assert listener.take() == SignalSums(1)
 
 
-@OWN_WAY
 @OWN_WAY
 def test_both_sides_of_an_encoder_decoder_are_heard(heard):
     loaded, listener = heard("t5")
