@@ -212,7 +212,7 @@ def whole_lines(path: Path) -> list[bytes]:
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
-def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
+def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "") -> Path:
     """Give `folder`, found writable before any work is spent on its content; it is left as it was.
 
     A folder that is not there is made by what writes into it: a run that is refused leaves none.
@@ -221,6 +221,7 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
         folder: Where results will go.
         holds: The file whose presence means that a result already lies there (``"card.json"``).
         overwrite: Whether that result may be replaced.
+        beside: A file that comes with a result of any kind: without `holds`, it is another's.
 
     Raises:
         OutputError: It cannot be made or written, or holds a result and `overwrite` is false.
@@ -236,8 +237,9 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
         for path in missing:
             with suppress(OSError):
                 path.rmdir()
-    if (folder / holds).exists() and not overwrite:
-        msg = f"output folder already holds a {holds}"
+    found = [name for name in (holds, beside) if name and (folder / name).exists()]
+    if found and not overwrite:
+        msg = f"output folder already holds a {found[0]}"
         raise OutputError(
             msg,
             value=folder,
