@@ -221,7 +221,7 @@ def _holds_others_model(folder: Path) -> bool:
     return not ((folder / "log.jsonl").exists() or any(b'"layerwise/' in head for head in records))
 
 
-def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
+def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "") -> Path:
     """Give `folder`, found writable before any work is spent on its content; it is left as it was.
 
     A folder that is not there is made by what writes into it: a run that is refused leaves none.
@@ -230,6 +230,7 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
         folder: Where results will go.
         holds: The file whose presence means that a result already lies there (``"card.json"``).
         overwrite: Whether that result may be replaced.
+        beside: A file that comes with a result of any kind: without `holds`, it is another's.
 
     Raises:
         OutputError: It cannot be made or written; it holds a result and `overwrite` is false; or it
@@ -254,8 +255,9 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
             expected="an empty folder, or one that layerwise wrote",
             hint="another --out FOLDER",
         )
-    if (folder / holds).exists() and not overwrite:
-        msg = f"output folder already holds a {holds}"
+    found = [name for name in (holds, beside) if name and (folder / name).exists()]
+    if found and not overwrite:
+        msg = f"output folder already holds a {found[0]}"
         raise OutputError(
             msg,
             value=folder,

@@ -117,6 +117,8 @@ def test_output_is_looked_at_before_any_work(run, refused, card_folder, tmp_path
     held = run("card", "org/none", "none.csv", "--out", card_folder)
     assert held.code == 2
     assert "--overwrite" in held.error
+    error = refused("profile", "org/none", "org/other", "--out", card_folder)
+    assert "output folder already holds a report.html" in error
 
 
 @pytest.mark.parametrize(

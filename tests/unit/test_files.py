@@ -174,6 +174,11 @@ def test_prepare_output_keeps_a_result_unless_told(tmp_path):
         prepare_output(tmp_path, holds="card.json", overwrite=False)
     assert prepare_output(tmp_path, holds="card.json", overwrite=True) == tmp_path
     assert prepare_output(tmp_path, holds="placement.json", overwrite=False) == tmp_path
+    (tmp_path / "report.html").write_text("of the card")
+    other = {"holds": "profile.json", "beside": "report.html"}
+    with pytest.raises(OutputError, match=r"already holds a report\.html.*--overwrite"):
+        prepare_output(tmp_path, **other, overwrite=False)
+    assert prepare_output(tmp_path, **other, overwrite=True) == tmp_path
 
 
 @pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "a.gguf"])

@@ -90,7 +90,7 @@ def measure(model: str, data: str, **options: Any) -> None:
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
     """Return the file of trials in `out`, where nothing would be lost that was not given up."""
     kept = out / TRIALS
-    prepare_output(out, holds=RESULT, overwrite=overwrite)
+    prepare_output(out, holds=RESULT, overwrite=overwrite, beside=REPORT)
     if kept.exists() and not (resume or overwrite):
         message = "output folder holds trials of a measurement that was cut short"
         hint = "--resume to go on, --overwrite to begin again, or another --out FOLDER"

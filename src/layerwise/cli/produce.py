@@ -110,7 +110,7 @@ def produce(
         options.pop(name) for name in ("out", "overwrite", "format", "charts", "open")
     )
     if is_first():
-        prepare_output(folder, holds=record, overwrite=overwrite)
+        prepare_output(folder, holds=record, overwrite=overwrite, beside=REPORT)
     import_for(needs)
     from layerwise import report
 
