@@ -20,7 +20,6 @@ from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, Mod
 from layerwise.profile.audit_update import (
     Update,
     adapted_layers,
-    adapter_configs,
     adapter_kinds,
     dora_change,
     saved_modules,
@@ -36,6 +35,7 @@ from layerwise.signals.spectrum import (
     spectral_norm,
     stable_rank,
 )
+from layerwise.tuning.adapters import adapter_configs
 
 # What is counted otherwise than by default, or not at all, in so many modules.
 _DORA = "ranks and norms are those of B A; its magnitudes are counted in whole_relative_norm"
@@ -67,7 +67,7 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
     unread = {name: why for name, layer in layers.items() if (why := unread_reason(layer))}
     updates = ((name, update(name, layer)) for name, layer in layers.items() if name not in unread)
     audit = audit_updates(updates, find_stacks(without_adapter(model)), outputs)
-    configs, saved = adapter_configs(model), saved_modules(model)
+    configs, saved = adapter_configs(model).values(), saved_modules(model)
     lost = () if saved else whole_modules(configs)
     said = f"what was trained whole beside the adapters ({', '.join(lost)}) has no place here"
     return replace(
@@ -129,7 +129,7 @@ def _module(
     block = None if row is None else all_refs(stacks)[row]
     figures = spectrum(product_singular_values(found.up, found.down))
     whole_norm, moved = dora_change(found) or (None, False)
-    weight = found.base_matrices
+    weight = found.base
     largest = None if weight is None else spectral_norm(weight)
     length = None if weight is None else sqrt(float(np.square(weight, dtype=np.float64).sum()))
     return ModuleAudit(
