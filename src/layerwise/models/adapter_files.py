@@ -35,7 +35,9 @@ def read_weights(source: Source) -> dict[str, Tensor]:
         message = "adapter whose files hold no weights"
         raise ModelError(message, value=source.name, expected="those that were trained")
     for name, tensor in found.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if tensor.is_floating_point() and tensor.dtype.itemsize < 2:
+            found[name] = tensor.float()  # torch computes with none of 8 bits.
+        if tensor.is_floating_point() and not bool(found[name].isfinite().all()):
             message = f"weights with NaN or infinite values, first in {name}"
             raise ModelError(message, value=source.name, expected="finite weights")
     return found

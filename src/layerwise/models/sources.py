@@ -153,14 +153,22 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
 def adapter_base(source: Source) -> str | None:
     """Return the source of the model that the adapter in `source` was made for, where it says so.
 
+    A base on the hub is meant at the revision that the adapter names.
+
     Raises:
-        ModelError: The adapter's configuration cannot be read.
+        ModelError: The adapter's configuration cannot be read, or leads back to itself.
     """
-    base = adapter_settings(source).get("base_model_name_or_path")
+    settings = adapter_settings(source)
+    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(base, str) or not base:
         return None
-    beside = source.folder / base
-    return str(beside) if not Path(base).is_absolute() and beside.exists() else base
+    found = next((p for p in (source.folder / base, Path(base).expanduser()) if p.exists()), None)
+    if found is None:
+        return f"{base}@{revision}" if isinstance(revision, str) and "@" not in base else base
+    if found.samefile(source.folder):
+        message = "adapter whose base is the adapter itself"
+        raise ModelError(message, value=source.name, expected="the model that it was trained on")
+    return base if found == Path(base) else str(found)
 
 
 def named_base(source: Source) -> str:

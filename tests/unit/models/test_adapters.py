@@ -300,7 +300,7 @@ def test_an_adapter_of_the_text_half_of_a_model_that_sees(bases, tmp_path):
     assert found.notes[-1] == "the adapter was merged into 4 modules"
 
 
-@pytest.mark.parametrize("form", ["parts", "pickled", "subfolder", "beside another"])
+@pytest.mark.parametrize("form", ["parts", "pickled", "subfolder", "beside another", "8 bits"])
 def test_files_as_people_have_them(trained, tmp_path, form):
     folder, _, wanted = trained
     file = folder / "adapter_model.safetensors"
@@ -317,6 +317,11 @@ def test_files_as_people_have_them(trained, tmp_path, form):
     elif form == "subfolder":
         shutil.move(folder, tmp_path / "run" / "own")
         folder = tmp_path / "run"
+    elif form == "8 bits":
+        numbers = {n: t.sign() for n, t in weights.items()}  # Which 8 bits have whole.
+        edit(folder, lambda _: numbers)
+        wanted = made.logits(load(str(folder)).model)
+        edit(folder, lambda _: {n: t.to(torch.float8_e5m2) for n, t in numbers.items()})
     else:
         shutil.copytree(folder, folder / "checkpoint-10")
     found = load(str(folder))
@@ -482,8 +487,29 @@ def test_a_base_is_found_beside_its_adapter_and_said_to_be_gone(trained, tmp_pat
     shutil.rmtree(tmp_path / "model")
     with pytest.raises(ModelError, match=r"base model cannot be loaded.*try: correct base_model_n"):
         load(str(folder))
-    setting(folder, base_model_name_or_path=None)
-    with pytest.raises(ModelError, match="adapter that names no base model"):
+    for base, error in (
+        (None, "adapter that names no base model"),
+        (str(folder), "whose base is the adapter itself"),
+        ("../adapter", "whose base is the adapter itself"),
+    ):
+        setting(folder, base_model_name_or_path=base)
+        with pytest.raises(ModelError, match=error):
+            load(str(folder))
+
+
+def test_a_base_on_the_hub_is_meant_at_the_revision_that_is_named(trained, tmp_path, monkeypatch):
+    folder, base, wanted = trained
+    hub = tmp_path / "hub" / "models--org--base"
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs" / "v1").write_text("0" * 40)
+    shutil.copytree(base, hub / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    setting(folder, base_model_name_or_path="org/base", revision="v1")
+    found = load(str(folder))
+    torch.testing.assert_close(made.logits(found.model), wanted, **CLOSE)
+    assert found.base == "org/base"
+    setting(folder, revision=None)
+    with pytest.raises(ModelError, match="base model cannot be loaded"):
         load(str(folder))
 
 
