@@ -192,16 +192,27 @@ def adapter_settings(source: Source) -> dict[str, Any]:
         ModelError: It cannot be read, or holds no settings.
     """
     path = source.folder / "adapter_config.json"
-    expected = "a PEFT adapter"
+    return json_object(path, what=path.name, value=source.name, expected="a PEFT adapter")
+
+
+def json_object(path: Path, *, what: str, value: object, expected: str) -> dict[str, Any]:
+    """Return the JSON object in the file at `path`, which the messages call `what`.
+
+    Raises:
+        ModelError: It cannot be read, or holds something else.
+    """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"no such {what}"
+        raise ModelError(message, value=value, expected=expected) from None
     except (OSError, ValueError) as error:
-        message = f"unreadable adapter_config.json ({type(error).__name__})"
-        raise ModelError(message, value=source.name, expected=expected) from error
-    if not isinstance(config, dict):
-        message = f"adapter_config.json that holds a JSON {type(config).__name__}"
-        raise ModelError(message, value=source.name, expected=expected)
-    return config
+        message = f"unreadable {what} ({type(error).__name__})"
+        raise ModelError(message, value=value, expected=expected) from error
+    if not isinstance(plain, dict):
+        message = f"{what} that holds a JSON {type(plain).__name__}"
+        raise ModelError(message, value=value, expected=expected)
+    return plain
 
 
 def has_tokenizer(source: Source) -> bool:

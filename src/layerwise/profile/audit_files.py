@@ -17,7 +17,14 @@ from layerwise.models.sources import Source, hashes
 from layerwise.models.stack import Stack
 from layerwise.profile.audit import audit_updates
 from layerwise.profile.audit_record import Audit
-from layerwise.profile.audit_update import Update, adapter_kinds, whole_modules, wide_array
+from layerwise.profile.audit_update import (
+    BIASES,
+    DORA,
+    Update,
+    adapter_kinds,
+    whole_modules,
+    wide_array,
+)
 from layerwise.provenance import collect
 from layerwise.shapes import Tensor
 from layerwise.tuning.adapters import start_notes
@@ -142,8 +149,8 @@ def _updates(
         if rank == len(down):
             scale = alpha / (sqrt(rank) if config.use_rslora else rank)
             wide, narrow = (wide_array(tensor.flatten(1))[None] for tensor in (up, down))
-            is_dora, has_bias = "magnitude_vector" in held, "B.bias" in held
-            found[name] = Update(scale * wide, narrow, is_dora=is_dora, has_bias=has_bias)
+            notes = (DORA,) * ("magnitude_vector" in held) + (BIASES,) * ("B.bias" in held)
+            found[name] = Update(scale * wide, narrow, notes=notes)
     return found
 
 

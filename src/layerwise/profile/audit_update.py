@@ -18,6 +18,12 @@ from layerwise.seeds import numpy_generator
 _PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
 _PLAIN |= {"ALoraLinearVariant", "MontecloraLinearVariant"}
 _DORA = "Dora"
+#: What the figures of an update do not count.
+DORA = (
+    "DoRA: ranks and norms are those of B A; its magnitudes are counted in whole_relative_norm and "
+    "output_change"
+)
+BIASES = "biases of B in {} modules are not counted in ranks and norms"
 #: How far factors may be from the change that PEFT computes, over that, in float32.
 _UNLIKE = 1e-4
 
@@ -33,8 +39,7 @@ class Update:
             it cannot be read.
         rounding: The relative rounding of the weight as it is stored.
         magnitude: DoRA's length of each row, (o,); None elsewhere, or where it cannot be read.
-        is_dora: Whether there are such magnitudes.
-        has_bias: Whether B has a bias.
+        notes: What of it ranks and norms do not count; ``{}`` stands for the number of modules.
     """
 
     up: np.ndarray
@@ -42,8 +47,7 @@ class Update:
     base: np.ndarray | None = None
     rounding: float = 0.0
     magnitude: torch.Tensor | None = None
-    is_dora: bool = False
-    has_bias: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -158,8 +162,8 @@ def update(name: str, layer: Any) -> Update:
         else np.asarray((base if base.dtype.itemsize > 4 else base.float()).cpu()),
         rounding=0.0 if base is None else float(torch.finfo(base.dtype).eps),
         magnitude=_magnitude(layer),
-        is_dora=len(getattr(layer, "lora_magnitude_vector", ())) > 0,
-        has_bias=any(getattr(layer, "lora_bias", {}).values()),
+        notes=(DORA,) * bool(getattr(layer, "lora_magnitude_vector", ()))
+        + (BIASES,) * any(getattr(layer, "lora_bias", {}).values()),
     )
 
 
