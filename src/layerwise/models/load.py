@@ -285,8 +285,7 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
     from layerwise.models.adapters import put_on  # As above.
 
     with quiet():
-        rounded = bool(packed_modules(loaded.model))
-        adapter = put_on(loaded.model, source, rounded=rounded)
+        adapter = put_on(loaded.model, source, rounded=bool(packed_modules(loaded.model)))
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
         return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)

@@ -61,7 +61,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
     Raises:
         ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
-    for name, config in _configs(model).items():
+    for name, config in adapter_configs(model).items():
         if why := inseparable(config):
             hint = "name the base model and the adapter as two models"
             expected = "an adapter that leaves its base as it was"
@@ -89,7 +89,8 @@ def merged(model: PeftModel) -> nn.Module:
     return alone
 
 
-def _configs(model: nn.Module) -> Mapping[str, Any]:
+def adapter_configs(model: nn.Module) -> Mapping[str, Any]:
+    """Return PEFT's settings of each adapter on `model`, by its name."""
     found = getattr(model, "peft_config", None)
     return found if isinstance(found, Mapping) else {}
 
@@ -128,7 +129,7 @@ def adapter_notes(model: nn.Module) -> tuple[str, ...]:
     unsure = sorted({type(layer).__name__ for layer in layers if _is_untrained(layer) is None})
     if unsure:
         notes.append(f"whether these adapters ever trained cannot be told: {', '.join(unsure)}")
-    return (*notes, *start_notes(_configs(model).values()))
+    return (*notes, *start_notes(adapter_configs(model).values()))
 
 
 def start_notes(configs: Iterable[Any]) -> tuple[str, ...]:
