@@ -229,7 +229,7 @@ def test_blocks_that_were_compiled_and_what_is_no_model_are_refused(subject):
         apply(placement, "llama")
     blocks = it.model.model.layers
     blocks[1] = torch.compile(blocks[1])
-    with pytest.raises(VerificationError, match=r"compiled: 'model.layers.1'.*then compile"):
+    with pytest.raises(BadInputError, match=r"compiled: 'model.layers.1'.*then compile"):
         apply(placement, it.model)
     assert not adapters(it.model)
 

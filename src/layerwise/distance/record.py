@@ -127,8 +127,7 @@ class Distance(JsonRecord, FileRecord, DocumentRecord):
         """
         known = {o.name: o for o in self.objectives}
         if name not in known:
-            kind = "objective"
-            raise UnknownNameError(kind, value=name, known=known)
+            raise UnknownNameError(what="objective", value=name, known=known)
         return known[name]
 
     def frame(self) -> pd.DataFrame:

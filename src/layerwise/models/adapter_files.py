@@ -1,10 +1,8 @@
 """What lies in an adapter's folder: its settings and its weights, whole and finite or refused."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -94,20 +92,3 @@ def head_classes(source: Source) -> int:
     weights = read_weights(source) if named else {}
     rows = [len(t) for n, t in weights.items() if t.ndim == 2 and named & set(n.split("."))]
     return min(rows, default=0)  # A head's last layer is its narrowest.
-
-
-def class_names(folder: Path, count: int) -> tuple[str, ...] | None:
-    """Return the names of `count` classes that ``config.json`` in `folder` has; None without.
-
-    What transformers calls classes that nobody named (``LABEL_0``) is no name.
-    """
-    try:
-        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    named = config.get("id2label") if isinstance(config, dict) else None
-    if not isinstance(named, dict) or len(named) != count:
-        return None
-    names = [str(named.get(str(i))) for i in range(count)]
-    unnamed = all(name in {f"LABEL_{i}", str(i)} for i, name in enumerate(names))
-    return None if unnamed else tuple(names)

@@ -15,7 +15,7 @@ from torch import nn
 from layerwise.errors import BadInputError, VerificationError
 from layerwise.models.heads import head_modules
 from layerwise.models.meta import meta_copy
-from layerwise.models.parts import unwrapped
+from layerwise.models.parts import refuse_compiled_parts, unwrapped
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.exports.lora import peft_config
@@ -108,10 +108,9 @@ def apply(placement: Placement, model: nn.Module) -> PeftModel:
     model that has LoRA adapters keeps them, switched off, beside a new one, which is active.
 
     Raises:
-        BadInputError: It is no model.
+        BadInputError: It is no model, or its blocks were compiled one by one.
         VerificationError: As for `verify`; or the model is of another architecture, or has adapters
-            of another kind or blocks that were compiled one by one; or PEFT would take other
-            modules for the head.
+            of another kind; or PEFT would take other modules for the head.
         StackError: The model's blocks cannot be found.
     """
     if not hasattr(model, "modules"):
@@ -119,10 +118,7 @@ def apply(placement: Placement, model: nn.Module) -> PeftModel:
         raise BadInputError(msg, value=type(model).__name__, expected=expected)
     plain = unwrapped(model)
     base, name = without_adapter(plain), _free_name(plain)
-    parts = [name for name, module in base.named_modules() if "_orig_mod" in module._modules]
-    if parts:
-        msg, hint = "model of which parts were compiled", "apply the placement, then compile"
-        raise VerificationError(msg, value=_shown(parts), expected="plain blocks", hint=hint)
+    refuse_compiled_parts(base, then="apply the placement")
     placement = _fitted(placement, base)
     verify(placement, meta_copy(base), adapter=name)
     _refuse_offloaded(placement, base)

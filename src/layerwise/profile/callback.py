@@ -13,19 +13,16 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
-from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from layerwise import distributed
-from layerwise.compat.torch import FSDPModule
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, LayerwiseError, ModelError
 from layerwise.files import write_atomic
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import is_compiled, unwrapped
+from layerwise.models.parts import is_compiled, refuse_sharded, unwrapped
 from layerwise.models.stack import find_stacks
 from layerwise.options.commands import BOOTSTRAP
 from layerwise.profile.probe_reading import ProbeReading, make_reading
@@ -142,6 +139,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._provenance: Provenance | None = None
         self._handler: CallbackHandler | None = None
         self._unlogged: dict[str, float] | None = None
+        self._tried = -1
         self.history: list[StepProfile] = []
         self.notes: list[str] = []
 
@@ -179,7 +177,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             StackError: No stack of blocks was found.
             BadInputError: The probes cannot be used with this model.
         """
-        self.history, self.notes, self._signals = [], [], None
+        self.history, self.notes, self._signals, self._tried = [], [], None, -1
         self._handler = _calling_handler(self)
         self._loaded = _loaded(model, self._tokenizer or processing_class)
         now = self._reading.states(self._loaded)
@@ -277,6 +275,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
     def _record(self, state: Any) -> None:
         if self._loaded is None:
             return
+        self._tried = state.global_step
         self._sum_steps()
         try:
             after = self._reading.states(self._loaded)
@@ -296,7 +295,8 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
                 lines.write(json.dumps(_line(self.history[-1])) + "\n")
 
     def _is_behind(self, state: Any) -> bool:
-        return not self.history or self.history[-1].step != state.global_step
+        seen = {self._tried, *(record.step for record in self.history[-1:])}
+        return state.global_step not in seen
 
     def _tell(self, args: Any, state: Any, control: Any) -> None:
         """Log the record that was not, as `Trainer.log` does."""
@@ -316,26 +316,12 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
 
 def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
-    """Return the model of a Trainer as the rest of this package knows it; nothing is copied.
-
-    Refused is one of whose weights a process holds a part, unless its own forward gathers them.
-    """
+    """Return the model of a Trainer as the rest of this package knows it; nothing is copied."""
     if tokenizer is None:
         msg = "no tokenizer for the probes"
         raise ModelError(msg, expected="the model's", hint="DepthCallback(tokenizer)")
-    parameters = tuple(model.parameters())
+    refuse_sharded(model)
     plain: Any = unwrapped(model)
-    whole = isinstance(plain, FSDPModule)  # Its forward gathers the weights.
-    kinds = {
-        "FSDP1": any(isinstance(module, FullyShardedDataParallel) for module in model.modules()),
-        "tensor parallel": not whole and any(isinstance(p, DTensor) for p in parameters),
-        "DeepSpeed ZeRO stage 3": any(hasattr(p, "ds_id") for p in parameters),
-    }
-    for kind, is_sharded in kinds.items():
-        if is_sharded:
-            msg = "model whose weights are sharded over processes"
-            hint = "FSDP2, or profile the checkpoints: layerwise profile BEFORE AFTER"
-            raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
     source = getattr(getattr(plain, "config", None), "_name_or_path", "")
     return LoadedModel(
         model=plain,

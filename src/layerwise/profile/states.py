@@ -163,8 +163,7 @@ def _stack(loaded: LoadedModel, name: str | None) -> Stack:
         return (texts or list(loaded.stacks))[-1]
     known = {stack.name: stack for stack in loaded.stacks}
     if name not in known:
-        kind = "stack"
-        raise UnknownNameError(kind, value=name, known=known)
+        raise UnknownNameError(what="stack", value=name, known=known)
     return known[name]
 
 

@@ -1,7 +1,7 @@
 """Adapters on a model that stays what it was: switched off, looked into."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -133,13 +133,14 @@ def adapter_notes(model: nn.Module) -> tuple[str, ...]:
     unsure = sorted({type(layer).__name__ for layer in layers if _is_untrained(layer) is None})
     if unsure:
         notes.append(f"whether these adapters ever trained cannot be told: {', '.join(unsure)}")
-    starts = (getattr(c, "init_lora_weights", True) for c in _configs(model).values())
-    odd = sorted({str(start) for start in starts} - _ZERO)
-    if odd:
-        notes.append(
-            f"adapters that start otherwise than at zero ({', '.join(odd)}) count as trained"
-        )
-    return tuple(notes)
+    return (*notes, *start_notes(_configs(model).values()))
+
+
+def start_notes(configs: Iterable[Any]) -> tuple[str, ...]:
+    """Return a note of the starts in PEFT's `configs` by which adapters count as trained."""
+    odd = sorted({str(getattr(c, "init_lora_weights", True)) for c in configs} - _ZERO)
+    said = f"adapters that start otherwise than at zero ({', '.join(odd)}) count as trained"
+    return (said,) if odd else ()
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

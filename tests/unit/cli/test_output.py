@@ -11,6 +11,7 @@ from layerwise.errors import BadInputError
 def terminal(monkeypatch):
     """Standard error taken for a terminal."""
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # What an older rich asks.
     monkeypatch.setenv("COLUMNS", "80")
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from layerwise.data import read
 from layerwise.data.readers import CLASSES
@@ -181,7 +181,7 @@ def test_ready_batches_are_rows_of_tokens_without_padding():
         ({"text": "a"}, "no data: 'dict'"),
         (b"text", "no data: 'bytes'"),
         ("a" * 5000, "no name of data"),
-        *((name, "data without a name") for name in ("", "  ")),
+        *((name, "no name of data") for name in ("", "  ")),
         ("gone.jsonl", r"no such data file: 'gone\.jsonl'"),
         ("no-such-owner/no-such-data", "no file of that name, and no such data set.*Offline"),
         *((name, "expected NAME, NAME:SPLIT, NAME") for name in ("a:b:c:d", "a::c", ":train")),
@@ -333,6 +333,25 @@ def cached(tmp_path, monkeypatch):
         ).write_to_directory(str(folder))  # fmt: skip
 
     return plant
+
+
+def test_a_set_of_splits_in_hand_says_how_one_is_named_and_that_there_is_none():
+    one = datasets.Dataset.from_dict({"text": ["t"]})
+    with pytest.raises(UnknownNameError, match=r"one of a, b; try: data\[SPLIT\]"):
+        table(datasets.DatasetDict(a=one, b=one))
+    with pytest.raises(DataError, match="data holds no row"):
+        table(datasets.DatasetDict())
+
+
+def test_a_data_set_of_torch_is_read_by_number():
+    class Rows(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, number):
+            return {"text": "ab"[number]}  # It raises no IndexError by which an end is found.
+
+    assert list(table(Rows())["text"]) == ["a", "b"]
 
 
 @pytest.mark.parametrize(

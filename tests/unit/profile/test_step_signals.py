@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
+from layerwise.compat.transformers import checkpoint_blocks
 from layerwise.profile.step_signals import SignalSums, StepListener, sum_over_processes
 from layerwise.tuning.lora import adapted, placed_on
 from support.versions import since_5
@@ -106,6 +107,18 @@ def test_below_the_lowest_adapter_no_gradient_comes_by(heard):
     assert found.activation_gradient[0] is None
     assert found.activation_gradient[1] > 0
     assert None not in found.attention_entropy
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradients_are_the_same_where_activations_are_recomputed(heard, reentrant):
+    (loaded, listener), (other, recomputed) = heard("llama"), heard("llama")
+    checkpoint_blocks(other.model, reentrant=reentrant)
+    for model in (loaded.model.train(), other.model.train()):
+        model.zero_grad()
+    step(loaded)
+    step(other)
+    kept, again = (each.take().signals(each.blocks) for each in (listener, recomputed))
+    np.testing.assert_allclose(again.activation_gradient, kept.activation_gradient, rtol=1e-6)
 
 
 def test_forwards_without_a_gradient_are_none_of_training_s(heard):
