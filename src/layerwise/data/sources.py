@@ -154,7 +154,7 @@ def _hub(source: str) -> pd.DataFrame:
     finally:
         if shown:
             bars.enable_progress_bar()
-    return _dataset_frame(found, source=source)
+    return _dataset_frame(found, hint=f"{source}:SPLIT")
 
 
 # --- Data in hand -----------------------------------------------------------------------------
