@@ -57,10 +57,7 @@ def refused(run):
 @pytest.fixture(scope="session")
 def model_folder(tiny_text, tmp_path_factory):
     """A causal model of two blocks and its tokenizer, saved."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_text.model("llama").save_pretrained(folder)
-    tiny_text.tokenizer(frame="causal").save_pretrained(folder)
-    return folder
+    return tiny_text.save(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from layerwise.profile.record import (
     Slope,
     StepSizes,
 )
-from layerwise.provenance import Provenance
+from support.cards import PROVENANCE
 
 #: Texts in the words of the tiny models, and how they are read.
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
@@ -26,17 +26,6 @@ READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 COMMAND = "layerwise profile demo tuned --out moved"
 DEPTHS = (0.10, 0.25, 0.40, 0.60, 0.75, 0.90, 1.00)
 READOUTS = {"hf": 1.0, "residual": 0.9, "normed": 1.05}
-PROVENANCE = Provenance(
-    layerwise="0.1.0",
-    torch="2.13.0",
-    transformers="5.23.0",
-    peft="0.21.2",
-    python="3.11.7",
-    git="9da5fa2c" * 5,
-    device="cpu (2 threads)",
-    command=COMMAND,
-    created="2026-01-01T12:00:00+00:00",
-)
 
 
 def planted_model(source, *, blocks, stack="model.layers", base=None, digest="5a"):

@@ -1,5 +1,7 @@
 """Tables of runs whose slopes are planted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -7,21 +9,11 @@ from layerwise.analysis.analyse import analyse_runs
 from layerwise.analysis.names import DEPTHS, FIVE
 from layerwise.analysis.run_tables import check_runs
 from layerwise.depths import RELATIVE_DEPTHS
-from layerwise.provenance import Provenance
+from support.cards import PROVENANCE
 
 RELATIVE = np.array(RELATIVE_DEPTHS)
 
-MADE = Provenance(
-    layerwise="0.1.0",
-    torch="2.13.0",
-    transformers="5.23.0",
-    peft="0.21.2",
-    python="3.11.7",
-    git=None,
-    device="cpu",
-    command="layerwise analyse ledger",
-    created="2026-01-01T00:00:00+00:00",
-)
+MADE = replace(PROVENANCE, command="layerwise analyse ledger")
 
 
 def straight(slope, *, level=0.5):
