@@ -212,6 +212,15 @@ def whole_lines(path: Path) -> list[bytes]:
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
+def _holds_others_model(folder: Path) -> bool:
+    """Return whether `folder` holds a model's or an adapter's files, and no record of layerwise."""
+    configs = (folder / "config.json", folder / "adapter_config.json")
+    if not any(path.exists() for path in (*configs, *folder.glob("*.gguf"))):
+        return False
+    records = (path.read_bytes()[:80] for path in folder.glob("*.json") if path.is_file())
+    return not ((folder / "log.jsonl").exists() or any(b'"layerwise/' in head for head in records))
+
+
 def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "") -> Path:
     """Give `folder`, found writable before any work is spent on its content; it is left as it was.
 
@@ -224,7 +233,8 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "
         beside: A file that comes with a result of any kind: without `holds`, it is another's.
 
     Raises:
-        OutputError: It cannot be made or written, or holds a result and `overwrite` is false.
+        OutputError: It cannot be made or written; it holds a result and `overwrite` is false; or it
+            holds a model or an adapter that layerwise did not write.
     """
     told = {"what": " to the output folder", "expected": "a folder that you may write"}
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -233,10 +243,18 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
+            is_others = _holds_others_model(folder)
     finally:
         for path in missing:
             with suppress(OSError):
                 path.rmdir()
+    if is_others:
+        raise OutputError(
+            what="output folder is that of a model",
+            value=folder,
+            expected="an empty folder, or one that layerwise wrote",
+            hint="another --out FOLDER",
+        )
     found = [name for name in (holds, beside) if name and (folder / name).exists()]
     if found and not overwrite:
         msg = f"output folder already holds a {found[0]}"

@@ -86,7 +86,7 @@ def card(
             progress=progress,
             **pick(FittedBatches, options),
         )
-    return made.with_advice(advise(made))
+    return replace(made, advice=advise(made))
 
 
 @takes_options
@@ -157,7 +157,7 @@ def export(
         msg = f"modules that {trainer} cannot tell from others ({error.what})"
         hint = "--for peft, axolotl, llamafactory, ms-swift or unsloth"
         raise PlacementError(msg, value=error.value, hint=hint) from error
-    return placed.with_verified(coverage.verified), coverage, made
+    return replace(placed, verified=coverage.verified), coverage, made
 
 
 def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":

@@ -44,7 +44,7 @@ def loaded_model(
     return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
 
 
-def known_card(card: "LayerCard | Path | str") -> "LayerCard":
+def known_card(card: Any) -> "LayerCard":
     """Return the card that `card` names; or itself.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from layerwise.card.describe import model_info
@@ -54,7 +53,7 @@ def audit_adapter(
         SchemaError: The card is of another model.
         NonFiniteError: A weight of the adapter is NaN or infinite.
     """
-    found, again = in_hand(adapter, tokenizer), None
+    found, merged = in_hand(adapter, tokenizer), None
     if isinstance(found, str):
         source = resolve(found)
         if source.form != "adapter":
@@ -62,14 +61,18 @@ def audit_adapter(
             expected = "a folder or hub id with adapter_config.json"
             hint = f"layerwise profile BASE {found}"
             raise BadInputError(msg, value=found, expected=expected, hint=hint)
-        base, why = _base(source, load)
-        if base is None:
+        classes, _ = adapter_classes(source)
+        try:
+            base = load(named_base(source), labels=classes)
+        except ModelError as error:
+            why = f"{error.what}: {error.value or source.name}"
             _refuse_without_base(source, why, card=card, verify=verify)
             return audit_files(source, why=why)
         if card is not None:
             refuse_another_model(model_info(base), card.model)
         found = attach(base, source)
-        again = partial(_merged, source, load) if verify else None
+        if verify:
+            merged = merge(load(named_base(source), labels=classes), source)
     elif verify or not (isinstance(found, LoadedModel) and has_adapters(found.model)):
         msg = "model in hand to verify" if verify else "model in hand without adapters"
         expected = "the name of an adapter" if verify else "a PeftModel, or the name of an adapter"
@@ -78,7 +81,7 @@ def audit_adapter(
         refuse_another_model(replace(base_info(model_info(found), found), files={}), card.model)
     inner = without_adapter(found.model)  # Blocks have the base's own names.
     found = replace(found, model=inner, stacks=find_stacks(inner))
-    return _on_base(found, reading, card, progress, again)
+    return _on_base(found, reading, card, progress, merged)
 
 
 def _refuse_without_base(source: Source, why: str, *, card: LayerCard | None, verify: bool) -> None:
@@ -88,41 +91,29 @@ def _refuse_without_base(source: Source, why: str, *, card: LayerCard | None, ve
         raise BadInputError(msg, value=source.name, expected="its base", hint=f"no --{option}")
 
 
-def _merged(source: Source, load: Load) -> LoadedModel:
-    """Return the base, loaded anew, with the adapter in `source` in its weights."""
-    return merge(load(named_base(source), labels=adapter_classes(source, None)), source)
-
-
-def _base(source: Source, load: Load) -> tuple[LoadedModel | None, str]:
-    """Return the base of the adapter in `source`; or None, and why it is not to be had."""
-    classes = adapter_classes(source, None)
-    try:
-        return load(named_base(source), labels=classes), ""
-    except ModelError as error:
-        return None, f"{error.what}: {error.value or source.name}"
-
-
 def _on_base(
     loaded: LoadedModel,
     reading: ProbeReading,
     card: LayerCard | None,
     progress: Progress,
-    again: Callable[[], LoadedModel] | None,
+    merged: LoadedModel | None,
 ) -> Audit:
     """Return the audit of the adapters on a model, with their effect on the probes.
 
-    Where there is an `again`, what the model it loads makes of them must be the same.
+    Where it is there `merged` too, that must make the same of them.
     """
     notes, changes = list(adapter_notes(loaded.model)), dict[str, float]()
     try:
         with record_outputs(loaded.model) as outputs:
             states = reading.states(replace(loaded, notes=()), progress=progress)
         changes |= outputs.changes
-        if again is not None:
-            merged = reading.states(again(), progress=progress)
-            notes.append(refuse_other_states(merged, states, loaded.source))
     except ModelError as error:  # A tower of pictures alone, say.
+        if merged is not None:
+            raise
         notes.append(f"what the adapter adds to outputs is not known: {error}")
+    if merged is not None:
+        other = reading.states(merged, progress=progress)
+        notes.append(refuse_other_states(other, states, loaded.source))
     audit = make_audit(loaded.model, changes)
     audit = audit if card is None else compare_with_card(audit, card)
     return replace(

@@ -246,16 +246,14 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Record the last step, where training is stopped early, while trackers listen."""
         if control.should_training_stop and self._is_behind(state):
-            self._record(state)
-            self._tell(args, state, control)
+            self._record(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Record, where this step's turn has come."""
         if self._listener is not None:
             self._recent.append(self._listener.take())
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            self._record(state)
-            self._tell(args, state, control)
+            self._record(args, state, control)
 
     def on_train_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Record the last step, where training was stopped early, and let go of the model."""
@@ -264,24 +262,24 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             if args.load_best_model_at_end:
                 self._note(f"step {state.global_step} is missing: its weights were replaced")
             else:
-                self._record(state)
-                self._tell(args, state, None)
+                self._record(args, state, None)
         if self._listener is not None:
             if self._recent:
                 self._sum_steps()
             self._listener.detach()
         self._loaded = self._before = self._listener = None
 
-    def _record(self, state: Any) -> None:
+    def _record(self, args: Any, state: Any, control: Any) -> None:
+        """Record what moved until now, where that can be had, and log it."""
         if self._loaded is None:
             return
         self._tried = state.global_step
         self._sum_steps()
         try:
-            after = self._reading.states(self._loaded)
-            self._append(after, state)
+            self._append(self._reading.states(self._loaded), state)
         except LayerwiseError as error:
             self._note(f"step {state.global_step} is missing: {error}")
+        self._tell(args, state, control)
 
     def _append(self, after: States, state: Any) -> None:
         """Add what moved until now to the history, the file and the Trainer's log."""
@@ -350,12 +348,8 @@ def _calling_handler(callback: TrainerCallback) -> CallbackHandler | None:
 def _figures(record: StepProfile) -> dict[str, float]:
     """Return what is logged of a record: plain numbers, by name."""
     profile, signals = record.profile, record.signals
-    found = {
-        "depth_slope": profile.slope,
-        "depth_slope_low": profile.slope_low,
-        "depth_slope_high": profile.slope_high,
-        "depth_noise_floor": profile.noise_floor,
-    }
+    names = ("slope", "slope_low", "slope_high", "noise_floor")
+    found: dict[str, float] = {f"depth_{name}": getattr(profile, name) for name in names}
     for depth in profile.depths:
         found[f"depth_procrustes_{depth.index}"] = depth.procrustes
         name = f"{profile.stack}.{depth.index}"

@@ -172,8 +172,7 @@ def as_readout(name: str) -> Readout:
         UnknownNameError: There is none.
     """
     if name not in READOUTS:
-        kind = "readout"
-        raise UnknownNameError(kind, value=name, known=READOUTS)
+        raise UnknownNameError(what="readout", value=name, known=READOUTS)
     return name
 
 
