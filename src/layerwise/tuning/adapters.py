@@ -123,12 +123,14 @@ def still_notes(model: nn.Module) -> tuple[str, ...]:
 
 
 def adapter_notes(model: nn.Module) -> tuple[str, ...]:
-    """Return why `untrained_modules` may not tell the whole story of this model's adapters."""
+    """Return what else there is to know of this model's adapters than `untrained_modules`."""
     notes = []
     layers = [layer for _, layer in _layers(model)]
     unsure = sorted({type(layer).__name__ for layer in layers if _is_untrained(layer) is None})
     if unsure:
         notes.append(f"whether these adapters ever trained cannot be told: {', '.join(unsure)}")
+    if all(module.disable_adapters for module in _switches(model)):
+        notes.append("the adapters are switched off: what the model computes is its base's")
     return (*notes, *start_notes(adapter_configs(model).values()))
 
 
@@ -140,10 +142,12 @@ def start_notes(configs: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the adapted modules of the base model, by the name that they have there."""
+    """Yield the modules of the base model with an active adapter, by the name they have there."""
     for name, module in without_adapter(model).named_modules():
         if isinstance(module, BaseTunerLayer):
-            yield name, module
+            stores = [getattr(module, store, {}) for store in module.adapter_layer_names]
+            if any(adapter in store for store in stores for adapter in module.active_adapters):
+                yield name, module
 
 
 def _is_untrained(layer: Any) -> bool | None:
