@@ -212,6 +212,15 @@ def whole_lines(path: Path) -> list[bytes]:
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
+def _holds_others_model(folder: Path) -> bool:
+    """Return whether `folder` holds a model's or an adapter's files, and no record of layerwise."""
+    configs = (folder / "config.json", folder / "adapter_config.json")
+    if not any(path.exists() for path in (*configs, *folder.glob("*.gguf"))):
+        return False
+    records = (path.read_bytes()[:80] for path in folder.glob("*.json") if path.is_file())
+    return not ((folder / "log.jsonl").exists() or any(b'"layerwise/' in head for head in records))
+
+
 def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
     """Give `folder`, found writable before any work is spent on its content; it is left as it was.
 
@@ -223,7 +232,8 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
         overwrite: Whether that result may be replaced.
 
     Raises:
-        OutputError: It cannot be made or written, or holds a result and `overwrite` is false.
+        OutputError: It cannot be made or written; it holds a result and `overwrite` is false; or it
+            holds a model or an adapter that layerwise did not write.
     """
     told = {"what": " to the output folder", "expected": "a folder that you may write"}
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -232,10 +242,18 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
+            is_others = _holds_others_model(folder)
     finally:
         for path in missing:
             with suppress(OSError):
                 path.rmdir()
+    if is_others:
+        raise OutputError(
+            what="output folder is that of a model",
+            value=folder,
+            expected="an empty folder, or one that layerwise wrote",
+            hint="another --out FOLDER",
+        )
     if (folder / holds).exists() and not overwrite:
         msg = f"output folder already holds a {holds}"
         raise OutputError(

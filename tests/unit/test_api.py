@@ -18,10 +18,7 @@ SMALL = {"max_length": 16, "rank": 2, "batch_size": 2}
 
 @pytest.fixture(scope="module")
 def model_folder(tiny_text, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_text.model("llama").save_pretrained(folder)
-    tiny_text.tokenizer(frame="causal").save_pretrained(folder)
-    return folder
+    return tiny_text.save(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -176,6 +176,16 @@ def test_prepare_output_keeps_a_result_unless_told(tmp_path):
     assert prepare_output(tmp_path, holds="placement.json", overwrite=False) == tmp_path
 
 
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "a.gguf"])
+def test_prepare_output_spares_the_models_of_others(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(OutputError, match=r"that of a model: .*; try: another --out FOLDER"):
+        prepare_output(tmp_path, holds="card.json", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / "tune.json").write_text('{"schema": "layerwise/tune/1"}')
+    assert prepare_output(tmp_path, holds="card.json", overwrite=False) == tmp_path
+
+
 def test_prepare_output_where_a_file_stands(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(OutputError, match=r"cannot write to the output folder .*--out FOLDER"):

@@ -1,6 +1,7 @@
 """The one reader of adapters: PEFT puts them on a model, and what it read is proven."""
 
 import copy
+import inspect
 import re
 import warnings
 from collections import Counter
@@ -99,7 +100,7 @@ class Adapter:
             parent, _, own = name.rpartition(".")
             plain = fold(module, name=name, source=self.source.name)
             setattr(self.model.get_submodule(parent), own, plain)
-        notes = _settle(self.model, self.tied)
+        notes = _settle(self.model, self.tied, source=self.source.name)
         return changed, tuple(whole), notes
 
 
@@ -391,7 +392,7 @@ def _own(module: nn.Module, shared: set[int]) -> None:
                 each._parameters[name] = nn.Parameter(parameter.detach().clone())
 
 
-def _settle(model: Any, tied: Tied) -> list[str]:
+def _settle(model: Any, tied: Tied, *, source: str) -> list[str]:
     """Leave nothing of PEFT on `model`: blocks of their own, the configuration true of it."""
     for each in model.modules():
         vars(each).pop("peft_config", None)
@@ -399,10 +400,10 @@ def _settle(model: Any, tied: Tied) -> list[str]:
         _own(blocks, _repeated(blocks))  # Replicated blocks share what no adapter changed.
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return _tie_again(model, tied)
+    return _tie_again(model, tied, source=source)
 
 
-def _tie_again(model: Any, tied: Tied) -> list[str]:
+def _tie_again(model: Any, tied: Tied, *, source: str) -> list[str]:
     """Let weights that were one be one again; where they part, the configuration says so too."""
     apart: list[str] = []
     for names in tied:
@@ -416,6 +417,10 @@ def _tie_again(model: Any, tied: Tied) -> list[str]:
             setattr(model.get_submodule(parent), own, weight)
     if not apart:
         return []
+    if "config.tie_word_embeddings" in inspect.getsource(type(model).forward):
+        # T5's kin scale what their head reads if it is tied: untied in name, it is another model.
+        message = f"adapter that parts weights which a {type(model).__name__} computes with as one"
+        raise ModelError(message, value=apart[0], expected=f"them as they are in {source}'s base")
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     return [f"weights that were one in its base are no more: {', '.join(apart)}"]

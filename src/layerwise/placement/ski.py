@@ -6,6 +6,7 @@ block has no neighbour in another stack.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -31,19 +32,13 @@ def local_maxima(values: np.ndarray, segments: Sequence[object]) -> tuple[int, .
     block alone in its segment is a maximum; a longer segment of equal values has none.
     """
     peaks = []
-    for first, last in _plateaus(values, segments):
-        beside = _neighbours(first, -1, segments) + _neighbours(last, 1, segments)
-        alone = first == last and not beside
-        if alone or (beside and all(values[p] < values[first] for p in beside)):
-            peaks.append((first + last) // 2)
+    for _, group in groupby(range(len(values)), key=lambda p: (segments[p], values[p])):
+        run = list(group)
+        beside = _neighbours(run[0], -1, segments) + _neighbours(run[-1], 1, segments)
+        alone = len(run) == 1 and not beside
+        if alone or (beside and all(values[p] < values[run[0]] for p in beside)):
+            peaks.append(run[(len(run) - 1) // 2])
     return tuple(peaks)
-
-
-def _plateaus(values: np.ndarray, segments: Sequence[object]) -> list[tuple[int, int]]:
-    """Return the first and last position of each run of equal values inside a segment."""
-    pairs = list(zip(segments, values, strict=True))
-    starts = [p for p in range(len(pairs)) if p == 0 or pairs[p] != pairs[p - 1]]
-    return list(zip(starts, [s - 1 for s in starts[1:]] + [len(values) - 1], strict=True))
 
 
 def _neighbours(position: int, step: int, segments: Sequence[object]) -> list[int]:

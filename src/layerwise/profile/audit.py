@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from layerwise.card.record import LayerCard
-from layerwise.models.stack import Stack, all_refs, block_of, find_stacks
+from layerwise.models.stack import BlockRef, blocks_of, find_stacks
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
@@ -18,7 +18,7 @@ from layerwise.placement.record import PlacedBlock
 from layerwise.placement.rows import adaptable_rows
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit, Spectrum
 from layerwise.profile.audit_update import (
-    DORA,
+    DORA_NOTE,
     Update,
     adapted_layers,
     adapter_kinds,
@@ -60,9 +60,10 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         StackError: The model's blocks cannot be found.
     """
     layers = dict(adapted_layers(model))
+    places = blocks_of(layers, find_stacks(without_adapter(model)))
     unread = {name: why for name, layer in layers.items() if (why := unread_reason(layer))}
     updates = ((name, update(name, layer)) for name, layer in layers.items() if name not in unread)
-    audit = audit_updates(updates, find_stacks(without_adapter(model)), outputs)
+    audit = audit_updates(updates, places, outputs)
     configs, saved = adapter_configs(model).values(), saved_modules(model)
     lost = () if saved else whole_modules(configs)
     said = f"what was trained whole beside the adapters ({', '.join(lost)}) has no place here"
@@ -76,15 +77,17 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
 
 
 def audit_updates(
-    updates: Iterable[tuple[str, Update]], stacks: Sequence[Stack], outputs: Mapping[str, float]
+    updates: Iterable[tuple[str, Update]],
+    places: Mapping[str, BlockRef],
+    outputs: Mapping[str, float],
 ) -> Audit:
     """Return the audit of the `updates`, each read when its turn comes, of modules by name."""
     modules, counts = list[ModuleAudit](), Counter[str]()
     for name, found in updates:
-        made = _module(name, found, stacks, outputs.get(name))
+        made = _module(name, found, places.get(name), outputs.get(name))
         modules.append(made)
         counts.update(found.notes)
-        counts[_MAGNITUDES] += DORA in found.notes and made.whole_relative_norm is None
+        counts[_MAGNITUDES] += DORA_NOTE in found.notes and made.whole_relative_norm is None
         counts[_UNKNOWN] += made.base_frobenius_norm is None
     live = [m for m in modules if not m.dead]
     # The least rank that `_MOST` of the modules do with for 90 % of their energy.
@@ -110,10 +113,8 @@ def audit_updates(
 
 
 def _module(
-    name: str, found: Update, stacks: Sequence[Stack], output_change: float | None
+    name: str, found: Update, block: BlockRef | None, output_change: float | None
 ) -> ModuleAudit:
-    row = block_of(name, stacks)
-    block = None if row is None else all_refs(stacks)[row]
     figures = spectrum(product_singular_values(found.up, found.down))
     whole_norm, moved = dora_change(found) or (None, False)
     weight = found.base

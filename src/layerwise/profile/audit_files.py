@@ -14,12 +14,12 @@ from layerwise.models.adapter_files import read_weights
 from layerwise.models.adapter_starts import BESIDE
 from layerwise.models.adapters import read_config
 from layerwise.models.sources import Source, hashes
-from layerwise.models.stack import Stack
+from layerwise.models.stack import Stack, blocks_of
 from layerwise.profile.audit import audit_updates
 from layerwise.profile.audit_record import Audit
 from layerwise.profile.audit_update import (
-    BIASES,
-    DORA,
+    BIAS_NOTE,
+    DORA_NOTE,
     Update,
     adapter_kinds,
     whole_modules,
@@ -62,7 +62,7 @@ def audit_files(source: Source, *, why: str) -> Audit:
         expected = "LoRA on a base that it left as it was"
         raise ModelError(msg, value=odd or _OTHER, expected=expected)
     stacks = _stacks(parts, source)
-    audit = audit_updates(updates.items(), stacks, {})
+    audit = audit_updates(updates.items(), blocks_of(updates, stacks), {})
     blocks = ", ".join(f"; {stack.name} has {len(stack.blocks)} blocks or more" for stack in stacks)
     untold = "how large it is beside the weights and what it does to outputs is not known"
     notes.insert(0, f"read from the adapter's files alone ({why}): {untold}{blocks}")
@@ -149,7 +149,7 @@ def _updates(
         if rank == len(down):
             scale = alpha / (sqrt(rank) if config.use_rslora else rank)
             wide, narrow = (wide_array(tensor.flatten(1))[None] for tensor in (up, down))
-            notes = (DORA,) * ("magnitude_vector" in held) + (BIASES,) * ("B.bias" in held)
+            notes = (DORA_NOTE,) * ("magnitude_vector" in held) + (BIAS_NOTE,) * ("B.bias" in held)
             found[name] = Update(scale * wide, narrow, notes=notes)
     return found
 

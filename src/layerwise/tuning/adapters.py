@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from layerwise.capture.restore import requires_grad_kept
 from layerwise.compat.peft import added_modules
 from layerwise.errors import ModelError
 from layerwise.models.adapter_starts import BESIDE
@@ -39,14 +40,6 @@ def inseparable(config: Any) -> str:
     return "" if start.lower() in BESIDE else f"its start ({start}) changed its base's weights"
 
 
-def _refuse_inseparable(why: str, adapter: str) -> None:
-    if why:
-        hint = "name the base model and the adapter as two models"
-        expected = "an adapter that leaves its base as it was"
-        message = f"adapter that cannot be switched off: {why}"
-        raise ModelError(message, value=adapter, expected=expected, hint=hint)
-
-
 def _switches(model: nn.Module) -> list[Any]:
     """Give the modules that an adapter was put into or that stand in for a fully trained module."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
@@ -69,18 +62,20 @@ def disabled(model: nn.Module) -> Iterator[None]:
         ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
     for name, config in adapter_configs(model).items():
-        _refuse_inseparable(inseparable(config), name)
+        if why := inseparable(config):
+            hint = "name the base model and the adapter as two models"
+            expected = "an adapter that leaves its base as it was"
+            message = f"adapter that cannot be switched off: {why}"
+            raise ModelError(message, value=name, expected=expected, hint=hint)
     switches = [(module, bool(module.disable_adapters)) for module in _switches(model)]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for module, _ in switches:
-            module.enable_adapters(enabled=False)
-        yield
-    finally:
-        for module, was_disabled in switches:
-            module.enable_adapters(enabled=not was_disabled)
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
+    with requires_grad_kept(model):
+        try:
+            for module, _ in switches:
+                module.enable_adapters(enabled=False)
+            yield
+        finally:
+            for module, was_disabled in switches:
+                module.enable_adapters(enabled=not was_disabled)
 
 
 def merged(model: PeftModel) -> nn.Module:

@@ -356,6 +356,8 @@ def test_names_that_peft_takes_for_others_of_an_older_file_are_read_as_they_are(
 
 def test_weights_that_were_one_part_whole(bases, tmp_path):
     """T5's encoder, decoder and head share a weight, of which PEFT trains a copy."""
+    if int(tf.__version__.split(".")[0]) < 5:
+        pytest.skip("transformers 4 has T5 as UMT5 is below: refused")
     config = made.lora(target_modules=["q"], modules_to_save=["shared"])
     model = made.saved(tmp_path / "a", bases("t5"), config, auto=tf.AutoModelForSeq2SeqLM)
     inputs = {"input_ids": made.IDS, "decoder_input_ids": made.IDS[:, :3]}
@@ -363,12 +365,24 @@ def test_weights_that_were_one_part_whole(bases, tmp_path):
     assert "were one in its base are no more: shared.weight, encoder" in " ".join(merged.notes)
     with torch.no_grad():
         torch.testing.assert_close(merged.model(**inputs).logits, model(**inputs).logits, **CLOSE)
-    if int(tf.__version__.split(".")[0]) < 5:
-        pytest.skip("transformers 4 ties T5's weights at every load, whatever was saved")
     merged.model.save_pretrained(tmp_path / "b")
     again = tf.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "b").eval()
     with torch.no_grad():
         torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits, **CLOSE)
+
+
+def test_weights_that_part_where_the_model_computes_with_them_as_one(tmp_path):
+    """UMT5 scales what its head reads where that is tied: no configuration says what it is now."""
+    blank = tf.UMT5Config(
+        vocab_size=61, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2,
+        tie_word_embeddings=True, decoder_start_token_id=0,
+    )  # fmt: skip
+    tf.UMT5ForConditionalGeneration(blank).save_pretrained(tmp_path / "base")
+    made.text.tokenizer(frame="t5").save_pretrained(tmp_path / "base")
+    config = made.lora(target_modules=["q"], modules_to_save=["shared"])
+    made.saved(tmp_path / "a", str(tmp_path / "base"), config, auto=tf.AutoModelForSeq2SeqLM)
+    with pytest.raises(ModelError, match=r"parts weights which a UMT5For.* computes with as one"):
+        load(str(tmp_path / "a"))
 
 
 # What the base must be.

@@ -53,11 +53,6 @@ def test_no_text_is_left_with_too_few_others(tiny_text, name, count, sizes):
     assert seen == list(range(count))
 
 
-def test_the_seed_mixes_the_batches(tiny_text):
-    order = [[b.index.tolist() for b in batches(tiny_text, 20, seed=s).batches] for s in (0, 0, 1)]
-    assert order[0] == order[1] != order[2]
-
-
 @pytest.mark.parametrize(("name", "least"), [("simcse", 2), ("barlow-twins", 3)])
 def test_too_few_texts(tiny_text, name, least):
     with pytest.raises(DataError, match=f"{name} needs other texts .*at least {least} examples"):
@@ -122,14 +117,6 @@ def adapted(model, **options):
     from peft import LoraConfig, get_peft_model
 
     return get_peft_model(model, LoraConfig(**options)).eval()
-
-
-@pytest.mark.filterwarnings(DEPRECATED)
-def test_adapters_are_looked_through(tiny_text):
-    (batch,) = batches(tiny_text, 4, kind="causal").batches
-    expected = views(tiny_text.model("llama"), batch)
-    wrapped = adapted(tiny_text.model("llama"), target_modules=["q_proj"])
-    torch.testing.assert_close(views(wrapped, batch), expected)
 
 
 @pytest.mark.filterwarnings(DEPRECATED)
