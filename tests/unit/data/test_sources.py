@@ -76,6 +76,13 @@ def test_a_file_is_its_cells_as_they_are(put, name, content, columns):
     assert table(put(name, content)).to_dict("list") == columns
 
 
+def test_a_frame_that_pandas_wrote_as_json_is_a_table(put):
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "y": [0.5, 1, 2]}, index=[4, 2, 7])
+    for orient in ("columns", "split"):
+        data = read(put("a.json", frame.to_json(orient=orient)), label_column="y", where=["y=2.0"])
+        assert [(e.text, e.label) for e in data.examples] == [("c", "2")]
+
+
 def test_parquet_of_others(tmp_path):
     pd.DataFrame(TWO).to_parquet(tmp_path / "a.parquet")
     assert table(str(tmp_path / "a.parquet")).to_dict("list") == TWO
