@@ -25,7 +25,7 @@ from layerwise.models.heads import (
 )
 from layerwise.models.linear import packed_modules
 from layerwise.models.meta import meta_copy
-from layerwise.models.parts import unwrapped
+from layerwise.models.parts import refuse_sharded, unwrapped
 from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
@@ -285,8 +285,7 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
     from layerwise.models.adapters import put_on  # As above.
 
     with quiet():
-        rounded = bool(packed_modules(loaded.model))
-        adapter = put_on(loaded.model, source, rounded=rounded)
+        adapter = put_on(loaded.model, source, rounded=bool(packed_modules(loaded.model)))
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
         return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
@@ -344,6 +343,16 @@ def _pretrained_in(model: Any) -> Any:
     return inner
 
 
+def inside(loaded: LoadedModel) -> LoadedModel:
+    """Return `loaded` without an adapter's wrapper: adapters stay on, names are the base's own."""
+    inner = _pretrained_in(loaded.model)
+    if inner is loaded.model:
+        return loaded
+    is_on = any(getattr(m, "disable_adapters", None) is False for m in inner.modules())
+    note = f"the model has adapters, which were {'on' if is_on else 'off'} as it was measured"
+    return replace(loaded, model=inner, stacks=find_stacks(inner), notes=(*loaded.notes, note))
+
+
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     """Return `model`, in eval mode, with its tokenizer and stacks.
 
@@ -354,10 +363,13 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
 
     Raises:
         BadInputError: It is no such model.
-        ModelError: Its tokenizer cannot be found, or has no token that can pad.
+        ModelError: Its tokenizer cannot be found, or has no token that can pad; or its weights are
+            sharded over processes.
         StackError: No stack of blocks was found in it.
     """
-    model = unwrapped(model) if isinstance(model, nn.Module) else model
+    if isinstance(model, nn.Module):
+        refuse_sharded(model)
+        model = unwrapped(model)
     inner = _pretrained_in(model)
     name, notes = inner.name_or_path, decompress(inner)
     if tokenizer is None and not name:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from layerwise.compat.transformers import dequantising
 from layerwise.errors import BadInputError, ModelError, UnknownNameError
@@ -233,13 +234,21 @@ def refuse_untrainable(model: Any) -> None:
 
 
 def refuse_without_gradient(model: nn.Module) -> None:
-    """Refuse a model with quantised modules that hand no gradient on, or cannot run here.
+    """Refuse a model through whose weights no gradient passes here.
 
-    One module of each kind is tried.
+    They are not in this process's memory; or are codes, of which one module of each kind is tried.
 
     Raises:
-        ModelError: There is such a kind.
+        ModelError: There are such weights.
     """
+    away = [name for name, p in model.named_parameters() if p.is_meta]
+    if away:
+        message = f"{len(away)} weights that are offloaded, or on the meta device"
+        hint = "a device_map without offloading"
+        raise ModelError(message, value=away[0], expected="weights in memory", hint=hint)
+    if any(isinstance(p, DTensor) for p in model.parameters()):
+        message = "model whose weights are sharded over processes"
+        raise ModelError(message, value=type(model).__name__, expected="the whole model in each")
     kinds = {(type(m), type(getattr(m, "weight", None))): m for m in packed_modules(model).values()}
     for (kind, weight), module in kinds.items():
         why = ""

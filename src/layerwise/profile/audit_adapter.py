@@ -10,6 +10,8 @@ from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel, attach, merge
 from layerwise.models.sources import Source, named_base, resolve
+from layerwise.models.stack import find_stacks
+from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
 from layerwise.profile.audit_files import audit_files
@@ -31,6 +33,7 @@ def audit_adapter(
     load: Load,
     card: LayerCard | None = None,
     verify: bool = False,
+    tokenizer: Any = None,
     progress: Progress = silent,
 ) -> Audit:
     """Return the audit of `adapter`: what a user names, or a model in hand that has one.
@@ -41,6 +44,7 @@ def audit_adapter(
         load: Loads the base, with a head for the classes ``labels`` where they are not None.
         card: A card of the base to hold it against.
         verify: Whether the whole forward with it is tried against PEFT's.
+        tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the forward is.
 
     Raises:
@@ -49,7 +53,7 @@ def audit_adapter(
         SchemaError: The card is of another model.
         NonFiniteError: A weight of the adapter is NaN or infinite.
     """
-    found, merged = in_hand(adapter), None
+    found, merged = in_hand(adapter, tokenizer), None
     if isinstance(found, str):
         source = resolve(found)
         if source.form != "adapter":
@@ -75,6 +79,8 @@ def audit_adapter(
         raise BadInputError(msg, value=type(adapter).__name__, expected=expected)
     elif card is not None:
         refuse_another_model(replace(base_info(model_info(found), found), files={}), card.model)
+    inner = without_adapter(found.model)  # Blocks have the base's own names.
+    found = replace(found, model=inner, stacks=find_stacks(inner))
     return _on_base(found, reading, card, progress, merged)
 
 

@@ -185,11 +185,12 @@ def read_pair(
     return reader.two(before, after)
 
 
-def in_hand(model: Any) -> Any:
+def in_hand(model: Any, tokenizer: Any = None) -> Any:
     """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
+    model = str(model) if isinstance(model, Path) else model
     is_known = model is None or isinstance(model, str | LoadedModel | States)
-    return model if is_known else wrap_model(model)
+    return model if is_known else wrap_model(model, tokenizer)
 
 
 def _adapter_file(reader: _StateReader, before: str | None, after: str) -> StatePair:

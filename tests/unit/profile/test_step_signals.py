@@ -81,7 +81,6 @@ def test_they_are_those_of_the_step(heard, name):
 
 
 @OWN_WAY
-@OWN_WAY
 def test_the_forwards_of_a_step_are_taken_together(heard):
     loaded, listener = heard()
     parts = [(IDS[:1], MASK[:1]), (IDS[1:], MASK[1:])]
@@ -129,7 +128,6 @@ def test_forwards_without_a_gradient_are_none_of_training_s(heard):
 
 
 @OWN_WAY
-@OWN_WAY
 def test_both_sides_of_an_encoder_decoder_are_heard(heard):
     loaded, listener = heard("t5")
     logits = loaded.model(input_ids=IDS, attention_mask=MASK, decoder_input_ids=IDS[:, :5]).logits
@@ -170,5 +168,5 @@ def test_means_are_over_the_steps_that_had_the_number():
 
 
 def test_one_process_is_all_there_is():
-    sums = SignalSums(2, {("entropy", 0): (4.0, 2)})
-    assert sum_over_processes(sums) == sums
+    steps = [SignalSums(1, {("entropy", 0): (x, 1), ("gradient", 0): (x, 1)}) for x in (4.0, 0.1)]
+    assert sum_over_processes(steps) == steps[0].merge(steps[1])
