@@ -21,10 +21,8 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def folders(tiny_text, tmp_path_factory):
-    made = {}
-    for name in {model for _, model in CASES}:
-        made[name] = tiny_text.save(tmp_path_factory.mktemp("models") / name, name)
-    return made
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny_text.save(root / name, name) for name in {model for _, model in CASES}}
 
 
 @pytest.fixture(scope="module")

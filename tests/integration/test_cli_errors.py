@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 
 @pytest.fixture
@@ -23,16 +22,7 @@ def card(refused, model_folder, text_file, tmp_path):
 @pytest.fixture
 def saved(tiny_text, tmp_path):
     """Saves a changed copy of the model; its folder."""
-
-    def save(change):
-        model, folder = tiny_text.model("llama"), tmp_path / "changed"
-        with torch.no_grad():
-            change(model)
-        model.save_pretrained(folder)
-        tiny_text.tokenizer(frame="causal").save_pretrained(folder)
-        return folder
-
-    return save
+    return lambda change: tiny_text.save(tmp_path / "changed", change=change)
 
 
 def test_model_offline(card):
@@ -121,6 +111,8 @@ def test_output_is_looked_at_before_any_work(run, refused, card_folder, tmp_path
     held = run("card", "org/none", "none.csv", "--out", card_folder)
     assert held.code == 2
     assert "--overwrite" in held.error
+    error = refused("profile", "org/none", "org/other", "--out", card_folder)
+    assert "output folder already holds a report.html" in error
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,6 @@ from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import PlacedBlock, Placement, Verification
 from layerwise.provenance import Provenance
 
-COMMAND = "layerwise card demo demo --examples 64 --out demo"
-#: What made the planted records.
 PROVENANCE = Provenance(
     layerwise="0.1.0",
     torch="2.13.0",
@@ -28,7 +26,7 @@ PROVENANCE = Provenance(
     python="3.11.7",
     git="9da5fa2c" * 5,
     device="cpu (2 threads)",
-    command=COMMAND,
+    command="layerwise card demo demo --examples 64 --out demo",
     created="2026-01-01T12:00:00+00:00",
 )
 #: How the small cards were made.
@@ -86,7 +84,7 @@ def planted_card(
     attention=True,
     source="SmolLM2-135M-Instruct.Q4_K_M.gguf",
     verdict="place",
-    command=COMMAND,
+    command=PROVENANCE.command,
     notes=(),
     remedies=("Measure 256 examples: the intervals narrow by about half.",),
 ):

@@ -1,7 +1,5 @@
 """Tables of runs whose slopes are planted."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
@@ -12,8 +10,6 @@ from layerwise.depths import RELATIVE_DEPTHS
 from support.cards import PROVENANCE
 
 RELATIVE = np.array(RELATIVE_DEPTHS)
-
-MADE = replace(PROVENANCE, command="layerwise analyse ledger")
 
 
 def straight(slope, *, level=0.5):
@@ -83,4 +79,4 @@ def study(
 
 def analysed(runs, **options):
     """The analysis of `runs`, made at a fixed time by a fixed machine."""
-    return analyse_runs(runs, provenance=options.pop("provenance", MADE), **options)
+    return analyse_runs(runs, provenance=options.pop("provenance", PROVENANCE), **options)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import chain
@@ -24,11 +24,12 @@ from layerwise.capture.result import to_stats
 from layerwise.capture.stats import LayerStats
 from layerwise.capture.sums import PassSums, batch_columns, entropy_columns
 from layerwise.capture.tokens import floating
+from layerwise.compat.torch import eagerly
 from layerwise.data.batches import Batch
 from layerwise.errors import ModelError, NonFiniteError, is_bug, one_line
 from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import embeddings, final_norm
+from layerwise.models.parts import embeddings, final_norm, is_compiled
 from layerwise.models.stack import BlockRef, all_refs
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.objectives.record import Objective
@@ -84,10 +85,11 @@ def capture(
     with (
         frozen(model, training=objective.stochastic, seed=plan.seed),
         objective.prepare(model) as changed,
+        eagerly() if is_compiled(model) else nullcontext(),
     ):
         subject = _subject(loaded, objective, plan)
         listener = Listener(sites=subject.sites, needs=plan.needs, clock=clock_for(device))
-        heard = intercepted(subject.implementation, listener.hear_attention)
+        heard = intercepted(model, subject.implementation, listener.hear_attention)
         square = [b for b in batches if any(len(b) == x.shape[1] for x in b.inputs.values())]
         if square:
             listener.tokens_first = _tokens_first(subject, square[0].to(device))
@@ -116,12 +118,12 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
     model, stacks = loaded.model, loaded.stacks
     targets = resolve_targets(model, stacks, plan.targets) if "inputs" in plan.needs else ()
     implementation = getattr(model.config, "_attn_implementation", None)
-    listens = "entropy" in plan.needs
+    listens, known = "entropy" in plan.needs, implementation in {None, "eager", "sdpa"}
     weighs = listens and implementation in {None, "eager"} and not objective.stochastic
     outputs, absent = _outputs(loaded, plan)
     if listens and objective.stochastic:
         absent["entropy"] = "attention weights come with dropout under this objective"
-    elif implementation not in {None, "eager", "sdpa"}:
+    elif not known:
         absent["entropy"] = f"attention runs in {implementation}; load the model in sdpa"
     else:
         absent["entropy"] = "the model shows no attention weights"
@@ -139,8 +141,8 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
             embeddings=embeddings(model),
             weigh_attention=weighs,
         ),
-        implementation="sdpa" if implementation == "sdpa" and listens else None,
-        shows_weights=implementation in {None, "eager", "sdpa"} and not objective.stochastic,
+        implementation=implementation if listens and known else None,
+        shows_weights=known and not objective.stochastic,
         absent=absent,
         weights=frozenset(
             part.untyped_storage().data_ptr()

@@ -9,7 +9,7 @@ import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.launch import launched
 from layerwise.cli.output import folder_of, listed, say, short, talk
-from layerwise.cli.produce import Charts, Results, produce
+from layerwise.cli.produce import REPORT, Charts, Results, produce
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import lock_of, prepare_output, remove, write_files
 from layerwise.options.commands import MeasureOptions
@@ -80,7 +80,7 @@ def measure(model: str, data: str, **options: Any) -> None:
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
     """Return the file of trials in `out`, where nothing would be lost that was not given up."""
     kept = out / TRIALS
-    prepare_output(out, holds=RESULT, overwrite=overwrite)
+    prepare_output(out, holds=RESULT, overwrite=overwrite, beside=REPORT)
     if kept.exists() and not (resume or overwrite):
         message = "output folder holds trials of a measurement that was cut short"
         hint = "--resume to go on, --overwrite to begin again, or another --out FOLDER"

@@ -205,10 +205,10 @@ def _token_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int) 
     rows = []
     for i, example in enumerate(data.examples):
         ids = example.ids or ()
-        if ids and not 0 <= min(ids) <= max(ids) < len(tokenizer):
+        if odd := [token for token in ids if not 0 <= token < len(tokenizer)]:
             raise DataError(
                 what=f"tokens of example {i + 1} are not this tokenizer's",
-                value=max(ids, key=abs),
+                value=odd[0],
                 expected=f"0 to {len(tokenizer) - 1}",
             )
         rows.append(Row(i, ids, example.counted or [True] * len(ids)))
@@ -242,19 +242,19 @@ def cut(rows: Sequence[Row], *, max_length: int, least: int = 2) -> Rows:
 
 
 def kept_rows(rows: Sequence[Row], *, truncated: int, max_length: int) -> Rows:
-    """Return `rows`, of which there is at least one.
+    """Return `rows`, of which there is at least one; `truncated` of all were cut at the limit.
 
     Raises:
         DataError: There is none.
     """
+    what = "nothing is left to predict in any example"
+    if not rows and truncated:
+        what += ": each is longer than the length limit before its text begins, or too short"
+        expected, hint = "an example that fits", "--max-length N"
+        raise DataError(what, value=max_length, expected=expected, hint=hint)
     if not rows:
-        raise DataError(
-            what="nothing is left to predict in any example: each is longer than the length limit "
-            "before its text begins, or empty",
-            value=max_length,
-            expected="an example that fits",
-            hint="--max-length N",
-        )
+        expected = "an example in which a token follows on another"
+        raise DataError(what=f"{what}: each is a single token, or none", expected=expected)
     return Rows(tuple(rows), truncated)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from layerwise.compat.peft import converted_names
+from layerwise.compat.peft import converted_names, unreadable_names
 from layerwise.errors import PlacementError, UnknownNameError, one_line
 from layerwise.models.linear import Widths, packed_modules, widths
 from layerwise.models.meta import meta_copy
@@ -149,7 +149,11 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
 
     Left out are routed experts, which see only some tokens, projections of positions, a module
     that several blocks share, which belongs to no one depth, one whose weight is used without
-    calling it, a quantised one that PEFT has no adapter for, and those that it takes for experts.
+    calling it, a quantised one that PEFT has no adapter for, those that it takes for experts, and
+    those whose adapter it would not find again in the file that it saved.
+
+    Raises:
+        PlacementError: It would find none of a whole stack's.
     """
     found = []
     converted = _taken_for_experts(model)
@@ -163,7 +167,14 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
             if not (routed or _POSITIONS.search(path) or full in refused):
                 target = Target(full, row, suffix, *shape)
                 found.append((target, id(module)))
-    return tuple(target for target, key in found if len(owners[key]) == 1)
+    alone = [target for target, key in found if len(owners[key]) == 1]
+    lost = unreadable_names(model, [target.name for target in alone])
+    for stack in stacks if lost else ():
+        inside = {t.name for t in alone if t.name.startswith(f"{stack.name}.")}
+        if inside and inside <= lost:
+            message = "stack whose adapters PEFT saves, but would not find again as it reads them"
+            raise PlacementError(message, value=stack.name, expected="another version of PEFT")
+    return tuple(target for target in alone if target.name not in lost)
 
 
 def default_targets(model: nn.Module, stacks: Sequence[Stack]) -> tuple[str, ...]:
@@ -240,26 +251,27 @@ def resolve_targets(
     suffixes = default_targets(model, stacks) if wanted is None else tuple(wanted)
     if ALL_LINEAR in suffixes:
         return known
-    experts, converted = fused_experts(model, stacks), _taken_for_experts(model)
+    experts = fused_experts(model, stacks)
     for suffix in suffixes:
-        if suffix.rpartition(".")[2] in converted:
-            message = "target that PEFT takes for the weights of fused experts, wherever it is"
-            hint = "--targets " + ",".join(sorted({target.suffix for target in known}))
-            raise PlacementError(message, value=suffix, expected="another module", hint=hint)
-        _check(suffix, known, experts)
+        _check(suffix, model, known, experts)
     chosen = ((t, next((s for s in suffixes if _matches(t.name, s)), None)) for t in known)
     return tuple(replace(target, suffix=suffix) for target, suffix in chosen if suffix)
 
 
-def _check(suffix: str, known: Sequence[Target], experts: Mapping[str, int]) -> None:
+def _check(
+    suffix: str, model: nn.Module, known: Sequence[Target], experts: Mapping[str, int]
+) -> None:
     names = sorted({target.suffix for target in known})
+    hint = "--targets " + ",".join(names)
     fused = any(_matches(n, suffix) or _matches(n.rpartition(".")[0], suffix) for n in experts)
     if any(_matches(target.name, suffix) for target in known):
         if fused:
             _LOG.warning("%s: the fused experts of that name are not adapted", suffix)
+    elif suffix.rpartition(".")[2] in _taken_for_experts(model):
+        message = "target that PEFT takes for the weights of fused experts, wherever it is"
+        raise PlacementError(message, value=suffix, expected="another module", hint=hint)
     elif fused:
         message = "target is the weight of fused experts, which no adapter here can sit on"
-        hint = "--targets " + ",".join(names)
         raise PlacementError(message, value=suffix, expected="a linear module", hint=hint)
     else:
         kind = "target"

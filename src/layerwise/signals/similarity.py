@@ -17,6 +17,7 @@ import torch
 
 from layerwise.errors import BadInputError, NonFiniteError
 from layerwise.shapes import Array, Float, Float64, Tensor
+from layerwise.signals.ranks import centred_ranks
 
 #: Principal components of the shared PCA.
 COMPONENTS = 256
@@ -92,7 +93,9 @@ class Representation:
         scale = variances.rsqrt()
         correlations = products * scale[:, None] * scale
         above = torch.triu_indices(len(means), len(means), 1)
-        return torch.from_numpy(_centred_ranks(correlations[above[0], above[1]].numpy()))
+        ranks = centred_ranks(correlations[above[0], above[1]].numpy()[None])[0]
+        energy = float(np.square(ranks).sum())  # Zero where every value is the same.
+        return torch.from_numpy(ranks / np.sqrt(energy) if energy > 0.0 else ranks)
 
 
 def _factor(gram: Float64[Tensor, "n n"], x: Representation) -> Tensor:
@@ -141,21 +144,6 @@ def represent(x: Float[Array, "n p"]) -> Representation:
         msg = "representation without variance"
         raise BadInputError(msg, value=f"{len(raw)} equal rows", expected="rows that differ")
     return Representation(raw, centred, norm)
-
-
-def _centred_ranks(values: Float64[Array, "m"]) -> Float64[Array, "m"]:
-    """Return ranks of `values`, equal ones sharing their mean rank, minus the mean, of norm 1.
-
-    All zero where every value is the same: there is no order to agree with.
-    """
-    order = np.argsort(values)
-    ordered = values[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    sizes = np.diff(np.append(starts, len(values)))
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat(starts + (sizes - 1) / 2.0, sizes) - (len(values) - 1) / 2.0
-    energy = float(np.square(ranks).sum())
-    return ranks / np.sqrt(energy) if energy > 0.0 else ranks
 
 
 @dataclass(frozen=True)

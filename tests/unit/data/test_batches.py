@@ -60,9 +60,10 @@ def test_tokens_are_rows_as_they_are(tiny_text):
         ((5, 6), (False, True)), ((8, 9), (True, True)),
     ]  # fmt: skip
     assert rows.truncated == 1
-    for ids in ((5, 10_000), (5, -1)):
-        with pytest.raises(DataError, match=r"example 1 are not this tokenizer's.*expected 0 to"):
-            text_rows(tiny_text.tokenizer(), of(Example("", ids=ids)), max_length=2)
+    for odd in (10_000, -1):
+        message = f"example 1 are not this tokenizer's: '{odd}'; expected 0 to"
+        with pytest.raises(DataError, match=message):
+            text_rows(tiny_text.tokenizer(), of(Example("", ids=(5, odd))), max_length=2)
 
 
 def test_truncation_keeps_the_special_tokens(tiny_text):
@@ -77,18 +78,18 @@ LONG, SHORT = (Example("w1 w2", prompt=words(n)) for n in (8, 2))
 
 
 @pytest.mark.parametrize(
-    ("maker", "data", "all_of_it", "index", "truncated"),
+    ("maker", "data", "all_of_it", "index", "truncated", "cause"),
     [
-        (partial(text_rows, least=2), texts(1, 0, 2), texts(1, 1), 2, 0),
-        (prompted_rows, of(LONG, SHORT), of(LONG), 1, 1),
+        (partial(text_rows, least=2), texts(1, 0, 2), texts(1, 1), 2, 0, "is a single token"),
+        (prompted_rows, of(LONG, SHORT), of(LONG), 1, 1, "than the length limit.*--max-length N"),
     ],
 )
 def test_rows_with_nothing_to_predict_are_dropped(
-    tiny_text, maker, data, all_of_it, index, truncated
+    tiny_text, maker, data, all_of_it, index, truncated, cause
 ):
     rows = maker(tiny_text.tokenizer(), data, max_length=8)
     assert ([row.index for row in rows.rows], rows.truncated) == ([index], truncated)
-    with pytest.raises(DataError, match=r"nothing is left .*than the length limit.*--max-length N"):
+    with pytest.raises(DataError, match=rf"nothing is left to predict .*{cause}"):
         maker(tiny_text.tokenizer(), all_of_it, max_length=8)
 
 

@@ -294,19 +294,27 @@ def headed(saved, tmp_path):
         return tmp_path / "adapter", base, wrapped.eval()(torch.arange(6)[None]).logits
 
 
-def test_the_order_of_classes_without_names_is_never_guessed(headed):
-    folder, base, _ = headed
-    with pytest.raises(BadInputError, match=r"no names for its classes.*neg, pos.*numbers, 0, 1"):
-        load(str(folder), labels=LABELS)
-    assert class_ids(load(str(folder), labels=("1", "0")).model) == {"0": 0, "1": 1}
-    unnamed = load(str(folder), labels=("LABEL_1", "LABEL_0")).model
-    assert class_ids(unnamed) == {"LABEL_0": 0, "LABEL_1": 1}
-    name_classes(folder, "LABEL_0", "LABEL_1")  # How transformers calls them is no name.
-    with pytest.raises(BadInputError, match="no names for its classes"):
-        load(str(folder), labels=LABELS)
-    name_classes(base, "neg", "pos", "odd")  # Another head's.
-    with pytest.raises(BadInputError):
-        load(str(folder), labels=LABELS)
+@pytest.mark.parametrize("named", [(), ("LABEL_0", "LABEL_1"), ("0", "1")])
+def test_an_adapters_classes_without_names_are_those_of_a_checkpoint_without(headed, named):
+    folder, base, logits = headed
+    config = json.loads((base / "config.json").read_text()) | THREE  # Another head's.
+    (base / "config.json").write_text(json.dumps(config))
+    if named:
+        name_classes(folder, *named)
+    told = "no names: 0 is taken for neg, 1 is taken for pos; id2label in config.json names them"
+    for labels, note in (
+        (LABELS, told),
+        (("1", "0"), ""),
+        (("LABEL_1", "LABEL_0"), "LABEL_0 is 0"),
+    ):
+        loaded = load(str(folder), labels=labels)
+        assert class_ids(loaded.model) == {name: i for i, name in enumerate(sorted(labels))}
+        assert note in loaded.notes[-1]
+        assert sum("classes" in n for n in loaded.notes) == bool(note)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.model(torch.arange(6)[None]).logits, logits)
+    with pytest.raises(BadInputError, match=r"for other classes: 'a, b, c'; expected 0, 1"):
+        load(str(folder), labels=("a", "b", "c"))
 
 
 def test_an_adapter_of_a_score_is_not_for_classes(saved, tmp_path):

@@ -182,10 +182,11 @@ def test_what_cannot_be_quantised_as_it_is_loaded_is_refused(tmp_path, monkeypat
         load(folder, quantize="nf5")
     with pytest.raises(BadInputError, match="quantisation of a model in hand: 'nf4'"):
         lw.card(tuning.loaded(), tuning.data(), quantize="nf4")
-    monkeypatch.setattr(module, "find_spec", lambda _: None)
-    with pytest.raises(ModelError, match=r"not installed: 'bitsandbytes'.*try: pip install"):
+    monkeypatch.setattr(module, "absent", lambda *names: names)
+    said = r"not installed: 'bitsandbytes'.*try: pip install 'layerwise\[quantised\]'"
+    with pytest.raises(ModelError, match=said):
         load(folder, quantize="nf4")
-    monkeypatch.setattr(module, "find_spec", lambda _: True)
+    monkeypatch.setattr(module, "absent", lambda *_: ())
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text(
         f'{{"peft_type": "LORA", "base_model_name_or_path": "{folder}"}}'

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
+from layerwise.compat.transformers import checkpoint_blocks
 from layerwise.profile.step_signals import SignalSums, StepListener, sum_over_processes
 from layerwise.tuning.lora import adapted, placed_on
 from support.versions import since_5
@@ -80,7 +81,6 @@ def test_they_are_those_of_the_step(heard, name):
 
 
 @OWN_WAY
-@OWN_WAY
 def test_the_forwards_of_a_step_are_taken_together(heard):
     loaded, listener = heard()
     parts = [(IDS[:1], MASK[:1]), (IDS[1:], MASK[1:])]
@@ -108,6 +108,18 @@ def test_below_the_lowest_adapter_no_gradient_comes_by(heard):
     assert None not in found.attention_entropy
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_gradients_are_the_same_where_activations_are_recomputed(heard, reentrant):
+    (loaded, listener), (other, recomputed) = heard("llama"), heard("llama")
+    checkpoint_blocks(other.model, reentrant=reentrant)
+    for model in (loaded.model.train(), other.model.train()):
+        model.zero_grad()
+    step(loaded)
+    step(other)
+    kept, again = (each.take().signals(each.blocks) for each in (listener, recomputed))
+    np.testing.assert_allclose(again.activation_gradient, kept.activation_gradient, rtol=1e-6)
+
+
 def test_forwards_without_a_gradient_are_none_of_training_s(heard):
     loaded, listener = heard()
     with torch.no_grad():
@@ -115,7 +127,6 @@ def test_forwards_without_a_gradient_are_none_of_training_s(heard):
     assert listener.take() == SignalSums(1)
 
 
-@OWN_WAY
 @OWN_WAY
 def test_both_sides_of_an_encoder_decoder_are_heard(heard):
     loaded, listener = heard("t5")
@@ -157,5 +168,5 @@ def test_means_are_over_the_steps_that_had_the_number():
 
 
 def test_one_process_is_all_there_is():
-    sums = SignalSums(2, {("entropy", 0): (4.0, 2)})
-    assert sum_over_processes(sums) == sums
+    steps = [SignalSums(1, {("entropy", 0): (x, 1), ("gradient", 0): (x, 1)}) for x in (4.0, 0.1)]
+    assert sum_over_processes(steps) == steps[0].merge(steps[1])
