@@ -212,13 +212,16 @@ def whole_lines(path: Path) -> list[bytes]:
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
-def _holds_others_model(folder: Path) -> bool:
-    """Return whether `folder` holds a model's or an adapter's files, and no record of layerwise."""
-    configs = (folder / "config.json", folder / "adapter_config.json")
-    if not any(path.exists() for path in (*configs, *folder.glob("*.gguf"))):
-        return False
-    records = (path.read_bytes()[:80] for path in folder.glob("*.json") if path.is_file())
-    return not ((folder / "log.jsonl").exists() or any(b'"layerwise/' in head for head in records))
+#: Files of a model or an adapter, which results would be written over or beside.
+_OF_MODELS = ("config.json", "adapter_*", "tokenizer*", "model*.safetensors", "*.bin", "*.gguf")
+
+
+def _others_model(folder: Path) -> Path | None:
+    """Return a file of a model in `folder`; None where there is none, or a record of layerwise."""
+    found = next((file for pattern in _OF_MODELS for file in folder.glob(pattern)), None)
+    heads = (file.read_bytes()[:80] for file in folder.glob("*.json") if file.is_file())
+    is_ours = (folder / "log.jsonl").exists() or any(b'"layerwise/' in head for head in heads)
+    return None if is_ours else found
 
 
 def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "") -> Path:
@@ -243,18 +246,14 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
-            is_others = _holds_others_model(folder)
+            others = _others_model(folder)
     finally:
         for path in missing:
             with suppress(OSError):
                 path.rmdir()
-    if is_others:
-        raise OutputError(
-            what="output folder is that of a model",
-            value=folder,
-            expected="an empty folder, or one that layerwise wrote",
-            hint="another --out FOLDER",
-        )
+    if others:
+        msg, expected = "output folder holds a model that is of no run", "an empty folder"
+        raise OutputError(msg, value=others, expected=expected, hint="another --out FOLDER")
     found = [name for name in (holds, beside) if name and (folder / name).exists()]
     if found and not overwrite:
         msg = f"output folder already holds a {found[0]}"

@@ -184,7 +184,7 @@ def test_prepare_output_keeps_a_result_unless_told(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "a.gguf"])
 def test_prepare_output_spares_the_models_of_others(tmp_path, name):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(OutputError, match=r"that of a model: .*; try: another --out FOLDER"):
+    with pytest.raises(OutputError, match=rf"model that is of no run: .*{name}'.*another --out"):
         prepare_output(tmp_path, holds="card.json", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     (tmp_path / "tune.json").write_text('{"schema": "layerwise/tune/1"}')

@@ -95,8 +95,8 @@ def produce(
     record: str,
     several: bool = True,
     files: Callable[[Any, Path], Mapping[str, bytes]] | None = None,
-) -> None:
-    """Make a record, write it with its report, and show it.
+) -> Any:
+    """Return a record that is made, written with its report, and shown.
 
     Args:
         make: Gives the record, from ``progress`` and the options that are left.
@@ -127,6 +127,7 @@ def produce(
             table = report.terminal(made)
             publish({**own, **drawn}, record=record, out=folder, form=form, table=table)
             open_report(folder / REPORT, wanted=opened)
+    return made
 
 
 def put_page(record: Any, *, file: Path | None, wanted: bool) -> None:

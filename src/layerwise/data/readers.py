@@ -170,7 +170,7 @@ def _json_rows(path: Path, *, split: str) -> pd.DataFrame:
         splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
         columns = [value for value in held.values() if isinstance(value, list)]
         if splits or split:
-            held = splits[split_of(splits, source=str(path), split=split)]
+            held = splits[split_of(splits, hint=f"{path}:SPLIT", split=split)]
         elif len(columns) < len(held) or len({*map(len, columns)}) > 1:  # No table of columns.
             held = [held]
     elif not _is_rows(held):
@@ -186,8 +186,8 @@ def _is_rows(held: Any) -> bool:
     return isinstance(held, list) and all(isinstance(row, dict) for row in held)
 
 
-def split_of(splits: Iterable[str], *, source: str, split: str = "") -> str:
-    """Return which of a source's `splits` is read: that named, train, or the only one.
+def split_of(splits: Iterable[str], *, hint: str, split: str = "") -> str:
+    """Return which of `splits` is read: that named, train, or the only one.
 
     Raises:
         DataError: There is none.
@@ -195,11 +195,10 @@ def split_of(splits: Iterable[str], *, source: str, split: str = "") -> str:
     """
     names = [*splits]
     if not names:
-        raise DataError(what="data without rows", value=source or None, expected="a split")
+        raise DataError(what="data holds no row", expected="at least one split")
     if not split and len(names) == 1:
         return names[0]
     if (wanted := split or "train") not in names:
-        hint = f"{source}:SPLIT" if source else "data[SPLIT]"
         raise UnknownNameError(what="split", value=wanted, known=names, hint=hint)
     return wanted
 

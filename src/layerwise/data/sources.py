@@ -66,7 +66,7 @@ def _named(source: str) -> pd.DataFrame:
         return frame[frame["source"] == DEMOS[source]].reset_index(drop=True)
     if not source.strip():
         expected = "a file, a folder, a hub data set id or demo"
-        raise DataError(what="data without a name", value=source, expected=expected)
+        raise DataError(what="no name of data", value=source, expected=expected)
     try:
         path, split = Path(source), ""
         first, _, last = source.rpartition(":")
@@ -93,7 +93,7 @@ def _folder(folder: Path, split: str) -> pd.DataFrame:
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             what = f"unreadable Arrow folder ({error})"
             raise DataError(what, value=folder, expected="what save_to_disk writes") from error
-        return _dataset_frame(held, source=str(folder), split=split)
+        return _dataset_frame(held, hint=f"{folder}:SPLIT", split=split)
     found = sorted(
         path
         for path in folder.rglob("*")
@@ -154,7 +154,7 @@ def _hub(source: str) -> pd.DataFrame:
     finally:
         if shown:
             bars.enable_progress_bar()
-    return _dataset_frame(found, source=source)
+    return _dataset_frame(found, hint=f"{source}:SPLIT")
 
 
 # --- Data in hand -----------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _held(held: Any) -> pd.DataFrame:
     if isinstance(held, pd.DataFrame):
         return _frame_of_objects(held)
     if kinds & {("datasets", name) for name in _SETS}:
-        return _dataset_frame(held, source="")
+        return _dataset_frame(held, hint="data[SPLIT]")
     if ("torch", "DataLoader") in kinds:
         return _rows_frame(row for batch in held for row in _batch_rows(batch))
     if isinstance(held, Iterable) and not isinstance(held, Mapping | bytes):
@@ -195,12 +195,12 @@ def _frame_of_objects(held: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _dataset_frame(held: Any, *, source: str, split: str = "") -> pd.DataFrame:
+def _dataset_frame(held: Any, *, hint: str, split: str = "") -> pd.DataFrame:
     """Return the rows of a `datasets` data set, of its split train where it has several."""
     if isinstance(held, Mapping):
-        held = held[split_of(held, source=source, split=split)]
+        held = held[split_of(held, hint=hint, split=split)]
     elif split:
-        raise DataError(what="data without splits", value=f"{source}:{split}", expected=source)
+        raise DataError(what="data without splits", value=split, expected="the folder alone")
     if hasattr(held, "__len__"):
         return arrow_frame(held.with_format("arrow")[:])
     frame = _rows_frame(held)

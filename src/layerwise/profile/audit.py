@@ -18,7 +18,7 @@ from layerwise.placement.record import PlacedBlock
 from layerwise.placement.rows import adaptable_rows
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit, Spectrum
 from layerwise.profile.audit_update import (
-    DORA,
+    DORA_NOTE,
     Update,
     adapted_layers,
     adapter_kinds,
@@ -87,7 +87,7 @@ def audit_updates(
         made = _module(name, found, places.get(name), outputs.get(name))
         modules.append(made)
         counts.update(found.notes)
-        counts[_MAGNITUDES] += DORA in found.notes and made.whole_relative_norm is None
+        counts[_MAGNITUDES] += DORA_NOTE in found.notes and made.whole_relative_norm is None
         counts[_UNKNOWN] += made.base_frobenius_norm is None
     live = [m for m in modules if not m.dead]
     # The least rank that `_MOST` of the modules do with for 90 % of their energy.

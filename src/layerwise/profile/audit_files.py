@@ -18,8 +18,8 @@ from layerwise.models.stack import Stack, blocks_of
 from layerwise.profile.audit import audit_updates
 from layerwise.profile.audit_record import Audit
 from layerwise.profile.audit_update import (
-    BIASES,
-    DORA,
+    BIAS_NOTE,
+    DORA_NOTE,
     Update,
     adapter_kinds,
     whole_modules,
@@ -149,7 +149,7 @@ def _updates(
         if rank == len(down):
             scale = alpha / (sqrt(rank) if config.use_rslora else rank)
             wide, narrow = (wide_array(tensor.flatten(1))[None] for tensor in (up, down))
-            notes = (DORA,) * ("magnitude_vector" in held) + (BIASES,) * ("B.bias" in held)
+            notes = (DORA_NOTE,) * ("magnitude_vector" in held) + (BIAS_NOTE,) * ("B.bias" in held)
             found[name] = Update(scale * wide, narrow, notes=notes)
     return found
 

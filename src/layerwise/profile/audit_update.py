@@ -19,11 +19,11 @@ _PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
 _PLAIN |= {"ALoraLinearVariant", "MontecloraLinearVariant"}
 _DORA = "Dora"
 #: What the figures of an update do not count.
-DORA = (
+DORA_NOTE = (
     "DoRA: ranks and norms are those of B A; its magnitudes are counted in whole_relative_norm and "
     "output_change"
 )
-BIASES = "biases of B in {} modules are not counted in ranks and norms"
+BIAS_NOTE = "biases of B in {} modules are not counted in ranks and norms"
 #: How far factors may be from the change that PEFT computes, over that, in float32.
 _UNLIKE = 1e-4
 
@@ -162,8 +162,8 @@ def update(name: str, layer: Any) -> Update:
         else np.asarray((base if base.dtype.itemsize > 4 else base.float()).cpu()),
         rounding=0.0 if base is None else float(torch.finfo(base.dtype).eps),
         magnitude=_magnitude(layer),
-        notes=(DORA,) * bool(getattr(layer, "lora_magnitude_vector", ()))
-        + (BIASES,) * any(getattr(layer, "lora_bias", {}).values()),
+        notes=(DORA_NOTE,) * bool(getattr(layer, "lora_magnitude_vector", ()))
+        + (BIAS_NOTE,) * any(getattr(layer, "lora_bias", {}).values()),
     )
 
 

@@ -159,7 +159,8 @@ class StepListener:
         }
         interception = ExitStack()
         if self.reads_attention:
-            interception.enter_context(intercepted(self.implementation, self._record_attention))
+            listens = intercepted(self._model, self.implementation, self._record_attention)
+            interception.enter_context(listens)
         self._running = (module, interception)
 
     def _leave(self, module: nn.Module, _args: Any, _output: Any) -> None:

@@ -35,20 +35,6 @@ def tokenizer(tiny_text, request):
     return tiny_text.tokenizer(frame="causal", chat=getattr(tiny_text, request.param))
 
 
-@pytest.mark.parametrize(
-    ("example", "counted"),
-    [
-        (Example("w3 w4", prompt="w1"), "w3 w4 <end>"),
-        (chat(*TWO_EXCHANGES), "w3 w4 <end> w6 w7 w8 <end>"),
-        (chat(("assistant", "w1"), ("user", "w2"), ("assistant", "w3")), "w1 <end> w3 <end>"),
-    ],
-)
-def test_only_what_the_assistant_says_counts(tokenizer, example, counted):
-    turns = example.messages or chat(("user", "w1"), ("assistant", "w3 w4")).messages
-    whole = " ".join(f"<{turn['role']}> {turn['content']} <end>" for turn in turns)
-    assert shown(tokenizer, example) == [(whole, counted)]
-
-
 def test_a_cut_chat_keeps_what_fits(tokenizer):
     ((_, counted),) = shown(tokenizer, chat(*TWO_EXCHANGES), max_length=10)
     assert counted == "w3 w4"
@@ -62,13 +48,6 @@ def test_a_chat_whose_answers_are_all_beyond_the_limit_is_dropped(tokenizer):
         chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=6)
 
 
-def test_template_that_drops_an_answer(tiny_text):
-    tokenizer = tiny_text.tokenizer(chat=tiny_text.FORGETFUL_CHAT)
-    assert shown(tokenizer, Example("w3 w4", prompt="w1"))[0][1] == "w3 w4 <end>"
-    with pytest.raises(DataError, match=r"does not show an answer.*'w3 w4'.*% generation %"):
-        chat_rows(tokenizer, of(chat(*TWO_EXCHANGES)), max_length=32)
-
-
 def test_marks_tell_where_answers_are_dropped(tiny_text):
     answer = "{% generation %}{{ m.content }}{% endgeneration %}"
     marked = tiny_text.FORGETFUL_CHAT.replace(
@@ -80,12 +59,6 @@ def test_marks_tell_where_answers_are_dropped(tiny_text):
     assert found == [("<user> w5 <end> <assistant> w6 w7 w8 <end>", "w6 w7 w8")]
     notes = chat_rows(tokenizer, of(example), max_length=32).notes
     assert notes == ("answers outside the marks of the chat template: 1",)
-
-
-def test_template_that_refuses(tiny_text):
-    tokenizer = tiny_text.tokenizer(chat=tiny_text.REFUSING_CHAT)
-    with pytest.raises(DataError, match=r"refuses a chat .system turns are not allowed."):
-        chat_rows(tokenizer, of(Example("w3", prompt="w1")), max_length=32)
 
 
 @pytest.mark.real_model

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from layerwise.errors import BadInputError, DataError
+from layerwise.objectives.barlow_twins import cross_correlation_loss
+from layerwise.objectives.simcse import contrast
 from layerwise.objectives.views import noise, views
 from support import examples
 from support.examples import words
@@ -127,3 +129,11 @@ def test_dropout_of_a_new_adapter_tells_no_views_apart(tiny_text):
         first, second = views(wrapped, batch)
     assert not torch.allclose(first, second)
     assert notes == ("the model has no dropout: 0.1 was put on its input embeddings",)
+
+
+@pytest.mark.parametrize("loss", [contrast, cross_correlation_loss])
+def test_losses_of_views_are_not_rounded_under_autocast(loss):
+    pair = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = loss(*pair)
+    assert torch.equal(found, loss(*pair))

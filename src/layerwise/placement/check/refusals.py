@@ -43,6 +43,15 @@ def _reasons(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
         named = "layers_pattern" if lora.get("layers_pattern") else LAYERS
         fix: Fix = {"layers_pattern": [case.list_of_blocks]}
         yield fix, case.found("refused", lora[named], fix, key=case.dialect.key(named), why=why)
+        inside = (n for n, ref in case.blocks(case.linear).items() if ref.index in case.layers)
+        ends = tuple(f".{name}" for name in case.targets)
+        fix = {
+            TARGETS: [n for n in inside if n.endswith(ends)],
+            LAYERS: None,
+            "layers_pattern": None,
+        }
+        key = case.dialect.key(LAYERS)
+        yield fix, case.found("refused", case.layers, fix, key=key, why=why)
     for argument in sorted(lora, key=lambda name: not _is_named(name, why)):
         plain, key = default(lora, argument), case.dialect.key(argument)
         if lora[argument] != plain and argument not in {"peft_type", TARGETS}:
