@@ -28,13 +28,13 @@ from trl import (
 )
 
 from layerwise.profile.callback import DepthCallback
+from support.profiles import PROBES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated"),
     pytest.mark.filterwarnings("ignore::UserWarning:trl"),
 ]
 
-PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 PAIRS = [{"prompt": f"{p} ", "chosen": f"w{i} w1", "rejected": "w2"} for i, p in enumerate(PROBES)]
 
 

@@ -1,13 +1,17 @@
 """One fused pass against slow independent ways to the same numbers."""
 
+import re
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from torch.overrides import TorchFunctionMode
 
 from layerwise.capture import capture, plan
+from layerwise.data.batches import Batch
+from layerwise.models.load import wrap_model
 from layerwise.models.parts import embeddings
 from layerwise.models.targets import resolve_targets
 from layerwise.objectives import OBJECTIVES
@@ -16,6 +20,7 @@ from layerwise.signals import spectrum
 from layerwise.signals.inputs import activation_energy, effective_rank
 from layerwise.signals.residual import coherence, residual_norm
 from layerwise.signals.saturation import activation_gradient, attention_entropy
+from support import architectures
 from support.batches import row
 
 CAUSAL = ["llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "rwkv"]
@@ -266,3 +271,43 @@ def hidden_states(loaded, name, single):
         blocks = len(loaded.stacks[0].blocks)
         return losses, [*out.hidden_states[: blocks - 1], out.hidden_states[-1]]
     return losses, list(out.hidden_states[1:])
+
+
+class Rows(TorchFunctionMode):
+    """Every softmax over words inside, and the log of each sum that a sink is held against."""
+
+    def __init__(self):
+        super().__init__()
+        self.softmax, self.logsumexp = [], []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        heard = getattr(self, getattr(function, "__name__", ""), None)
+        if isinstance(heard, list):
+            heard.append(made)
+        return made
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt_oss", "flint", "granite_swa", "inkling2_text", "mimo_v2_flash", "deepseek_v4"]
+)
+def test_entropy_of_attention_with_a_sink_is_of_the_whole_softmax(name):
+    """A sink's share is one outcome more, whether learned, drawn from the word or put in after."""
+    model = architectures.tiny_model(name, "causal")
+    sinks = [p for n, p in model.named_parameters() if re.search(r"sinks$|sink_proj", n)]
+    for sink in sinks:
+        torch.nn.init.normal_(sink, mean=1.0).requires_grad_(False)
+    loaded = wrap_model(model, architectures.tokenizer())
+    ids = torch.arange(20, 34)[None]
+    whole = torch.ones_like(ids)
+    batch = Batch({"input_ids": ids, "attention_mask": whole}, ids, whole.bool(), torch.tensor([0]))
+    stats = capture(loaded, OBJECTIVES["causal-lm"], [batch], plan(["entropy"], exact_entropy=True))
+    with Rows() as rows, torch.no_grad():
+        model(input_ids=ids, use_cache=False)
+    maps = [p[0].double() for p in rows.softmax if p.ndim == 4 and p.shape[3] >= 14 == p.shape[2]]
+    if name == "granite_swa":  # What the sink leaves is multiplied with the words' own softmax.
+        kept = [(x[0] - sink[:, None]).sigmoid().double()[..., None]
+                for x, sink in zip(rows.logsumexp, sinks, strict=True)]  # fmt: skip
+        maps = [torch.cat([p * k, 1 - k], -1) for p, k in zip(maps, kept, strict=True)]
+    slow = [float(torch.special.entr(p).sum(-1).mean(0).sum()) for p in maps]
+    np.testing.assert_allclose(stats.entropy[0], slow, rtol=1e-5)

@@ -34,11 +34,6 @@ def card(model_folder, text_file):
     return api.card(str(model_folder), str(text_file), examples=None, **SMALL)
 
 
-def test_a_card_has_advice(card):
-    assert card.advice is not None
-    assert card.data.examples == 6
-
-
 def test_a_card_is_kept_where_a_text_or_a_path_says(card, tmp_path):
     written = card.save(str(tmp_path / "kept"))
     assert card.save(tmp_path / "kept") == written
@@ -96,12 +91,6 @@ def test_verify_refuses_another_model(card, tiny_text, tmp_path):
     tiny_text.model("gpt2").save_pretrained(tmp_path)
     with pytest.raises(SchemaError, match=r"card of another model.*GPT2Block.*LlamaDecoderLayer"):
         api.export(api.place(card, policy="all"), card, model=str(tmp_path))
-
-
-def test_verify_of_a_model_that_is_gone_asks_where_it_is(card):
-    gone = replace(card, model=replace(card.model, source="/none/here"))
-    with pytest.raises(ModelError, match=r"'/none/here'.*try: --model MODEL, where it lies now"):
-        api.export(api.place(card, policy="all"), gone)
 
 
 def test_verify_of_a_model_named_wrongly_says_just_that(card):

@@ -81,7 +81,7 @@ def test_a_card_of_a_model_with_adapters_has_the_base_s_own_names(base):
     plain, model = lw.card(base, TEXTS, **HOW), load(str(base)).model
     card = lw.card(adapted(model), TEXTS, **HOW)
     assert rows(card) == rows(plain)
-    assert "the model has adapters, which are part of what was measured" in card.capture.notes
+    assert "the model has adapters, which were on as it was measured" in card.capture.notes
     placed = card.place(blocks="1")
     trained = peft.get_peft_model(load(str(base)).model, placed.lora_config())
     names = {n.partition(".lora_")[0] for n, p in trained.named_parameters() if p.requires_grad}
@@ -98,6 +98,22 @@ def test_an_audit_of_adapters_in_hand_is_printed_alone_and_of_a_profile(base, to
         assert "All adapters are dead: the model is its base." in str(one)
         assert one._repr_html_()
     assert profile.slope == profile.noise_floor == 0
+
+
+def test_adapters_that_are_switched_off_or_not_active_are_no_part_of_what_is_read(base):
+    model = adapted(load(str(base)).model)
+    model.add_adapter("other", peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    model.base_model.model.model.layers[0].self_attn.q_proj.lora_B["default"].weight.data += 0.3
+    moved = lw.profile(None, model, probes=PROBES)
+    assert moved.slope != 0
+    assert moved.notes == ()  # On v_proj is the other alone.
+    assert moved.untrained_modules == ("model.layers.1.self_attn.q_proj",)
+    with model.disable_adapter():
+        card, still = lw.card(model, TEXTS, **HOW), lw.profile(None, model, probes=PROBES)
+    assert rows(card) == rows(lw.card(base, TEXTS, **HOW)) != rows(lw.card(model, TEXTS, **HOW))
+    assert "the model has adapters, which were off as it was measured" in card.capture.notes
+    assert (still.slope, still.untrained_modules) == (0, moved.untrained_modules)
+    assert still.notes == ("the adapters are switched off: what the model computes is its base's",)
 
 
 def test_weights_that_are_not_there_are_refused_in_words(tokenizer):

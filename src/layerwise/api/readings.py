@@ -22,7 +22,6 @@ from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
     from layerwise.distance.record import Distance
-    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet
     from layerwise.probing.record import Erasure, Probing
     from layerwise.profile.audit_record import Audit
@@ -190,15 +189,17 @@ def probe(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.objectives.classification import label_names
+    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.probe import make_probing
     from layerwise.probing.record import ProbeSettings
 
-    shown, text = _shown(options), text_data(data, options)
+    text = text_data(data, options)
     label_names(text)  # One class alone is said before a model is loaded.
     loaded = loaded_model(model, tokenizer, options)
     settings = ProbeSettings(
         epochs=options["epochs"], test_share=options["test_share"], seed=options["seed"]
     )
+    shown = ReadoutSettings(**pick(ReadoutSettings, options))
     with enough_memory(SMALLER_BATCH):
         return make_probing(loaded, text, settings=settings, readout=shown, progress=progress)
 
@@ -228,22 +229,17 @@ def erase(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.probing.erase import make_erasure
+    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet, given_pairs, read_pairs
     from layerwise.probing.record import ErasureSettings
 
-    shown, seed = _shown(options), options["seed"]
+    seed = options["seed"]
     if isinstance(pairs, str | Path):
         pairs = read_pairs(str(pairs), examples=options["examples"], seed=seed)
     found = pairs if isinstance(pairs, PairSet) else given_pairs(pairs)
     loaded = loaded_model(model, tokenizer, options)
     how = pick(ErasureSettings, options)
     settings = ErasureSettings(standardised=options["standardise"], **how)
+    shown = ReadoutSettings(**pick(ReadoutSettings, options))
     with enough_memory(SMALLER_BATCH):
         return make_erasure(loaded, found, settings=settings, readout=shown, progress=progress)
-
-
-def _shown(options: Mapping[str, Any]) -> "ReadoutSettings":
-    """Return how texts are shown to the model."""
-    from layerwise.probing.mean_states import ReadoutSettings
-
-    return ReadoutSettings(**pick(ReadoutSettings, options))

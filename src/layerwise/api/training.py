@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from layerwise.profile.record import Control
     from layerwise.tuning.run import Tuned
 
-#: Files that a run would write over.
-_OF_MODELS = ("config.json", "adapter_*", "tokenizer*", "*.safetensors", "*.bin", "*.gguf")
-
 OnRun = Callable[[str, int], AbstractContextManager[Callable[[dict[str, Any]], None]]]
 
 
@@ -104,17 +101,12 @@ def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
     """Make sure that `folder` can be written, and that nothing is lost that was not given up."""
     from layerwise.tuning.results import RECORD
     from layerwise.tuning.run import has_checkpoint
-    from layerwise.tuning.steps import CHECKPOINTS, LOG
 
     if resume and not overwrite and (folder / RECORD).exists():
         msg = "run that is finished already"
         expected = "an unfinished one"
         raise OutputError(msg, value=folder, expected=expected, hint="--overwrite to run it again")
     prepare_output(folder, holds=RECORD, overwrite=overwrite)
-    others = [file.name for pattern in _OF_MODELS for file in folder.glob(pattern)]
-    if others and not any((folder / name).exists() for name in (RECORD, LOG, CHECKPOINTS)):
-        msg, expected = "output folder holds a model that is of no run", "an empty folder"
-        raise OutputError(msg, value=folder / others[0], expected=expected, hint="--out FOLDER")
     if has_checkpoint(folder) and not (resume or overwrite):
         msg = "output folder holds checkpoints of an unfinished run"
         hint = "--resume to go on, --overwrite to begin again, or another --out FOLDER"

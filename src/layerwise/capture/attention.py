@@ -3,11 +3,16 @@
 Models that compute attention through transformers' `AttentionInterface` are heard by wrapping the
 function that they already use, for the time of the pass: masks, output and configuration stay as
 they are. Models that return attention weights from the attention module are read there.
+
+The entropy is that of the whole softmax. Where that has a sink, an outcome that is no token, the
+sink is one outcome of it: a row that attends to the sink alone is saturated.
 """
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +22,9 @@ from transformers import AttentionInterface
 from layerwise.compat.torch import widest
 from layerwise.seeds import derive
 from layerwise.shapes import Bool, Float, Int, Tensor
+
+# What each model's own file calls its eager attention, and looks up there at every call.
+_EAGER = "eager_attention_forward"
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class AttentionCall:
         bias: Additive position bias, (n|1, h|1, t, s).
         scaling: What the products are multiplied by.
         causal: Whether later keys are hidden, where there is no mask to say so.
+        sink: Scores of the sink, (h,) or (n, h, t, 1); None without one.
     """
 
     query: Tensor
@@ -81,11 +90,15 @@ class AttentionCall:
     bias: Tensor | None
     scaling: float
     causal: bool
+    sink: Tensor | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Return whether each token attends to as many as there are: no cache, no other text."""
-        return self.query.shape[2] == self.key.shape[2]
+        """Return whether all that each token attends to is here: no cache, no other text.
+
+        Some that have a sink attend beside their tokens to compressed ones (DeepSeek V4).
+        """
+        return self.query.shape[2] == self.key.shape[2] or self.sink is not None
 
     def entropy(self, rows: QueryRows) -> Float[Tensor, "n q"]:
         """Return the entropy in nats of softmax attention at `rows`, mean over heads."""
@@ -104,6 +117,9 @@ class AttentionCall:
             kept = _rows_of(self.mask, rows)
             additive = kept.dtype != torch.bool
             scores = scores + kept if additive else scores.masked_fill(~kept, -torch.inf)
+        if self.sink is not None:
+            sink = self.sink.detach()[None, :, None, None] if self.sink.ndim == 1 else self.sink
+            scores = torch.cat([scores, _rows_of(sink.detach(), rows).to(scores.dtype)], -1)
         return _entropy(scores).mean(1)
 
 
@@ -152,24 +168,35 @@ def entropy_of_weights(
 
 @contextmanager
 def intercepted(
-    implementation: str | None, listener: Callable[[AttentionCall], None]
-) -> Iterator[bool]:
-    """Let `listener` hear each attention call inside; yield whether there is any to hear.
+    model: torch.nn.Module, implementation: str | None, listener: Callable[[AttentionCall], None]
+) -> Iterator[None]:
+    """Let `listener` hear each attention call of `model` inside; on any exit, all is put back.
 
-    `implementation` is the model's (``"sdpa"``). The wrapped function is put back on any exit.
+    Under eager, where each model has a function of its own, only calls with a sink: elsewhere
+    modules hand out their whole attention weights.
     """
-    mapping = AttentionInterface()
-    if implementation is None or implementation not in mapping:
-        yield False
-        return
-    original = mapping[implementation]
 
-    def heard(*args: Any, **kwargs: Any) -> Any:
-        listener(_call(*args, **kwargs))
+    def heard(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if implementation != "eager":
+            listener(_call(*args, **kwargs))
+        elif (sink := kwargs.get("s_aux", kwargs.get("sinks"))) is not None:
+            listener(replace(_call(*args, **kwargs), sink=sink))
         return original(*args, **kwargs)
 
-    AttentionInterface.register(implementation, heard)
-    try:
-        yield True
-    finally:
-        AttentionInterface.register(implementation, original)
+    with ExitStack() as stack:
+        for original, put in _functions(model, implementation):
+            stack.callback(put, original)
+            put(partial(heard, original))
+        yield
+
+
+def _functions(
+    model: torch.nn.Module, implementation: str | None
+) -> list[tuple[Callable[..., Any], Callable[[Callable[..., Any]], None]]]:
+    """Return the attention functions of `model`, each with what puts another in its place."""
+    mapping = AttentionInterface()
+    if implementation in mapping:
+        return [(mapping[implementation], partial(AttentionInterface.register, implementation))]
+    files = {sys.modules[type(module).__module__] for module in model.modules()}
+    own = [file for file in files if implementation == "eager" and hasattr(file, _EAGER)]
+    return [(getattr(file, _EAGER), partial(setattr, file, _EAGER)) for file in own]

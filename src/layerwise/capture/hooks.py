@@ -318,12 +318,11 @@ def _entropy_sums(
 
 
 def _is_attention(x: Tensor, *, n: int, t: int) -> bool:
-    """Return whether `x` holds probabilities; what a sink takes is not among them."""
+    """Return whether `x` holds the probabilities of all tokens; beside a sink they are fewer."""
     if x.ndim != 4 or not x.is_floating_point() or x.shape[0] != n or tuple(x.shape[2:]) != (t, t):
         return False
     first = x.detach()[:, :, 0].float()
-    sums = first.sum(-1)
-    return bool((first >= 0).all() and (sums > 0).all() and (sums < 1 + 1e-2).all())
+    return bool((first >= 0).all() and ((first.sum(-1) - 1).abs() < 1e-2).all())
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def capture(
     ):
         subject = _subject(loaded, objective, plan)
         listener = Listener(sites=subject.sites, needs=plan.needs, clock=clock_for(device))
-        heard = intercepted(subject.implementation, listener.hear_attention)
+        heard = intercepted(model, subject.implementation, listener.hear_attention)
         square = [b for b in batches if any(len(b) == x.shape[1] for x in b.inputs.values())]
         if square:
             listener.tokens_first = _tokens_first(subject, square[0].to(device))
@@ -118,12 +118,12 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
     model, stacks = loaded.model, loaded.stacks
     targets = resolve_targets(model, stacks, plan.targets) if "inputs" in plan.needs else ()
     implementation = getattr(model.config, "_attn_implementation", None)
-    listens = "entropy" in plan.needs
+    listens, known = "entropy" in plan.needs, implementation in {None, "eager", "sdpa"}
     weighs = listens and implementation in {None, "eager"} and not objective.stochastic
     outputs, absent = _outputs(loaded, plan)
     if listens and objective.stochastic:
         absent["entropy"] = "attention weights come with dropout under this objective"
-    elif implementation not in {None, "eager", "sdpa"}:
+    elif not known:
         absent["entropy"] = f"attention runs in {implementation}; load the model in sdpa"
     else:
         absent["entropy"] = "the model shows no attention weights"
@@ -141,8 +141,8 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
             embeddings=embeddings(model),
             weigh_attention=weighs,
         ),
-        implementation="sdpa" if implementation == "sdpa" and listens else None,
-        shows_weights=implementation in {None, "eager", "sdpa"} and not objective.stochastic,
+        implementation=implementation if listens and known else None,
+        shows_weights=known and not objective.stochastic,
         absent=absent,
         weights=frozenset(
             part.untyped_storage().data_ptr()

@@ -63,7 +63,7 @@ class PassSums:
         blocks: int,
     ) -> None:
         """Add what one batch said of its examples; `keys` are their places in the data."""
-        columns = _example_columns(heard, losses, sites=len(sites), blocks=blocks)
+        columns = _example_columns(heard, losses, sites=sites, blocks=blocks)
         self.examples.update(columns, key=keys)
         kept_keys = keys[heard.keep.cpu().numpy()]
         self.unread |= {sites[m].name for m in heard.unread}
@@ -81,23 +81,24 @@ class PassSums:
 
 
 def _example_columns(
-    heard: BatchRecord, losses: Tensor, *, sites: int, blocks: int
+    heard: BatchRecord, losses: Tensor, *, sites: Sequence[Site], blocks: int
 ) -> dict[str, np.ndarray]:
     """Make one row an example: additive columns, NaN where a block or module was not heard."""
-    rank = next((e.shape[1] for e in heard.column_energy.values()), 0)
-    ranks = [
-        _columns({m: e[:, r] for m, e in heard.column_energy.items()}, sites, heard.examples)
-        for r in range(rank)
-    ]
+    # Of a batch in which no module was heard there are as many columns as of any other.
+    energies = np.full(
+        (heard.examples, len(sites), len(sites[0].projection) if sites else 0), np.nan
+    )
+    for m, energy in heard.column_energy.items():
+        energies[:, m] = widened(energy).cpu().numpy()
     tokens = {row: heard.folded(mask.sum(1).float()) for row, mask in heard.masks.items()}
     return {
         "losses": heard.folded(losses.detach().float()).cpu().numpy(),
         "tokens": _columns(tokens, blocks, heard.examples),
         **entropy_columns(heard, blocks=blocks),
         "gradient_energy": _columns(heard.gradient_energy, blocks, heard.examples),
-        "column_energy": np.stack(ranks, -1) if ranks else np.zeros((heard.examples, sites, 0)),
-        "input_energy": _columns(heard.input_energy, sites, heard.examples),
-        "input_tokens": _columns(heard.input_tokens, sites, heard.examples),
+        "column_energy": energies,
+        "input_energy": _columns(heard.input_energy, len(sites), heard.examples),
+        "input_tokens": _columns(heard.input_tokens, len(sites), heard.examples),
     }
 
 

@@ -41,7 +41,7 @@ def check(model: str, configs: tuple[str, ...], **options: Any) -> None:
         msg = "one config at a time with --out"
         raise BadInputError(msg, value=len(configs), expected="1")
     if out is not None:
-        prepare_output(out, holds="check.json", overwrite=overwrite)
+        prepare_output(out, holds="check.json", overwrite=overwrite, beside=REPORT)
     import_for(lw.check)
     from layerwise import report
 

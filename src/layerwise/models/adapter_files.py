@@ -35,7 +35,9 @@ def read_weights(source: Source) -> dict[str, Tensor]:
         message = "adapter whose files hold no weights"
         raise ModelError(message, value=source.name, expected="those that were trained")
     for name, tensor in found.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if tensor.is_floating_point() and tensor.dtype.itemsize < 2:
+            found[name] = tensor.float()  # torch computes with none of 8 bits.
+        if tensor.is_floating_point() and not bool(found[name].isfinite().all()):
             message = f"weights with NaN or infinite values, first in {name}"
             raise ModelError(message, value=source.name, expected="finite weights")
     return found
@@ -48,21 +50,18 @@ def weight_files(source: Source) -> list[Path]:
         ModelError: There are none.
     """
     for end in ("safetensors", "bin"):
-        pattern = re.compile(rf"{_STEM}(-\d+-of-\d+)?\.{end}")
-        found = [p for p in sorted(source.folder.iterdir()) if pattern.fullmatch(p.name)]
-        whole = [p for p in found if p.name == f"{_STEM}.{end}"]
-        if found:
-            return whole or _all_parts(source, found)
+        pattern, whole = rf"{_STEM}-\d+-of-\d+\.{end}", source.folder / f"{_STEM}.{end}"
+        if whole.is_file():
+            return [whole]
+        parts = [p for p in sorted(source.folder.iterdir()) if re.fullmatch(pattern, p.name)]
+        count = int(parts[0].stem.rpartition("-")[2]) if parts else 0
+        if len(parts) != count:
+            message = f"adapter of which {len(parts)} of {count} parts are there"
+            raise ModelError(message, value=source.name, expected=f"{_STEM}-*-of-{count:05d}")
+        if parts:
+            return parts
     message = "adapter without weights"
     raise ModelError(message, value=source.name, expected=f"{_STEM}.safetensors")
-
-
-def _all_parts(source: Source, found: list[Path]) -> list[Path]:
-    count = int(found[0].stem.rpartition("-")[2])
-    if len(found) != count:
-        message = f"adapter of which {len(found)} of {count} parts are there"
-        raise ModelError(message, value=source.name, expected=f"{_STEM}-*-of-{count:05d}")
-    return found
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:

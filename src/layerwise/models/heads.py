@@ -1,7 +1,6 @@
 """Which head a model is read with: the one whose weights are there, or one for given classes."""
 
 import copy
-import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,7 @@ from layerwise.models.quantisation import (
     saved_method,
 )
 from layerwise.models.reading import REMOTE, LoadOptions
-from layerwise.models.sources import Source, adapter_base
+from layerwise.models.sources import Source, adapter_base, json_object
 from layerwise.seeds import derive, rng_untouched
 
 _NO_SDPA = "scaled_dot_product_attention"
@@ -113,9 +112,9 @@ def adapter_classes(
 def _names_in(folder: Path) -> tuple[str, ...]:
     """Return the names of the classes that ``config.json`` in `folder` has; empty without."""
     try:
-        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json_object(folder / "config.json", what="", value=folder, expected="")
         return _class_names(config.get("id2label"))
-    except (AttributeError, OSError, ValueError):  # It is of the base: loading it says what is odd.
+    except (AttributeError, ModelError, ValueError):  # Loading the base says what is odd.
         return ()
 
 

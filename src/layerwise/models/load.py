@@ -285,8 +285,7 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
     from layerwise.models.adapters import put_on  # As above.
 
     with quiet():
-        rounded = bool(packed_modules(loaded.model))
-        adapter = put_on(loaded.model, source, rounded=rounded)
+        adapter = put_on(loaded.model, source, rounded=bool(packed_modules(loaded.model)))
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
         return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
@@ -349,8 +348,9 @@ def inside(loaded: LoadedModel) -> LoadedModel:
     inner = _pretrained_in(loaded.model)
     if inner is loaded.model:
         return loaded
-    notes = (*loaded.notes, "the model has adapters, which are part of what was measured")
-    return replace(loaded, model=inner, stacks=find_stacks(inner), notes=notes)
+    is_on = any(getattr(m, "disable_adapters", None) is False for m in inner.modules())
+    note = f"the model has adapters, which were {'on' if is_on else 'off'} as it was measured"
+    return replace(loaded, model=inner, stacks=find_stacks(inner), notes=(*loaded.notes, note))
 
 
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from layerwise.compat.peft import converted_names
+from layerwise.compat.peft import converted_names, unreadable_names
 from layerwise.errors import PlacementError, UnknownNameError, one_line
 from layerwise.models.linear import Widths, packed_modules, widths
 from layerwise.models.meta import meta_copy
@@ -149,7 +149,11 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
 
     Left out are routed experts, which see only some tokens, projections of positions, a module
     that several blocks share, which belongs to no one depth, one whose weight is used without
-    calling it, a quantised one that PEFT has no adapter for, and those that it takes for experts.
+    calling it, a quantised one that PEFT has no adapter for, those that it takes for experts, and
+    those whose adapter it would not find again in the file that it saved.
+
+    Raises:
+        PlacementError: It would find none of a whole stack's.
     """
     found = []
     converted = _taken_for_experts(model)
@@ -163,7 +167,14 @@ def adaptable(model: nn.Module, stacks: Sequence[Stack]) -> tuple[Target, ...]:
             if not (routed or _POSITIONS.search(path) or full in refused):
                 target = Target(full, row, suffix, *shape)
                 found.append((target, id(module)))
-    return tuple(target for target, key in found if len(owners[key]) == 1)
+    alone = [target for target, key in found if len(owners[key]) == 1]
+    lost = unreadable_names(model, [target.name for target in alone])
+    for stack in stacks if lost else ():
+        inside = {t.name for t in alone if t.name.startswith(f"{stack.name}.")}
+        if inside and inside <= lost:
+            message = "stack whose adapters PEFT saves, but would not find again as it reads them"
+            raise PlacementError(message, value=stack.name, expected="another version of PEFT")
+    return tuple(target for target in alone if target.name not in lost)
 
 
 def default_targets(model: nn.Module, stacks: Sequence[Stack]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The audit of an adapter: its spectra, its size by depth, dead modules, wasted rank, its place."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, sqrt
 from statistics import median
@@ -18,9 +18,9 @@ from layerwise.placement.record import PlacedBlock
 from layerwise.placement.rows import adaptable_rows
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit, Spectrum
 from layerwise.profile.audit_update import (
+    DORA_NOTE,
     Update,
     adapted_layers,
-    adapter_configs,
     adapter_kinds,
     dora_change,
     saved_modules,
@@ -36,15 +36,11 @@ from layerwise.signals.spectrum import (
     spectral_norm,
     stable_rank,
 )
+from layerwise.tuning.adapters import adapter_configs
 
-# What is counted otherwise than by default, or not at all, in so many modules.
-_DORA = "ranks and norms are those of B A; its magnitudes are counted in whole_relative_norm"
-_UNCOUNTED = (
-    f"DoRA: {_DORA} and output_change",
-    "DoRA's magnitudes of {} modules are not counted",
-    "the weights of {} adapted modules are packed or not there: their norms are not known",
-    "biases of B in {} modules are not counted in ranks and norms",
-)
+# What is not counted, in so many modules.
+_UNKNOWN = "the weights of {} adapted modules are packed or not there: their norms are not known"
+_MAGNITUDES = "DoRA's magnitudes of {} modules are not counted"
 #: The share of modules that `Audit.enough_rank` must do for (ours).
 _MOST = 0.9
 
@@ -68,7 +64,7 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
     unread = {name: why for name, layer in layers.items() if (why := unread_reason(layer))}
     updates = ((name, update(name, layer)) for name, layer in layers.items() if name not in unread)
     audit = audit_updates(updates, places, outputs)
-    configs, saved = adapter_configs(model), saved_modules(model)
+    configs, saved = adapter_configs(model).values(), saved_modules(model)
     lost = () if saved else whole_modules(configs)
     said = f"what was trained whole beside the adapters ({', '.join(lost)}) has no place here"
     return replace(
@@ -90,7 +86,9 @@ def audit_updates(
     for name, found in updates:
         made = _module(name, found, places.get(name), outputs.get(name))
         modules.append(made)
-        counts += Counter(_uncounted(found, made))
+        counts.update(found.notes)
+        counts[_MAGNITUDES] += DORA_NOTE in found.notes and made.whole_relative_norm is None
+        counts[_UNKNOWN] += made.base_frobenius_norm is None
     live = [m for m in modules if not m.dead]
     # The least rank that `_MOST` of the modules do with for 90 % of their energy.
     ranks = sorted(ceil(m.update.energy_rank_90 / m.experts) for m in live)
@@ -110,19 +108,8 @@ def audit_updates(
         frobenius_norm=_root_sum(m.update.frobenius_norm for m in modules),
         relative_norm=_relative(modules),
         depth_agreement=agreement([(b.relative_norm, b.output_change) for b in blocks]),
-        notes=tuple(text.format(counts[text]) for text in _UNCOUNTED if counts[text]),
+        notes=tuple(text.format(count) for text, count in counts.items() if count),
     )
-
-
-def _uncounted(found: Update, made: ModuleAudit) -> Iterator[str]:
-    """Return which of `_UNCOUNTED` a module is a case of."""
-    cases = (
-        found.is_dora,
-        found.is_dora and made.whole_relative_norm is None,
-        made.base_frobenius_norm is None,
-        found.has_bias,
-    )
-    return (text for text, is_one in zip(_UNCOUNTED, cases, strict=True) if is_one)
 
 
 def _module(
@@ -130,7 +117,7 @@ def _module(
 ) -> ModuleAudit:
     figures = spectrum(product_singular_values(found.up, found.down))
     whole_norm, moved = dora_change(found) or (None, False)
-    weight = found.base_matrices
+    weight = found.base
     largest = None if weight is None else spectral_norm(weight)
     length = None if weight is None else sqrt(float(np.square(weight, dtype=np.float64).sum()))
     return ModuleAudit(

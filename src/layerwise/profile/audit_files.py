@@ -3,13 +3,13 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Any
 
 from peft.utils.other import get_pattern_key
 
 from layerwise.card.record import ModelInfo, StackInfo
-from layerwise.errors import ModelError, one_line
+from layerwise.errors import ModelError
 from layerwise.models.adapter_files import read_weights
 from layerwise.models.adapter_starts import BESIDE
 from layerwise.models.adapters import read_config
@@ -17,7 +17,14 @@ from layerwise.models.sources import Source, hashes
 from layerwise.models.stack import Stack, blocks_of
 from layerwise.profile.audit import audit_updates
 from layerwise.profile.audit_record import Audit
-from layerwise.profile.audit_update import Update, adapter_kinds, whole_modules, wide_array
+from layerwise.profile.audit_update import (
+    BIAS_NOTE,
+    DORA_NOTE,
+    Update,
+    adapter_kinds,
+    whole_modules,
+    wide_array,
+)
 from layerwise.provenance import collect
 from layerwise.shapes import Tensor
 from layerwise.tuning.adapters import start_notes
@@ -93,7 +100,7 @@ def _parts(
     parts: dict[str, dict[str, Tensor]] = {}
     others = []
     for key, tensor in weights.items():
-        match = _PART.fullmatch(key.removesuffix(".weight"))
+        match = _PART.fullmatch(key.removesuffix(".weight").replace(".default", ""))
         if match is not None:
             parts.setdefault(match[1], {})[match[2]] = tensor
         elif not set(whole).intersection(key.split(".")):
@@ -129,19 +136,21 @@ def _updates(
             shapes = ", ".join(f"{part} {tuple(tensor.shape)}" for part, tensor in held.items())
             msg, expected = f"adapter that has of {name} {shapes}", "A (r, in) and B (out, r)"
             raise ModelError(msg, value=source.name, expected=expected)
+        ranks, alphas = config.rank_pattern, config.alpha_pattern
         try:
-            ranks, alphas = config.rank_pattern, config.alpha_pattern
             rank = ranks.get(get_pattern_key(ranks, name), config.r)
             alpha = alphas.get(get_pattern_key(alphas, name), config.lora_alpha)
-            scale = alpha / (sqrt(len(down)) if config.use_rslora else len(down))
-        except (AttributeError, TypeError, re.error) as error:
-            msg = f"adapter whose settings do not tell its scale ({one_line(error)})"
-            expected = "numbers for r and lora_alpha, and by module in their patterns"
-            raise ModelError(msg, value=source.name, expected=expected) from error
+            is_told = isfinite(alpha)
+        except (AttributeError, TypeError, re.error):  # Keys are regular expressions.
+            is_told = False
+        if not is_told:
+            msg = f"adapter whose settings do not tell the scale of {name}"
+            raise ModelError(msg, value=source.name, expected="numbers for r and lora_alpha")
         if rank == len(down):
+            scale = alpha / (sqrt(rank) if config.use_rslora else rank)
             wide, narrow = (wide_array(tensor.flatten(1))[None] for tensor in (up, down))
-            is_dora, has_bias = "magnitude_vector" in held, "B.bias" in held
-            found[name] = Update(scale * wide, narrow, is_dora=is_dora, has_bias=has_bias)
+            notes = (DORA_NOTE,) * ("magnitude_vector" in held) + (BIAS_NOTE,) * ("B.bias" in held)
+            found[name] = Update(scale * wide, narrow, notes=notes)
     return found
 
 

@@ -1,6 +1,6 @@
 """The update that an adapter makes to one weight, read off PEFT's modules as factors B and A."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -18,6 +18,12 @@ from layerwise.seeds import numpy_generator
 _PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
 _PLAIN |= {"ALoraLinearVariant", "MontecloraLinearVariant"}
 _DORA = "Dora"
+#: What the figures of an update do not count.
+DORA_NOTE = (
+    "DoRA: ranks and norms are those of B A; its magnitudes are counted in whole_relative_norm and "
+    "output_change"
+)
+BIAS_NOTE = "biases of B in {} modules are not counted in ranks and norms"
 #: How far factors may be from the change that PEFT computes, over that, in float32.
 _UNLIKE = 1e-4
 
@@ -29,18 +35,19 @@ class Update:
     Attributes:
         up: B times the scale, (e, o, r) float64; several adapters side by side, experts apart.
         down: A, (e, r, i) float64.
-        base: The weight that is adapted, (e, o, i) as B A has it; None where it cannot be read.
+        base: The weight that is adapted, (e, o, i) as B A has it, in float32 at least; None where
+            it cannot be read.
+        rounding: The relative rounding of the weight as it is stored.
         magnitude: DoRA's length of each row, (o,); None elsewhere, or where it cannot be read.
-        is_dora: Whether there are such magnitudes.
-        has_bias: Whether B has a bias.
+        notes: What of it ranks and norms do not count; ``{}`` stands for the number of modules.
     """
 
     up: np.ndarray
     down: np.ndarray
-    base: torch.Tensor | None = None
+    base: np.ndarray | None = None
+    rounding: float = 0.0
     magnitude: torch.Tensor | None = None
-    is_dora: bool = False
-    has_bias: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -56,14 +63,6 @@ class Update:
         """Return the directions that there is room for: r, times the experts."""
         return int(self.up.shape[0] * self.up.shape[2])
 
-    @property
-    def base_matrices(self) -> np.ndarray | None:
-        """Return the weight for numpy, in float32 at least."""
-        if self.base is None:
-            return None
-        wide = self.base if self.base.dtype == torch.float64 else self.base.float()
-        return np.asarray(wide.cpu().numpy())
-
 
 def dora_change(found: Update) -> tuple[float, bool] | None:
     """Return how much DoRA changes a weight; None where it has no magnitudes, or no weight.
@@ -71,8 +70,8 @@ def dora_change(found: Update) -> tuple[float, bool] | None:
     Row i goes from w to (1 + c) (w + u), u that of B A. Given are the Frobenius norm of all that
     changes, c w + (1 + c) u, and whether any c is beyond the rounding of the magnitudes.
     """
-    weight, magnitude = found.base_matrices, found.magnitude
-    if found.base is None or weight is None or magnitude is None:
+    weight, magnitude = found.base, found.magnitude
+    if weight is None or magnitude is None:
         return None
     up, down = found.up[0], found.down[0]
     w = np.square(weight[0], dtype=np.float64).sum(1)
@@ -81,8 +80,7 @@ def dora_change(found: Update) -> tuple[float, bool] | None:
     lengths = np.sqrt(np.maximum(w + wu + u, np.finfo(np.float64).tiny))
     c = wide_array(magnitude) / lengths - 1.0
     squares = c**2 * w + c * (1.0 + c) * wu + (1.0 + c) ** 2 * u
-    rounding = 8.0 * float(torch.finfo(found.base.dtype).eps)
-    return sqrt(max(float(squares.sum()), 0.0)), bool(np.abs(c).max() > rounding)
+    return sqrt(max(float(squares.sum()), 0.0)), bool(np.abs(c).max() > 8.0 * found.rounding)
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -97,13 +95,7 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield (f"{plain}.{own}" if own else plain), module
 
 
-def adapter_configs(model: nn.Module) -> list[Any]:
-    """Return PEFT's settings of the adapters on `model`."""
-    configs: Any = getattr(model, "peft_config", {})
-    return list(configs.values()) if isinstance(configs, Mapping) else []
-
-
-def adapter_kinds(configs: Sequence[Any]) -> tuple[str, ...]:
+def adapter_kinds(configs: Iterable[Any]) -> tuple[str, ...]:
     """Return what PEFT calls the adapters of such settings, and which variants they are of."""
     kinds: list[str] = []
     for config in configs:
@@ -114,7 +106,7 @@ def adapter_kinds(configs: Sequence[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def whole_modules(configs: Sequence[Any]) -> tuple[str, ...]:
+def whole_modules(configs: Iterable[Any]) -> tuple[str, ...]:
     """Return what such settings say was trained whole beside the adapters."""
     given = (getattr(config, "modules_to_save", None) for config in configs)
     return tuple(dict.fromkeys(n for ns in given if isinstance(ns, list | set) for n in ns))
@@ -161,13 +153,17 @@ def update(name: str, layer: Any) -> Update:
         msg = "adapter with NaN or infinite values"
         raise NonFiniteError(msg, value=name, expected="finite factors")
     _refuse_other(name, layer, up, down)
+    base = _base(layer, up.shape[1], down.shape[2])
     return Update(
         up,
         down,
-        _base(layer, up.shape[1], down.shape[2]),
-        _magnitude(layer),
-        is_dora=len(getattr(layer, "lora_magnitude_vector", ())) > 0,
-        has_bias=any(getattr(layer, "lora_bias", {}).values()),
+        base=None
+        if base is None
+        else np.asarray((base if base.dtype.itemsize > 4 else base.float()).cpu()),
+        rounding=0.0 if base is None else float(torch.finfo(base.dtype).eps),
+        magnitude=_magnitude(layer),
+        notes=(DORA_NOTE,) * bool(getattr(layer, "lora_magnitude_vector", ()))
+        + (BIAS_NOTE,) * any(getattr(layer, "lora_bias", {}).values()),
     )
 
 
@@ -199,15 +195,13 @@ def _refuse_other(name: str, layer: Any, up: np.ndarray, down: np.ndarray) -> No
     with torch.no_grad():
         change: torch.Tensor = sum(layer.get_delta_weight(each) for each in _active(layer))
     tolerance = max(_UNLIKE, 8.0 * float(torch.finfo(change.dtype).eps))
-    wide = wide_array(change)
-    wide = wide if len(up) > 1 else wide.reshape(len(wide), -1)[None]
+    wide = wide_array(change if len(up) > 1 else change.flatten(1)[None])
     probe = numpy_generator(0, "factors", name).standard_normal((down.shape[2], 1))
     ours = up @ (down @ probe)
-    for found in (wide, wide.swapaxes(1, 2)):
-        if found.shape == (len(up), up.shape[1], down.shape[2]):
-            off = np.linalg.norm(found @ probe - ours)
-            if off <= tolerance * np.linalg.norm(ours):
-                return
+    shape = len(up), up.shape[1], down.shape[2]
+    found = [each @ probe for each in (wide, wide.swapaxes(1, 2)) if each.shape == shape]
+    if any(np.linalg.norm(each - ours) <= tolerance * np.linalg.norm(ours) for each in found):
+        return
     message = "adapter that was read wrong: its factors are not the change that PEFT makes"
     raise ModelError(message, value=name, expected="scale B A")
 

@@ -133,7 +133,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._listener: StepListener | None = None
         self._signals: StepSignals | None = None
         self._blocks: tuple[str, ...] | None = None
-        self._recent, self._sums = SignalSums(), SignalSums()
+        self._recent, self._sums = list[SignalSums](), SignalSums()
         self._before: States | None = None
         self._loaded: LoadedModel | None = None
         self._provenance: Provenance | None = None
@@ -214,7 +214,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
     def _listen(self, args: Any, *, compiles: bool) -> None:
         """Begin to listen to training's own forwards, unless blocks are compiled."""
-        self._recent, self._sums = SignalSums(), SignalSums()
+        self._recent, self._sums = [], SignalSums()
         if self._listener is not None:  # Of a training that failed.
             self._listener.detach()
         if not self._wants_signals or self._loaded is None:
@@ -236,7 +236,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._signals = None
         if self._listener is not None:
             recent = sum_over_processes(self._recent)
-            self._recent, self._sums = SignalSums(), self._sums.merge(recent)
+            self._recent, self._sums = [], self._sums.merge(recent)
             self._signals = recent.signals(self._listener.blocks)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -251,7 +251,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Record, where this step's turn has come."""
         if self._listener is not None:
-            self._recent = self._recent.merge(self._listener.take())
+            self._recent.append(self._listener.take())
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
             self._record(args, state, control)
 
@@ -264,7 +264,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             else:
                 self._record(args, state, None)
         if self._listener is not None:
-            if self._recent.steps:
+            if self._recent:
                 self._sum_steps()
             self._listener.detach()
         self._loaded = self._before = self._listener = None

@@ -252,11 +252,12 @@ def _means(
         inputs["logits_to_keep"] = torch.tensor([ids.shape[1] - 1])
         on_device = {name: value.to(loaded.device) for name, value in inputs.items()}
         run(**accepted(run, **on_device, use_cache=False))
-    if len(found["residual"]) < len(stack.blocks):
-        msg = "stack that does not run on text alone"
+    silent = [name for block, name in enumerate(stack.blocks) if block not in found["residual"]]
+    if silent:
+        msg = f"{len(silent)} of {len(stack.blocks)} blocks do not run on text alone, the first"
         others = ", ".join(s.name for s in loaded.stacks if s is not stack)
-        hint = f"--stack {others}" if others else ""
-        raise ModelError(msg, value=stack.name, expected="blocks that all run", hint=hint)
+        hint = f"--stack {others}" if others and len(silent) == len(stack.blocks) else ""
+        raise ModelError(msg, value=silent[0], expected="a stack whose blocks all run", hint=hint)
     return {
         name: torch.stack([means[b] for b in sorted(means)]).cpu().numpy()
         for name, means in found.items()

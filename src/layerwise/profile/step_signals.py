@@ -4,6 +4,7 @@ Nothing is run for it. Hooks on the blocks and beside the attention function rea
 the forwards that the loss is taken from, dropout and all, and change nothing.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -158,7 +159,8 @@ class StepListener:
         }
         interception = ExitStack()
         if self.reads_attention:
-            interception.enter_context(intercepted(self.implementation, self._record_attention))
+            listens = intercepted(self._model, self.implementation, self._record_attention)
+            interception.enter_context(listens)
         self._running = (module, interception)
 
     def _leave(self, module: nn.Module, _args: Any, _output: Any) -> None:
@@ -218,9 +220,20 @@ def _unrecorded(tensor: Tensor) -> Iterator[None]:
         yield
 
 
-def sum_over_processes(sums: SignalSums) -> SignalSums:
-    """Return the sums of all processes; each one's share of a step counts as a step."""
+def sum_over_processes(steps: Sequence[SignalSums]) -> SignalSums:
+    """Return the sums over `steps`, of each of which every process has its share.
+
+    A step's loss is the mean of those of the processes, and so is the gradient of each share.
+    """
     whole = SignalSums()
-    for part in distributed.all_gather(sums):
-        whole = whole.merge(part)
-    return SignalSums(sums.steps, whole.totals)
+    for parts in zip(*distributed.all_gather([*steps]), strict=True):
+        shares: dict[tuple[str, int], list[float]] = {}
+        for part in parts:
+            for key, (value, _) in part.totals.items():
+                shares.setdefault(key, []).append(value)
+        step = {
+            key: (math.hypot(*v) / len(parts) if key[0] == "gradient" else sum(v) / len(v), 1)
+            for key, v in shares.items()
+        }
+        whole = whole.merge(SignalSums(1, step))
+    return whole

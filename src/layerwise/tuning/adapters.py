@@ -61,7 +61,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
     Raises:
         ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
-    for name, config in _configs(model).items():
+    for name, config in adapter_configs(model).items():
         if why := inseparable(config):
             hint = "name the base model and the adapter as two models"
             expected = "an adapter that leaves its base as it was"
@@ -89,7 +89,8 @@ def merged(model: PeftModel) -> nn.Module:
     return alone
 
 
-def _configs(model: nn.Module) -> Mapping[str, Any]:
+def adapter_configs(model: nn.Module) -> Mapping[str, Any]:
+    """Return PEFT's settings of each adapter on `model`, by its name."""
     found = getattr(model, "peft_config", None)
     return found if isinstance(found, Mapping) else {}
 
@@ -122,13 +123,15 @@ def still_notes(model: nn.Module) -> tuple[str, ...]:
 
 
 def adapter_notes(model: nn.Module) -> tuple[str, ...]:
-    """Return why `untrained_modules` may not tell the whole story of this model's adapters."""
+    """Return what else there is to know of this model's adapters than `untrained_modules`."""
     notes = []
     layers = [layer for _, layer in _layers(model)]
     unsure = sorted({type(layer).__name__ for layer in layers if _is_untrained(layer) is None})
     if unsure:
         notes.append(f"whether these adapters ever trained cannot be told: {', '.join(unsure)}")
-    return (*notes, *start_notes(_configs(model).values()))
+    if all(module.disable_adapters for module in _switches(model)):
+        notes.append("the adapters are switched off: what the model computes is its base's")
+    return (*notes, *start_notes(adapter_configs(model).values()))
 
 
 def start_notes(configs: Iterable[Any]) -> tuple[str, ...]:
@@ -139,10 +142,12 @@ def start_notes(configs: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the adapted modules of the base model, by the name that they have there."""
+    """Yield the modules of the base model with an active adapter, by the name they have there."""
     for name, module in without_adapter(model).named_modules():
         if isinstance(module, BaseTunerLayer):
-            yield name, module
+            stores = [getattr(module, store, {}) for store in module.adapter_layer_names]
+            if any(adapter in store for store in stores for adapter in module.active_adapters):
+                yield name, module
 
 
 def _is_untrained(layer: Any) -> bool | None:

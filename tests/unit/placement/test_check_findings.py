@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
 from layerwise.placement.check.case import SAID
-from support import checks
+from support import checks, versions
 
 Q = {"target_modules": ["q_proj"]}
 DECOY = ["q_proj", "model.layers.3.mlp.up_proj"]
@@ -42,8 +42,8 @@ FOUND = {
         "llama", {"target_modules": DECOY, "layers_to_transform": [5]}, "full-name", '_proj"\n  ]',
     ),
     "both stacks by number": (
-        "t5", {"target_modules": ["q"], "layers_to_transform": [1]}, "second-stack",
-        "decoder.block.1.layer.1.EncDecAttention.q",
+        "t5", {"target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "block"},
+        "second-stack", "decoder.block.1.layer.1.EncDecAttention.q",
     ),
     "tower by name": ("llava", Q, "second-stack", "model.language_model.layers.0.self_attn.q_proj"),
     "all-linear with layers": (
@@ -62,13 +62,20 @@ FOUND = {
         "mistral", {**Q, "exclude_modules": ["zz"]}, "exclude-unmatched", "q_proj",
     ),
     "nothing saved": ("mistral", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
+    "saved as text": (
+        "mistral", {**Q, "modules_to_save": "lm_head"}, "saved-too-much", '[\n    "lm_head"\n  ]',
+    ),
+    "text of two": (
+        "mistral", {"target_modules": "q_proj,v_proj"}, "text-is-a-pattern", '"q_proj",\n    "v_pr',
+    ),
+    "all": ("mistral", {"target_modules": "all"}, "refused", '"all-linear"'),
     "more saved": ("mistral", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
     "frozen head": ("bert_classifier", {"target_modules": ["query"]}, "head-frozen", "SEQ_CLS"),
     "frozen head of tokens": (
         "tokens", {"target_modules": ["query"]}, "head-frozen", "TOKEN_CLS",
     ),
     "bare model": (
-        "bare", {**Q, "layers_to_transform": [1]}, "refused", '"layers_pattern": [\n    "layers"',
+        "bare", {**Q, "layers_to_transform": [1]}, "refused", '"layers',
     ),
     "tied": ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["wte"]}, "tied-embeddings",
              "ensure_weight_tying"),
@@ -164,6 +171,8 @@ def check(tmp_path_factory):
 @pytest.mark.parametrize("case", FOUND)
 def test_it_is_found_and_corrected(check, case):
     name, config, codes, corrected = FOUND[case]
+    if versions.FOUR and name == "qwen3_moe":
+        pytest.skip("its experts fused later")
     found = check(name, config)
     assert {f.code for f in found.findings} == {*codes.split()}
     if corrected is None:
@@ -247,7 +256,7 @@ def test_what_is_proposed_follows_from_what_peft_refuses(check, case):
     [
         ("llama", {**Q, "layers_to_transform": [9, 11]}, ("model.layers", 9), 3),
         ("t5", {"target_modules": ".*encoder.*2.*q"}, ("encoder.block", 2), 4),
-        ("llava", {"target_modules": ["out_proj"]}, ("model.vision_tower.encoder.layers", 0), 5),
+        ("llava", {"target_modules": "model.vis.*out_proj"}, ("model.vision_tower", 0), 5),
         (
             "llama", {**Q, "layers_to_transform": [11], "modules_to_save": ["embed_tokens"]},
             ("model.layers", 11), 12,
@@ -256,7 +265,8 @@ def test_what_is_proposed_follows_from_what_peft_refuses(check, case):
 )  # fmt: skip
 def test_how_far_down_the_backward_goes(check, name, config, lowest, blocks):
     found = check(name, config)
-    assert ((found.lowest.stack, found.lowest.index), found.backward_blocks) == (lowest, blocks)
+    assert found.lowest.stack.startswith(lowest[0])
+    assert (found.lowest.index, found.backward_blocks) == (lowest[1], blocks)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -166,9 +166,19 @@ HOSTILE = {
     "no rank": (lambda f: without_base(f, r=-1), "nothing can be told.*its files alone do not"),
     "a rank of text": (lambda f: without_base(f, r="4"), "nothing can be told"),
     "ranks of text": (lambda f: without_base(f, rank_pattern={".*": "4"}), "nothing can be told"),
-    "no pattern": (lambda f: without_base(f, alpha_pattern=5), "do not tell its scale"),
-    "an alpha of text": (lambda f: without_base(f, lora_alpha="4"), "do not tell its scale"),
-    "half a pattern": (lambda f: without_base(f, rank_pattern={"(": 4}), "do not tell its scale"),
+    "no pattern": (lambda f: without_base(f, alpha_pattern=5), "do not tell the scale of model"),
+    "an alpha of text": (
+        lambda f: without_base(f, lora_alpha="4"),
+        "do not tell the scale of model",
+    ),
+    "half a pattern": (
+        lambda f: without_base(f, rank_pattern={"(": 4}),
+        "do not tell the scale of model",
+    ),
+    "an alpha of nothing": (
+        lambda f: without_base(f, lora_alpha=float("nan")),
+        "do not tell the scale of model",
+    ),
     "nothing whole": (lambda f: without_base(f, modules_to_save=5, alpha_pattern=5), "do not tell"),
     "a variant": (lambda f: without_base(f, use_qalora=True), "nothing can be told .*'use_qalora'"),
     "deep": (

@@ -168,5 +168,5 @@ def test_means_are_over_the_steps_that_had_the_number():
 
 
 def test_one_process_is_all_there_is():
-    sums = SignalSums(2, {("entropy", 0): (4.0, 2)})
-    assert sum_over_processes(sums) == sums
+    steps = [SignalSums(1, {("entropy", 0): (x, 1), ("gradient", 0): (x, 1)}) for x in (4.0, 0.1)]
+    assert sum_over_processes(steps) == steps[0].merge(steps[1])
