@@ -126,38 +126,29 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return the special tokens before and after a text, read off one of `texts`."""
-    whole, size, starts = _framed(tokenizer, texts, times=1)
-    return (whole[: starts[0]], whole[starts[0] + size :]) if starts else ([], [])
+def specials(tokenizer: Any, texts: Sequence[str], *, times: int = 1) -> list[list[int]]:
+    """Return the special tokens before, between and after a text `times` over, once or twice.
 
-
-def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
-    """Return the special tokens before, between and after two texts, read off one of `texts`.
+    They are read off one of `texts`.
 
     Raises:
         ModelError: The tokenizer does not keep the tokens of two texts when it joins them.
     """
-    whole, size, starts = _framed(tokenizer, texts, times=2)
-    if len(starts) < 2:
+    sample = next((text for text in texts if text.strip()), "a")
+    whole = list(tokenizer(*[sample] * times, verbose=False)["input_ids"])
+    bare = tokenise(tokenizer, [sample])[0]
+    starts = [i for i in range(len(whole)) if whole[i : i + len(bare)] == bare]
+    if len(starts) < times == 1:
+        return [[], []]
+    if len(starts) < times:
         raise ModelError(
             what="tokenizer that joins two texts to other tokens than theirs",
             value=type(tokenizer).__name__,
             expected="one made for pairs of texts",
         )
-    first, second = starts[0], starts[-1]
-    return whole[:first], whole[first + size : second], whole[second + size :]
-
-
-def _framed(
-    tokenizer: Any, texts: Sequence[str], *, times: int
-) -> tuple[list[int], int, list[int]]:
-    """Return the tokens of a text `times` over, framed; how many it has alone; where it begins."""
-    sample = next((text for text in texts if text.strip()), "a")
-    whole = list(tokenizer(*[sample] * times, verbose=False)["input_ids"])
-    bare = tokenise(tokenizer, [sample])[0]
-    size = len(bare)
-    return whole, size, [i for i in range(len(whole)) if whole[i : i + size] == bare]
+    starts = [starts[0], starts[-1]][:times]
+    ends = [0, *(start + len(bare) for start in starts)]
+    return [whole[end:start] for end, start in zip(ends, [*starts, len(whole)], strict=True)]
 
 
 def text_frame(

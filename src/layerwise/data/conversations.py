@@ -29,8 +29,8 @@ Roles = dict[str, str] | None
 def _beside(frame: pd.DataFrame, asked: Mapping[str, str], *but: str) -> dict[str, str]:
     """Return the columns that stand beside turns, by their role, and those asked for."""
     names = {role: [c for c in known if c in frame.columns] for role, known in _BESIDE.items()}
-    found = {role: known[0] for role, known in names.items() if known and role not in but}
-    return {**found, **asked}
+    held = {role: found[0] for role, found in names.items() if found and role not in but}
+    return {**held, **asked}
 
 
 def _chat(chat: Turns, row: SourceRow) -> Example | str:

@@ -94,7 +94,7 @@ def read_file(path: Path, split: str = "") -> pd.DataFrame:
         )
     try:
         if split and reader is read_json:
-            return _json_rows(path, split=split)
+            return _json(path, split)
         frame = reader(path)
     except FileNotFoundError:
         raise DataError(what="no such data file", value=path, expected="an existing file") from None
@@ -150,11 +150,11 @@ def read_jsonl(path: Path) -> pd.DataFrame:
 @READERS.register(".json")
 def read_json(path: Path) -> pd.DataFrame:
     """Return the rows of a list of objects, alone or under a key of an object; or JSON Lines."""
-    return _json_rows(path, split="")
+    return _json(path, "")
 
 
-def _json_rows(path: Path, *, split: str) -> pd.DataFrame:
-    """Return the rows of a JSON file; those under the key `split`, where one is named."""
+def _json(path: Path, split: str) -> pd.DataFrame:
+    """Return the rows of the `split` that is named, if any is."""
     try:
         held = _parsed(text(path))
     except ValueError:
@@ -163,10 +163,10 @@ def _json_rows(path: Path, *, split: str) -> pd.DataFrame:
             raise
         return read_jsonl(path)
     if isinstance(held, dict) and held:
-        if {"columns", "data"} <= held.keys():  # As pandas writes its frames, orient="split" …
+        if held.keys() == {"columns", "index", "data"}:  # As pandas writes frames, split …
             return pd.DataFrame(held["data"], columns=held["columns"], dtype=object)
-        if all(isinstance(cells, dict) for cells in held.values()):  # … and by default.
-            return pd.DataFrame(held, dtype=object)
+        if all(isinstance(v, dict) and all(map(str.isdecimal, v)) for v in held.values()):
+            held = {name: [*cells.values()] for name, cells in held.items()}  # … and by default.
         splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
         columns = [value for value in held.values() if isinstance(value, list)]
         if splits or split:

@@ -134,9 +134,6 @@ def _hub(source: str) -> pd.DataFrame:
         )
     name, config = parts[0], parts[1] if len(parts) == 3 else None
     split = parts[-1] if len(parts) > 1 else None
-    bars = datasets.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
     try:
         found = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # The hub's failures share no base class.
@@ -151,9 +148,6 @@ def _hub(source: str) -> pd.DataFrame:
             value=source,
             expected="a file, a folder, a hub data set id or demo",
         ) from error
-    finally:
-        if shown:
-            bars.enable_progress_bar()
     return _dataset_frame(found, hint=f"{source}:SPLIT")
 
 

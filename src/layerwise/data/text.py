@@ -119,7 +119,8 @@ def read(
     parts += [f"{what} left out" for what in whole.attrs.get(LEFT_OUT, ())]
     parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []
     line = "; ".join(filter(None, (*parts, kind.note)))
-    is_plain = len(parts) == 1 and kind.name == "texts" and not labels.said
+    has_scores = any(example.scores for example in usable.values())
+    is_plain = len(parts) == 1 and kind.name == "texts" and not has_scores
     if left:
         log.warning("%s: %s", name, line)
     notes = [] if is_plain else [line]

@@ -195,15 +195,13 @@ def _refuse_other(name: str, layer: Any, up: np.ndarray, down: np.ndarray) -> No
     with torch.no_grad():
         change: torch.Tensor = sum(layer.get_delta_weight(each) for each in _active(layer))
     tolerance = max(_UNLIKE, 8.0 * float(torch.finfo(change.dtype).eps))
-    wide = wide_array(change)
-    wide = wide if len(up) > 1 else wide.reshape(len(wide), -1)[None]
+    wide = wide_array(change if len(up) > 1 else change.flatten(1)[None])
     probe = numpy_generator(0, "factors", name).standard_normal((down.shape[2], 1))
     ours = up @ (down @ probe)
-    for found in (wide, wide.swapaxes(1, 2)):
-        if found.shape == (len(up), up.shape[1], down.shape[2]):
-            off = np.linalg.norm(found @ probe - ours)
-            if off <= tolerance * np.linalg.norm(ours):
-                return
+    shape = len(up), up.shape[1], down.shape[2]
+    found = [each @ probe for each in (wide, wide.swapaxes(1, 2)) if each.shape == shape]
+    if any(np.linalg.norm(each - ours) <= tolerance * np.linalg.norm(ours) for each in found):
+        return
     message = "adapter that was read wrong: its factors are not the change that PEFT makes"
     raise ModelError(message, value=name, expected="scale B A")
 

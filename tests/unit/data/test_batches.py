@@ -16,7 +16,6 @@ from layerwise.data.batches import (
     class_batch,
     input_tensors,
     padded,
-    pair_specials,
     prompted_rows,
     specials,
     text_rows,
@@ -31,19 +30,19 @@ def texts(*lengths):
 
 
 @pytest.mark.parametrize(
-    ("read_off", "frame", "parts"),
+    ("times", "frame", "parts"),
     [
-        (specials, "plain", ([], [])),
-        (specials, "causal", (["<s>"], [])),
-        (specials, "t5", ([], ["</s>"])),
-        (specials, "bert", (["<cls>"], ["<sep>"])),
-        (pair_specials, "plain", ([], [], [])),
-        (pair_specials, "bert", (["<cls>"], ["<sep>"], ["<sep>"])),
+        (1, "plain", ([], [])),
+        (1, "causal", (["<s>"], [])),
+        (1, "t5", ([], ["</s>"])),
+        (1, "bert", (["<cls>"], ["<sep>"])),
+        (2, "plain", ([], [], [])),
+        (2, "bert", (["<cls>"], ["<sep>"], ["<sep>"])),
     ],
 )
-def test_specials_are_read_off_the_tokenizer(tiny_text, read_off, frame, parts):
+def test_specials_are_read_off_the_tokenizer(tiny_text, times, frame, parts):
     tokenizer = tiny_text.tokenizer(frame=frame)
-    found = read_off(tokenizer, ["", "w1 w2 w1"])
+    found = specials(tokenizer, ["", "w1 w2 w1"], times=times)
     assert tuple(map(tokenizer.convert_ids_to_tokens, found)) == parts
 
 
@@ -181,7 +180,7 @@ def test_a_tokenizer_that_knows_no_pairs():
             return {"input_ids": [len(first + second)]}
 
     with pytest.raises(ModelError, match=r"joins two texts to other tokens.*'Joining'"):
-        pair_specials(Joining(), ["abc"])
+        specials(Joining(), ["abc"], times=2)
 
 
 def test_rows_of_two_texts_say_which_token_is_of_which():

@@ -344,3 +344,35 @@ SILENT = "{% for m in messages if m.role == 'user' %}[user]{{ m.content }}{% end
 def test_templates_that_cannot_be_trained_on(template, turns, message):
     with pytest.raises(DataError, match=message):
         counted(template, turns)
+
+
+def test_marks_tell_where_answers_are_dropped():
+    marked = MARKED.replace("{% for m in messages %}", "{% for m in messages[-2:] %}")
+    note = "answers outside the marks of the chat template: 2"
+    assert counted(marked, THREE) == (["Germany<|im_end|>"], (note,))
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_what_is_beyond_the_limit_is_cut_and_left_out(template):
+    tokenizer, short = text.letters(chat=template), Example("b", prompt="a")
+    data = of(Example("-", messages=(SYSTEM, *THREE)), short)
+    before = tokenizer.apply_chat_template([SYSTEM, THREE[0]], tokenize=False)
+    size = len(before + "<|im_start|>assistant\n")
+    cut = chat_rows(tokenizer, data, max_length=size + 3)
+    assert (sum(cut.rows[0].counted), cut.truncated) == (3, 1)
+    assert [row.index for row in chat_rows(tokenizer, data, max_length=size).rows] == [1]
+    with pytest.raises(DataError, match=r"nothing is left to predict.*--max-length N"):
+        chat_rows(tokenizer, of(data.examples[0]), max_length=size)
+
+
+@pytest.mark.real_model
+def test_a_real_template(smollm2_tokenizer):
+    rows = chat_rows(
+        smollm2_tokenizer, of(Example("-", messages=tuple(THREE))), max_length=128
+    ).rows
+    ids, counted = rows[0].ids, rows[0].counted
+    told = smollm2_tokenizer.decode([i for i, c in zip(ids, counted, strict=True) if c])
+    assert told == "Norway<|im_end|>\nItaly<|im_end|>\nGermany<|im_end|>\n"
+    whole = smollm2_tokenizer.decode(ids)
+    assert whole.startswith("<|im_start|>system\nYou are a helpful AI assistant")
+    assert whole.count("<|im_start|>") == 7

@@ -76,14 +76,16 @@ def test_a_file_is_its_cells_as_they_are(put, name, content, columns):
     assert table(put(name, content)).to_dict("list") == columns
 
 
+def test_a_frame_that_pandas_wrote_as_json_is_a_table(put):
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "y": [0.5, 1, 2]}, index=[4, 2, 7])
+    for orient in ("columns", "split"):
+        data = read(put("a.json", frame.to_json(orient=orient)), label_column="y", where=["y=2.0"])
+        assert [(e.text, e.label) for e in data.examples] == [("c", "2")]
+
+
 def test_parquet_of_others(tmp_path):
     pd.DataFrame(TWO).to_parquet(tmp_path / "a.parquet")
     assert table(str(tmp_path / "a.parquet")).to_dict("list") == TWO
-
-
-def test_json_of_several_splits_without_train(put):
-    with pytest.raises(UnknownNameError, match="unknown split: 'train'; expected one of a, b"):
-        table(put("a.json", '{"a": [{"x": "1"}], "b": [{"x": "2"}]}'))
 
 
 LABELLED = datasets.Dataset.from_dict(
@@ -192,22 +194,17 @@ def test_what_is_no_data(held, message):
         table(held)
 
 
-def test_folder_is_its_files_by_path(put, tmp_path):
-    put("d/b.txt", "second\n")
-    put("d/a.txt", "first\n")
-    put("d/notes.md", "no data\n")
-    assert list(table(str(tmp_path / "d"))["text"]) == ["first", "second"]
-
-
 def test_what_of_a_folder_is_no_data(put, tmp_path):
+    put("d/c.txt", "two\n")
     put("d/a.txt", "one")
+    put("d/notes.md", "no data")
     put("d/._a.jsonl", "\0")
     put("d/.cache/b.txt", "two")
     put("d/README.txt", "About.")
     put("d/b.txt", "\n")
     data = read(str(tmp_path / "d"))
-    assert [example.text for example in data.examples] == ["one"]
-    assert data.notes == ("read 1 row as texts; file README.txt left out; file b.txt left out",)
+    assert [example.text for example in data.examples] == ["one", "two"]
+    assert data.notes == ("read 2 rows as texts; file README.txt left out; file b.txt left out",)
 
 
 @pytest.mark.parametrize(
@@ -240,12 +237,10 @@ def test_a_split_that_is_not_here_says_what_is(put, tmp_path, name, message):
         table(str(tmp_path / name))
 
 
-def test_folder_without_data(tmp_path):
+def test_folders_without_data_or_whose_files_disagree(put, tmp_path):
+    put("d/notes.md", "no data")
     with pytest.raises(DataError, match=r"holds no data file.*\.jsonl \.json \.csv"):
-        table(str(tmp_path))
-
-
-def test_folder_whose_files_disagree(put, tmp_path):
+        table(str(tmp_path / "d"))
     put("d/a.csv", "text\none\n")
     put("d/b.csv", "words\ntwo\n")
     with pytest.raises(DataError, match=r"columns words differ from those of a\.csv"):
@@ -339,10 +334,13 @@ def cached(tmp_path, monkeypatch):
     return plant
 
 
-def test_a_set_of_splits_in_hand_says_how_one_is_named_and_that_there_is_none():
+def test_several_splits_without_train_say_how_one_is_named(put):
     one = datasets.Dataset.from_dict({"text": ["t"]})
-    with pytest.raises(UnknownNameError, match=r"one of a, b; try: data\[SPLIT\]"):
-        table(datasets.DatasetDict(a=one, b=one))
+    held = {r"data\[SPLIT\]": datasets.DatasetDict(a=one, b=one)}
+    held[r".*a\.json:SPLIT"] = put("a.json", '{"a": [{"x": "1"}], "b": [{"x": "2"}]}')
+    for hint, source in held.items():
+        with pytest.raises(UnknownNameError, match=f"split: 'train'; .*one of a, b; try: {hint}"):
+            table(source)
     with pytest.raises(DataError, match="data holds no row"):
         table(datasets.DatasetDict())
 
@@ -380,12 +378,3 @@ def test_a_split_that_is_not_there_is_refused(cached):
         table("some/words")
     with pytest.raises(DataError, match='Unknown split "dev"'):
         table("some/words:dev")
-
-
-def test_progress_bars_are_as_before(cached):
-    from datasets.utils import logging as bars
-
-    cached("some", "words", {"train": ["a"]})
-    before = bars.is_progress_bar_enabled()
-    table("some/words")
-    assert bars.is_progress_bar_enabled() == before

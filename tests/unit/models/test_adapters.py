@@ -156,11 +156,13 @@ def test_a_reader_that_folds_in_something_else_is_found_out_by_module(trained, s
         fold(layer, name=name, source="planted")
 
 
-def test_proving_leaves_the_model_as_it_is(trained):
+def test_proving_leaves_the_model_and_random_numbers_as_they_are(trained):
     folder, base, wanted = trained
-    adapter = put_on(load(base).model, resolve(str(folder)))
+    model, state = load(base).model, torch.random.get_rng_state()
+    adapter = put_on(model, resolve(str(folder)))
     before = {n: p.clone() for n, p in adapter.model.named_parameters()}
     adapter.prove()
+    assert torch.equal(torch.random.get_rng_state(), state)
     for name, parameter in adapter.model.named_parameters():
         assert torch.equal(parameter, before[name])
     assert torch.equal(made.logits(adapter.model), wanted)
@@ -172,14 +174,6 @@ def test_half_precision_is_merged_in_full_and_rounded_once(trained):
     found = load(str(folder), dtype="bfloat16")
     assert {p.dtype for p in found.model.parameters()} == {torch.bfloat16}
     torch.testing.assert_close(made.logits(found.model).float(), wanted, rtol=0.1, atol=0.3)
-
-
-def test_reading_an_adapter_takes_no_random_numbers(trained):
-    folder, *_ = trained
-    torch.manual_seed(5)
-    before = torch.random.get_rng_state()
-    load(str(folder))
-    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 # Starts that changed the base.

@@ -115,25 +115,11 @@ NAMED = {"id2label": {0: "pos", 1: "neg"}, "label2id": {"pos": 0, "neg": 1}}
 
 
 @pytest.mark.parametrize(
-    ("options", "labels", "ids"),
-    [
-        (NAMED, ("neg", "pos"), {"pos": 0, "neg": 1}),
-        ({"num_labels": 3}, ("0", "1", "2"), {"0": 0, "1": 1, "2": 2}),
-        ({"num_labels": 3}, ("2", "1", "0"), {"0": 0, "1": 1, "2": 2}),
-    ],
-)
-def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, labels, ids):
-    folder = saved("bert", kind=tf.BertForSequenceClassification, **options)
-    loaded = load(str(folder), device="cpu", labels=labels)
-    assert class_ids(loaded.model) == ids
-    assert loaded.notes == ()
-    kept = load_file(folder / "model.safetensors")["classifier.weight"]
-    assert torch.equal(loaded.model.classifier.weight, kept)
-
-
-@pytest.mark.parametrize(
     ("options", "labels", "ids", "note"),
     [
+        (NAMED, ("neg", "pos"), {"pos": 0, "neg": 1}, None),
+        ({"num_labels": 3}, ("0", "1", "2"), {"0": 0, "1": 1, "2": 2}, None),
+        ({"num_labels": 3}, ("2", "1", "0"), {"0": 0, "1": 1, "2": 2}, None),
         (NAMED, ("0", "1"), {"pos": 0, "neg": 1}, "labels are the numbers.*0 is pos, 1 is neg"),
         (NAMED, ("neg",), {"pos": 0, "neg": 1}, "no label is pos"),
         ({"num_labels": 2}, ("b", "a"), {"b": 0, "a": 1},
@@ -144,7 +130,9 @@ def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, la
         ({"num_labels": 1}, ("score",), {"score": 0}, None),
     ],
 )  # fmt: skip
-def test_a_head_that_is_kept_by_an_assumption_says_so(saved, options, labels, ids, note):
+def test_a_head_for_these_classes_is_kept_in_its_order_and_says_what_it_assumes(
+    saved, options, labels, ids, note
+):
     folder = saved("bert", kind=tf.BertForSequenceClassification, **options)
     loaded = load(str(folder), device="cpu", labels=labels)
     assert class_ids(loaded.model) == ids

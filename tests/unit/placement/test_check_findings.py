@@ -62,6 +62,13 @@ FOUND = {
         "mistral", {**Q, "exclude_modules": ["zz"]}, "exclude-unmatched", "q_proj",
     ),
     "nothing saved": ("mistral", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
+    "saved as text": (
+        "mistral", {**Q, "modules_to_save": "lm_head"}, "saved-too-much", '[\n    "lm_head"\n  ]',
+    ),
+    "text of two": (
+        "mistral", {"target_modules": "q_proj,v_proj"}, "text-is-a-pattern", '"q_proj",\n    "v_pr',
+    ),
+    "all": ("mistral", {"target_modules": "all"}, "refused", '"all-linear"'),
     "more saved": ("mistral", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
     "frozen head": ("bert_classifier", {"target_modules": ["query"]}, "head-frozen", "SEQ_CLS"),
     "frozen head of tokens": (

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, replace
 from typing import Any
 
 import torch
 from peft import get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer, replicate_layers
 from peft.utils.other import AuxiliaryTrainingWrapper, get_pattern_key
 
 from layerwise.errors import BadInputError, one_line
@@ -27,6 +27,8 @@ _STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "l
 _SECONDS = 5.0
 #: PEFT's kinds of adapters by the names of their classes.
 KINDS = {made.__name__: kind.value for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+# What PEFT puts into names.
+_INSIDE = re.compile(r"\.(base_layer|token_adapter|original_module|modules_to_save\.\w+)(?=\.|$)")
 # What PEFT warns of that is a finding already, or needs no action.
 _KNOWN = re.compile("fan_in_fan_out|pattern keys|no modules were excluded|tie_word_embeddings")
 # A process of its own: a pattern that backtracks for ever can be stopped there, on any system.
@@ -158,7 +160,7 @@ def _sites(model: Any) -> Iterator[TrainedModule]:
             counts[around(name, holders) or name.rpartition(".")[0]] += weight.numel()
     for path, count in counts.items():
         holder = holders.get(path)
-        plain = path.replace(".base_layer", "").removesuffix(".token_adapter")
+        plain = _INSIDE.sub("", path)
         if type(holder).__name__ == "ParamWrapper":
             plain = f"{plain}.{getattr(holder, 'parameter_name', '')}"
         ranks = getattr(holder, "r", None)
@@ -172,6 +174,11 @@ def keyed(keys: Iterable[str], names: Iterable[str]) -> dict[str, list[str]]:
     known = list(keys)
     decided = [(get_pattern_key(known, name), name) for name in names]
     return {key: [name for by, name in decided if by == key] for key in known}
+
+
+def replicated(model: Any, pairs: Iterable[Sequence[int]]) -> None:
+    """Repeat blocks of `model` as PEFT's ``layer_replication`` does."""
+    replicate_layers(model, [(first, last) for first, last in pairs])
 
 
 def refuse_endless(patterns: Mapping[str, str], names: Iterable[str]) -> None:

@@ -161,7 +161,7 @@ class Case:
         asked = self.targets if argument == TARGETS else self.lora[argument]
         put = others if every or len(others) == 1 else ()
         if isinstance(asked, str):
-            return {}
+            return {argument: [*put]} if put else {}
         if isinstance(asked, dict):
             left = {k: v for k, v in asked.items() if k != entry}
             return {argument: {**left, **dict.fromkeys(put, asked[entry])} or None}
@@ -175,13 +175,15 @@ class Case:
         if argument.endswith("_pattern"):
             decided = keyed(getattr(config, argument, None) or (), self.adapters)
             return {key: decided.get(key, []) for key in asked}
+        if argument == SAVED:
+            whole = [site.name for site in self.adapted.sites if site.how == "whole"]
+            if isinstance(asked, str):  # PEFT takes its letters for names.
+                return {asked: whole}
+            own = [name for name in asked if name != "v_head"]  # Put on later, by ms-swift.
+            return {name: [each for each in whole if each.endswith(name)] for name in own}
         if isinstance(asked, str):
             every = (name for name, _ in self.loaded.model.named_modules())
             return {asked: [name for name in every if re.fullmatch(asked, name)]}
-        if argument == SAVED:
-            whole = [site.name for site in self.adapted.sites if site.how == "whole"]
-            own = [name for name in asked if name != "v_head"]  # Put on later, by ms-swift.
-            return {name: [each for each in whole if each.endswith(name)] for name in own}
         return {name: self.tails.get(name, []) for name in asked}
 
     def found(self, code: str, value: object, fix: Fix | None = None, **parts: Any) -> Found:

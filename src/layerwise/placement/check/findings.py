@@ -128,7 +128,7 @@ def _stacks(case: Case) -> Iterator[Found]:
     by_name = parts and named and not case.by_parts and not named & {*case.adapters}
     if len(hit) > 1 and (case.layers or by_name):
         text = next((s for s in hit if parts and s.startswith(f"{parts.text}.")), list(hit)[-1])
-        told = " and ".join(f"{len(names)} modules of {stack}" for stack, names in hit.items())
+        told = " and ".join(f"{len(names)} in {stack}" for stack, names in hit.items())
         key = case.dialect.key(LAYERS if case.layers else TARGETS)
         fix = {TARGETS: hit[text], LAYERS: None, "layers_pattern": None}
         value, write = case.layers or case.targets, f"full names, such as those in {text} alone"
@@ -142,8 +142,9 @@ def _entries(case: Case) -> Iterator[Found]:
         for name, found in case.hits(argument).items():
             more = [each for each in found if each not in case.tails.get(name, ())]
             if argument == SAVED and more:
-                fix = case.replaced(argument, name, found, every=True)
-                yield case.found("saved-too-much", name, fix, key=key, more=more, write=found)
+                instead = [name] if isinstance(asked, str) else found
+                fix = case.replaced(argument, name, instead, every=True)
+                yield case.found("saved-too-much", name, fix, key=key, more=more)
             elif isinstance(asked, dict) and (strays := _alike(name, found, case)):
                 exact = f"^{_without(found, strays, case)}"
                 fix = case.replaced(argument, name, [exact])
@@ -181,7 +182,7 @@ def _heads(case: Case) -> Iterator[Found]:
         own = (name for name, _ in model.named_children() if name != model.base_model_prefix)
         heads = [name for name in own if any(True for _ in model.get_submodule(name).parameters())]
     if heads and not any(around(name, heads) for name in trained):
-        wanted = case.lora.get(SAVED) or []
+        wanted = listed(case.lora.get(SAVED))
         usual = {*heads} & {"score", "classifier", "qa_outputs"} and case.dialect.name in _TASKED
         fix: Fix = {"task_type": task} if usual else {SAVED: [*wanted, *heads]}
         yield case.found("head-frozen", wanted, fix, head=heads)

@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from peft.tuners.tuners_utils import replicate_layers
-
 from layerwise.card.describe import model_info
 from layerwise.errors import BadInputError, one_line
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import embeddings, halves
 from layerwise.models.stack import around, find_stacks
 from layerwise.placement.check import trainers
-from layerwise.placement.check.adapted import TrainedModule, refuse_endless, train
+from layerwise.placement.check.adapted import TrainedModule, refuse_endless, replicated, train
 from layerwise.placement.check.case import Case, Fix
 from layerwise.placement.check.findings import findings
 from layerwise.placement.check.fix import corrected
@@ -123,7 +121,7 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     refuse_endless(patterns, {name for name, _ in every})
     adapted = train(recipe, model)
     if (replication := lora.get("layer_replication")) and not adapted.refused:
-        replicate_layers(model, [tuple(pair) for pair in replication])
+        replicated(model, replication)
         loaded = replace(loaded, stacks=find_stacks(model))
     notes += [*recipe.notes, *adapted.said]
     return Case(dialect, file, recipe, loaded, adapted, lora, tuple(dict.fromkeys(notes)))

@@ -52,6 +52,9 @@ def _reasons(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
         }
         key = case.dialect.key(LAYERS)
         yield fix, case.found("refused", case.layers, fix, key=key, why=why)
+    if isinstance(text := lora.get("target_parameters"), str):
+        fix, key = {"target_parameters": [text]}, case.dialect.key("target_parameters")
+        yield fix, case.found("refused", text, fix, key=key, write="a list", why=why)
     for argument in sorted(lora, key=lambda name: not _is_named(name, why)):
         plain, key = default(lora, argument), case.dialect.key(argument)
         if lora[argument] != plain and argument not in {"peft_type", TARGETS}:
@@ -68,14 +71,18 @@ def _is_named(argument: str, why: str) -> bool:
 def _text(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     """Yield what of a text for targets may be refused: beside layers, a name, what it reaches."""
     text, linear = lora[TARGETS], last_parts(case.linear)
-    names = [text] if text in case.tails else linear
+    parts = re.split(r"[\s,|]+", text)
+    names = parts if all(part in case.tails for part in parts) else linear
     if LAYERS in lora:
         fix: Fix = {TARGETS: names} if text.lower() in EVERY or names != linear else {}
         yield {TARGETS: names}, case.found("text-with-layers", text, fix, write=names)
     elif names != linear:  # TRL hands on a list of one as text.
-        instead: Any = [text] if isinstance(case.said(TARGETS), str) else rf".*\.{re.escape(text)}"
-        fix, write = {TARGETS: instead}, "a list" if instead == names else instead
+        is_text = isinstance(case.said(TARGETS), str)
+        fix = {TARGETS: names if is_text else rf".*\.({'|'.join(map(re.escape, names))})"}
+        write = f"a list: {', '.join(names)}" if is_text else fix[TARGETS]
         yield fix, case.found("text-is-a-pattern", text, fix, write=write)
+    elif text.lower() in EVERY:
+        yield {TARGETS: "all-linear"}, case.found("refused", text, {TARGETS: "all-linear"}, why=why)
     else:
         modules = dict(case.loaded.model.named_modules())
         taken = [name for name in case.hits(TARGETS)[text] if _takes_adapter(modules[name])]

@@ -118,7 +118,8 @@ class Dialect:
         for name in ARGUMENTS:
             key = self.key(name)
             if (value := settings.get(key)) or key in read:
-                is_one = isinstance(value, str | int | float | Mapping) and name not in _LISTS
+                is_one = isinstance(value, str | int | float | Mapping)
+                is_one = is_one and (is_kept or name not in _LISTS)
                 lora[name] = value if is_one else listed(value)
         return SimpleNamespace(**settings, values=values, given=frozenset(read), lora=lora)
 
