@@ -10,6 +10,7 @@ from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, Mod
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.profile.record import DepthChange, ProbeInfo, Profile, ReadoutProfile, StepSizes
 from layerwise.profile.verdict import judge, pair_profiles
+from layerwise.signals.similarity import align, represent
 from support.cards import PROVENANCE
 
 #: Texts in the words of the tiny models, and how they are read.
@@ -17,6 +18,11 @@ PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in
 READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
 DEPTHS = (0.10, 0.25, 0.40, 0.60, 0.75, 0.90, 1.00)
 READOUTS = {"hf": 1.0, "residual": 0.9, "normed": 1.05}
+
+
+def procrustes(x, y):
+    """The Procrustes distance of two states, (n, p) each."""
+    return align(represent(x), represent(y)).distance
 
 
 def planted_model(source, *, blocks, stack="model.layers", base=None, digest="5a"):

@@ -28,9 +28,6 @@ _NOTHING = 64 * np.finfo(np.float64).eps
 #: Least eigenvalue of a Gram matrix of trace 1 below which its Cholesky factor lost too much.
 _SINGULAR = 1e-10
 
-#: Squared distances above this keep nine digits in 2 - 2 ||X^T Y||_*.
-_PLAIN = 1e-5
-
 
 @dataclass(frozen=True)
 class Representation:
@@ -57,16 +54,10 @@ class Representation:
         """Return `centred` at norm 1, in an orthonormal basis that its rows lie in, k = min(n, p).
 
         The cross product of two states in these coordinates has the singular values of X^T Y (and
-        one more, `filling`), and no p x p matrix is ever made.
+        one more, 1/n, where p > n), and no p x p matrix is ever made.
         """
         n, p = self.centred.shape
         return self.centred / self.norm if p <= n else _factor(self.gram, self)
-
-    @property
-    def filling(self) -> float:
-        """Return what `rows` adds to the nuclear norm of any cross product of two states."""
-        n, p = self.centred.shape
-        return 0.0 if p <= n else 1.0 / n
 
     @cached_property
     def self_similarity(self) -> float:
@@ -200,21 +191,6 @@ def align(x: Representation, y: Representation) -> Alignment:
     return Alignment(x.rows @ (left @ right), y.rows)
 
 
-def procrustes(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
-    """Return Procrustes distance between two states of the same inputs, in [0, sqrt 2].
-
-    sqrt(2 - 2 ||X^T Y||_*), X and Y column-centred and of Frobenius norm 1.
-
-    Raises:
-        NonFiniteError: An entry is NaN or infinite.
-        BadInputError: A state has no variance.
-    """
-    before, after = represent(x), represent(y)
-    singular = torch.linalg.svdvals(before.rows.T @ after.rows)
-    squared = 2.0 - 2.0 * (float(singular.sum()) - before.filling)
-    return math.sqrt(squared) if squared > _PLAIN else align(before, after).distance
-
-
 def cka_of(x: Representation, y: Representation) -> float:
     """Return 1 - linear CKA, in [0, 1]: 1 - ||X^T Y||_F^2 / (||X^T X||_F ||Y^T Y||_F).
 
@@ -328,7 +304,7 @@ class CrossMoments:
     def result(self) -> float:
         """Return the Procrustes distance of all rows, in [0, sqrt 2].
 
-        Distances below about 1e-7 are lost to cancellation here; `procrustes` keeps them.
+        Distances below about 1e-7 are lost to cancellation here; `Alignment.distance` keeps them.
 
         Raises:
             NonFiniteError: An entry was NaN or infinite.

@@ -11,11 +11,11 @@ from layerwise.signals.similarity import (
     CrossMoments,
     align,
     cka_of,
-    procrustes,
     represent,
     rsa_of,
     shared_pca_of,
 )
+from support.profiles import procrustes
 
 MEASURES = {
     "procrustes": procrustes,
