@@ -43,7 +43,8 @@ _UNFIT = (
 _SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
 
 
-Tied = tuple[tuple[str, ...], ...]
+#: Groups of names of weights that are one, and whether some of them belong to one module, too.
+Tied = Mapping[tuple[str, ...], bool]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Adapter:
     Attributes:
         source: Where its files lie.
         model: The model, the very object.
-        tied: Names of weights that are one in the model itself, group by group.
+        tied: Names of weights that are one in the model itself, group by group, and whether a
+            module has several of them.
         notes: What was changed, assumed or left out to put it on.
     """
 
@@ -97,7 +99,7 @@ class Adapter:
             parent, _, own = name.rpartition(".")
             plain = fold(module, name=name, source=self.source.name)
             setattr(self.model.get_submodule(parent), own, plain)
-        notes = _settle(self.model, self.tied)
+        notes = _settle(self.model, self.tied, self.source)
         return changed, tuple(whole), notes
 
 
@@ -352,10 +354,15 @@ def _is_told_twice(name: str, tensor: Tensor | None, read: Mapping[str, Tensor])
 
 def _tied(model: nn.Module) -> Tied:
     """Return the names of the weights that `model` has as one, group by group."""
-    groups: dict[int, list[str]] = {}
+    groups: dict[int, dict[str, int]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
-    return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+        module = model.get_submodule(name.rpartition(".")[0])
+        groups.setdefault(id(parameter), {})[name] = id(module)
+    return {
+        tuple(names): len(set(names.values())) < len(names)
+        for names in groups.values()
+        if len(names) > 1
+    }
 
 
 def _unshare(model: nn.Module, module: nn.Module) -> None:
@@ -374,7 +381,7 @@ def _unshare(model: nn.Module, module: nn.Module) -> None:
                 each._parameters[name] = nn.Parameter(parameter.detach().clone())
 
 
-def _settle(model: Any, tied: Tied) -> list[str]:
+def _settle(model: Any, tied: Tied, source: Source) -> list[str]:
     """Leave nothing of PEFT on `model`: blocks of their own, the configuration true of it."""
     for each in model.modules():
         vars(each).pop("peft_config", None)
@@ -387,21 +394,29 @@ def _settle(model: Any, tied: Tied) -> list[str]:
                 seen.add(id(parameter))
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return _tie_again(model, tied)
+    return _tie_again(model, tied, source)
 
 
-def _tie_again(model: Any, tied: Tied) -> list[str]:
-    """Let weights that were one be one again; where they part, the configuration says so too."""
-    held = [{name: model.get_parameter(name) for name in names} for names in tied]
-    for group in held:
-        first = next(iter(group.values()))
-        if all(torch.equal(parameter, first) for parameter in group.values()):
-            for name in group:
-                parent, _, own = name.rpartition(".")
-                setattr(model.get_submodule(parent), own, first)
-    apart = [
-        n for group in held for n in group if len({id(model.get_parameter(n)) for n in group}) > 1
-    ]
+def _tie_again(model: Any, tied: Tied, source: Source) -> list[str]:
+    """Let weights that were one be one again; where they part, the configuration says so too.
+
+    Raises:
+        ModelError: The model's class makes one module of them, whatever is saved.
+    """
+    apart: list[str] = []
+    for names, is_one_module in tied.items():
+        first, *others = (model.get_parameter(name) for name in names)
+        if not all(p is first or torch.equal(p, first) for p in others):
+            apart += names
+            if is_one_module:
+                named = ", ".join(names)
+                message = f"adapter that parts weights which its base keeps as one: {named}"
+                expected = "none of them trained (since transformers 5, T5 can have them apart)"
+                raise ModelError(message, value=source.name, expected=expected)
+            continue
+        for name in names:
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, first)
     if not apart:
         return []
     for name in apart:  # All of them: half of a group would be saved as none of it.

@@ -172,7 +172,8 @@ class StepListener:
     def _leave_block(self, row: int, _module: nn.Module, _args: Any, output: Any) -> None:
         self._row = None
         hidden = next(floating(output), None)
-        if self._running is not None and hidden is not None and hidden.requires_grad:
+        # Reentrant checkpointing makes the output that has a gradient in the backward alone.
+        if hidden is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._record_gradient, row))
 
     def _record_gradient(self, row: int, gradient: Tensor) -> None:

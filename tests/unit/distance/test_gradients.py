@@ -17,16 +17,14 @@ from layerwise.distance.gradients import (
 )
 from layerwise.errors import BadInputError, ModelError, NonFiniteError
 from layerwise.objectives import OBJECTIVES
-from support.versions import since_5
+from support.versions import since
 
 ARCHITECTURES = [
     "llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "mamba2",
     "rwkv", "bert", "modernbert", "t5", "bart",
 ]  # fmt: skip
 
-NORMED = since_5("ModernBERT's last hidden state is before the norm in transformers 4")
-
-NORMED = since_5("ModernBERT's last hidden state is before the norm in transformers 4")
+NORMED = since("5", "ModernBERT's last hidden state is before the norm in transformers 4")
 
 
 def rows_of(loaded, batch, *names):
