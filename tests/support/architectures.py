@@ -251,3 +251,18 @@ def tiny_model(name, kind, seed=0):
     if kind == "masked":
         config.is_decoder = False
     return KINDS[kind][0].from_config(config, dtype=torch.float32).eval()
+
+
+def told(name, *, n, t):
+    """The causal model called `name`, loaded, and `n` random texts of `t` tokens for it."""
+    from layerwise.data.batches import Batch
+    from layerwise.models.load import wrap_model
+
+    ids = torch.randint(7, 200, (n, t), generator=torch.Generator().manual_seed(2))
+    batch = Batch(
+        inputs={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+        labels=torch.cat([ids[:, 1:], torch.full((n, 1), -100)], 1),
+        token_mask=torch.ones_like(ids).bool(),
+        index=torch.arange(n),
+    )
+    return wrap_model(tiny_model(name, "causal"), tokenizer()), batch

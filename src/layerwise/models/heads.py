@@ -220,9 +220,10 @@ def _named_class(config: Any) -> Any:
 def _auto_classes(config: Any) -> tuple[Any, ...]:
     """Return the classes that may load what `config` names, the most complete head first.
 
-    Of a part of a larger model, such as its text half, that is often its own class alone.
+    Some class names serve configurations of several kinds. Of a part of a larger model, such as its
+    text half, its own class alone may know it.
     """
-    classes, own = _families(config), _named_class(config)
+    classes, own = (*_families(config), AutoModelForImageTextToText), _named_class(config)
     known = tuple(auto for auto in classes if type(config) in auto._model_mapping)
     return known or (classes if own is None else (own,))
 
