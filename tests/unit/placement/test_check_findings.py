@@ -271,6 +271,13 @@ def test_how_far_down_the_backward_goes(check, name, config, lowest, blocks):
     assert (found.lowest.index, found.backward_blocks) == (lowest[1], blocks)
 
 
+def test_what_a_correction_changes_besides_is_said(check):
+    found = check("mistral", FACTORY + "lora_target: q_proj,v_porj\nlora_rank: 0\n")
+    assert [f.key for f in found.findings] == ["lora_rank"]
+    assert 'lora_target: "q_proj,v_proj"\nlora_rank: 8\n' in found.fixed
+    assert "corrected then: target-unmatched in lora_target (v_porj)" in found.notes
+
+
 def test_what_trains_stands_out_in_the_report(check):
     found = check("mistral", Q)
     (table, *_) = (block for block in document(found).blocks if isinstance(block, Table))
