@@ -5,8 +5,10 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import peft
 import pytest
 import torch
+from packaging.version import Version
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -23,6 +25,7 @@ from transformers import (
     MixtralConfig,
     MixtralForCausalLM,
 )
+from transformers.integrations.peft import MIN_PEFT_VERSION
 
 from layerwise.api import cards as api
 from layerwise.card.record import ModelInfo, StackInfo
@@ -36,7 +39,7 @@ from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.place import place
 from layerwise.placement.verify import apply, kept_trained, lora_config, verify
 from support.batches import FAMILIES
-from support.versions import since_5
+from support.versions import CONVERTED, FUSED
 
 # PEFT reads an attribute that transformers is renaming.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
@@ -316,6 +319,9 @@ def test_adapters_that_were_there_are_kept_beside_the_new_ones(subject, tmp_path
     assert third.active_adapters == ["default3"]
 
 
+@pytest.mark.skipif(
+    Version(peft.__version__) < Version(MIN_PEFT_VERSION), reason="refused by transformers itself"
+)
 def test_adapters_without_peft_s_wrapper_no_longer_train(subject):
     it = subject("llama")
     it.model.add_adapter(LoraConfig(r=2, target_modules=["q_proj"]))
@@ -468,7 +474,7 @@ def test_a_model_with_adapters_is_not_adapted_again(subject):
         verify(placement, copy)
 
 
-@since_5("experts are modules of their own in transformers 4")
+@FUSED
 def test_fused_experts_are_refused_by_name(subject):
     it = subject("qwen3_moe")
     with pytest.raises(PlacementError, match="fused experts"):
@@ -531,7 +537,7 @@ def test_names_that_peft_shortens_are_of_the_same_blocks(subject):
 
 
 # A list of one is a pattern to TRL, and PEFT takes a pattern apart in models with fused experts.
-@since_5("experts are modules of their own in transformers 4")
+@CONVERTED
 @pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
 def test_what_a_trainer_cannot_tell_apart_is_refused_with_those_that_can(subject, name, tmp_path):
     it = subject(name, targets=["q_proj"])

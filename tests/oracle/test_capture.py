@@ -10,8 +10,6 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch.overrides import TorchFunctionMode
 
 from layerwise.capture import capture, plan
-from layerwise.data.batches import Batch
-from layerwise.models.load import wrap_model
 from layerwise.models.parts import embeddings
 from layerwise.models.targets import resolve_targets
 from layerwise.objectives import OBJECTIVES
@@ -293,17 +291,14 @@ class Rows(TorchFunctionMode):
 )
 def test_entropy_of_attention_with_a_sink_is_of_the_whole_softmax(name):
     """A sink's share is one outcome more, whether learned, drawn from the word or put in after."""
-    model = architectures.tiny_model(name, "causal")
+    loaded, batch = architectures.told(name, n=1, t=14)
+    model = loaded.model
     sinks = [p for n, p in model.named_parameters() if re.search(r"sinks$|sink_proj", n)]
     for sink in sinks:
         torch.nn.init.normal_(sink, mean=1.0).requires_grad_(False)
-    loaded = wrap_model(model, architectures.tokenizer())
-    ids = torch.arange(20, 34)[None]
-    whole = torch.ones_like(ids)
-    batch = Batch({"input_ids": ids, "attention_mask": whole}, ids, whole.bool(), torch.tensor([0]))
     stats = capture(loaded, OBJECTIVES["causal-lm"], [batch], plan(["entropy"], exact_entropy=True))
     with Rows() as rows, torch.no_grad():
-        model(input_ids=ids, use_cache=False)
+        model(**batch.inputs, use_cache=False)
     maps = [p[0].double() for p in rows.softmax if p.ndim == 4 and p.shape[3] >= 14 == p.shape[2]]
     if name == "granite_swa":  # What the sink leaves is multiplied with the words' own softmax.
         kept = [(x[0] - sink[:, None]).sigmoid().double()[..., None]

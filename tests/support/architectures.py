@@ -61,6 +61,7 @@ SECTIONS = {name: [2, 1, 1] for name in ("glm4v_text", "glm_ocr_text", "glmga_te
 SECTIONS["glm4v_moe_text"] = [1, 1, 0]
 # What the rules do not know, by type (nested parts by their own), and what they are to leave.
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8}
+ROPE = {"rope_type": "default", "rope_theta": 1e4}
 SET = {
     "granitemoehybrid": {**SSM, "layer_types": ["mamba", "attention"] * 2},
     "falcon_h1": {**SSM, "mamba_d_ssm": 64},
@@ -72,12 +73,8 @@ SET = {
         "num_feedforward_networks": 1,
         "true_hidden_size": 16,
     },
-    "qwen2_vl_text": {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
-    },
-    "qwen2_5_vl_text": {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
-    },
+    "qwen2_vl_text": {"rope_parameters": {**ROPE, "mrope_section": [2, 1, 1]}},
+    "qwen2_5_vl_text": {"rope_parameters": {**ROPE, "mrope_section": [2, 1, 1]}},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "bamba": {**SSM, "attn_layer_indices": [1, 3]},
@@ -99,8 +96,43 @@ SET = {
     "led": {"attention_window": [8] * BLOCKS},
     "longformer": {"attention_window": [8] * BLOCKS},
     "xlnet": {"d_head": 8},
-    "zamba2": {"mamba_headdim": 16},
+    "zamba2": {
+        "mamba_headdim": 16,
+        "attention_hidden_size": 64,
+        "hybrid_layer_ids": [1, 3],
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
+    },
     "dots3_note_text": {"num_key_value_heads": 4},
+    "dots3_note_audio_encoder": {"adapter_input_size": 32},
+    "zamba": {"layers_block_type": ["linear_attention", "hybrid"] * 2, "attention_hidden_size": 64},
+    "paddleocr_vl_text": {"rope_parameters": {**ROPE, "mrope_section": [2, 1, 1]}},
+    "ernie4_5_vl_moe_text": {"rope_parameters": {**ROPE, "mrope_section": [1, 1, 2]}},
+    "mistral4": {"head_dim": 16},
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", *["sparse"] * 3]},
+    "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 48},
+    "qwen4_exp_text": {
+        "indexer_budget": 16,
+        "indexer_compress_ratio": 4,
+        "indexer_n_heads": 4,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+    },
+    "granite4_vision": {"deepstack_layer_map": [[0, 1], [2, 2]]},
+    "hunyuan_vl_text": {"head_dim": 8, "rope_parameters": {**ROPE, "mrope_section": [2, 1, 1]}},
+    "chameleon": {"vocabulary_map": {"<image>": 290, "IMGIMGBZ": 291}},
+    "emu3": {
+        "vocabulary_map": {"<image>": 290, "<|extra_200|>": 291, "<|visual token 000000|>": 292}
+    },
+    "cohere_compass_text": {
+        "rope_parameters": dict.fromkeys(("full_attention", "sliding_attention"), ROPE)
+    },
+    "qwen2_5_omni_thinker": {"vision_start_token_id": 290},
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": 290},
+    "qwen2_5_omni_text": {"rope_parameters": {**ROPE, "mrope_section": [2, 1, 1]}},
+    "qwen3_omni_moe_text": {"rope_parameters": {**ROPE, "mrope_section": [2, 1, 1]}},
+    "step3p5": {"sliding_window": 8},
+    "dbrx": {"attn_config": {"rope_theta": 1e4, "kv_n_heads": 2, "clip_qkv": 8}},
+    "molmo2_adapter": {"vision_feature_layer": [3, 1]},
     "neomme": {"head_dim": 16},
 }
 
@@ -215,4 +247,22 @@ def tiny_config(name):
 def tiny_model(name, kind, seed=0):
     """Return the tiny model with random weights."""
     torch.manual_seed(seed)
-    return KINDS[kind][0].from_config(tiny_config(name), dtype=torch.float32).eval()
+    config = tiny_config(name)
+    if kind == "masked":
+        config.is_decoder = False
+    return KINDS[kind][0].from_config(config, dtype=torch.float32).eval()
+
+
+def told(name, *, n, t):
+    """The causal model called `name`, loaded, and `n` random texts of `t` tokens for it."""
+    from layerwise.data.batches import Batch
+    from layerwise.models.load import wrap_model
+
+    ids = torch.randint(7, 200, (n, t), generator=torch.Generator().manual_seed(2))
+    batch = Batch(
+        inputs={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+        labels=torch.cat([ids[:, 1:], torch.full((n, 1), -100)], 1),
+        token_mask=torch.ones_like(ids).bool(),
+        index=torch.arange(n),
+    )
+    return wrap_model(tiny_model(name, "causal"), tokenizer()), batch

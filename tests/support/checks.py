@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 import transformers as tf
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_config, get_peft_model
 
 from support import zoo
 
@@ -79,14 +79,17 @@ def by_peft(name, **lora):
     """The (stack, block, module) that PEFT adapts of a real model, and how many numbers train."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT says much that is of no matter here.
-        adapted = get_peft_model(model(name), LoraConfig(**lora)).get_base_model()
+        config = get_peft_config({"peft_type": "LORA", **lora})
+        adapted = get_peft_model(model(name), config).get_base_model()
     return by_weights(adapted)
 
 
 def by_weights(trained):
     names = {n for n, p in trained.named_parameters() if p.requires_grad}
     names = {re.sub(r"experts\.\d+", "experts.*", name) for name in names}  # Before they fused.
-    inner = (re.split(r"\.lora_|\.modules_to_save|\.weight$|\.bias$", n)[0] for n in names)
+    inner = (
+        re.split(r"\.(?:lora|ia3|boft)_|\.modules_to_save|\.weight$|\.bias$", n)[0] for n in names
+    )
     modules = {name.replace(".base_layer", "") for name in inner}
     places = {m.groups() for m in map(_PLACE.match, modules) if m}
     size = sum(p.numel() for p in trained.parameters() if p.requires_grad)

@@ -46,7 +46,8 @@ _UNFIT = (
 _SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
 
 
-Tied = tuple[tuple[str, ...], ...]
+#: Groups of names of weights that are one, and whether some of them belong to one module, too.
+Tied = Mapping[tuple[str, ...], bool]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Adapter:
     Attributes:
         source: Where its files lie.
         model: The model, the very object.
-        tied: Names of weights that are one in the model itself, group by group.
+        tied: Names of weights that are one in the model itself, group by group, and whether a
+            module has several of them.
         notes: What was changed, assumed or left out to put it on.
     """
 
@@ -372,10 +374,15 @@ def _is_told_twice(name: str, tensor: Tensor | None, read: Mapping[str, Tensor])
 
 def _tied(model: nn.Module) -> Tied:
     """Return the names of the weights that `model` has as one, group by group."""
-    groups: dict[int, list[str]] = {}
+    groups: dict[int, dict[str, int]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
-    return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+        module = model.get_submodule(name.rpartition(".")[0])
+        groups.setdefault(id(parameter), {})[name] = id(module)
+    return {
+        tuple(names): len(set(names.values())) < len(names)
+        for names in groups.values()
+        if len(names) > 1
+    }
 
 
 def _repeated(model: nn.Module) -> set[int]:
@@ -404,12 +411,17 @@ def _settle(model: Any, tied: Tied, *, source: str) -> list[str]:
 
 
 def _tie_again(model: Any, tied: Tied, *, source: str) -> list[str]:
-    """Let weights that were one be one again; where they part, the configuration says so too."""
-    apart: list[str] = []
-    for names in tied:
+    """Let weights that were one be one again; where they part, the configuration says so too.
+
+    Raises:
+        ModelError: The model computes with them as one, or its class makes one module of them.
+    """
+    apart, part_of_one = list[str](), False
+    for names, is_one_module in tied.items():
         held = [model.get_parameter(name) for name in names]
         is_one = all(torch.equal(parameter, held[0]) for parameter in held)
         apart += [] if is_one else names
+        part_of_one |= is_one_module and not is_one
         for name, parameter in zip(names, held, strict=True):
             parent, _, own = name.rpartition(".")
             # They part all: half of a group would be saved as none of it.
@@ -417,7 +429,7 @@ def _tie_again(model: Any, tied: Tied, *, source: str) -> list[str]:
             setattr(model.get_submodule(parent), own, weight)
     if not apart:
         return []
-    if "config.tie_word_embeddings" in inspect.getsource(type(model).forward):
+    if part_of_one or "config.tie_word_embeddings" in inspect.getsource(type(model).forward):
         # T5's kin scale what their head reads if it is tied: untied in name, it is another model.
         message = f"adapter that parts weights which a {type(model).__name__} computes with as one"
         raise ModelError(message, value=apart[0], expected=f"them as they are in {source}'s base")

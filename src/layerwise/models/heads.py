@@ -177,9 +177,9 @@ def without_weights(config: Any, how: LoadOptions, *, named: bool = False) -> An
     if how.labels is not None:
         _named_classes(config, how.labels)
     auto = _auto_classes(config)[0] if how.labels is None else AutoModelForSequenceClassification
-    own = getattr(transformers, _architecture(config), None) if named else None
-    if how.labels is None and getattr(own, "config_class", None) is type(config):
-        return _with_sdpa(own._from_config, config, dtype=how.dtype)  # type: ignore[union-attr]
+    own = _named_class(config) if how.labels is None else None
+    if own is not None and (named or auto is own):
+        return _with_sdpa(own._from_config, config, dtype=how.dtype)
     options = {"dtype": how.dtype, REMOTE: how.remote}
     return _with_sdpa(auto.from_config, config, **options)
 
@@ -211,8 +211,24 @@ def _architecture(config: Any) -> str:
     raise ModelError(message, value=named, expected='"architectures": ["LlamaForCausalLM"]')
 
 
+def _named_class(config: Any) -> Any:
+    """Return the class of transformers that `config` names; None where that is for others."""
+    own = getattr(transformers, _architecture(config) or "-", None)
+    return own if isinstance(config, getattr(own, "config_class", None) or ()) else None
+
+
 def _auto_classes(config: Any) -> tuple[Any, ...]:
-    """Return the classes that may load what `config` names, the most complete head first."""
+    """Return the classes that may load what `config` names, the most complete head first.
+
+    Some class names serve configurations of several kinds. Of a part of a larger model, such as its
+    text half, its own class alone may know it.
+    """
+    classes, own = (*_families(config), AutoModelForImageTextToText), _named_class(config)
+    known = tuple(auto for auto in classes if type(config) in auto._model_mapping)
+    return known or (classes if own is None else (own,))
+
+
+def _families(config: Any) -> tuple[Any, ...]:
     name = _architecture(config)
     if not name:
         # GGUF files name a family, not a class; they hold language models.

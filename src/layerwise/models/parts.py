@@ -12,6 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
 from layerwise.compat.torch import FSDPModule
+from layerwise.compat.transformers import input_embedding
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.stack import Stack, find_stacks, is_norm
 
@@ -106,11 +107,7 @@ def embeddings(model: nn.Module) -> tuple[nn.Module, ...]:
     """
     found: dict[int, nn.Module] = {}
     for stack in find_stacks(model):
-        held = owner(model, stack.name)
-        try:
-            module = held[1].get_input_embeddings() if held else None
-        except NotImplementedError:  # A tower that embeds something other than tokens.
-            continue
+        module = _embedding(model, stack.name)
         if isinstance(module, nn.Module):
             found.setdefault(id(module), module)
     return tuple(found.values())
@@ -159,11 +156,13 @@ def position_limit(model: nn.Module) -> int | None:
 
 def reads_tokens(model: nn.Module, name: str) -> bool:
     """Return whether the innermost model around the module called `name` embeds tokens."""
+    return isinstance(_embedding(model, name), nn.Embedding)
+
+
+def _embedding(model: nn.Module, name: str) -> Any:
+    """Return what the innermost model around the module called `name` embeds its input by."""
     held = owner(model, name)
-    try:
-        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
-    except NotImplementedError:  # A tower that embeds something other than tokens.
-        return False
+    return held and input_embedding(held[1], name.removeprefix(held[0]).lstrip("."))
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,12 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
     if shared:
         raise _refusal(lists, f"one module serves as several blocks of {shared[0]}")
     if not any(len(blocks) in depths for _, blocks in found):
-        raise _refusal(lists, f"none has the configured depth {sorted(depths)}")
+        told = (
+            f"none has the configured depth {sorted(depths)}"
+            if depths
+            else "no depth is configured"
+        )
+        raise _refusal(lists, told)
     stacks = [_stack(model, name, blocks) for name, blocks in found]
     return tuple(sorted(stacks, key=lambda stack: stack.side != "encoder"))
 

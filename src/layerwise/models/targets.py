@@ -247,7 +247,12 @@ def resolve_targets(
     if not known:
         why = next(iter(unadaptable(model).values()), "")
         message = f"no linear module in any block{' that PEFT can adapt' if why else ''}"
-        raise PlacementError(message, value=why or type(model).__name__, expected="one to adapt")
+        inside = (m for ref in all_refs(stacks) for m in model.get_submodule(ref.name).modules())
+        kinds = {
+            type(m).__name__ for m in inside if any(p.ndim > 1 for p in m.parameters(recurse=False))
+        }
+        held = f"{type(model).__name__}, with weights in {', '.join(sorted(kinds))}"
+        raise PlacementError(message, value=why or held, expected="one to adapt")
     suffixes = default_targets(model, stacks) if wanted is None else tuple(wanted)
     if ALL_LINEAR in suffixes:
         return known

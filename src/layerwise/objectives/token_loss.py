@@ -11,6 +11,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from layerwise.data.batches import IGNORED, Batch
+from layerwise.errors import ModelError
 from layerwise.objectives.forward import accepted, token_logits
 from layerwise.shapes import Tensor
 
@@ -42,7 +43,11 @@ def model_losses(model: Any, batch: Batch) -> Tensor:
     options = accepted(model, use_cache=False, logits_to_keep=labelled)
     if "logits_to_keep" in options:
         labels = labels[:, labelled]
-    return cross_entropy(token_logits(model(**batch.inputs, **options)), labels)
+    logits = token_logits(model(**batch.inputs, **options))
+    if logits.shape[:2] != labels.shape:  # A model that writes whole blocks (DiffusionGemma).
+        message, expected = "model whose logits are no row a token", "one that predicts each token"
+        raise ModelError(message, value=tuple(logits.shape), expected=expected)
+    return cross_entropy(logits, labels)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from transformers.trainer_callback import PrinterCallback
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
+from layerwise.compat.torch import arrays_of_any_numpy
 from layerwise.compat.transformers import checkpointing, precision_kept
 from layerwise.errors import SchemaError
 from layerwise.models.reading import quiet
@@ -67,6 +68,7 @@ def run_steps(
     with (
         quiet(),
         precision_kept(),
+        arrays_of_any_numpy(),
         # Trainer and trackers want a folder to write to, even where nothing is to be kept.
         nullcontext(keep.folder) if keep.folder else tempfile.TemporaryDirectory() as output,
         job.objective.prepare(model) as changed,

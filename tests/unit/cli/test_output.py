@@ -10,8 +10,7 @@ from layerwise.errors import BadInputError
 @pytest.fixture
 def terminal(monkeypatch):
     """Standard error taken for a terminal."""
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # What an older rich asks.
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
 
 

@@ -12,9 +12,9 @@ from layerwise.errors import BadInputError, ModelError, NonFiniteError
 from layerwise.objectives import OBJECTIVES
 from support.batches import FAMILIES
 from support.objectives import gradients
-from support.versions import since_5
+from support.versions import since
 
-NORMED = since_5("ModernBERT's last hidden state is before the norm in transformers 4")
+NORMED = since("5", "ModernBERT's last hidden state is before the norm in transformers 4")
 
 
 def rows_of(loaded, batch, *names):

@@ -8,6 +8,8 @@ from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
 from layerwise.placement.check.case import SAID
+from layerwise.report.blocks import Table
+from layerwise.report.documents.check import document
 from support import checks, versions
 
 Q = {"target_modules": ["q_proj"]}
@@ -267,6 +269,20 @@ def test_how_far_down_the_backward_goes(check, name, config, lowest, blocks):
     found = check(name, config)
     assert found.lowest.stack.startswith(lowest[0])
     assert (found.lowest.index, found.backward_blocks) == (lowest[1], blocks)
+
+
+def test_what_a_correction_changes_besides_is_said(check):
+    found = check("mistral", FACTORY + "lora_target: q_proj,v_porj\nlora_rank: 0\n")
+    assert [f.key for f in found.findings] == ["lora_rank"]
+    assert 'lora_target: "q_proj,v_proj"\nlora_rank: 8\n' in found.fixed
+    assert "corrected then: target-unmatched in lora_target (v_porj)" in found.notes
+
+
+def test_what_trains_stands_out_in_the_report(check):
+    found = check("mistral", Q)
+    (table, *_) = (block for block in document(found).blocks if isinstance(block, Table))
+    trained = {n for n, kind in enumerate(found.kinds) if kind.kind == "self_attn.q_proj"}
+    assert (table.marked, table.mark) == (trained, "trains")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

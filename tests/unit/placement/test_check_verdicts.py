@@ -23,6 +23,10 @@ def peft(**lora):
     )
 
 
+def kind(**config):
+    return "adapter_config.json", json.dumps(config), config
+
+
 def axolotl(text, **lora):
     head = "base_model: org/model\nadapter: lora\nlora_r: 4\nlora_alpha: 8\n"
     return "axolotl.yaml", head + text, {"r": 4, **LM_TASK, **lora}
@@ -71,6 +75,8 @@ CASES = {
                                         target_parameters=["experts.down_proj"])),
     "peft converted": ("qwen3_moe", *peft(target_modules=ALL, layers_to_transform=[1])),
     "peft mixtral": ("mixtral", *peft(target_modules=["q_proj", "w1", "w2", "w3"])),
+    "ia3": ("t5", *kind(peft_type="IA3", target_modules=["k", "wo"], feedforward_modules=["wo"])),
+    "boft": ("llama", *kind(peft_type="BOFT", boft_block_size=4, target_modules=["q_proj"])),
     "peft mamba": ("mamba", *peft(target_modules=["in_proj", "x_proj"])),
     "peft text alone": ("llava", *peft(target_modules=LM)),
     "axolotl names": (

@@ -80,9 +80,10 @@ def _fixed(made: Check, case: Case, build: Build, changes: Fix) -> Check:
             return replace(made, notes=(*made.notes, "no corrected config: it would be no better"))
         if again.findings:
             again = check(build, file, fix=True)
-    still = [f"the corrected config still has {f.code} in {f.key}" for f in again.findings]
-    left = still if again.fixed is None else [n for n in again.notes if n not in made.notes]
-    return replace(made, fixed=again.fixed or text, notes=(*made.notes, *left))
+    said = "the corrected config still has" if again.fixed is None else "corrected then:"
+    left = [f"{said} {f.code} in {f.key} ({f.value})" for f in again.findings]
+    notes = dict.fromkeys([*made.notes, *left, *again.notes])
+    return replace(made, fixed=again.fixed or text, notes=tuple(notes))
 
 
 def _dialect(file: ConfigFile) -> Dialect:

@@ -120,7 +120,7 @@ def _axolotl(s: SimpleNamespace, model: Any, _stacks: Stacks) -> Recipe:
         named = {*listed(s.lora_target_modules), *last_parts(_linear(model))} - {head}
         lora["target_modules"] = sorted(named)
     notes = {
-        "lora_r is not given: parameters are counted for rank 8": not s.lora_r,
+        "lora_r is not given: parameters are counted for rank 8": "lora_r" not in s.given,
         "lora_model_dir goes on with an adapter of its own targets, not with these":
             s.lora_model_dir,
         "rows of a weight are unfrozen alone; it is counted whole":
