@@ -51,7 +51,7 @@ def test_goes_as_documented(whole_path, name, kind):
     ("name", "kind", "why"),
     [
         ("prophetnet", "causal", "other rows than one for each token"),
-        ("hrm_text", "causal", "none has the configured depth"),
+        ("hrm_text", "causal", "its two lists of blocks run in turn, many times"),
         ("xlm", "masked", "several could be the blocks"),
         ("squeezebert", "masked", "no linear module in any block"),
         ("longformer", "masked", "other rows than one for each token"),  # only of some batches

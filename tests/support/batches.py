@@ -1,5 +1,7 @@
 """Models of the zoo whose signals can be told apart, and batches for them."""
 
+from dataclasses import replace
+
 import torch
 
 from layerwise.data.batches import Batch, BatchSet
@@ -95,13 +97,15 @@ def objective_on(batch, *, base="causal-lm", **said):
 
 def row(batch, i):
     """Row `i` of `batch` alone, without padding."""
-    masks = batch.inputs.get("attention_mask", None)
-    size = int(masks[i].sum()) if masks is not None else batch.token_mask.shape[1]
-    cut = lambda x: None if x is None else x[i : i + 1, :size]  # noqa: E731
-    return Batch(
-        inputs={k: cut(v) for k, v in batch.inputs.items()},
-        labels=cut(batch.labels),
-        token_mask=cut(batch.token_mask),
+    read, spoken = batch.inputs.get("attention_mask"), batch.decoder_mask
+    width = None if read is None else int(read[i].sum())
+    ends = (width, width if spoken is None else int(spoken[i].sum()))
+    cut = lambda x, end: None if x is None else x[i : i + 1, :end]  # noqa: E731
+    return replace(
+        batch,
+        inputs={k: cut(x, ends["decoder" in k]) for k, x in batch.inputs.items()},
+        labels=cut(batch.labels, ends[1]),
+        token_mask=cut(batch.token_mask, width),
         index=batch.index[i : i + 1],
-        decoder_mask=cut(batch.decoder_mask),
+        decoder_mask=cut(spoken, ends[1]),
     )

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from layerwise.objectives.forward import accepted
 from layerwise.placement.verify import apply
 from layerwise.seeds import torch_generator
 from support import architectures
+from support.batches import row
 
 TEXTS = tuple(f"{n} {c} birds{' sing' * (len(c) % 3)}." for n in ("two", "ten")
               for c in ("red", "green", "blue", "cyan"))  # fmt: skip
@@ -51,27 +51,9 @@ these states of the code (rows): {made}. Do not edit.
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
 
 
-def row(batch, i=0):
-    """The `i`-th example alone, without its padding."""
-    read = batch.inputs.get("attention_mask", batch.token_mask)
-    is_pair = batch.decoder_mask is not None
-    width = int(read[i].sum())
-    spoken = int(batch.decoder_mask[i].sum()) if is_pair else width
-    width = None if read is batch.token_mask else width
-    cut = lambda x, end: None if x is None else x[i : i + 1, :end]  # noqa: E731
-    return replace(
-        batch,
-        inputs={k: cut(x, spoken if "decoder" in k else width) for k, x in batch.inputs.items()},
-        labels=cut(batch.labels, spoken),
-        token_mask=cut(batch.token_mask, width),
-        index=batch.index[i : i + 1],
-        decoder_mask=cut(batch.decoder_mask, spoken),
-    )
-
-
 def check_gradients(base, batch, objective):
     """Hold the card's adapter gradients against those of PEFT's own adapters with the same A."""
-    loaded, one = load(base, device="cpu"), row(batch)
+    loaded, one = load(base, device="cpu"), row(batch, 0)
     stats = capture(loaded, objective, [one], plan(["gradients"], rank=4))
     names = [module.name for module in stats.modules]
     model = get_peft_model(loaded.model, LoraConfig(r=4, lora_alpha=4, target_modules=names))
@@ -109,7 +91,7 @@ def entropies(model, batch):
 
 def check_entropy(base, batch, objective):
     """Hold attention entropy against the maps that the model returns; say of how many blocks."""
-    loaded, one = load(base, device="cpu"), row(batch)
+    loaded, one = load(base, device="cpu"), row(batch, 0)
     stats = capture(loaded, objective, [one], plan(["entropy"], exact_entropy=True))
     heard = [] if stats.entropy is None else list(stats.entropy[0])
     found = [x for x in heard if not isnan(x)]
@@ -181,7 +163,7 @@ def outcome(name, kind):
             if size > LARGEST:
                 return "unbuilt", f"{size:,} parameters are left: no rule knows its sizes"
         except Exception as error:  # noqa: BLE001 - whatever a configuration makes happen
-            return "unbuilt", f"{type(error).__name__}: {error}"
+            return "unbuilt", architectures.BEYOND.get(name) or f"{type(error).__name__}: {error}"
         try:
             return "whole", walk(name, kind, Path(folder))
         except LayerwiseError as error:

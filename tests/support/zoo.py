@@ -277,23 +277,10 @@ REFUSED = {
         ),
         "FlaubertWithLMHeadModel", "several could be the blocks",
     ),
-    "funnel": (
-        lambda s: tf.FunnelConfig(
-            block_sizes=[1, 2], d_model=s.width, n_head=s.heads, d_head=8, d_inner=s.inner,
-            vocab_size=s.words
-        ),
-        "FunnelForMaskedLM", "none is a list of blocks",
-    ),
-    "perceiver": (
-        lambda s: tf.PerceiverConfig(
-            d_latents=s.width, d_model=s.width, num_self_attends_per_block=3, num_latents=4,
-            num_self_attention_heads=s.heads, num_cross_attention_heads=s.heads, vocab_size=s.words,
-            max_position_embeddings=s.places,
-        ),
-        "PerceiverForMaskedLM", "none is a list of blocks",
-    ),
-    "hrm_text": (lambda _: tf.HrmTextConfig(), "HrmTextForCausalLM", "configured depth"),
-    "blt": (lambda _: tf.BltConfig(), "BltForCausalLM", "configured depth"),
+    "funnel": (lambda _: tf.FunnelConfig(), "FunnelForMaskedLM", "half as many tokens"),
+    "perceiver": (lambda _: tf.PerceiverConfig(), "PerceiverForMaskedLM", "latents, not tokens"),
+    "hrm_text": (lambda _: tf.HrmTextConfig(), "HrmTextForCausalLM", "run in turn, many times"),
+    "blt": (lambda _: tf.BltConfig(), "BltForCausalLM", "patches of them"),
 }  # fmt: skip
 
 # name: (configuration, model class) of what is no family of its own: heads, and scaled logits.

@@ -120,7 +120,7 @@ class AttentionCall:
         if self.sink is not None:
             sink = self.sink.detach()[None, :, None, None] if self.sink.ndim == 1 else self.sink
             scores = torch.cat([scores, _rows_of(sink.detach(), rows).to(scores.dtype)], -1)
-        return _entropy(scores.softmax(-1))
+        return _entropy(scores).mean(1)
 
 
 def _call(
@@ -151,16 +151,19 @@ def _rows_of(full: Tensor, rows: QueryRows) -> Tensor:
     return wide.gather(2, take)
 
 
-def _entropy(p: Float[Tensor, "n h q s"]) -> Float[Tensor, "n q"]:
-    """-sum p log p, mean over heads; what is hidden has p = 0 and adds nothing."""
-    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1).mean(1)
+def _entropy(scores: Float[Tensor, "n h q s"]) -> Float[Tensor, "n h q"]:
+    """-sum p log p of softmax(scores), where hidden scores are -inf or very small."""
+    log_p = scores.log_softmax(-1)
+    p = log_p.exp()
+    return -(p * log_p.masked_fill(p == 0, 0.0)).sum(-1)
 
 
 def entropy_of_weights(
     weights: Float[Tensor, "n h t s"], *, rows: QueryRows
 ) -> Float[Tensor, "n q"]:
     """Entropy in nats of attention weights at the chosen query rows, mean over heads."""
-    return _entropy(_rows_of(weights.detach().float(), rows))
+    p = _rows_of(weights.detach().float(), rows)
+    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1).mean(1)
 
 
 @contextmanager
@@ -192,7 +195,7 @@ def _functions(
 ) -> list[tuple[Callable[..., Any], Callable[[Callable[..., Any]], None]]]:
     """Return the attention functions of `model`, each with what puts another in its place."""
     mapping = AttentionInterface()
-    if implementation in mapping:
+    if implementation is not None and implementation in mapping:
         return [(mapping[implementation], partial(AttentionInterface.register, implementation))]
     files = {sys.modules[type(module).__module__] for module in model.modules()}
     own = [file for file in files if implementation == "eager" and hasattr(file, _EAGER)]

@@ -18,8 +18,15 @@ Side = Literal["encoder", "decoder"]
 RECURRENT = frozenset({"rwkv", "xlstm"})
 """Model types whose blocks have a token and a channel mixer, as others do, but no attention."""
 
-# Blocks that can be listed, yet not measured: everything here relies on autograd's own order.
-_UNSUITED = {"reformer": "its blocks are reversible and run by a backward pass of their own"}
+# Blocks that can be listed, yet are none through which each token runs once, in autograd's order.
+_UNSUITED = {
+    "blt": "some of its blocks read bytes, others patches of them",
+    "funnel": "its blocks are lists in a list, each of which reads half as many tokens",
+    "hrm_text": "its two lists of blocks run in turn, many times, mostly without gradients",
+    "perceiver": "its blocks read latents, not tokens",
+    "pi0": "its blocks write the actions of a robot, not text",
+    "reformer": "its blocks are reversible and run by a backward pass of their own",
+}
 _DEPTH_KEYS = (
     "num_hidden_layers",
     "num_layers",
@@ -112,12 +119,7 @@ def find_stacks(model: nn.Module) -> tuple[Stack, ...]:
     if shared:
         raise _refusal(lists, f"one module serves as several blocks of {shared[0]}")
     if not any(len(blocks) in depths for _, blocks in found):
-        told = (
-            f"none has the configured depth {sorted(depths)}"
-            if depths
-            else "no depth is configured"
-        )
-        raise _refusal(lists, told)
+        raise _refusal(lists, f"none has the configured depth {sorted(depths)}")
     stacks = [_stack(model, name, blocks) for name, blocks in found]
     return tuple(sorted(stacks, key=lambda stack: stack.side != "encoder"))
 
