@@ -212,7 +212,19 @@ def whole_lines(path: Path) -> list[bytes]:
     return content[: content.rfind(b"\n") + 1].splitlines()
 
 
-def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
+#: Files of a model or an adapter, which results would be written over or beside.
+_OF_MODELS = ("config.json", "adapter_*", "tokenizer*", "model*.safetensors", "*.bin", "*.gguf")
+
+
+def _others_model(folder: Path) -> Path | None:
+    """Return a file of a model in `folder`; None where there is none, or a record of layerwise."""
+    found = next((file for pattern in _OF_MODELS for file in folder.glob(pattern)), None)
+    heads = (file.read_bytes()[:80] for file in folder.glob("*.json") if file.is_file())
+    is_ours = (folder / "log.jsonl").exists() or any(b'"layerwise/' in head for head in heads)
+    return None if is_ours else found
+
+
+def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "") -> Path:
     """Give `folder`, found writable before any work is spent on its content; it is left as it was.
 
     A folder that is not there is made by what writes into it: a run that is refused leaves none.
@@ -221,9 +233,11 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
         folder: Where results will go.
         holds: The file whose presence means that a result already lies there (``"card.json"``).
         overwrite: Whether that result may be replaced.
+        beside: A file that comes with a result of any kind: without `holds`, it is another's.
 
     Raises:
-        OutputError: It cannot be made or written, or holds a result and `overwrite` is false.
+        OutputError: It cannot be made or written; it holds a result and `overwrite` is false; or it
+            holds a model or an adapter that layerwise did not write.
     """
     told = {"what": " to the output folder", "expected": "a folder that you may write"}
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -232,12 +246,17 @@ def prepare_output(folder: Path, *, holds: str, overwrite: bool) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
+            others = _others_model(folder)
     finally:
         for path in missing:
             with suppress(OSError):
                 path.rmdir()
-    if (folder / holds).exists() and not overwrite:
-        msg = f"output folder already holds a {holds}"
+    if others:
+        msg, expected = "output folder holds a model that is of no run", "an empty folder"
+        raise OutputError(msg, value=others, expected=expected, hint="another --out FOLDER")
+    found = [name for name in (holds, beside) if name and (folder / name).exists()]
+    if found and not overwrite:
+        msg = f"output folder already holds a {found[0]}"
         raise OutputError(
             msg,
             value=folder,

@@ -1,17 +1,19 @@
 """A named set of members, looked up by name with a helpful error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Never, TypeVar, cast
 
 from layerwise.errors import UnknownNameError
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
+class Registry(dict[str, T]):
     """Members of one kind by name, in the order in which they were added.
+
+    A name that no member has is an `UnknownNameError`.
 
     Args:
         kind: What a member is called in error messages (``"policy"``).
@@ -24,8 +26,11 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self.kind = kind
-        self._members: dict[str, T] = {}
+
+    def __missing__(self, name: str) -> Never:
+        raise UnknownNameError(self.kind, value=name, known=self)
 
     def add(self, member: T, *, name: str | None = None) -> T:
         """Return `member`, now known as `name`, or by its own name where None is given.
@@ -34,10 +39,10 @@ class Registry(Generic[T]):
             ValueError: The name is taken; two members of one name would hide each other.
         """
         key = cast("Any", member).name if name is None else name
-        if key in self._members:
+        if key in self:
             message = f"{self.kind} {key!r} is registered twice"
             raise ValueError(message)
-        self._members[key] = member
+        self[key] = member
         return member
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -51,35 +56,8 @@ class Registry(Generic[T]):
             UnknownNameError: No member has that name.
         """
         member = self[name]
-        del self._members[name]
+        del self[name]
         return member
-
-    def __getitem__(self, name: str) -> T:
-        """Return the member called `name`.
-
-        Raises:
-            UnknownNameError: No member has that name.
-        """
-        if name not in self._members:
-            raise UnknownNameError(self.kind, value=name, known=self._members)
-        return self._members[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._members
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-    def items(self) -> Iterator[tuple[str, T]]:
-        """Return each (name, member), in registration order."""
-        return iter(self._members.items())
-
-    def values(self) -> Iterator[T]:
-        """Return each member, in registration order."""
-        return iter(self._members.values())
 
 
 @dataclass(frozen=True)

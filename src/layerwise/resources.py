@@ -4,7 +4,8 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from layerwise.errors import LayerwiseError, OutOfMemoryError
 
@@ -36,6 +37,12 @@ def enough_memory(hint: str) -> Iterator[None]:
             raise
         message = "out of memory"
         raise OutOfMemoryError(message, hint=hint) from error
+
+
+def gradients_on() -> AbstractContextManager[Any]:
+    """Let torch keep gradients inside, whatever mode the caller is in."""
+    torch = sys.modules.get("torch")  # Where it was never imported, no mode is on.
+    return nullcontext() if torch is None else torch.inference_mode(mode=False)
 
 
 def disk_full(error: BaseException | None) -> bool:

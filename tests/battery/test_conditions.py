@@ -10,7 +10,7 @@ from layerwise.models.roles import roles
 from layerwise.models.stack import all_refs
 from layerwise.tuning.conditions import CONDITIONS, places
 from layerwise.tuning.groups import REST, layer_groups
-from layerwise.tuning.lora import adapter_parameters, placed_on, prepared
+from layerwise.tuning.lora import adapter_parameters, prepared
 from layerwise.tuning.record import TuneSettings
 
 ARCHITECTURES = [
@@ -251,14 +251,6 @@ def test_the_record_says_each_group_s_rate(tuning, condition):
 def test_a_setting_without_meaning_is_refused(tuning, condition, options, message):
     with pytest.raises(BadInputError, match=message):
         tuning.tune("llama", condition=condition, **options)
-
-
-def test_a_placement_needs_lora(tuning):
-    loaded = tuning.loaded("llama")
-    with pytest.raises(
-        BadInputError, match=r"placement of adapters under a condition.*'uniform'.*lora"
-    ):
-        tuning.tune(loaded, condition="uniform", placement=placed_on(loaded, [1]))
 
 
 def test_adapters_need_lora(tuning):

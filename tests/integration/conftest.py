@@ -57,10 +57,7 @@ def refused(run):
 @pytest.fixture(scope="session")
 def model_folder(tiny_text, tmp_path_factory):
     """A causal model of two blocks and its tokenizer, saved."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    tiny_text.model("llama").save_pretrained(folder)
-    tiny_text.tokenizer(frame="causal").save_pretrained(folder)
-    return folder
+    return tiny_text.save(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
@@ -92,18 +89,16 @@ def card_folder(model_folder, text_file, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tuned_folder(model_folder, tiny_text, tmp_path_factory):
+def tuned_folder(tiny_text, tmp_path_factory):
     """The model with its last block moved."""
     import torch
 
-    folder, model = tmp_path_factory.mktemp("tuned") / "tiny-tuned", tiny_text.model("llama")
-    torch.manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "layers.1." in name:
-            parameter.data.add_(0.3 * parameter.std() * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    tiny_text.tokenizer(frame="causal").save_pretrained(folder)
-    return folder
+    def move(model):
+        torch.manual_seed(0)
+        for parameter in model.model.layers[1].parameters():
+            parameter.add_(0.3 * parameter.std() * torch.randn_like(parameter))
+
+    return tiny_text.save(tmp_path_factory.mktemp("tuned") / "tiny-tuned", change=move)
 
 
 @pytest.fixture(scope="session")

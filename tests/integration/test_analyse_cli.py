@@ -3,7 +3,6 @@
 import csv
 
 from layerwise.analysis.record import Analysis
-from layerwise.files import canonical_json
 
 
 def test_the_atlas_is_a_ledger(run, tmp_path, atlas_analysis):
@@ -22,16 +21,3 @@ def test_options_reach_the_record(run, tmp_path):
     chosen = Analysis.load(tmp_path).settings
     assert (chosen.threshold, chosen.bootstrap, chosen.seed) == (2.0, 7, 3)
     assert chosen.placement == "low"
-
-
-def test_charts_are_files_too(run, tmp_path):
-    args = ["--out", tmp_path, "--charts", "--format", "quiet"]
-    assert run("analyse", "atlas", *args).code == 0
-    assert {p.suffix for p in tmp_path.glob("chart-*")} == {".png", ".svg"}
-
-
-def test_a_ledger_of_another_schema(refused, tmp_path):
-    ledger = {"schema": "layerwise/ledger/9", "name": "n"}
-    (tmp_path / "ledger.json").write_bytes(canonical_json(ledger))
-    assert "layerwise/ledger/9" in refused("analyse", tmp_path, "--out", tmp_path / "out")
-    assert not (tmp_path / "out").exists()

@@ -63,9 +63,7 @@ def folders(tiny_text, tmp_path_factory):
     root = tmp_path_factory.mktemp("audited")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tiny_text.model("llama").save_pretrained(root / "base")
-        tiny_text.tokenizer(frame="causal").save_pretrained(root / "base")
-        base = load(str(root / "base")).model
+        base = load(str(tiny_text.save(root / "base"))).model
         save_file({k: v.clone() for k, v in base.state_dict().items()}, root / "base.safetensors")
         config = peft.LoraConfig(
             r=6, target_modules=["q_proj", "down_proj"], rank_pattern={"down_proj": 3}

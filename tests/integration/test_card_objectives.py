@@ -21,13 +21,8 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def folders(tiny_text, tmp_path_factory):
-    made = {}
-    for name in {model for _, model in CASES}:
-        made[name] = folder = tmp_path_factory.mktemp("models") / name
-        tiny_text.model(name).save_pretrained(folder)
-        frame = tiny_text.USUAL_FRAME[tiny_text.kind(name)]
-        tiny_text.tokenizer(frame=frame).save_pretrained(folder)
-    return made
+    root = tmp_path_factory.mktemp("models")
+    return {name: tiny_text.save(root / name, name) for name in {model for _, model in CASES}}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """`layerwise check`: its exit status, what it prints and writes, and the hook."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +54,15 @@ def test_it_works_on_the_demo_that_is_a_gguf_file(run, configs):
     said = run("check", "demo", configs[0], "--format", "json")
     kinds = {k["kind"]: k["trained"] for k in json.loads(said.out)["kinds"]}
     assert (said.code, kinds["self_attn.q_proj"], kinds["mlp.up_proj"]) == (0, 30, 0)
+
+
+def test_the_report_opens_without_a_folder_too(model_folder, configs):
+    line = [sys.executable, "-m", "layerwise", "check", model_folder, configs[1], "--open"]
+    env = {**os.environ, "BROWSER": "echo opened %s"}
+    done = subprocess.run(line, capture_output=True, check=False, text=True, env=env)
+    (page,) = re.findall(r"opened file://(\S+report\.html)", done.stdout)
+    assert done.returncode == 1
+    assert "v_porj" in Path(page).read_text()
 
 
 @pytest.mark.slow

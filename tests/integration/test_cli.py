@@ -152,15 +152,6 @@ def test_placement_applies_to_the_model_as_verified(own_card, model_folder):
     assert placed.lora_config().r == placed.rank
 
 
-def test_card_shows_itself(card_folder):
-    card = lw.LayerCard.load(card_folder)
-    assert "residual" in str(card).lower()
-    frame = card._repr_html_()
-    assert frame.startswith("<iframe srcdoc=")
-    assert 'sandbox="allow-scripts"' in frame
-    assert "<" not in frame.partition('srcdoc="')[2].partition('"')[0]
-
-
 def test_compare_says_how_cards_agree(run, card_folder, model_folder, text_file, tmp_path):
     options = ("--text-column", "text", "--max-length", 16, "--rank", 2, "--seed", 1)
     out = ("--out", tmp_path, "--format", "quiet")

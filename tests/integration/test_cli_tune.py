@@ -14,7 +14,7 @@ import pytest
 import transformers
 
 import layerwise as lw
-from layerwise.errors import BadInputError, ModelError, OutputError, SchemaError, UnknownNameError
+from layerwise.errors import BadInputError, SchemaError
 from layerwise.models.load import load
 from layerwise.tuning.lora import placed_on
 from layerwise.tuning.record import TuneRecord
@@ -42,19 +42,11 @@ def names(folder):
 
 
 def test_what_is_written_and_said(tune, tmp_path, model_folder):
-    said = tune("--eval-examples", 4)
-    out = tmp_path / "out"
-    assert said.code == 0
+    said, out = tune(), tmp_path / "out"
     assert "standard on " in said.out
-    assert "held out" in said.out
     assert re.search(r"Wrote .*model\.safetensors.*tune\.json.*log\.jsonl", said.out)
-    assert names(out) == [
-        "config.json", "generation_config.json", "log.jsonl", "model.safetensors",
-        "tokenizer.json", "tokenizer_config.json", "tune.json",
-    ]  # fmt: skip
     record = TuneRecord.load(out)
-    assert record.condition == "standard"
-    assert record.settings.steps == 2
+    assert (record.condition, record.settings.steps) == ("standard", 2)
     assert record.model.source == str(model_folder)
     assert record.files.keys() == set(names(out)) - {"log.jsonl", "tune.json"}
     assert load(str(out)).kind == "causal"
@@ -131,10 +123,7 @@ def test_a_run_that_left_the_finite_ends_with_1_and_keeps_its_checkpoint(tune, t
 
 def test_a_finished_run_says_so(tune):
     assert tune("--format", "quiet").code == 0
-    plain, resumed = tune(), tune("--resume")
-    assert (plain.code, resumed.code) == (2, 2)
-    assert "output folder already holds a tune.json" in plain.error
-    assert "run that is finished already" in resumed.error
+    assert "run that is finished already" in tune("--resume").error
 
 
 def test_to_resume_where_nothing_is_yet_begins(tune, tmp_path):
@@ -176,21 +165,6 @@ def test_a_placement_for_another_model_is_refused(tune, tmp_path, planted_card, 
     said = tune("--placement", other)
     assert said.code == 2
     assert "placement for another model" in said.error
-
-
-def test_empty_data_is_refused(tune, tmp_path):
-    empty = tmp_path / "empty.jsonl"
-    empty.write_text('{"text": ""}\n')
-    said = tune(data=empty)
-    assert said.code == 2
-    assert len(said.error) > 10
-
-
-def test_a_folder_that_cannot_be_written_is_refused(tune, tmp_path):
-    (tmp_path / "file").write_text("")
-    said = tune(out=tmp_path / "file")
-    assert said.code == 2
-    assert "cannot write to the output folder" in said.error
 
 
 # --- From Python ------------------------------------------------------------------------------
@@ -241,27 +215,9 @@ def test_what_is_no_model_is_refused(text_file):
         lw.tune(3, str(text_file), **OPTIONS)
 
 
-def test_an_unknown_setting_is_refused(model_folder, text_file):
-    with pytest.raises(
-        UnknownNameError, match=r"unknown option of tune: 'step'.*did you mean 'steps'"
-    ):
-        lw.tune(str(model_folder), str(text_file), step=3)
-
-
 def test_a_model_in_hand_has_no_configuration_to_be_made_from(model_folder, text_file):
     with pytest.raises(BadInputError, match="model in hand, and a configuration of another one"):
         lw.tune(hand(model_folder), str(text_file), from_config=model_folder / "config.json")
-
-
-def test_a_missing_model_is_refused(text_file, tmp_path):
-    with pytest.raises(ModelError, match="no such model"):
-        lw.tune(str(tmp_path / "absent.gguf"), str(text_file), **OPTIONS)
-
-
-def test_a_finished_folder_is_refused(model_folder, text_file, tmp_path):
-    lw.tune(str(model_folder), str(text_file), out=tmp_path, **OPTIONS)
-    with pytest.raises(OutputError, match=r"already holds a tune\.json"):
-        lw.tune(str(model_folder), str(text_file), out=tmp_path, **OPTIONS)
 
 
 def test_a_further_option_is_declared_in_one_line(model_folder, text_file, tmp_path):

@@ -24,7 +24,7 @@ def made(model_folder, text_file, probes, tmp_path_factory):
     from layerwise.cli import main
 
     folder = tmp_path_factory.mktemp("controls") / "made"
-    options = ("--seeds", "0,2", "--probes", probes, "--keep-weights", "--charts")
+    options = ("--seeds", "0,2", "--probes", probes, "--keep-weights")
     command = ["control", model_folder, text_file, *TEXT, *SHORT, *options, "--out", folder]
     assert main([str(part) for part in (*command, "--format", "quiet")]) == 0
     return folder
@@ -61,11 +61,6 @@ def test_it_says_how_far_it_is_and_its_verdict(control, tmp_path):
     assert "tau matched to" in said.err
 
 
-def test_charts_and_the_report_lie_beside_it(made):
-    assert {"chart-both-profiles.svg", "chart-slopes.png", "report.html"} <= names(made)
-    assert b"equal-step" in (made / "report.html").read_bytes()
-
-
 def test_it_is_what_python_gives(made, model_folder, text_file, probes):
     found = lw.control(
         str(model_folder), str(text_file), text_column="text", examples=16, seeds=(0, 2),
@@ -79,18 +74,6 @@ def test_it_is_what_python_gives(made, model_folder, text_file, probes):
     assert (first.slopes, first.verdict, first.tau) == (second.slopes, second.verdict, second.tau)
     assert str(found).startswith("Control: tiny-llama")
     assert "<iframe" in found._repr_html_()
-
-
-def test_options_come_from_a_file_too(run, model_folder, text_file, probes, tmp_path):
-    config = tmp_path / "options.yaml"
-    lines = ["text-column: text", "examples: 16", "steps: 2", "batch-size: 4", "seeds: [4]"]
-    config.write_text("\n".join([*lines, f"probes: {probes}", "tau: 0.002", "readout: residual"]))
-    out = tmp_path / "out"
-    options = ("--config", config, "--out", out)
-    said = run("control", model_folder, text_file, *options)
-    assert said.code == 0, said.err
-    found = lw.Control.load(out)
-    assert (found.seeds, found.tau, found.standard.readout) == ((4,), 0.002, "residual")
 
 
 def runs(made, *seeds):

@@ -11,10 +11,7 @@ from layerwise.distance.record import Distance
 @pytest.fixture(scope="module")
 def encoder_folder(tiny_text, tmp_path_factory):
     """An encoder without a head."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-encoder"
-    tiny_text.model("encoder").save_pretrained(folder)
-    tiny_text.tokenizer(frame="bert").save_pretrained(folder)
-    return folder
+    return tiny_text.save(tmp_path_factory.mktemp("models") / "tiny-encoder", "encoder")
 
 
 SMALL = ["--batch-size", "6", "--max-length", "12", "--text-column", "text"]

@@ -11,11 +11,9 @@ import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-import peft
 import pytest
-import torch
 
-from layerwise.models.load import load
+from support import adapters
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -73,14 +71,9 @@ def listed(folder):
     ]
 
 
-def save_adapter(base, folder, *, seed):
-    """Save an adapter of someone/base with random weights."""
-    config = peft.LoraConfig(r=2, target_modules=["q_proj"])
-    model = peft.get_peft_model(load(str(base)).model, config)
-    torch.manual_seed(seed)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5)
+def save_adapter(base, folder, *, rank):
+    """Save an adapter of someone/base."""
+    model = adapters.saved(folder, base, adapters.lora(r=rank))
     model.peft_config["default"].base_model_name_or_path = "someone/base"
     model.save_pretrained(folder)
 
@@ -92,10 +85,10 @@ BASE, OLD, NEW = ("1" * 40, "2" * 40, "3" * 40)
 def hub(model_folder, tmp_path):
     """A hub with a model and two revisions of an adapter of it, v1 and main; its address."""
     shutil.copytree(model_folder, tmp_path / "base" / "main")
-    for number, revision in enumerate(["v1", "main"]):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PEFT reads what transformers is renaming.
-            save_adapter(model_folder, tmp_path / "adapter" / revision, seed=number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT reads what transformers is renaming.
+        for rank, revision in enumerate(["v1", "main"], start=2):
+            save_adapter(model_folder, tmp_path / "adapter" / revision, rank=rank)
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         server.folders = {
             ("someone/base", BASE): tmp_path / "base" / "main",

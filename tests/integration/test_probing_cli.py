@@ -51,22 +51,12 @@ def test_a_model_in_hand(tiny_text, pairs_file):
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"a": "w1 w2"}\n', "pair on line 1 without both members"),
-        ('{"a": "w1", "b": "w2"}\n\n{"a": "w1", "b": ""}\n', "pair on line 3 without both members"),
-        ('{"a": "w1", "b": "w1"}\n', "pair on line 1 whose members are the same: 'w1'"),
-        ('{"a": "w1", "b": "w2"}\n', "too few pairs: '1'"),
-        ("w1 w2\n", "line 1 of the pairs is not JSON"),
-        ("", "too few pairs: '0'"),
-    ],
-)
-def test_pairs_that_are_none_are_one_line(refused, tmp_path, content, message):
+def test_pairs_that_are_none_are_one_line(refused, tmp_path):
     """Said before the model is looked for."""
     file = tmp_path / "pairs.jsonl"
-    file.write_text(content)
-    assert message in refused("erase", tmp_path / "none", file, "--out", tmp_path / "out")
+    file.write_text('{"a": "w1", "b": "w2"}\n\n{"a": "w1", "b": ""}\n')
+    told = refused("erase", tmp_path / "none", file, "--out", tmp_path / "out")
+    assert "pair on line 3 without both members" in told
     assert not (tmp_path / "out").exists()
 
 

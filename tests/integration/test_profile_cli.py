@@ -24,10 +24,9 @@ def test_options_reach_the_record_and_charts_are_files_too(
 
 
 def test_models_that_cannot_be_compared(refused, model_folder, tiny_text, tmp_path):
-    tiny_text.model("gpt2").save_pretrained(tmp_path / "gpt2")
-    tiny_text.tokenizer(frame="causal").save_pretrained(tmp_path / "gpt2")
+    other = tiny_text.save(tmp_path / "gpt2", "gpt2")
     assert "models of different stacks" in refused(
-        "profile", model_folder, tmp_path / "gpt2", "--out", tmp_path / "out"
+        "profile", model_folder, other, "--out", tmp_path / "out"
     )
     assert not (tmp_path / "out" / "profile.json").exists()
 

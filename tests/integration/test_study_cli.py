@@ -71,17 +71,10 @@ def test_a_study_with_failed_runs_ends_with_3(run, study, forking):
     assert run("study", "run", file, "--format", "quiet").code == 3
 
 
-SEEDS, CONDITIONS = list(range(3000)), [f"c{i}" for i in range(100)]
-
+#: The faults themselves are in unit/study/test_refusals.py.
 REFUSED = [
     ({"seed": [1]}, r"unknown key of a study: 'seed'"),
-    ({"name": "../../up"}, "name of a study that cannot be a file name"),
-    ({"schema": "layerwise/study/9"}, "study of another schema"),
     ({"seeds": []}, "matrix without a run"),
-    (
-        {"models": dict.fromkeys("abcd", "x"), "seeds": SEEDS, "conditions": CONDITIONS},
-        "too many runs: '1,200,000'",
-    ),
     ({"objectives": ["causal-lm", "masked-lm"]}, "runs of the study that cannot work, 1 of 2"),
     ({"defaults": {"stesp": 1}}, "did you mean 'steps'?"),
 ]

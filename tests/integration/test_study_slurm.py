@@ -9,7 +9,7 @@ import pytest
 
 from layerwise.errors import BadInputError, LayerwiseError
 from layerwise.study.engines import Engine
-from layerwise.study.engines.slurm import JOBS, SlurmEngine, SlurmJob
+from layerwise.study.engines.slurm import JOBS, SlurmEngine
 from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
 from layerwise.study.runner import run
@@ -28,9 +28,7 @@ def study(study_kit, tmp_path):
 
 
 def local(ledger, what, *, workers=2, **options):
-    return SlurmEngine(
-        ledger.root, workers=workers, execute=what, job=SlurmJob(**options), cluster="local"
-    )
+    return SlurmEngine(ledger.root, workers=workers, execute=what, cluster="local", **options)
 
 
 def test_it_is_an_engine(study):
@@ -111,8 +109,8 @@ def slurm(tmp_path, monkeypatch):
 
 def test_what_is_submitted_together_is_one_array(study, slurm):
     made, ledger = study(seeds=[0, 1, 2])
-    job = SlurmJob(partition="gpu", minutes=90, cpus=4, gpus=1, memory_gb=24)
-    engine = SlurmEngine(ledger.root, workers=2, execute=jobs.finish, job=job)
+    job = {"partition": "gpu", "minutes": 90, "cpus": 4, "gpus": 1, "memory_gb": 24}
+    engine = SlurmEngine(ledger.root, workers=2, execute=jobs.finish, **job)
     for cell in made.cells:
         engine.submit(cell.id)
     assert engine.ended(0.0) == []

@@ -28,13 +28,13 @@ from trl import (
 )
 
 from layerwise.profile.callback import DepthCallback
+from support.profiles import PROBES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated"),
     pytest.mark.filterwarnings("ignore::UserWarning:trl"),
 ]
 
-PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 PAIRS = [{"prompt": f"{p} ", "chosen": f"w{i} w1", "rejected": "w2"} for i, p in enumerate(PROBES)]
 
 
@@ -88,7 +88,9 @@ def train(tiny_text, tmp_path):
             tiny_text.tokenizer(),
             {} if case.head is AutoModelForCausalLM else {"num_labels": 1},
         )
-        tiny_text.model("llama").save_pretrained(base)
+        if not base.exists():  # Models that were read from it may lie in its file still.
+            tiny_text.model("llama").save_pretrained(base)
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]  # transformers 4 has a third.
         torch.manual_seed(0)
         model = case.head.from_pretrained(base, pad_token_id=tokenizer.pad_token_id, **options)
         trainer = case.trainer(

@@ -60,6 +60,9 @@ def test_records_disturb_nothing_and_the_control_is_that_of_one(two, tmp_path):
     assert apart < 1e-5 * scale
     lines = (two / "depths.jsonl").read_text().splitlines()
     assert [json.loads(line)["slope"] for line in lines] == first["history"]
+    alone = group.watched(tmp_path)
+    for seen in ("history", "gradients"):
+        assert first[seen] == pytest.approx(alone[seen], rel=1e-3)
     found, one = first["control"], group.controlled(tmp_path, accumulation=2)
     assert found["tau"] == pytest.approx(one["tau"], rel=1e-4)
     assert found["losses"] == pytest.approx(one["losses"], rel=1e-5)

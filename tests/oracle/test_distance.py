@@ -7,42 +7,16 @@ import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
 
-from layerwise.capture.restore import frozen
 from layerwise.distance.batches import Request, cut, matched
 from layerwise.distance.choose import choose
-from layerwise.distance.gradients import example_gradients, last_states
 from layerwise.distance.make import make_distance
 from layerwise.distance.metrics import projected
 from layerwise.distance.record import METRICS
 from layerwise.objectives import OBJECTIVES
 from layerwise.seeds import derive
+from support.objectives import gradients, slow_gradients
 
 BATCH, LIMIT, SEED = 6, 12, 4
-
-
-def slow_rows(loaded, batch, objective, number):
-    """A backward an example through whatever the model holds, nothing frozen; float64."""
-    heard = []
-    hook = loaded.model.base_model.register_forward_hook(
-        lambda _, __, out: heard.append(out.last_hidden_state)
-    )
-    loaded.model.train(objective.stochastic)
-    with objective.prepare(loaded.model):
-        torch.manual_seed(derive(SEED, "dropout", number))
-        losses = objective.losses(loaded.model, batch)
-    loaded.model.eval()
-    hook.remove()
-    mask = batch.inputs["attention_mask"].double()
-    found = []
-    for example in range(int(batch.index.max()) + 1):
-        mine = (batch.index == example).double()
-        # Under a coupled loss other examples' losses pull too: all of them, at this example.
-        pulled = losses.sum() if objective.coupled else (losses * mine).sum()
-        (gradient,) = torch.autograd.grad(pulled, heard[0], retain_graph=True)
-        weights = mask * mine[:, None]
-        pooled = (gradient.double() * weights[..., None]).sum((0, 1)) / weights.sum()
-        found.append((pooled / mine.sum()).numpy())
-    return np.stack(found)
 
 
 def slow_matrices(loaded, data, objectives):
@@ -54,8 +28,9 @@ def slow_matrices(loaded, data, objectives):
         for objective in objectives:
             # The two of them run on one pair of views.
             source = "simcse" if objective.name == "barlow-twins" else objective.name
-            rows = slow_rows(loaded, sets[source].batches[0], objective, number)
-            halves[number % 2][objective.name].append(rows)
+            seed = derive(SEED, "dropout", number)
+            rows, _ = slow_gradients(loaded, sets[source].batches[0], objective, seed=seed)
+            halves[number % 2][objective.name].append(rows.numpy())
     return [{name: np.concatenate(parts) for name, parts in half.items()} for half in halves]
 
 
@@ -155,6 +130,5 @@ def test_the_gradient_of_a_linear_head_in_closed_form(tiny, name, labelled):
         errors = softmax(logits[where])
         errors[np.arange(len(where)), targets[where]] -= 1
         expected.append((errors @ weight)[mask[where]].sum(0) / len(where) / mask.sum())
-    with frozen(loaded.model, training=False, seed=0), last_states(loaded) as states:
-        found = example_gradients(loaded.model, batch, [OBJECTIVES["causal-lm"]], states)
+    found = gradients(loaded, batch, OBJECTIVES["causal-lm"])
     np.testing.assert_allclose(found["causal-lm"], expected, rtol=2e-4, atol=1e-6)

@@ -5,7 +5,8 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from scipy.stats import spearmanr
 
-from layerwise.signals.similarity import cka_of, procrustes, represent, rsa_of, shared_pca_of
+from layerwise.signals.similarity import cka_of, represent, rsa_of, shared_pca_of
+from support.profiles import procrustes
 
 SHAPES = [(24, 60), (24, 25), (24, 24), (24, 23), (60, 9)]
 KINDS = ["full", "rank 5", "decaying", "mostly mean", "rank 5, other rows"]

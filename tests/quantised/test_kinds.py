@@ -5,6 +5,8 @@ process.
 """
 
 import json
+import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import layerwise as lw
 from layerwise.api.cards import export
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.linear import packed_modules
-from layerwise.models.load import load, wrap_model
+from layerwise.models.adapters import put_on
+from layerwise.models.linear import packed_modules, weight_of
+from layerwise.models.load import attach, load, merge, wrap_model
 from layerwise.models.quantisation import unpack
-from support import quantised, tuning
+from layerwise.models.sources import resolve
+from support import adapters, quantised, tuning
+from support.quantised import PROBES
 
 pytest.importorskip("bitsandbytes", reason="make test-quantised brings bitsandbytes")
 pytestmark = [
@@ -123,6 +128,83 @@ def test_a_checkpoint_that_is_saved_in_nf4(plain, tmp_path):
     ids = torch.arange(10, 30)[None]
     with torch.no_grad():
         assert torch.allclose(merged.model(ids).logits, adapted(ids).logits, atol=1e-4)
+
+
+def adapted(plain, folder, how, config):
+    """PEFT's model of `plain` quantised, with an adapter at random, which is saved in `folder`."""
+    model = adapters.train(load(plain, quantize=how).model, config)
+    model.peft_config["default"].base_model_name_or_path = str(plain)
+    with warnings.catch_warnings(action="ignore"):  # PEFT's remarks on shapes.
+        model.save_pretrained(folder, save_embedding_layers=False)
+    return model
+
+
+ADAPTERS = {
+    "lora": lambda: adapters.lora(rank_pattern={"q_proj": 2}),
+    "dora": lambda: adapters.lora(use_dora=True),
+    "bias-of-b": lambda: adapters.lora(lora_bias=True),
+    "tokens": lambda: adapters.lora(trainable_token_indices=[4]),
+    "adalora": lambda: adapters.linear("AdaLoraConfig", init_r=4, total_step=10),
+    "ia3": lambda: adapters.linear("IA3Config", feedforward_modules=[]),
+    "vera": lambda: adapters.linear("VeraConfig", r=8),
+    "oft": lambda: adapters.linear("OFTConfig", oft_block_size=8),
+    "miss": lambda: adapters.linear("MissConfig", r=4),
+}
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("how", ["nf4", "int8"])
+def test_adapters_on_codes_compute_what_peft_does(plain, tmp_path, how, kind):
+    model = adapted(plain, tmp_path, how, ADAPTERS[kind]())
+    with torch.no_grad():
+        wanted = model(adapters.IDS).logits
+    audit = partial(lw.audit, str(tmp_path), quantize=how, probes=PROBES, device="cpu")
+    if (how, kind) == ("int8", "dora"):  # PEFT's second forward has lost the scales, on a CPU.
+        with pytest.raises(ModelError, match=r"Linear8bitLt on model\.layers\.0.* does not run"):
+            audit()
+        return
+    attached = attach(load(plain, quantize=how), resolve(str(tmp_path)))
+    with torch.no_grad():
+        assert torch.equal(attached.model(adapters.IDS).logits, wanted)
+    found = audit()
+    assert bool(found.modules) == (kind in {"lora", "dora", "bias-of-b", "tokens", "adalora"})
+    full = load(plain).model
+    norms = {m.name: float(full.get_submodule(m.name).weight.data.norm()) for m in found.modules}
+    assert {m.name: m.base_frobenius_norm for m in found.modules} == pytest.approx(norms, rel=0.02)
+
+
+def test_what_is_read_otherwise_on_codes_is_found_out(plain, tmp_path):
+    adapted(plain, tmp_path, "nf4", ADAPTERS["dora"]())
+    adapter = put_on(load(plain, quantize="nf4").model, resolve(str(tmp_path)))
+    adapter.prove()
+    layer = adapter.model.model.layers[0].self_attn.q_proj
+    layer.scaling["default"] *= 1.001  # What PEFT's forward has cached of DoRA is of the old one.
+    layer.lora_magnitude_vector["default"].forward = lambda x, **_: 0.1 * x
+    with pytest.raises(ModelError, match=r"read wrong on model\.layers\.0\.self_attn\.q_proj"):
+        adapter.prove()
+
+
+def test_scales_stay_with_codes_in_copies_of_blocks(plain, tmp_path):
+    """bitsandbytes keeps them in the module that ran, and a copy shares the codes alone."""
+    config = adapters.lora(layer_replication=[[0, 2], [1, 3]])
+    adapted(plain, tmp_path, "int8", config)
+    base = load(plain, quantize="int8")
+    one = attach(base, resolve(str(tmp_path))).model
+    other = merge(load(plain, quantize="int8"), resolve(str(tmp_path))).model
+    with torch.no_grad():
+        gap = one(adapters.IDS).logits - other(adapters.IDS).logits
+        assert gap.norm() < 0.02 * other(adapters.IDS).logits.norm()
+    coded = base.model.model.layers[0].mlp.up_proj
+    coded.weight.SCB = coded.state.SCB = None
+    with pytest.raises(ModelError, match="8-bit weights whose scales are gone"):
+        weight_of(coded)
+
+
+def test_a_start_that_changed_a_base_of_codes_is_refused(plain, tmp_path):
+    adapted(plain, tmp_path, "nf4", adapters.lora(init_lora_weights="olora"))
+    for put in (attach, merge):
+        with pytest.raises(ModelError, match=r"on quantised weights whose start \(olora\)"):
+            put(load(plain, quantize="nf4"), resolve(str(tmp_path)))
 
 
 @pytest.mark.parametrize("form", ["pack-quantized", "float-quantized", "int-quantized"])

@@ -38,6 +38,12 @@ PLAIN = {
         LLAMA,
         lambda: lora(rank_pattern={"layers.1.self_attn.q_proj": 2}, alpha_pattern={"v_proj": 3}),
     ),
+    "patterns-of-patterns": (
+        LLAMA,
+        lambda: lora(
+            rank_pattern={r"^model\.layers\.0\..*q_proj": 2}, alpha_pattern={r".*v_p.*": 3}
+        ),
+    ),
     "regex": (LLAMA, lambda: lora(target_modules=r".*layers\.1.*q_proj")),
     "some-layers": (LLAMA, lambda: lora(layers_to_transform=[1])),
     "excluded": (LLAMA, lambda: lora(exclude_modules=["layers.0.self_attn.q_proj"])),
@@ -60,6 +66,9 @@ PLAIN = {
     "tied-head": (TIED, lambda: lora(target_modules=["lm_head", "q_proj"])),
     "tokens": (LLAMA, lambda: lora(trainable_token_indices=[4, 5])),
     "tied-tokens": (TIED, lambda: lora(trainable_token_indices=[4, 5])),
+    "tied-tokens-and-head": (
+        TIED, lambda: lora(target_modules=["lm_head", "q_proj"], trainable_token_indices=[4, 5]),
+    ),
     "tokens-by-module": (
         LLAMA, lambda: lora(trainable_token_indices={"embed_tokens": [4], "lm_head": [9]}),
     ),

@@ -11,6 +11,10 @@ from layerwise.models.stack import find_stacks
 from layerwise.objectives import OBJECTIVES, Objective
 from support import zoo
 
+FAMILIES = [
+    "llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "mamba2",
+    "rwkv", "bert", "modernbert", "t5", "bart",
+]  # fmt: skip
 VOCAB = zoo.MIDDLE.words
 MASKED, SEQ2SEQ = {"bert", "modernbert"}, {"t5", "bart"}
 

@@ -18,7 +18,17 @@ from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import PlacedBlock, Placement, Verification
 from layerwise.provenance import Provenance
 
-COMMAND = "layerwise card demo demo --examples 64 --out demo"
+PROVENANCE = Provenance(
+    layerwise="0.1.0",
+    torch="2.13.0",
+    transformers="5.23.0",
+    peft="0.21.2",
+    python="3.11.7",
+    git="9da5fa2c" * 5,
+    device="cpu (2 threads)",
+    command="layerwise card demo demo --examples 64 --out demo",
+    created="2026-01-01T12:00:00+00:00",
+)
 #: How the small cards were made.
 CAPTURE = CaptureInfo(
     seconds=1.0,
@@ -74,7 +84,7 @@ def planted_card(
     attention=True,
     source="SmolLM2-135M-Instruct.Q4_K_M.gguf",
     verdict="place",
-    command=COMMAND,
+    command=PROVENANCE.command,
     notes=(),
     remedies=("Measure 256 examples: the intervals narrow by about half.",),
 ):
@@ -120,17 +130,7 @@ def planted_card(
         ),
         layers=rows,
         agreement=Agreement(bootstrap_spearman=0.982, rank_stability=0.957),
-        provenance=Provenance(
-            layerwise="0.1.0",
-            torch="2.13.0",
-            transformers="5.23.0",
-            peft="0.21.2",
-            python="3.11.7",
-            git="9da5fa2c" * 5,
-            device="cpu (2 threads)",
-            command=command,
-            created="2026-01-01T12:00:00+00:00",
-        ),
+        provenance=replace(PROVENANCE, command=command),
         advice=Advice(
             verdict=verdict,
             layers=chosen,

@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 import transformers as tf
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_config, get_peft_model
 
 from support import zoo
 
@@ -23,34 +23,38 @@ _EYES = {
     "image_size": 28, "patch_size": 14,
 }  # fmt: skip
 _MORE = {
-    "llava": lambda: tf.LlavaConfig(
-        text_config=tf.LlamaConfig(**_TEXT), vision_config=tf.CLIPVisionConfig(**_EYES)
+    "llava": (
+        lambda: tf.LlavaConfig(
+            text_config=tf.LlamaConfig(**_TEXT), vision_config=tf.CLIPVisionConfig(**_EYES)
+        ),
+        tf.LlavaForConditionalGeneration,
     ),
-    "qwen2_vl": lambda: tf.Qwen2VLConfig(
-        text_config=_TEXT,
-        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4},
+    "qwen2_vl": (
+        lambda: tf.Qwen2VLConfig(
+            text_config=_TEXT,
+            vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4},
+        ),
+        tf.Qwen2VLForConditionalGeneration,
     ),
-    "mixtral": lambda: tf.MixtralConfig(**_TEXT, num_local_experts=4),
-    "gpt_oss": lambda: tf.GptOssConfig(
-        **_TEXT, num_local_experts=4, head_dim=8, layer_types=["full_attention"] * 3
+    "mixtral": (lambda: tf.MixtralConfig(**_TEXT, num_local_experts=4), tf.MixtralForCausalLM),
+    "gpt_oss": (
+        lambda: tf.GptOssConfig(
+            **_TEXT, num_local_experts=4, head_dim=8, layer_types=["full_attention"] * 3
+        ),
+        tf.GptOssForCausalLM,
     ),
-    "reward": lambda: tf.LlamaConfig(**_TEXT, num_labels=1),
-    "bare": lambda: tf.LlamaConfig(**_TEXT),
-    "tokens": lambda: zoo.config_and_class("bert")[0],
+    "reward": (lambda: tf.LlamaConfig(**_TEXT, num_labels=1), tf.LlamaForSequenceClassification),
+    "bare": (lambda: tf.LlamaConfig(**_TEXT), tf.LlamaModel),
+    "tokens": (lambda: zoo.config_and_class("bert")[0], tf.BertForTokenClassification),
 }
-_CLASSES = {
-    "llava": "LlavaForConditionalGeneration", "qwen2_vl": "Qwen2VLForConditionalGeneration",
-    "mixtral": "MixtralForCausalLM", "gpt_oss": "GptOssForCausalLM",
-    "reward": "LlamaForSequenceClassification", "bare": "LlamaModel",
-    "tokens": "BertForTokenClassification",
-}  # fmt: skip
 
 
 @cache
 def described(name):
     """The configuration and the class of a small model."""
     if name in _MORE:
-        return _MORE[name](), getattr(tf, _CLASSES[name])
+        config, made = _MORE[name]
+        return config(), made
     return zoo.config_and_class(name, SIZE if name in {"llama", "qwen2"} else zoo.MIDDLE)
 
 
@@ -75,13 +79,17 @@ def by_peft(name, **lora):
     """The (stack, block, module) that PEFT adapts of a real model, and how many numbers train."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT says much that is of no matter here.
-        adapted = get_peft_model(model(name), LoraConfig(**lora)).get_base_model()
+        config = get_peft_config({"peft_type": "LORA", **lora})
+        adapted = get_peft_model(model(name), config).get_base_model()
     return by_weights(adapted)
 
 
 def by_weights(trained):
     names = {n for n, p in trained.named_parameters() if p.requires_grad}
-    inner = (re.split(r"\.lora_|\.modules_to_save|\.weight$|\.bias$", n)[0] for n in names)
+    names = {re.sub(r"experts\.\d+", "experts.*", name) for name in names}  # Before they fused.
+    inner = (
+        re.split(r"\.(?:lora|ia3|boft)_|\.modules_to_save|\.weight$|\.bias$", n)[0] for n in names
+    )
     modules = {name.replace(".base_layer", "") for name in inner}
     places = {m.groups() for m in map(_PLACE.match, modules) if m}
     size = sum(p.numel() for p in trained.parameters() if p.requires_grad)

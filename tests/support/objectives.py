@@ -1,8 +1,11 @@
 """Every objective with each kind of tiny model that it is for, and texts that it can use."""
 
 import pytest
+import torch
 
+from layerwise.capture.restore import frozen
 from layerwise.data import Example, TextData
+from layerwise.distance.gradients import example_gradients, last_states, prepared
 from layerwise.models.load import LoadedModel
 from layerwise.models.stack import find_stacks
 from layerwise.objectives import OBJECTIVES
@@ -54,3 +57,37 @@ def loaded_as(kind, name):
     """The tiny model called `name`, as one of a kind, with its tokenizer."""
     model, tokenizer = text.model(name), text.tokenizer(frame=text.USUAL_FRAME[kind])
     return LoadedModel(model, tokenizer, "test", kind, find_stacks(model))
+
+
+def gradients(loaded, batch, *objectives):
+    """The gradients at the last hidden state of `objectives`, by name: a row an example."""
+    with (
+        frozen(loaded.model, training=False, seed=0),
+        last_states(loaded) as states,
+        prepared(objectives[0], loaded.model),
+    ):
+        torch.manual_seed(3)
+        return example_gradients(loaded.model, batch, objectives, states)
+
+
+def slow_gradients(loaded, batch, objective, *, seed=3):
+    """The same with no weight frozen and no graph cut, float64 (n, d); and each row's backward."""
+    model, heard = loaded.model, []
+    body = model.decoder if loaded.kind == "seq2seq" else model.base_model
+    hook = body.register_forward_hook(lambda _, __, out: heard.append(out.last_hidden_state))
+    model.train(objective.stochastic)
+    with objective.prepare(model):
+        torch.manual_seed(seed)
+        losses = objective.losses(model, batch)
+    model.eval()
+    hook.remove()
+    (hidden,) = heard
+    per_row = [torch.autograd.grad(loss, hidden, retain_graph=True)[0] for loss in losses]
+    whole = torch.stack(per_row).sum(0).double()
+    counted = batch.inputs.get("decoder_attention_mask", batch.inputs["attention_mask"])
+    found = []
+    for example in sorted(set(batch.index.tolist())):
+        mine = [r for r in range(len(batch)) if batch.index[r] == example]
+        tokens = [whole[r, t] for r in mine for t in range(whole.shape[1]) if counted[r, t]]
+        found.append(torch.stack(tokens).mean(0) / len(mine))
+    return torch.stack(found), per_row

@@ -8,35 +8,21 @@ from layerwise.card.record import DataInfo, ModelInfo, StackInfo
 from layerwise.placement.record import PlacedBlock
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit, Spectrum
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
-from layerwise.profile.record import (
-    Control,
-    ControlRun,
-    DepthChange,
-    ProbeInfo,
-    Profile,
-    ReadoutProfile,
-    Slope,
-    StepSizes,
-)
-from layerwise.provenance import Provenance
+from layerwise.profile.record import DepthChange, ProbeInfo, Profile, ReadoutProfile, StepSizes
+from layerwise.profile.verdict import judge, pair_profiles
+from layerwise.signals.similarity import align, represent
+from support.cards import PROVENANCE
 
 #: Texts in the words of the tiny models, and how they are read.
 PROBES = tuple(f"w{i} w{(3 * i + 1) % 50} w{(7 * i + 2) % 50} w{i % 5}" for i in range(12))
 READING = ProbeReading(as_probe_set(PROBES), bootstrap=50)
-COMMAND = "layerwise profile demo tuned --out moved"
 DEPTHS = (0.10, 0.25, 0.40, 0.60, 0.75, 0.90, 1.00)
 READOUTS = {"hf": 1.0, "residual": 0.9, "normed": 1.05}
-PROVENANCE = Provenance(
-    layerwise="0.1.0",
-    torch="2.13.0",
-    transformers="5.23.0",
-    peft="0.21.2",
-    python="3.11.7",
-    git="9da5fa2c" * 5,
-    device="cpu (2 threads)",
-    command=COMMAND,
-    created="2026-01-01T12:00:00+00:00",
-)
+
+
+def procrustes(x, y):
+    """The Procrustes distance of two states, (n, p) each."""
+    return align(represent(x), represent(y)).distance
 
 
 def planted_model(source, *, blocks, stack="model.layers", base=None, digest="5a"):
@@ -98,7 +84,7 @@ def planted_profile(
     before="SmolLM2-135M-Instruct.Q4_K_M.gguf",
     after="/runs/standard/model",
     stack="model.layers",
-    command=COMMAND,
+    command=PROVENANCE.command,
     untrained=(),
     notes=(),
     noise=0.004,
@@ -158,21 +144,16 @@ def planted_run(seed, *, blocks, steepness, equal, steps, losses, **options):
         **(options | {"after": "/runs/equal-step/model"}),
     )
     tau = 1.25e-4
-    made = (
-        planted_steps(blocks=blocks, low=6e-5, high=4.1e-4),
-        planted_steps(blocks=blocks, low=tau, high=tau, asked=tau),
-    )
-    return ControlRun(
-        seed=seed,
-        standard=standard,
-        equal_step=equal_step,
-        ratio=equal_step.slope / standard.slope if standard.slope else None,
-        verdict="intrinsic" if equal_step.slope_low > 0 else "artefact",
-        tau=tau,
-        standard_steps=made[0] if steps else (),
-        equal_step_steps=made[1] if steps else (),
-        standard_loss=2.314 + 0.01 * seed if losses else None,
-        equal_step_loss=2.402 + 0.01 * seed if losses else None,
+    run = pair_profiles(seed, standard, equal_step, tau=tau)
+    if losses:
+        lost = {"standard_loss": 2.314 + 0.01 * seed, "equal_step_loss": 2.402 + 0.01 * seed}
+        run = replace(run, **lost)
+    if not steps:
+        return run
+    return replace(
+        run,
+        standard_steps=planted_steps(blocks=blocks, low=6e-5, high=4.1e-4),
+        equal_step_steps=planted_steps(blocks=blocks, low=tau, high=tau, asked=tau),
     )
 
 
@@ -186,35 +167,17 @@ def planted_control(
     losses=True,
     reason=None,
     notes=(),
-    command="layerwise control demo demo --steps 60",
+    command=PROVENANCE.command,
     **options,
 ):
     """A control of `seeds`; `equal` 0.0 makes an artefact of it."""
     shape = {"blocks": blocks, "steepness": steepness, "equal": equal}
     made = {"steps": steps, "losses": losses, **options}
-    runs = tuple(planted_run(seed, **shape, **made) for seed in seeds)
-    slopes = {
-        name: Slope(*(float(np.mean([getattr(getattr(r, name), end) for r in runs])) for end in e))
-        for name, e in dict.fromkeys(
-            ("standard", "equal_step"), ("slope", "slope_low", "slope_high")
-        ).items()
-    }
-    ratio = slopes["equal_step"].slope / slopes["standard"].slope if steepness else None
-    verdict = "intrinsic" if slopes["equal_step"].low > 0 else "artefact"
-    return Control(
-        standard=runs[0].standard,
-        equal_step=runs[0].equal_step,
-        slopes=slopes,
-        ratio=ratio,
-        verdict=verdict,
-        reason=reason or f"The planted slopes make it {verdict}.",
-        tau=runs[0].tau,
-        seeds=tuple(seeds),
-        runs=runs,
-        provenance=replace(PROVENANCE, command=command),
-        data=DataInfo("reviews.csv", "7d" * 32, 1920, 52_130, "causal-lm"),
-        notes=tuple(notes),
-    )
+    runs = [planted_run(seed, **shape, **made) for seed in seeds]
+    data = DataInfo("reviews.csv", "7d" * 32, 1920, 52_130, "causal-lm")
+    provenance = replace(PROVENANCE, command=command)
+    control = judge(runs, provenance=provenance, data=data, notes=notes)
+    return control if reason is None else replace(control, reason=reason)
 
 
 # --- Audits -----------------------------------------------------------------------------------

@@ -7,21 +7,9 @@ from layerwise.analysis.analyse import analyse_runs
 from layerwise.analysis.names import DEPTHS, FIVE
 from layerwise.analysis.run_tables import check_runs
 from layerwise.depths import RELATIVE_DEPTHS
-from layerwise.provenance import Provenance
+from support.cards import PROVENANCE
 
 RELATIVE = np.array(RELATIVE_DEPTHS)
-
-MADE = Provenance(
-    layerwise="0.1.0",
-    torch="2.13.0",
-    transformers="5.23.0",
-    peft="0.21.2",
-    python="3.11.7",
-    git=None,
-    device="cpu",
-    command="layerwise analyse ledger",
-    created="2026-01-01T00:00:00+00:00",
-)
 
 
 def straight(slope, *, level=0.5):
@@ -91,4 +79,4 @@ def study(
 
 def analysed(runs, **options):
     """The analysis of `runs`, made at a fixed time by a fixed machine."""
-    return analyse_runs(runs, provenance=options.pop("provenance", MADE), **options)
+    return analyse_runs(runs, provenance=options.pop("provenance", PROVENANCE), **options)

@@ -84,8 +84,11 @@ def model(name):
         return zoo.build(name, size=SIZE)
 
 
-def save(folder, name="llama"):
-    """The model called `name` and a tokenizer that suits it, saved in `folder`."""
-    model(name).save_pretrained(folder)
+def save(folder, name="llama", *, change=lambda _: None):
+    """The model called `name`, as `change` leaves it, and a tokenizer for it, saved in `folder`."""
+    made = model(name)
+    with torch.no_grad():
+        change(made)
+    made.save_pretrained(folder)
     tokenizer(frame=USUAL_FRAME[kind(name)]).save_pretrained(folder)
     return folder

@@ -142,7 +142,4 @@ def wrapped(method="auto", tau=1e-2, model=None, **options):
 
 def saved_model(folder, name="llama"):
     """The folder of the model called `name` and its tokenizer."""
-    subject = loaded(name)
-    subject.model.save_pretrained(folder)
-    subject.tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(text.save(folder, name))

@@ -60,6 +60,17 @@ def test_labels_of_every_kind_are_tuned_on(tuning, labels, problem, quality):
     assert tuned.loaded.model.config.problem_type == problem
 
 
+def test_a_head_is_for_the_classes_of_all_rows(tmp_path):
+    text.save(tmp_path / "bert", "bert")
+    names = [f"c{i:02}" for i in range(len(TEXTS))]
+    rows = [{"text": t, "y": name} for t, name in zip(TEXTS, names, strict=True)]
+    tuned = lw.tune(
+        str(tmp_path / "bert"), rows, label_column="y", device="cpu", examples=8, **QUICK
+    )
+    assert [*tuned.loaded.model.config.id2label.values()] == names
+    assert any(note.startswith("no example that was drawn is of c") for note in tuned.record.notes)
+
+
 def test_scores_get_a_head_with_one_output(tmp_path):
     text.save(tmp_path / "bert", "bert")
     rows = [{"text": t, "y": i / 7} for i, t in enumerate(TEXTS)]

@@ -174,6 +174,21 @@ def test_prepare_output_keeps_a_result_unless_told(tmp_path):
         prepare_output(tmp_path, holds="card.json", overwrite=False)
     assert prepare_output(tmp_path, holds="card.json", overwrite=True) == tmp_path
     assert prepare_output(tmp_path, holds="placement.json", overwrite=False) == tmp_path
+    (tmp_path / "report.html").write_text("of the card")
+    other = {"holds": "profile.json", "beside": "report.html"}
+    with pytest.raises(OutputError, match=r"already holds a report\.html.*--overwrite"):
+        prepare_output(tmp_path, **other, overwrite=False)
+    assert prepare_output(tmp_path, **other, overwrite=True) == tmp_path
+
+
+@pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "a.gguf"])
+def test_prepare_output_spares_the_models_of_others(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(OutputError, match=rf"model that is of no run: .*{name}'.*another --out"):
+        prepare_output(tmp_path, holds="card.json", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / "tune.json").write_text('{"schema": "layerwise/tune/1"}')
+    assert prepare_output(tmp_path, holds="card.json", overwrite=False) == tmp_path
 
 
 def test_prepare_output_where_a_file_stands(tmp_path):

@@ -1,6 +1,5 @@
 """The whole analysis of a table of runs."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -21,7 +20,6 @@ from layerwise.analysis.record import Analysis, AnalysisSettings, ModelRow, RunS
 from layerwise.analysis.resamples import LEVEL, ResampledSlopes, mean_slopes, resample_slopes
 from layerwise.analysis.run_tables import RunTables
 from layerwise.analysis.slopes import disagreements, negative, shares, slope_table, widths
-from layerwise.errors import BadInputError
 from layerwise.provenance import Provenance
 
 
@@ -43,14 +41,10 @@ def analyse_runs(
         runs: The tables.
         provenance: What made the analysis.
         placement: Which runs are compared with each other; ``all`` are those on all blocks.
-        threshold: Residual standard deviations beyond which a point is an anomaly.
+        threshold: Residual standard deviations, above 0, beyond which a point is an anomaly.
         bootstrap: Resamples of the seeds behind the intervals.
         seed: Of the resamples.
-
-    Raises:
-        BadInputError: The threshold is not a number above 0, or the seed is below 0.
     """
-    settings = _settings(placement, threshold, bootstrap, seed)
     slopes = slope_table(runs)
     chosen = slopes[slopes["placement"] == placement]
     profiles = runs.profiles[runs.profiles["placement"] == placement]
@@ -62,7 +56,7 @@ def analyse_runs(
     return Analysis(
         source=runs.source,
         sha256=runs.sha256,
-        settings=settings,
+        settings=AnalysisSettings(placement, threshold, bootstrap, LEVEL, seed),
         models=_models(runs),
         slopes=rows_of(slopes, RunSlope),
         shares=shares(slopes),
@@ -81,16 +75,6 @@ def analyse_runs(
         absent=dict(_absent(runs, chosen, has_points=bool(points), placement=placement)),
         notes=tuple(_notes(runs, slopes, chosen, means)),
     )
-
-
-def _settings(placement: str, threshold: float, bootstrap: int, seed: int) -> AnalysisSettings:
-    if not (math.isfinite(threshold) and threshold > 0):
-        msg = "threshold of anomalies"
-        raise BadInputError(msg, value=threshold, expected="a number above 0", hint="1.5")
-    if seed < 0:
-        msg = "seed of the resamples"
-        raise BadInputError(msg, value=seed, expected="0 or more", hint="0")
-    return AnalysisSettings(placement, float(threshold), bootstrap, LEVEL, seed)
 
 
 def _models(runs: RunTables) -> tuple[ModelRow, ...]:

@@ -34,18 +34,21 @@ _LOG = logging.getLogger(__name__)
 
 @takes_options
 def card(
-    model: "str | LoadedModel",
+    model: Any,
     data: Any,
     *,
+    tokenizer: Any = None,
     progress: Progress = silent,
     **options: Unpack[CardOptions],
 ) -> "LayerCard":
     """Return the Layer Card of `model` on `data`, with advice on where to place adapters.
 
     Args:
-        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or one loaded before.
+        model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand,
+            whose adapters, if it has some, stay on.
         data: A file, folder, hub data set or ``demo``; or strings, mappings, a data set, a frame or
             a loader of batches in hand; or text read before.
+        tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the pass is.
         options: Those of `layerwise.options.commands.CardOptions`.
 
@@ -56,6 +59,7 @@ def card(
     """
     from layerwise.capture import plan
     from layerwise.card.make import make_card
+    from layerwise.models.load import inside
     from layerwise.objectives import labels_for, resolve
     from layerwise.placement.advise import advise
     from layerwise.signals import select
@@ -69,8 +73,8 @@ def card(
         seed=options["seed"],
     )
     text = text_data(data, options)
-    labels = labels_for(options["objective"], text) if isinstance(model, str) else None
-    loaded = loaded_model(model, None, options, labels=labels)
+    labels = labels_for(options["objective"], text) if isinstance(model, str | Path) else None
+    loaded = inside(loaded_model(model, tokenizer, options, labels=labels))
     loss = resolve(options["objective"], loaded=loaded, data=text)
     with enough_memory(SMALLER_BATCH):
         made = make_card(
@@ -82,17 +86,17 @@ def card(
             progress=progress,
             **pick(FittedBatches, options),
         )
-    return made.with_advice(advise(made))
+    return replace(made, advice=advise(made))
 
 
 @takes_options
 def place(
-    card: "LayerCard", goal: str | None = None, **options: Unpack[PlaceOptions]
+    card: "LayerCard | Path | str", goal: str | None = None, **options: Unpack[PlaceOptions]
 ) -> "Placement":
     """Return adapters on some blocks of the model of `card`.
 
     Args:
-        card: What was measured.
+        card: What was measured, or the folder that it is in.
         goal: How long a step may take: ``quality``, ``balanced`` or ``cost``; None is ``quality``
             for the advised policy and no bound for a policy that is named.
         options: Those of `layerwise.options.commands.PlaceOptions`.
@@ -106,7 +110,7 @@ def place(
     from layerwise.placement.place import place as placed_by
     from layerwise.placement.reference import transferred
 
-    reference, note = options.pop("reference"), None
+    card, reference, note = known_card(card), options.pop("reference"), None
     if reference is not None:
         for name in ("policy", "blocks"):
             if options[name] is not None:
@@ -153,7 +157,7 @@ def export(
         msg = f"modules that {trainer} cannot tell from others ({error.what})"
         hint = "--for peft, axolotl, llamafactory, ms-swift or unsloth"
         raise PlacementError(msg, value=error.value, hint=hint) from error
-    return placed.with_verified(coverage.verified), coverage, made
+    return replace(placed, verified=coverage.verified), coverage, made
 
 
 def _skeleton(card: "LayerCard", model: str | None, **trust: bool) -> "LoadedModel":
@@ -189,11 +193,11 @@ def _blocks(stacks: "Sequence[StackInfo]") -> str:
 
 
 @takes_options
-def compare(*cards: "LayerCard", **options: Unpack[CompareOptions]) -> "Comparison":
+def compare(*cards: "LayerCard | Path | str", **options: Unpack[CompareOptions]) -> "Comparison":
     """Return the rank agreement of the residual norms of each pair of `cards`.
 
     Args:
-        cards: Two or more cards of one model.
+        cards: Two or more cards of one model, or their folders.
         options: Those of `layerwise.options.commands.CompareOptions`.
 
     Raises:
@@ -202,7 +206,7 @@ def compare(*cards: "LayerCard", **options: Unpack[CompareOptions]) -> "Comparis
     """
     from layerwise.placement.compare import compare as compared
 
-    return compared(cards, threshold=options["threshold"])
+    return compared([known_card(card) for card in cards], threshold=options["threshold"])
 
 
 @takes_options

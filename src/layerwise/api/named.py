@@ -35,8 +35,8 @@ def loaded_model(
     """
     from layerwise.models.load import LoadedModel, load, wrap_model
 
-    if isinstance(model, str):
-        return load(model, labels=labels, seed=options["seed"], **pick(Loading, options))
+    if isinstance(model, str | Path):
+        return load(str(model), labels=labels, seed=options["seed"], **pick(Loading, options))
     if options.get("quantize") is not None:
         msg = "quantisation of a model in hand"
         expected = "the name of a model that is loaded so"
@@ -44,12 +44,18 @@ def loaded_model(
     return model if isinstance(model, LoadedModel) else wrap_model(model, tokenizer)
 
 
-def known_card(card: "LayerCard | Path | str") -> "LayerCard":
+def known_card(card: Any) -> "LayerCard":
     """Return the card that `card` names; or itself.
 
     Raises:
         SchemaError: There is none.
+        BadInputError: It is neither a name nor a card.
     """
     from layerwise.card.record import LayerCard
 
-    return card if isinstance(card, LayerCard) else LayerCard.load(Path(card))
+    if isinstance(card, LayerCard):
+        return card
+    if not isinstance(card, str | Path):
+        msg, expected = "no card", "a LayerCard, or the folder of one"
+        raise BadInputError(msg, value=type(card).__name__, expected=expected)
+    return LayerCard.load(Path(card))

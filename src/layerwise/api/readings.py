@@ -1,7 +1,8 @@
 """Readings of models that train nothing, from what a user names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from layerwise.api.named import SMALLER_BATCH, known_card, loaded_model, text_data
@@ -21,7 +22,6 @@ from layerwise.resources import enough_memory
 
 if TYPE_CHECKING:
     from layerwise.distance.record import Distance
-    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet
     from layerwise.probing.record import Erasure, Probing
     from layerwise.profile.audit_record import Audit
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 @takes_options
 def profile(
-    before: Any, after: Any, *, progress: Progress = silent, **options: Unpack[ProfileOptions]
+    before: Any,
+    after: Any,
+    *,
+    tokenizer: Any = None,
+    progress: Progress = silent,
+    **options: Unpack[ProfileOptions],
 ) -> "Profile":
     """Return what moved from `before` to `after`, at which depth, and how surely.
 
@@ -42,6 +47,7 @@ def profile(
             adapter: its base.
         after: The same, or what `tune` returned. An adapter goes onto the base's own weights,
             unmerged; adapters on a model in hand are switched off to read the base.
+        tokenizer: That of transformers models in hand; read from where each was if None.
         progress: Hears how far each forward is.
         options: Those of `layerwise.options.commands.ProfileOptions`.
 
@@ -53,13 +59,13 @@ def profile(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.models.load import load
-    from layerwise.profile.compare_states import read_pair
+    from layerwise.profile.compare_states import in_hand, read_pair
     from layerwise.profile.probe_reading import make_reading
 
     reading, card = make_reading(**pick(ProfileSettings, options)), options["card"]
     pair = read_pair(
-        before,
-        after,
+        in_hand(before, tokenizer),
+        in_hand(after, tokenizer),
         reading=reading,
         load=partial(load, **pick(Loading, options)),
         progress=progress,
@@ -71,7 +77,13 @@ def profile(
 
 
 @takes_options
-def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditOptions]) -> "Audit":
+def audit(
+    adapter: Any,
+    *,
+    tokenizer: Any = None,
+    progress: Progress = silent,
+    **options: Unpack[AuditOptions],
+) -> "Audit":
     """Return what an adapter is: its size by depth, the rank that it uses, what in it is dead.
 
     Its base, which its configuration names, is loaded for the size of the weights that are adapted
@@ -80,6 +92,7 @@ def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditO
 
     Args:
         adapter: A PEFT adapter folder or hub id; or a model in hand with adapters.
+        tokenizer: That of a model in hand; read from where the model was if None.
         progress: Hears how far the forward on the probes is.
         options: Those of `layerwise.options.commands.AuditOptions`.
 
@@ -102,6 +115,7 @@ def audit(adapter: Any, *, progress: Progress = silent, **options: Unpack[AuditO
         load=partial(load, **pick(Loading, options)),
         card=None if card is None else known_card(card),
         verify=options["verify"],
+        tokenizer=tokenizer,
         progress=progress,
     )
 
@@ -175,15 +189,17 @@ def probe(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.objectives.classification import label_names
+    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.probe import make_probing
     from layerwise.probing.record import ProbeSettings
 
-    shown, text = _shown(options), text_data(data, options)
+    text = text_data(data, options)
     label_names(text)  # One class alone is said before a model is loaded.
     loaded = loaded_model(model, tokenizer, options)
     settings = ProbeSettings(
         epochs=options["epochs"], test_share=options["test_share"], seed=options["seed"]
     )
+    shown = ReadoutSettings(**pick(ReadoutSettings, options))
     with enough_memory(SMALLER_BATCH):
         return make_probing(loaded, text, settings=settings, readout=shown, progress=progress)
 
@@ -191,7 +207,7 @@ def probe(
 @takes_options
 def erase(
     model: Any,
-    pairs: "str | PairSet | Sequence[tuple[str, str]]",
+    pairs: "Path | str | PairSet | Iterable[Sequence[str] | Mapping[str, str]]",
     *,
     tokenizer: Any = None,
     progress: Progress = silent,
@@ -202,7 +218,7 @@ def erase(
     Args:
         model: A hub id, folder, GGUF file, PEFT adapter folder or ``demo``; or a model in hand.
         pairs: A JSON Lines file of objects with the texts ``a`` and ``b``; ``demo``, the pairs
-            that ship with the package; or pairs of texts.
+            that ship with the package; or pairs of texts, or mappings with ``a`` and ``b``.
         tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the forward and the erasure are.
         options: Those of `layerwise.options.commands.EraseOptions`.
@@ -213,22 +229,17 @@ def erase(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.probing.erase import make_erasure
+    from layerwise.probing.mean_states import ReadoutSettings
     from layerwise.probing.pairs import PairSet, given_pairs, read_pairs
     from layerwise.probing.record import ErasureSettings
 
-    shown, seed = _shown(options), options["seed"]
-    if isinstance(pairs, str):
-        pairs = read_pairs(pairs, examples=options["examples"], seed=seed)
+    seed = options["seed"]
+    if isinstance(pairs, str | Path):
+        pairs = read_pairs(str(pairs), examples=options["examples"], seed=seed)
     found = pairs if isinstance(pairs, PairSet) else given_pairs(pairs)
     loaded = loaded_model(model, tokenizer, options)
     how = pick(ErasureSettings, options)
     settings = ErasureSettings(standardised=options["standardise"], **how)
+    shown = ReadoutSettings(**pick(ReadoutSettings, options))
     with enough_memory(SMALLER_BATCH):
         return make_erasure(loaded, found, settings=settings, readout=shown, progress=progress)
-
-
-def _shown(options: Mapping[str, Any]) -> "ReadoutSettings":
-    """Return how texts are shown to the model."""
-    from layerwise.probing.mean_states import ReadoutSettings
-
-    return ReadoutSettings(**pick(ReadoutSettings, options))

@@ -9,21 +9,22 @@ from layerwise.options.commands import AnalyseOptions, StatusOptions, StudyOptio
 from layerwise.options.declaration import pick
 from layerwise.options.groups import Trust
 from layerwise.options.signature import takes_options
+from layerwise.registry import LaterFunction, later
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from layerwise.analysis.record import Analysis
     from layerwise.analysis.run_tables import RunTables
-    from layerwise.study.engines import Engine
-    from layerwise.study.ledger import Ledger
     from layerwise.study.status import Status
 
+_RAY = frozenset({"address", "cpus", "gpus"})
+_SLURM = frozenset({"cpus", "gpus", "partition", "minutes", "memory_gb"})
 #: The engines, each with the options that it takes.
-ENGINES: Mapping[str, frozenset[str]] = {
-    "local": frozenset(),
-    "ray": frozenset({"address", "cpus", "gpus"}),
-    "slurm": frozenset({"cpus", "gpus", "partition", "minutes", "memory_gb"}),
+ENGINES: Mapping[str, tuple[LaterFunction, frozenset[str]]] = {
+    "local": (later("layerwise.study.engines.local", "LocalEngine"), frozenset()),
+    "ray": (later("layerwise.study.engines.ray", "RayEngine"), _RAY),
+    "slurm": (later("layerwise.study.engines.slurm", "SlurmEngine"), _SLURM),
 }
 
 
@@ -68,7 +69,8 @@ def study(
     if not left:
         return survey(found, ledger).status()
     work = execute_trusting if trusts else execute
-    engine = _engine(options["engine"], ledger, options["workers"], work, given)
+    make, _ = ENGINES[options["engine"]]
+    engine = make(ledger.root, workers=options["workers"], execute=work, **given)
     retry = options["retry_failed"]
     return run(found, ledger, engine, retry_failed=retry, on_change=on_change)
 
@@ -145,33 +147,11 @@ def _frames(ledger: Path) -> "tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]":
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the engine that have a value; refuse another engine's."""
-    engine, every = options["engine"], frozenset().union(*ENGINES.values())
+    engine, every = options["engine"], frozenset().union(*(own for _, own in ENGINES.values()))
     given = {name: options[name] for name in options if name in every and options[name] is not None}
     for name, value in given.items():
-        takers = [each for each in ENGINES if name in ENGINES[each]]
+        takers = [each for each, (_, own) in ENGINES.items() if name in own]
         if engine not in takers:
             message = f"{name} has no meaning for the engine {engine}"
             raise BadInputError(message, value=value, hint=f"--engine {takers[0]}")
     return given
-
-
-def _engine(
-    name: str,
-    ledger: "Ledger",
-    workers: int | None,
-    execute: Callable[[Path, str], None],
-    given: Mapping[str, Any],
-) -> "Engine":
-    """Return the engine called `name`, which says what it needs and is not there."""
-    if name == "ray":
-        from layerwise.study.engines.ray import RayEngine
-
-        return RayEngine(ledger.root, workers=workers, execute=execute, **given)
-    if name == "slurm":
-        from layerwise.study.engines.slurm import SlurmEngine, SlurmJob
-
-        job = SlurmJob(**given)
-        return SlurmEngine(ledger.root, workers=workers or 1, execute=execute, job=job)
-    from layerwise.study.engines.local import LocalEngine
-
-    return LocalEngine(ledger.root, workers=1 if workers is None else workers, execute=execute)

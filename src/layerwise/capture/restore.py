@@ -27,7 +27,7 @@ def frozen(model: nn.Module, *, training: bool, seed: int) -> Iterator[None]:
     modes = [(m, m.training) for m in model.modules()]
     gradients = [(p, p.grad) for p in model.parameters()]
     flags = _flags(model)
-    with _requires_grad_kept(model):
+    with requires_grad_kept(model):
         try:
             model.train(training)
             for parameter, _ in gradients:
@@ -55,7 +55,7 @@ def _flags(model: nn.Module) -> list[tuple[Any, str]]:
 
 
 @contextmanager
-def _requires_grad_kept(model: nn.Module) -> Iterator[None]:
+def requires_grad_kept(model: nn.Module) -> Iterator[None]:
     """Put back after which parameters of `model` want a gradient."""
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -95,7 +95,7 @@ def trainable(model: nn.Module, names: Collection[str]) -> Iterator[None]:
     """
     flags = [(m, m.gradient_checkpointing) for m in model.modules() if hasattr(m, _CHECKPOINTING)]
     own = {name: vars(model)[name] for name in _WRAPPED if name in vars(model)}
-    with _requires_grad_kept(model):
+    with requires_grad_kept(model):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in names)
         try:
@@ -121,7 +121,7 @@ def modules_kept(model: nn.Module) -> Iterator[None]:
     modules = [(module, _state(module)) for module in model.modules()]
     config = getattr(model, "config", None)
     options = dict(vars(config)) if config is not None else {}
-    with _requires_grad_kept(model):
+    with requires_grad_kept(model):
         try:
             yield
         finally:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import chain
@@ -24,11 +24,12 @@ from layerwise.capture.result import to_stats
 from layerwise.capture.stats import LayerStats
 from layerwise.capture.sums import PassSums, batch_columns, entropy_columns
 from layerwise.capture.tokens import floating
+from layerwise.compat.torch import eagerly
 from layerwise.data.batches import Batch
 from layerwise.errors import ModelError, NonFiniteError, is_bug, one_line
 from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import embeddings, final_norm
+from layerwise.models.parts import embeddings, final_norm, is_compiled
 from layerwise.models.stack import BlockRef, all_refs
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.objectives.record import Objective
@@ -84,6 +85,7 @@ def capture(
     with (
         frozen(model, training=objective.stochastic, seed=plan.seed),
         objective.prepare(model) as changed,
+        eagerly() if is_compiled(model) else nullcontext(),
     ):
         subject = _subject(loaded, objective, plan)
         listener = Listener(sites=subject.sites, needs=plan.needs, clock=clock_for(device))

@@ -14,6 +14,7 @@ from layerwise.card.record import Agreement, CaptureInfo, LayerCard, LayerRow
 from layerwise.data.text import TextData
 from layerwise.models.linear import parameter_count
 from layerwise.models.load import LoadedModel
+from layerwise.models.parts import refuse_compiled_parts
 from layerwise.models.quantisation import refuse_without_gradient
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import refuse_too_long
@@ -65,6 +66,7 @@ def make_card(
     needs = (need for signal in wanted for need in signal.needs)
     plan = plan.measuring(("inputs", *needs))  # Which modules ran: a placement needs to know.
     refuse_without_gradient(loaded.model)
+    refuse_compiled_parts(loaded.model, then="make the card")
     stats = capture(loaded, objective, batches.batches, plan, progress=progress)
     stats = replace(stats, adapter_seconds=_adapters(loaded, stats, plan))
     absent = {s.name: stats.absent[n] for s in wanted for n in s.needs if n in stats.absent}

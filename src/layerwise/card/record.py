@@ -291,10 +291,6 @@ class LayerCard(DocumentRecord):
         values = [row.get(name) for row in self.layers]
         return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
-    def with_advice(self, advice: Advice) -> "LayerCard":
-        """Return the same card with `advice`."""
-        return replace(self, advice=advice)
-
     def place(self, goal: str | None = None, *, layers: int | None = None, **options: Any) -> Any:
         """Return the `Placement` that `layerwise.place(card, goal, layers=layers, ...)` gives."""
         return late_methods.call("place", self, goal, layers=layers, **options)

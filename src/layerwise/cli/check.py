@@ -1,25 +1,18 @@
 """`layerwise check MODEL CONFIG`: what a config really trains, without weights."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import click
 
 import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.output import listed, say, talk
-from layerwise.cli.produce import REPORT, OutputFormat, import_for, open_report
+from layerwise.cli.produce import REPORT, Opening, OutputFormat, import_for, open_report, put_page
 from layerwise.errors import BadInputError
 from layerwise.files import prepare_output, write_files
 from layerwise.options.commands import CheckOptions
-from layerwise.options.declaration import Option
 from layerwise.options.groups import Writing
-
-
-class Opening(TypedDict, total=False):
-    """An option to open the report."""
-
-    open: Annotated[bool, Option("Open the report in a browser; takes --out.", default=False)]
 
 
 @command(
@@ -48,7 +41,7 @@ def check(model: str, configs: tuple[str, ...], **options: Any) -> None:
         msg = "one config at a time with --out"
         raise BadInputError(msg, value=len(configs), expected="1")
     if out is not None:
-        prepare_output(out, holds="check.json", overwrite=overwrite)
+        prepare_output(out, holds="check.json", overwrite=overwrite, beside=REPORT)
     import_for(lw.check)
     from layerwise import report
 
@@ -63,6 +56,8 @@ def check(model: str, configs: tuple[str, ...], **options: Any) -> None:
                 files = {"check.json": made.to_json(), **report.files(made, charts=False), **fixed}
                 human += ["", listed(write_files(out, files))]
                 open_report(out / REPORT, wanted=opened)
+            else:
+                put_page(made, file=None, wanted=opened)
             say(form, human=human, json=made.to_json())
     if found:
         raise click.exceptions.Exit(1)

@@ -1,14 +1,15 @@
 """`layerwise measure MODEL DATA`: rival placements fine-tuned at an equal budget."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import layerwise as lw
 from layerwise.cli.derive import command
 from layerwise.cli.launch import launched
-from layerwise.cli.output import folder_of, listed, publish, say, short, talk
-from layerwise.cli.produce import REPORT, Charts, Results, import_for, open_report
+from layerwise.cli.output import folder_of, listed, say, short, talk
+from layerwise.cli.produce import REPORT, Charts, Results, produce
 from layerwise.errors import BadInputError, OutputError
 from layerwise.files import lock_of, prepare_output, remove, write_files
 from layerwise.options.commands import MeasureOptions
@@ -56,41 +57,30 @@ def measure(model: str, data: str, **options: Any) -> None:
     Writes measure.json and report.html; with --card, adds the results to that card and its
     report. Until then trials.jsonl has every trial that has ended, for --resume.
     """
-    out = options.pop("out") or Path(f"{short(model)}-measure")
-    overwrite, form, charts, opened = (
-        options.pop(name) for name in ("overwrite", "format", "charts", "open")
-    )
+    out = options["out"] = options["out"] or Path(f"{short(model)}-measure")
     if launched() > 1:  # Trials take turns on one model: each process would do all of them.
         message = "processes that were launched together"
         raise BadInputError(message, value=launched(), expected="one", hint="layerwise measure ...")
-    kept = _kept(out, resume=options.pop("resume"), overwrite=overwrite)
-    card, home = options["card"], None
+    kept = _kept(out, resume=options.pop("resume"), overwrite=options["overwrite"])
+    card, home, form = options["card"], None, options["format"]
     if card is not None:  # Found writable before any work is spent on what goes there.
         home = prepare_output(folder_of(card), holds=RESULT, overwrite=True)
-    import_for()
-    from layerwise import report
-    from layerwise.card.record import LayerCard
+    make = partial(lw.measure, model, data, kept=kept)
+    made = produce(make, options, needs=lw.measure, record=RESULT, several=False)
+    for path in (kept, lock_of(kept)):
+        remove(path, inside=out)
+    if home is not None:
+        from layerwise.card.record import LayerCard
 
-    report.check_charts(wanted=charts)
-    with talk(form) as progress:
-        if card is not None:
-            options["card"] = LayerCard.load(card)
-        import_for(lw.measure)
-        made = lw.measure(model, data, kept=kept, progress=progress, **options)
-        files = {RESULT: made.to_json(), **report.files(made, charts=charts)}
-        publish(files, record=RESULT, out=out, form=form, table=report.terminal(made))
-        for path in (kept, lock_of(kept)):
-            remove(path, inside=out)
-        if home is not None:
-            held = write_files(home, _card_files(lw.measured(options["card"], made), home))
+        with talk(form):
+            held = write_files(home, _card_files(lw.measured(LayerCard.load(card), made), home))
             say(form, human=[listed(held)], json=b"")
-        open_report(out / REPORT, wanted=opened)
 
 
 def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
     """Return the file of trials in `out`, where nothing would be lost that was not given up."""
     kept = out / TRIALS
-    prepare_output(out, holds=RESULT, overwrite=overwrite)
+    prepare_output(out, holds=RESULT, overwrite=overwrite, beside=REPORT)
     if kept.exists() and not (resume or overwrite):
         message = "output folder holds trials of a measurement that was cut short"
         hint = "--resume to go on, --overwrite to begin again, or another --out FOLDER"

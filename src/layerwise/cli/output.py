@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
-from layerwise.errors import one_line
+from layerwise.errors import BadInputError, one_line
 from layerwise.files import write_files
 from layerwise.progress import Progress, silent
 
@@ -75,11 +75,27 @@ def quiet_libraries() -> Iterator[None]:
 
 
 class _LogHandler(logging.Handler):
-    """Log records as lines on what is standard error at the time, above a bar if one is shown."""
+    """Log records as lines on what is standard error at the time, above a bar if one is shown.
+
+    What is said of data and model as they are read waits for the work to begin: bad input is told
+    in a single line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        click.echo(f"layerwise: {one_line(record.getMessage(), limit=1500)}", err=True)
+        """Print one record, or keep it for `tell`."""
+        self.held.append(f"layerwise: {one_line(record.getMessage(), limit=1500)}")
+        if not record.name.startswith(("layerwise.data", "layerwise.models")):
+            self.tell()
+
+    def tell(self) -> None:
+        """Print what was kept."""
+        for line in self.held:
+            click.echo(line, err=True)
+        self.held.clear()
 
 
 @contextmanager
@@ -89,9 +105,19 @@ def talk(form: Format) -> Iterator[Progress]:
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(_LEVELS[form])
+    shown = progress_bar if form != "quiet" and sys.stderr.isatty() else silent
+
+    def begun(items: Iterable[T], title: str, total: int) -> Iterator[T]:
+        handler.tell()
+        return shown(items, title, total)
+
     try:
-        yield progress_bar if form != "quiet" and sys.stderr.isatty() else silent
+        yield begun
+    except BadInputError:
+        handler.held.clear()
+        raise
     finally:
+        handler.tell()
         logger.removeHandler(handler)
         logger.setLevel(before)
 

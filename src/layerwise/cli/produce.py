@@ -37,18 +37,22 @@ class Results(Writing, OutputFormat, total=False):
     """What becomes of a result."""
 
 
-class Charts(TypedDict, total=False):
+class Opening(TypedDict, total=False):
+    """Whether the report is shown."""
+
+    open: Annotated[bool, Option("Open the report in a browser.", default=False)]
+
+
+class Charts(Opening, total=False):
     """What is drawn."""
 
     charts: Annotated[bool, Option("Each chart as PNG and SVG too.", default=False)]
-    open: Annotated[bool, Option("Open the report in a browser.", default=False)]
 
 
-class Page(TypedDict, total=False):
+class Page(Opening, total=False):
     """A report of what is otherwise only said."""
 
     html: Annotated[Path | None, Option("Write the report there too.", metavar="FILE")]
-    open: Annotated[bool, Option("Open the report in a browser.", default=False)]
 
 
 @contextmanager
@@ -91,8 +95,8 @@ def produce(
     record: str,
     several: bool = True,
     files: Callable[[Any, Path], Mapping[str, bytes]] | None = None,
-) -> None:
-    """Make a record, write it with its report, and show it.
+) -> Any:
+    """Return a record that is made, written with its report, and shown.
 
     Args:
         make: Gives the record, from ``progress`` and the options that are left.
@@ -106,7 +110,7 @@ def produce(
         options.pop(name) for name in ("out", "overwrite", "format", "charts", "open")
     )
     if is_first():
-        prepare_output(folder, holds=record, overwrite=overwrite)
+        prepare_output(folder, holds=record, overwrite=overwrite, beside=REPORT)
     import_for(needs)
     from layerwise import report
 
@@ -123,6 +127,7 @@ def produce(
             table = report.terminal(made)
             publish({**own, **drawn}, record=record, out=folder, form=form, table=table)
             open_report(folder / REPORT, wanted=opened)
+    return made
 
 
 def put_page(record: Any, *, file: Path | None, wanted: bool) -> None:

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
 from layerwise.shapes import Tensor
@@ -12,7 +13,7 @@ try:
 except ImportError:  # Before 2.6 it was not public.
     from torch.distributed._composable.fsdp import FSDPModule  # type: ignore[attr-defined]  # as it was
 
-__all__ = ["FSDPModule", "eagerly", "widened", "widest"]
+__all__ = ["FSDPModule", "arrays_of_any_numpy", "eagerly", "widened", "widest"]
 
 
 def eagerly() -> AbstractContextManager[Any]:
@@ -22,6 +23,13 @@ def eagerly() -> AbstractContextManager[Any]:
     """
     stance = getattr(torch.compiler, "set_stance", None)
     return nullcontext() if stance is None else stance("force_eager")
+
+
+def arrays_of_any_numpy() -> AbstractContextManager[Any]:
+    """Return what lets checkpoints of numpy 1 be read under 2, and of 2 under 1."""
+    rebuild: Any = np.empty(0).__reduce__()[0]  # It moved from numpy.core to numpy._core.
+    names = [f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")]
+    return torch.serialization.safe_globals([(rebuild, name) for name in names])
 
 
 def widest(device: torch.device) -> torch.dtype:

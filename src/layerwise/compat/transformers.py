@@ -8,6 +8,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 
 def dequantized(file: str) -> dict[str, Any]:
     """Return the options by which transformers reads the GGUF file `file` as plain weights.
@@ -60,6 +62,23 @@ def precision_kept() -> Iterator[None]:
         os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
+
+
+def input_embedding(model: Any, name: str) -> Any:
+    """Return what `model` embeds its input by, or its half that holds the module called `name`.
+
+    None for a tower that embeds something other than tokens. The halves of CLIP and its like are no
+    models of their own in 4; the one that reads text has an embedding of its vocabulary.
+    """
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        half = getattr(model, name.partition(".")[0], model)
+    size = getattr(getattr(half, "config", None), "vocab_size", None)
+    return next(
+        (m for m in half.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == size),
+        None,
+    )
 
 
 def checkpoint_blocks(model: Any, *, reentrant: bool = False) -> None:

@@ -126,38 +126,29 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [list(ids) for ids in encoded["input_ids"]]
 
 
-def specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return the special tokens before and after a text, read off one of `texts`."""
-    whole, size, starts = _framed(tokenizer, texts, times=1)
-    return (whole[: starts[0]], whole[starts[0] + size :]) if starts else ([], [])
+def specials(tokenizer: Any, texts: Sequence[str], *, times: int = 1) -> list[list[int]]:
+    """Return the special tokens before, between and after a text `times` over, once or twice.
 
-
-def pair_specials(tokenizer: Any, texts: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
-    """Return the special tokens before, between and after two texts, read off one of `texts`.
+    They are read off one of `texts`.
 
     Raises:
         ModelError: The tokenizer does not keep the tokens of two texts when it joins them.
     """
-    whole, size, starts = _framed(tokenizer, texts, times=2)
-    if len(starts) < 2:
+    sample = next((text for text in texts if text.strip()), "a")
+    whole = list(tokenizer(*[sample] * times, verbose=False)["input_ids"])
+    bare = tokenise(tokenizer, [sample])[0]
+    starts = [i for i in range(len(whole)) if whole[i : i + len(bare)] == bare]
+    if len(starts) < times == 1:
+        return [[], []]
+    if len(starts) < times:
         raise ModelError(
             what="tokenizer that joins two texts to other tokens than theirs",
             value=type(tokenizer).__name__,
             expected="one made for pairs of texts",
         )
-    first, second = starts[0], starts[-1]
-    return whole[:first], whole[first + size : second], whole[second + size :]
-
-
-def _framed(
-    tokenizer: Any, texts: Sequence[str], *, times: int
-) -> tuple[list[int], int, list[int]]:
-    """Return the tokens of a text `times` over, framed; how many it has alone; where it begins."""
-    sample = next((text for text in texts if text.strip()), "a")
-    whole = list(tokenizer(*[sample] * times, verbose=False)["input_ids"])
-    bare = tokenise(tokenizer, [sample])[0]
-    size = len(bare)
-    return whole, size, [i for i in range(len(whole)) if whole[i : i + size] == bare]
+    starts = [starts[0], starts[-1]][:times]
+    ends = [0, *(start + len(bare) for start in starts)]
+    return [whole[end:start] for end, start in zip(ends, [*starts, len(whole)], strict=True)]
 
 
 def text_frame(
@@ -205,10 +196,10 @@ def _token_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int) 
     rows = []
     for i, example in enumerate(data.examples):
         ids = example.ids or ()
-        if ids and not 0 <= min(ids) <= max(ids) < len(tokenizer):
+        if odd := [token for token in ids if not 0 <= token < len(tokenizer)]:
             raise DataError(
                 what=f"tokens of example {i + 1} are not this tokenizer's",
-                value=max(ids, key=abs),
+                value=odd[0],
                 expected=f"0 to {len(tokenizer) - 1}",
             )
         rows.append(Row(i, ids, example.counted or [True] * len(ids)))
@@ -242,19 +233,19 @@ def cut(rows: Sequence[Row], *, max_length: int, least: int = 2) -> Rows:
 
 
 def kept_rows(rows: Sequence[Row], *, truncated: int, max_length: int) -> Rows:
-    """Return `rows`, of which there is at least one.
+    """Return `rows`, of which there is at least one; `truncated` of all were cut at the limit.
 
     Raises:
         DataError: There is none.
     """
+    what = "nothing is left to predict in any example"
+    if not rows and truncated:
+        what += ": each is longer than the length limit before its text begins, or too short"
+        expected, hint = "an example that fits", "--max-length N"
+        raise DataError(what, value=max_length, expected=expected, hint=hint)
     if not rows:
-        raise DataError(
-            what="nothing is left to predict in any example: each is longer than the length limit "
-            "before its text begins, or empty",
-            value=max_length,
-            expected="an example that fits",
-            hint="--max-length N",
-        )
+        expected = "an example in which a token follows on another"
+        raise DataError(what=f"{what}: each is a single token, or none", expected=expected)
     return Rows(tuple(rows), truncated)
 
 

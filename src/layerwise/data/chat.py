@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import accumulate, pairwise
@@ -143,9 +144,23 @@ class _Chat:
     def tried(self, turns: Sequence[Turn], *, opens: bool = False) -> str:
         """Return the rendering of turns that nobody wrote; empty where the template refuses."""
         try:
-            return self._rendered(turns, {"add_generation_prompt": True} if opens else {})
+            found = self._rendered(turns, {"add_generation_prompt": True} if opens else {})
         except DataError:
             return ""
+        return found + self._unprompted if opens else found
+
+    @cached_property
+    def _unprompted(self) -> str:
+        """Return what opens an answer, where the template knows no generation prompt; else ""."""
+        asked = [{"role": "user", "content": _BEFORE}]
+        closed = self.tried(asked)
+        told = self.tried([*asked, {"role": ASSISTANT, "content": _THIS}])
+        opening, said, _ = told.removeprefix(closed).partition(_THIS)
+        with suppress(DataError):  # A blank alone is rather the beginning of the first word.
+            if said and opening.strip() and told.startswith(closed):
+                is_silent = self._rendered(asked, {"add_generation_prompt": True}) == closed
+                return opening if is_silent else ""
+        return ""
 
     def marks(self) -> list[Span] | None:
         """Return what the template marks as generated; None where it marks nothing ever."""

@@ -12,9 +12,13 @@ from layerwise.data.turns import ASSISTANT, Turns, is_chat, plain, shown, turns_
 from layerwise.errors import BadInputError
 
 CHAT_NAMES = ("messages", "conversation", "conversations", "chat", "dialog", "dialogue")
+#: What prompts and answers are called, the surest first.
+PROMPT_NAMES = ("prompt", "instruction", "question", "query", "input")
+ANSWER_NAMES = ("completion", "response", "output", "answer")
 #: Columns that a chat's template or turns take too, by their role.
 _BESIDE = {
     "system": ("system", "system_prompt"),
+    "history": ("history",),
     "tools": ("tools", "functions"),
     "template": ("chat_template_kwargs",),
 }
@@ -22,23 +26,24 @@ _BESIDE = {
 Roles = dict[str, str] | None
 
 
-def _beside(frame: pd.DataFrame) -> dict[str, str]:
-    """Return the columns that stand beside a chat, by their role."""
+def _beside(frame: pd.DataFrame, asked: Mapping[str, str], *but: str) -> dict[str, str]:
+    """Return the columns that stand beside turns, by their role, and those asked for."""
     names = {role: [c for c in known if c in frame.columns] for role, known in _BESIDE.items()}
-    return {role: found[0] for role, found in names.items() if found}
+    held = {role: found[0] for role, found in names.items() if found and role not in but}
+    return {**held, **asked}
 
 
-def _is_free(frame: pd.DataFrame, asked: Mapping[str, str], *columns: str) -> bool:
-    """Return whether there are all of `columns`, and neither text nor prompt was asked for."""
-    return {*columns} <= {*frame.columns} and not {"text", "prompt"} & asked.keys()
-
-
-def _chat(turns: Turns, row: SourceRow) -> Example | str:
-    """Return the chat of `turns`; one with nothing in the loss is left out."""
-    if not turns.said:
+def _chat(chat: Turns, row: SourceRow) -> Example | str:
+    """Return `chat`, after the row's system prompt; one with nothing in the loss is left out."""
+    if row.has("system") and chat.turns[0]["role"] != "system":
+        chat = Turns(({"role": "system", "content": row.string("system")},)) + chat
+    if not chat.said:
         return "rows without an answer in the loss"
-    told = shown(row)
-    return Example(turns.said, messages=turns.turns, shown=told, untrained=turns.untrained)
+    return Example(chat.said, messages=chat.turns, shown=shown(row), untrained=chat.untrained)
+
+
+def _is_turns(row: SourceRow, role: str) -> bool:
+    return role in row.cells and is_chat(row.cells[role], "role", "from")
 
 
 # --- Chats ------------------------------------------------------------------------------------
@@ -56,9 +61,14 @@ def _chat_column(frame: pd.DataFrame, asked: Mapping[str, str], key: str) -> str
         is_usual = name in CHAT_NAMES
         if held and (any(found) if is_usual or "text" in asked else all(found)):
             return str(name)
-        if is_usual and key == "role" and any(is_list(unfolded(value)) for value in held):
+        if is_usual and key == "role" and any(map(_is_meant, held)):
             return str(name)  # Chats that are none: the row at fault will be named.
     return None
+
+
+def _is_meant(value: object) -> bool:
+    """Return whether a cell is a list, or is written as one of objects is."""
+    return is_list(unfolded(value)) or "".join(str(value)[:9].split()).startswith(("[{", "{'"))
 
 
 def _has_chats(frame: pd.DataFrame) -> bool:
@@ -80,96 +90,91 @@ def _chat_roles(frame: pd.DataFrame, asked: Mapping[str, str], *, key: str) -> R
             hint="drop --prompt-column, or name another --text-column",
         )
     more = {role: column for role, column in asked.items() if role != "text"}
-    return {"messages": text, **_beside(frame), **more}
+    return {"messages": text, **_beside(frame, more, "history")}
 
 
 def _chat_example(row: SourceRow) -> Example | str:
     return _chat(turns_of(row, "messages"), row)
 
 
-# --- Prompts with completions -----------------------------------------------------------------
+# --- Answers after a prompt -------------------------------------------------------------------
 
 
-def _completion_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
-    answers = [name for name in ("completion", "response") if name in frame.columns]
-    if not answers or not _is_free(frame, asked, "prompt") or _has_chats(frame):
+def _answer_roles(
+    frame: pd.DataFrame,
+    asked: Mapping[str, str],
+    *,
+    prompts: Sequence[str] = PROMPT_NAMES,
+    answers: Sequence[str] = ANSWER_NAMES,
+) -> Roles:
+    """Return the columns of a prompt and of its answer, and what stands beside both.
+
+    Where neither is called as nothing else is, a column ``text`` is rather read.
+    """
+    free = [name for name in frame.columns if name not in asked.values()]
+    pair = [next((name for name in names if name in free), "") for names in (prompts, answers)]
+    is_guess = prompts is PROMPT_NAMES and pair[0] != "prompt" and "text" in free
+    if not all(pair) or is_guess or {"text", "prompt"} & asked.keys() or _has_chats(frame):
         return None
-    beside = {role: column for role, column in _beside(frame).items() if role != "system"}
-    return {"text": answers[0], "prompt": "prompt", **beside, **asked}
+    found = {"text": pair[1], "prompt": pair[0]}
+    inputs = [name for name in ("input", "context") if name in free and name not in pair]
+    found |= {"input": inputs[0]} if inputs else {}
+    return found | _beside(frame, asked)
 
 
 def _answered(row: SourceRow) -> Example | str:
-    """Return what the text says after the prompt; either may be turns."""
-    if not any(is_chat(row.cells[role], "role", "from") for role in ("prompt", "text")):
-        prompt = row.string("prompt") if row.has("prompt") else ""
-        return Example(row.string("text"), prompt=prompt)
-    before, after = _turns(row, "prompt", "user"), _turns(row, "text", ASSISTANT)
-    start = len(before.turns)
-    untrained = tuple(start + i for i in after.untrained)
-    return _answered_from(start, Turns((*before.turns, *after.turns), untrained), row)
+    """Return the answer after the prompt and its input; a chat where more is told than texts."""
+    if _is_turns(row, "prompt"):
+        if row.has("input"):
+            raise row.fault(row.cells["input"], "input", "stands beside a prompt of turns")
+        asked = turns_of(row, "prompt").silenced()
+    else:
+        prompt = "\n".join(row.string(role) for role in ("prompt", "input") if row.has(role))
+        if not _is_turns(row, "text") and not any(map(row.has, _BESIDE)):
+            return Example(row.string("text"), prompt=prompt)
+        asked = Turns(({"role": "user", "content": prompt},) if prompt else ())
+    return _chat(_history(row) + asked + _turns(row, "text", ASSISTANT), row)
 
 
-def _answered_from(start: int, chat: Turns, row: SourceRow) -> Example | str:
-    """Return `chat`, of which no answer before its turn `start` is in the loss."""
-    early = [i for i, turn in enumerate(chat.turns[:start]) if turn["role"] == ASSISTANT]
-    return _chat(Turns(chat.turns, tuple(sorted({*early, *chat.untrained}))), row)
+def _history(row: SourceRow) -> Turns:
+    """Return what was said before, as pairs of a question and an answer."""
+    found = plain(unfolded(row.cells["history"])) if row.has("history") else []
+    turns = list[tuple[str, str]]()
+    for pair in found if isinstance(found, list) else [found]:
+        if not isinstance(pair, list) or [type(said) for said in pair] != [str, str]:
+            raise row.fault(pair, "history", "holds no history", "pairs of strings")
+        turns += [("user", pair[0]), (ASSISTANT, pair[1])]
+    return Turns(tuple({"role": role, "content": said} for role, said in turns))
 
 
 def _turns(row: SourceRow, role: str, speaker: str) -> Turns:
     """Return the turns of a cell; a text is one of `speaker`'s."""
     if not row.has(role):
         return Turns(())
-    if is_chat(row.cells[role], "role", "from"):
+    if _is_turns(row, role):
         return turns_of(row, role)
     return Turns(({"role": speaker, "content": row.string(role)},))
-
-
-# --- Alpaca -----------------------------------------------------------------------------------
-
-
-def _alpaca_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
-    if not _is_free(frame, asked, "instruction", "output") or _has_chats(frame):
-        return None
-    beside = {c: c for c in ("input", "history") if c in frame.columns}
-    return {"text": "output", "prompt": "instruction", **beside, **_beside(frame), **asked}
-
-
-def _alpaca_example(row: SourceRow) -> Example | str:
-    """Return an instruction with its input and output; a chat where more was said before."""
-    parts = [row.string(role) for role in ("prompt", "input") if row.has(role)]
-    query, answer = "\n".join(parts), row.string("text")
-    if not any(row.has(role) for role in ("system", "history", "tools", "template")):
-        return Example(answer, prompt=query)
-    turns = [("system", row.string("system"))] if row.has("system") else []
-    history = plain(unfolded(row.cells["history"])) if row.has("history") else []
-    for pair in history if isinstance(history, list) else [history]:
-        if not isinstance(pair, list) or [type(said) for said in pair] != [str, str]:
-            raise row.fault(pair, "history", "holds no history", "pairs of strings")
-        turns += [("user", pair[0]), (ASSISTANT, pair[1])]
-    turns += [("user", query), (ASSISTANT, answer)]
-    return _chat(Turns(tuple({"role": role, "content": said} for role, said in turns)), row)
 
 
 # --- Preferences ------------------------------------------------------------------------------
 
 
 def _preference_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
-    if not _is_free(frame, asked, "chosen", "rejected"):
+    if not {"chosen", "rejected"} <= {*frame.columns} or {"text", "prompt"} & asked.keys():
         return None
-    prompts = [name for name in ("prompt", *CHAT_NAMES) if name in frame.columns]
+    prompts = [name for name in (*PROMPT_NAMES, *CHAT_NAMES) if name in frame.columns]
     told = {"prompt": prompts[0]} if prompts else {}
-    return {"text": "chosen", "rejected": "rejected", **told, **_beside(frame), **asked}
+    return {"text": "chosen", "rejected": "rejected", **told, **_beside(frame, asked)}
 
 
 def _preference_example(row: SourceRow) -> Example | str:
     """Return the chosen answer after its prompt, which is what both answers share if not told."""
-    is_turns = is_chat(row.cells["text"], "role", "from")
-    chosen = turns_of(row, "text") if is_turns else Turns(())
-    if row.has("prompt") and (not is_turns or chosen.turns[0]["role"] == ASSISTANT):
+    chosen = _turns(row, "text", ASSISTANT)
+    if row.has("prompt") and chosen.turns[0]["role"] == ASSISTANT:
         return _answered(row)
-    if is_turns:
+    if _is_turns(row, "text"):
         same = _shared(chosen.turns, _turns(row, "rejected", ASSISTANT).turns)
-        return _answered_from(min(same, len(chosen.turns) - 1), chosen, row)
+        return _chat(chosen.silenced(min(same, len(chosen.turns) - 1)), row)
     text = row.string("text")
     same = _shared(text, row.string("rejected"))
     start = 0 if same == len(text) else text.rfind(" ", 0, same) + 1
@@ -182,7 +187,7 @@ def _shared(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
-    columns = _completion_roles(frame, asked)
+    columns = _answer_roles(frame, asked, prompts=("prompt",), answers=("completion", "response"))
     if columns is None or "label" not in frame.columns or "label" in asked:
         return None
     held = [value for value in frame["label"] if not is_blank(value)]
@@ -200,6 +205,7 @@ def _desirable_example(row: SourceRow) -> Example | str:
 
 
 _LATER = "losses of preferences are for later"
+_alpaca_roles = partial(_answer_roles, prompts=("instruction",), answers=("output",))
 
 for _format in (
     Format("chats", "turns {role, content}", partial(_chat_roles, key="role"), _chat_example),
@@ -207,12 +213,12 @@ for _format in (
         "ShareGPT chats", "turns {from, value}", partial(_chat_roles, key="from"), _chat_example
     ),
     Format(
-        "prompts with completions", "a completion, or turns, after its prompt", _completion_roles,
+        "prompts with completions", "a completion, or turns, after its prompt", _answer_roles,
         _answered,
     ),
     Format(
         "Alpaca instructions", "instruction, input, output, maybe system and history",
-        _alpaca_roles, _alpaca_example,
+        _alpaca_roles, _answered,
     ),
     Format(
         "preference pairs", "a chosen and a rejected answer", _preference_roles,

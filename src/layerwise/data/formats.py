@@ -218,10 +218,12 @@ def _token_example(row: SourceRow) -> Example | str:
     if not len(ids) == len(attended) == len(labels):
         sizes = f"{len(ids)}, {len(labels)}, {len(attended)}"
         raise row.fault(sizes, "tokens", "has as many tokens as no label or mask")
-    told = zip(ids, labels, attended, strict=True)
-    if odd := [label for i, label, a in told if a and label not in (-100, i)]:
-        raise row.fault(odd[0], "counted", "is no token of its place", "the token itself, or -100")
-    kept = [(i, label != -100) for i, label, a in zip(ids, labels, attended, strict=True) if a]
+    told = [(i, label) for i, label, a in zip(ids, labels, attended, strict=True) if a]
+    for place, (token, label) in enumerate(told, 1):
+        if label not in (-100, token):
+            what = f"labels token {place} as no token of its place"
+            raise row.fault(label, "counted", what, f"{token}, the token itself, or -100")
+    kept = [(token, label != -100) for token, label in told]
     if not any(counts for _, counts in kept):
         return "rows with nothing in the loss"
     counted = tuple(counts for _, counts in kept)
@@ -231,9 +233,11 @@ def _token_example(row: SourceRow) -> Example | str:
 def _whole_numbers(row: SourceRow, role: str) -> list[int]:
     value = row.cells[role]
     found = value.tolist() if hasattr(value, "tolist") else value
-    if is_list(found) and all(type(i) is int and i >= -100 for i in found):
-        return list(found)
-    raise row.fault(value, role, "holds no tokens", "a list of whole numbers")
+    members = found if is_list(found) else [found]
+    odd = [i for i in members if type(i) is not int or i < (-100 if role == "counted" else 0)]
+    if odd or members is not found:
+        raise row.fault((odd or members)[0], role, "holds no tokens", "a list of whole numbers")
+    return list(found)
 
 
 TOKENS = "tokens that another tokenizer call made, and which of them the loss counts"

@@ -1,7 +1,7 @@
 """A column of labels as what a head tells apart: classes, several at once, or a score."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,8 @@ class Labels:
     Attributes:
         each: By the number of the row, its class, or what each of several outputs, or one alone,
             is to say.
-        classes: What the outputs stand for, in their order; empty where the data does not say.
-        said: What they are, in words; empty for classes.
+        classes: What the outputs stand for, in their order.
+        said: What they are, in words.
     """
 
     each: Mapping[int, str | tuple[float, ...]] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Labels:
 
     def of(self, row: int) -> dict[str, Any]:
         """Return what an example of that row gets."""
-        return {"scores" if self.said else "label": self.each[row]}
+        return {"label" if isinstance(self.each[row], str) else "scores": self.each[row]}
 
 
 def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str] = ()) -> Labels:
@@ -44,30 +44,41 @@ def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str
     Raises:
         DataError: They are of several kinds, or one is no number of a class.
     """
-    for row, value in values.items():
-        found = plain(unfolded(value))
-        if isinstance(found, Mapping) or (is_list(found) and any(map(_is_share, found))):
-            what = f"row {row} of column {column!r} gives shares of classes, or names members"
-            expected = "a class, a number, or a list of 0 and 1 or of names"
-            raise DataError(what, value=value, expected=expected)
-    lists = {row: plain(found) for row, v in values.items() if is_list(found := unfolded(v))}
-    odd = [row for row in values if row not in lists] if lists else []
-    if odd:
-        what = f"row {odd[0]} of column {column!r} has one label, other rows have lists of them"
-        raise DataError(what, value=values[odd[0]], expected="one kind of labels")
+
+    def fault(row: int, what: str, expected: str) -> DataError:
+        message = f"row {row} of column {column!r} {what}"
+        return DataError(message, value=values[row], expected=expected)
+
+    found = {row: plain(unfolded(value)) for row, value in values.items()}
+    lists = {row: value for row, value in found.items() if is_list(value)}
+    numbers = {row: n for row, value in found.items() if (n := _number(value)) is not None}
+    for row, value in found.items():
+        if isinstance(value, Mapping) or (row in lists and any(map(_is_share, value))):
+            what = "gives shares of classes, or names members"
+            raise fault(row, what, "a class, a number, or a list of 0 and 1 or of names")
+        if lists and row not in lists:
+            raise fault(row, "has one label, other rows have lists of them", "one kind of labels")
+        if isinstance(value, str) and (value[:1], value[-1:]) == ("[", "]"):
+            raise fault(row, "is a list that cannot be read", "one as in JSON, such as [0, 1]")
+        if isinstance(value, float) and row not in numbers:
+            raise fault(row, "has no finite label", "a number, or a name")
     if lists:
         return _together(lists, column, classes)
-    endless = [
-        row for row, value in values.items() if isinstance(value, float) and math.isinf(value)
-    ]
-    if endless:
-        what = f"row {endless[0]} of column {column!r} has no finite label"
-        raise DataError(what, value=values[endless[0]], expected="a number, or a name")
-    numbers = {row: number for row, v in values.items() if (number := _number(v)) is not None}
-    if len(numbers) == len(values) and not all(n.is_integer() for n in numbers.values()):
+    if not all(number.is_integer() for number in numbers.values()):
+        if words := found.keys() - numbers.keys():
+            what, expected = "is no number among scores", "numbers alone, or names of classes alone"
+            raise fault(min(words), what, expected)
         return Labels({row: (n,) for row, n in numbers.items()}, (column,), "scores")
-    names = {row: _name(value, row, column, classes) for row, value in values.items()}
-    return Labels(names, tuple(classes))
+    names = {row: _name(value, row, column, classes) for row, value in found.items()}
+    whole = tuple(classes) or in_order(names.values())
+    return Labels(names, whole, f"{len(whole)} class{'es' * (len(whole) != 1)}")
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return `names`, each once: by value where all are whole numbers, else by letter."""
+    each = {*names}
+    are_numbers = all(name.removeprefix("-").isdecimal() for name in each)
+    return tuple(sorted(each, key=int if are_numbers else None))
 
 
 def _is_share(value: Any) -> bool:
@@ -100,23 +111,19 @@ def _name(value: Any, row: int, column: str, classes: Sequence[str]) -> str:
 
 def _together(values: Mapping[int, Any], column: str, classes: Sequence[str]) -> Labels:
     """Return labels that may hold together."""
-    size, *others = {len(value) for value in values.values()}
-    members = [member for value in values.values() for member in value]
+    sizes = {len(value) for value in values.values()}
+    are_marks = all(member in (0, 1) for value in values.values() for member in value)
     repeats = any(len({*map(str, value)}) < len(value) for value in values.values())
-    if others and repeats and all(member in (0, 1) for member in members):
-        what = f"column {column!r} marks {', '.join(map(str, sorted({size, *others})))} classes"
-        raise DataError(what, expected="as many marks in every row")
-    if not others and size > 1 and all(member in (0, 1) for member in members):
+    size = max(sizes)
+    if are_marks and (repeats or len(sizes) == 1) and size > 1:
         names = tuple(classes or map(str, range(size)))
+        if sizes != {len(names)}:
+            what = f"column {column!r} marks {', '.join(map(str, sorted(sizes)))} classes"
+            raise DataError(what, value=", ".join(classes), expected="as many marks in every row")
         scores = {row: tuple(map(float, value)) for row, value in values.items()}
-        if len(names) != size:
-            what = f"column {column!r} marks {size} classes"
-            raise DataError(what, value=", ".join(names), expected="as many names")
     else:
         sets = {row: {_name(m, row, column, classes) for m in v} for row, v in values.items()}
-        seen = set().union(*sets.values())
-        are_numbers = all(name.removeprefix("-").isdecimal() for name in seen)
-        names = tuple(classes or sorted(seen, key=int if are_numbers else None))
+        names = tuple(classes) or in_order(set().union(*sets.values()))
         scores = {row: tuple(float(name in held) for name in names) for row, held in sets.items()}
     if len(names) < 2:
         what = f"column {column!r} has lists of one class alone"

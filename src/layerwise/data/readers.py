@@ -4,7 +4,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO, StringIO
 from itertools import islice
@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerwise.errors import DataError, UnknownNameError
+from layerwise.errors import DataError, UnknownNameError, one_line
 from layerwise.extras import require
 from layerwise.registry import Registry
 
@@ -25,6 +25,8 @@ READERS = Registry[Reader]("data file ending")
 
 #: Under which key of a frame's ``attrs`` the names of a column's classes stand, by the column.
 CLASSES = "classes"
+#: And under which what of a folder was left out.
+LEFT_OUT = "left out"
 
 
 # --- Packed files -----------------------------------------------------------------------------
@@ -71,11 +73,17 @@ def text(path: Path) -> str:
     return found.decode("utf-8-sig")
 
 
-def read_file(path: Path) -> pd.DataFrame:
-    """Return the rows of one file, by the reader that its ending names.
+def lines_of(path: Path) -> list[str]:
+    """Return the lines of the text that `path` holds, parted by what ends lines in files alone."""
+    return text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def read_file(path: Path, split: str = "") -> pd.DataFrame:
+    """Return the rows of one file, or of a `split` of it, by the reader that its ending names.
 
     Raises:
         DataError: There is no such file or reader, or the file is not what its ending says.
+        UnknownNameError: It holds no such split.
     """
     reader = reader_of(path)
     if reader is None:
@@ -85,7 +93,9 @@ def read_file(path: Path) -> pd.DataFrame:
             expected=f"a file ending in {' '.join(READERS)}, or packed as {' '.join(PACKED)}",
         )
     try:
-        return reader(path)
+        if split and reader is read_json:
+            return _json(path, split)
+        frame = reader(path)
     except FileNotFoundError:
         raise DataError(what="no such data file", value=path, expected="an existing file") from None
     except UnicodeDecodeError as error:
@@ -99,20 +109,36 @@ def read_file(path: Path) -> pd.DataFrame:
         raise DataError(what="data nested too deep to read", value=path) from error
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(what=f"unreadable data file ({error})", value=path) from error
+    if split:
+        raise DataError(what="file without splits", value=f"{path}:{split}", expected=str(path))
+    return frame
 
 
 # --- JSON -------------------------------------------------------------------------------------
+
+
+def _parsed(written: str) -> Any:
+    """Return the value that JSON writes; a key that stands twice in an object would lose one."""
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            message = f"a key stands twice in {one_line(pairs)}"
+            raise ValueError(message)
+        return made
+
+    return json.loads(written, object_pairs_hook=object_of)
 
 
 @READERS.register(".jsonl")
 def read_jsonl(path: Path) -> pd.DataFrame:
     """Return one row for each line that is not blank; keys are columns."""
     records = []
-    for number, line in enumerate(text(path).replace("\r\n", "\n").split("\n"), 1):
+    for number, line in enumerate(lines_of(path), 1):
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
+            records.append(_parsed(line))
         except ValueError as error:
             raise DataError(what=f"line {number} is not JSON ({error})", value=path) from error
         if not isinstance(records[-1], dict):
@@ -124,19 +150,27 @@ def read_jsonl(path: Path) -> pd.DataFrame:
 @READERS.register(".json")
 def read_json(path: Path) -> pd.DataFrame:
     """Return the rows of a list of objects, alone or under a key of an object; or JSON Lines."""
-    found = text(path)
+    return _json(path, "")
+
+
+def _json(path: Path, split: str) -> pd.DataFrame:
+    """Return the rows of the `split` that is named, if any is."""
     try:
-        held = json.loads(found)
+        held = _parsed(text(path))
     except ValueError:
-        first = next((line for line in found.splitlines() if line.strip()), "")
-        if not (first.startswith("{") and first.rstrip().endswith("}")):
+        first = next((line for line in lines_of(path) if line.strip()), "")
+        if split or not (first.startswith("{") and first.rstrip().endswith("}")):
             raise
         return read_jsonl(path)
     if isinstance(held, dict) and held:
+        if held.keys() == {"columns", "index", "data"}:  # As pandas writes frames, split …
+            return pd.DataFrame(held["data"], columns=held["columns"], dtype=object)
+        if all(isinstance(v, dict) and all(map(str.isdecimal, v)) for v in held.values()):
+            held = {name: [*cells.values()] for name, cells in held.items()}  # … and by default.
         splits = {name: rows for name, rows in held.items() if rows and _is_rows(rows)}
         columns = [value for value in held.values() if isinstance(value, list)]
-        if splits:
-            held = splits[split_of(splits, source=str(path))]
+        if splits or split:
+            held = splits[split_of(splits, hint=f"{path}:SPLIT", split=split)]
         elif len(columns) < len(held) or len({*map(len, columns)}) > 1:  # No table of columns.
             held = [held]
     elif not _is_rows(held):
@@ -152,16 +186,21 @@ def _is_rows(held: Any) -> bool:
     return isinstance(held, list) and all(isinstance(row, dict) for row in held)
 
 
-def split_of(splits: Iterable[str], *, source: str) -> str:
-    """Return which of a source's `splits` is read where none is named: train, or the only one.
+def split_of(splits: Iterable[str], *, hint: str, split: str = "") -> str:
+    """Return which of `splits` is read: that named, train, or the only one.
 
     Raises:
-        UnknownNameError: There are several, and none is called train.
+        DataError: There is none.
+        UnknownNameError: There is no such one; or several, and none is called train.
     """
     names = [*splits]
-    if "train" not in names and len(names) > 1:
-        raise UnknownNameError(what="split", value="train", known=names, hint=f"{source}:SPLIT")
-    return "train" if "train" in names else names[0]
+    if not names:
+        raise DataError(what="data holds no row", expected="at least one split")
+    if not split and len(names) == 1:
+        return names[0]
+    if (wanted := split or "train") not in names:
+        raise UnknownNameError(what="split", value=wanted, known=names, hint=hint)
+    return wanted
 
 
 # --- Tables as text ---------------------------------------------------------------------------
@@ -185,7 +224,7 @@ def read_tsv(path: Path) -> pd.DataFrame:
     Quotes are part of the cells where each line has as many tabs and some quote is not closed.
     """
     found = text(path)
-    lines = [line for line in found.splitlines() if line.strip()]
+    lines = [line for line in lines_of(path) if line.strip()]
     opened = [cell for line in lines for cell in line.split("\t") if cell.startswith('"')]
     is_even = len({line.count("\t") for line in lines}) == 1
     is_plain = is_even and not all(len(cell) > 1 and cell.endswith('"') for cell in opened)
@@ -223,8 +262,9 @@ def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     names = [name or f"column {i}" for i, name in enumerate(rows[0][1], 1)]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise DataError(what=f"two columns are called {twice[0]!r}", value=path)
+    if odd := _cells(names, [row for _, row in rows[1:]]):
+        what = f"table without a heading: its first line holds {one_line(odd[0])!r}"
+        raise DataError(what, value=path, expected="a first line such as text,label")
     for line, row in rows[1:]:
         if len(row) != len(names):
             raise DataError(
@@ -235,11 +275,33 @@ def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
     return pd.DataFrame([row for _, row in rows[1:]], columns=names, dtype=object)
 
 
+#: Names by which a heading is known, whatever else it holds.
+_USUAL = {"text", "label", "labels", "id", "prompt", "completion", "sentence", "content", "class"}
+
+
+def _cells(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return which of what should be the columns' names are rather cells: none in a heading.
+
+    They are numbers, but for pandas' own from 0 on, stand further down too, or are sentences.
+    """
+    if _USUAL & {name.strip().lower() for name in names}:
+        return []
+    numbers = [name for name in names if name.strip().lstrip("+-").replace(".", "", 1).isdecimal()]
+    if numbers == [*map(str, range(len(names)))]:
+        numbers = []
+    below = [{row[i] for row in rows if i < len(row)} for i in range(len(names))]
+    return numbers + [
+        name
+        for name, cells in zip(names, below, strict=True)
+        if name in cells or (len(name.split()) > 3 and name.rstrip().endswith((".", "!")))
+    ]
+
+
 @READERS.register(".txt")
 def read_text(path: Path) -> pd.DataFrame:
     """Return one row, in column ``text``, for each line that is not blank."""
-    lines = text(path).splitlines()
-    return pd.DataFrame({"text": [line.strip() for line in lines if line.strip()]}, dtype=object)
+    lines = [line.strip() for line in lines_of(path)]
+    return pd.DataFrame({"text": [line for line in lines if line]}, dtype=object)
 
 
 # --- Arrow ------------------------------------------------------------------------------------

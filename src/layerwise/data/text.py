@@ -14,7 +14,7 @@ import pandas as pd
 import layerwise.data.conversations  # noqa: F401  # puts its formats beside those of texts
 from layerwise.data.formats import Example, Format, SourceRow, is_blank, is_list, resolve_format
 from layerwise.data.labels import Labels, read_labels
-from layerwise.data.readers import CLASSES
+from layerwise.data.readers import CLASSES, LEFT_OUT
 from layerwise.data.sources import source_name, table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
 from layerwise.seeds import draw
@@ -105,17 +105,22 @@ def read(
         labels = read_labels(
             {number: values.loc[number - 1] for number in usable},
             column=column,
-            classes=frame.attrs.get(CLASSES, {}).get(column, ()),
+            classes=whole.attrs.get(CLASSES, {}).get(column, ()),
         )
         usable = {n: replace(e, **labels.of(n)) for n, e in usable.items()}
     filtered = {condition.partition("=")[0] for condition in where}
     unused = [c for c in whole.columns if c not in {*columns.values(), *filtered}]
     parts = [f"read {_count(len(frame), 'rows')} as {kind.name}"]
     parts[0] += labels.said and f" with {labels.said}"
+    if "prompt" in columns and not asked.keys() & {"text", "prompt"}:
+        before = " and ".join(columns[role] for role in ("prompt", "input") if role in columns)
+        parts[0] += f", {columns['text']} after {before}"
     parts += [f"{_count(n, why)} left out" for why, n in left.items()]
+    parts += [f"{what} left out" for what in whole.attrs.get(LEFT_OUT, ())]
     parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []
     line = "; ".join(filter(None, (*parts, kind.note)))
-    is_plain = not left and not unused and kind.name == "texts" and not labels.said
+    has_scores = any(example.scores for example in usable.values())
+    is_plain = len(parts) == 1 and kind.name == "texts" and not has_scores
     if left:
         log.warning("%s: %s", name, line)
     notes = [] if is_plain else [line]
@@ -125,6 +130,9 @@ def read(
         log.warning("%s: %s", name, notes[-1])
     elif examples is not None:
         found = [found[i] for i in draw(len(found), examples, seed, "examples")]
+        drawn = {example.label for example in found}
+        if None not in drawn and (lacking := [c for c in labels.classes if c not in drawn]):
+            notes.append(f"no example that was drawn is of {', '.join(lacking)}")
     digest = _hash(found, columns)
     return TextData(name, digest, tuple(found), columns, len(usable), tuple(notes), labels.classes)
 

@@ -1,22 +1,27 @@
 """A conversation's cell as turns that a chat template takes, whoever wrote it."""
 
+import ast
 import json
+import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from layerwise.data.formats import SourceRow, is_blank, is_list
 
 ASSISTANT = "assistant"
-#: What others call the speakers. Unknown names stay: the template knows them, or says so.
+#: Who speaks, by what others call them. Some roles are of a few templates, which know them.
 ROLES: Mapping[str, str] = {
-    **dict.fromkeys(("human", "user", "prompter"), "user"),
-    **dict.fromkeys(("gpt", ASSISTANT, "chatgpt", "bot", "bing", "bard", "model", "ai"), ASSISTANT),
-    **dict.fromkeys(("function_call", "tool_call"), "function_call"),
-    **dict.fromkeys(
-        ("observation", "tool", "tool_response", "function_response", "function"), "tool"
-    ),
-    "system": "system",
+    called: role
+    for role, names in (
+        ("user", "user human prompter"),
+        (ASSISTANT, "assistant gpt chatgpt chatbot bot bing bard model ai"),
+        ("function_call", "function_call tool_call"),
+        ("tool", "tool observation tool_response function_response function"),
+        *((role, role) for role in ("system", "developer", "ipython", "environment", "document")),
+    )
+    for called in names.split()
 }
 #: Keys of a turn that say whether it is in the loss.
 _TRAINED = ("train", "training", "weight")
@@ -34,6 +39,15 @@ class Turns:
 
     turns: tuple[Mapping[str, Any], ...]
     untrained: tuple[int, ...] = ()
+
+    def __add__(self, other: "Turns") -> "Turns":
+        later = tuple(len(self.turns) + place for place in other.untrained)
+        return Turns((*self.turns, *other.turns), (*self.untrained, *later))
+
+    def silenced(self, before: int | None = None) -> "Turns":
+        """Return the same turns, with no answer `before` a place in the loss; none at all."""
+        early = (i for i, turn in enumerate(self.turns[:before]) if turn["role"] == ASSISTANT)
+        return Turns(self.turns, tuple(sorted({*early, *self.untrained})))
 
     @property
     def said(self) -> str:
@@ -56,13 +70,21 @@ def plain(value: Any) -> Any:
 
 
 def unfolded(value: Any) -> Any:
-    """Return the JSON value that a string writes, where it begins as an object or a list does."""
+    """Return the value that a string writes, where it begins as an object or a list does.
+
+    It is JSON, or how Python shows its own, as a table gets that is saved with lists in its cells.
+    """
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+        for reader in (json.loads, _literal):
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                if isinstance(found := reader(value.strip()), list | dict):
+                    return found
     return value
+
+
+def _literal(written: str) -> Any:
+    with warnings.catch_warnings(action="ignore"):  # Of backslashes, in what is no Python.
+        return ast.literal_eval(written)
 
 
 def listed(value: Any) -> Any:
@@ -81,7 +103,7 @@ def is_chat(value: Any, *keys: str) -> bool:
 
 
 def turns_of(row: SourceRow, role: str) -> Turns:
-    """Return the turns in the cell of `role`, after the system prompt where the row has one.
+    """Return the turns in the cell of `role`.
 
     Raises:
         DataError: It is no chat, or shows more than text.
@@ -90,8 +112,6 @@ def turns_of(row: SourceRow, role: str) -> Turns:
     if not isinstance(cell, list) or not cell:
         raise _no_chat(row, role, cell)
     found = [_turn(turn, row, role) for turn in cell]
-    if row.has("system") and found[0][0]["role"] != "system":
-        found.insert(0, ({"role": "system", "content": row.string("system")}, True))
     places = range(len(found))
     untrained = [i for i in places if found[i][0]["role"] == ASSISTANT and not found[i][1]]
     return Turns(tuple(turn for turn, _ in found), tuple(untrained))
@@ -111,7 +131,9 @@ def _turn(turn: Any, row: SourceRow, role: str) -> tuple[dict[str, Any], bool]:
     is_said = any(key in turn for key in ("content", "value")) or calls
     if not isinstance(speaker, str) or not is_said:
         raise _no_chat(row, role, turn)
-    speaker = ROLES.get(speaker.lower(), speaker)
+    if (speaker := ROLES.get(speaker.strip().lower(), "")) == "":
+        expected = "user, assistant, system or tool"
+        raise row.fault(turn.get("role", turn.get("from")), role, "has an unknown role", expected)
     said = _text(given.pop("content", given.pop("value", None)), row, role)
     weights = [given.pop(key) for key in _TRAINED if key in given]
     if not all(weight in (0, 1) for weight in weights):

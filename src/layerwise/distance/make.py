@@ -24,6 +24,7 @@ from layerwise.distance.record import (
 from layerwise.distance.run import measure
 from layerwise.errors import BadInputError, DataError, NonFiniteError
 from layerwise.models.load import LoadedModel
+from layerwise.models.quantisation import refuse_without_gradient
 from layerwise.objectives import Objective
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
@@ -52,8 +53,10 @@ def make_distance(
         BadInputError: There are too few examples, or gradients that cannot be compared.
         DataError: Too few examples can be used by every objective.
         NonFiniteError: A gradient is NaN or infinite.
-        ModelError: The model does not tell its last hidden state from its head.
+        ModelError: The model does not tell its last hidden state from its head, or hands no
+            gradient on.
     """
+    refuse_without_gradient(loaded.model)
     device = loaded.device
     resettable = reset_peak_memory(device)
     start = time.perf_counter()

@@ -34,18 +34,11 @@ class HalfDistance:
 class ObjectiveDistance:
     """How far the gradients of one objective lie from the reference's; the reference has 0.
 
+    The figures are named as their columns in `layerwise.distance.columns`, which say what they
+    mean.
+
     Attributes:
         name: The objective.
-        rows: Examples that were compared.
-        procrustes: Procrustes distance of all rows, in [0, sqrt 2].
-        cosine: 1 - cosine of the two mean rows, in [0, 2].
-        cosine_128: The same after a random projection to 128 coordinates.
-        cosine_32: The same after one to 32.
-        pearson: 1 - Pearson correlation of the two mean rows, in [0, 2].
-        fisher: 1 - cosine of the element-wise mean squares, in [0, 1].
-        mean_norm: Mean norm of a row.
-        coherence: Mean over coordinates of |mean| / standard deviation over the rows.
-        nonzero: Share of the entries of all rows that are not zero.
         halves: The same from each half of the batches.
     """
 
@@ -127,8 +120,7 @@ class Distance(JsonRecord, FileRecord, DocumentRecord):
         """
         known = {o.name: o for o in self.objectives}
         if name not in known:
-            kind = "objective"
-            raise UnknownNameError(kind, value=name, known=known)
+            raise UnknownNameError(what="objective", value=name, known=known)
         return known[name]
 
     def frame(self) -> pd.DataFrame:

@@ -153,8 +153,7 @@ def refuse_unknown(names: Sequence[str]) -> None:
     known = known_arms()
     for name in names:
         if name not in known:
-            kind = "arm"
-            raise UnknownNameError(kind, value=name, known=known)
+            raise UnknownNameError(what="arm", value=name, known=known)
 
 
 def _arms(name: str, inputs: ScoreInputs, size: Size) -> Iterator[Arm]:

@@ -92,8 +92,7 @@ def harness_quality(task: str, *, batch_size: int, limit: int | None, tasks: Any
     directions = _directions(manager, name)
     metric = metric or next(iter(directions))
     if metric not in directions:
-        kind = f"figure of task {name}"
-        raise UnknownNameError(kind, value=metric, known=directions)
+        raise UnknownNameError(what=f"figure of task {name}", value=metric, known=directions)
 
     def run(loaded: LoadedModel, validation: TextData) -> float:
         del validation  # A task brings its own.
@@ -153,8 +152,7 @@ def named_quality(
     if name == ACCURACY:
         return Quality(name, partial(_accuracy, objective, settings))
     if name not in TEXT_QUALITIES:
-        kind = "quality"
-        raise UnknownNameError(kind, value=name, known=known_qualities())
+        raise UnknownNameError(what="quality", value=name, known=known_qualities())
     if not objective.needs_prompt:
         message = f"{name} of generated text under {objective.name}, which has no prompts"
         hint = "--prompt-column NAME, or --quality loss"

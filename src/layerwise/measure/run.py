@@ -126,8 +126,7 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
     for arm in arms:
         if arm.placement:
             first.setdefault(arm.adapters, (arm.name, arm.placement))
-    ladders = _ladders(chosen, first, protocol, log, progress)
-    trials = _trials(scored, first, ladders, protocol, log, progress)
+    ladders, trials = _trained(chosen, scored, first, protocol, log, progress)
     results = rank_arms([_result(arm, first, ladders, trials) for arm in arms])
     _refuse_unequal(results)
     notes = [*loaded.notes, *data.notes, *batches.notes]
@@ -188,50 +187,46 @@ def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, Text
     return train, choosing, scoring
 
 
-def _ladders(
-    base: Bench, first: First, protocol: Protocol, log: TrialLog, progress: Progress
-) -> dict[Adapters, tuple[RateRung, ...]]:
-    """Return how far each rate improves each arm, on text and a seed that score nobody."""
+def _trained(
+    chosen: Bench,
+    scored: Bench,
+    first: First,
+    protocol: Protocol,
+    log: TrialLog,
+    progress: Progress,
+) -> tuple[dict[Adapters, tuple[RateRung, ...]], dict[Adapters, tuple[Trial | str, ...]]]:
+    """Return how far each rate improves each arm, and its trials at the best, one a seed.
+
+    Rates are chosen on text and a seed that score nobody.
+    """
+
+    def attempt(base: Bench, adapters: Adapters, seed: int, rate: float) -> Trial | str:
+        name, placement = first[adapters]
+        made = log.attempt(base, placement, seed=seed, learning_rate=rate)
+        told = f"improves by {made.improvement:.4g}" if isinstance(made, Trial) else made
+        _LOG.info("%s at %g, seed %d: %s", name, rate, seed, told)
+        return made
 
     def climb(adapters: Adapters, rate: float) -> RateRung:
-        name, placement = first[adapters]
-        made = log.attempt(base, placement, seed=protocol.ladder_seed, learning_rate=rate)
-        improvement = made.improvement if isinstance(made, Trial) else None
-        told = "diverged" if improvement is None else f"improves by {improvement:.4g}"
-        _LOG.info("%s at %g: %s", name, rate, told)
-        return RateRung(rate, improvement)
+        made = attempt(chosen, adapters, protocol.ladder_seed, rate)
+        return RateRung(rate, made.improvement if isinstance(made, Trial) else None)
 
     title = "choosing learning rates"
-    made = train_rivals(first, protocol.ladder, climb, title=title, progress=progress)
-    return {adapters: tuple(rungs.values()) for adapters, rungs in made.items()}
+    climbed = train_rivals(first, protocol.ladder, climb, title=title, progress=progress)
+    ladders = {adapters: tuple(rungs.values()) for adapters, rungs in climbed.items()}
+    rates = {a: rate for a, rungs in ladders.items() if (rate := _best_rate(rungs)) is not None}
+
+    def score(adapters: Adapters, seed: int) -> Trial | str:
+        return attempt(scored, adapters, seed, rates[adapters])
+
+    made = train_rivals(rates, protocol.seeds, score, title="trials", progress=progress)
+    return ladders, {adapters: tuple(by_seed.values()) for adapters, by_seed in made.items()}
 
 
 def _best_rate(ladder: Sequence[RateRung]) -> float | None:
     """Return the rate that improves most, the smaller on ties; None where all diverged."""
     went = [(-r.improvement, r.learning_rate) for r in ladder if r.improvement is not None]
     return min(went)[1] if went else None
-
-
-def _trials(
-    base: Bench,
-    first: First,
-    ladders: Mapping[Adapters, Sequence[RateRung]],
-    protocol: Protocol,
-    log: TrialLog,
-    progress: Progress,
-) -> dict[Adapters, tuple[Trial | str, ...]]:
-    """Return each arm's trials at its best rate, one a seed."""
-    rates = {a: rate for a in first if (rate := _best_rate(ladders[a])) is not None}
-
-    def score(adapters: Adapters, seed: int) -> Trial | str:
-        name, placement = first[adapters]
-        found = log.attempt(base, placement, seed=seed, learning_rate=rates[adapters])
-        told = f"improves by {found.improvement:.4g}" if isinstance(found, Trial) else found
-        _LOG.info("%s, seed %d: %s", name, seed, told)
-        return found
-
-    made = train_rivals(rates, protocol.seeds, score, title="trials", progress=progress)
-    return {adapters: tuple(by_seed.values()) for adapters, by_seed in made.items()}
 
 
 def _result(

@@ -66,8 +66,7 @@ def rows_by_score(scores: np.ndarray, k: int, *, rows: Sequence[int]) -> tuple[i
     """
     known = [row for row in rows if np.isfinite(scores[row])]
     if len(known) < k:
-        message = "blocks with a score"
-        raise PlacementError(message, value=len(known), expected=f"at least {k}")
+        raise PlacementError(what="blocks with a score", value=len(known), expected=f"at least {k}")
     best = sorted(known, key=lambda row: (-scores[row], row))[:k]
     return tuple(sorted(best))
 

@@ -1,10 +1,8 @@
 """What lies in an adapter's folder: its settings and its weights, whole and finite or refused."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -37,7 +35,9 @@ def read_weights(source: Source) -> dict[str, Tensor]:
         message = "adapter whose files hold no weights"
         raise ModelError(message, value=source.name, expected="those that were trained")
     for name, tensor in found.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if tensor.is_floating_point() and tensor.dtype.itemsize < 2:
+            found[name] = tensor.float()  # torch computes with none of 8 bits.
+        if tensor.is_floating_point() and not bool(found[name].isfinite().all()):
             message = f"weights with NaN or infinite values, first in {name}"
             raise ModelError(message, value=source.name, expected="finite weights")
     return found
@@ -50,21 +50,18 @@ def weight_files(source: Source) -> list[Path]:
         ModelError: There are none.
     """
     for end in ("safetensors", "bin"):
-        pattern = re.compile(rf"{_STEM}(-\d+-of-\d+)?\.{end}")
-        found = [p for p in sorted(source.folder.iterdir()) if pattern.fullmatch(p.name)]
-        whole = [p for p in found if p.name == f"{_STEM}.{end}"]
-        if found:
-            return whole or _all_parts(source, found)
+        pattern, whole = rf"{_STEM}-\d+-of-\d+\.{end}", source.folder / f"{_STEM}.{end}"
+        if whole.is_file():
+            return [whole]
+        parts = [p for p in sorted(source.folder.iterdir()) if re.fullmatch(pattern, p.name)]
+        count = int(parts[0].stem.rpartition("-")[2]) if parts else 0
+        if len(parts) != count:
+            message = f"adapter of which {len(parts)} of {count} parts are there"
+            raise ModelError(message, value=source.name, expected=f"{_STEM}-*-of-{count:05d}")
+        if parts:
+            return parts
     message = "adapter without weights"
     raise ModelError(message, value=source.name, expected=f"{_STEM}.safetensors")
-
-
-def _all_parts(source: Source, found: list[Path]) -> list[Path]:
-    count = int(found[0].stem.rpartition("-")[2])
-    if len(found) != count:
-        message = f"adapter of which {len(found)} of {count} parts are there"
-        raise ModelError(message, value=source.name, expected=f"{_STEM}-*-of-{count:05d}")
-    return found
 
 
 def _tensors(path: Path) -> Mapping[str, Tensor]:
@@ -94,20 +91,3 @@ def head_classes(source: Source) -> int:
     weights = read_weights(source) if named else {}
     rows = [len(t) for n, t in weights.items() if t.ndim == 2 and named & set(n.split("."))]
     return min(rows, default=0)  # A head's last layer is its narrowest.
-
-
-def class_names(folder: Path, count: int) -> tuple[str, ...] | None:
-    """Return the names of `count` classes that ``config.json`` in `folder` has; None without.
-
-    What transformers calls classes that nobody named (``LABEL_0``) is no name.
-    """
-    try:
-        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    named = config.get("id2label") if isinstance(config, dict) else None
-    if not isinstance(named, dict) or len(named) != count:
-        return None
-    names = [str(named.get(str(i))) for i in range(count)]
-    unnamed = all(name in {f"LABEL_{i}", str(i)} for i, name in enumerate(names))
-    return None if unnamed else tuple(names)

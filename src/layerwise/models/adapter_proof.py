@@ -9,6 +9,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from layerwise.errors import ModelError
+from layerwise.models.linear import weight_of
 from layerwise.seeds import torch_generator
 from layerwise.shapes import Tensor
 
@@ -77,23 +78,44 @@ def fold(module: Any, *, name: str, source: str) -> nn.Module:
 
 
 def prove_on_codes(layer: Any, *, name: str, source: str) -> None:
-    """Pass a layer on a module that keeps codes: they stay, and what it adds is that of its change.
+    """Pass a layer on a module that keeps codes: they stay, and LoRA adds what was read of it.
 
-    What else a variant such as DoRA does is PEFT's own forward alone.
+    That is scale B A of the input, and of DoRA a new length of each row beside. Of other kinds
+    nothing is used but PEFT's own forward.
 
     Raises:
-        ModelError: What PEFT adds to the output is not its change of the weight times the input.
+        ModelError: PEFT adds something else to the output, or its forward does not run.
     """
     inputs = random_inputs(layer, name=name, source=source)
-    wanted = call(layer, inputs)
-    _switch(layer, on=False)
-    before = call(layer, inputs)
-    _switch(layer, on=True)
-    if getattr(layer, "lora_variant", None):
-        return
-    change = sum(layer.get_delta_weight(each) for each in layer.active_adapters)
-    found = before + inputs[0].double() @ change.detach().double().T
-    refuse_unlike(found, wanted, before, name=name, source=source)
+    try:
+        wanted = call(layer, inputs)
+        _switch(layer, on=False)
+        before = call(layer, inputs)
+        _switch(layer, on=True)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        message = f"adapter whose {type(layer).__name__} on {name} does not run ({error})"
+        raise ModelError(message, value=source, expected="one for quantised weights") from error
+    if hasattr(layer, "lora_A") and not hasattr(layer, "lora_E"):
+        found = _with_product(layer, inputs[0].double(), before)
+        refuse_unlike(found, wanted, before, name=name, source=source)
+
+
+@torch.no_grad()
+def _with_product(layer: Any, rows: Tensor, before: Tensor) -> Tensor:
+    """Return what the adapters of a LoRA layer make of `before`, the output for `rows` without."""
+    base = layer.get_base_layer()
+    found = before
+    for name in layer.active_adapters:
+        down, up = (part[name].weight.double() for part in (layer.lora_A, layer.lora_B))
+        added = rows @ down.T @ up.T + (0 if (bias := layer.lora_B[name].bias) is None else bias)
+        added = layer.scaling[name] * added
+        if name in layer.lora_magnitude_vector:
+            whole = weight_of(base).double() + layer.scaling[name] * up @ down
+            length = layer.lora_magnitude_vector[name].weight.double() / whole.norm(dim=1)
+            product = before - (0 if base.bias is None else base.bias)
+            added = length * added + (length - 1.0) * product
+        found = found + added
+    return found
 
 
 def refuse_unlike(found: Tensor, wanted: Tensor, before: Tensor, *, name: str, source: str) -> None:
@@ -114,14 +136,6 @@ def _dtype(layer: Any) -> torch.dtype:
     return next((p.dtype for p in base.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _chain(layer: Any) -> list[Any]:
-    """Return `layer` and the layers of PEFT between it and the module of the base."""
-    chain = [layer]
-    while _is_layer(getattr(chain[-1], "base_layer", None)):
-        chain.append(chain[-1].base_layer)
-    return chain
-
-
 def _switch(layer: Any, *, on: bool) -> None:
     for each in layer.modules():
         if hasattr(each, "enable_adapters"):
@@ -132,11 +146,13 @@ def _merged(layer: Any) -> nn.Module:
     """Return the base's module after PEFT folded each of its layers around it in."""
     if hasattr(layer, "unload_and_optionally_merge_module"):
         how = {"merge": True, "safe_merge": False, "adapter_names": None}
-        plain: nn.Module = layer.unload_and_optionally_merge_module(**how)
-    else:
-        for each in reversed(_chain(layer)):
-            each.merge(safe_merge=False)
-        plain = layer.get_base_layer()
+        unloaded: nn.Module = layer.unload_and_optionally_merge_module(**how)
+        return unloaded
+    inner = layer_of(getattr(layer, "base_layer", None))
+    if inner is not None:  # Where that is in a wrapper, PEFT would merge into what it hands out.
+        layer.base_layer = _merged(inner)
+    layer.merge(safe_merge=False)
+    plain: nn.Module = layer.get_base_layer()
     return plain
 
 

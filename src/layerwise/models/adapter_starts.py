@@ -27,8 +27,12 @@ BESIDE = frozenset({"true", "false", "gaussian", "eva", "orthogonal", "mica"})
 _TOLD, _DRAWN = ("pissa", "olora"), ("pissa_niter_", "corda", "lora_ga")
 
 
-def refuse_unknown_start(settings: Mapping[str, Any], source: Source) -> str | None:
+def refuse_unknown_start(
+    settings: Mapping[str, Any], source: Source, *, rounded: bool
+) -> str | None:
     """Return the start that has to be put back; None where the base stayed as it is.
+
+    What is left of a base of codes was `rounded` once more.
 
     Raises:
         ModelError: It cannot be known what it took from the base.
@@ -44,9 +48,10 @@ def refuse_unknown_start(settings: Mapping[str, Any], source: Source) -> str | N
         hint = "save_pretrained(..., path_initial_model_for_weight_conversion=...) where it trained"
         expected = f"plain LoRA, or its first weights in {_folder(start)}"
         raise ModelError(message, value=source.name, expected=expected, hint=hint)
-    if settings.get("use_dora"):
-        message = f"adapter of DoRA whose start ({start}) changed its base"
-        raise ModelError(message, value=source.name, expected="DoRA on the base as it was")
+    odd = "of DoRA" if settings.get("use_dora") else "on quantised weights" if rounded else ""
+    if odd:
+        message = f"adapter {odd} whose start ({start}) changed its base"
+        raise ModelError(message, value=source.name, expected="one on the base as it was")
     return start
 
 

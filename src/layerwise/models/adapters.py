@@ -1,15 +1,17 @@
 """The one reader of adapters: PEFT puts them on a model, and what it read is proven."""
 
 import copy
+import inspect
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, set_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING
 from safetensors import SafetensorError
 from torch import nn
@@ -20,6 +22,7 @@ from layerwise.models.adapter_files import read_weights
 from layerwise.models.adapter_proof import adapted_modules, fold, layer_of, prove_on_codes
 from layerwise.models.adapter_starts import put_back, refuse_unknown_start
 from layerwise.models.linear import is_packed
+from layerwise.models.quantisation import scales_kept
 from layerwise.models.sources import Source, adapter_settings
 from layerwise.seeds import derive, rng_untouched
 from layerwise.shapes import Tensor
@@ -37,13 +40,14 @@ KINDS = frozenset({
 # What peft, transformers and safetensors raise on an adapter that is broken or does not fit.
 _UNFIT = (
     AssertionError, AttributeError, ImportError, LookupError, OSError, RuntimeError,
-    SafetensorError, TypeError, ValueError,
+    SafetensorError, TypeError, ValueError, re.error,
 )  # fmt: skip
 # Parts that PEFT keeps in several places, of which files hold one.
 _SHARED = ("vblora_vector_bank", ".tinylora_v.", ".unilora_theta_d.")
 
 
-Tied = tuple[tuple[str, ...], ...]
+#: Groups of names of weights that are one, and whether some of them belong to one module, too.
+Tied = Mapping[tuple[str, ...], bool]
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Adapter:
     Attributes:
         source: Where its files lie.
         model: The model, the very object.
-        tied: Names of weights that are one in the model itself, group by group.
+        tied: Names of weights that are one in the model itself, group by group, and whether a
+            module has several of them.
         notes: What was changed, assumed or left out to put it on.
     """
 
@@ -86,36 +91,37 @@ class Adapter:
         Raises:
             ModelError: A module computes something else than PEFT does.
         """
-        changed, whole = 0, []
+        changed, whole, shared = 0, [], _repeated(self.model)
         for name, module in list(adapted_modules(self.model)):
             layer = layer_of(module)
             if layer is None:
                 whole.append(name)
             else:
-                changed += sum(hasattr(m, "active_adapters") for m in module.modules())
-                _unshare(self.model, layer.get_base_layer())
+                changed += sum(hasattr(m, "merge") for m in module.modules())
+                _own(layer.get_base_layer(), shared)
             parent, _, own = name.rpartition(".")
             plain = fold(module, name=name, source=self.source.name)
             setattr(self.model.get_submodule(parent), own, plain)
-        notes = _settle(self.model, self.tied)
+        notes = _settle(self.model, self.tied, source=self.source.name)
         return changed, tuple(whole), notes
 
 
-def put_on(model: Any, source: Source) -> Adapter:
+def put_on(model: Any, source: Source, *, rounded: bool = False) -> Adapter:
     """Put the adapter in `source` on `model`, whose adapted modules it replaces; nothing is copied.
+
+    Args:
+        model: Its base.
+        source: Where it lies.
+        rounded: Whether the base's weights are, or were, codes.
 
     Raises:
         ModelError: It cannot be read, is of a kind that is not a change of weights, does not fit,
             or holds weights that belong nowhere.
     """
-    settings = adapter_settings(source)
-    _refuse_kind(settings, source)
-    start = refuse_unknown_start(settings, source)
-    weights = read_weights(source)
+    start = refuse_unknown_start(adapter_settings(source), source, rounded=rounded)
+    config, notes = read_config(source)
+    weights = _converted(read_weights(source), model)
     with fitting(source.name, str(model.name_or_path) or type(model).__name__):
-        config = _config(source)
-        notes = [*_ignored(settings, config, source)]
-        weights = _converted(weights, model)
         notes += _grown(model, weights, config, source)
         weights, left = _placed_parts(weights, config, model)
         notes += left
@@ -123,10 +129,9 @@ def put_on(model: Any, source: Source) -> Adapter:
         before, tied = _blocks(root), _tied(model)
         if start is not None:
             config.init_lora_weights = True
-        with rng_untouched(derive(0, "adapter")):
+        with rng_untouched(derive(0, "adapter")), scales_kept(model):
             wrapper = PeftModel(root, config, NAME)
-        report = set_peft_model_state_dict(wrapper, weights, adapter_name=NAME)
-        _refuse_unfit(report, config, weights, source)
+        _fill(wrapper, weights, source)
         if start is not None:
             notes.append(put_back(wrapper, start, source, adapter=NAME))
     if _blocks(root) != before:
@@ -161,38 +166,30 @@ def fitting(adapter: str, base: str) -> Iterator[None]:
         raise ModelError(message, value=adapter, expected=f"an adapter for {base}") from error
 
 
-def _refuse_kind(settings: Mapping[str, Any], source: Source) -> None:
-    kind = settings.get("peft_type")
-    known = KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)
+def read_config(source: Source) -> tuple[Any, list[str]]:
+    """Return PEFT's own reading of an adapter's settings, and a note of those that it leaves out.
+
+    Raises:
+        ModelError: They cannot be read, are of a kind that is not a change of weights, or turn
+            something on that this PEFT does not know.
+    """
+    settings = adapter_settings(source)
+    kind, known = settings.get("peft_type"), KINDS.intersection(PEFT_TYPE_TO_CONFIG_MAPPING)
     if not isinstance(kind, str) or kind not in known:
         message = f"adapter of a kind that is not read here ({one_line(kind, limit=40)})"
         expected = f"one of {', '.join(sorted(known))}"
         raise ModelError(message, value=source.name, expected=expected)
-
-
-def _config(source: Source) -> Any:
-    config = PeftConfig.from_pretrained(str(source.folder))
+    with fitting(source.name, "its base"):
+        config = PeftConfig.from_pretrained(str(source.folder))
     config.inference_mode = True
-    return config
-
-
-def _ignored(settings: Mapping[str, Any], config: Any, source: Source) -> list[str]:
-    """Return a note of the settings that this PEFT does not know.
-
-    Raises:
-        ModelError: One of them turns something on.
-    """
-    known = {field.name for field in fields(config)} | {"runtime_config"}
-    unknown = sorted(set(settings) - known)
-    on = [n for n in unknown if settings[n] and n.startswith("use_")]
-    on += [n for n in unknown if isinstance(settings[n], dict) and settings[n]]
+    named = {field.name for field in fields(config)} | {"runtime_config"}
+    told = [n for n in sorted(set(settings) - named) if settings[n] not in (None, False, [], {})]
+    on = [n for n in told if n.startswith("use_") or isinstance(settings[n], dict)]
     if on:
         message = f"adapter with settings that this version of PEFT does not know: {', '.join(on)}"
         raise ModelError(message, value=source.name, expected="a newer peft")
-    told = [n for n in unknown if settings[n] not in (None, False, [], {})]
-    return (
-        [f"settings that this PEFT does not know were left out: {', '.join(told)}"] if told else []
-    )
+    note = f"settings that this PEFT does not know were left out: {', '.join(told)}"
+    return config, [note] if told else []
 
 
 def _converted(weights: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
@@ -314,12 +311,33 @@ def _blocks(root: Any) -> int:
     return int(getattr(config, "num_hidden_layers", 0) or 0)
 
 
-def _refuse_unfit(report: Any, config: Any, weights: Mapping[str, Tensor], source: Source) -> None:
+def _fill(wrapper: Any, weights: Mapping[str, Tensor], source: Source) -> None:
+    """Give the adapter in `wrapper` its `weights`, each of which has to have a place.
+
+    Where LoRA's go by the names that the model has now, they are not renamed: what PEFT would have
+    them be in an older file of the same model is, for some models, another of its modules.
+
+    Raises:
+        ModelError: Some are missing, or belong nowhere.
+    """
+    config = wrapper.peft_config[NAME]
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING.get(config.peft_type, "")
+    held = get_peft_model_state_dict(wrapper, adapter_name=NAME, save_embedding_layers=False)
+    own = {name for name in weights if ".lora_" in name}
+    own = own if config.peft_type == "LORA" and own <= held.keys() else set()
+    with torch.no_grad():
+        for name in sorted(own):
+            if held[name].shape != weights[name].shape:
+                found, wanted = (tuple(t.shape) for t in (weights[name], held[name]))
+                message = f"adapter that does not fit its base model ({name} is {found})"
+                raise ModelError(message, value=source.name, expected=str(wanted))
+            held[name].copy_(weights[name])
+    rest = {name: tensor for name, tensor in weights.items() if name not in own}
+    report = set_peft_model_state_dict(wrapper, rest, adapter_name=NAME)
     missing = sorted(
-        key
-        for key in report.missing_keys
-        if prefix in key and NAME in key and not any(part in key for part in _SHARED)
+        {name for name in held if ".lora_" in name} - own
+        if own
+        else {n for n in report.missing_keys if prefix in n and NAME in n and not _is_shared(n)}
     )
     if missing:
         message = "adapter that does not fit its base model"
@@ -337,6 +355,10 @@ def _refuse_unfit(report: Any, config: Any, weights: Mapping[str, Tensor], sourc
         raise ModelError(message, value=source.name, expected=expected)
 
 
+def _is_shared(name: str) -> bool:
+    return any(part in name for part in _SHARED)
+
+
 def _is_told_twice(name: str, tensor: Tensor | None, read: Mapping[str, Tensor]) -> bool:
     """Return whether `read` says what this weight does.
 
@@ -352,62 +374,65 @@ def _is_told_twice(name: str, tensor: Tensor | None, read: Mapping[str, Tensor])
 
 def _tied(model: nn.Module) -> Tied:
     """Return the names of the weights that `model` has as one, group by group."""
-    groups: dict[int, list[str]] = {}
+    groups: dict[int, dict[str, int]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        groups.setdefault(id(parameter), []).append(name)
-    return tuple(tuple(names) for names in groups.values() if len(names) > 1)
-
-
-def _unshare(model: nn.Module, module: nn.Module) -> None:
-    """Give `module` weights of its own, where others have them too: they do not change with it."""
-    inside = {id(m) for m in module.modules()}
-    elsewhere = {
-        id(p)
-        for each in model.modules()
-        if id(each) not in inside
-        for p in each._parameters.values()
-        if p is not None
+        module = model.get_submodule(name.rpartition(".")[0])
+        groups.setdefault(id(parameter), {})[name] = id(module)
+    return {
+        tuple(names): len(set(names.values())) < len(names)
+        for names in groups.values()
+        if len(names) > 1
     }
+
+
+def _repeated(model: nn.Module) -> set[int]:
+    """Return the `id` of each parameter that several modules under `model` have."""
+    held = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
+    return {key for key, count in held.items() if count > 1}
+
+
+def _own(module: nn.Module, shared: set[int]) -> None:
+    """Give `module` weights of its own in place of those that are `shared`."""
     for each in module.modules():
         for name, parameter in each._parameters.items():
-            if parameter is not None and id(parameter) in elsewhere:
+            if parameter is not None and id(parameter) in shared:
                 each._parameters[name] = nn.Parameter(parameter.detach().clone())
 
 
-def _settle(model: Any, tied: Tied) -> list[str]:
+def _settle(model: Any, tied: Tied, *, source: str) -> list[str]:
     """Leave nothing of PEFT on `model`: blocks of their own, the configuration true of it."""
     for each in model.modules():
         vars(each).pop("peft_config", None)
     for blocks in (m for m in model.modules() if isinstance(m, nn.ModuleList)):
-        seen: set[int] = set()  # Replicated blocks share what no adapter changed.
-        for module in blocks.modules():
-            for name, parameter in module._parameters.items():
-                if parameter is not None and id(parameter) in seen:
-                    module._parameters[name] = nn.Parameter(parameter.detach().clone())
-                seen.add(id(parameter))
+        _own(blocks, _repeated(blocks))  # Replicated blocks share what no adapter changed.
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return _tie_again(model, tied)
+    return _tie_again(model, tied, source=source)
 
 
-def _tie_again(model: Any, tied: Tied) -> list[str]:
-    """Let weights that were one be one again; where they part, the configuration says so too."""
-    held = [{name: model.get_parameter(name) for name in names} for names in tied]
-    for group in held:
-        first = next(iter(group.values()))
-        if all(torch.equal(parameter, first) for parameter in group.values()):
-            for name in group:
-                parent, _, own = name.rpartition(".")
-                setattr(model.get_submodule(parent), own, first)
-    apart = [
-        n for group in held for n in group if len({id(model.get_parameter(n)) for n in group}) > 1
-    ]
+def _tie_again(model: Any, tied: Tied, *, source: str) -> list[str]:
+    """Let weights that were one be one again; where they part, the configuration says so too.
+
+    Raises:
+        ModelError: The model computes with them as one, or its class makes one module of them.
+    """
+    apart, part_of_one = list[str](), False
+    for names, is_one_module in tied.items():
+        held = [model.get_parameter(name) for name in names]
+        is_one = all(torch.equal(parameter, held[0]) for parameter in held)
+        apart += [] if is_one else names
+        part_of_one |= is_one_module and not is_one
+        for name, parameter in zip(names, held, strict=True):
+            parent, _, own = name.rpartition(".")
+            # They part all: half of a group would be saved as none of it.
+            weight = held[0] if is_one else nn.Parameter(parameter.detach().clone())
+            setattr(model.get_submodule(parent), own, weight)
     if not apart:
         return []
-    for name in apart:  # All of them: half of a group would be saved as none of it.
-        parent, _, own = name.rpartition(".")
-        weight = nn.Parameter(model.get_parameter(name).detach().clone())
-        setattr(model.get_submodule(parent), own, weight)
+    if part_of_one or "config.tie_word_embeddings" in inspect.getsource(type(model).forward):
+        # T5's kin scale what their head reads if it is tied: untied in name, it is another model.
+        message = f"adapter that parts weights which a {type(model).__name__} computes with as one"
+        raise ModelError(message, value=apart[0], expected=f"them as they are in {source}'s base")
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     return [f"weights that were one in its base are no more: {', '.join(apart)}"]

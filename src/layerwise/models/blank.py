@@ -1,6 +1,5 @@
 """A configuration file that stands for a model without weights, and its tokenizer's place."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from layerwise.errors import ModelError
 from layerwise.models.reading import readable
-from layerwise.models.sources import Source, has_tokenizer, resolve
+from layerwise.models.sources import Source, has_tokenizer, json_object, resolve
 
 _EXPECTED = "a transformers configuration (JSON) with model_type and architectures"
 
@@ -22,7 +21,7 @@ def blank_config(path: Path) -> tuple[Any, str | None]:
     Raises:
         ModelError: There is no such file, it is not JSON, or it names no model that is known.
     """
-    plain = _json(path)
+    plain = json_object(path, what="configuration file", value=path, expected=_EXPECTED)
     tokenizer = plain.pop("tokenizer", None)
     kind = plain.pop("model_type", None)
     if kind not in CONFIG_MAPPING:
@@ -40,21 +39,6 @@ def blank_config(path: Path) -> tuple[Any, str | None]:
         message = "architecture of another model type"
         raise ModelError(message, value=name, expected=f"one of {kind}'s")
     return config, tokenizer
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        message = "no such configuration file"
-        raise ModelError(message, value=path, expected=_EXPECTED) from None
-    except (OSError, ValueError) as error:
-        message = f"unreadable configuration file ({type(error).__name__})"
-        raise ModelError(message, value=path, expected=_EXPECTED) from error
-    if not isinstance(plain, dict):
-        message = f"configuration file that holds a JSON {type(plain).__name__}"
-        raise ModelError(message, value=path, expected=_EXPECTED)
-    return plain
 
 
 def tokenizer_source(name: str | None, *, folder: Path) -> Source:

@@ -1,7 +1,7 @@
 """Which head a model is read with: the one whose weights are there, or one for given classes."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from transformers import (
 
 from layerwise.compat.transformers import dequantized
 from layerwise.errors import BadInputError, ModelError
-from layerwise.models.adapter_files import class_names, head_classes
+from layerwise.models.adapter_files import head_classes
 from layerwise.models.head_kind import (
     ModelKind,
     is_next_sentence,
@@ -40,7 +40,7 @@ from layerwise.models.quantisation import (
     saved_method,
 )
 from layerwise.models.reading import REMOTE, LoadOptions
-from layerwise.models.sources import Source, adapter_base
+from layerwise.models.sources import Source, adapter_base, json_object
 from layerwise.seeds import derive, rng_untouched
 
 _NO_SDPA = "scaled_dot_product_attention"
@@ -48,8 +48,8 @@ _UNNAMED = "LABEL_"
 """How transformers calls classes that nobody named, followed by their number."""
 
 
-class AddedHead(str):
-    """The note of a head that was added, which no longer holds where an adapter brings its own."""
+class HeadNote(str):
+    """A note of the head of a model, which no longer holds where an adapter brings its own."""
 
     __slots__ = ()
 
@@ -78,47 +78,44 @@ def _has_weights(module: Any) -> bool:
     return isinstance(module, nn.Module) and any(True for _ in module.parameters())
 
 
-def adapter_classes(source: Source, asked: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the classes that an adapter's base needs a head for; None for its own head.
+def adapter_classes(
+    source: Source, asked: Sequence[str] | None = None
+) -> tuple[tuple[str, ...] | None, str]:
+    """Return the classes that an adapter's base needs a head for, and what was assumed for that.
 
-    An adapter that was trained together with a head is for that head's classes, in their order.
-    Their names are in the ``config.json`` beside it, or its base's; without any, they are numbers.
+    None for its own head. An adapter that was trained together with a head is for that head's
+    classes, in their order. Their names are in the ``config.json`` beside it, or its base's;
+    without any, they are numbers.
 
     Raises:
-        BadInputError: Others are `asked` for: the head that it brings is not for them, or does not
-            say which of them is which.
+        BadInputError: Others are `asked` for: the head that it brings is not for them.
     """
     count = head_classes(source)
     if count == 1 and asked is not None and len(asked) > 1:
         message, hint = "adapter with a head for a score: labels that are classes", "--label-column"
         raise BadInputError(message, value=", ".join(asked), expected="numbers", hint=hint)
     if count < 2:
-        return None if asked is None else tuple(asked)
-    own = class_names(source.folder, count) or _base_names(source, count)
+        return None if asked is None else tuple(asked), ""
+    base, numbers = adapter_base(source), tuple(map(str, range(count)))
+    folders = [source.folder, *([] if base is None else [Path(base).expanduser()])]
+    named = (n for n in map(_names_in, folders) if len(n) == count and n != numbers)
+    had = next(named, numbers)
     if asked is None:  # A head of classes that nobody named is left out, and that is said.
-        return own
-    numbers, told = tuple(str(i) for i in range(count)), ", ".join(asked)
-    if own is None and len(asked) == count and not {*map(_plain, asked)} <= {*numbers}:
-        message = "adapter whose head has no names for its classes, so that any order is a guess"
-        hint = '{"id2label": {"0": "...", "1": "..."}} as config.json beside it'
-        expected = f"labels that are its numbers, {', '.join(numbers)}"
-        raise BadInputError(message, value=told, expected=expected, hint=hint)
-    kept, _ = kept_classes(own or numbers, asked)
+        return None if had == numbers else had, ""
+    kept, note = kept_classes(had, asked)
     if kept is None:
         message, hint = "adapter with a head for other classes", "data with those labels"
-        raise BadInputError(message, value=told, expected=", ".join(own or numbers), hint=hint)
-    return kept
+        raise BadInputError(message, value=", ".join(asked), expected=", ".join(had), hint=hint)
+    return kept, note
 
 
-def _base_names(source: Source, count: int) -> tuple[str, ...] | None:
-    """Return the names that the adapter's base has for as many classes, where it is at hand."""
-    base = adapter_base(source)
-    return None if base is None else class_names(Path(base).expanduser(), count)
-
-
-def _guess(labels: Sequence[str]) -> str:
-    told = ", ".join(f"{i} is taken for {name}" for i, name in enumerate(labels))
-    return f"the classes of the head have no names: {told}"
+def _names_in(folder: Path) -> tuple[str, ...]:
+    """Return the names of the classes that ``config.json`` in `folder` has; empty without."""
+    try:
+        config = json_object(folder / "config.json", what="", value=folder, expected="")
+        return _class_names(config.get("id2label"))
+    except (AttributeError, ModelError, ValueError):  # Loading the base says what is odd.
+        return ()
 
 
 def kept_classes(had: Sequence[str], labels: Sequence[str]) -> tuple[tuple[str, ...] | None, str]:
@@ -140,7 +137,9 @@ def kept_classes(had: Sequence[str], labels: Sequence[str]) -> tuple[tuple[str, 
         told = ", ".join(f"{i} is {name}" for i, name in enumerate(had))
         return tuple(had), f"labels are the numbers of the head's classes: {told}"
     if tuple(had) == numbers and len(labels) == len(had):
-        return tuple(labels), _guess(labels) if len(had) > 1 else ""
+        told = ", ".join(f"{i} is taken for {name}" for i, name in enumerate(labels))
+        note = f"the classes of the head have no names: {told}; id2label in config.json names them"
+        return tuple(labels), note if len(had) > 1 else ""
     return None, ""
 
 
@@ -280,7 +279,8 @@ def _refuse_missing(source: Source, model: Any, missing: Iterable[str]) -> None:
 def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, list[str]]:
     """Read the model with a head for ``how.labels``: the checkpoint's, or one drawn by the seed."""
     labels = how.labels or ()
-    had = _class_names(config) if kind_of(_architecture(config)) == "classifier" else ()
+    is_classifier = kind_of(_architecture(config)) == "classifier"
+    had = _class_names(config.id2label) if is_classifier else ()
     note = _named_classes(config, labels, had=had)
     with rng_untouched(derive(how.seed, "head")):
         model, missing = _pretrained(
@@ -290,17 +290,17 @@ def _classifier(source: Source, config: Any, how: LoadOptions) -> tuple[Any, lis
         is_new = note is None
         new = missing or (_drawn_anew(model, outputs=len(labels)) if is_new else set())
     if not new:
-        return model, [note] if note else []
+        return model, [HeadNote(note)] if note else []
     what = f"a classification head for {', '.join(labels)} was added"
     note = f"{what}, random from seed {how.seed}: {', '.join(sorted(new))}"
     replaced = f"; it replaces the checkpoint's, which is for {', '.join(had)}" if had else ""
-    return model, [AddedHead(note + replaced)]
+    return model, [HeadNote(note + replaced)]
 
 
-def _class_names(config: Any) -> tuple[str, ...]:
-    """Return the names of the classes in `config`; the number where nobody named one."""
-    names: Mapping[int, str] = config.id2label or {}
-    return tuple(str(names[i]).removeprefix(_UNNAMED) for i in sorted(names))
+def _class_names(id2label: Any) -> tuple[str, ...]:
+    """Return the names of classes by their number; the number itself where nobody named one."""
+    names = {int(i): str(name) for i, name in (id2label or {}).items()}
+    return tuple(names[i].removeprefix(_UNNAMED) for i in sorted(names))
 
 
 def _named_classes(config: Any, labels: Sequence[str], *, had: Sequence[str] = ()) -> str | None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from layerwise.errors import ModelError
 from layerwise.shapes import Tensor
 
 #: Rows of a weight that are read at a time where only running the module shows them.
@@ -82,11 +83,23 @@ def plain_parts(tensor: Any) -> Iterator[Tensor]:
         yield tensor
 
 
+def scales_of(module: Any) -> Tensor | None:
+    """Return the scales of a module of bitsandbytes' 8 bits; None for any other.
+
+    They lie with the weight, and after the first forward in the module's state.
+    """
+    scales: Tensor | None = getattr(getattr(module, "weight", None), "SCB", None)
+    return getattr(getattr(module, "state", None), "SCB", None) if scales is None else scales
+
+
 def weight_of(module: Any) -> Tensor:
     """Return the weight of `module`, detached; of a linear module that keeps codes, dequantised.
 
     The latter is (out, in) and made anew. Where its library has no word for that, it is what the
     module makes of the unit vectors.
+
+    Raises:
+        ModelError: Its codes have lost their scales.
     """
     weight: Any = getattr(module, "weight", None)
     plain: Tensor
@@ -99,12 +112,12 @@ def weight_of(module: Any) -> Tensor:
 
             plain = dequantize_4bit(weight.data, weight.quant_state)
             return plain.detach()
-        scales = getattr(weight, "SCB", None)
-        if scales is None:  # bitsandbytes, 8 bits: after the first forward they lie in the state
-            scales = getattr(getattr(module, "state", None), "SCB", None)
-        if scales is not None:
+        if (scales := scales_of(module)) is not None:
             plain = weight.data.float() * (scales.float() / 127.0)[:, None]
             return plain
+        if hasattr(weight, "SCB"):
+            message = "8-bit weights whose scales are gone"
+            raise ModelError(message, value=type(module).__name__, expected="a model loaded anew")
         # Every tensor has that word; what torch itself understands by it is another thing.
         own = [module, *([weight] if hasattr(weight, "__tensor_flatten__") else [])]
         holder = next((held for held in own if hasattr(held, "dequantize")), None)

@@ -16,15 +16,16 @@ from layerwise.models.blank import blank_config, tokenizer_source
 from layerwise.models.causality import keep_causal
 from layerwise.models.head_kind import ModelKind, model_kind
 from layerwise.models.heads import (
-    AddedHead,
+    HeadNote,
     adapter_classes,
     pad_with,
     read_config,
     read_model,
     without_weights,
 )
+from layerwise.models.linear import packed_modules
 from layerwise.models.meta import meta_copy
-from layerwise.models.parts import unwrapped
+from layerwise.models.parts import refuse_sharded, unwrapped
 from layerwise.models.quantisation import decompress, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
@@ -212,7 +213,7 @@ def _skeleton(source: str, how: LoadOptions, *, named: bool) -> LoadedModel:
     else:
         found = resolve(source, weights=False)
         if found.form == "adapter":
-            how = replace(how, labels=_classes(found, how))
+            how = replace(how, labels=adapter_classes(found, how.labels)[0])
             base = _skeleton(named_base(found), how, named=named)
             return replace(base, source=found.name, base=base.source, revision=found.revision)
         described, revision = found.name, found.revision
@@ -242,14 +243,16 @@ def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
         message = "quantisation of an adapter folder, which is merged into its base"
         hint = "layerwise profile BASE ADAPTER --quantize nf4, or drop --quantize"
         raise ModelError(message, value=how.quantise, expected="a full model", hint=hint)
-    name, how = named_base(source), replace(how, labels=_classes(source, how))
+    labels, note = adapter_classes(source, how.labels)
+    name, how = named_base(source), replace(how, labels=labels)
     try:
         base = _load(resolve(name), how)
     except ModelError as error:
         message = f"adapter whose base model cannot be loaded ({error.what}: {one_line(name)})"
         hint, expected = "correct base_model_name_or_path in adapter_config.json", "its base model"
         raise ModelError(message, value=source.name, expected=expected, hint=hint) from error
-    return merge(base, source, remote=how.remote)
+    merged = merge(base, source, remote=how.remote)
+    return replace(merged, notes=(*merged.notes, note)) if note else merged
 
 
 def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedModel:
@@ -261,7 +264,7 @@ def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedM
     from layerwise.models.adapters import put_on  # peft takes a second to import.
 
     packed = unpack(base.model)
-    adapter = put_on(base.model, source)
+    adapter = put_on(base.model, source, rounded=packed > 0)
     changed, whole, told = adapter.merge()
     notes = [*adapter.notes, f"the adapter was merged into {changed} modules", *told]
     if packed:
@@ -282,7 +285,7 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
     from layerwise.models.adapters import put_on  # As above.
 
     with quiet():
-        adapter = put_on(loaded.model, source)
+        adapter = put_on(loaded.model, source, rounded=bool(packed_modules(loaded.model)))
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
         return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
@@ -300,7 +303,7 @@ def _named_after(
     refuse_more_tokens(base.model, tokenizer, source=source.name)
     kept = list(base.notes)
     if whole:  # What was added to the base made room for its own.
-        kept = [note for note in kept if not isinstance(note, AddedHead)]
+        kept = [note for note in kept if not isinstance(note, HeadNote)]
         notes.append(f"the adapter brings its own {', '.join(whole)}")
     return replace(
         base,
@@ -312,12 +315,6 @@ def _named_after(
         files={**base.files, **hashes(source)},
         notes=(*kept, *notes),
     )
-
-
-def _classes(source: Source, how: LoadOptions) -> tuple[str, ...] | None:
-    """Return the classes that the base of an adapter gets a head for."""
-    with readable(source):
-        return adapter_classes(source, how.labels)
 
 
 def skeleton_of(model: Any) -> LoadedModel:
@@ -346,6 +343,16 @@ def _pretrained_in(model: Any) -> Any:
     return inner
 
 
+def inside(loaded: LoadedModel) -> LoadedModel:
+    """Return `loaded` without an adapter's wrapper: adapters stay on, names are the base's own."""
+    inner = _pretrained_in(loaded.model)
+    if inner is loaded.model:
+        return loaded
+    is_on = any(getattr(m, "disable_adapters", None) is False for m in inner.modules())
+    note = f"the model has adapters, which were {'on' if is_on else 'off'} as it was measured"
+    return replace(loaded, model=inner, stacks=find_stacks(inner), notes=(*loaded.notes, note))
+
+
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     """Return `model`, in eval mode, with its tokenizer and stacks.
 
@@ -356,10 +363,13 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
 
     Raises:
         BadInputError: It is no such model.
-        ModelError: Its tokenizer cannot be found, or has no token that can pad.
+        ModelError: Its tokenizer cannot be found, or has no token that can pad; or its weights are
+            sharded over processes.
         StackError: No stack of blocks was found in it.
     """
-    model = unwrapped(model) if isinstance(model, nn.Module) else model
+    if isinstance(model, nn.Module):
+        refuse_sharded(model)
+        model = unwrapped(model)
     inner = _pretrained_in(model)
     name, notes = inner.name_or_path, decompress(inner)
     if tokenizer is None and not name:

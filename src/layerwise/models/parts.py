@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PreTrainedModel
 
+from layerwise.compat.torch import FSDPModule
+from layerwise.compat.transformers import input_embedding
+from layerwise.errors import BadInputError, ModelError
 from layerwise.models.stack import Stack, find_stacks, is_norm
 
 # Norms beside a stack that are not applied to its output.
@@ -49,6 +54,38 @@ def is_compiled(model: nn.Module) -> bool:
     )
 
 
+def refuse_compiled_parts(model: nn.Module, *, then: str) -> None:
+    """Refuse a model of which `torch.compile` stands around parts: it gives them other names.
+
+    Raises:
+        BadInputError: There are such parts.
+    """
+    parts = [name for name, module in model.named_modules() if "_orig_mod" in module._modules]
+    if parts:
+        msg, hint = "model of which parts were compiled", f"{then}, then compile"
+        raise BadInputError(msg, value=parts[0], expected="plain blocks", hint=hint)
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """Refuse a model of whose weights a process holds a part, unless its own forward gathers them.
+
+    Raises:
+        ModelError: It is one under FSDP1, tensor parallelism or DeepSpeed's ZeRO stage 3.
+    """
+    parameters = tuple(model.parameters())
+    whole = isinstance(unwrapped(model), FSDPModule)  # Its forward gathers the weights.
+    kinds = {
+        "FSDP1": any(isinstance(module, FullyShardedDataParallel) for module in model.modules()),
+        "tensor parallel": not whole and any(isinstance(p, DTensor) for p in parameters),
+        "DeepSpeed ZeRO stage 3": any(hasattr(p, "ds_id") for p in parameters),
+    }
+    for kind, is_sharded in kinds.items():
+        if is_sharded:
+            msg = "model whose weights are sharded over processes"
+            hint = "FSDP2, or profile the checkpoints: layerwise profile BEFORE AFTER"
+            raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
+
+
 def owner(model: nn.Module, name: str) -> tuple[str, PreTrainedModel] | None:
     """Get the innermost `PreTrainedModel` that holds the module called `name`, and its own name."""
     parts = name.split(".")
@@ -70,11 +107,7 @@ def embeddings(model: nn.Module) -> tuple[nn.Module, ...]:
     """
     found: dict[int, nn.Module] = {}
     for stack in find_stacks(model):
-        held = owner(model, stack.name)
-        try:
-            module = held[1].get_input_embeddings() if held else None
-        except NotImplementedError:  # A tower that embeds something other than tokens.
-            continue
+        module = _embedding(model, stack.name)
         if isinstance(module, nn.Module):
             found.setdefault(id(module), module)
     return tuple(found.values())
@@ -123,11 +156,13 @@ def position_limit(model: nn.Module) -> int | None:
 
 def reads_tokens(model: nn.Module, name: str) -> bool:
     """Return whether the innermost model around the module called `name` embeds tokens."""
+    return isinstance(_embedding(model, name), nn.Embedding)
+
+
+def _embedding(model: nn.Module, name: str) -> Any:
+    """Return what the innermost model around the module called `name` embeds its input by."""
     held = owner(model, name)
-    try:
-        return held is not None and isinstance(held[1].get_input_embeddings(), nn.Embedding)
-    except NotImplementedError:  # A tower that embeds something other than tokens.
-        return False
+    return held and input_embedding(held[1], name.removeprefix(held[0]).lstrip("."))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """How a model comes by quantised weights: as it is saved, or as it is loaded; and what they are."""
 
 import logging
-from collections.abc import Mapping
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,17 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from layerwise.compat.transformers import dequantising
 from layerwise.errors import BadInputError, ModelError, UnknownNameError
+from layerwise.extras import absent
 from layerwise.models.linear import (
     packed_modules,
     parameter_count,
     passes_gradient,
     plain_parts,
+    scales_of,
     weight_of,
     widths,
 )
@@ -36,6 +39,8 @@ _LIBRARIES = {
     "quanto": ("optimum",),
     "torchao": ("torchao",),
 }
+#: Those that an extra of layerwise brings.
+_EXTRA = {"bitsandbytes", "compressed-tensors"}
 _FULL = "the model before it was quantised"
 
 
@@ -54,11 +59,12 @@ def refuse_unknown(name: str | None) -> None:
 
 
 def _refuse_missing(method: str) -> None:
-    missing = [name for name in _LIBRARIES.get(method, ()) if find_spec(name) is None]
+    missing = absent(*_LIBRARIES.get(method, ()))
     if missing:
         packages = " ".join(name.replace("_", "-") for name in missing)
         message = "quantisation whose library is not installed"
-        hint = f"pip install {packages}, or {_FULL}"
+        ours = "'layerwise[quantised]'" if method in _EXTRA else packages
+        hint = f"pip install {ours}, or {_FULL}"
         raise ModelError(message, value=method, expected=packages, hint=hint)
 
 
@@ -75,7 +81,7 @@ def saved_method(config: Any) -> str | None:
     saved = getattr(config, "quantization_config", None)
     if saved is None:
         return None
-    plain = saved if isinstance(saved, Mapping) else getattr(saved, "to_dict", dict)()
+    plain = _plain(saved)
     of_bits = any(plain.get(key) is True for key in ("load_in_4bit", "load_in_8bit"))
     method = "bitsandbytes" if of_bits else plain.get("quant_method")
     method = getattr(method, "value", method)
@@ -85,6 +91,12 @@ def saved_method(config: Any) -> str | None:
         raise ModelError(message, value=saved, expected=", ".join(sorted(known)))
     _refuse_missing(method)
     return method
+
+
+def _plain(config: Any) -> Mapping[str, Any]:
+    """Return a quantization_config as the mapping that it is in a file; empty for anything else."""
+    plain: Mapping[str, Any] = getattr(config, "to_dict", dict)()
+    return config if isinstance(config, Mapping) else plain
 
 
 def refuse_plain_files(folder: Path, method: str | None) -> None:
@@ -129,22 +141,17 @@ def loading_options(config: Any, quantise: str | None, *, skip: list[str], dtype
         message = "model that is quantised already"
         raise ModelError(message, value=method, expected="full weights", hint="drop --quantize")
     if method is not None:
-        saved = config.quantization_config
-        plain = dict(saved) if isinstance(saved, Mapping) else saved.to_dict()
-        config.quantization_config = {**plain, **dequantising(method)}
+        saved = _plain(config.quantization_config)
+        config.quantization_config = {**saved, **dequantising(method)}
         return {}
-    if quantise == "int8":
-        return {
-            "quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skip)
-        }
-    four = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype if isinstance(dtype, torch.dtype) else torch.bfloat16,
-        llm_int8_skip_modules=skip,
-    )
-    return {"quantization_config": four}
+    four = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype if isinstance(dtype, torch.dtype) else torch.bfloat16,
+    }
+    how = four if quantise == "nf4" else {"load_in_8bit": True}
+    return {"quantization_config": BitsAndBytesConfig(**how, llm_int8_skip_modules=skip)}
 
 
 def quantisation(model: Any) -> dict[str, Any] | None:
@@ -157,8 +164,7 @@ def quantisation(model: Any) -> dict[str, Any] | None:
     if not packed:
         return None
     module: Any = next(iter(packed.values()))
-    config = getattr(getattr(model, "config", None), "quantization_config", None)
-    plain = config if isinstance(config, Mapping) else getattr(config, "to_dict", dict)()
+    plain = _plain(getattr(getattr(model, "config", None), "quantization_config", None))
     weight = getattr(module, "weight", None)
     classes = (type(module), *([] if weight is None else [type(weight)]))
     library = next((c.__module__ for c in classes if not c.__module__.startswith("torch.")), "")
@@ -228,13 +234,21 @@ def refuse_untrainable(model: Any) -> None:
 
 
 def refuse_without_gradient(model: nn.Module) -> None:
-    """Refuse a model with quantised modules that hand no gradient on, or cannot run here.
+    """Refuse a model through whose weights no gradient passes here.
 
-    One module of each kind is tried.
+    They are not in this process's memory; or are codes, of which one module of each kind is tried.
 
     Raises:
-        ModelError: There is such a kind.
+        ModelError: There are such weights.
     """
+    away = [name for name, p in model.named_parameters() if p.is_meta]
+    if away:
+        message = f"{len(away)} weights that are offloaded, or on the meta device"
+        hint = "a device_map without offloading"
+        raise ModelError(message, value=away[0], expected="weights in memory", hint=hint)
+    if any(isinstance(p, DTensor) for p in model.parameters()):
+        message = "model whose weights are sharded over processes"
+        raise ModelError(message, value=type(model).__name__, expected="the whole model in each")
     kinds = {(type(m), type(getattr(m, "weight", None))): m for m in packed_modules(model).values()}
     for (kind, weight), module in kinds.items():
         why = ""
@@ -261,6 +275,24 @@ def refuse_full_training(model: nn.Module, what: str) -> None:
         raise BadInputError(
             message, value=what, expected="LoRA", hint="layerwise tune --condition lora"
         )
+
+
+@contextmanager
+def scales_kept(model: nn.Module) -> Iterator[None]:
+    """Keep the scales of 8-bit weights by bitsandbytes, whatever is done to their modules inside.
+
+    A copy of a module before its first forward, or a move after, parts them from the codes.
+    """
+    coded: Any
+    held = {}
+    for coded in packed_modules(model).values():
+        if (scales := scales_of(coded)) is not None:
+            held[coded.weight.data_ptr()] = coded.weight.data, scales
+    yield
+    for coded in packed_modules(model).values() if held else ():
+        if coded.weight.data_ptr() in held:
+            coded.state.CB, coded.state.SCB = held[coded.weight.data_ptr()]
+            coded.weight.CB = coded.weight.SCB = None
 
 
 def unpack(model: nn.Module) -> int:

@@ -153,14 +153,22 @@ def _snapshot(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
 def adapter_base(source: Source) -> str | None:
     """Return the source of the model that the adapter in `source` was made for, where it says so.
 
+    A base on the hub is meant at the revision that the adapter names.
+
     Raises:
-        ModelError: The adapter's configuration cannot be read.
+        ModelError: The adapter's configuration cannot be read, or leads back to itself.
     """
-    base = adapter_settings(source).get("base_model_name_or_path")
+    settings = adapter_settings(source)
+    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(base, str) or not base:
         return None
-    beside = source.folder / base
-    return str(beside) if not Path(base).is_absolute() and beside.exists() else base
+    found = next((p for p in (source.folder / base, Path(base).expanduser()) if p.exists()), None)
+    if found is None:
+        return f"{base}@{revision}" if isinstance(revision, str) and "@" not in base else base
+    if found.samefile(source.folder):
+        message = "adapter whose base is the adapter itself"
+        raise ModelError(message, value=source.name, expected="the model that it was trained on")
+    return base if found == Path(base) else str(found)
 
 
 def named_base(source: Source) -> str:
@@ -184,16 +192,27 @@ def adapter_settings(source: Source) -> dict[str, Any]:
         ModelError: It cannot be read, or holds no settings.
     """
     path = source.folder / "adapter_config.json"
-    expected = "a PEFT adapter"
+    return json_object(path, what=path.name, value=source.name, expected="a PEFT adapter")
+
+
+def json_object(path: Path, *, what: str, value: object, expected: str) -> dict[str, Any]:
+    """Return the JSON object in the file at `path`, which the messages call `what`.
+
+    Raises:
+        ModelError: It cannot be read, or holds something else.
+    """
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"no such {what}"
+        raise ModelError(message, value=value, expected=expected) from None
     except (OSError, ValueError) as error:
-        message = f"unreadable adapter_config.json ({type(error).__name__})"
-        raise ModelError(message, value=source.name, expected=expected) from error
-    if not isinstance(config, dict):
-        message = f"adapter_config.json that holds a JSON {type(config).__name__}"
-        raise ModelError(message, value=source.name, expected=expected)
-    return config
+        message = f"unreadable {what} ({type(error).__name__})"
+        raise ModelError(message, value=value, expected=expected) from error
+    if not isinstance(plain, dict):
+        message = f"{what} that holds a JSON {type(plain).__name__}"
+        raise ModelError(message, value=value, expected=expected)
+    return plain
 
 
 def has_tokenizer(source: Source) -> bool:

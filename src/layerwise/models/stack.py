@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,12 +82,18 @@ def all_refs(stacks: Sequence[Stack]) -> tuple[BlockRef, ...]:
     return tuple(ref for stack in stacks for ref in stack.refs)
 
 
-def block_of(name: str, stacks: Sequence[Stack]) -> int | None:
-    """Get the row of the block that the module or parameter called `name` lies in; None outside."""
-    for row, ref in enumerate(all_refs(stacks)):
-        if name == ref.name or name.startswith(ref.name + "."):
-            return row
-    return None
+def blocks_of(names: Iterable[str], stacks: Sequence[Stack]) -> dict[str, BlockRef]:
+    """Return the block of each of `names`, of modules or parameters, that lies in one."""
+    blocks = {ref.name: ref for ref in all_refs(stacks)}
+    held = ((name, around(name, blocks)) for name in names)
+    return {name: blocks[block] for name, block in held if block is not None}
+
+
+def around(name: str, modules: Collection[str]) -> str | None:
+    """Return the innermost of `modules` that is called `name` or holds what is; None without."""
+    parts = name.split(".")
+    paths = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+    return next((path for path in paths if path in modules), None)
 
 
 def find_stacks(model: nn.Module) -> tuple[Stack, ...]:

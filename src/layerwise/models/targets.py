@@ -256,26 +256,27 @@ def resolve_targets(
     suffixes = default_targets(model, stacks) if wanted is None else tuple(wanted)
     if ALL_LINEAR in suffixes:
         return known
-    experts, converted = fused_experts(model, stacks), _taken_for_experts(model)
+    experts = fused_experts(model, stacks)
     for suffix in suffixes:
-        if suffix.rpartition(".")[2] in converted:
-            message = "target that PEFT takes for the weights of fused experts, wherever it is"
-            hint = "--targets " + ",".join(sorted({target.suffix for target in known}))
-            raise PlacementError(message, value=suffix, expected="another module", hint=hint)
-        _check(suffix, known, experts)
+        _check(suffix, model, known, experts)
     chosen = ((t, next((s for s in suffixes if _matches(t.name, s)), None)) for t in known)
     return tuple(replace(target, suffix=suffix) for target, suffix in chosen if suffix)
 
 
-def _check(suffix: str, known: Sequence[Target], experts: Mapping[str, int]) -> None:
+def _check(
+    suffix: str, model: nn.Module, known: Sequence[Target], experts: Mapping[str, int]
+) -> None:
     names = sorted({target.suffix for target in known})
+    hint = "--targets " + ",".join(names)
     fused = any(_matches(n, suffix) or _matches(n.rpartition(".")[0], suffix) for n in experts)
     if any(_matches(target.name, suffix) for target in known):
         if fused:
             _LOG.warning("%s: the fused experts of that name are not adapted", suffix)
+    elif suffix.rpartition(".")[2] in _taken_for_experts(model):
+        message = "target that PEFT takes for the weights of fused experts, wherever it is"
+        raise PlacementError(message, value=suffix, expected="another module", hint=hint)
     elif fused:
         message = "target is the weight of fused experts, which no adapter here can sit on"
-        hint = "--targets " + ",".join(names)
         raise PlacementError(message, value=suffix, expected="a linear module", hint=hint)
     else:
         kind = "target"

@@ -19,16 +19,14 @@ from layerwise.shapes import Tensor
 OFF_DIAGONAL, EPSILON = 5e-3, 1e-5
 
 
-def cross_correlation_loss(
-    first: Tensor, second: Tensor, *, off_diagonal: float = OFF_DIAGONAL
-) -> Tensor:
+def cross_correlation_loss(first: Tensor, second: Tensor) -> Tensor:
     """Return the loss of a batch from the vectors of its views, (n, d) each."""
     with torch.autocast(first.device.type, enabled=False):
         correlation = _standard(first).T @ _standard(second) / len(first)
         diagonal = correlation.diagonal()
         agreement = (1 - diagonal).square().sum()
         redundancy = correlation.square().sum() - diagonal.square().sum()
-        return agreement + off_diagonal * redundancy
+        return agreement + OFF_DIAGONAL * redundancy
 
 
 def _standard(vectors: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from layerwise.data.batches import Batch, BatchSet, class_batch, text_rows
+from layerwise.data.labels import in_order
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.objectives.forward import accepted, class_losses
@@ -13,9 +14,9 @@ from layerwise.shapes import Tensor
 
 
 def label_names(data: TextData) -> tuple[str, ...]:
-    """The classes of `data`, each once: in its own order, by value where all are whole numbers.
+    """Return the classes of `data`, whether or not examples of them were drawn, in its own order.
 
-    Else by letter. Labels that may hold together, and a score, are named by the data.
+    Labels that may hold together, and a score, are named by the data.
 
     Raises:
         BadInputError: There are fewer than two.
@@ -23,17 +24,14 @@ def label_names(data: TextData) -> tuple[str, ...]:
     if data.has_scores:
         return data.classes
     found = {example.label for example in data.examples if example.label is not None}
-    if len(found) < 2:
+    if len(found | {*data.classes}) < 2:
         raise BadInputError(
             what="classification needs two classes or more",
             value=", ".join(found) or data.source,
             expected="a column of labels that differ",
             hint="--label-column NAME",
         )
-    if found <= {*data.classes}:
-        return data.classes
-    are_numbers = all(name.removeprefix("-").isdecimal() for name in found)
-    return tuple(sorted(found, key=int if are_numbers else None))
+    return data.classes if found <= {*data.classes} else in_order(found)
 
 
 def named_problem(model: Any, data: TextData) -> None:

@@ -20,7 +20,7 @@ CHOSEN, MASKED, RANDOM = 0.15, 0.8, 0.1
 def _hide(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
     """Return what is read in place of some of the ordinary tokens of `row`, at least one."""
     random = numpy_generator(seed, "masked-lm", row.index)
-    free = [i for i, token in enumerate(row.ids) if token not in words.special]
+    free = words.free(row)
     chosen = random.choice(free, size=max(1, round(CHOSEN * len(free))), replace=False)
     return {int(i): _stand_in(row.ids[i], words=words, random=random) for i in chosen}
 

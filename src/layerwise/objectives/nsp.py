@@ -18,7 +18,7 @@ from layerwise.data.batches import (
     Row,
     class_batch,
     kept_rows,
-    pair_specials,
+    specials,
     tokenise,
 )
 from layerwise.errors import BadInputError, DataError
@@ -52,7 +52,7 @@ class _Pairs:
     index: Sequence[int]
     first: Sequence[Sequence[int]]
     second: Sequence[Sequence[int]]
-    frame: tuple[list[int], list[int], list[int]]
+    frame: list[list[int]]
     room: int
 
 
@@ -87,7 +87,7 @@ def _pairs(request: BatchRequest) -> _Pairs:
             value=len(cut),
             expected=f"at least {LEAST} examples of two words or more",
         )
-    frame = pair_specials(tokenizer, texts)
+    frame = specials(tokenizer, texts, times=2)
     taken = sum(map(len, frame))
     if request.max_length < taken + 2:
         raise BadInputError(

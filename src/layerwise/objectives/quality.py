@@ -21,13 +21,10 @@ def class_quality(predicted: Sequence[Any], actual: Sequence[Any]) -> dict[str, 
     taken, own = np.asarray(predicted), np.asarray(actual)
     if taken.ndim == 2 and taken.shape[1] == 1:
         return {}
-    if taken.ndim == 2:
-        told = [(a, b) for a, b in zip(taken.T, own.T, strict=True) if (a + b).any()]
-        each = [2 * np.sum(a * b) / np.sum(a + b) for a, b in told]
-        f1 = float(np.mean(each)) if each else 1.0
-        return {"accuracy": float(np.mean(taken == own)), "macro_f1": f1}
-    each = [
-        2 * np.sum((taken == c) & (own == c)) / (np.sum(taken == c) + np.sum(own == c))
-        for c in {*predicted, *actual}
-    ]
-    return {"accuracy": float(np.mean(taken == own)), "macro_f1": float(np.mean(each))}
+    accuracy = float(np.mean(taken == own))
+    if taken.ndim == 1:  # A column a class, as labels that may hold together have.
+        classes = np.unique([taken, own])
+        taken, own = (1.0 * np.equal.outer(values, classes) for values in (taken, own))
+    told = [(a, b) for a, b in zip(taken.T, own.T, strict=True) if (a + b).any()]
+    each = [2 * np.sum(a * b) / np.sum(a + b) for a, b in told]
+    return {"accuracy": accuracy, "macro_f1": float(np.mean(each)) if each else 1.0}

@@ -18,10 +18,10 @@ from layerwise.shapes import Tensor
 TEMPERATURE = 0.05
 
 
-def contrast(first: Tensor, second: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
+def contrast(first: Tensor, second: Tensor) -> Tensor:
     """The loss of each of 2n rows, as in the module's text, from their vectors, (n, d) each."""
     with torch.autocast(first.device.type, enabled=False):
-        similarity = normalize(first, dim=1) @ normalize(second, dim=1).T / temperature
+        similarity = normalize(first, dim=1) @ normalize(second, dim=1).T / TEMPERATURE
         same = torch.arange(len(similarity), device=similarity.device)
         return torch.cat(
             [cross_entropy(s, same, reduction="none") for s in (similarity, similarity.T)]

@@ -13,9 +13,9 @@ from layerwise.objectives.spans import spans
 from layerwise.objectives.token_loss import model_losses
 
 
-def _hide(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
+def hide_spans(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
     """Return the mask token at each position of the spans, which are counted in ordinary tokens."""
-    free = [i for i, token in enumerate(row.ids) if token not in words.special]
+    free = words.free(row)
     found = spans(len(free), seed=seed, index=row.index)
     return {free[i]: words.mask for span in found for i in span}
 
@@ -23,6 +23,6 @@ def _hide(row: Row, words: Vocabulary, seed: int) -> dict[int, int]:
 SPAN_DENOISE = Objective(
     name="span-denoise",
     kinds=frozenset({"masked"}),
-    batches=partial(hidden_batches, hide=_hide),
+    batches=partial(hidden_batches, hide=hide_spans),
     losses=model_losses,
 )

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from layerwise.errors import BadInputError, UnknownNameError
+from layerwise.errors import BadInputError, UnknownNameError, one_line
 from layerwise.options.check import value_of
 from layerwise.options.declaration import Option
 
@@ -52,9 +52,10 @@ def read_yaml(file: Path, *, what: str, expected: str) -> tuple[Any, bytes]:
 def reason(error: Exception) -> str:
     """Return why a file cannot be read, in a few words with the line."""
     mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
-    where = f", line {mark.line + 1}" if mark else ""
-    said = problem or getattr(error, "strerror", None) or type(error).__name__
-    return f"{said}{where}"
+    line = mark.line + 1 if mark else getattr(error, "lineno", None)
+    told = (problem, *(getattr(error, name, None) for name in ("strerror", "msg")), error)
+    said = next((one_line(text, limit=120) for text in told if str(text or "")), None)
+    return f"{said or type(error).__name__}{f', line {line}' if line else ''}"
 
 
 def read_options(

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from layerwise.options.check import complete
 from layerwise.options.declaration import Option, declared
+from layerwise.resources import gradients_on
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,7 +17,8 @@ _PLACEHOLDER = "options: "
 def takes_options(function: F) -> F:
     """Return `function` with its ``**options: Unpack[GROUP]`` checked and complete.
 
-    It gets every option of the group: as given, else its default. The signature and the docstring
+    It gets every option of the group: as given, else its default; and gradients, also where it is
+    called under `torch.no_grad` or `torch.inference_mode`. The signature and the docstring
     that ``help`` shows name each with its type, default and meaning; what the docstring says of
     ``options`` itself stands for them.
     """
@@ -28,7 +30,9 @@ def takes_options(function: F) -> F:
     @functools.wraps(function)
     def checked(*args: Any, **given: Any) -> Any:
         beside = {name: given.pop(name) for name in names & given.keys()}
-        return function(*args, **beside, **complete(group, given, command=function.__name__))
+        with gradients_on():
+            whole = complete(group, given, command=function.__name__)
+            return function(*args, **beside, **whole)
 
     options = declared(group)
     checked.__doc__ = _documented(inspect.getdoc(function) or "", options)

@@ -3,8 +3,8 @@
 import numpy as np
 
 from layerwise.card.record import Advice, LayerCard
-from layerwise.placement import ADVISED, DEFAULT_GOAL, WITHOUT_GAINS
-from layerwise.placement.place import Choice, choose
+from layerwise.placement import ADVISED, WITHOUT_GAINS
+from layerwise.placement.place import choose
 
 #: The rank correlation below which a ranking is called unsure (transfer, docs/methods.md).
 ENOUGH = 0.9
@@ -23,25 +23,27 @@ _RIVALS = (
 )
 
 
-def advise(card: LayerCard, *, goal: str = DEFAULT_GOAL, layers: int | None = None) -> Advice:
-    """Blocks near which the card's gains lie, within what `goal` allows, and the figures behind it.
+def advise(card: LayerCard) -> Advice:
+    """Return the blocks near which the card's gains lie, and the figures behind that.
 
     The verdict is ``flat`` where no two blocks' residual norms are told apart by their intervals
     (or none were measured).
 
     Raises:
-        UnknownNameError: There is no such goal.
-        PlacementError: The model does not have so many blocks that can be adapted.
+        PlacementError: No block can be adapted.
     """
-    choice = choose(card, layers=layers, goal=goal)
+    choice = choose(card)
     low, high = _intervals(card)
     flat = low.size == 0 or bool(low.max() <= high.min())  # One value lies in all of them.
     where = f"{len(choice.rows)} of {len(card.layers)} blocks are {_WHERE[choice.policy]}, {_UNTIL}"
+    step = "what a step takes is unknown, since the card has no timings"
+    if choice.cost is not None:
+        step = f"a step takes {choice.cost.step_ratio:.2f} of one with all blocks"
     return Advice(
         verdict="flat" if flat else "place",
         layers=choice.rows,
         policy=choice.policy,
-        reason="; ".join([_evidence(card, flat=flat), where, _bound(card, choice, goal)]) + ".",
+        reason=f"{_evidence(card, flat=flat)}; {where}; {step}.",
         remedies=_remedies(card, flat=flat),
     )
 
@@ -68,20 +70,6 @@ def _evidence(card: LayerCard, *, flat: bool) -> str:
         f"The residual norm of {card.layers[top].name} (at least {low[top]:.3g}) is above that of "
         f"{card.layers[bottom].name} (at most {high[bottom]:.3g})"
     )
-
-
-def _bound(card: LayerCard, choice: Choice, goal: str) -> str:
-    """Return what the goal did to the choice."""
-    lowest = card.layers[choice.rows[0]].name
-    if choice.cost is None:
-        unknown, unused = "what a step takes is unknown", f"goal {goal} was not applied"
-        return f"{unknown if goal == DEFAULT_GOAL else unused}, since the card has no timings"
-    step = f"a step takes {choice.cost.step_ratio:.2f} of one with all blocks"
-    if goal == DEFAULT_GOAL:
-        return step
-    allowed = f"goal {goal} allows {choice.allowed:.2f}"
-    what = "lowest that keeps the cost" if choice.affordable else "cheapest there is"
-    return f"they start at {lowest}, the {what}, and {step} where {allowed}"
 
 
 def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:

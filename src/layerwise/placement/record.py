@@ -1,7 +1,7 @@
 """A placement: which blocks get adapters, on which modules, and what that costs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from layerwise import late_methods
@@ -53,11 +53,6 @@ class Coverage(DocumentRecord):
     adapter_parameters: int
     verified: Verification
 
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """Return how many blocks have an adapter on each target."""
-        return tuple(sum(column) for column in zip(*self.matrix, strict=True))
-
 
 @dataclass(frozen=True)
 class Placement(JsonRecord, FileRecord, DocumentRecord):
@@ -101,10 +96,6 @@ class Placement(JsonRecord, FileRecord, DocumentRecord):
     def rank_of(self, module: str) -> int:
         """Return the LoRA rank of the adapter on `module`."""
         return self.rank if self.ranks is None else self.ranks.get(module, self.rank)
-
-    def with_verified(self, verified: Verification) -> "Placement":
-        """Return the same placement, marked as checked."""
-        return replace(self, verified=verified)
 
     def apply(self, model: Any) -> Any:
         """Return `model` as a PEFT model with adapters on just these modules, checked.

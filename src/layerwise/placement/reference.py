@@ -25,14 +25,12 @@ class Transfer:
             the advised one.
         goal: What that was bound by there; None where the policy was not.
         layers: How many blocks it was measured with.
-        spearman: How well the cards' rankings agree.
         note: All of it in a sentence.
     """
 
     policy: str | None
     goal: str | None
     layers: int
-    spearman: float
     note: str
 
 
@@ -42,7 +40,6 @@ def transferred(
     *,
     layers: int | None = None,
     goal: str | None = None,
-    threshold: float = USABLE,
 ) -> Transfer:
     """Return what was measured on `reference` for placements of `card`.
 
@@ -54,7 +51,6 @@ def transferred(
         reference: Another card of the same model, with measured performance.
         layers: How many blocks are wanted; None leaves it to the reference.
         goal: How long a step may take, by what was measured; None has no bound.
-        threshold: The agreement that is needed.
 
     Raises:
         SchemaError: The reference is of another model.
@@ -62,19 +58,19 @@ def transferred(
         UnknownNameError: There is no such goal.
     """
     rho = compare([reference, card]).pairs[0].spearman
-    if rho < threshold:
+    if rho < USABLE:
         message = "reference card too different: Spearman correlation of residual norms"
         raise BadInputError(
             message,
             value=round(rho, 3),
-            expected=f"at least {threshold}",
+            expected=f"at least {USABLE}",
             hint="layerwise measure MODEL DATA --card CARD on this text",
         )
     found = _nearest(reference, layers)
     best = _best(found, goal)
     policy = best.name if best.name in POLICIES else best.policy
     bound = best.name if best.name in GOALS else None
-    return Transfer(policy, bound, found.size, rho, _note(reference, found, best, rho))
+    return Transfer(policy, bound, found.size, _note(reference, found, best, rho))
 
 
 def _nearest(reference: LayerCard, layers: int | None) -> Measurement:

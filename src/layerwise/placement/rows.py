@@ -44,12 +44,10 @@ def parse_rows(text: str) -> tuple[int | PlacedBlock, ...]:
         name, colon, index = part.strip().rpartition(":")
         stack = name.strip() if colon else stack
         if not re.fullmatch(r"-?[0-9]+", index.strip()) or stack == "":
-            msg = "block"
-            raise PlacementError(msg, value=part, expected=_SPELLING)
+            raise PlacementError(what="block", value=part, expected=_SPELLING)
         blocks.append(int(index) if stack is None else PlacedBlock(stack, int(index)))
     if not blocks:
-        msg = "no block in the placement"
-        raise PlacementError(msg, value=text, expected=_SPELLING)
+        raise PlacementError(what="no block in the placement", value=text, expected=_SPELLING)
     return tuple(blocks)
 
 
@@ -114,11 +112,9 @@ def resolve_stack(places: Sequence[BlockPlace], name: str) -> str:
         return name
     found = [k for k in known if f".{name}." in f".{k}."]
     if not found:
-        kind = "stack"
-        raise UnknownNameError(kind, value=name, known=known)
+        raise UnknownNameError(what="stack", value=name, known=known)
     if len(found) > 1:
-        msg = "stack"
-        raise PlacementError(msg, value=name, expected="one of " + ", ".join(found))
+        raise PlacementError(what="stack", value=name, expected="one of " + ", ".join(found))
     return found[0]
 
 
@@ -200,8 +196,7 @@ def _row(places: Sequence[BlockPlace], block: int | PlacedBlock, stack: str | No
         try:
             index = operator.index(block)
         except TypeError:
-            msg = "block"
-            raise PlacementError(msg, value=block, expected=_SPELLING) from None
+            raise PlacementError(what="block", value=block, expected=_SPELLING) from None
     known = {place.index: row for row, place in enumerate(places) if place.stack == stack}
     if index not in known:
         msg = f"no such block in {stack}"

@@ -6,16 +6,17 @@ block has no neighbour in another stack.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 
 
-def inflection(entropy: np.ndarray, gradient: np.ndarray, *, weight: float = 0.5) -> np.ndarray:
-    """SKI of each block in [0, 1]: `weight` (1 - H / max H) + (1 - `weight`) (1 - G / max G).
+def inflection(entropy: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """SKI of each block in [0, 1]: (1 - H / max H) / 2 + (1 - G / max G) / 2.
 
     H is the attention entropy, G the norm of the activation gradient, both at least 0.
     """
-    return weight * (1.0 - _share(entropy)) + (1.0 - weight) * (1.0 - _share(gradient))
+    return 0.5 * (1.0 - _share(entropy)) + 0.5 * (1.0 - _share(gradient))
 
 
 def _share(values: np.ndarray) -> np.ndarray:
@@ -31,19 +32,13 @@ def local_maxima(values: np.ndarray, segments: Sequence[object]) -> tuple[int, .
     block alone in its segment is a maximum; a longer segment of equal values has none.
     """
     peaks = []
-    for first, last in _plateaus(values, segments):
-        beside = _neighbours(first, -1, segments) + _neighbours(last, 1, segments)
-        alone = first == last and not beside
-        if alone or (beside and all(values[p] < values[first] for p in beside)):
-            peaks.append((first + last) // 2)
+    for _, group in groupby(range(len(values)), key=lambda p: (segments[p], values[p])):
+        run = list(group)
+        beside = _neighbours(run[0], -1, segments) + _neighbours(run[-1], 1, segments)
+        alone = len(run) == 1 and not beside
+        if alone or (beside and all(values[p] < values[run[0]] for p in beside)):
+            peaks.append(run[(len(run) - 1) // 2])
     return tuple(peaks)
-
-
-def _plateaus(values: np.ndarray, segments: Sequence[object]) -> list[tuple[int, int]]:
-    """Return the first and last position of each run of equal values inside a segment."""
-    pairs = list(zip(segments, values, strict=True))
-    starts = [p for p in range(len(pairs)) if p == 0 or pairs[p] != pairs[p - 1]]
-    return list(zip(starts, [s - 1 for s in starts[1:]] + [len(values) - 1], strict=True))
 
 
 def _neighbours(position: int, step: int, segments: Sequence[object]) -> list[int]:
@@ -53,26 +48,20 @@ def _neighbours(position: int, step: int, segments: Sequence[object]) -> list[in
     return [other] if inside else []
 
 
-def suppressed(
-    entropy: np.ndarray, gradient: np.ndarray, *, threshold: float = 0.25
-) -> tuple[int, ...]:
-    """The centres of the greedy variant: argmin H, then the first G / max G below `threshold`.
+def suppressed(entropy: np.ndarray, gradient: np.ndarray) -> tuple[int, ...]:
+    """The centres of the greedy variant: argmin H, then the first G / max G below a quarter.
 
     Where no gradient is that small, argmin H alone.
     """
-    small = np.flatnonzero(_share(gradient) < threshold)
+    small = np.flatnonzero(_share(gradient) < 0.25)
     return tuple(dict.fromkeys([int(np.argmin(entropy)), *(int(p) for p in small[:1])]))
 
 
-def around(
-    centres: Iterable[int], segments: Sequence[object], *, reach: int = 1
-) -> tuple[int, ...]:
-    """Return each centre followed by its neighbours up to `reach` away, nearest and lower first."""
+def around(centres: Iterable[int], segments: Sequence[object]) -> tuple[int, ...]:
+    """Return each centre followed by its neighbours, the lower first."""
     band: list[int] = []
     for centre in centres:
-        band.append(centre)
-        for step in range(1, reach + 1):
-            band += _neighbours(centre, -step, segments) + _neighbours(centre, step, segments)
+        band += [centre, *_neighbours(centre, -1, segments), *_neighbours(centre, 1, segments)]
     return tuple(dict.fromkeys(band))
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from layerwise.errors import BadInputError, VerificationError
 from layerwise.models.heads import head_modules
 from layerwise.models.meta import meta_copy
-from layerwise.models.parts import unwrapped
+from layerwise.models.parts import refuse_compiled_parts, unwrapped
 from layerwise.models.stack import BlockRef, all_refs, find_stacks
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.exports.lora import peft_config
@@ -62,8 +62,7 @@ def verify(
         StackError: The model's blocks cannot be found.
     """
     refs = all_refs(find_stacks(model))
-    _refuse_misplaced(placement, refs)
-    _refuse_unknown(placement, model, adapter)
+    _refuse_unfit(placement, model, refs, adapter)
     config = lora_config(placement) if lora is None else LoraConfig(**lora)
     model.requires_grad_(requires_grad=False)  # What trains after is what was added.
     with _peft_faults(placement):
@@ -108,10 +107,9 @@ def apply(placement: Placement, model: nn.Module) -> PeftModel:
     model that has LoRA adapters keeps them, switched off, beside a new one, which is active.
 
     Raises:
-        BadInputError: It is no model.
+        BadInputError: It is no model, or its blocks were compiled one by one.
         VerificationError: As for `verify`; or the model is of another architecture, or has adapters
-            of another kind or blocks that were compiled one by one; or PEFT would take other
-            modules for the head.
+            of another kind; or PEFT would take other modules for the head.
         StackError: The model's blocks cannot be found.
     """
     if not hasattr(model, "modules"):
@@ -119,10 +117,7 @@ def apply(placement: Placement, model: nn.Module) -> PeftModel:
         raise BadInputError(msg, value=type(model).__name__, expected=expected)
     plain = unwrapped(model)
     base, name = without_adapter(plain), _free_name(plain)
-    parts = [name for name, module in base.named_modules() if "_orig_mod" in module._modules]
-    if parts:
-        msg, hint = "model of which parts were compiled", "apply the placement, then compile"
-        raise VerificationError(msg, value=_shown(parts), expected="plain blocks", hint=hint)
+    refuse_compiled_parts(base, then="apply the placement")
     placement = _fitted(placement, base)
     verify(placement, meta_copy(base), adapter=name)
     _refuse_offloaded(placement, base)
@@ -244,36 +239,29 @@ def _refuse_offloaded(placement: Placement, model: nn.Module) -> None:
         raise VerificationError(msg, value=_shown(away), expected="on a device", hint=hint)
 
 
-def _refuse_misplaced(placement: Placement, refs: Sequence[BlockRef]) -> None:
-    """Every module lies in a placed block, and every placed block has a module."""
+def _refuse_unfit(
+    placement: Placement, model: nn.Module, refs: Sequence[BlockRef], adapter: str
+) -> None:
+    """Every module is in a placed block, can be adapted, and is not; every placed block has one."""
     names = {(ref.stack, ref.index): ref.name for ref in refs}
-    placed = {block: names.get((block.stack, block.index)) for block in placement.blocks}
-    absent = [f"{block.stack}.{block.index}" for block, name in placed.items() if name is None]
+    placed = {f"{b.stack}.{b.index}": names.get((b.stack, b.index)) for b in placement.blocks}
     inside = {b: [m for m in placement.modules if m.startswith(f"{n}.")] for b, n in placed.items()}
-    bare = [f"{block.stack}.{block.index}" for block, found in inside.items() if not found]
     owned = {name for found in inside.values() for name in found}
-    stray = [name for name in placement.modules if name not in owned]
-    _raise_if(absent, what="blocks that the model does not have", placement=placement)
-    _raise_if(bare, what="blocks without a module to adapt", placement=placement)
-    _raise_if(stray, what="modules outside the placement's blocks", placement=placement)
-
-
-def _refuse_unknown(placement: Placement, model: nn.Module, adapter: str) -> None:
-    """Every module is there, has weights of its own to adapt, and no adapter of that name."""
     modules = dict(model.named_modules(remove_duplicate=False))
     parameters = {name for name, _ in model.named_parameters()}
     missing = [name for name in placement.modules if name not in modules]
-    fused = [name for name in missing if name in parameters]
-    adapted = list(_adapted(model, adapter))
-    _raise_if(fused, what="parameters, not modules (fused experts)", placement=placement)
-    _raise_if(missing, what="modules that the model does not have", placement=placement)
-    _raise_if(adapted, what="modules that have an adapter already", placement=placement)
-
-
-def _raise_if(names: Sequence[str], *, what: str, placement: Placement) -> None:
-    if names:
-        msg = f"{len(names)} {what}"
-        raise VerificationError(msg, value=_shown(names), expected=f"those of {placement.model}")
+    faults = {
+        "blocks that the model does not have": [b for b, name in placed.items() if name is None],
+        "blocks without a module to adapt": [block for block, found in inside.items() if not found],
+        "modules outside the placement's blocks": [m for m in placement.modules if m not in owned],
+        "parameters, not modules (fused experts)": [m for m in missing if m in parameters],
+        "modules that the model does not have": missing,
+        "modules that have an adapter already": list(_adapted(model, adapter)),
+    }
+    for what, found in faults.items():
+        if found:
+            msg, expected = f"{len(found)} {what}", f"those of {placement.model}"
+            raise VerificationError(msg, value=_shown(found), expected=expected)
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -33,8 +33,7 @@ ERASED = (
     _DEPTH,
     _share("effect", "Effect", low="effect_low", high="effect_high", band=_PAIRS, importance=90,
            meaning="By which share of their distance erasing the concept moves the members of a "
-           "pair "
-           "together.",
+           "pair together.",
            reads="High: the concept is most of what tells them apart; below 0: they are driven "
            "apart."),
     _share("control", "Control", low="control_low", high="control_high",

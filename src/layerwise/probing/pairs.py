@@ -3,12 +3,14 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from layerwise.errors import DataError
 from layerwise.seeds import draw
@@ -89,13 +91,20 @@ def read_pairs(source: str, *, examples: int | None = None, seed: int = 0) -> Pa
     return pair_set(found, source=source)
 
 
-def given_pairs(given: Sequence[tuple[str, str]]) -> PairSet:
-    """Return pairs of texts in hand, each the member ``a``, then ``b``.
+def given_pairs(given: Iterable[Sequence[str] | Mapping[str, str]]) -> PairSet:
+    """Return pairs of texts in hand, each the member ``a``, then ``b``, or a mapping with both.
 
     Raises:
-        DataError: One is no pair; it is named by its number, from 1.
+        DataError: They are no rows, or one is no pair; it is named by its number, from 1.
     """
-    rows = [dict(zip("ab", pair, strict=False)) for pair in given]
+    held: Any = given.to_dict("records") if isinstance(given, pd.DataFrame) else given
+    if not isinstance(held, Iterable):
+        raise DataError(what="no pairs", value=type(held).__name__, expected=f"(a, b) or {_SHAPE}")
+    rows = [
+        dict(zip("ab", pair, strict=True)) if isinstance(pair, list | tuple) and len(pair) == 2
+        else pair
+        for pair in held
+    ]  # fmt: skip
     return pair_set([_pair(row, number) for number, row in enumerate(rows, 1)], source="given")
 
 
@@ -123,10 +132,12 @@ def pair_set(pairs: Sequence[MinimalPair], *, source: str) -> PairSet:
 
 
 def _pair(row: object, number: int) -> MinimalPair:
-    a, b = (row.get(key) if isinstance(row, dict) else None for key in ("a", "b"))
+    a, b = (row.get(key) if isinstance(row, Mapping) else None for key in ("a", "b"))
     if not (isinstance(a, str) and isinstance(b, str) and a.strip() and b.strip()):
         msg = f"pair on line {number} without both members"
-        raise DataError(msg, value=json.dumps(row, ensure_ascii=False), expected=_SHAPE)
+        raise DataError(
+            msg, value=json.dumps(row, ensure_ascii=False, default=str), expected=_SHAPE
+        )
     if a == b:
         msg = f"pair on line {number} whose members are the same"
         raise DataError(msg, value=a, expected="two texts that differ in the concept")

@@ -40,7 +40,8 @@ def make_probing(
     if data.has_scores:
         msg = "labels that are scores, or hold together: a probe tells classes apart"
         raise BadInputError(msg, value=data.columns.get("label"), expected="one class of each text")
-    names = label_names(data)
+    shown_labels = {example.label for example in data.examples}
+    names = tuple(name for name in label_names(data) if name in shown_labels)
     examples = tuple(dict.fromkeys(data.examples))  # A copy across the split would be known.
     copies = len(data.examples) - len(examples)
     notes = [f"{copies} copies of other examples were left out"] if copies else []

@@ -154,27 +154,13 @@ class ErasureSettings:
 class ErasedDepth:
     """What erasing the concept does at one depth; all but `effect_in_sample` on held-out pairs.
 
+    The figures, with the ends of their 95 % intervals, are named as their columns in
+    `layerwise.probing.columns`, which say what they mean; shares are of 1.
+
     Attributes:
         relative: The depth as a share of the stack, in (0, 1].
         index: The block whose output it is, from 0.
-        distance: Mean Euclidean distance between the members of a pair, before.
-        effect: By which share erasing the concept lowers it, at most 1; negative where pairs are
-            driven apart.
-        effect_median: The median over pairs of each pair's own share.
-        effect_low, effect_high: Ends of its 95 % interval over pairs.
-        control: The same share for erasing a random direction of the same energy, mean over draws.
-        control_low: The 2.5th percentile over draws.
-        control_high: The 97.5th.
-        margin: `effect` - `control`.
-        margin_low, margin_high: Ends of its 95 % interval over pairs.
-        ordered: Share of pairs whose members the erased direction tells apart: 1/2 is chance.
-        energy: Mean squared change of an input by the erasure, as a share of the total variance.
-        control_energy: The same of the random directions.
-        overlap: Mean |cosine| of the random directions with the direction along which LEACE moves
-            an input: near 1, the control is no other direction.
-        effect_in_sample: `effect` on the pairs of the fit, which flatters; for comparison alone.
-        top_variance: Share of the total variance that lies along one direction. Near 1, distances
-            are about that direction: in many decoders a few units of single tokens.
+        control_energy: `energy` of the random directions.
     """
 
     relative: float

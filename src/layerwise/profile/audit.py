@@ -1,16 +1,16 @@
 """The audit of an adapter: its spectra, its size by depth, dead modules, wasted rank, its place."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, sqrt
 from statistics import median
-from typing import Any
 
 import numpy as np
 from torch import nn
 
 from layerwise.card.record import LayerCard
-from layerwise.models.stack import Stack, all_refs, block_of, find_stacks
+from layerwise.models.stack import BlockRef, blocks_of, find_stacks
 from layerwise.objectives.forward import without_adapter
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose
@@ -18,14 +18,15 @@ from layerwise.placement.record import PlacedBlock
 from layerwise.placement.rows import adaptable_rows
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement, ModuleAudit, Spectrum
 from layerwise.profile.audit_update import (
+    DORA_NOTE,
     Update,
     adapted_layers,
     adapter_kinds,
     dora_change,
-    lost_modules,
     saved_modules,
     unread_reason,
     update,
+    whole_modules,
 )
 from layerwise.signals.ranks import spearman
 from layerwise.signals.spectrum import (
@@ -35,7 +36,11 @@ from layerwise.signals.spectrum import (
     spectral_norm,
     stable_rank,
 )
+from layerwise.tuning.adapters import adapter_configs
 
+# What is not counted, in so many modules.
+_UNKNOWN = "the weights of {} adapted modules are packed or not there: their norms are not known"
+_MAGNITUDES = "DoRA's magnitudes of {} modules are not counted"
 #: The share of modules that `Audit.enough_rank` must do for (ours).
 _MOST = 0.9
 
@@ -54,21 +59,43 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         NonFiniteError: A factor has a value that is NaN or infinite.
         StackError: The model's blocks cannot be found.
     """
-    stacks = find_stacks(without_adapter(model))
     layers = dict(adapted_layers(model))
+    places = blocks_of(layers, find_stacks(without_adapter(model)))
     unread = {name: why for name, layer in layers.items() if (why := unread_reason(layer))}
-    modules = tuple(
-        _module(name, update(name, layer), stacks, outputs.get(name))
-        for name, layer in layers.items()
-        if name not in unread
+    updates = ((name, update(name, layer)) for name, layer in layers.items() if name not in unread)
+    audit = audit_updates(updates, places, outputs)
+    configs, saved = adapter_configs(model).values(), saved_modules(model)
+    lost = () if saved else whole_modules(configs)
+    said = f"what was trained whole beside the adapters ({', '.join(lost)}) has no place here"
+    return replace(
+        audit,
+        kinds=adapter_kinds(configs),
+        unread=unread,
+        saved_modules=saved,
+        notes=(*audit.notes, said) if lost else audit.notes,
     )
+
+
+def audit_updates(
+    updates: Iterable[tuple[str, Update]],
+    places: Mapping[str, BlockRef],
+    outputs: Mapping[str, float],
+) -> Audit:
+    """Return the audit of the `updates`, each read when its turn comes, of modules by name."""
+    modules, counts = list[ModuleAudit](), Counter[str]()
+    for name, found in updates:
+        made = _module(name, found, places.get(name), outputs.get(name))
+        modules.append(made)
+        counts.update(found.notes)
+        counts[_MAGNITUDES] += DORA_NOTE in found.notes and made.whole_relative_norm is None
+        counts[_UNKNOWN] += made.base_frobenius_norm is None
     live = [m for m in modules if not m.dead]
     # The least rank that `_MOST` of the modules do with for 90 % of their energy.
     ranks = sorted(ceil(m.update.energy_rank_90 / m.experts) for m in live)
     blocks = _blocks(modules)
     return Audit(
-        kinds=adapter_kinds(model),
-        modules=modules,
+        kinds=(),
+        modules=tuple(modules),
         blocks=blocks,
         parameters=sum(m.parameters for m in modules),
         dead=tuple(m.name for m in modules if m.dead),
@@ -81,20 +108,16 @@ def make_audit(model: nn.Module, outputs: Mapping[str, float]) -> Audit:
         frobenius_norm=_root_sum(m.update.frobenius_norm for m in modules),
         relative_norm=_relative(modules),
         depth_agreement=agreement([(b.relative_norm, b.output_change) for b in blocks]),
-        unread=unread,
-        saved_modules=saved_modules(model),
-        notes=_notes(list(layers.values()), modules, lost_modules(model)),
+        notes=tuple(text.format(count) for text, count in counts.items() if count),
     )
 
 
 def _module(
-    name: str, found: Update, stacks: Sequence[Stack], output_change: float | None
+    name: str, found: Update, block: BlockRef | None, output_change: float | None
 ) -> ModuleAudit:
-    row = block_of(name, stacks)
-    block = None if row is None else all_refs(stacks)[row]
     figures = spectrum(product_singular_values(found.up, found.down))
     whole_norm, moved = dora_change(found) or (None, False)
-    weight = found.base_matrices
+    weight = found.base
     largest = None if weight is None else spectral_norm(weight)
     length = None if weight is None else sqrt(float(np.square(weight, dtype=np.float64).sum()))
     return ModuleAudit(
@@ -230,25 +253,3 @@ def compare_with_card(audit: Audit, card: LayerCard) -> Audit:
         adapter_step_ratio=None if cost is None else cost.step_ratio,
     )
     return replace(audit, blocks=blocks, card=placement)
-
-
-def _notes(
-    layers: Sequence[Any], modules: Sequence[ModuleAudit], lost: Sequence[str]
-) -> tuple[str, ...]:
-    """Return what was counted otherwise than by default, and what has no place in the model."""
-    dora = sum(len(getattr(layer, "lora_magnitude_vector", ())) > 0 for layer in layers)
-    missed = dora - sum(m.whole_relative_norm is not None for m in modules)
-    packed = sum(m.base_frobenius_norm is None for m in modules)
-    biased = sum(any(getattr(layer, "lora_bias", {}).values()) for layer in layers)
-    counts = {
-        "DoRA: ranks and norms are those of B A; its magnitudes are counted in "
-        "whole_relative_norm and output_change": dora,
-        f"DoRA's magnitudes of {missed} modules are not counted": missed,
-        f"the weights of {packed} adapted modules are packed or not there: their norms are not "
-        "known": packed,
-        f"biases of B in {biased} modules are not counted in ranks and norms": biased,
-        f"what was trained whole beside the adapters ({', '.join(lost)}) has no place here": len(
-            lost
-        ),
-    }
-    return tuple(text for text, count in counts.items() if count > 0)

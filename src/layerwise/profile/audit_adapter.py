@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from layerwise.card.describe import model_info
@@ -11,6 +10,8 @@ from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
 from layerwise.models.load import LoadedModel, attach, merge
 from layerwise.models.sources import Source, named_base, resolve
+from layerwise.models.stack import find_stacks
+from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
 from layerwise.profile.audit_files import audit_files
@@ -32,6 +33,7 @@ def audit_adapter(
     load: Load,
     card: LayerCard | None = None,
     verify: bool = False,
+    tokenizer: Any = None,
     progress: Progress = silent,
 ) -> Audit:
     """Return the audit of `adapter`: what a user names, or a model in hand that has one.
@@ -42,6 +44,7 @@ def audit_adapter(
         load: Loads the base, with a head for the classes ``labels`` where they are not None.
         card: A card of the base to hold it against.
         verify: Whether the whole forward with it is tried against PEFT's.
+        tokenizer: That of a transformers model in hand; read from where the model was if None.
         progress: Hears how far the forward is.
 
     Raises:
@@ -50,7 +53,7 @@ def audit_adapter(
         SchemaError: The card is of another model.
         NonFiniteError: A weight of the adapter is NaN or infinite.
     """
-    found, again = in_hand(adapter), None
+    found, merged = in_hand(adapter, tokenizer), None
     if isinstance(found, str):
         source = resolve(found)
         if source.form != "adapter":
@@ -58,21 +61,27 @@ def audit_adapter(
             expected = "a folder or hub id with adapter_config.json"
             hint = f"layerwise profile BASE {found}"
             raise BadInputError(msg, value=found, expected=expected, hint=hint)
-        base, why = _base(source, load)
-        if base is None:
+        classes, _ = adapter_classes(source)
+        try:
+            base = load(named_base(source), labels=classes)
+        except ModelError as error:
+            why = f"{error.what}: {error.value or source.name}"
             _refuse_without_base(source, why, card=card, verify=verify)
             return audit_files(source, why=why)
         if card is not None:
             refuse_another_model(model_info(base), card.model)
         found = attach(base, source)
-        again = partial(_merged, source, load) if verify else None
+        if verify:
+            merged = merge(load(named_base(source), labels=classes), source)
     elif verify or not (isinstance(found, LoadedModel) and has_adapters(found.model)):
         msg = "model in hand to verify" if verify else "model in hand without adapters"
         expected = "the name of an adapter" if verify else "a PeftModel, or the name of an adapter"
         raise BadInputError(msg, value=type(adapter).__name__, expected=expected)
     elif card is not None:
         refuse_another_model(replace(base_info(model_info(found), found), files={}), card.model)
-    return _on_base(found, reading, card, progress, again)
+    inner = without_adapter(found.model)  # Blocks have the base's own names.
+    found = replace(found, model=inner, stacks=find_stacks(inner))
+    return _on_base(found, reading, card, progress, merged)
 
 
 def _refuse_without_base(source: Source, why: str, *, card: LayerCard | None, verify: bool) -> None:
@@ -82,41 +91,29 @@ def _refuse_without_base(source: Source, why: str, *, card: LayerCard | None, ve
         raise BadInputError(msg, value=source.name, expected="its base", hint=f"no --{option}")
 
 
-def _merged(source: Source, load: Load) -> LoadedModel:
-    """Return the base, loaded anew, with the adapter in `source` in its weights."""
-    return merge(load(named_base(source), labels=adapter_classes(source, None)), source)
-
-
-def _base(source: Source, load: Load) -> tuple[LoadedModel | None, str]:
-    """Return the base of the adapter in `source`; or None, and why it is not to be had."""
-    classes = adapter_classes(source, None)
-    try:
-        return load(named_base(source), labels=classes), ""
-    except ModelError as error:
-        return None, f"{error.what}: {error.value or source.name}"
-
-
 def _on_base(
     loaded: LoadedModel,
     reading: ProbeReading,
     card: LayerCard | None,
     progress: Progress,
-    again: Callable[[], LoadedModel] | None,
+    merged: LoadedModel | None,
 ) -> Audit:
     """Return the audit of the adapters on a model, with their effect on the probes.
 
-    Where there is an `again`, what the model it loads makes of them must be the same.
+    Where it is there `merged` too, that must make the same of them.
     """
     notes, changes = list(adapter_notes(loaded.model)), dict[str, float]()
     try:
         with record_outputs(loaded.model) as outputs:
             states = reading.states(replace(loaded, notes=()), progress=progress)
         changes |= outputs.changes
-        if again is not None:
-            merged = reading.states(again(), progress=progress)
-            notes.append(refuse_other_states(merged, states, loaded.source))
     except ModelError as error:  # A tower of pictures alone, say.
+        if merged is not None:
+            raise
         notes.append(f"what the adapter adds to outputs is not known: {error}")
+    if merged is not None:
+        other = reading.states(merged, progress=progress)
+        notes.append(refuse_other_states(other, states, loaded.source))
     audit = make_audit(loaded.model, changes)
     audit = audit if card is None else compare_with_card(audit, card)
     return replace(

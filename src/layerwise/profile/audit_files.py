@@ -1,37 +1,39 @@
 """The audit of an adapter whose base is not to be had, from its own files."""
 
 import re
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from math import isfinite, sqrt
 from typing import Any
 
-import torch
-from peft import LoraConfig, PeftConfig, PeftModel, load_peft_weights, set_peft_model_state_dict
-from torch import nn
-from transformers import PretrainedConfig
-from transformers.modeling_layers import GradientCheckpointingLayer
+from peft.utils.other import get_pattern_key
 
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.errors import ModelError
-from layerwise.models.reading import readable
+from layerwise.models.adapter_files import read_weights
+from layerwise.models.adapter_starts import BESIDE
+from layerwise.models.adapters import read_config
 from layerwise.models.sources import Source, hashes
-from layerwise.models.stack import find_stacks
-from layerwise.profile.audit import make_audit
+from layerwise.models.stack import Stack, blocks_of
+from layerwise.profile.audit import audit_updates
 from layerwise.profile.audit_record import Audit
+from layerwise.profile.audit_update import (
+    BIAS_NOTE,
+    DORA_NOTE,
+    Update,
+    adapter_kinds,
+    whole_modules,
+    wide_array,
+)
 from layerwise.provenance import collect
 from layerwise.shapes import Tensor
-from layerwise.tuning.adapters import adapter_notes, inseparable
+from layerwise.tuning.adapters import start_notes
 
-_NAME = "default"
-# More than any model has; a name in a file could ask for any number of modules.
+# More than any model has; a name in a file could ask for any number of blocks.
 _MOST_BLOCKS = 10_000
-# What in a configuration says where else adapters go; the files' names say where.
-_ELSEWHERE = (
-    "exclude_modules", "layers_to_transform", "layers_pattern", "layer_replication",
-    "modules_to_save", "target_parameters", "trainable_token_indices",
-)  # fmt: skip
-_A = re.compile(r"base_model\.model\.(.+)\.lora_(embedding_)?A(\.weight)?")
+# Variants of LoRA whose change of the weight is more than the product B A.
+_VARIANTS = ("use_qalora", "use_bdlora", "arrow_config", "kasa_config")
+_PART = re.compile(r"base_model\.model\.(.+)\.lora_(?:embedding_)?(A|B|B\.bias|magnitude_vector)")
 _BLOCK = re.compile(r"(.*?)\.(\d+)\..*")
 _OTHER = "its files alone do not tell how it changes the weight"
 
@@ -39,8 +41,8 @@ _OTHER = "its files alone do not tell how it changes the weight"
 def audit_files(source: Source, *, why: str) -> Audit:
     """Return what the files of the LoRA adapter in `source` tell without its base.
 
-    PEFT reads them, onto modules without weights of the shapes that the factors have. Unknown stay
-    how large updates are beside weights, what they do to outputs, and how many blocks there are.
+    Unknown stay how large updates are beside weights, what they do to outputs, and how many blocks
+    there are.
 
     Args:
         source: Where they lie.
@@ -48,41 +50,38 @@ def audit_files(source: Source, *, why: str) -> Audit:
 
     Raises:
         ModelError: They cannot be read, or tell nothing: the adapter is no LoRA, say.
-        StackError: None of its modules is in a list of blocks.
-        NonFiniteError: A factor has a value that is NaN or infinite.
     """
-    with readable(source):
-        config = PeftConfig.from_pretrained(str(source.folder))
-        weights = load_peft_weights(str(source.folder), device="cpu")
-        reason = inseparable(config)
-    factors = dict(_factors(weights))
-    if not isinstance(config, LoraConfig) or not factors or reason:
+    config, notes = read_config(source)
+    weights = read_weights(source)
+    parts, others = _parts(weights, whole_modules([config]))
+    updates, odd = dict[str, Update](), _untold(config)
+    if not odd:
+        updates = _updates(parts, config, source)
+    if not updates:
         msg = f"adapter of which nothing can be told without its base ({why})"
-        kind = str(getattr(config.peft_type, "value", config.peft_type))
-        raise ModelError(
-            msg, value=reason or kind, expected="LoRA on a base that it left as it was"
-        )
-    with readable(source), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT misses what a base has, and says so.
-        model, unread = _hollow(config, factors, weights)
-    audit = make_audit(model, {})
-    stacks = tuple(
-        StackInfo(stack.name, len(stack.blocks), "unknown class", "sequential")
-        for stack in find_stacks(model.get_base_model())
-    )
-    blocks = ", ".join(f"{stack.name} has {stack.blocks} blocks or more" for stack in stacks)
+        expected = "LoRA on a base that it left as it was"
+        raise ModelError(msg, value=odd or _OTHER, expected=expected)
+    stacks = _stacks(parts, source)
+    audit = audit_updates(updates.items(), blocks_of(updates, stacks), {})
+    blocks = ", ".join(f"; {stack.name} has {len(stack.blocks)} blocks or more" for stack in stacks)
     untold = "how large it is beside the weights and what it does to outputs is not known"
-    note = f"read from the adapter's files alone ({why}): {untold}; {blocks}"
+    notes.insert(0, f"read from the adapter's files alone ({why}): {untold}{blocks}")
+    if others:
+        notes.append(f"{len(others)} other weights in its files are not looked into: {others[0]}")
     return replace(
         audit,
-        unread={**audit.unread, **dict.fromkeys(unread, _OTHER)},
-        saved_modules=tuple(config.modules_to_save or ()),
-        notes=(note, *audit.notes, *adapter_notes(model)),
+        kinds=adapter_kinds([config]),
+        unread=dict.fromkeys((name for name in parts if name not in updates), _OTHER),
+        saved_modules=whole_modules([config]),
+        notes=(*notes, *audit.notes, *start_notes([config])),
         model=ModelInfo(
             source=source.name,
             architecture="unknown",
             parameters=sum(tensor.numel() for tensor in weights.values()),
-            stacks=stacks,
+            stacks=tuple(
+                StackInfo(stack.name, len(stack.blocks), stack.block_class, stack.residual)
+                for stack in stacks
+            ),
             revision=source.revision,
             files=hashes(source),
             base=str(config.base_model_name_or_path or "") or None,
@@ -91,71 +90,83 @@ def audit_files(source: Source, *, why: str) -> Audit:
     )
 
 
-def _factors(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
-    """Yield the factors A and B of each module, by its name in the base."""
-    for key, down in weights.items():
-        match = _A.fullmatch(key)
-        up = weights.get(re.sub(r"A(\.weight)?$", r"B\1", key)) if match else None
-        if match and up is not None:
-            yield match[1], (down, up)
+def _parts(
+    weights: Mapping[str, Tensor], whole: Collection[str]
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Return the adapter's tensors by module and part, and the names of weights that are none.
 
-
-def _hollow(
-    config: LoraConfig, factors: Mapping[str, tuple[Tensor, Tensor]], weights: dict[str, Tensor]
-) -> tuple[PeftModel, list[str]]:
-    """Return the adapter on modules without weights, and those whose factors are of another rank.
-
-    Such are those of many experts side by side.
+    Those of modules that were trained `whole` are in neither.
     """
-    blocks = [match for name in factors if (match := _BLOCK.fullmatch(name))]
+    parts: dict[str, dict[str, Tensor]] = {}
+    others = []
+    for key, tensor in weights.items():
+        match = _PART.fullmatch(key.removesuffix(".weight").replace(".default", ""))
+        if match is not None:
+            parts.setdefault(match[1], {})[match[2]] = tensor
+        elif not set(whole).intersection(key.split(".")):
+            others.append(key)
+    return parts, sorted(others)
+
+
+def _untold(config: Any) -> str:
+    """Return why an adapter's change of a weight is not the product of its factors; empty if so."""
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if kind != "LORA":
+        return kind
+    start = str(config.init_lora_weights)
+    if start.lower() not in BESIDE:
+        return f"its start ({start}) changed its base's weights"
+    return ", ".join(name for name in _VARIANTS if getattr(config, name, None))
+
+
+def _updates(
+    parts: Mapping[str, Mapping[str, Tensor]], config: Any, source: Source
+) -> dict[str, Update]:
+    """Return what each module's tensors say that is added to its weight, where they do.
+
+    Those of many experts side by side do not.
+
+    Raises:
+        ModelError: A module has no two factors of one product, or settings are no numbers.
+    """
+    found = {}
+    for name, held in parts.items():
+        down, up = held.get("A"), held.get("B")
+        if down is None or up is None or min(down.ndim, up.ndim) < 2 or up.shape[1] != len(down):
+            shapes = ", ".join(f"{part} {tuple(tensor.shape)}" for part, tensor in held.items())
+            msg, expected = f"adapter that has of {name} {shapes}", "A (r, in) and B (out, r)"
+            raise ModelError(msg, value=source.name, expected=expected)
+        ranks, alphas = config.rank_pattern, config.alpha_pattern
+        try:
+            rank = ranks.get(get_pattern_key(ranks, name), config.r)
+            alpha = alphas.get(get_pattern_key(alphas, name), config.lora_alpha)
+            is_told = isfinite(alpha)
+        except (AttributeError, TypeError, re.error):  # Keys are regular expressions.
+            is_told = False
+        if not is_told:
+            msg = f"adapter whose settings do not tell the scale of {name}"
+            raise ModelError(msg, value=source.name, expected="numbers for r and lora_alpha")
+        if rank == len(down):
+            scale = alpha / (sqrt(rank) if config.use_rslora else rank)
+            wide, narrow = (wide_array(tensor.flatten(1))[None] for tensor in (up, down))
+            notes = (DORA_NOTE,) * ("magnitude_vector" in held) + (BIAS_NOTE,) * ("B.bias" in held)
+            found[name] = Update(scale * wide, narrow, notes=notes)
+    return found
+
+
+def _stacks(names: Iterable[str], source: Source) -> tuple[Stack, ...]:
+    """Return the lists of blocks that the modules called `names` are in, as far as they say.
+
+    Raises:
+        ModelError: A block has a number that no model reaches.
+    """
     depths: dict[str, int] = {}
-    for match in blocks:
+    for match in filter(None, map(_BLOCK.fullmatch, names)):
         depths[match[1]] = max(depths.get(match[1], 0), int(match[2]) + 1)
-    root: Any = nn.Module()
-    root.config = PretrainedConfig(num_hidden_layers=max(depths.values(), default=0))
-    if root.config.num_hidden_layers > _MOST_BLOCKS:
-        msg = "adapter of a block with an unlikely number"
-        raise ModelError(msg, value=max(depths.values()) - 1, expected=f"below {_MOST_BLOCKS}")
-    embeddings = {m[1] for key in weights if (m := _A.fullmatch(key)) and m[2]}
-    for path, depth in depths.items():
-        _put(root, path, nn.ModuleList(GradientCheckpointingLayer() for _ in range(depth)))
-    for name, (down, up) in factors.items():
-        _put(root, name, _without_weight(down, up, is_embedding=name in embeddings))
-    plain = dict.fromkeys(_ELSEWHERE) | {"target_modules": list(factors), "init_lora_weights": True}
-    model = PeftModel(root, replace(config, **plain), _NAME, low_cpu_mem_usage=True)
-    model.peft_config[_NAME].init_lora_weights = config.init_lora_weights
-    odd = []
-    for name, (down, up) in factors.items():
-        layer: Any = root.get_submodule(name)
-        layer.get_base_layer().weight = None  # Else PEFT would move the factors to where it is.
-        if not (layer.r[_NAME] == down.shape[0] == up.shape[1]):
-            odd.append(name)
-            parent, _, own = name.rpartition(".")
-            setattr(root.get_submodule(parent), own, layer.get_base_layer())
-    known = tuple(f"base_model.model.{name}.lora_" for name in factors if name not in odd)
-    kept = {key: tensor for key, tensor in weights.items() if key.startswith(known)}
-    set_peft_model_state_dict(model, kept, _NAME, low_cpu_mem_usage=True)
-    return model, odd
-
-
-def _without_weight(down: Tensor, up: Tensor, *, is_embedding: bool) -> nn.Module:
-    """Return a module without its weight, of the shape that the factors are for."""
-    (_, columns, *kernel), rows = down.shape, up.shape[0]
-    convolutions: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    with torch.device("meta"):
-        if is_embedding:
-            return nn.Embedding(columns, rows)
-        if kernel:
-            made: nn.Module = convolutions[len(kernel) - 1](columns, rows, kernel)
-            return made
-        return nn.Linear(columns, rows, bias=False)
-
-
-def _put(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Set the module at `path`, with plain modules on the way to it where there are none."""
-    *way, own = path.split(".")
-    for part in way:
-        if part not in root._modules:
-            root.add_module(part, nn.Module())
-        root = root.get_submodule(part)
-    root.add_module(own, module)
+    if max(depths.values(), default=0) > _MOST_BLOCKS:
+        msg = f"adapter of a block with an unlikely number ({max(depths.values()) - 1})"
+        raise ModelError(msg, value=source.name, expected=f"below {_MOST_BLOCKS}")
+    return tuple(
+        Stack(path, tuple(f"{path}.{i}" for i in range(depth)), "unknown class", "sequential")
+        for path, depth in depths.items()
+    )

@@ -51,12 +51,9 @@ class OutputChanges:
     def _without_padding(self, value: Tensor) -> Tensor:
         """Return the rows that are no padding; all, where rows are not the batch's tokens."""
         mask = self.mask
-        if mask is None:
+        if mask is None or not (value.shape[:2] == mask.shape or len(value) == mask.numel()):
             return value
-        if value.shape[:2] == mask.shape:
-            return value[mask.to(value.device)]
-        flat = value.ndim == 2 and len(value) == mask.numel()
-        return value[mask.flatten().to(value.device)] if flat else value
+        return value.reshape(mask.numel(), -1)[mask.flatten().to(value.device)]
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """The update that an adapter makes to one weight, read off PEFT's modules as factors B and A."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from math import sqrt
 from typing import Any
 
@@ -19,6 +18,12 @@ from layerwise.seeds import numpy_generator
 _PLAIN = {"MiCALinearVariant", "MiCAEmbeddingVariant", "VeloraLinearVariant"}
 _PLAIN |= {"ALoraLinearVariant", "MontecloraLinearVariant"}
 _DORA = "Dora"
+#: What the figures of an update do not count.
+DORA_NOTE = (
+    "DoRA: ranks and norms are those of B A; its magnitudes are counted in whole_relative_norm and "
+    "output_change"
+)
+BIAS_NOTE = "biases of B in {} modules are not counted in ranks and norms"
 #: How far factors may be from the change that PEFT computes, over that, in float32.
 _UNLIKE = 1e-4
 
@@ -30,29 +35,33 @@ class Update:
     Attributes:
         up: B times the scale, (e, o, r) float64; several adapters side by side, experts apart.
         down: A, (e, r, i) float64.
-        parameters: Numbers that the adapters hold.
-        base: The weight that is adapted, (e, o, i) as B A has it; None where it cannot be read.
-        magnitude: DoRA's length of each row, (o,); None elsewhere.
+        base: The weight that is adapted, (e, o, i) as B A has it, in float32 at least; None where
+            it cannot be read.
+        rounding: The relative rounding of the weight as it is stored.
+        magnitude: DoRA's length of each row, (o,); None elsewhere, or where it cannot be read.
+        notes: What of it ranks and norms do not count; ``{}`` stands for the number of modules.
     """
 
     up: np.ndarray
     down: np.ndarray
-    parameters: int
-    base: torch.Tensor | None = None
+    base: np.ndarray | None = None
+    rounding: float = 0.0
     magnitude: torch.Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Return how many numbers the adapters hold, biases aside."""
+        return (
+            self.up.size
+            + self.down.size
+            + (0 if self.magnitude is None else self.magnitude.numel())
+        )
 
     @property
     def rank(self) -> int:
         """Return the directions that there is room for: r, times the experts."""
         return int(self.up.shape[0] * self.up.shape[2])
-
-    @property
-    def base_matrices(self) -> np.ndarray | None:
-        """Return the weight for numpy, in float32 at least."""
-        if self.base is None:
-            return None
-        wide = self.base if self.base.dtype == torch.float64 else self.base.float()
-        return np.asarray(wide.cpu().numpy())
 
 
 def dora_change(found: Update) -> tuple[float, bool] | None:
@@ -61,18 +70,17 @@ def dora_change(found: Update) -> tuple[float, bool] | None:
     Row i goes from w to (1 + c) (w + u), u that of B A. Given are the Frobenius norm of all that
     changes, c w + (1 + c) u, and whether any c is beyond the rounding of the magnitudes.
     """
-    weight, magnitude = found.base_matrices, found.magnitude
-    if found.base is None or weight is None or magnitude is None:
+    weight, magnitude = found.base, found.magnitude
+    if weight is None or magnitude is None:
         return None
     up, down = found.up[0], found.down[0]
     w = np.square(weight[0], dtype=np.float64).sum(1)
     wu = 2.0 * ((weight[0] @ down.T.astype(weight.dtype)) * up).sum(1)
     u = ((up @ (down @ down.T)) * up).sum(1)
     lengths = np.sqrt(np.maximum(w + wu + u, np.finfo(np.float64).tiny))
-    c = _wide(magnitude) / lengths - 1.0
+    c = wide_array(magnitude) / lengths - 1.0
     squares = c**2 * w + c * (1.0 + c) * wu + (1.0 + c) ** 2 * u
-    rounding = 8.0 * float(torch.finfo(found.base.dtype).eps)
-    return sqrt(max(float(squares.sum()), 0.0)), bool(np.abs(c).max() > rounding)
+    return sqrt(max(float(squares.sum()), 0.0)), bool(np.abs(c).max() > 8.0 * found.rounding)
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -87,10 +95,10 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
             yield (f"{plain}.{own}" if own else plain), module
 
 
-def adapter_kinds(model: nn.Module) -> tuple[str, ...]:
-    """Return what PEFT calls the adapters on `model`, and which variants they are of."""
+def adapter_kinds(configs: Iterable[Any]) -> tuple[str, ...]:
+    """Return what PEFT calls the adapters of such settings, and which variants they are of."""
     kinds: list[str] = []
-    for config in _configs(model):
+    for config in configs:
         kinds.append(str(getattr(config.peft_type, "value", config.peft_type)))
         for flag, name in (("use_dora", "DoRA"), ("use_rslora", "rsLoRA")):
             if getattr(config, flag, False):
@@ -98,21 +106,16 @@ def adapter_kinds(model: nn.Module) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _configs(model: nn.Module) -> list[Any]:
-    configs: Any = getattr(model, "peft_config", {})
-    return list(configs.values()) if isinstance(configs, Mapping) else []
+def whole_modules(configs: Iterable[Any]) -> tuple[str, ...]:
+    """Return what such settings say was trained whole beside the adapters."""
+    given = (getattr(config, "modules_to_save", None) for config in configs)
+    return tuple(dict.fromkeys(n for ns in given if isinstance(ns, list | set) for n in ns))
 
 
 def saved_modules(model: nn.Module) -> tuple[str, ...]:
     """Return the modules that were trained and saved whole, by their name in the base model."""
     named = without_adapter(model).named_modules()
     return tuple(name for name, module in named if hasattr(module, "modules_to_save"))
-
-
-def lost_modules(model: nn.Module) -> tuple[str, ...]:
-    """Return what was trained whole beside the adapters, if `model` has no place for any of it."""
-    named = [n for c in _configs(model) for n in getattr(c, "modules_to_save", None) or ()]
-    return () if saved_modules(model) else tuple(dict.fromkeys(named))
 
 
 def unread_reason(layer: Any) -> str:
@@ -150,9 +153,18 @@ def update(name: str, layer: Any) -> Update:
         msg = "adapter with NaN or infinite values"
         raise NonFiniteError(msg, value=name, expected="finite factors")
     _refuse_other(name, layer, up, down)
-    magnitude = _magnitude(layer)
-    held = up.size + down.size + (0 if magnitude is None else magnitude.numel())
-    return Update(up, down, held, _base(layer, up.shape[1], down.shape[2]), magnitude)
+    base = _base(layer, up.shape[1], down.shape[2])
+    return Update(
+        up,
+        down,
+        base=None
+        if base is None
+        else np.asarray((base if base.dtype.itemsize > 4 else base.float()).cpu()),
+        rounding=0.0 if base is None else float(torch.finfo(base.dtype).eps),
+        magnitude=_magnitude(layer),
+        notes=(DORA_NOTE,) * bool(getattr(layer, "lora_magnitude_vector", ()))
+        + (BIAS_NOTE,) * any(getattr(layer, "lora_bias", {}).values()),
+    )
 
 
 def _factors(layer: Any, adapter: str) -> tuple[np.ndarray, np.ndarray]:
@@ -162,9 +174,9 @@ def _factors(layer: Any, adapter: str) -> tuple[np.ndarray, np.ndarray]:
         down, up = layer.lora_embedding_A[adapter], layer.lora_embedding_B[adapter]
     else:
         down, up = _weight(layer.lora_A[adapter]), _weight(layer.lora_B[adapter])
-    down, up = _wide(down), _wide(up)
+    down, up = wide_array(down), wide_array(up)
     if hasattr(layer, "lora_E"):  # AdaLoRA keeps singular values apart, and scales by their count.
-        down = down * _wide(layer.lora_E[adapter])
+        down = down * wide_array(layer.lora_E[adapter])
         scale /= float(layer.ranknum[adapter]) + 1e-5
     return scale * up.reshape(len(up), -1), down.reshape(len(down), -1)
 
@@ -178,18 +190,18 @@ def _refuse_other(name: str, layer: Any, up: np.ndarray, down: np.ndarray) -> No
     weight = getattr(layer.get_base_layer(), getattr(layer, "parameter_name", None) or "weight", 0)
     if not isinstance(weight, torch.Tensor) or weight.is_meta:
         return  # Some kinds of layer look at it to compute their change.
+    if not hasattr(layer, "get_delta_weight"):
+        return  # AdaLoRA on codes, whose change PEFT never computes.
     with torch.no_grad():
         change: torch.Tensor = sum(layer.get_delta_weight(each) for each in _active(layer))
     tolerance = max(_UNLIKE, 8.0 * float(torch.finfo(change.dtype).eps))
-    wide = _wide(change)
-    wide = wide if len(up) > 1 else wide.reshape(len(wide), -1)[None]
+    wide = wide_array(change if len(up) > 1 else change.flatten(1)[None])
     probe = numpy_generator(0, "factors", name).standard_normal((down.shape[2], 1))
     ours = up @ (down @ probe)
-    for found in (wide, wide.swapaxes(1, 2)):
-        if found.shape == (len(up), up.shape[1], down.shape[2]):
-            off = np.linalg.norm(found @ probe - ours)
-            if off <= tolerance * np.linalg.norm(ours):
-                return
+    shape = len(up), up.shape[1], down.shape[2]
+    found = [each @ probe for each in (wide, wide.swapaxes(1, 2)) if each.shape == shape]
+    if any(np.linalg.norm(each - ours) <= tolerance * np.linalg.norm(ours) for each in found):
+        return
     message = "adapter that was read wrong: its factors are not the change that PEFT makes"
     raise ModelError(message, value=name, expected="scale B A")
 
@@ -198,7 +210,8 @@ def _weight(held: Any) -> torch.Tensor:
     return held if isinstance(held, torch.Tensor) else held.weight
 
 
-def _wide(held: torch.Tensor) -> np.ndarray:
+def wide_array(held: torch.Tensor) -> np.ndarray:
+    """Return `held` in float64, which not every device has."""
     return np.asarray(held.detach().cpu().double().numpy())
 
 
@@ -215,19 +228,17 @@ def _base(layer: Any, rows: int, columns: int) -> torch.Tensor | None:
     """Return the weight that is adapted, (e, rows, columns); None if packed or not there."""
     name = getattr(layer, "parameter_name", None) or "weight"
     base = layer.get_base_layer()
-    weight = getattr(base, name, None)
-    if is_packed(base) and any(True for _ in chain(base.parameters(), base.buffers())):
+    weight: Any = getattr(base, name, None)
+    if is_packed(base):
         try:
             weight = weight_of(base)
         except (NotImplementedError, RuntimeError):  # Nothing here can read these codes.
             return None
-    if not isinstance(weight, torch.Tensor) or is_coded(weight) or weight.ndim < 2:
+    is_there = isinstance(weight, torch.Tensor) and not weight.is_meta  # Else it is on disk.
+    if not is_there or is_coded(weight) or weight.ndim < 2:
         return None
-    if weight.is_meta:  # It is not there, or on disk.
-        return None
-    weight = weight.detach()
     several = weight.ndim == 3 and hasattr(layer, "num_experts")
-    matrices = weight if several else weight.flatten(1)[None]
+    matrices = weight.detach() if several else weight.detach().flatten(1)[None]
     both = (matrices, matrices.mT)
     if getattr(layer, "fan_in_fan_out", False):
         both = both[::-1]

@@ -13,19 +13,16 @@ import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
-from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from layerwise import distributed
-from layerwise.compat.torch import FSDPModule
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, LayerwiseError, ModelError
 from layerwise.files import write_atomic
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import is_compiled, unwrapped
+from layerwise.models.parts import is_compiled, refuse_sharded, unwrapped
 from layerwise.models.stack import find_stacks
 from layerwise.options.commands import BOOTSTRAP
 from layerwise.profile.probe_reading import ProbeReading, make_reading
@@ -136,12 +133,13 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._listener: StepListener | None = None
         self._signals: StepSignals | None = None
         self._blocks: tuple[str, ...] | None = None
-        self._recent, self._sums = SignalSums(), SignalSums()
+        self._recent, self._sums = list[SignalSums](), SignalSums()
         self._before: States | None = None
         self._loaded: LoadedModel | None = None
         self._provenance: Provenance | None = None
         self._handler: CallbackHandler | None = None
         self._unlogged: dict[str, float] | None = None
+        self._tried = -1
         self.history: list[StepProfile] = []
         self.notes: list[str] = []
 
@@ -179,7 +177,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             StackError: No stack of blocks was found.
             BadInputError: The probes cannot be used with this model.
         """
-        self.history, self.notes, self._signals = [], [], None
+        self.history, self.notes, self._signals, self._tried = [], [], None, -1
         self._handler = _calling_handler(self)
         self._loaded = _loaded(model, self._tokenizer or processing_class)
         now = self._reading.states(self._loaded)
@@ -216,7 +214,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
     def _listen(self, args: Any, *, compiles: bool) -> None:
         """Begin to listen to training's own forwards, unless blocks are compiled."""
-        self._recent, self._sums = SignalSums(), SignalSums()
+        self._recent, self._sums = [], SignalSums()
         if self._listener is not None:  # Of a training that failed.
             self._listener.detach()
         if not self._wants_signals or self._loaded is None:
@@ -238,7 +236,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         self._signals = None
         if self._listener is not None:
             recent = sum_over_processes(self._recent)
-            self._recent, self._sums = SignalSums(), self._sums.merge(recent)
+            self._recent, self._sums = [], self._sums.merge(recent)
             self._signals = recent.signals(self._listener.blocks)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -248,16 +246,14 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Record the last step, where training is stopped early, while trackers listen."""
         if control.should_training_stop and self._is_behind(state):
-            self._record(state)
-            self._tell(args, state, control)
+            self._record(args, state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Record, where this step's turn has come."""
         if self._listener is not None:
-            self._recent = self._recent.merge(self._listener.take())
+            self._recent.append(self._listener.take())
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            self._record(state)
-            self._tell(args, state, control)
+            self._record(args, state, control)
 
     def on_train_end(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Record the last step, where training was stopped early, and let go of the model."""
@@ -266,23 +262,24 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             if args.load_best_model_at_end:
                 self._note(f"step {state.global_step} is missing: its weights were replaced")
             else:
-                self._record(state)
-                self._tell(args, state, None)
+                self._record(args, state, None)
         if self._listener is not None:
-            if self._recent.steps:
+            if self._recent:
                 self._sum_steps()
             self._listener.detach()
         self._loaded = self._before = self._listener = None
 
-    def _record(self, state: Any) -> None:
+    def _record(self, args: Any, state: Any, control: Any) -> None:
+        """Record what moved until now, where that can be had, and log it."""
         if self._loaded is None:
             return
+        self._tried = state.global_step
         self._sum_steps()
         try:
-            after = self._reading.states(self._loaded)
-            self._append(after, state)
+            self._append(self._reading.states(self._loaded), state)
         except LayerwiseError as error:
             self._note(f"step {state.global_step} is missing: {error}")
+        self._tell(args, state, control)
 
     def _append(self, after: States, state: Any) -> None:
         """Add what moved until now to the history, the file and the Trainer's log."""
@@ -296,7 +293,8 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
                 lines.write(json.dumps(_line(self.history[-1])) + "\n")
 
     def _is_behind(self, state: Any) -> bool:
-        return not self.history or self.history[-1].step != state.global_step
+        seen = {self._tried, *(record.step for record in self.history[-1:])}
+        return state.global_step not in seen
 
     def _tell(self, args: Any, state: Any, control: Any) -> None:
         """Log the record that was not, as `Trainer.log` does."""
@@ -316,26 +314,12 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
 
 
 def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
-    """Return the model of a Trainer as the rest of this package knows it; nothing is copied.
-
-    Refused is one of whose weights a process holds a part, unless its own forward gathers them.
-    """
+    """Return the model of a Trainer as the rest of this package knows it; nothing is copied."""
     if tokenizer is None:
         msg = "no tokenizer for the probes"
         raise ModelError(msg, expected="the model's", hint="DepthCallback(tokenizer)")
-    parameters = tuple(model.parameters())
+    refuse_sharded(model)
     plain: Any = unwrapped(model)
-    whole = isinstance(plain, FSDPModule)  # Its forward gathers the weights.
-    kinds = {
-        "FSDP1": any(isinstance(module, FullyShardedDataParallel) for module in model.modules()),
-        "tensor parallel": not whole and any(isinstance(p, DTensor) for p in parameters),
-        "DeepSpeed ZeRO stage 3": any(hasattr(p, "ds_id") for p in parameters),
-    }
-    for kind, is_sharded in kinds.items():
-        if is_sharded:
-            msg = "model whose weights are sharded over processes"
-            hint = "FSDP2, or profile the checkpoints: layerwise profile BEFORE AFTER"
-            raise ModelError(msg, value=kind, expected="the whole model in each", hint=hint)
     source = getattr(getattr(plain, "config", None), "_name_or_path", "")
     return LoadedModel(
         model=plain,
@@ -364,12 +348,8 @@ def _calling_handler(callback: TrainerCallback) -> CallbackHandler | None:
 def _figures(record: StepProfile) -> dict[str, float]:
     """Return what is logged of a record: plain numbers, by name."""
     profile, signals = record.profile, record.signals
-    found = {
-        "depth_slope": profile.slope,
-        "depth_slope_low": profile.slope_low,
-        "depth_slope_high": profile.slope_high,
-        "depth_noise_floor": profile.noise_floor,
-    }
+    names = ("slope", "slope_low", "slope_high", "noise_floor")
+    found: dict[str, float] = {f"depth_{name}": getattr(profile, name) for name in names}
     for depth in profile.depths:
         found[f"depth_procrustes_{depth.index}"] = depth.procrustes
         name = f"{profile.stack}.{depth.index}"

@@ -185,11 +185,12 @@ def read_pair(
     return reader.two(before, after)
 
 
-def in_hand(model: Any) -> Any:
+def in_hand(model: Any, tokenizer: Any = None) -> Any:
     """Return the model that `tune` returned, a transformers model as loaded, the rest as it is."""
     model = getattr(model, "loaded", model)
+    model = str(model) if isinstance(model, Path) else model
     is_known = model is None or isinstance(model, str | LoadedModel | States)
-    return model if is_known else wrap_model(model)
+    return model if is_known else wrap_model(model, tokenizer)
 
 
 def _adapter_file(reader: _StateReader, before: str | None, after: str) -> StatePair:
@@ -205,7 +206,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
             notes = reader.unaudited(f"it was read on its own base, {named}")
             return reader.two(before, after, notes=notes)
         notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
-    loaded = reader.load(base, labels=adapter_classes(source, None))
+    loaded = reader.load(base, labels=adapter_classes(source)[0])
     if reader.card is not None:
         refuse_another_model(model_info(loaded), reader.card.model)
     first = reader.states(loaded, "before")
@@ -216,7 +217,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     pair = reader.pair(first, second, adapted, outputs, notes)
     if not reader.verifies:
         return pair
-    merged = merge(reader.load(base, labels=adapter_classes(source, None)), source)
+    merged = merge(reader.load(base, labels=adapter_classes(source)[0]), source)
     told = refuse_other_states(reader.states(merged, "merged"), second, source.name)
     return replace(pair, notes=(*pair.notes, told))
 

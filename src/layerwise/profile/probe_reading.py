@@ -1,8 +1,9 @@
 """How the profiles of one study are taken: which probes are shown, and what is read off."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -123,7 +124,7 @@ def _refuse_different(before: States, after: States, probes: ProbeSet) -> None:
 
 def make_reading(
     *,
-    probes: str | TextData | Sequence[str] | None = None,
+    probes: Any = None,
     readout: str = "hf",
     examples: int | None = None,
     seed: int = 0,
@@ -139,13 +140,11 @@ def make_reading(
     return ProbeReading(known, readout=as_readout(readout), seed=seed, **options)
 
 
-def as_probe_set(
-    probes: str | TextData | Sequence[str] | None, *, examples: int | None = None, seed: int = 0
-) -> ProbeSet:
+def as_probe_set(probes: Any, *, examples: int | None = None, seed: int = 0) -> ProbeSet:
     """Return the probes that a user means: the package's own, a source of text, or texts in hand.
 
     Args:
-        probes: A source, texts, or None for the package's own.
+        probes: A source, texts or data in hand, or None for the package's own.
         examples: The most to draw, of texts in hand all; None takes all.
         seed: Fixes the draw.
 
@@ -156,8 +155,9 @@ def as_probe_set(
         own = shipped()
         places = draw(len(own), len(own) if examples is None else examples, seed, "examples")
         return make_probe_set([own[place] for place in places], source="probes")
-    texts = read(probes) if isinstance(probes, str) else probes
-    if isinstance(probes, str) and examples is not None and len(texts) > examples:
+    is_texts = isinstance(probes, list | tuple) and all(isinstance(text, str) for text in probes)
+    texts = probes if is_texts or isinstance(probes, TextData) else read(probes)
+    if isinstance(probes, str | Path) and examples is not None and len(texts) > examples:
         texts = read(probes, examples=examples, seed=seed)
     if isinstance(texts, TextData):
         plain = [example.text for example in texts.examples]
@@ -172,8 +172,7 @@ def as_readout(name: str) -> Readout:
         UnknownNameError: There is none.
     """
     if name not in READOUTS:
-        kind = "readout"
-        raise UnknownNameError(kind, value=name, known=READOUTS)
+        raise UnknownNameError(what="readout", value=name, known=READOUTS)
     return name
 
 

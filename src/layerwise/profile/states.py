@@ -163,8 +163,7 @@ def _stack(loaded: LoadedModel, name: str | None) -> Stack:
         return (texts or list(loaded.stacks))[-1]
     known = {stack.name: stack for stack in loaded.stacks}
     if name not in known:
-        kind = "stack"
-        raise UnknownNameError(kind, value=name, known=known)
+        raise UnknownNameError(what="stack", value=name, known=known)
     return known[name]
 
 
@@ -249,14 +248,10 @@ def _means(
         for block, name in enumerate(stack.blocks):
             module = loaded.model.get_submodule(name)
             hooks.callback(module.register_forward_hook(partial(keep, block)).remove)
-        last = torch.tensor(
-            [ids.shape[1] - 1]
-        )  # Told a number, Gemma 4 cuts its blocks' states too.
-        arguments = accepted(run, **inputs, use_cache=False, logits_to_keep=last)
-        on_device = {
-            k: v.to(loaded.device) if isinstance(v, Tensor) else v for k, v in arguments.items()
-        }
-        run(**on_device)
+        # Told a number, Gemma 4 cuts its blocks' states too.
+        inputs["logits_to_keep"] = torch.tensor([ids.shape[1] - 1])
+        on_device = {name: value.to(loaded.device) for name, value in inputs.items()}
+        run(**accepted(run, **on_device, use_cache=False))
     silent = [name for block, name in enumerate(stack.blocks) if block not in found["residual"]]
     if silent:
         msg = f"{len(silent)} of {len(stack.blocks)} blocks do not run on text alone, the first"

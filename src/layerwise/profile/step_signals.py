@@ -4,6 +4,7 @@ Nothing is run for it. Hooks on the blocks and beside the attention function rea
 the forwards that the loss is taken from, dropout and all, and change nothing.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -173,7 +174,8 @@ class StepListener:
     def _leave_block(self, row: int, _module: nn.Module, _args: Any, output: Any) -> None:
         self._row = None
         hidden = next(floating(output), None)
-        if self._running is not None and hidden is not None and hidden.requires_grad:
+        # Outside a forward too: reentrant checkpointing has gradients where it recomputes alone.
+        if hidden is not None and hidden.requires_grad:
             hidden.register_hook(partial(self._record_gradient, row))
 
     def _record_gradient(self, row: int, gradient: Tensor) -> None:
@@ -218,9 +220,20 @@ def _unrecorded(tensor: Tensor) -> Iterator[None]:
         yield
 
 
-def sum_over_processes(sums: SignalSums) -> SignalSums:
-    """Return the sums of all processes; each one's share of a step counts as a step."""
+def sum_over_processes(steps: Sequence[SignalSums]) -> SignalSums:
+    """Return the sums over `steps`, of each of which every process has its share.
+
+    A step's loss is the mean of those of the processes, and so is the gradient of each share.
+    """
     whole = SignalSums()
-    for part in distributed.all_gather(sums):
-        whole = whole.merge(part)
-    return SignalSums(sums.steps, whole.totals)
+    for parts in zip(*distributed.all_gather([*steps]), strict=True):
+        shares: dict[tuple[str, int], list[float]] = {}
+        for part in parts:
+            for key, (value, _) in part.totals.items():
+                shares.setdefault(key, []).append(value)
+        step = {
+            key: (math.hypot(*v) / len(parts) if key[0] == "gradient" else sum(v) / len(v), 1)
+            for key, v in shares.items()
+        }
+        whole = whole.merge(SignalSums(1, step))
+    return whole

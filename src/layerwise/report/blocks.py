@@ -85,13 +85,6 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Links:
-    """Files beside the page, by label: paths relative to it."""
-
-    files: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Table:
     """Rows of raw values under typed columns.
 
@@ -230,7 +223,7 @@ class Chart:
     height: int = 170
 
 
-Block = Heading | Verdict | Text | Note | Code | Figures | Facts | Links | Table | Strip | Chart
+Block = Heading | Verdict | Text | Note | Code | Figures | Facts | Table | Strip | Chart
 
 
 @dataclass(frozen=True)

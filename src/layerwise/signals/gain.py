@@ -48,8 +48,7 @@ def ridge(gram: Float64[Array, "l n n"], damping: float) -> float:
         BadInputError: `damping` is not positive.
     """
     if not damping > 0.0:
-        msg = "damping"
-        raise BadInputError(msg, value=damping, expected="a number above 0")
+        raise BadInputError(what="damping", value=damping, expected="a number above 0")
     return damping * float(np.einsum("lii->", gram) / (gram.shape[0] * gram.shape[1]))
 
 

@@ -13,20 +13,20 @@ LEVEL = 0.95
 REPLICATES = 4000
 
 
-def seed_interval(values: Float64[Array, " s"], *, seed: int = 0) -> tuple[float, float] | None:
+def seed_interval(values: Float64[Array, " s"]) -> tuple[float, float] | None:
     """Return both ends of the interval of the mean of one value a seed; None with fewer than two.
 
     The percentile interval of resampled means, widened about the mean (ours). Of n values it is
     too narrow, and by far so where n is small: n = 3 resamples never leave the three values. It is
     stretched by sqrt(n / (n - 1)) t / z, with t and z the quantiles of Student's t with n - 1
     degrees of freedom and of the normal distribution, which makes it right for normal values.
-    Values that are paired (differences, seed by seed) are given as one value a seed. Resamples,
-    by `seed`, are the same for all values of as many seeds.
+    Values that are paired (differences, seed by seed) are given as one value a seed. Resamples are
+    the same for all values of as many seeds.
     """
     count = len(values)
     if count < 2:
         return None
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = rng.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn @ values / count, [tail, 1 - tail])
@@ -36,7 +36,7 @@ def seed_interval(values: Float64[Array, " s"], *, seed: int = 0) -> tuple[float
 
 
 def pooled(
-    values: Sequence[float], lows: Sequence[float], highs: Sequence[float], *, level: float = LEVEL
+    values: Sequence[float], lows: Sequence[float], highs: Sequence[float]
 ) -> tuple[float, float, float]:
     """Return the mean of `values`, and the lower and upper end of its interval.
 
@@ -44,13 +44,13 @@ def pooled(
     the same probes, so those errors do not average out: the mean's is at most the mean of theirs,
     which is what is taken. Seeds are independent: theirs is Student's t with one less than their
     number as degrees of freedom. The two are joined in quadrature, each side for itself. A single
-    value keeps its interval. `level` is that of the intervals given and of the one returned.
+    value keeps its interval. All are of the same level, 95 %.
     """
     found = np.asarray(values, dtype=np.float64)
     mean = float(found.mean())
     if len(found) == 1:
         return mean, float(lows[0]), float(highs[0])
     spread = float(found.std(ddof=1)) / np.sqrt(len(found))
-    seeds = float(stdtrit(len(found) - 1, (1.0 + level) / 2.0)) * spread
+    seeds = float(stdtrit(len(found) - 1, (1.0 + LEVEL) / 2.0)) * spread
     below, above = (max(0.0, mean - float(np.mean(lows))), max(0.0, float(np.mean(highs)) - mean))
     return mean, mean - float(np.hypot(below, seeds)), mean + float(np.hypot(above, seeds))

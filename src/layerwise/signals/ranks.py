@@ -22,12 +22,17 @@ def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
     return float(np.clip(spearman_to(first, second[None])[0], -1.0, 1.0))
 
 
+def centred_ranks(rows: Float64[Array, "k l"]) -> Float64[Array, "k l"]:
+    """Return the ranks in each row less their mean, equal values sharing theirs."""
+    ranks = pd.DataFrame(rows).rank(axis=1).to_numpy()
+    return np.asarray(ranks - (rows.shape[1] + 1) / 2.0)
+
+
 def spearman_to(
     reference: Float64[Array, "l"], replicates: Float64[Array, "k l"]
 ) -> Float64[Array, "k"]:
     """Return Spearman correlation of each replicate with the reference; 0 where one is flat."""
-    ranks = pd.DataFrame(np.vstack([reference[None], replicates])).rank(axis=1).to_numpy()
-    centred = ranks - ranks.mean(1, keepdims=True)
-    fixed, others = centred[0], centred[1:]
+    fixed, *_ = centred = centred_ranks(np.vstack([reference[None], replicates]))
+    others = centred[1:]
     scale = np.sqrt((others * others).sum(1) * (fixed @ fixed))  # Exact where ranks are alike.
     return np.divide(others @ fixed, scale, out=np.zeros(len(others)), where=scale > 0)

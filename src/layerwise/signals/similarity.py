@@ -17,6 +17,7 @@ import torch
 
 from layerwise.errors import BadInputError, NonFiniteError
 from layerwise.shapes import Array, Float, Float64, Tensor
+from layerwise.signals.ranks import centred_ranks
 
 #: Principal components of the shared PCA.
 COMPONENTS = 256
@@ -26,9 +27,6 @@ _NOTHING = 64 * np.finfo(np.float64).eps
 
 #: Least eigenvalue of a Gram matrix of trace 1 below which its Cholesky factor lost too much.
 _SINGULAR = 1e-10
-
-#: Squared distances above this keep nine digits in 2 - 2 ||X^T Y||_*.
-_PLAIN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -56,16 +54,10 @@ class Representation:
         """Return `centred` at norm 1, in an orthonormal basis that its rows lie in, k = min(n, p).
 
         The cross product of two states in these coordinates has the singular values of X^T Y (and
-        one more, `filling`), and no p x p matrix is ever made.
+        one more, 1/n, where p > n), and no p x p matrix is ever made.
         """
         n, p = self.centred.shape
         return self.centred / self.norm if p <= n else _factor(self.gram, self)
-
-    @property
-    def filling(self) -> float:
-        """Return what `rows` adds to the nuclear norm of any cross product of two states."""
-        n, p = self.centred.shape
-        return 0.0 if p <= n else 1.0 / n
 
     @cached_property
     def self_similarity(self) -> float:
@@ -92,7 +84,9 @@ class Representation:
         scale = variances.rsqrt()
         correlations = products * scale[:, None] * scale
         above = torch.triu_indices(len(means), len(means), 1)
-        return torch.from_numpy(_centred_ranks(correlations[above[0], above[1]].numpy()))
+        ranks = centred_ranks(correlations[above[0], above[1]].numpy()[None])[0]
+        energy = float(np.square(ranks).sum())  # Zero where every value is the same.
+        return torch.from_numpy(ranks / np.sqrt(energy) if energy > 0.0 else ranks)
 
 
 def _factor(gram: Float64[Tensor, "n n"], x: Representation) -> Tensor:
@@ -141,21 +135,6 @@ def represent(x: Float[Array, "n p"]) -> Representation:
         msg = "representation without variance"
         raise BadInputError(msg, value=f"{len(raw)} equal rows", expected="rows that differ")
     return Representation(raw, centred, norm)
-
-
-def _centred_ranks(values: Float64[Array, "m"]) -> Float64[Array, "m"]:
-    """Return ranks of `values`, equal ones sharing their mean rank, minus the mean, of norm 1.
-
-    All zero where every value is the same: there is no order to agree with.
-    """
-    order = np.argsort(values)
-    ordered = values[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    sizes = np.diff(np.append(starts, len(values)))
-    ranks = np.empty(len(values))
-    ranks[order] = np.repeat(starts + (sizes - 1) / 2.0, sizes) - (len(values) - 1) / 2.0
-    energy = float(np.square(ranks).sum())
-    return ranks / np.sqrt(energy) if energy > 0.0 else ranks
 
 
 @dataclass(frozen=True)
@@ -210,21 +189,6 @@ def align(x: Representation, y: Representation) -> Alignment:
     """
     left, _, right = torch.linalg.svd(x.rows.T @ y.rows, full_matrices=False)
     return Alignment(x.rows @ (left @ right), y.rows)
-
-
-def procrustes(x: Float[Array, "n p"], y: Float[Array, "n p"]) -> float:
-    """Return Procrustes distance between two states of the same inputs, in [0, sqrt 2].
-
-    sqrt(2 - 2 ||X^T Y||_*), X and Y column-centred and of Frobenius norm 1.
-
-    Raises:
-        NonFiniteError: An entry is NaN or infinite.
-        BadInputError: A state has no variance.
-    """
-    before, after = represent(x), represent(y)
-    singular = torch.linalg.svdvals(before.rows.T @ after.rows)
-    squared = 2.0 - 2.0 * (float(singular.sum()) - before.filling)
-    return math.sqrt(squared) if squared > _PLAIN else align(before, after).distance
 
 
 def cka_of(x: Representation, y: Representation) -> float:
@@ -340,7 +304,7 @@ class CrossMoments:
     def result(self) -> float:
         """Return the Procrustes distance of all rows, in [0, sqrt 2].
 
-        Distances below about 1e-7 are lost to cancellation here; `procrustes` keeps them.
+        Distances below about 1e-7 are lost to cancellation here; `Alignment.distance` keeps them.
 
         Raises:
             NonFiniteError: An entry was NaN or infinite.

@@ -29,16 +29,16 @@ def product_singular_values(
     return np.asarray(np.sort(values, axis=None)[::-1], dtype=np.float64)
 
 
-def spectral_norm(weight: Float[Array, "e o i"], *, tolerance: float = TOLERANCE) -> float:
+def spectral_norm(weight: Float[Array, "e o i"]) -> float:
     """Return the largest singular value of any of the matrices in `weight`.
 
-    By implicitly restarted Lanczos (ARPACK) from a fixed start, to the relative `tolerance`;
+    By implicitly restarted Lanczos (ARPACK) from a fixed start, to the relative `TOLERANCE`;
     exactly where a matrix is small.
     """
-    return max(_largest(matrix, tolerance) for matrix in weight)
+    return max(map(_largest, weight))
 
 
-def _largest(matrix: Float[Array, "o i"], tolerance: float) -> float:
+def _largest(matrix: Float[Array, "o i"]) -> float:
     narrow = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
     size = narrow.shape[1]
     if size <= _SMALL or not narrow.any():  # From zero there is no direction to start in.
@@ -49,7 +49,7 @@ def _largest(matrix: Float[Array, "o i"], tolerance: float) -> float:
     random = numpy_generator(0, "spectral norm")
     start = np.asarray(random.standard_normal(size), dtype=narrow.dtype)
     try:
-        found = eigsh(gram, k=1, tol=2.0 * tolerance, v0=start, return_eigenvectors=False)
+        found = eigsh(gram, k=1, tol=2.0 * TOLERANCE, v0=start, return_eigenvectors=False)
     except ArpackError:  # It stops where few singular values differ, as in a rotation.
         return _exact(narrow)
     return float(np.sqrt(found[0]))

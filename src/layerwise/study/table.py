@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from layerwise.depths import RELATIVE_DEPTHS
+from layerwise.analysis.names import ALL, DEPTHS, METRICS
 from layerwise.errors import SchemaError
 from layerwise.extras import absent
 from layerwise.study.expand import expand
@@ -21,19 +21,12 @@ from layerwise.study.stages import STAGES, probing
 
 _LOG = logging.getLogger(__name__)
 
-#: The columns of a profile.
-DEPTHS = tuple(f"d{depth:.2f}" for depth in RELATIVE_DEPTHS)
-
-_METRICS = ("procrustes", "cka")
 _ALIKE = DIMENSIONS[:-1]
 #: What is summed up over seeds, where runs have it.
 _FIGURES = (
     *("eval_loss", "accuracy", "macro_f1", "first_eval_loss", "first_accuracy", "loss", "slope"),
 )
 _DISTANCES = ("run", "model", "seed", "reference", "objective", "cosine", "procrustes")
-
-ALL = "all"
-"""The placement of a run on all blocks."""
 
 Finished = tuple[Cell, Mapping[str, Any]]
 
@@ -57,7 +50,7 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
         {**_named(cell), "metric": metric, **_depths(cell, _profile(cell, result)[metric])}
         for cell, result in found
         if cell.stage == "tune"
-        for metric in _METRICS
+        for metric in METRICS
     ]
     apart = _distances(found)
     mean = apart.groupby(["model", "objective"], as_index=False)[["cosine", "procrustes"]].mean()

@@ -1,7 +1,7 @@
 """Adapters on a model that stays what it was: switched off, looked into."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from layerwise.capture.restore import requires_grad_kept
 from layerwise.compat.peft import added_modules
 from layerwise.errors import ModelError
 from layerwise.models.adapter_starts import BESIDE
@@ -39,14 +40,6 @@ def inseparable(config: Any) -> str:
     return "" if start.lower() in BESIDE else f"its start ({start}) changed its base's weights"
 
 
-def _refuse_inseparable(why: str, adapter: str) -> None:
-    if why:
-        hint = "name the base model and the adapter as two models"
-        expected = "an adapter that leaves its base as it was"
-        message = f"adapter that cannot be switched off: {why}"
-        raise ModelError(message, value=adapter, expected=expected, hint=hint)
-
-
 def _switches(model: nn.Module) -> list[Any]:
     """Give the modules that an adapter was put into or that stand in for a fully trained module."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
@@ -68,19 +61,21 @@ def disabled(model: nn.Module) -> Iterator[None]:
     Raises:
         ModelError: The adapter changed the base itself (its biases, say): the base is gone.
     """
-    for name, config in _configs(model).items():
-        _refuse_inseparable(inseparable(config), name)
+    for name, config in adapter_configs(model).items():
+        if why := inseparable(config):
+            hint = "name the base model and the adapter as two models"
+            expected = "an adapter that leaves its base as it was"
+            message = f"adapter that cannot be switched off: {why}"
+            raise ModelError(message, value=name, expected=expected, hint=hint)
     switches = [(module, bool(module.disable_adapters)) for module in _switches(model)]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for module, _ in switches:
-            module.enable_adapters(enabled=False)
-        yield
-    finally:
-        for module, was_disabled in switches:
-            module.enable_adapters(enabled=not was_disabled)
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
+    with requires_grad_kept(model):
+        try:
+            for module, _ in switches:
+                module.enable_adapters(enabled=False)
+            yield
+        finally:
+            for module, was_disabled in switches:
+                module.enable_adapters(enabled=not was_disabled)
 
 
 def merged(model: PeftModel) -> nn.Module:
@@ -94,7 +89,8 @@ def merged(model: PeftModel) -> nn.Module:
     return alone
 
 
-def _configs(model: nn.Module) -> Mapping[str, Any]:
+def adapter_configs(model: nn.Module) -> Mapping[str, Any]:
+    """Return PEFT's settings of each adapter on `model`, by its name."""
     found = getattr(model, "peft_config", None)
     return found if isinstance(found, Mapping) else {}
 
@@ -127,26 +123,31 @@ def still_notes(model: nn.Module) -> tuple[str, ...]:
 
 
 def adapter_notes(model: nn.Module) -> tuple[str, ...]:
-    """Return why `untrained_modules` may not tell the whole story of this model's adapters."""
+    """Return what else there is to know of this model's adapters than `untrained_modules`."""
     notes = []
     layers = [layer for _, layer in _layers(model)]
     unsure = sorted({type(layer).__name__ for layer in layers if _is_untrained(layer) is None})
     if unsure:
         notes.append(f"whether these adapters ever trained cannot be told: {', '.join(unsure)}")
-    starts = (getattr(c, "init_lora_weights", True) for c in _configs(model).values())
-    odd = sorted({str(start) for start in starts} - _ZERO)
-    if odd:
-        notes.append(
-            f"adapters that start otherwise than at zero ({', '.join(odd)}) count as trained"
-        )
-    return tuple(notes)
+    if all(module.disable_adapters for module in _switches(model)):
+        notes.append("the adapters are switched off: what the model computes is its base's")
+    return (*notes, *start_notes(adapter_configs(model).values()))
+
+
+def start_notes(configs: Iterable[Any]) -> tuple[str, ...]:
+    """Return a note of the starts in PEFT's `configs` by which adapters count as trained."""
+    odd = sorted({str(getattr(c, "init_lora_weights", True)) for c in configs} - _ZERO)
+    said = f"adapters that start otherwise than at zero ({', '.join(odd)}) count as trained"
+    return (said,) if odd else ()
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the adapted modules of the base model, by the name that they have there."""
+    """Yield the modules of the base model with an active adapter, by the name they have there."""
     for name, module in without_adapter(model).named_modules():
         if isinstance(module, BaseTunerLayer):
-            yield name, module
+            stores = [getattr(module, store, {}) for store in module.adapter_layer_names]
+            if any(adapter in store for store in stores for adapter in module.active_adapters):
+                yield name, module
 
 
 def _is_untrained(layer: Any) -> bool | None:

@@ -67,7 +67,7 @@ class Checkpoints:
             OutputError: It cannot be written; the one before stays, and nothing of this one.
         """
         target = self.folder / f"checkpoint-{step}"
-        kept = [f"checkpoint-{s}" for s in self._steps() if s != step]
+        kept = [f"checkpoint-{s}" for s in self.steps() if s != step]
         expected = f"room on the disk; kept: {kept[-1] if kept else 'none'}"
         try:
             with writable(f"the checkpoint of step {step}", target, expected=expected):
@@ -107,19 +107,15 @@ class Checkpoints:
         """Drop all but the last checkpoint, from which a step has gone well."""
         if self._is_settled or distributed.rank() != 0:
             return
-        for older in self._steps()[:-1]:
+        for older in self.steps()[:-1]:
             self._drop(self.folder / f"checkpoint-{older}")
         self._is_settled = True
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """Return the steps of the sealed checkpoints, ascending."""
         found = (_NAME.fullmatch(p.name) for p in self.folder.glob("checkpoint-*"))
         steps = (int(m[1]) for m in found if m)
         return sorted(s for s in steps if (self.folder / f"checkpoint-{s}" / MANIFEST).exists())
-
-    def has_any(self) -> bool:
-        """Return whether there is a sealed checkpoint, of whatever run."""
-        return bool(self._steps())
 
     def clear(self) -> None:
         """Remove every checkpoint: this run starts anew."""
@@ -137,7 +133,7 @@ class Checkpoints:
         Raises:
             SchemaError: A file is missing, is not what was written, or the run was another one.
         """
-        steps = self._steps()
+        steps = self.steps()
         for partial in sorted(self.folder.glob("checkpoint-*")):
             if not (partial / MANIFEST).exists():
                 log.warning("%s was cut off while it was written and is not used", partial)

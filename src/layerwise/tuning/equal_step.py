@@ -194,8 +194,7 @@ class EqualStep(Optimizer):
             kinds = {True: "of a run that only measured", False: "of equal steps"}
             theirs, mine = (kinds[tau is None] for tau in (own["tau"], self.tau))
             if theirs != mine:
-                message = "optimizer state"
-                raise BadInputError(message, value=theirs, expected=f"one {mine}")
+                raise BadInputError(what="optimizer state", value=theirs, expected=f"one {mine}")
             self.tau, self._sample, self._seed = own["tau"], own["sample"], own["seed"]
         self.optimizer.load_state_dict(plain)
 
@@ -289,8 +288,7 @@ class EqualStep(Optimizer):
 
 def _method(optimizer: Optimizer, method: str) -> str:
     if method not in METHODS:
-        message = "method"
-        raise UnknownNameError(message, value=method, known=METHODS)
+        raise UnknownNameError(what="method", value=method, known=METHODS)
     if isinstance(optimizer, LBFGS):
         message = "optimizer"
         raise BadInputError(message, value="LBFGS", expected="one that steps without a closure")

@@ -86,10 +86,11 @@ class Forward:
         return replace(self, batch=self.batch.to(device))
 
 
+@dataclass(frozen=True, eq=False)
 class Forwards(Dataset[Forward]):
     """The forwards of a run, each made when it is asked for.
 
-    Args:
+    Attributes:
         data: The examples.
         order: Positions in `data`, a tuple a forward.
         batches_of: ``batches_of(data, seed, packs)`` gives what the objective makes of some
@@ -98,29 +99,23 @@ class Forwards(Dataset[Forward]):
         packs: The examples that share a row, of which `order` is then; none do where empty.
     """
 
-    def __init__(
-        self,
-        data: TextData,
-        order: Sequence[tuple[int, ...]],
-        *,
-        batches_of: BatchesOf,
-        seed: int,
-        packs: Packs = (),
-    ) -> None:
-        self._data, self._order, self._packs = data, order, packs
-        self._batches_of, self._seed = batches_of, seed
+    data: TextData
+    order: Sequence[tuple[int, ...]]
+    batches_of: BatchesOf
+    seed: int
+    packs: Packs = ()
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self.order)
 
     def __getitem__(self, number: int) -> Forward:
-        taken = self._order[number]
-        packs = [self._packs[i] for i in taken] if self._packs else []
+        taken = self.order[number]
+        packs = [self.packs[i] for i in taken] if self.packs else []
         examples = [i for pack in packs for i in pack] or taken
         ends = [*accumulate(map(len, packs))]
         own = [range(end - len(pack), end) for pack, end in zip(packs, ends, strict=True)]
-        some = _part(self._data, examples)
-        (batch,) = self._batches_of(some, derive(self._seed, "forward", number), own)
+        some = _part(self.data, examples)
+        (batch,) = self.batches_of(some, derive(self.seed, "forward", number), own)
         return Forward(number, batch)
 
 
@@ -160,9 +155,7 @@ class Material:
         size, seed = settings.batch_size, settings.seed
         count = steps * settings.accumulation * processes
         planned = order(self.rows, batch_size=size, forwards=count, seed=seed)
-        return Forwards(
-            self.train, planned, batches_of=self.batches_of, seed=seed, packs=self.packs
-        )
+        return Forwards(self.train, planned, self.batches_of, seed, self.packs)
 
     def evaluation(self, settings: TuneSettings) -> Forwards | None:
         """Return the forwards of an evaluation: always the same ones."""
@@ -172,7 +165,7 @@ class Material:
         cut = [tuple(every[i : i + size]) for i in range(0, len(every), size)]
         if self.coupled and len(cut) > 1 and len(cut[-1]) < size:  # Too few to compare, maybe.
             cut[-2:] = [(*cut[-2], *cut[-1])]
-        return Forwards(self.held, cut, batches_of=self.batches_of, seed=settings.seed)
+        return Forwards(self.held, cut, self.batches_of, settings.seed)
 
 
 def gather(
@@ -186,9 +179,8 @@ def gather(
     """
 
     def made(some: TextData, seed: int, size: int, packs: Packs = ()) -> BatchSet:
-        length = settings.length
         return objective.batches_for(
-            loaded, some, batch_size=size, max_length=length, seed=seed, packs=packs
+            loaded, some, batch_size=size, max_length=settings.length, seed=seed, packs=packs
         )
 
     size, seed = settings.batch_size, settings.seed

@@ -236,7 +236,7 @@ def _factors(
 
 def has_checkpoint(folder: Path) -> bool:
     """Return whether `folder` holds a checkpoint of a run that did not end."""
-    return Checkpoints(folder / CHECKPOINTS, {}).has_any()
+    return bool(Checkpoints(folder / CHECKPOINTS, {}).steps())
 
 
 def _last(checkpoints: Checkpoints, *, resume: bool) -> Checkpoint | None:

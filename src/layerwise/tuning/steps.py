@@ -2,12 +2,10 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,14 +15,13 @@ from transformers.trainer_callback import PrinterCallback
 from layerwise import distributed
 from layerwise.capture.memory import peak_memory_bytes, reset_peak_memory
 from layerwise.capture.restore import trainable
+from layerwise.compat.torch import arrays_of_any_numpy
 from layerwise.compat.transformers import checkpointing, precision_kept
 from layerwise.errors import SchemaError
 from layerwise.models.reading import quiet
 from layerwise.seeds import derive
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
-from layerwise.tuning.equal_step import EqualStep
 from layerwise.tuning.finite import refuse
-from layerwise.tuning.groups import LayerGroup
 from layerwise.tuning.meter import StepMeter, adapter_factors
 from layerwise.tuning.outcome import outcome
 from layerwise.tuning.record import TuneOutcome
@@ -71,6 +68,7 @@ def run_steps(
     with (
         quiet(),
         precision_kept(),
+        arrays_of_any_numpy(),
         # Trainer and trackers want a folder to write to, even where nothing is to be kept.
         nullcontext(keep.folder) if keep.folder else tempfile.TemporaryDirectory() as output,
         job.objective.prepare(model) as changed,
@@ -80,7 +78,11 @@ def run_steps(
             job=job,
             checkpoints=checkpoints,
             callbacks=[ShallowBackward()],
-            **_trainer_options(job, Path(output), is_resumed=last is not None),
+            args=_arguments(job, Path(output), is_resumed=last is not None),
+            train_dataset=job.material.forwards(
+                job.settings, steps=job.settings.steps, processes=distributed.world_size()
+            ),
+            eval_dataset=job.material.evaluation(job.settings),
         )
         trainer.remove_callback(PrinterCallback)
         steplog = StepLog(
@@ -131,59 +133,6 @@ def _former(keep: Persistence, last: Checkpoint | None) -> list[Entry]:
         message = "unfinished run without its log"
         raise SchemaError(message, value=keep.folder / LOG, expected="a line a step", hint=hint)
     return entries
-
-
-def _trainer_options(job: Job, output: Path, *, is_resumed: bool) -> dict[str, Any]:
-    settings, processes = job.settings, distributed.world_size()
-    assert settings.learning_rate is not None, "a run has its condition's rate"  # noqa: S101
-    optimizer = partial(
-        build_optimizer,
-        groups=job.groups,
-        factors=job.factors,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        tau=job.tau,
-        method=job.method,
-        seed=settings.seed,
-    )
-    return {
-        "args": _arguments(job, output, is_resumed=is_resumed),
-        "train_dataset": job.material.forwards(settings, steps=settings.steps, processes=processes),
-        "eval_dataset": job.material.evaluation(settings),
-        "optimizer_of": optimizer,
-    }
-
-
-def build_optimizer(
-    model: nn.Module,
-    *,
-    groups: Sequence[LayerGroup],
-    factors: Mapping[str, float],
-    learning_rate: float,
-    weight_decay: float,
-    tau: float | None,
-    method: str,
-    seed: int,
-) -> EqualStep:
-    """AdamW with a parameter group for each layer group and rate, wrapped to measure or set steps.
-
-    Names of `model` may carry the prefix of a distributed wrapper; without `tau` steps are measured
-    alone.
-    """
-    parameters = {name.removeprefix("module."): p for name, p in model.named_parameters()}
-    trained = {g.name: [n for n in g.parameters if n in factors] for g in groups}
-    split = [
-        {
-            "params": [parameters[n] for n in names if factors[n] == factor],
-            "lr": learning_rate * factor,
-            "layer_group": group,
-        }
-        for group, names in trained.items()
-        for factor in dict.fromkeys(factors[n] for n in names)
-    ]
-    adamw = torch.optim.AdamW(split, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    tensors = {group: [parameters[n] for n in names] for group, names in trained.items() if names}
-    return EqualStep(adamw, tensors, tau, method=method, seed=seed)
 
 
 def _arguments(job: Job, output: Path, *, is_resumed: bool) -> TrainingArguments:

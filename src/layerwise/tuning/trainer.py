@@ -6,7 +6,7 @@ architecture, and a stop at the first number that is not finite.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from layerwise.objectives.record import Objective
 from layerwise.seeds import derive
 from layerwise.shapes import Tensor
 from layerwise.tuning.checkpoints import Checkpoints
+from layerwise.tuning.equal_step import EqualStep
 from layerwise.tuning.finite import first_bad, gradient_fault, group_norms, refuse
 from layerwise.tuning.groups import REST, LayerGroup
 from layerwise.tuning.material import Forward, Forwards, Material
@@ -66,23 +67,15 @@ class Job:
 class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no types
     """A Trainer whose batches are forwards of an objective.
 
-    Dropout is drawn by the job's seed and the forward's number; `optimizer_of` makes the optimizer
-    of a model, whose parameter names it sees; `options` are Trainer's own.
+    Dropout is drawn by the job's seed and the forward's number; `options` are Trainer's own.
     """
 
-    def __init__(
-        self,
-        *,
-        job: Job,
-        checkpoints: Checkpoints | None,
-        optimizer_of: Callable[[Any], torch.optim.Optimizer],
-        **options: Any,
-    ) -> None:
+    def __init__(self, *, job: Job, checkpoints: Checkpoints | None, **options: Any) -> None:
         # An item of the data is a whole batch.
         options["data_collator"] = lambda items: {"forward": items[0]}
         super().__init__(**options, model=job.loaded.model)
         self.model_accepts_loss_kwargs = False  # The loss is a mean: Trainer divides it.
-        self._job, self._checkpoints, self._optimizer_of = job, checkpoints, optimizer_of
+        self._job, self._checkpoints = job, checkpoints
         #: What was not finite in the step so far, and in which layer group.
         self._fault: tuple[str, str] | None = None
         #: The forwards of the step so far.
@@ -94,7 +87,9 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         """Return the optimizer, made once and of the wrapped model where there is one."""
         made: torch.optim.Optimizer | None = getattr(self, "optimizer", None)
         if made is None:
-            self.optimizer = made = self._optimizer_of(self.model if model is None else model)
+            self.optimizer = made = build_optimizer(
+                self.model if model is None else model, self._job
+            )
         return made
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
@@ -188,7 +183,9 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         self.model.train(was)
         self._stop_at_fault(self.state.global_step)
         every = distributed.all_gather([row for part in judged for row in part])
-        metrics = _metrics([row for part in every for row in part])
+        losses, *classes = zip(*(row for part in every for row in part), strict=True)
+        found = {"loss": sum(losses) / len(losses), **(class_quality(*classes) if classes else {})}
+        metrics = {f"{EVALUATED}{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -244,13 +241,30 @@ class ForwardTrainer(Trainer):  # type: ignore[misc]  # transformers carries no 
         self.model.load_state_dict(saved.state_dict())
 
 
-def _metrics(rows: Sequence[_Row]) -> dict[str, float]:
-    """Return the figures of an evaluation, as Trainer names them."""
-    losses, *classes = zip(*rows, strict=True)
-    found = {"loss": sum(losses) / len(losses)}
-    if classes:
-        found |= class_quality(*classes)
-    return {f"{EVALUATED}{name}": value for name, value in found.items()}
+def build_optimizer(model: Any, job: Job) -> EqualStep:
+    """AdamW with a parameter group for each layer group and rate, wrapped to measure or set steps.
+
+    Names of `model` may carry the prefix of a distributed wrapper; without a tau steps are measured
+    alone.
+    """
+    settings, factors = job.settings, job.factors
+    assert settings.learning_rate is not None, "a run has its condition's rate"  # noqa: S101
+    parameters = {name.removeprefix("module."): p for name, p in model.named_parameters()}
+    trained = {g.name: [n for n in g.parameters if n in factors] for g in job.groups}
+    split = [
+        {
+            "params": [parameters[n] for n in names if factors[n] == factor],
+            "lr": settings.learning_rate * factor,
+            "layer_group": group,
+        }
+        for group, names in trained.items()
+        for factor in dict.fromkeys(factors[n] for n in names)
+    ]
+    adamw = torch.optim.AdamW(
+        split, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    tensors = {group: [parameters[n] for n in names] for group, names in trained.items() if names}
+    return EqualStep(adamw, tensors, job.tau, method=job.method, seed=settings.seed)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from layerwise.errors import OutputError, one_line
 from layerwise.files import remove
@@ -46,7 +45,12 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
     with quiet():
         loaded.model.save_pretrained(folder, **options)
         if loaded.tokenizer is not None:
-            _write_tokenizer(loaded.tokenizer, folder)
+            try:
+                loaded.tokenizer.save_pretrained(folder)
+            except Exception as error:
+                if type(error) is not Exception:  # The writer in Rust has no type of its own.
+                    raise
+                raise OSError(str(error)) from error
         base = without_adapter(loaded.model)
         if is_adapter and head_modules(base):  # The base that is loaded need not have a head.
             config = copy.deepcopy(base.config)
@@ -54,12 +58,3 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
             config.save_pretrained(folder)
     for card in folder.glob("README.md"):  # PEFT's template of a model card, all of it to fill in.
         remove(card, inside=folder)
-
-
-def _write_tokenizer(tokenizer: Any, folder: Path) -> None:
-    try:
-        tokenizer.save_pretrained(folder)
-    except Exception as error:
-        if type(error) is not Exception:  # The writer in Rust has no type of its own.
-            raise
-        raise OSError(str(error)) from error

@@ -64,15 +64,23 @@ def controlled(out, accumulation):
 
 
 def profiled(out):
-    """A training that a callback watches, whether it is as without, and a control."""
-    callback = DepthCallback(probes=PROBES, every=2, file=out / "depths.jsonl")
+    """A training that a callback watches, and a control."""
+    return {
+        **watched(out),
+        "control": controlled(out, accumulation=1),
+        "sharded": sharded(),
+    }
+
+
+def watched(out):
+    """What a callback sees of a training, and whether its weights are those without."""
+    callback = DepthCallback(probes=PROBES, every=2, file=out / "depths.jsonl", signals=True)
     first, second = _trained(out, callback), _trained(out)
     return {
         "same": all(torch.equal(first[name], second[name]) for name in first),
         "steps": [found.step for found in callback.history],
         "history": [found.profile.slope for found in callback.history],
-        "control": controlled(out, accumulation=1),
-        "sharded": sharded(),
+        "gradients": list(callback.signals.activation_gradient),
     }
 
 
@@ -96,13 +104,14 @@ def sharded():
 
 
 def _trained(out, *callbacks):
-    """The weights of a model after some steps on the processes' shares of the data."""
+    """The weights of a model after some steps on the processes' shares of four examples each."""
     loaded = tuning.loaded("llama")
     ids = torch.randint(11, 60, (16, 9), generator=torch.Generator().manual_seed(3))
     trainer = Trainer(
         model=loaded.model,
         args=TrainingArguments(
-            output_dir=str(out), max_steps=3, per_device_train_batch_size=2, learning_rate=1e-2,
+            output_dir=str(out), max_steps=3, learning_rate=1e-2,
+            per_device_train_batch_size=4 // distributed.world_size(),
             use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
         ),
         train_dataset=[{"input_ids": row, "labels": row} for row in ids],

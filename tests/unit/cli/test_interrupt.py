@@ -10,14 +10,8 @@ import layerwise
 from layerwise.cli import main
 from layerwise.cli.produce import MESSAGE
 
-BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
-
-def send(number):
-    os.kill(os.getpid(), number)
-
-
-@BOTH
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_importing_ends_the_process_at_once(number):
     code = f"""
     import os
@@ -41,7 +35,7 @@ def test_an_interrupt_that_a_library_turns_into_an_error(
 ):
     def card(*_args, **_options):
         try:
-            send(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
         except SystemExit:
             raise turned_into from None
 

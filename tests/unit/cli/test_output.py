@@ -4,13 +4,13 @@ import pytest
 from rich.text import Text
 
 from layerwise.cli import output
-from layerwise.progress import silent
+from layerwise.errors import BadInputError
 
 
 @pytest.fixture
 def terminal(monkeypatch):
     """Standard error taken for a terminal."""
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "80")
 
 
@@ -37,9 +37,25 @@ def test_a_bar_is_closed_when_work_fails(terminal, monkeypatch):
         bar.throw(RuntimeError("planted"))
 
 
-def test_no_bar_where_standard_error_is_no_terminal():
+def test_no_bar_where_standard_error_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(output, "PATIENCE", 0.0)
     with output.talk("human") as progress:
-        assert progress is silent
+        assert list(progress("ab", "Measuring", 2)) == ["a", "b"]
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_said_of_data_waits_for_the_work_and_bad_input_is_one_line(capsys):
+    log = logging.getLogger("layerwise.data.text")
+    with pytest.raises(BadInputError, match="planted"), output.talk("human"):
+        raise_planted(BadInputError, after=log.warning)
+    assert capsys.readouterr().err == ""
+    with output.talk("human") as progress:
+        log.warning("a row left out")
+        for _ in progress([1], "Measuring", 1):
+            assert capsys.readouterr().err == "layerwise: a row left out\n"
+    with output.talk("human"):
+        log.warning("a row left out")
+    assert capsys.readouterr().err == "layerwise: a row left out\n"
 
 
 @pytest.mark.parametrize(
@@ -68,8 +84,9 @@ def test_log_is_as_before_afterwards():
     assert (logger.level, list(logger.handlers)) == before
 
 
-def raise_planted():
-    raise RuntimeError("planted")
+def raise_planted(error=RuntimeError, after=str):
+    after("a row left out")
+    raise error("planted")
 
 
 def test_log_records_are_one_line_each(capsys):

@@ -16,7 +16,6 @@ from layerwise.data.batches import (
     class_batch,
     input_tensors,
     padded,
-    pair_specials,
     prompted_rows,
     specials,
     text_rows,
@@ -31,19 +30,19 @@ def texts(*lengths):
 
 
 @pytest.mark.parametrize(
-    ("read_off", "frame", "parts"),
+    ("times", "frame", "parts"),
     [
-        (specials, "plain", ([], [])),
-        (specials, "causal", (["<s>"], [])),
-        (specials, "t5", ([], ["</s>"])),
-        (specials, "bert", (["<cls>"], ["<sep>"])),
-        (pair_specials, "plain", ([], [], [])),
-        (pair_specials, "bert", (["<cls>"], ["<sep>"], ["<sep>"])),
+        (1, "plain", ([], [])),
+        (1, "causal", (["<s>"], [])),
+        (1, "t5", ([], ["</s>"])),
+        (1, "bert", (["<cls>"], ["<sep>"])),
+        (2, "plain", ([], [], [])),
+        (2, "bert", (["<cls>"], ["<sep>"], ["<sep>"])),
     ],
 )
-def test_specials_are_read_off_the_tokenizer(tiny_text, read_off, frame, parts):
+def test_specials_are_read_off_the_tokenizer(tiny_text, times, frame, parts):
     tokenizer = tiny_text.tokenizer(frame=frame)
-    found = read_off(tokenizer, ["", "w1 w2 w1"])
+    found = specials(tokenizer, ["", "w1 w2 w1"], times=times)
     assert tuple(map(tokenizer.convert_ids_to_tokens, found)) == parts
 
 
@@ -60,9 +59,10 @@ def test_tokens_are_rows_as_they_are(tiny_text):
         ((5, 6), (False, True)), ((8, 9), (True, True)),
     ]  # fmt: skip
     assert rows.truncated == 1
-    for ids in ((5, 10_000), (5, -1)):
-        with pytest.raises(DataError, match=r"example 1 are not this tokenizer's.*expected 0 to"):
-            text_rows(tiny_text.tokenizer(), of(Example("", ids=ids)), max_length=2)
+    for odd in (10_000, -1):
+        message = f"example 1 are not this tokenizer's: '{odd}'; expected 0 to"
+        with pytest.raises(DataError, match=message):
+            text_rows(tiny_text.tokenizer(), of(Example("", ids=(5, odd))), max_length=2)
 
 
 def test_truncation_keeps_the_special_tokens(tiny_text):
@@ -77,18 +77,18 @@ LONG, SHORT = (Example("w1 w2", prompt=words(n)) for n in (8, 2))
 
 
 @pytest.mark.parametrize(
-    ("maker", "data", "all_of_it", "index", "truncated"),
+    ("maker", "data", "all_of_it", "index", "truncated", "cause"),
     [
-        (partial(text_rows, least=2), texts(1, 0, 2), texts(1, 1), 2, 0),
-        (prompted_rows, of(LONG, SHORT), of(LONG), 1, 1),
+        (partial(text_rows, least=2), texts(1, 0, 2), texts(1, 1), 2, 0, "is a single token"),
+        (prompted_rows, of(LONG, SHORT), of(LONG), 1, 1, "than the length limit.*--max-length N"),
     ],
 )
 def test_rows_with_nothing_to_predict_are_dropped(
-    tiny_text, maker, data, all_of_it, index, truncated
+    tiny_text, maker, data, all_of_it, index, truncated, cause
 ):
     rows = maker(tiny_text.tokenizer(), data, max_length=8)
     assert ([row.index for row in rows.rows], rows.truncated) == ([index], truncated)
-    with pytest.raises(DataError, match=r"nothing is left .*than the length limit.*--max-length N"):
+    with pytest.raises(DataError, match=rf"nothing is left to predict .*{cause}"):
         maker(tiny_text.tokenizer(), all_of_it, max_length=8)
 
 
@@ -180,7 +180,7 @@ def test_a_tokenizer_that_knows_no_pairs():
             return {"input_ids": [len(first + second)]}
 
     with pytest.raises(ModelError, match=r"joins two texts to other tokens.*'Joining'"):
-        pair_specials(Joining(), ["abc"])
+        specials(Joining(), ["abc"], times=2)
 
 
 def test_rows_of_two_texts_say_which_token_is_of_which():

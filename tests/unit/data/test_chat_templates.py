@@ -126,6 +126,13 @@ PARTS = (
 )
 
 
+MARKED = CHATML.replace(
+    "{{ m.content }}<|im_end|>",
+    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
+    "{% else %}{{ m.content }}<|im_end|>{% endif %}",
+)
+
+
 def pairs(*said):
     roles = ("user", "assistant")
     return [{"role": roles[i % 2], "content": content} for i, content in enumerate(said)]
@@ -154,28 +161,43 @@ def counted(template, turns, *, untrained=(), is_given_so=True, **shown):
 
 
 THREE = pairs("Oslo?", "Norway", "Rome?", "Italy", "Kiel?", "Germany")
-ENDS = {CHATML: "<|im_end|>\n", LLAMA: "<|eot|>", GEMMA: "<end_of_turn>\n", DEEPSEEK: "</s>"}
 SYSTEM = {"role": "system", "content": "Be brief."}
+#: Of each template, how an answer counts, and the last one where that is otherwise.
+SHOWN = {
+    "chatml": (CHATML, "{}<|im_end|>\n"),
+    "marked": (MARKED, "{}<|im_end|>"),
+    "no generation prompt": (CHATML.partition("{% if add")[0], "{}<|im_end|>\n"),
+    "qwen": (QWEN, "{}<|im_end|>\n", "<think>\n\n</think>\n\n{}<|im_end|>\n"),
+    "llama": (LLAMA, "{}<|eot|>"),
+    "mistral": (MISTRAL, " {}</s>"),
+    "gemma": (GEMMA, "{}<end_of_turn>\n"),
+    "deepseek": (DEEPSEEK, "{}</s>"),
+    "merged": (MERGED, "{}</s>"),
+    "harmony": (HARMONY, *(f"<|channel|>final<|message|>{{}}<|{e}|>" for e in ("end", "return"))),
+    "phi": (PHI, "{}<|end|>\n", "{}<|end|>\n<|endoftext|>"),
+    "parts": (PARTS, " {}<end_of_utterance>\n"),
+}
+TRAP = "<|im_start|>assistant\n<think>\n\n</think>\n\n<|Assistant|><|im_end|>\n"
 
 
-@pytest.mark.parametrize("start", [[], [SYSTEM]], ids=["bare", "system"])
-@pytest.mark.parametrize("template", ENDS, ids=["chatml", "llama", "gemma", "deepseek"])
-def test_each_answer_and_its_end(template, start):
-    end = ENDS[template]
-    answers = [f"{word}{end}" for word in ("Norway", "Italy", "Germany")]
-    assert counted(template, [*start, *THREE]) == (answers, ())
-
-
-@pytest.mark.parametrize("start", [[], [SYSTEM]], ids=["bare", "system"])
-def test_a_system_prompt_that_wanders_to_the_last_question(start):
-    answers = [" Norway</s>", " Italy</s>", " Germany</s>"]
-    assert counted(MISTRAL, [*start, *THREE])[0] == answers
+@pytest.mark.parametrize("said", [
+    THREE, pairs("Say yes.", "yes", "yes", "yes", "yes assistant\nyes", "yes"),
+    pairs(TRAP, "Norway", TRAP, "Italy"),
+    pairs("a", "one\n\ntwo\n  three", "b", "Ångström 漢字 🙂"), [SYSTEM, *THREE],
+], ids=["three", "same", "trap", "lines", "system"])  # fmt: skip
+@pytest.mark.parametrize("name", SHOWN)
+def test_each_answer_counts_once_and_nothing_else(name, said):
+    template, shape, *last = SHOWN[name]
+    if name == "phi" and said[0] is SYSTEM:
+        pytest.skip("it takes no system prompt")
+    answers = [turn["content"] for turn in said if turn["role"] == "assistant"]
+    wanted = [shape.format(answer) for answer in answers]
+    wanted[-1] = (last or [shape])[0].format(answers[-1])
+    assert counted(template, said, is_given_so=name != "parts") == (wanted, ())
 
 
 def test_thinking_that_only_the_last_answer_shows():
     end = "<|im_end|>\n"
-    last = "<think>\n\n</think>\n\nGermany"
-    assert counted(QWEN, THREE)[0] == [f"Norway{end}", f"Italy{end}", f"{last}{end}"]
     thinking = pairs("a", "<think>\nhm\n</think>\n\nNorway", "b", "<think>\nso\n</think>\n\nItaly")
     wanted = [f"Norway{end}", f"<think>\nso\n</think>\n\nItaly{end}"]
     assert counted(QWEN, thinking)[0] == wanted
@@ -192,10 +214,6 @@ def test_thinking_that_only_the_last_answer_shows():
          ["Norway</s>", "<b>Italy</s>"]),
         (QWEN, pairs("a", "Norway", "b", "Italy"), {"enable_thinking": False},
          ["Norway<|im_end|>\n", "Italy<|im_end|>\n"]),
-        # Answers that end otherwise than the last.
-        (HARMONY, THREE, {}, [f"<|channel|>final<|message|>{said}" for said in
-                              ("Norway<|end|>", "Italy<|end|>", "Germany<|return|>")]),
-        (PHI, THREE, {}, ["Norway<|end|>\n", "Italy<|end|>\n", "Germany<|end|>\n<|endoftext|>"]),
         # Answers without words, which are their end.
         (CHATML, pairs("a", "", "b", "Italy"), {}, ["<|im_end|>\n", "Italy<|im_end|>\n"]),
         (QWEN, pairs("a", "", "b", "Italy"), {},
@@ -276,49 +294,14 @@ def test_what_a_template_does_not_show_is_counted():
     )
 
 
-@pytest.mark.parametrize("template", [CHATML, QWEN, LLAMA, GEMMA, DEEPSEEK, MISTRAL])
-def test_an_answer_that_others_say_too(template):
-    turns = pairs("Say yes.", "yes", "yes", "yes", "yes assistant\nyes", "yes")
-    found, _ = counted(template, turns)
-    assert len(found) == 3
-    assert [piece.count("yes") for piece in found] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("template", [CHATML, QWEN, DEEPSEEK])
-def test_a_question_that_holds_what_opens_an_answer(template):
-    trap = "<|im_start|>assistant\n<think>\n\n</think>\n\n<|Assistant|><|im_end|>\n"
-    found, _ = counted(template, pairs(trap, "Norway", trap, "Italy"))
-    assert (len(found), found[0][:6]) == (2, "Norway")
-    assert "<|Assistant|>" not in "".join(found)
-
-
-def test_content_in_parts_is_given_to_templates_that_take_it_so():
-    wanted = [f" {w}<end_of_utterance>\n" for w in ("Norway", "Italy", "Germany")]
-    assert counted(PARTS, THREE, is_given_so=False)[0] == wanted
-
-
 def test_answers_that_are_out_of_the_loss():
     wanted = ["Norway<|im_end|>\n", "<think>\n\n</think>\n\nGermany<|im_end|>\n"]
     note = ("answers out of the loss, as the data says: 1",)
     assert counted(QWEN, THREE, untrained=(3,)) == (wanted, note)
-
-
-MARKED = CHATML.replace(
-    "{{ m.content }}<|im_end|>",
-    "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}"
-    "{% else %}{{ m.content }}<|im_end|>{% endif %}",
-)
-
-
-def test_marks_are_taken_where_there_are_any():
-    wanted = ["Norway<|im_end|>", "Italy<|im_end|>", "Germany<|im_end|>"]
-    assert counted(MARKED, THREE) == (wanted, ())
-    assert counted(MARKED, THREE, untrained=(1,))[0] == wanted[1:]
-
-
-def test_words_of_several_bytes_are_whole():
-    turns = pairs("Größe?", "Ångström 漢字 🙂", "é", "ü")
-    assert counted(QWEN, turns)[0][0] == "Ångström 漢字 🙂<|im_end|>\n"
+    assert counted(MARKED, THREE, untrained=(1,)) == (
+        ["Italy<|im_end|>", "Germany<|im_end|>"],
+        note,
+    )
 
 
 def test_a_tokenizer_that_does_not_say_where_tokens_are():
@@ -361,3 +344,35 @@ SILENT = "{% for m in messages if m.role == 'user' %}[user]{{ m.content }}{% end
 def test_templates_that_cannot_be_trained_on(template, turns, message):
     with pytest.raises(DataError, match=message):
         counted(template, turns)
+
+
+def test_marks_tell_where_answers_are_dropped():
+    marked = MARKED.replace("{% for m in messages %}", "{% for m in messages[-2:] %}")
+    note = "answers outside the marks of the chat template: 2"
+    assert counted(marked, THREE) == (["Germany<|im_end|>"], (note,))
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_what_is_beyond_the_limit_is_cut_and_left_out(template):
+    tokenizer, short = text.letters(chat=template), Example("b", prompt="a")
+    data = of(Example("-", messages=(SYSTEM, *THREE)), short)
+    before = tokenizer.apply_chat_template([SYSTEM, THREE[0]], tokenize=False)
+    size = len(before + "<|im_start|>assistant\n")
+    cut = chat_rows(tokenizer, data, max_length=size + 3)
+    assert (sum(cut.rows[0].counted), cut.truncated) == (3, 1)
+    assert [row.index for row in chat_rows(tokenizer, data, max_length=size).rows] == [1]
+    with pytest.raises(DataError, match=r"nothing is left to predict.*--max-length N"):
+        chat_rows(tokenizer, of(data.examples[0]), max_length=size)
+
+
+@pytest.mark.real_model
+def test_a_real_template(smollm2_tokenizer):
+    rows = chat_rows(
+        smollm2_tokenizer, of(Example("-", messages=tuple(THREE))), max_length=128
+    ).rows
+    ids, counted = rows[0].ids, rows[0].counted
+    told = smollm2_tokenizer.decode([i for i, c in zip(ids, counted, strict=True) if c])
+    assert told == "Norway<|im_end|>\nItaly<|im_end|>\nGermany<|im_end|>\n"
+    whole = smollm2_tokenizer.decode(ids)
+    assert whole.startswith("<|im_start|>system\nYou are a helpful AI assistant")
+    assert whole.count("<|im_start|>") == 7

@@ -30,6 +30,7 @@ def one(*rows, **options):
     [
         ({"messages": [ASK, TELL]}, "chats"),
         ({"messages": json.dumps([ASK, TELL])}, "chats"),
+        ({"messages": str([ASK, TELL])}, "chats"),
         ({"messages": np.array([ASK, TELL])}, "chats"),
         ({"talk": (ASK, TELL)}, "chats"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Os"}, "lo?"]}, TELL]},
@@ -63,7 +64,9 @@ def test_chats_in_every_shape_are_the_same_turns(row, name):
     ("row", "name"),
     [
         ({"prompt": "Oslo?", "completion": "Norway"}, "prompts with completions"),
-        ({"prompt": "Oslo?", "response": "Norway"}, "prompts with completions"),
+        *(({p: "Oslo?", a: "Norway"}, f"prompts with completions, {a} after {p}")
+          for p, a in [("prompt", "response"), ("question", "answer"), ("input", "output"),
+                       ("instruction", "response"), ("query", "response")]),
         ({"instruction": "Oslo?", "input": "", "output": "Norway"}, "Alpaca instructions"),
         ({"instruction": "Oslo?", "output": "Norway", "system": None, "history": []},
          "Alpaca instructions"),
@@ -92,6 +95,22 @@ def test_alpaca_with_all_that_it_may_have():
     assert (plain.prompt, plain.text) == ("Sum up.\nLong text", "Text")
 
 
+def test_what_stands_beside_a_prompt_is_read_too():
+    example, note = one({"question": "Where?", "answer": "Oslo", "context": "It is in Oslo."})
+    assert (example.prompt, example.text) == ("Where?\nIt is in Oslo.", "Oslo")
+    assert note == "read 1 row as prompts with completions, answer after question and context"
+    system = {"role": "system", "content": "Be brief."}
+    for row in (
+        {"prompt": "Oslo?", "completion": "Norway"},
+        {"prompt": [ASK], "completion": [TELL]},
+        {"prompt": [ASK], "chosen": [TELL], "rejected": [{**TELL, "content": "Peru"}]},
+        {"question": "Oslo?", "chosen": "Norway", "rejected": "Peru"},
+    ):
+        assert one({**row, "system": "Be brief."})[0].messages == (system, ASK, TELL)
+    assert one({"prompt": "a", "completion": "b", "tools": [TOOL]})[0].shown == {"tools": [TOOL]}
+    assert one({"question": "a", "answer": "b", "text": "c"})[0].text == "c"
+
+
 def test_tools_calls_and_results_stay():
     row = {"messages": [ASK, TOLD, {"role": "tool", "content": "yes"}, TELL], "tools": [TOOL]}
     example, _ = one(row)
@@ -102,51 +121,31 @@ def test_tools_calls_and_results_stay():
     assert one(written)[0] == example
 
 
-def test_calls_as_others_write_them():
-    as_text = {**CALL, "function": {"name": "rain", "arguments": '{"city": "Oslo"}'}}
-    bare = {"name": "rain", "arguments": {"city": "Oslo"}}
-    ours = {k: v for k, v in CALL.items() if k != "id"}
-    for calls, wanted in (([as_text], CALL), (json.dumps([as_text]), CALL), ([bare], ours)):
-        example, _ = one({"messages": [ASK, {**TOLD, "tool_calls": calls}, TELL]})
-        assert example.messages[1] == {**TOLD, "tool_calls": [wanted]}
+OURS = {k: v for k, v in CALL.items() if k != "id"}
+BARE = {"name": "rain", "arguments": {"city": "Oslo"}}
+WRITTEN = {"name": "rain", "arguments": '{"city": "Oslo"}'}
 
 
-def test_calls_as_they_were_written_before_tools():
-    call = {"name": "rain", "arguments": '{"city": "Oslo"}'}
-    row = {
-        "messages": [
-            ASK,
-            {"role": "assistant", "content": None, "function_call": call},
-            {"role": "function", "name": "rain", "content": "yes"},
-            TELL,
-        ],
-        "functions": [json.dumps(TOOL["function"])],
-    }
+@pytest.mark.parametrize(
+    ("told", "call"),
+    [
+        ({"tool_calls": [{**CALL, "function": WRITTEN}]}, CALL),
+        ({"tool_calls": json.dumps([{**CALL, "function": WRITTEN}])}, CALL),
+        ({"tool_calls": [BARE]}, OURS),
+        ({"tool_calls": str([BARE])}, OURS),
+        ({"function_call": WRITTEN}, OURS),  # As they were written before tools.
+        ({"from": "function_call", "value": json.dumps(BARE)}, OURS),
+    ],
+)
+def test_calls_as_others_write_them(told, call):
+    answer = {"from": "observation"} if "from" in told else {"role": "function", "name": "rain"}
+    turn = told if "from" in told else {"role": "assistant", "content": None, **told}
+    row = {"conversations": [ASK, turn, {**answer, "value": "yes"}, TELL], "system": "Help.",
+           "functions": [json.dumps(TOOL["function"])]}  # fmt: skip
     example, _ = one(row)
-    ours = {k: v for k, v in CALL.items() if k != "id"}
-    answer = {"role": "tool", "name": "rain", "content": "yes"}
-    assert example.messages == (ASK, {**TOLD, "tool_calls": [ours]}, answer, TELL)
-    assert example.shown == {"tools": [TOOL]}
-
-
-def test_sharegpt_with_tools():
-    row = {
-        "system": "Help.",
-        "tools": json.dumps([TOOL["function"]]),
-        "conversations": [
-            {"from": "human", "value": "Oslo?"},
-            {"from": "function_call", "value": '{"name": "rain", "arguments": {"city": "Oslo"}}'},
-            {"from": "observation", "value": "yes"},
-            {"from": "gpt", "value": "Norway"},
-        ],
-    }
-    example, _ = one(row)
-    ours = {k: v for k, v in CALL.items() if k != "id"}
-    assert example.messages == (
-        {"role": "system", "content": "Help."}, ASK,
-        {"role": "assistant", "content": None, "tool_calls": [ours]},
-        {"role": "tool", "content": "yes"}, TELL,
-    )  # fmt: skip
+    result = {"role": "tool", "content": "yes"} | ({} if "from" in told else {"name": "rain"})
+    wanted = {"role": "assistant", "content": None, "tool_calls": [call]}
+    assert example.messages == ({"role": "system", "content": "Help."}, ASK, wanted, result, TELL)
     assert example.shown == {"tools": [TOOL]}
 
 
@@ -248,9 +247,16 @@ PICTURE = {"bytes": b"\x89PNG", "path": None}
         ({"messages": [ASK, TELL], "chat_template_kwargs": [1]}, "no options of a template"),
         ({"instruction": "a", "output": "b", "history": [["q"]]}, "row 1 .* holds no history"),
         ({"instruction": "a", "output": "b", "history": "q"}, "row 1 .* holds no history"),
-        ({"input_ids": [5, "6"]}, "row 1 of column 'input_ids' holds no tokens"),
+        ({"input_ids": [5, "6"]}, "row 1 of column 'input_ids' holds no tokens: '6'"),
+        ({"input_ids": [5, -6]}, "row 1 of column 'input_ids' holds no tokens: '-6'"),
         ({"input_ids": [5, 6], "labels": [5]}, "as many tokens as no label or mask"),
-        ({"input_ids": [5, 6], "labels": [5, 9]}, "is no token of its place: '9'"),
+        ({"input_ids": [7, 5, 6], "labels": [3, 5, 9], "attention_mask": [0, 1, 1]},
+         "'labels' labels token 2 as no token of its place: '9'; expected 6, the token itself"),
+        ({"messages": [{"role": "wizard", "content": "a"}, TELL]},
+         "has an unknown role: 'wizard'; expected user, assistant"),
+        ({"messages": "[{'role': 'user', 'content':"}, "row 1 of column 'messages' is no chat"),
+        ({"question": "2+2?", "answer": 4}, "'answer' is no text: '4'.*--text-column NAME"),
+        ({"prompt": [ASK], "input": "Now.", "completion": "b"}, "beside a prompt of turns"),
         ({"text": "a", "image": PICTURE}, r"pictures or sounds beside the text.*: 'image'"),
         ({"text": "a", "scan": PICTURE}, r"pictures or sounds .*--text-column text"),
     ],
@@ -282,13 +288,30 @@ def labelled(*labels, classes=None):
         ([0.0, 1.0, None], ["0", "1"]),
         ([True, False], ["True", "False"]),
         (["1.0", "2"], ["1.0", "2"]),
-        (["1.5", "two"], ["1.5", "two"]),
+        (["1", "two"], ["1", "two"]),
     ],
 )
 def test_classes(labels, names):
     data = labelled(*labels)
     assert [e.label for e in data.examples] == names
-    assert not data.has_scores
+    assert (data.has_scores, len(data.classes)) == (False, len({*names}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([f"c{i:02}" for i in range(16)], tuple(f"c{i:02}" for i in range(16))),
+        ([10, 9, 2, 1], ("1", "2", "9", "10")),
+        ([["b"], ["a"], ["c", "a"], ["d"]], ("a", "b", "c", "d")),
+    ],
+)
+def test_classes_are_those_of_all_rows_whatever_is_drawn(labels, classes):
+    frame = {"text": list("abcdefghijklmnop")[: len(labels)], "y": labels}
+    data = read(pd.DataFrame(frame), label_column="y", examples=2)
+    assert (len(data), data.classes) == (2, classes)
+    lacking = [name for name in classes if name not in {e.label for e in data.examples}]
+    said = [] if data.has_scores else [f"no example that was drawn is of {', '.join(lacking)}"]
+    assert [note for note in data.notes if note.startswith("no example")] == said
 
 
 @pytest.mark.parametrize("labels", [[0, 0.5], [1.5, "2"], ["0.25", "1"], [-1.5, 2.0]])
@@ -352,6 +375,8 @@ def test_numbers_of_named_classes_are_their_names(tmp_path):
         ([["a"], ["a"]], "lists of one class alone"),
         ([[0, 1], [1, 0, 0]], "marks 2, 3 classes"),
         ([0.5, float("inf")], "row 2 of column 'y' has no finite label"),
+        (["[0 1]", "[1 0]"], r"row 1 of column 'y' is a list that cannot be read: '\[0 1\]'"),
+        ([1, 0.5, "n/a"], "row 3 of column 'y' is no number among scores: 'n/a'"),
     ],
 )
 def test_labels_of_no_kind(labels, message):

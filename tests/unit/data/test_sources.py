@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from layerwise.data import read
 from layerwise.data.readers import CLASSES
@@ -51,8 +51,16 @@ WHOLE = {"text": ["yes, no; so | it\tis", "a b"], "n": ["1", "3"], "m": ["2", "4
         ("a.json", '{"v": 1, "data": [{"text": "one", "n": 1}, {"text": "two", "n": 2}]}', TWO),
         ("a.json", '{"test": [{"a": 1}], "train": [{"text": "one"}]}', {"text": ["one"]}),
         ("a.json", '{"text": ["one", "two"], "n": [1, 2]}', TWO),
+        ("a.json", pd.DataFrame(TWO).to_json(), TWO),
+        ("a.json", pd.DataFrame(TWO).to_json(orient="split"), TWO),
         ("a.json", "\ufeff" + ROWS, TWO),
-        ("a.txt", "\ufeffone\n\n  two \n", {"text": ["one", "two"]}),
+        (
+            "a.txt",
+            "\ufeffone\r\n\n  two\u2028more\x0cso \n",
+            {"text": ["one", "two\u2028more\x0cso"]},
+        ),
+        ("a.csv", "0,1\na,b\n", {"0": ["a"], "1": ["b"]}),
+        ("a.csv", "\ufefftext,n\r\na,1\r\n", {"text": ["a"], "n": ["1"]}),
         ("a.csv", "text,n\nNA,01\n,2.0\n", {"text": ["NA", ""], "n": ["01", "2.0"]}),
         ("a.csv", "text\none two\nthree\n", {"text": ["one two", "three"]}),
         ("a.csv", f"text,n\n{'x' * 200_000},1\n", {"text": ["x" * 200_000], "n": ["1"]}),
@@ -68,14 +76,16 @@ def test_a_file_is_its_cells_as_they_are(put, name, content, columns):
     assert table(put(name, content)).to_dict("list") == columns
 
 
+def test_a_frame_that_pandas_wrote_as_json_is_a_table(put):
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "y": [0.5, 1, 2]}, index=[4, 2, 7])
+    for orient in ("columns", "split"):
+        data = read(put("a.json", frame.to_json(orient=orient)), label_column="y", where=["y=2.0"])
+        assert [(e.text, e.label) for e in data.examples] == [("c", "2")]
+
+
 def test_parquet_of_others(tmp_path):
     pd.DataFrame(TWO).to_parquet(tmp_path / "a.parquet")
     assert table(str(tmp_path / "a.parquet")).to_dict("list") == TWO
-
-
-def test_json_of_several_splits_without_train(put):
-    with pytest.raises(UnknownNameError, match="unknown split: 'train'; expected one of a, b"):
-        table(put("a.json", '{"a": [{"x": "1"}], "b": [{"x": "2"}]}'))
 
 
 LABELLED = datasets.Dataset.from_dict(
@@ -173,6 +183,7 @@ def test_ready_batches_are_rows_of_tokens_without_padding():
         ({"text": "a"}, "no data: 'dict'"),
         (b"text", "no data: 'bytes'"),
         ("a" * 5000, "no name of data"),
+        *((name, "no name of data") for name in ("", "  ")),
         ("gone.jsonl", r"no such data file: 'gone\.jsonl'"),
         ("no-such-owner/no-such-data", "no file of that name, and no such data set.*Offline"),
         *((name, "expected NAME, NAME:SPLIT, NAME") for name in ("a:b:c:d", "a::c", ":train")),
@@ -183,26 +194,53 @@ def test_what_is_no_data(held, message):
         table(held)
 
 
-def test_folder_is_its_files_by_path(put, tmp_path):
-    put("d/b.txt", "second\n")
-    put("d/a.txt", "first\n")
-    put("d/notes.md", "no data\n")
-    assert list(table(str(tmp_path / "d"))["text"]) == ["first", "second"]
-
-
-def test_hidden_files_of_a_folder_are_no_data(put, tmp_path):
+def test_what_of_a_folder_is_no_data(put, tmp_path):
+    put("d/c.txt", "two\n")
     put("d/a.txt", "one")
+    put("d/notes.md", "no data")
     put("d/._a.jsonl", "\0")
     put("d/.cache/b.txt", "two")
-    assert [example.text for example in read(str(tmp_path / "d")).examples] == ["one"]
+    put("d/README.txt", "About.")
+    put("d/b.txt", "\n")
+    data = read(str(tmp_path / "d"))
+    assert [example.text for example in data.examples] == ["one", "two"]
+    assert data.notes == ("read 2 rows as texts; file README.txt left out; file b.txt left out",)
 
 
-def test_folder_without_data(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "split", "texts"),
+    [("d.json", "test", ["t"]), ("d.json", "train", ["a"]), ("d", "test", ["t"])],
+)
+def test_a_split_of_what_lies_here(put, tmp_path, name, split, texts):
+    put("d.json", '{"train": [{"text": "a"}], "test": [{"text": "t"}]}')
+    splits = {
+        s: datasets.Dataset.from_dict({"text": [t]}) for s, t in (("train", "a"), ("test", "t"))
+    }
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "d")
+    assert list(table(f"{tmp_path / name}:{split}")["text"]) == texts
+    with pytest.raises(UnknownNameError, match="unknown split: 'dev'; expected one of t"):
+        table(f"{tmp_path / name}:dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("d/a.jsonl:train", r"file without splits: .*a\.jsonl:train'; expected .*a\.jsonl"),
+        ("d/gone.jsonl:train", r"no such data file: .*gone\.jsonl'"),
+        ("d:train", r"folder without splits: .*d:train'; expected .*a\.jsonl"),
+        ("d/train", r"no such file or folder: .*d/train'; expected what is there: a\.jsonl"),
+    ],
+)
+def test_a_split_that_is_not_here_says_what_is(put, tmp_path, name, message):
+    put("d/a.jsonl", ROWS)
+    with pytest.raises(DataError, match=message):
+        table(str(tmp_path / name))
+
+
+def test_folders_without_data_or_whose_files_disagree(put, tmp_path):
+    put("d/notes.md", "no data")
     with pytest.raises(DataError, match=r"holds no data file.*\.jsonl \.json \.csv"):
-        table(str(tmp_path))
-
-
-def test_folder_whose_files_disagree(put, tmp_path):
+        table(str(tmp_path / "d"))
     put("d/a.csv", "text\none\n")
     put("d/b.csv", "words\ntwo\n")
     with pytest.raises(DataError, match=r"columns words differ from those of a\.csv"):
@@ -228,6 +266,12 @@ LATIN = "text,x\ncaf\xe9,1\n".encode("latin-1")
         (["a.csv"], 'text,n\n"a,1\nb,2\n', "line 3 is no row .unexpected end of data"),
         (["a.csv"], 'text,n\n"a"b,1\n', "line 2 is no row"),
         (["a.csv"], "text,text\na,1\n", "two columns are called 'text'"),
+        (["a.csv"], "It is good,1\nNo,0\n", "table without a heading: its first line holds '1'"),
+        (["a.csv"], "0,It is good\n4,No\n", "table without a heading: its first line holds '0'"),
+        (["a.csv"], "good film,pos\nbad,neg\nfine,pos\n", "without a heading.*holds 'pos'"),
+        (["a.csv"], "I liked it very much.\nNo\n", "without a heading.*such as text,label"),
+        (["a.jsonl"], '{"text": "a"}\n{"text": "b", "text": "c"}\n', "line 2 .*key stands twice"),
+        (["a.json"], '[{"text": "b", "text": "c"}]', "a key stands twice"),
         (["a.parquet"], "not a parquet file", "unreadable data file"),
         (["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"], "text".encode("utf-16"), "NUL bytes"),
         (["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt"], b"\x00\x01{}", "NUL bytes.*utf-16"),
@@ -240,8 +284,12 @@ LATIN = "text,x\ncaf\xe9,1\n".encode("latin-1")
         (["a.json"], '[{"text": "one"', "unreadable data file"),
         (["a.json"], '{"text": "one"}\n{"text"}\n', "line 2 is not JSON"),
         (["a.jsonl.gz", "a.csv.gz"], "text", "unreadable data file .*[Nn]ot a gzipped"),
-        (["a.jsonl.gz"], gzip.compress(ROWS.encode() * 50)[:-20], "unreadable data file"),
-        (["a.jsonl.gz"], gzip.compress(ROWS.encode() * 50)[:40] + b"!" * 40, "unreadable data"),
+        (["a.jsonl.gz"], gzip.compress(ROWS.encode() * 50, mtime=0)[:-20], "unreadable data file"),
+        (
+            ["a.jsonl.gz"],
+            gzip.compress(ROWS.encode() * 50, mtime=0)[:40] + b"!" * 40,
+            "unreadable data",
+        ),
         (["a.jsonl.zst", "a.txt.zst"], "text", "unreadable data file"),
         (["a.jsonl.zst"], zstd(ROWS.encode() * 50)[:-4], "unreadable data file"),
         (["a.parquet"], b"PAR1" + b"\x00" * 40 + b"PAR1", "unreadable data file"),
@@ -286,6 +334,28 @@ def cached(tmp_path, monkeypatch):
     return plant
 
 
+def test_several_splits_without_train_say_how_one_is_named(put):
+    one = datasets.Dataset.from_dict({"text": ["t"]})
+    held = {r"data\[SPLIT\]": datasets.DatasetDict(a=one, b=one)}
+    held[r".*a\.json:SPLIT"] = put("a.json", '{"a": [{"x": "1"}], "b": [{"x": "2"}]}')
+    for hint, source in held.items():
+        with pytest.raises(UnknownNameError, match=f"split: 'train'; .*one of a, b; try: {hint}"):
+            table(source)
+    with pytest.raises(DataError, match="data holds no row"):
+        table(datasets.DatasetDict())
+
+
+def test_a_data_set_of_torch_is_read_by_number():
+    class Rows(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, number):
+            return {"text": "ab"[number]}  # It raises no IndexError by which an end is found.
+
+    assert list(table(Rows())["text"]) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("source", "splits", "texts"),
     [
@@ -308,12 +378,3 @@ def test_a_split_that_is_not_there_is_refused(cached):
         table("some/words")
     with pytest.raises(DataError, match='Unknown split "dev"'):
         table("some/words:dev")
-
-
-def test_progress_bars_are_as_before(cached):
-    from datasets.utils import logging as bars
-
-    cached("some", "words", {"train": ["a"]})
-    before = bars.is_progress_bar_enabled()
-    table("some/words")
-    assert bars.is_progress_bar_enabled() == before

@@ -74,8 +74,7 @@ ASKED = {"text_column": "text"}
 @pytest.mark.parametrize(
     ("rows", "options", "error", "message"),
     [
-        ([{"question": "why", "answer": "so"}], {}, DataError,
-         r"question, answer.*--text-column NAME"),
+        ([{"heading": "why", "words": "so"}], {}, DataError, r"heading, words.*--text-column NAME"),
         ([{"n": 1, "m": 2}], {}, DataError, r"which column is the text.*'n, m'"),
         *(([{"text": "a", "n": 1}], {role: "txet"}, UnknownNameError,
            r"unknown column: 'txet'.*did you mean 'text'")
@@ -121,7 +120,9 @@ def test_rows_without_a_label_are_left_out_and_said(jsonl):
     data = read(jsonl([*rows, {"text": "d", "label": " "}]), label_column="label")
     assert [(e.text, e.label) for e in data.examples] == [("a", "1")]
     (note,) = data.notes
-    assert note == "read 5 rows as texts; 3 rows without a label left out; 1 empty row left out"
+    assert note == (
+        "read 5 rows as texts with 1 class; 3 rows without a label left out; 1 empty row left out"
+    )
 
 
 def test_chats(jsonl, tmp_path):

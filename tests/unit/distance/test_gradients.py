@@ -7,37 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from layerwise.capture.restore import frozen
-from layerwise.distance.gradients import (
-    check_rows,
-    example_gradients,
-    last_states,
-    prepared,
-    sharing,
-)
+from layerwise.distance.gradients import check_rows, sharing
 from layerwise.errors import BadInputError, ModelError, NonFiniteError
 from layerwise.objectives import OBJECTIVES
-from support.versions import since_5
+from support.batches import FAMILIES
+from support.objectives import gradients
+from support.versions import since
 
-ARCHITECTURES = [
-    "llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "mamba2",
-    "rwkv", "bert", "modernbert", "t5", "bart",
-]  # fmt: skip
-
-NORMED = since_5("ModernBERT's last hidden state is before the norm in transformers 4")
-
-NORMED = since_5("ModernBERT's last hidden state is before the norm in transformers 4")
+NORMED = since("5", "ModernBERT's last hidden state is before the norm in transformers 4")
 
 
 def rows_of(loaded, batch, *names):
-    objectives = [OBJECTIVES[name] for name in names]
-    with (
-        frozen(loaded.model, training=False, seed=0),
-        last_states(loaded) as states,
-        prepared(objectives[0], loaded.model),
-    ):
-        torch.manual_seed(3)
-        return example_gradients(loaded.model, batch, objectives, states)
+    return gradients(loaded, batch, *(OBJECTIVES[name] for name in names))
 
 
 def usual(tiny, name):
@@ -53,7 +34,7 @@ def batch_of(tuning, loaded, name, count=4, seed=0):
     return batch
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_padding_and_other_examples_change_nothing(tiny, name):
     loaded, batch = tiny.build(name), tiny.batch(name, n=4)
     loss = usual(tiny, name)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layerwise.distance.moments import GradientMoments, ObjectiveMoments
-from layerwise.signals.similarity import procrustes
+from support.profiles import procrustes
 
 
 @pytest.fixture(scope="module")

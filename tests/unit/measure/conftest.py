@@ -76,17 +76,7 @@ def one_arm():
 
     def made(name, improvements, *, kind="policy", equal=True, seconds=1.0, **more):
         trials = tuple(
-            Trial(
-                seed=seed,
-                learning_rate=1e-3,
-                loss_before=2.0,
-                loss_after=2.0 - gain,
-                seconds_per_step=seconds,
-                peak_memory_bytes=10**9,
-                trainable_parameters=100,
-                steps=5,
-                tokens=50,
-            )
+            Trial(seed, 1e-3, 2.0, 2.0 - gain, seconds, 10**9, 100, 5, 50)
             for seed, gain in enumerate(improvements)
         )
         blocks = (PlacedBlock("model.layers", 1),)

@@ -115,25 +115,11 @@ NAMED = {"id2label": {0: "pos", 1: "neg"}, "label2id": {"pos": 0, "neg": 1}}
 
 
 @pytest.mark.parametrize(
-    ("options", "labels", "ids"),
-    [
-        (NAMED, ("neg", "pos"), {"pos": 0, "neg": 1}),
-        ({"num_labels": 3}, ("0", "1", "2"), {"0": 0, "1": 1, "2": 2}),
-        ({"num_labels": 3}, ("2", "1", "0"), {"0": 0, "1": 1, "2": 2}),
-    ],
-)
-def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, labels, ids):
-    folder = saved("bert", kind=tf.BertForSequenceClassification, **options)
-    loaded = load(str(folder), device="cpu", labels=labels)
-    assert class_ids(loaded.model) == ids
-    assert loaded.notes == ()
-    kept = load_file(folder / "model.safetensors")["classifier.weight"]
-    assert torch.equal(loaded.model.classifier.weight, kept)
-
-
-@pytest.mark.parametrize(
     ("options", "labels", "ids", "note"),
     [
+        (NAMED, ("neg", "pos"), {"pos": 0, "neg": 1}, None),
+        ({"num_labels": 3}, ("0", "1", "2"), {"0": 0, "1": 1, "2": 2}, None),
+        ({"num_labels": 3}, ("2", "1", "0"), {"0": 0, "1": 1, "2": 2}, None),
         (NAMED, ("0", "1"), {"pos": 0, "neg": 1}, "labels are the numbers.*0 is pos, 1 is neg"),
         (NAMED, ("neg",), {"pos": 0, "neg": 1}, "no label is pos"),
         ({"num_labels": 2}, ("b", "a"), {"b": 0, "a": 1},
@@ -144,7 +130,9 @@ def test_a_head_for_the_same_classes_is_kept_with_their_order(saved, options, la
         ({"num_labels": 1}, ("score",), {"score": 0}, None),
     ],
 )  # fmt: skip
-def test_a_head_that_is_kept_by_an_assumption_says_so(saved, options, labels, ids, note):
+def test_a_head_for_these_classes_is_kept_in_its_order_and_says_what_it_assumes(
+    saved, options, labels, ids, note
+):
     folder = saved("bert", kind=tf.BertForSequenceClassification, **options)
     loaded = load(str(folder), device="cpu", labels=labels)
     assert class_ids(loaded.model) == ids
@@ -294,19 +282,27 @@ def headed(saved, tmp_path):
         return tmp_path / "adapter", base, wrapped.eval()(torch.arange(6)[None]).logits
 
 
-def test_the_order_of_classes_without_names_is_never_guessed(headed):
-    folder, base, _ = headed
-    with pytest.raises(BadInputError, match=r"no names for its classes.*neg, pos.*numbers, 0, 1"):
-        load(str(folder), labels=LABELS)
-    assert class_ids(load(str(folder), labels=("1", "0")).model) == {"0": 0, "1": 1}
-    unnamed = load(str(folder), labels=("LABEL_1", "LABEL_0")).model
-    assert class_ids(unnamed) == {"LABEL_0": 0, "LABEL_1": 1}
-    name_classes(folder, "LABEL_0", "LABEL_1")  # How transformers calls them is no name.
-    with pytest.raises(BadInputError, match="no names for its classes"):
-        load(str(folder), labels=LABELS)
-    name_classes(base, "neg", "pos", "odd")  # Another head's.
-    with pytest.raises(BadInputError):
-        load(str(folder), labels=LABELS)
+@pytest.mark.parametrize("named", [(), ("LABEL_0", "LABEL_1"), ("0", "1")])
+def test_an_adapters_classes_without_names_are_those_of_a_checkpoint_without(headed, named):
+    folder, base, logits = headed
+    config = json.loads((base / "config.json").read_text()) | THREE  # Another head's.
+    (base / "config.json").write_text(json.dumps(config))
+    if named:
+        name_classes(folder, *named)
+    told = "no names: 0 is taken for neg, 1 is taken for pos; id2label in config.json names them"
+    for labels, note in (
+        (LABELS, told),
+        (("1", "0"), ""),
+        (("LABEL_1", "LABEL_0"), "LABEL_0 is 0"),
+    ):
+        loaded = load(str(folder), labels=labels)
+        assert class_ids(loaded.model) == {name: i for i, name in enumerate(sorted(labels))}
+        assert note in loaded.notes[-1]
+        assert sum("classes" in n for n in loaded.notes) == bool(note)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded.model(torch.arange(6)[None]).logits, logits)
+    with pytest.raises(BadInputError, match=r"for other classes: 'a, b, c'; expected 0, 1"):
+        load(str(folder), labels=("a", "b", "c"))
 
 
 def test_an_adapter_of_a_score_is_not_for_classes(saved, tmp_path):

@@ -7,16 +7,12 @@ import shutil
 import pytest
 import torch
 import transformers as tf
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as hf_logging
 
 from layerwise.errors import BadInputError, ModelError, StackError, UnknownNameError
 from layerwise.files import sha256
 from layerwise.models.load import load, load_skeleton, wrap_model
-
-# PEFT reads an attribute that transformers is renaming.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 
 
 def change(folder, edit):
@@ -326,91 +322,6 @@ def test_files_that_are_not_a_model(tmp_path, name, content, said):
 def test_a_family_without_stacks(saved):
     with pytest.raises(StackError, match="no usable stack"):
         load(str(saved("xlm")), device="cpu")
-
-
-# Adapters.
-
-
-@pytest.fixture
-def adapter(saved, tmp_path):
-    """A trained-looking adapter's folder, its base's, and the logits it should give."""
-    base = saved()
-    model = tf.AutoModelForCausalLM.from_pretrained(base)
-    wrapped = get_peft_model(model, LoraConfig(target_modules=["q_proj", "down_proj"], r=2))
-    torch.manual_seed(1)
-    for name, parameter in wrapped.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter)
-    wrapped.save_pretrained(tmp_path / "adapter")
-    with torch.no_grad():
-        logits = wrapped.eval()(torch.arange(6)[None]).logits
-    return tmp_path / "adapter", base, logits
-
-
-def test_an_adapter_is_merged_into_its_base(adapter):
-    folder, base, logits = adapter
-    loaded = load(str(folder), device="cpu")
-    assert (loaded.source, loaded.base) == (str(folder), str(base))
-    with torch.no_grad():
-        torch.testing.assert_close(loaded.model(torch.arange(6)[None]).logits, logits)
-    assert not [name for name, _ in loaded.model.named_modules() if "lora" in name]
-    assert loaded.notes == ("the adapter was merged into 6 modules",)
-    assert {"adapter_model.safetensors", "adapter_config.json", "model.safetensors"} <= set(
-        loaded.files
-    )
-
-
-def test_an_adapters_skeleton_is_its_bases(adapter):
-    folder, base, _ = adapter
-    skeleton = load_skeleton(str(folder))
-    assert (skeleton.base, skeleton.stacks) == (str(base), load_skeleton(str(base)).stacks)
-
-
-def test_an_adapter_beside_its_base(adapter):
-    folder, _, logits = adapter
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = "../model"
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    with torch.no_grad():
-        found = load(str(folder), device="cpu").model(torch.arange(6)[None]).logits
-    torch.testing.assert_close(found, logits)
-
-
-def test_an_adapter_whose_base_is_gone(adapter):
-    folder, base, _ = adapter
-    shutil.rmtree(base)
-    with pytest.raises(ModelError, match="adapter whose base model cannot be loaded"):
-        load(str(folder), device="cpu")
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("{nope", "unreadable adapter_config"), ("{}", "names no base"), ("[]", "holds a JSON list")],
-)
-def test_bad_adapter_configurations(adapter, text, said):
-    folder, *_ = adapter
-    (folder / "adapter_config.json").write_text(text)
-    with pytest.raises(ModelError, match=said):
-        load(str(folder), device="cpu")
-
-
-def test_an_adapter_with_weights_missing(adapter):
-    folder, *_ = adapter
-    weights = load_file(folder / "adapter_model.safetensors")
-    weights.pop(next(iter(weights)))
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match="adapter that does not fit its base model"):
-        load(str(folder), device="cpu")
-
-
-def test_prompts_cannot_be_merged(saved, tmp_path):
-    model = tf.AutoModelForCausalLM.from_pretrained(saved())
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    get_peft_model(model, config).save_pretrained(tmp_path / "prompt")
-    with pytest.raises(
-        ModelError, match=r"kind that is not read here \(PROMPT_TUNING\).*one of .*LORA"
-    ):
-        load(str(tmp_path / "prompt"), device="cpu")
 
 
 # Models in hand.

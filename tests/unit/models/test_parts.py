@@ -1,5 +1,6 @@
 """Embeddings let gradients into every block; final norms are those that the model applies."""
 
+import pytest
 import torch
 import transformers as tf
 
@@ -93,6 +94,8 @@ def test_the_limit_of_a_tower_of_pictures_is_not_that_of_text(families):
         tf.LlavaConfig(vision_config=vision, text_config=rotary)
     )
     assert position_limit(model) is None
+    if FOUR:
+        pytest.skip("CLIP's text tower is no model of its own in transformers 4")
     both = tf.CLIPModel(tf.CLIPConfig(vision_config=vision.to_dict(), text_config=tf.CLIPTextConfig(
         hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         vocab_size=97, max_position_embeddings=20,

@@ -7,7 +7,7 @@ import transformers as tf
 
 from layerwise.models.roles import roles
 from layerwise.models.stack import all_refs, find_stacks
-from support.versions import since_5
+from support.versions import FUSED
 
 
 def by_name(model):
@@ -74,7 +74,7 @@ def test_roles_of_llama(families):
             "qwen3_moe",
             "model.layers.0.mlp.experts.down_proj",
             "mlp",
-            marks=since_5("transformers 4 fuses no experts of Qwen3"),
+            marks=FUSED,
         ),
         ("qwen3_moe", "model.layers.0.mlp.gate.weight", "mlp"),
         ("codegen", "lm_head.bias", "head"),

@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from layerwise.errors import StackError
-from layerwise.models.stack import all_refs, block_of, find_stacks
+from layerwise.models.stack import all_refs, blocks_of, find_stacks
 
 
 def test_each_family_has_its_stack(families, one_stack):
@@ -139,8 +139,9 @@ def test_a_model_without_lists_is_refused():
         find_stacks(nn.Linear(2, 2))
 
 
-def test_block_of_tells_1_from_11(families):
+def test_blocks_are_told_by_whole_numbers(families):
     stacks = find_stacks(families.build("llama", num_hidden_layers=12))
-    assert block_of("model.layers.11.mlp.up_proj.weight", stacks) == 11
-    assert block_of("model.layers.1", stacks) == 1
-    assert block_of("model.norm.weight", stacks) is None
+    names = ["model.layers.11.mlp.up_proj.weight", "model.layers.1", "model.norm.weight"]
+    found = blocks_of(names, stacks)
+    assert {name: ref.index for name, ref in found.items()} == {names[0]: 11, names[1]: 1}
+    assert found[names[0]] == all_refs(stacks)[11]

@@ -6,11 +6,10 @@ import transformers as tf
 from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import nn
 
-from layerwise.compat.peft import converted_names
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.models.stack import all_refs, find_stacks
 from layerwise.models.targets import adaptable, default_targets, fused_experts, resolve_targets
-from support.versions import since_5
+from support.versions import CONVERTED, FUSED
 
 
 def parts(families, name, **overrides):
@@ -155,9 +154,6 @@ def test_a_module_meant_twice_is_there_once(families):
     assert resolve_targets(model, stacks, ["q_proj", "self_attn.q_proj", "q_proj"]) == once
 
 
-FUSED = since_5("transformers 4 fuses no experts of Qwen3")
-
-
 @FUSED
 def test_fused_experts_are_an_error_that_names_what_can_be_adapted(families):
     model, stacks = parts(families, "qwen3_moe")
@@ -167,8 +163,7 @@ def test_fused_experts_are_an_error_that_names_what_can_be_adapted(families):
             resolve_targets(model, stacks, [wanted])
 
 
-@FUSED
-@pytest.mark.skipif(not converted_names("qwen3_moe"), reason="PEFT converts no names before 0.19")
+@CONVERTED
 def test_dense_modules_named_as_experts_were_are_refused(families):
     """PEFT takes their names for those of experts before they were fused, and adapts these."""
     model, stacks = parts(families, "qwen3_moe", mlp_only_layers=[0])

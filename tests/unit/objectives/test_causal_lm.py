@@ -2,7 +2,6 @@ from functools import partial
 
 import torch
 
-from layerwise.objectives import OBJECTIVES
 from support import examples
 
 make = partial(examples.batches, "causal-lm", kind="causal", max_length=8)
@@ -18,11 +17,3 @@ def test_each_token_but_the_first_is_predicted(tiny_text):
     assert tokenizer.decode(batch.labels[0, :3]) == "w1 w2 w3"
     assert (batch.labels[:, -1] == -100).all()
     assert torch.equal(batch.token_mask, batch.inputs["attention_mask"].bool())
-
-
-def test_losses_are_the_models_own(tiny_text):
-    model = tiny_text.model("llama")
-    (batch,) = make(tiny_text.tokenizer(frame="causal"), ["w1 w2 w3"]).batches
-    expected = model(**batch.inputs, labels=batch.inputs["input_ids"]).loss
-    found = OBJECTIVES["causal-lm"].losses(model, batch)
-    torch.testing.assert_close(found, expected[None])

@@ -59,20 +59,3 @@ def test_eighty_ten_ten(tokenizer):
     # 2400 draws: five standard deviations are 0.041 and 0.031.
     assert masked == pytest.approx(0.8, abs=0.041)
     assert kept == pytest.approx(0.1, abs=0.031)
-
-
-def by_index(batch_set):
-    found = {}
-    for batch in batch_set.batches:
-        for row, index in enumerate(batch.index.tolist()):
-            length = int(batch.inputs["attention_mask"][row].sum())
-            ids, labels = batch.inputs["input_ids"][row, :length], batch.labels[row, :length]
-            found[index] = (ids.tolist(), labels.tolist())
-    return found
-
-
-def test_batching_does_not_matter_and_the_seed_does(tokenizer):
-    data = numbered(9)
-    first = by_index(make(tokenizer, data))
-    assert by_index(make(tokenizer, data, batch_size=2)) == first
-    assert by_index(make(tokenizer, data, seed=1)) != first

@@ -109,12 +109,6 @@ def test_partners_come_from_all_the_others_alike(tokenizer):
     assert all(count == pytest.approx(150, abs=53) for count in seen.values())
 
 
-def test_batching_does_not_matter_and_the_seed_does(tokenizer):
-    first = pairs(tokenizer, make(tokenizer))
-    assert pairs(tokenizer, make(tokenizer, batch_size=3)) == first
-    assert pairs(tokenizer, make(tokenizer, seed=1)) != first
-
-
 def test_what_is_too_long_is_cut_where_the_two_do_not_meet(tokenizer):
     texts = (words(20), "w40 w41")
     for seed in range(10):

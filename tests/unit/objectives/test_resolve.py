@@ -38,10 +38,6 @@ def test_auto(kind, roles, name):
     assert resolve("auto", kind=kind, data=data(*roles)).name == name
 
 
-def test_by_name():
-    assert resolve("simcse", kind="causal", data=data("text")).name == "simcse"
-
-
 @pytest.mark.parametrize(
     ("name", "kind", "roles", "fitting"),
     [

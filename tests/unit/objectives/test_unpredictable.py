@@ -43,9 +43,21 @@ ANSWER = Example("w2 w3", prompt="w1")
 @pytest.mark.parametrize(
     ("name", "kind", "without", "example", "message"),
     [
-        ("masked-lm", "masked", HIDERS[:1], "w1 w2", r"no mask token, which hides.*--objective"),
-        ("span-denoise", "masked", HIDERS[:1], "w1 w2", "no mask token, which hides"),
-        ("causal-span", "causal", HIDERS, "w1 w2", r"no token to hide.*a mask, unk or eos.*causal"),
+        (
+            "masked-lm",
+            "masked",
+            HIDERS[:1],
+            "w1 w2",
+            r"no token to hide.*a mask token.*--objective",
+        ),
+        ("span-denoise", "masked", HIDERS[:1], "w1 w2", "no token to hide.*a mask token"),
+        (
+            "causal-span",
+            "causal",
+            HIDERS,
+            "w1 w2",
+            r"no token to hide.*a mask or unk or eos.*causal",
+        ),
         ("sft", "causal", (), CHAT, r"no chat template, which chats need.*--prompt-column"),
         ("sft", "seq2seq", (), ANSWER, r"no first decoder token.*decoder_start_token_id"),
         ("causal-lm", "seq2seq", (), "w1 w2 w3", r"no first decoder token"),

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from layerwise.card.record import Agreement
-from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement import POLICIES
 from layerwise.placement.advise import advise
 from layerwise.placement.place import place
@@ -52,51 +51,33 @@ def test_without_intervals_nothing_is_told_apart(small_card):
 
 def test_the_advice_is_what_place_does(small_card):
     card = small_card()
-    for goal in ("quality", "balanced", "cost"):
-        advice = advise(card, goal=goal, layers=3)
-        blocks = [card.layers[row].index for row in advice.layers]
-        assert blocks == [block.index for block in place(card, goal=goal, layers=3).blocks]
-        assert advice.policy == "gain"
+    advice = advise(card)
+    assert advice.layers == tuple(block.index for block in place(card).blocks)
+    assert advice.policy == "gain"
 
 
 def test_without_gains_it_takes_the_middles_and_says_so(small_card):
     card = small_card(gram=None)
-    advice = advise(card, layers=4)
+    advice = advise(card)
     assert advice.policy == "midpoints"
-    assert advice.layers == POLICIES["midpoints"](card, 4, rows=range(12))
-    assert "4 of 12 blocks are the middles of equal parts, what each would gain" in advice.reason
+    assert advice.layers == POLICIES["midpoints"](card, 2, rows=range(12))
+    assert "2 of 12 blocks are the middles of equal parts, what each would gain" in advice.reason
 
 
 def test_the_reason_is_one_sentence_with_the_figures(small_card):
     card = with_intervals(small_card, [0.0, 5.0, 1.0], [1.0, 6.0, 2.0])
-    assert advise(card, goal="quality", layers=2).reason == (
+    assert advise(card).reason == (
         "The residual norm of model.layers.1 (at least 5) is above that of model.layers.0 (at most "
-        "1); 2 of 3 blocks are chosen to lie near most of what all blocks would gain, the default "
-        "until layerwise measure has compared placements of this model; a step takes 1.00 of one "
-        "with all blocks."
+        "1); 1 of 3 blocks are chosen to lie near most of what all blocks would gain, the default "
+        "until layerwise measure has compared placements of this model; a step takes "
+        f"{place(card).cost.step_ratio:.2f} of one with all blocks."
     )
 
 
-def test_a_goal_that_is_met_is_said(small_card):
-    reason = advise(small_card(), goal="balanced", layers=3).reason
-    assert "start at model.layers.6, the lowest that keeps the cost, and a step takes" in reason
-    assert "of one with all blocks where goal balanced allows 0.75" in reason
-
-
-def test_a_goal_that_nothing_meets_is_said(small_card):
-    reason = advise(small_card(), goal="cost", layers=3).reason
-    assert "start at model.layers.9, the cheapest there is" in reason
-    assert "takes 0.62 of one with all blocks where goal cost allows 0.50" in reason
-
-
-@pytest.mark.parametrize(
-    ("goal", "said"),
-    [("quality", "what a step takes is unknown"), ("balanced", "goal balanced was not applied")],
-)
-def test_without_timings_it_says_what_is_not_known(small_card, goal, said):
-    advice = advise(small_card(backward_seconds=None), goal=goal, layers=2)
+def test_without_timings_it_says_what_is_not_known(small_card):
+    advice = advise(small_card(backward_seconds=None))
     assert advice.layers == POLICIES["gain"](small_card(), 2, rows=range(12))
-    assert f"{said}, since the card has no timings" in advice.reason
+    assert "what a step takes is unknown, since the card has no timings" in advice.reason
 
 
 def test_a_sure_card_has_what_is_always_left(small_card):
@@ -134,10 +115,3 @@ def test_a_signal_that_was_not_asked_for_can_be_measured(small_card):
     assert "layerwise card without --signals" in advise(lacking).remedies[0]
     none = small_card(attention_entropy=None, absent={"attention_entropy": "no attention"})
     assert advise(none).remedies == REST
-
-
-def test_bad_wishes_are_refused(small_card):
-    with pytest.raises(UnknownNameError, match="unknown goal: 'fast'"):
-        advise(small_card(), goal="fast")
-    with pytest.raises(PlacementError, match="number of layers: '99'"):
-        advise(small_card(), layers=99)

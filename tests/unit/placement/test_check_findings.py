@@ -7,8 +7,10 @@ import pytest
 from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
-from layerwise.placement.check.findings import SAID
-from support import checks
+from layerwise.placement.check.case import SAID
+from layerwise.report.blocks import Table
+from layerwise.report.documents.check import document
+from support import checks, versions
 
 Q = {"target_modules": ["q_proj"]}
 DECOY = ["q_proj", "model.layers.3.mlp.up_proj"]
@@ -20,7 +22,6 @@ FOUND = {
     "misspelt": (
         "mistral", {"target_modules": ["q_proj", "v_porj"]}, "target-unmatched", '"v_proj"',
     ),
-    "absent": ("mistral", {"target_modules": ["q_proj", "Wqkv"]}, "target-unmatched", "q_proj"),
     "excluded by saving": (
         "mistral", {"target_modules": ["q_proj", "lm_head"], "exclude_modules": ["lm_head"]},
         "target-idle", "q_proj",
@@ -32,14 +33,19 @@ FOUND = {
     "beyond the depth": (
         "llama", {**Q, "layers_to_transform": [11, 12]}, "layers-out-of-range", "11",
     ),
-    "from the end": ("llama", {**Q, "layers_to_transform": [-1]}, "layers-out-of-range", "11"),
+    "from the end too": (
+        "llama", {**Q, "layers_to_transform": [-1, 3]}, "layers-out-of-range", "[\n    3\n  ]",
+    ),
+    "misspelt head": (
+        "mistral", {**Q, "modules_to_save": ["lm_haed"]}, "saved-unmatched", "lm_head",
+    ),
     "no layers": ("mistral", {**Q, "layers_to_transform": []}, "layers-empty", "q_proj"),
     "full name": (
         "llama", {"target_modules": DECOY, "layers_to_transform": [5]}, "full-name", '_proj"\n  ]',
     ),
     "both stacks by number": (
-        "t5", {"target_modules": ["q"], "layers_to_transform": [1]}, "second-stack",
-        "decoder.block.1.layer.1.EncDecAttention.q",
+        "t5", {"target_modules": ["q"], "layers_to_transform": [1], "layers_pattern": "block"},
+        "second-stack", "decoder.block.1.layer.1.EncDecAttention.q",
     ),
     "tower by name": ("llava", Q, "second-stack", "model.language_model.layers.0.self_attn.q_proj"),
     "all-linear with layers": (
@@ -54,23 +60,24 @@ FOUND = {
         "llama", {"target_modules": ".*layers.1.*q_proj"}, "pattern-too-much", r"layers\\.1\\.self",
     ),
     "rank of nothing": ("mistral", {**Q, "rank_pattern": {"k": 4}}, "pattern-unmatched", "q_proj"),
-    "alpha of nothing": (
-        "mistral", {**Q, "alpha_pattern": {"k_proj": 4}}, "pattern-unmatched", "q_proj",
-    ),
     "nothing excluded": (
         "mistral", {**Q, "exclude_modules": ["zz"]}, "exclude-unmatched", "q_proj",
     ),
-    "no pattern excluded": (
-        "mistral", {**Q, "exclude_modules": "q_proj"}, "exclude-unmatched", None,
-    ),
     "nothing saved": ("mistral", {**Q, "modules_to_save": ["embed"]}, "saved-unmatched", "q_proj"),
+    "saved as text": (
+        "mistral", {**Q, "modules_to_save": "lm_head"}, "saved-too-much", '[\n    "lm_head"\n  ]',
+    ),
+    "text of two": (
+        "mistral", {"target_modules": "q_proj,v_proj"}, "text-is-a-pattern", '"q_proj",\n    "v_pr',
+    ),
+    "all": ("mistral", {"target_modules": "all"}, "refused", '"all-linear"'),
     "more saved": ("mistral", {**Q, "modules_to_save": ["head"]}, "saved-too-much", "lm_head"),
     "frozen head": ("bert_classifier", {"target_modules": ["query"]}, "head-frozen", "SEQ_CLS"),
     "frozen head of tokens": (
         "tokens", {"target_modules": ["query"]}, "head-frozen", "TOKEN_CLS",
     ),
     "bare model": (
-        "bare", {**Q, "layers_to_transform": [1]}, "refused", '"layers_pattern": [\n    "layers"',
+        "bare", {**Q, "layers_to_transform": [1]}, "refused", '"layers',
     ),
     "tied": ("gpt2", {"target_modules": ["c_attn"], "modules_to_save": ["wte"]}, "tied-embeddings",
              "ensure_weight_tying"),
@@ -90,15 +97,10 @@ FOUND = {
     "weights that are not called": (
         "mamba", {"target_modules": ["in_proj", "dt_proj"]}, "bypassed", '"in_proj"\n  ]',
     ),
-    "no adapter fits": ("mistral", {"target_modules": ["q_proj", "norm"]}, "refused", None),
-    "nothing fits": ("mistral", {"target_modules": ["query"]}, "refused", None),
     "axolotl beyond": (
         "llama", AXOLOTL + "lora_target_linear: true # all\npeft_layers_to_transform:\n- 10\n- 12\n"
         "datasets:\n  - path: x\n", "layers-out-of-range",
         "lora_target_linear: true # all\npeft_layers_to_transform: [10]\ndatasets:\n  - path: x\n",
-    ),
-    "axolotl without adapter": (
-        "mistral", "base_model: x\nlora_target_modules: [q_proj]\n", "key-ignored", None,
     ),
     "key of another": (
         "mistral", AXOLOTL + "lora_target_modules: [q_proj]\nlayers_to_transform: [1]\n",
@@ -127,9 +129,6 @@ FOUND = {
     "swift prefix": (
         "llama", FULL + "freeze_parameters_ratio: 1\ntrainable_parameters: [model.layers.1]\n",
         "pattern-too-much", None,
-    ),
-    "swift nothing": (
-        "mistral", FULL + "freeze_parameters: [layers.0]\n", "freeze-unmatched", None,
     ),
     "swift part without effect": (
         "llava", SWIFT + "target_modules: [k_proj]\nfreeze_vit: true\n",
@@ -174,6 +173,8 @@ def check(tmp_path_factory):
 @pytest.mark.parametrize("case", FOUND)
 def test_it_is_found_and_corrected(check, case):
     name, config, codes, corrected = FOUND[case]
+    if versions.FOUR and name == "qwen3_moe":
+        pytest.skip("its experts fused later")
     found = check(name, config)
     assert {f.code for f in found.findings} == {*codes.split()}
     if corrected is None:
@@ -197,29 +198,91 @@ def test_each_finding_is_in_the_docs():
     assert {code for code in SAID if f"`{code}`" not in docs} == set()
 
 
-def test_a_refusal_reads_the_same_every_time(check):
-    (found,) = check("mistral", {"target_modules": ["out_proj", "fc1", "c_attn"]}).findings
-    said = (
-        "PEFT refuses it: Target modules 'c_attn', 'fc1', 'out_proj' not found in the base model."
-    )
-    assert found.text.startswith(said)
-    assert "down_proj, gate_proj, k_proj" in found.remedy
+ALL = "names such as down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+#: By config: the keys that are at fault, each with what to write, and whether that is corrected.
+REFUSED = {
+    "rank": ({**Q, "r": 0}, {"r": "8, PEFT's own value"}, True),
+    "bias": ({**Q, "bias": "some"}, {"bias": "none, PEFT's own value"}, True),
+    "dropout": ({**Q, "lora_dropout": 2}, {"lora_dropout": "0.0, PEFT's own value"}, True),
+    "task": ({**Q, "task_type": "CAUSAL"}, {"task_type": "leave it out"}, True),
+    "start": ({**Q, "init_lora_weights": "pisa"}, {"init_lora_weights": "True, PEFT's own"}, True),
+    "pattern alone": ({**Q, "layers_pattern": "layers"}, {"layers_pattern": "leave it out"}, True),
+    "pattern": (
+        {**Q, "layers_to_transform": [1], "layers_pattern": "h"}, {"layers_pattern": "layers"}, True
+    ),
+    "ranks": ({**Q, "rank_pattern": {"q_proj": "x"}}, {"rank_pattern": "leave it out"}, True),
+    "excluded": ({**Q, "exclude_modules": ["q_proj"]}, {"exclude_modules": "leave it out"}, True),
+    "replicated": (
+        {**Q, "layer_replication": [[0, 9]]}, {"layer_replication": "leave it out"}, True
+    ),
+    "two": (
+        {"target_modules": ["q_porj"], "r": -1},
+        {"target_modules": "q_proj", "r": "8, PEFT's own value"}, True,
+    ),
+    "three": (
+        {**Q, "r": 0, "bias": "some", "layers_to_transform": [9]},
+        {"layers_to_transform": "blocks of 0 to 2", "r": "8, P", "bias": "none, P"}, True,
+    ),
+    "misspelt": ({"target_modules": ["out_proj"]}, {"target_modules": "o_proj"}, True),
+    "misspelt ones": (
+        {"target_modules": ["q_porj", "fc1"], "layers_to_transform": [1]},
+        {"target_modules": "q_proj for q_porj; leave it out for fc1"}, True,
+    ),
+    "misspelt for three": (
+        {"target_modules": ["qkv_proj"]}, {"target_modules": "k_proj or q_proj or v_proj"}, False,
+    ),
+    "no such": ({"target_modules": ["query", "c_attn"]}, {"target_modules": ALL}, False),
+    "no adapter fits": (
+        {"target_modules": ["q_proj", "norm"]}, {"target_modules": "leave it out"}, True,
+    ),
+    "no adapter fits any": ({"target_modules": ["norm", "mlp"]}, {"target_modules": ALL}, False),
+    "pattern of all": ({"target_modules": ".*"}, {"target_modules": r"(?:lm_head|model\."}, True),
+    "pattern of none": ({"target_modules": "quer.*"}, {"target_modules": ALL}, False),
+}  # fmt: skip
 
 
-def test_how_far_down_the_backward_goes(check):
-    late = check("llama", {**Q, "layers_to_transform": [9, 11]})
-    assert ((late.lowest.stack, late.lowest.index), late.backward_blocks) == (
-        ("model.layers", 9),
-        3,
-    )
-    first = check("t5", {"target_modules": ["q"], "layers_to_transform": [2]})
-    assert (first.lowest.stack, first.backward_blocks) == ("encoder.block", 4)
-    tower = check("llava", {"target_modules": ["out_proj"]})
-    assert (tower.lowest.stack, tower.backward_blocks) == ("model.vision_tower.encoder.layers", 5)
-    embeddings = check(
-        "llama", {**Q, "layers_to_transform": [11], "modules_to_save": ["embed_tokens"]}
-    )
-    assert (embeddings.lowest.index, embeddings.backward_blocks) == (11, 12)
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_proposed_follows_from_what_peft_refuses(check, case):
+    config, remedies, corrected = REFUSED[case]
+    found = check("mistral", config)
+    assert {f.key for f in found.findings} == remedies.keys()
+    assert all(f.remedy.startswith(remedies[f.key]) for f in found.findings)
+    assert all("\n" not in f.text and "(model)" not in f.text for f in found.findings)
+    assert (found.fixed is not None) == corrected
+    assert found.parameters == 0
+    assert found.findings == check("mistral", config).findings
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "lowest", "blocks"),
+    [
+        ("llama", {**Q, "layers_to_transform": [9, 11]}, ("model.layers", 9), 3),
+        ("t5", {"target_modules": ".*encoder.*2.*q"}, ("encoder.block", 2), 4),
+        ("llava", {"target_modules": "model.vis.*out_proj"}, ("model.vision_tower", 0), 5),
+        (
+            "llama", {**Q, "layers_to_transform": [11], "modules_to_save": ["embed_tokens"]},
+            ("model.layers", 11), 12,
+        ),
+    ],
+)  # fmt: skip
+def test_how_far_down_the_backward_goes(check, name, config, lowest, blocks):
+    found = check(name, config)
+    assert found.lowest.stack.startswith(lowest[0])
+    assert (found.lowest.index, found.backward_blocks) == (lowest[1], blocks)
+
+
+def test_what_a_correction_changes_besides_is_said(check):
+    found = check("mistral", FACTORY + "lora_target: q_proj,v_porj\nlora_rank: 0\n")
+    assert [f.key for f in found.findings] == ["lora_rank"]
+    assert 'lora_target: "q_proj,v_proj"\nlora_rank: 8\n' in found.fixed
+    assert "corrected then: target-unmatched in lora_target (v_porj)" in found.notes
+
+
+def test_what_trains_stands_out_in_the_report(check):
+    found = check("mistral", Q)
+    (table, *_) = (block for block in document(found).blocks if isinstance(block, Table))
+    trained = {n for n, kind in enumerate(found.kinds) if kind.kind == "self_attn.q_proj"}
+    assert (table.marked, table.mark) == (trained, "trains")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -234,12 +297,3 @@ def test_objects_in_hand_are_checked_and_left_alone(tmp_path):
         lw.check(get_peft_model(model, config), config)
     with pytest.raises(lw.LayerwiseError, match=r"config: 'int'; expected a LoraConfig"):
         lw.check(model, 3)
-
-
-def test_a_record_is_read_as_it_was_written(check, tmp_path):
-    found = check("llama", {"target_modules": ["q_proj", "v_porj"]})
-    (tmp_path / "check.json").write_bytes(found.to_json())
-    assert lw.Check.load(tmp_path) == found
-    assert "target_modules (v_porj): it matches nothing of the model" in str(found).replace(
-        "\n", " "
-    )

@@ -23,6 +23,10 @@ def peft(**lora):
     )
 
 
+def kind(**config):
+    return "adapter_config.json", json.dumps(config), config
+
+
 def axolotl(text, **lora):
     head = "base_model: org/model\nadapter: lora\nlora_r: 4\nlora_alpha: 8\n"
     return "axolotl.yaml", head + text, {"r": 4, **LM_TASK, **lora}
@@ -50,9 +54,7 @@ def script(call, **lora):
 FAST, EYED = "FastLanguageModel.get_peft_model", "FastVisionModel.get_peft_model"
 CASES = {
     "peft two names": ("mistral", *peft(target_modules=["q_proj", "v_proj"])),
-    "peft layers": ("llama", *peft(target_modules=QKVO, layers_to_transform=[9, 10, 11])),
     "peft all-linear": ("mistral", *peft(target_modules="all-linear", **LM_TASK)),
-    "peft pattern": ("gemma3", *peft(target_modules=r".*layers\.[12]\.mlp\.\w+_proj")),
     "peft transposed": ("gpt2", *peft(target_modules=["c_attn", "c_proj"], bias="all")),
     "peft default": ("gpt2", *peft()),
     "peft two stacks": ("t5", *peft(target_modules=["q", "v"], layers_to_transform=1)),
@@ -62,26 +64,20 @@ CASES = {
     ),
     "peft encoder": ("bert", *peft(target_modules=["query", "attention.output.dense"])),
     "peft classes": ("bert_classifier", *peft(target_modules=["query"], **SEQ)),
-    "peft frozen head": ("bert_classifier", *peft(target_modules=["query"])),
     "peft reward": ("reward", *peft(target_modules=["q_proj"], **SEQ)),
-    "peft excluded": (
-        "llama", *peft(target_modules=["q_proj"],
-                       exclude_modules=["layers.3.self_attn.q_proj"]),
-    ),
     "peft saved": (
         "mistral", *peft(target_modules=["q_proj"], modules_to_save=["lm_head", "norm"]),
     ),
     "peft ranks": (
         "llama", *peft(target_modules=QKVO, rank_pattern={r"layers\.3\.self_attn\.\w+": 2}),
     ),
-    "peft dora": ("mistral", *peft(target_modules=["q_proj"], use_dora=True)),
     "peft experts": ("qwen3_moe", *peft(target_modules=["q_proj"],
                                         target_parameters=["experts.down_proj"])),
     "peft converted": ("qwen3_moe", *peft(target_modules=ALL, layers_to_transform=[1])),
     "peft mixtral": ("mixtral", *peft(target_modules=["q_proj", "w1", "w2", "w3"])),
-    "peft no experts": ("gpt_oss", *peft(target_modules="all-linear")),
+    "ia3": ("t5", *kind(peft_type="IA3", target_modules=["k", "wo"], feedforward_modules=["wo"])),
+    "boft": ("llama", *kind(peft_type="BOFT", boft_block_size=4, target_modules=["q_proj"])),
     "peft mamba": ("mamba", *peft(target_modules=["in_proj", "x_proj"])),
-    "peft tower too": ("llava", *peft(target_modules=["q_proj", "v_proj"])),
     "peft text alone": ("llava", *peft(target_modules=LM)),
     "axolotl names": (
         "llama", *axolotl("lora_target_modules:\n  - q_proj\n  - down_proj\n"
@@ -96,11 +92,6 @@ CASES = {
         "llava", *axolotl("lora_target_modules: 'model.language_model.layers.[\\d]+."
                           "(mlp|self_attn).(up|down|gate|q|k|v|o)_proj'\n", target_modules=LM),
     ),
-    "axolotl ranks": (
-        "mistral", *axolotl("load_in_4bit: true\nlora_target_linear: true\n"
-                          "lora_rank_pattern: {q_proj: 2}\n",
-                          target_modules=ALL, rank_pattern={"q_proj": 2}),
-    ),
     "axolotl parameters": (
         "qwen3_moe", *axolotl("lora_target_modules: [q_proj]\nlora_target_parameters:\n"
                               "  - mlp.experts.gate_up_proj\n", target_modules=["q_proj"],
@@ -108,12 +99,6 @@ CASES = {
     ),
     "factory all": ("mistral", *factory("finetuning_type: lora\nlora_target: all\n",
                                       target_modules=ALL)),
-    "factory names": (
-        "mistral", *factory("finetuning_type: lora\nlora_rank: 2\nlora_target: q_proj,v_proj\n"
-                          "additional_target: embed_tokens,lm_head\n", r=2,
-                          target_modules=["q_proj", "v_proj"],
-                          modules_to_save=["embed_tokens", "lm_head"]),
-    ),
     "factory tower frozen": ("llava", *factory("finetuning_type: lora\nlora_target: all\n",
                                                target_modules=LM)),
     "factory tower": (
@@ -124,16 +109,12 @@ CASES = {
                                                  target_modules=rf"{LLM}q_proj")),
     "swift all": ("mistral", *swift("tuner_type: lora\ntarget_modules: all-linear\n",
                                   target_modules=ALL)),
-    "swift default": ("mistral", *swift("tuner_type: lora\nlora_rank: 2\n", r=2,
-                                      target_modules=ALL)),
     "swift text": ("qwen2_vl", *swift("tuner_type: lora\n", target_modules=LM)),
     "swift tower": (
         "qwen2_vl", *swift("tuner_type: lora\nfreeze_llm: true\nfreeze_vit: false\n"
                            "freeze_aligner: false\n",
                            target_modules=rf"{EYES}(qkv|proj|fc1|fc2)|.*merger\.mlp\.[02]"),
     ),
-    "swift pattern": ("llama", *swift("tuner_type: lora\ntarget_regex: '.*s\\.[0-3]\\..*q_proj'\n",
-                                      target_modules=r".*s\.[0-3]\..*q_proj")),
     "swift classes": ("bert_classifier", *swift("task_type: seq_cls\n", **SEQ,
                                                 target_modules=["query", "key", "value",
                                                                 r"attention.output.dense",
@@ -147,13 +128,10 @@ CASES = {
     "trl one": (
         "mistral", *trl("lora_target_modules: [all-linear]\n", target_modules="all-linear"),
     ),
-    "trl default": ("gpt2", *trl("lora_r: 4\n", r=4, target_modules=["c_attn"])),
     "trl classes": (
         "llama_classifier", *trl("lora_task_type: SEQ_CLS\nlora_target_modules: [q_proj, v_proj]\n",
                                  **SEQ, target_modules=["q_proj", "v_proj"]),
     ),
-    "script peft": ("mistral", *script("LoraConfig(r=RANK, target_modules=['q_proj'])",
-                                     target_modules=["q_proj"])),
     "script range": (
         "llama", *script("LoraConfig(r=RANK, target_modules=NAMES, layers_to_transform="
                          "[i for i in range(8, 12)])", target_modules=ALL,

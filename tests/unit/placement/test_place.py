@@ -144,16 +144,6 @@ def test_natural_sizes_survive_a_goal(small_card):
     assert indices(place(card, policy="ski", goal="balanced"))[0] >= 6
 
 
-@pytest.mark.parametrize("layers", [0, -3, 13])
-def test_an_impossible_number_of_layers_is_refused(small_card, layers):
-    line = (
-        f"number of layers: '{layers}'; expected 1 to 12, the blocks that can be adapted; "
-        "try: --layers 2"
-    )
-    with pytest.raises(PlacementError, match=exactly(line)):
-        place(small_card(), layers=layers)
-
-
 @pytest.mark.parametrize(
     ("wish", "line"),
     [
@@ -171,8 +161,6 @@ def test_an_impossible_number_of_layers_is_refused(small_card, layers):
             {"rows": "1", "goal": "cost"},
             "goal beside blocks that are named: 'cost'; expected one or the other",
         ),
-        ({"rows": "12"}, "no such block in model.layers: '12'; expected 0 to 11"),
-        ({"rows": "0,0"}, "block of model.layers named twice: '0'; expected each block once"),
     ],
 )
 def test_bad_wishes_are_refused_in_one_line(small_card, wish, line):

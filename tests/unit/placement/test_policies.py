@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from layerwise.errors import PlacementError, UnknownNameError
+from layerwise.errors import PlacementError
 from layerwise.placement import POLICIES
 from layerwise.placement.cost import step_cost
 from layerwise.placement.gain import distances, predicted_gain
@@ -142,13 +142,6 @@ def test_gain_per_cost_is_the_greedy_maximum_of_the_quotient(small_card, k):
     price = step_cost(card).seconds
     value = lambda rows: predicted_gain(card, rows) / price(rows)  # noqa: E731
     assert choose(card, "gain-per-cost", k) == greedy(card, k, value)
-
-
-def test_an_unknown_policy_offers_the_nearest():
-    with pytest.raises(
-        UnknownNameError, match=r"unknown policy: 'uniforn'.*did you mean 'uniform'"
-    ):
-        POLICIES["uniforn"]
 
 
 @pytest.mark.parametrize(

@@ -4,25 +4,11 @@ import json
 from dataclasses import replace
 
 from layerwise.placement.place import place
-from layerwise.placement.record import Coverage, PlacedBlock, Placement, Verification
-
-
-def coverage(*rows):
-    return Coverage(
-        blocks=tuple(PlacedBlock("h", i) for i in range(len(rows))),
-        targets=("attn.q", "mlp.a_long_name"),
-        matrix=rows,
-        adapter_parameters=10,
-        verified=Verification(sum(map(sum, rows)), sum(map(sum, rows))),
-    )
-
-
-def test_coverage_counts_blocks_for_each_target():
-    assert coverage((True, False), (False, False), (True, True)).counts == (2, 1)
+from layerwise.placement.record import Placement, Verification
 
 
 def test_what_was_checked_is_kept_in_the_file(small_card, tmp_path):
-    placement = place(small_card(), rows="1").with_verified(Verification(expected=2, matched=2))
+    placement = replace(place(small_card(), rows="1"), verified=Verification(2, 2))
     (tmp_path / "placement.json").write_bytes(placement.to_json())
     assert Placement.load(tmp_path / "placement.json") == placement
     assert json.loads(placement.to_json())["verified"] == {"expected": 2, "matched": 2}

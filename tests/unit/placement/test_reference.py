@@ -41,7 +41,6 @@ def card(small_card):
 def test_the_best_policy_is_taken_with_its_number_of_blocks(card, reference):
     found = transferred(card, reference)
     assert (found.policy, found.layers) == ("top", 3)
-    assert found.spearman == pytest.approx(1.0)
     placed = api.place(card, reference=reference)
     assert [block.index for block in placed.blocks] == [9, 10, 11]
     assert placed.policy == "top"
@@ -101,7 +100,6 @@ def test_a_reference_that_is_too_different_says_its_correlation(small_card, refe
         BadInputError, match=r"too different: Spearman.*'-1.0'; expected at least 0.9"
     ):
         transferred(other, reference)
-    assert transferred(other, reference, threshold=-1.0).policy == "top"
 
 
 def test_a_reference_of_another_model_or_without_measurements_is_refused(card, reference):

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 import layerwise as lw
 from layerwise import report
-from layerwise.errors import BadInputError, LayerwiseError, ModelError, NonFiniteError
+from layerwise.errors import BadInputError, ModelError
+from layerwise.profile.audit_adapter import audit_adapter
 from layerwise.profile.audit_record import Audit
+from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from support.profiles import PROBES
 
 # PEFT reads an attribute that transformers is renaming.
@@ -153,34 +155,51 @@ def test_experts_side_by_side_are_named_as_unread(saved):
 
 DEEP = "base_model.model.model.layers.999999999.q_proj.lora_"
 HOSTILE = {
-    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "cannot be read"),
+    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "without weights"),
     "cut": (
         lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}"),
         "cannot be read",
     ),
     "no object": (lambda f: (f / "adapter_config.json").write_text("[1]"), "holds a JSON list"),
     "no json": (lambda f: (f / "adapter_config.json").write_text("{"), "unreadable adapter_config"),
-    "no kind": (lambda f: without_base(f, peft_type="MAGIC"), "cannot be read"),
-    "no rank": (lambda f: without_base(f, r=-1), "cannot be read"),
+    "no kind": (lambda f: without_base(f, peft_type="MAGIC"), r"not read here \(MAGIC\)"),
+    "no rank": (lambda f: without_base(f, r=-1), "nothing can be told.*its files alone do not"),
+    "a rank of text": (lambda f: without_base(f, r="4"), "nothing can be told"),
+    "ranks of text": (lambda f: without_base(f, rank_pattern={".*": "4"}), "nothing can be told"),
+    "no pattern": (lambda f: without_base(f, alpha_pattern=5), "do not tell the scale of model"),
+    "an alpha of text": (
+        lambda f: without_base(f, lora_alpha="4"),
+        "do not tell the scale of model",
+    ),
+    "half a pattern": (
+        lambda f: without_base(f, rank_pattern={"(": 4}),
+        "do not tell the scale of model",
+    ),
+    "an alpha of nothing": (
+        lambda f: without_base(f, lora_alpha=float("nan")),
+        "do not tell the scale of model",
+    ),
+    "nothing whole": (lambda f: without_base(f, modules_to_save=5, alpha_pattern=5), "do not tell"),
+    "a variant": (lambda f: without_base(f, use_qalora=True), "nothing can be told .*'use_qalora'"),
     "deep": (
         lambda f: save_file(
             {f"{DEEP}A.weight": torch.ones(4, 8), f"{DEEP}B.weight": torch.ones(8, 4)},
             f / "adapter_model.safetensors",
         ),
-        "adapter of a block with an unlikely number: '999999999'",
+        r"adapter of a block with an unlikely number \(999999999\)",
     ),
     "no pair": (
         lambda f: save_file({f"{DEEP}A.weight": torch.ones(4, 8)}, f / "adapter_model.safetensors"),
-        "nothing can be told without its base",
+        r"has of model\.layers\.999999999\.q_proj A \(4, 8\): .*B \(out, r\)",
     ),
     "a vector": (
         lambda f: save_file(
             {f"{DEEP[:31]}1.q.lora_{x}.weight": torch.ones(4) for x in "AB"},
             f / "adapter_model.safetensors",
         ),
-        "cannot be read",
+        r"has of model\.layers\.91\.q A \(4,\), B \(4,\): ",
     ),
-    "empty": (lambda f: save_file({}, f / "adapter_model.safetensors"), "nothing can be told"),
+    "empty": (lambda f: save_file({}, f / "adapter_model.safetensors"), "hold no weights"),
 }
 
 
@@ -200,10 +219,9 @@ def test_what_is_not_finite_is_refused_with_and_without_a_base(saved):
     file = folder / "adapter_model.safetensors"
     nan = {k: t * float("nan") if "lora_B" in k else t for k, t in load_file(file).items()}
     save_file(nan, file)
-    with pytest.raises(LayerwiseError, match="NaN or infinite"):
-        lw.audit(str(folder), **HOW)
-    with pytest.raises(NonFiniteError, match="adapter with NaN or infinite values"):
-        lw.audit(without_base(folder))
+    for adapter in (str(folder), without_base(folder)):
+        with pytest.raises(ModelError, match="NaN or infinite values, first in base_model"):
+            lw.audit(adapter, **HOW)
 
 
 def test_what_files_alone_do_not_tell_is_refused(saved, planted_card):
@@ -220,6 +238,16 @@ def test_the_whole_forward_is_verified_only_where_there_is_one(saved):
     folder = saved(**CONFIGS["dora"])
     audit = lw.audit(str(folder), **HOW, verify=True)
     assert audit.notes[-1].startswith("verified: the merged model's states are PEFT's to ")
+    loads = []
+
+    def load(name, **options):  # The second is another model: that is no mere note.
+        loads.append(lw.models.load.load(name, **options))
+        loads[-1].model.model.layers[0].mlp.up_proj.weight.data *= len(loads)
+        return loads[-1]
+
+    reading = ProbeReading(as_probe_set(PROBES, examples=3, seed=0))
+    with pytest.raises(ModelError, match=r"merged model is off by .* at block \d"):
+        audit_adapter(str(folder), reading=reading, load=load, verify=True)
     with pytest.raises(BadInputError, match="model in hand to verify"):
         lw.audit(lw.models.load.load(str(folder.parent / "base")).model, **HOW, verify=True)
     with pytest.raises(BadInputError, match=r"proof of an adapter whose base.*no --verify"):

@@ -395,27 +395,28 @@ def test_with_a_file_a_resumed_training_goes_on_counting_from_its_start(
 class Spoil(TrainerCallback):
     """Puts a number that is not finite into the model after a step, and takes it out again."""
 
-    def __init__(self, parameter):
-        self.weight, self.kept = parameter, None
+    def __init__(self, parameter, at):
+        self.weight, self.kept, self.at = parameter, None, at
 
     def on_step_end(self, _args, state, _control, **_):
-        if state.global_step == 2:
+        if state.global_step == self.at:
             self.kept = self.weight.data.clone()
             self.weight.data.fill_(float("nan"))
 
     def on_step_begin(self, _args, state, _control, **_):
-        if state.global_step == 2:
+        if state.global_step == self.at:
             self.weight.data.copy_(self.kept)
 
 
-def test_a_record_that_fails_is_noted_and_training_goes_on(model, train, caplog):
+@pytest.mark.parametrize(("at", "steps"), [(2, [0, 4, 5]), (5, [0, 2, 4])])
+def test_a_record_that_fails_is_noted_once_and_training_goes_on(model, train, caplog, at, steps):
     subject = model()
     callback = DepthCallback(probes=PROBES, every=2)
     with caplog.at_level(logging.WARNING):
-        train(subject, Spoil(subject.model.layers[1].mlp.up_proj.weight), callback)
-    assert [found.step for found in callback.history] == [0, 4, 5]
+        train(subject, Spoil(subject.model.layers[1].mlp.up_proj.weight, at), callback)
+    assert [found.step for found in callback.history] == steps
     (note,) = callback.notes
-    assert note.startswith("step 2 is missing: representation that is not finite at block 1")
+    assert note.startswith(f"step {at} is missing: representation that is not finite at block 1")
     assert note in caplog.text
 
 

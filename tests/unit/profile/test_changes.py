@@ -13,7 +13,8 @@ from layerwise.profile.changes import Resampling, measure_change
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.states import States, make_probe_set
 from layerwise.provenance import collect
-from layerwise.signals.similarity import align, cka_of, procrustes, represent, rsa_of, shared_pca_of
+from layerwise.signals.similarity import align, cka_of, represent, rsa_of, shared_pca_of
+from support.profiles import procrustes
 
 BLOCKS, PROBES, WIDTH = 10, 40, 24
 TEXTS = make_probe_set([f"probe {i}" for i in range(PROBES)], source="planted")

@@ -14,7 +14,7 @@ from layerwise.capture.restore import weights_kept
 from layerwise.errors import BadInputError, NonFiniteError, OutputError
 from layerwise.objectives import OBJECTIVES
 from layerwise.profile.control import RunStorage, run_control
-from layerwise.profile.probe_reading import as_probe_set, as_readout
+from layerwise.profile.probe_reading import as_probe_set
 from layerwise.tuning.record import TuneRecord
 from support.profiles import PROBES, READING
 
@@ -255,6 +255,9 @@ def test_probes_are_texts_a_source_or_the_package_s_own(tmp_path):
     file.write_text("\n".join(PROBES))
     assert as_probe_set(str(file)).texts == as_probe_set(list(PROBES)).texts == PROBES
     assert len(as_probe_set(None).texts) == len(as_probe_set(None, examples=290).texts) == 290
+    drawn = [as_probe_set(str(file), examples=9, seed=seed) for seed in (0, 0, 1)]
+    assert [len(probes.texts) for probes in drawn] == [9, 9, 9]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_of_the_package_s_own_as_many_are_drawn_as_are_asked_for():
@@ -263,12 +266,6 @@ def test_of_the_package_s_own_as_many_are_drawn_as_are_asked_for():
     assert list(few) == [text for text in whole if text in few]
     assert few == as_probe_set(None, examples=40, seed=1).texts
     assert few != as_probe_set(None, examples=40, seed=2).texts
-
-
-def test_a_readout_that_is_none_is_refused():
-    assert as_readout("normed") == "normed"
-    with pytest.raises(BadInputError, match="unknown readout: 'last'"):
-        as_readout("last")
 
 
 def test_the_copy_of_the_weights_is_kept_in_main_memory(tuning):

@@ -23,10 +23,8 @@ CPU = {"device": "cpu"}
 def study(tuning, tiny_text, tmp_path_factory):
     """A control of two seeds made in place, and the folder that its runs are in."""
     folder = tmp_path_factory.mktemp("study")
-    tiny_text.model("llama").save_pretrained(folder / "base")
-    tiny_text.tokenizer(frame="causal").save_pretrained(folder / "base")
     control = run_control(
-        load(str(folder / "base"), device="cpu"),
+        load(str(tiny_text.save(folder / "base")), device="cpu"),
         tuning.data(),
         OBJECTIVES["causal-lm"],
         reading=READING,

@@ -11,14 +11,11 @@ from layerwise.errors import BadInputError, DataError, LayerwiseError, ModelErro
 from layerwise.models.load import wrap_model
 from layerwise.objectives.forward import accepted
 from layerwise.profile.states import make_probe_set, observe
+from support.batches import FAMILIES
 from support.versions import FOUR
 
 TEXTS = tuple(" ".join(f"w{(i * j + 3 * i + j) % 50}" for j in range(2 + i % 6)) for i in range(12))
 PROBES = make_probe_set(TEXTS, source="words")
-ARCHITECTURES = [
-    "llama", "gpt2", "opt", "gpt_neox", "codegen", "gemma3", "qwen3_moe", "mamba", "mamba2",
-    "rwkv", "bert", "modernbert", "t5", "bart",
-]  # fmt: skip
 #: These hand out what leaves each block, and the last once more, after the norm.
 NO_EMBEDDING = {"mamba", "mamba2", "rwkv"}
 
@@ -74,7 +71,7 @@ def test_blocks_that_share_keys_show_every_token(tiny_text):
     assert found == pytest.approx(expected(loaded, states)[0], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_hf_is_what_transformers_returns(subject, name):
     if name == "modernbert" and FOUR:
         pytest.skip("its last hidden state is before the norm in transformers 4")
@@ -88,7 +85,7 @@ def test_hf_is_what_transformers_returns(subject, name):
             assert states.at(states.keys("residual")[-1]) == pytest.approx(last, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_batches_and_padding_change_nothing(subject, name):
     loaded = subject(name)
     one, all_at_once = (observe(loaded, PROBES, batch_size=size) for size in (1, 12))

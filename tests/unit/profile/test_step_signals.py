@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
+from layerwise.compat.transformers import checkpoint_blocks
 from layerwise.profile.step_signals import SignalSums, StepListener, sum_over_processes
 from layerwise.tuning.lora import adapted, placed_on
-from support.versions import since_5
+from support.versions import since
 
-OWN_WAY = since_5("BERT and T5 of transformers 4 attend by code of their own")
+OWN_WAY = since("5", "BERT of transformers 4 attends by code of its own")
 IDS = torch.arange(11, 35).reshape(2, 12)
 MASK = torch.ones_like(IDS)
 MASK[1, 7:] = 0
@@ -80,7 +81,6 @@ def test_they_are_those_of_the_step(heard, name):
 
 
 @OWN_WAY
-@OWN_WAY
 def test_the_forwards_of_a_step_are_taken_together(heard):
     loaded, listener = heard()
     parts = [(IDS[:1], MASK[:1]), (IDS[1:], MASK[1:])]
@@ -99,6 +99,19 @@ def test_the_forwards_of_a_step_are_taken_together(heard):
     assert whole.steps == 1
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_computed_once_more_in_the_backward_is_heard_once(heard, reentrant):
+    loaded, listener = heard("llama")
+    step(loaded)
+    plain = listener.take().signals(listener.blocks)
+    checkpoint_blocks(loaded.model.train(), reentrant=reentrant)
+    loaded.model.enable_input_require_grads()
+    step(loaded)
+    found = listener.take().signals(listener.blocks)
+    assert found.activation_gradient == pytest.approx(plain.activation_gradient)
+    assert found.attention_entropy == pytest.approx(plain.attention_entropy, rel=0.5)
+
+
 def test_below_the_lowest_adapter_no_gradient_comes_by(heard):
     loaded, listener = heard("llama", lora=[1])
     step(loaded)
@@ -115,8 +128,7 @@ def test_forwards_without_a_gradient_are_none_of_training_s(heard):
     assert listener.take() == SignalSums(1)
 
 
-@OWN_WAY
-@OWN_WAY
+@since("5.16", "T5 of older ones attends by code of its own")
 def test_both_sides_of_an_encoder_decoder_are_heard(heard):
     loaded, listener = heard("t5")
     logits = loaded.model(input_ids=IDS, attention_mask=MASK, decoder_input_ids=IDS[:, :5]).logits
@@ -157,5 +169,5 @@ def test_means_are_over_the_steps_that_had_the_number():
 
 
 def test_one_process_is_all_there_is():
-    sums = SignalSums(2, {("entropy", 0): (4.0, 2)})
-    assert sum_over_processes(sums) == sums
+    steps = [SignalSums(1, {("entropy", 0): (x, 1), ("gradient", 0): (x, 1)}) for x in (4.0, 0.1)]
+    assert sum_over_processes(steps) == steps[0].merge(steps[1])

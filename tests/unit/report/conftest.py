@@ -110,7 +110,6 @@ def written(text="plain", *, blocks=6):
             b.Heading(text, 3),
             b.Facts([(text, text)], title="Before"),
             b.Facts([("hash", "5a" * 32)], title="After"),
-            b.Links({text: "runs/one/report.html", "away": "https://example.invalid"}),
             b.Heading("Notes"),
             b.Note(text),
             b.Heading("How", detail=True),

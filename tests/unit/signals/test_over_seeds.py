@@ -47,15 +47,6 @@ def test_an_interval_that_misses_its_value_never_narrows_the_other_part():
     assert high > mean
 
 
-def test_a_lower_level_is_narrower():
-    wide, narrow = (
-        pooled([0.2, 0.4], [0.2, 0.4], [0.2, 0.4], level=level) for level in (0.95, 0.5)
-    )
-    # Student's t with one degree of freedom, 75 %, is 1.
-    assert narrow[2] - narrow[0] == pytest.approx(0.1)
-    assert wide[1] < narrow[1] < narrow[2] < wide[2]
-
-
 def test_one_seed_has_no_interval():
     assert seed_interval(np.array([1.0])) is None
 

@@ -103,5 +103,5 @@ def test_no_file_and_no_text_are_refused(tmp_path):
     with pytest.raises(BadInputError, match=r"cannot read the study \(No such file"):
         read(tmp_path / "none.yaml")
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(BadInputError, match=r"cannot read the study \(UnicodeDecodeError"):
+    with pytest.raises(BadInputError, match=r"cannot read the study \(.*codec can.t decode byte"):
         read(tmp_path / "x.yaml")

@@ -14,7 +14,6 @@ from layerwise.study.placing import placement_settings
 from layerwise.study.shrink import TooLargeError
 from layerwise.study.stages import STAGES
 from layerwise.study.tasks import MODEL, Task
-from layerwise.study.worker import execute
 from layerwise.tuning.lora import placed_on
 from layerwise.tuning.record import TuneRecord
 from support.studies import end, neox
@@ -141,14 +140,6 @@ def test_a_pretrained_model_that_was_changed_is_refused(opened, files):
     file.write_bytes(content)
     with pytest.raises(SchemaError, match="file of a finished run that is not what was written"):
         run(ledger, cell)
-
-
-def test_a_setting_that_does_not_exist_is_named(opened):
-    ledger, (cell,) = opened(defaults={"batchsize": 4})
-    execute(ledger.root, cell.id)
-    failure = ledger.failure(cell.id)
-    assert failure.kind == "bad-input"
-    assert "did you mean 'batch_size'" in failure.message
 
 
 def test_distances_are_those_of_their_record(opened):

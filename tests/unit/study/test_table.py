@@ -6,10 +6,11 @@ import re
 import pandas as pd
 import pytest
 
+from layerwise.analysis.names import DEPTHS
 from layerwise.errors import SchemaError
 from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
-from layerwise.study.table import DEPTHS, as_files, frames, tables
+from layerwise.study.table import as_files, frames, tables
 from support.studies import MADE, end, matrix
 
 PLAIN = matrix(

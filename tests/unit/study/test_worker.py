@@ -155,6 +155,7 @@ def test_halving_has_an_end(executed, objective, fits, size, coupled, said):
     ("keys", "kind", "said", "where"),
     [
         ({"data": "missing.txt"}, "bad-input", "missing.txt", "reading"),
+        ({"batchsize": 4}, "bad-input", "did you mean 'batch_size'", "reading"),
         ({"learning_rate": 1e30}, "diverged", "non-finite gradient in step 2", "training"),
         ({"top": 1}, "bad-input", "top has no meaning under condition standard", "training"),
     ],

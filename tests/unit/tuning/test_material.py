@@ -96,7 +96,7 @@ def test_a_forward_is_made_of_its_examples_with_a_seed_of_its_own(tuning):
         ones = torch.ones(len(some), 1, dtype=torch.long)
         return (Batch({"input_ids": ones}, None, ones.bool(), torch.arange(len(some))),)
 
-    forwards = Forwards(data, [(0, 1), (2, 3), (0, 1)], batches_of=batches_of, seed=7)
+    forwards = Forwards(data, [(0, 1), (2, 3), (0, 1)], batches_of, 7)
     assert [forwards[i].number for i in range(len(forwards))] == [0, 1, 2]
     halves = data.examples[:2], data.examples[2:]
     assert [examples for examples, _ in asked] == [halves[0], halves[1], halves[0]]

@@ -7,18 +7,16 @@ from layerwise.models.roles import roles
 from layerwise.tuning.conditions import CONDITIONS, places
 from layerwise.tuning.groups import layer_groups
 from layerwise.tuning.record import TuneSettings
-from layerwise.tuning.steps import build_optimizer
+from layerwise.tuning.trainer import Job, build_optimizer
 
 
-def built(loaded, condition="standard", *, model=None, tau=None, **settings):
+def built(loaded, condition="standard", *, model=None, tau=None):
     where = places(roles(loaded.model, loaded.stacks), loaded.stacks)
-    factors = CONDITIONS[condition].trained(where, TuneSettings(**settings))
+    factors = CONDITIONS[condition].trained(where, TuneSettings())
     groups = layer_groups(loaded.model, loaded.stacks)
-    optimizer = build_optimizer(
-        model or loaded.model, groups=groups, factors=factors, learning_rate=1e-2,
-        weight_decay=0.1, tau=tau, method="exact", seed=0,
-    )  # fmt: skip
-    return optimizer, factors
+    settings = TuneSettings(learning_rate=1e-2, weight_decay=0.1)
+    job = Job(loaded, None, None, groups, settings, factors, "exact", tau)
+    return build_optimizer(model or loaded.model, job), factors
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "bert"])

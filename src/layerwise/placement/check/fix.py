@@ -9,7 +9,7 @@ from typing import Any
 
 from layerwise.placement.check.reading import ConfigFile
 from layerwise.placement.check.request import Dialect
-from layerwise.placement.check.script import adapter_call
+from layerwise.placement.check.script import adapter_calls
 
 
 def corrected(file: ConfigFile, dialect: Dialect, changes: Mapping[str, Any]) -> str | None:
@@ -45,7 +45,7 @@ def _yaml(text: str, values: Mapping[str, Any]) -> str:
 
 def _python(text: str, values: Mapping[str, Any]) -> str:
     """Return a script whose call has other keyword arguments."""
-    call, _, _ = adapter_call(ast.parse(text))
+    call, _ = adapter_calls(ast.parse(text))[0]
     data, left, edits = text.encode(), dict(values), list[tuple[int, int, str]]()
     starts = [0, *accumulate(map(len, data.splitlines(keepends=True)))]  # Positions are in bytes.
     end = 0

@@ -7,24 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from layerwise.card.describe import model_info
-from layerwise.errors import BadInputError
+from layerwise.errors import BadInputError, one_line
 from layerwise.models.load import LoadedModel
-from layerwise.models.meta import meta_copy
 from layerwise.models.parts import embeddings, halves
-from layerwise.models.stack import find_stacks
-from layerwise.models.targets import fused_experts
-from layerwise.placement.check import trainers, unsloth
+from layerwise.models.stack import around, find_stacks
+from layerwise.placement.check import trainers
 from layerwise.placement.check.adapted import TrainedModule, refuse_endless, replicated, train
-from layerwise.placement.check.findings import Case, Fix, findings, linear_names, located, shown
+from layerwise.placement.check.case import Case, Fix
+from layerwise.placement.check.findings import findings
 from layerwise.placement.check.fix import corrected
 from layerwise.placement.check.reading import ConfigFile, read_config_file
-from layerwise.placement.check.record import Check, Finding, KindCoverage, OutsideModule
+from layerwise.placement.check.record import Check, KindCoverage, OutsideModule
 from layerwise.placement.check.request import DIALECTS, Dialect, listed
 from layerwise.placement.record import PlacedBlock
 from layerwise.provenance import collect
 
-ROWS = (trainers, unsloth)
-"""The modules whose import adds a trainer."""
+ROWS = trainers
+"""The module whose import adds the trainers."""
 #: Makes the model without weights, with a head for classes where that is asked for.
 Build = Callable[[bool], LoadedModel]
 _REGEX = ("target_modules", "exclude_modules")
@@ -38,11 +37,24 @@ def check(build: Build, file: ConfigFile, *, fix: bool = False) -> Check:
         BadInputError: The config cannot be read, or is of no trainer that is known.
         ModelError, StackError: The model cannot be built, or has no blocks.
     """
-    dialect = _dialect(file)
-    case = _case(build, file, dialect)
-    found = list(findings(case))
-    notes = [*file.notes, *case.recipe.notes, *case.adapted.said]
-    made = _record(case, tuple(finding for finding, _ in found), notes)
+    case = _case(build, file, _dialect(file))
+    found, sites = list(findings(case)), case.adapted.sites
+    outside = (site for site in sites if site.name not in case.places)
+    lowest, backward = _depth(case)
+    made = Check(
+        model=model_info(case.loaded),
+        config=file.name,
+        trainer=case.dialect.name,
+        findings=tuple(finding for finding, _ in found),
+        kinds=tuple(_kinds(case)),
+        outside=tuple(OutsideModule(s.name, s.how, s.parameters) for s in outside),
+        parameters=sum(site.parameters for site in sites),
+        lowest=lowest,
+        backward_blocks=backward,
+        fixed=None,
+        notes=tuple(one_line(note, limit=400) for note in case.notes),
+        provenance=collect(device="meta"),
+    )
     if not (fix and found):
         return made
     changes: Fix = {}
@@ -55,29 +67,33 @@ def _fixed(made: Check, case: Case, build: Build, changes: Fix) -> Check:
     """Return `made` with the corrected config, which is checked itself before it is shown."""
     text = corrected(case.file, case.dialect, changes) if changes else None
     if text is None:
-        why = f"nor is a {case.file.form} rewritten" if changes else "what is meant cannot be told"
+        form = {"shell": "command line"}.get(case.file.form, case.file.form)
+        why = f"a {form} is not rewritten" if changes else "what is meant cannot be told"
         return replace(made, notes=(*made.notes, f"no corrected config: {why}"))
     with tempfile.TemporaryDirectory() as folder:
         suffix = {"python": ".py", "yaml": ".yaml"}.get(case.file.form, ".json")
         path = Path(folder) / f"config{suffix}"
         path.write_text(text, encoding="utf-8")
-        again = check(build, read_config_file(path))
-    if len(again.findings) >= len(made.findings):
-        return replace(made, notes=(*made.notes, "no corrected config: it would be no better"))
-    left = [f"the corrected config still has {f.code} in {f.key}" for f in again.findings]
-    return replace(made, fixed=text, notes=(*made.notes, *left))
+        file = read_config_file(path)
+        again = check(build, file)
+        if (not again.parameters, len(again.findings)) >= (not made.parameters, len(made.findings)):
+            return replace(made, notes=(*made.notes, "no corrected config: it would be no better"))
+        if again.findings:
+            again = check(build, file, fix=True)
+    said = "the corrected config still has" if again.fixed is None else "corrected then:"
+    left = [f"{said} {f.code} in {f.key} ({f.value})" for f in again.findings]
+    notes = dict.fromkeys([*made.notes, *left, *again.notes])
+    return replace(made, fixed=again.fixed or text, notes=tuple(notes))
 
 
 def _dialect(file: ConfigFile) -> Dialect:
     """Return whose config it is: the trainer of most of its keys, its own ones counting more."""
     if file.form in {"python", "notebook"}:
-        return DIALECTS["peft" if file.caller == "LoraConfig" else "unsloth"]
+        return DIALECTS["unsloth" if file.caller.startswith("Fast") else "peft"]
     if file.form == "object":
         return DIALECTS["peft"]
     keys = file.values.keys()
-    scores = {
-        d.name: 2 * len(keys & d.marks) + len(keys & d.defaults.keys()) for d in DIALECTS.values()
-    }
+    scores = {n: 2 * len(keys & d.marks) + len(keys & {*d.defaults}) for n, d in DIALECTS.items()}
     scores |= {"ms-swift": 99} if file.caller == "swift" else {}
     name = max(scores, key=lambda each: scores[each])
     if not scores[name]:
@@ -88,16 +104,10 @@ def _dialect(file: ConfigFile) -> Dialect:
 
 def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     """Return the config as its trainer understands it, and what it trains."""
-    values = file.values
-    unknown = [
-        key for key in values.get("?", ()) if key == "**" or dialect.defaults.get(key) is not None
-    ]
-    if decisive := [key for key in unknown if key not in {"r", "lora_alpha", "use_dora"}]:
-        msg = f"argument that is not known before the script runs ({'; '.join(file.notes)})"
-        raise BadInputError(msg, value=", ".join(decisive), expected="a literal or a constant")
-    given = {**values, "?caller": file.caller} if dialect.name == "unsloth" else values
+    notes = [*file.notes, *_assumed(file, dialect)]
+    given = {**file.values, "caller": file.caller} if dialect.name == "unsloth" else file.values
     settings = dialect.read(given)
-    loaded = build(bool(values.get("?head")))
+    loaded = build(file.classifier)
     recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
     if recipe.classifier and loaded.kind != "classifier":
         loaded = build(True)  # noqa: FBT003  # as `Build` is called
@@ -108,35 +118,29 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     patterns.pop("all-linear", None)
     patterns |= {r.value: r.key for r in recipe.rules if re.search("regex|^unfrozen", r.key)}
     model = loaded.model
-    names = {
-        name for found in (model.named_modules(), model.named_parameters()) for name, _ in found
-    }
-    refuse_endless(patterns, names)
-    adapted = train(recipe, meta_copy(model))
-    if replication := lora.get("layer_replication"):
+    every = (*model.named_modules(), *model.named_parameters())
+    refuse_endless(patterns, {name for name, _ in every})
+    adapted = train(recipe, model)
+    if (replication := lora.get("layer_replication")) and not adapted.refused:
         replicated(model, replication)
         loaded = replace(loaded, stacks=find_stacks(model))
-    return Case(dialect, file, recipe, loaded, adapted, lora)
+    notes += [*recipe.notes, *adapted.said]
+    return Case(dialect, file, recipe, loaded, adapted, lora, tuple(dict.fromkeys(notes)))
 
 
-def _record(case: Case, found: tuple[Finding, ...], notes: list[str]) -> Check:
-    loaded, sites = case.loaded, case.adapted.sites
-    outside = (site for site in sites if site.name not in case.places)
-    lowest, backward = _depth(case)
-    return Check(
-        model=model_info(loaded),
-        config=case.file.name,
-        trainer=case.dialect.name,
-        findings=found,
-        kinds=tuple(_kinds(case)),
-        outside=tuple(OutsideModule(s.name, s.how, s.parameters) for s in outside),
-        parameters=sum(site.parameters for site in sites),
-        lowest=lowest,
-        backward_blocks=backward,
-        fixed=None,
-        notes=tuple(dict.fromkeys(shown(note, limit=400) for note in notes)),
-        provenance=collect(device="meta"),
-    )
+def _assumed(file: ConfigFile, dialect: Dialect) -> Iterator[str]:
+    """Yield what is counted in place of each argument that does not say where adapters go.
+
+    Raises:
+        BadInputError: One says where.
+    """
+    sizes = {dialect.key(name) for name in ("r", "lora_alpha", "use_dora", "lora_dropout", "bias")}
+    if placing := sorted({"*", "**", *dialect.defaults} & file.unknown.keys() - sizes):
+        told = "; ".join(file.unknown[key] for key in placing)
+        raise BadInputError(told, expected="a literal or a constant")
+    for key, why in file.unknown.items():
+        default = dialect.defaults.get(key)
+        yield f"{why}: {'it is left out' if default is None else f'{default} is assumed'}"
 
 
 def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
@@ -145,9 +149,8 @@ def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
     Stacks count in the order in which they run: what reads pictures before the text.
     """
     model, stacks = case.loaded.model, case.loaded.stacks
-    parts, text = halves(model, stacks), "?"
-    if parts:
-        text = f"{parts.text}."
+    parts = halves(model, stacks)
+    text = f"{parts.text}." if parts else "?"
     order = sorted(stacks, key=lambda stack: stack.name.startswith(text))
     rows = [PlacedBlock(stack.name, n) for stack in order for n in range(len(stack.blocks))]
     trained = {(ref.stack, ref.index) for ref in case.places.values()}
@@ -157,7 +160,7 @@ def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
     reached = [len(rows) - hit[0]] if hit else [0]
     if any(id(m) in inputs for name, m in model.named_modules() if name in outside):
         reached.append(len(rows))
-    if parts and any(f"{n}.".startswith(f"{a}.") for n in outside for a in parts.aligners):
+    if parts and any(around(name, parts.aligners) for name in outside):
         reached.append(len(order[-1].blocks))
     return rows[hit[0]] if hit else None, max(reached)
 
@@ -165,13 +168,13 @@ def _depth(case: Case) -> tuple[PlacedBlock | None, int]:
 def _kinds(case: Case) -> Iterator[KindCoverage]:
     """Yield every kind of module in blocks that could train so, by stack, with what does."""
     loaded, sites = case.loaded, {site.name: site for site in case.adapted.sites}
-    known = {*linear_names(loaded), *fused_experts(loaded.model, loaded.stacks), *case.places}
+    known = {*case.linear, *case.experts, *case.places}
     if case.recipe.lora is None:
         weights = (name for name, _ in loaded.model.named_parameters())
         known = {name.rpartition(".")[0] for name in weights}
     order = {name: n for n, (name, _) in enumerate(loaded.model.named_modules())}
     groups: dict[tuple[str, str], list[tuple[int, TrainedModule | None]]] = {}
-    for name, ref in located(sorted(known, key=lambda n: order.get(n, len(order))), loaded).items():
+    for name, ref in case.blocks(sorted(known, key=lambda n: order.get(n, len(order)))).items():
         inner = name.removeprefix(ref.name).lstrip(".") or "(the block itself)"
         kind = re.sub(r"((?:^|\.)experts?(?:_\w+)?)\.\d+", r"\1.*", inner)
         groups.setdefault((ref.stack, kind), []).append((ref.index, sites.get(name)))

@@ -1,10 +1,13 @@
 """A config file as plain values: JSON, YAML, a command line, or a script that is never run."""
 
+import ast
 import json
 import re
 import shlex
+import warnings
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,8 @@ class ConfigFile:
         values: Its keys and values.
         text: Its own text.
         caller: In a script, what is called with these arguments, such as ``LoraConfig``.
+        unknown: The arguments of a script that are not known before it runs, and why.
+        classifier: Whether a script loads a model that tells classes apart.
         notes: What of it could not be read.
     """
 
@@ -44,6 +49,8 @@ class ConfigFile:
     values: Mapping[str, Any]
     text: str = ""
     caller: str = ""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    classifier: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -61,10 +68,11 @@ def read_config_file(path: Path) -> ConfigFile:
             msg = f"config file of {size:,} bytes"
             raise BadInputError(msg, value=path, expected=f"at most {most:,}")
         text = file.read_text(encoding="utf-8-sig")
-        caller, values, notes = _read(file, form, text)
+        fields = _read(file, form, text)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         msg = f"cannot read the config ({reason(error)})"
         raise BadInputError(msg, value=path, expected=_EXPECTED) from error
+    values = fields["values"]
     if not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
         msg = "config without keys and values"
         raise BadInputError(msg, value=path, expected=_EXPECTED)
@@ -77,44 +85,88 @@ def read_config_file(path: Path) -> ConfigFile:
         if seen + len(todo) > _UNFOLDED:
             msg = "config whose aliases unfold to too many values"
             raise BadInputError(msg, value=path, expected=f"at most {_UNFOLDED:,}")
-    return ConfigFile(str(file), form, values, text, caller, notes)
+    return ConfigFile(str(file), form, text=text, **fields)
 
 
-def _read(file: Path, form: str, text: str) -> tuple[str, Any, tuple[str, ...]]:
-    """Return what is called, with which values, and what could not be read."""
+def _read(file: Path, form: str, text: str) -> dict[str, Any]:
+    """Return what the text says, as fields of a `ConfigFile`."""
     if form == "json":
-        return "", json.loads(text), ()
+        return {"values": json.loads(text)}
     if form == "yaml":
-        return "", read_yaml(file, what="config", expected=_EXPECTED)[0], ()
+        return {"values": read_yaml(file, what="config", expected=_EXPECTED)[0]}
     if form == "shell":
-        return *_command(file, text), ()
-    if form == "notebook":  # Without lines for the shell, and magics.
+        return _command(file, text)
+    if form == "python":
+        _compile(text)
+        return called(text)
+    return _notebook(text)
+
+
+def _compile(text: str) -> None:
+    """Pass Python, of which nothing is run.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: It is none.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        compile(text, "<config>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+def _notebook(text: str) -> dict[str, Any]:
+    """Return what the cells say, without lines for the shell, and magics; a note on each left out.
+
+    Raises:
+        ValueError: There are no cells.
+        SyntaxError: A cell that makes adapters is no Python.
+    """
+    try:
+        cells = [c["source"] for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
+        sources = [c if isinstance(c, str) else "".join(c) for c in cells]
+    except (LookupError, TypeError) as error:
+        msg = "no cells"
+        raise ValueError(msg) from error
+    kept, notes = list[str](), list[str]()
+    for number, source in enumerate(sources, start=1):
+        plain = re.sub(r"(?m)^(\s*)([%!?].*|\S*\?)$", r"\1pass", source)
         try:
-            cells = [c["source"] for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
-            text = "\n".join(c if isinstance(c, str) else "".join(c) for c in cells)
-        except (LookupError, TypeError) as error:
-            msg = "no cells"
-            raise ValueError(msg) from error
-        text = re.sub(r"(?m)^(\s*)[%!?].*$", r"\1pass", text)
-    return called(text)
+            _compile(plain)
+            kept.append(plain)
+        except SyntaxError as error:
+            if re.search(r"Config\(|get_peft_model", source):
+                raise
+            notes.append(f"code cell {number} is left out: {reason(error)}")
+    fields = called("\n".join(kept))
+    return {**fields, "notes": (*notes, *fields["notes"])}
 
 
-def _command(file: Path, text: str) -> tuple[str, dict[str, Any]]:
+def _command(file: Path, text: str) -> dict[str, Any]:
     """Return the first training command and its options; several values are a list."""
     lines = re.sub(r"\\\r?\n", " ", text).splitlines()
     found = next(((line, m) for line in lines if (m := _COMMAND.search(f"{line} "))), None)
     if found is None:
         msg = "shell script without a training command"
         raise BadInputError(msg, value=file, expected="swift sft, llamafactory-cli train or trl")
+    line, command = found
+    set_once = re.compile(r"""^\s*(?:export\s+)?(\w+)=(["']?)([^"'`$]*)\2\s*$""")
+    bound = filter(None, map(set_once.match, lines))
+    times = Counter(re.findall(r"(?m)\b(\w+)\+?=", text))
+    for name, _, value in (match.groups() for match in bound):
+        if times[name] == 1:
+            line = re.sub(rf"\${name}\b|\${{{name}}}", value.replace("\\", r"\\"), line)
     values: dict[str, list[str]] = {}
-    for word in shlex.split(found[0], comments=True):
+    for word in shlex.split(line, comments=True):
         key, equals, value = word.partition("=")
         if word.startswith("--"):
             values[key.lstrip("-").replace("-", "_")] = [value] if equals else []
         elif values:
             values[list(values)[-1]].append(word)
+        elif word.endswith((".yaml", ".yml", ".json")):
+            values["config"] = [word]
+    if "config" in values:
+        msg = "command line whose options are in a file of their own"
+        raise BadInputError(msg, value=file, expected=f"that file: {values['config']}")
     plain = {key: told[0] if len(told) == 1 else told or True for key, told in values.items()}
-    return found[1][2].split()[0], plain
+    return {"caller": command[2].split()[0], "values": plain}
 
 
 def in_hand(config: Any) -> ConfigFile:

@@ -18,14 +18,21 @@ NAMES: tuple[str, ...] = ()
 ARGUMENTS = (
     "r", "lora_alpha", "target_modules", "target_parameters", "exclude_modules", "modules_to_save",
     "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "use_dora", "bias",
-    "ensure_weight_tying", "task_type",
+    "ensure_weight_tying", "task_type", "lora_dropout",
 )  # fmt: skip
 _LISTS = ("target_parameters", "modules_to_save")
-_WORDS = {
-    bool: "true or false", int: "a whole number", float: "a number", str: "text",
-    tuple: "a name or a list of names", dict: "numbers by pattern", list: "a list of whole numbers",
-}  # fmt: skip
-_MEMBERS: Mapping[type, type] = {tuple: str, list: int}
+# A variable of the shell or of a template: its value is not in the file.
+_VARIABLE = re.compile(r"\$\{?\w|\{\{")
+#: What a value must be, by the kind of its default: in words, and whether it is.
+_KINDS: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda v: isinstance(v, bool)),
+    int: ("a whole number", lambda v: type(v) is int),
+    float: ("a number", lambda v: type(v) in {int, float}),
+    str: ("text", lambda v: isinstance(v, str)),
+    tuple: ("a name or a list of names", lambda v: all(type(n) is str for n in _members(v))),
+    list: ("a list of whole numbers", lambda v: all(type(n) is int for n in _members(v))),
+    dict: ("numbers by pattern", lambda v: isinstance(v, Mapping) and all(map(_is_text, v))),
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,8 @@ class Dialect:
         for name in ARGUMENTS:
             key = self.key(name)
             if (value := settings.get(key)) or key in read:
-                is_one = isinstance(value, str | int | float | Mapping) and name not in _LISTS
+                is_one = isinstance(value, str | int | float | Mapping)
+                is_one = is_one and (is_kept or name not in _LISTS)
                 lora[name] = value if is_one else listed(value)
         return SimpleNamespace(**settings, values=values, given=frozenset(read), lora=lora)
 
@@ -159,24 +167,24 @@ def refuse_unread(what: str, value: object, known: Collection[str]) -> None:
         raise BadInputError(msg, value=value, expected=" or ".join(filter(None, known)))
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | tuple | set | frozenset) else [value]
+
+
 def _value(key: str, value: Any, default: Any, *, is_kept: bool) -> Any:
     """Return `value` as the kind of `default`; text stands for a number or flag, or `is_kept`."""
     kind = type(default)
     if not is_kept and isinstance(value, str) and kind in {bool, int, float}:
         with suppress(ValueError):
             value = json.loads(value.lower())
-    if kind is dict:
-        fits = isinstance(value, Mapping) and all(isinstance(k, str) for k in value)
-    elif kind in _MEMBERS:
-        members = value if isinstance(value, list | tuple | set | frozenset) else [value]
-        fits = all(type(member) is _MEMBERS[kind] for member in members)
-    else:
-        is_flag = isinstance(value, bool)
-        fits = is_flag == (kind is bool) and isinstance(
-            value, int | kind if kind is float else kind
-        )
-    if not fits:
-        what = f"value of {key}"
-        shown = value if isinstance(value, str | int | float) else type(value).__name__
-        raise BadInputError(what, value=shown, expected=_WORDS[kind])
+    expected, fits = _KINDS[kind]
+    is_open = _VARIABLE.search(str(value))
+    if is_open or not fits(value):
+        what = f"value of {key}{', a variable' if is_open else ''}"
+        shown = value if is_open or not isinstance(value, list | dict) else type(value).__name__
+        raise BadInputError(what, value=shown, expected=expected)
     return value

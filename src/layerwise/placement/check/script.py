@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from layerwise.errors import BadInputError
+from layerwise.placement.check.adapted import KINDS
 
 #: Members of the longest list that is worked out, and a bound of its numbers.
 _LONGEST, _LARGEST = 10_000, 1e12
@@ -22,56 +23,67 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 _PLACING = {"target_modules", "layers_to_transform", "exclude_modules", "modules_to_save"}
 
 
-def called(text: str) -> tuple[str, dict[str, Any], tuple[str, ...]]:
-    """Return what is called, its keyword arguments as values, and what could not be worked out.
+def called(text: str) -> dict[str, Any]:
+    """Return what is called, with which values: fields of a `ConfigFile`.
 
-    That is Unsloth's ``get_peft_model``, else PEFT's ``LoraConfig``. An argument whose value is
-    not known is left out, and named in the notes; so is a further call, and a model class.
+    That is Unsloth's ``get_peft_model``, else a configuration of PEFT. An argument whose value
+    cannot be told is among the unknown ones; a further call, and a later change, is noted.
 
     Raises:
-        BadInputError: There is no such call.
+        BadInputError: There is no such call, or it names an argument twice.
         SyntaxError, ValueError, RecursionError, MemoryError: The text is no Python.
     """
     tree = ast.parse(text)
-    call, caller, more = adapter_call(tree)
-    known, values, notes = _constants(tree), dict[str, Any](), []
-    if more:
-        notes.append(f"{more} more such calls; the one in line {call.lineno} was read")
+    (call, caller), *more = adapter_calls(tree)
+    notes = [f"line {c.lineno}: a further call, of {name}, is not checked" for c, name in more]
+    known, values, unknown = _constants(tree), dict[str, Any](), dict[str, str]()
+    if call.args[caller not in KINDS :]:  # The first of Unsloth's is the model.
+        unknown["*"] = f"line {call.lineno}: an argument without its name is not read"
     for keyword in call.keywords:
+        name = keyword.arg or "**"
         try:
             value = _Arithmetic().value(keyword.value, known)
-            values |= value if keyword.arg is None else {keyword.arg: value}
+            told = dict(value) if name == "**" else {name: value}
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            shown = f"{keyword.arg or '**'}: {ast.unparse(keyword.value)[:80]}"
-            notes.append(f"line {keyword.value.lineno}: {shown} is not known before it runs")
-            values.setdefault("?", []).append(keyword.arg or "**")
+            shown = f"{name}: {ast.unparse(keyword.value)[:80]}"
+            line = keyword.value.lineno
+            told, unknown[name] = {}, f"line {line}: {shown} is not known before it runs"
+        if twice := values.keys() & told.keys():
+            msg = f"argument that is given twice in line {call.lineno}, an error in Python"
+            raise BadInputError(msg, value=min(twice), expected="it once")
+        values |= told
+    classifier = False
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(attr=name, ctx=ast.Store()) if name in _PLACING:
-                notes.append(f"{name} is set again after the call")
+                notes.append(f"line {node.lineno}: {name} is set again, which is not read")
             case ast.Name(id=name) if name.endswith("ForSequenceClassification"):
-                values["?head"] = name
-    return caller, values, tuple(notes)
+                classifier = True
+    if KINDS.get(caller, "LORA") != "LORA":
+        values["peft_type"] = KINDS[caller]
+    return {"caller": caller, "values": values, "unknown": unknown, "notes": tuple(notes),
+            "classifier": classifier}  # fmt: skip
 
 
-def adapter_call(tree: ast.AST) -> tuple[ast.Call, str, int]:
-    """Return the call that makes adapters, what it calls, and how many more there are.
+def adapter_calls(tree: ast.AST) -> list[tuple[ast.Call, str]]:
+    """Return the calls that make adapters with what each calls, the one that counts first.
 
     Raises:
         BadInputError: There is none.
     """
     unsloth, plain = [], []
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    meant = {each.asname: each.name for each in nodes if isinstance(each, ast.alias)}
+    for node in nodes:
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=of), attr="get_peft_model")):
                 unsloth += [(node, of)] if of.startswith("Fast") else []
-            case ast.Call(func=ast.Name(id="LoraConfig") | ast.Attribute(attr="LoraConfig")):
-                plain.append((node, "LoraConfig"))
-    found = sorted(unsloth or plain, key=lambda pair: pair[0].lineno)
-    if not found:
+            case ast.Call(func=ast.Name(id=of) | ast.Attribute(attr=of)):
+                plain += [(node, meant.get(of, of))] if meant.get(of, of) in KINDS else []
+    if not unsloth + plain:
         msg = "script that makes no adapters"
         raise BadInputError(msg, expected="a call of LoraConfig, or of Unsloth's get_peft_model")
-    return *found[0], len(found) - 1
+    return sorted(unsloth + plain, key=lambda pair: (pair in plain, pair[0].lineno))
 
 
 def _constants(tree: ast.AST) -> dict[str, ast.expr]:
@@ -98,8 +110,8 @@ class _Arithmetic:
     def __init__(self) -> None:
         self.steps = 0
 
-    def value(self, node: ast.expr, known: Mapping[str, Any]) -> Any:
-        """Return the value of `node`, names being as `known`: an expression, or a value."""
+    def value(self, node: ast.expr, known: Mapping[str, ast.expr]) -> Any:
+        """Return the value of `node`, names being as `known`."""
         self.steps += 1
         if self.steps > 10 * _LONGEST:
             raise ValueError
@@ -109,14 +121,12 @@ class _Arithmetic:
             raise ValueError
         return list(found) if isinstance(found, range) else found
 
-    def _value(self, node: ast.expr, known: Mapping[str, Any]) -> Any:
+    def _value(self, node: ast.expr, known: Mapping[str, ast.expr]) -> Any:
         match node:
             case ast.Constant(value=value):
                 return value
             case ast.Name(id=name) if name in known:
-                found = known[name]
-                rest = {key: value for key, value in known.items() if key != name}
-                return self.value(found, rest) if isinstance(found, ast.expr) else found
+                return self.value(known[name], {k: v for k, v in known.items() if k != name})
             case ast.List(elts=members) | ast.Tuple(elts=members) | ast.Set(elts=members):
                 return list(self._members(members, known))
             case ast.Dict(keys=keys, values=values) if None not in keys:
@@ -126,7 +136,7 @@ class _Arithmetic:
                 return name
         return self._worked_out(node, known)
 
-    def _worked_out(self, node: ast.expr, known: Mapping[str, Any]) -> Any:
+    def _worked_out(self, node: ast.expr, known: Mapping[str, ast.expr]) -> Any:
         match node:
             case ast.UnaryOp(op=ast.USub(), operand=inner):
                 return -self.value(inner, known)
@@ -139,14 +149,15 @@ class _Arithmetic:
                 named = {str(pair.arg): self.value(pair.value, known) for pair in pairs}
                 return _FUNCTIONS[name](*self._members(args, known), **named)
             case ast.ListComp(elt=made, generators=[ast.comprehension(ast.Name(id=each), of, [])]):
-                return [self.value(made, {**known, each: m}) for m in self.value(of, known)]
+                members = self.value(of, known)
+                return [self.value(made, {**known, each: ast.Constant(m)}) for m in members]
             case ast.JoinedStr(values=parts):
                 return "".join(str(self.value(part, known)) for part in parts)
             case ast.FormattedValue(value=inner, conversion=-1, format_spec=None):
                 return self.value(inner, known)
         raise ValueError
 
-    def _members(self, nodes: list[ast.expr], known: Mapping[str, Any]) -> Iterator[Any]:
+    def _members(self, nodes: list[ast.expr], known: Mapping[str, ast.expr]) -> Iterator[Any]:
         """Yield the values of `nodes`, those of a starred one singly."""
         for node in nodes:
             if isinstance(node, ast.Starred):

@@ -5,13 +5,16 @@ its name, the function that gives it is named. Nothing of a trainer is imported.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import Any
 
+from torch import nn
+
 from layerwise.models.parts import Halves, halves
-from layerwise.models.stack import Stack
+from layerwise.models.stack import Stack, around
 from layerwise.placement.check.request import (
     DIALECTS,
     NAMES,
@@ -37,13 +40,9 @@ def last_parts(names: Iterable[str]) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in names})
 
 
-def _within(name: str, modules: Collection[str]) -> bool:
-    return any(f"{name}.".startswith(f"{module}.") for module in modules)
-
-
 def _unread(s: SimpleNamespace, beginnings: str | tuple[str, ...], why: str) -> dict[str, str]:
     """Return the given keys with one of these beginnings, and why they have no effect."""
-    return {key: why for key in s.given if key.startswith(beginnings)}
+    return {key: why for key in sorted(s.given) if key.startswith(beginnings)}
 
 
 # --- PEFT, and TRL, which hands its options on ---------------------------------------------------
@@ -52,12 +51,12 @@ _PEFT = {
     "peft_type": "LORA", "task_type": "", "r": 8, "lora_alpha": 8.0, "target_modules": NAMES,
     "exclude_modules": NAMES, "modules_to_save": NAMES, "target_parameters": NAMES,
     "layers_to_transform": [], "layers_pattern": NAMES, "rank_pattern": {}, "alpha_pattern": {},
-    "bias": "none", "use_dora": False, "ensure_weight_tying": False,
+    "bias": "none", "use_dora": False, "ensure_weight_tying": False, "lora_dropout": 0.0,
 }  # fmt: skip
 
 
 def _peft(s: SimpleNamespace, _model: Any, _stacks: Stacks) -> Recipe:
-    others = {k: v for k, v in s.values.items() if v is not None and not k.startswith("?")}
+    others = {k: v for k, v in s.values.items() if v is not None}
     lora = {**others, "peft_type": s.peft_type, **s.lora}
     return Recipe(lora, classifier=s.task_type == "SEQ_CLS")
 
@@ -68,7 +67,7 @@ DIALECTS.add(Dialect("peft", "PEFT", _PEFT, _peft, _marks))
 _TRL = {
     "use_peft": False, "lora_r": 16, "lora_alpha": 32, "lora_target_modules": NAMES,
     "lora_target_parameters": NAMES, "lora_modules_to_save": NAMES, "use_dora": False,
-    "lora_task_type": "CAUSAL_LM",
+    "lora_task_type": "CAUSAL_LM", "lora_dropout": 0.05,
 }  # fmt: skip
 
 
@@ -94,7 +93,7 @@ _AXOLOTL = {
     "lora_exclude_modules": NAMES, "lora_rank_pattern": {}, "lora_alpha_pattern": {},
     "peft_layers_to_transform": [], "peft_layers_pattern": NAMES, "peft_use_dora": False,
     "peft_ensure_weight_tying": False, "unfrozen_parameters": NAMES, "freeze_mm_modules": False,
-    "reward_model": False, "num_labels": 0,
+    "reward_model": False, "num_labels": 0, "lora_dropout": 0.0,
 }  # fmt: skip
 #: `axolotl.utils.freeze._MM_MODULE_PREFIXES`
 _MULTIMODAL = re.compile(
@@ -121,7 +120,7 @@ def _axolotl(s: SimpleNamespace, model: Any, _stacks: Stacks) -> Recipe:
         named = {*listed(s.lora_target_modules), *last_parts(_linear(model))} - {head}
         lora["target_modules"] = sorted(named)
     notes = {
-        "lora_r is not given: parameters are counted for rank 8": not s.lora_r,
+        "lora_r is not given: parameters are counted for rank 8": "lora_r" not in s.given,
         "lora_model_dir goes on with an adapter of its own targets, not with these":
             s.lora_model_dir,
         "rows of a weight are unfrozen alone; it is counted whole":
@@ -156,7 +155,7 @@ _FACTORY = {
     "additional_target": NAMES, "use_dora": False, "use_llama_pro": False,
     "freeze_trainable_layers": 2, "freeze_trainable_modules": "all", "freeze_extra_modules": NAMES,
     "freeze_vision_tower": True, "freeze_multi_modal_projector": True,
-    "freeze_language_model": False,
+    "freeze_language_model": False, "lora_dropout": 0.0,
 }  # fmt: skip
 #: Types whose parts it can freeze (`model_utils.visual.COMPOSITE_MODELS`); for others it takes no
 #: notice of `freeze_vision_tower`.
@@ -193,10 +192,10 @@ def _factory(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     targets = listed(s.lora_target, commas=True)
     if targets == ["all"]:  # `model_utils.misc.find_all_linear_modules`
         aside = {*frozen, *(parts.aligners if parts else ())}
-        names = (n for n in _linear(model) if "lm_head" not in n and not _within(n, aside))
+        names = (n for n in _linear(model) if "lm_head" not in n and not around(n, aside))
         targets = last_parts(names)
     if parts is not None:  # `model_utils.visual.patch_target_modules`: parts of names, anywhere
-        kept = [n for n, _ in model.named_modules() if not _within(n, frozen)]
+        kept = [n for n, _ in model.named_modules() if not around(n, frozen)]
         kept = [name for name in kept if "patch_embed" not in name]
         targets = [name for name in kept if any(part in name for part in targets)]
     saved = listed(s.additional_target, commas=True)
@@ -254,6 +253,7 @@ _SWIFT = {
     "modules_to_save": NAMES, "use_dora": False, "freeze_llm": False, "freeze_vit": True,
     "freeze_aligner": True, "freeze_parameters": NAMES, "freeze_parameters_regex": "",
     "freeze_parameters_ratio": 0.0, "trainable_parameters": NAMES, "trainable_parameters_regex": "",
+    "lora_dropout": 0.05, "lora_bias": "none",
 }  # fmt: skip
 _SWIFT_TASKS = {"embedding": None, "reranker": "SEQ_CLS", "generative_reranker": "CAUSAL_LM"}
 _MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
@@ -342,5 +342,88 @@ def _swift_rules(s: SimpleNamespace, model: Any, parts: Halves | None) -> list[W
     return found
 
 
+_keys = {"r": "lora_rank", "bias": "lora_bias"}
 _marks = frozenset({"model", "tuner_type", "train_type", "target_regex", "freeze_vit"})
-DIALECTS.add(Dialect("ms-swift", "ms-swift", _SWIFT, _swift, _marks, "", {"r": "lora_rank"}))
+DIALECTS.add(Dialect("ms-swift", "ms-swift", _SWIFT, _swift, _marks, "", _keys))
+
+
+# --- Unsloth -------------------------------------------------------------------------------------
+
+_USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_UNSLOTH = {
+    "r": 16, "target_modules": NAMES, "lora_alpha": 16, "layers_to_transform": [],
+    "layers_pattern": NAMES, "finetune_last_n_layers": 0, "modules_to_save": NAMES,
+    "target_parameters": NAMES, "exclude_modules": NAMES, "rank_pattern": {}, "alpha_pattern": {},
+    "finetune_vision_layers": True, "finetune_language_layers": True, "bias": "none",
+    "finetune_attention_modules": True, "finetune_mlp_modules": True, "use_dora": False,
+    "ensure_weight_tying": False, "task_type": "CAUSAL_LM", "lora_dropout": 0.0,
+    "caller": "FastLanguageModel",
+}  # fmt: skip
+#: `unsloth_zoo.peft_utils.get_peft_regex`: what a name must hold, by the flag that asks for it.
+_PLACES = {
+    "finetune_vision_layers": "vision|image|visual|patch",
+    "finetune_language_layers": "language|text",
+}
+_KINDS = {
+    "finetune_attention_modules": "self_attn|attention|attn|mixer",
+    "finetune_mlp_modules": "mlp|feed_forward|ffn|dense|mixer",
+}
+
+
+#: `FastLanguageModel` hands a list on to PEFT; `FastVisionModel` and `FastModel` choose by parts of
+#: names. Both adapt the fused experts of a mixture too where the MLP is asked for.
+def _unsloth(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
+    """`unsloth.models.llama` and `vision`: `get_peft_model`."""
+    targets, ignored, own = s.target_modules, dict[str, str](), dict[str, Any]()
+    asked, saved = listed(targets), listed(s.modules_to_save)
+    if s.caller == "FastLanguageModel":
+        asked = asked if "target_modules" in s.given else list(_USUAL)
+        targets = [name for name in asked if name != "embed_tokens"]
+        saved += [name for name in asked if name == "embed_tokens"]
+        unread = ("layers_pattern", *_PLACES, *_KINDS)
+        ignored = _unread(s, unread, "FastLanguageModel does not read it")
+        own["layers_pattern"] = None
+    elif not asked or targets == "all-linear":
+        targets, asked = _regex(s, model, None), ["mlp"] if s.finetune_mlp_modules else []
+    elif not isinstance(targets, str) and not all(getattr(s, k) for k in (*_PLACES, *_KINDS)):
+        targets = _regex(s, model, asked)
+    if s.finetune_last_n_layers and "layers_to_transform" not in s.given:
+        depth = len(stacks[-1].blocks)
+        own["layers_to_transform"] = list(range(depth))[-s.finetune_last_n_layers :]
+    own["target_parameters"] = listed(s.target_parameters) or _experts(model, asked)
+    if isinstance(targets, list) and own["target_parameters"] and not s.target_parameters:
+        ends = last_parts(name for name, _ in model.named_modules())
+        targets = [name for name in targets if name in ends or name not in _USUAL[-3:]]
+    own |= {"target_modules": targets, "modules_to_save": saved or None}
+    own |= {"task_type": "SEQ_CLS"} if is_classifier(model) else {}
+    return Recipe({**s.lora, **own}, ignored=ignored)
+
+
+def _regex(s: SimpleNamespace, model: Any, asked: list[str] | None) -> str:
+    """Return the pattern of linear modules under the places and parts that are asked for."""
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    counts = Counter(name.rpartition(".")[2] for name in linear)
+    names = asked or [name for name, count in counts.items() if count > 1]  # A head stands alone.
+    ends = f"(?:{'|'.join(map(re.escape, names))})"
+    places = "|".join(tags for key, tags in _PLACES.items() if getattr(s, key))
+    parts = "|".join(tags for key, tags in _KINDS.items() if getattr(s, key))
+    pattern = rf".*?(?:{places}).*?(?:{parts}).*?{ends}" if places else "(?!x)x"
+    if s.finetune_language_layers and places:
+        pattern = rf"(?:{pattern})|(?:\bmodel\.layers\.\d+\.(?:{parts})\.{ends})"
+    if places and not any(re.search(pattern, name) for name in linear):
+        pattern = rf".*?(?:{parts}).*?{ends}"
+    return pattern
+
+
+def _experts(model: Any, asked: list[str]) -> list[str]:
+    """Return the fused weights of experts that go with `asked` (`get_moe_target_parameters`)."""
+    names = {name for name, _ in model.named_parameters() if re.search(r"(^|\.)experts\.", name)}
+    wanted = {"gate_up_proj": {"gate_proj", "up_proj", "gate_up_proj", "mlp"},
+              "down_proj": {"down_proj", "mlp"}}  # fmt: skip
+    ends = [end for end, of in wanted.items() if of & {*asked}]
+    found = (next((n for n in names if n.endswith(f"experts.{end}")), "") for end in ends)
+    return [".".join(name.split(".")[-3:] if ".mlp." in name else name.split(".")[-2:])
+            for name in found if name]  # fmt: skip
+
+
+DIALECTS.add(Dialect("unsloth", "Unsloth", _UNSLOTH, _unsloth, frozenset({"caller"})))

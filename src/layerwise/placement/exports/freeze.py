@@ -32,9 +32,8 @@ def export(placement: Placement, model: ModelInfo) -> Export:
         PlacementError: The placement has no block, or the base is quantised.
     """
     if model.quantisation is not None:
-        msg = (
-            f"blocks trained whole, of a base in {model.quantisation.kind}, whose weights are codes"
-        )
+        kind = model.quantisation.kind
+        msg = f"blocks trained whole, of a base in {kind}, whose weights are codes"
         raise PlacementError(msg, expected="LoRA", hint="another --for, such as peft")
     blocks = [f"{block.stack}.{block.index}" for block in placement.blocks]
     pattern = rf"^{target_regex(blocks)}\."

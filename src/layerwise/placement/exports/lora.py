@@ -126,8 +126,7 @@ def target_regex(modules: Iterable[str]) -> str:
             node = node.setdefault(part, {})
         node[_END] = {}
     if not tree:
-        msg = "no module to adapt"
-        raise PlacementError(msg, expected="at least one module name")
+        raise PlacementError(what="no module to adapt", expected="at least one module name")
     return _pattern(tree)
 
 

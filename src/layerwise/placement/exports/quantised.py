@@ -7,60 +7,40 @@ Source: the trainers' own schemas and examples, read 2026-11-30: TRL's `ModelCon
 `utils/schemas/peft.py`, LLaMA-Factory's `examples/train_qlora`, ms-swift's `QuantizeArguments`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from layerwise.card.record import ModelInfo, QuantisationInfo
 
 Words = Mapping[str, Any]
 
-_FOUR = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True'
+# What LLaMA-Factory and ms-swift call the methods that they load by.
+_FACTORY = {"bitsandbytes": "bnb", "hqq": "hqq", "eetq": "eetq"}
+_SWIFT = {**_FACTORY, "quanto": "quanto"}
 
 
-def _by_bits(found: QuantisationInfo) -> dict[str, Any]:
-    return {f"load_in_{found.bits}bit": True}
-
-
-def _trl(found: QuantisationInfo) -> Words | None:
-    if found.method != "bitsandbytes":
-        return None
-    four = {"bnb_4bit_quant_type": found.kind, "use_bnb_nested_quant": True}
-    return _by_bits(found) | (four if found.bits == 4 else {})
-
-
-def _axolotl(found: QuantisationInfo) -> Words | None:
-    if found.method == "bitsandbytes":
-        return _by_bits(found) | {"adapter": "qlora" if found.bits == 4 else "lora"}
-    if found.method == "gptq":
-        return {"gptq": True}
-    if found.method == "torchao" and found.bits == 8:
-        return {"peft": {"backend": "torchao", "weight_dtype": "int8"}}
-    return None
-
-
-def _llamafactory(found: QuantisationInfo) -> Words | None:
-    methods = {"bitsandbytes": "bnb", "hqq": "hqq", "eetq": "eetq"}
-    if found.method not in methods:
-        return None
-    return {"quantization_bit": found.bits, "quantization_method": methods[found.method]}
-
-
-def _ms_swift(found: QuantisationInfo) -> Words | None:
-    methods = {"bitsandbytes": "bnb", "hqq": "hqq", "eetq": "eetq", "quanto": "quanto"}
-    if found.method not in methods:
-        return None
-    words = {"quant_method": methods[found.method], "quant_bits": found.bits}
-    four = {"bnb_4bit_quant_type": found.kind, "bnb_4bit_use_double_quant": True}
-    return words | (four if words == {"quant_method": "bnb", "quant_bits": 4} else {})
-
-
-#: What a trainer is told; and whether it is told so of a base that is saved quantised, too.
-_TRAINERS: Mapping[str, tuple[Callable[[QuantisationInfo], Words | None], bool]] = {
-    "trl": (_trl, False),
-    "axolotl": (_axolotl, True),
-    "llamafactory": (_llamafactory, False),
-    "ms-swift": (_ms_swift, False),
-}
+def _words(trainer: str, found: QuantisationInfo) -> Words | None:
+    """Return what `trainer` is told of a base that is quantised so; None where it has no word."""
+    by_bits = {f"load_in_{found.bits}bit": True}
+    is_nf4 = found.method == "bitsandbytes" and found.bits == 4
+    words: Words | None = None
+    match trainer, found.method:
+        case "trl", "bitsandbytes":
+            four = {"bnb_4bit_quant_type": found.kind, "use_bnb_nested_quant": True}
+            words = by_bits | (four if is_nf4 else {})
+        case "axolotl", "bitsandbytes":
+            words = by_bits | {"adapter": "qlora" if is_nf4 else "lora"}
+        case "axolotl", "gptq":
+            words = {"gptq": True}
+        case "axolotl", "torchao" if found.bits == 8:
+            words = {"peft": {"backend": "torchao", "weight_dtype": "int8"}}
+        case "llamafactory", method if method in _FACTORY:
+            words = {"quantization_bit": found.bits, "quantization_method": _FACTORY[method]}
+        case "ms-swift", method if method in _SWIFT:
+            four = {"bnb_4bit_quant_type": found.kind, "bnb_4bit_use_double_quant": True}
+            by_method = {"quant_method": _SWIFT[method], "quant_bits": found.bits}
+            words = by_method | (four if is_nf4 else {})
+    return words
 
 
 def words_for(trainer: str, model: ModelInfo) -> tuple[Words, tuple[str, ...]]:
@@ -68,9 +48,8 @@ def words_for(trainer: str, model: ModelInfo) -> tuple[Words, tuple[str, ...]]:
     found = model.quantisation
     if found is None:
         return {}, ()
-    words, even_saved = _TRAINERS[trainer]
-    said = words(found)
-    if found.saved and (said is None or not even_saved):
+    said = _words(trainer, found)
+    if found.saved and (said is None or trainer != "axolotl"):  # That one asks all the same.
         return {}, (
             f"the base is saved in {found.kind}; {trainer} reads that from its config.json",
         )
@@ -86,5 +65,6 @@ def loaded_in_python(model: ModelInfo) -> str:
         return ""
     if found.method != "bitsandbytes":
         return f"quantised by {found.method} to {found.bits} bits"
-    how = _FOUR if found.bits == 4 else "load_in_8bit=True"
+    four = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True'
+    how = four if found.bits == 4 else "load_in_8bit=True"
     return f"quantization_config=BitsAndBytesConfig({how})"

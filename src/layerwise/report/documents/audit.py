@@ -6,7 +6,7 @@ from operator import itemgetter
 from statistics import median
 from typing import Any
 
-from layerwise.card.record import ModelInfo
+from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.columns import Column
 from layerwise.placement.record import PlacedBlock
 from layerwise.profile.audit_record import Audit, BlockAudit, CardPlacement
@@ -63,24 +63,28 @@ Moved = Mapping[tuple[str, int], float]
 def document(audit: Audit) -> b.Document:
     """Return what an adapter is, by block and by module, and how that was read.
 
-    Raises:
-        ValueError: The audit is a part of a profile, whose document has it.
+    The audit of a profile leaves the model and how it was made to that.
     """
-    model, made = audit.model, audit.provenance
-    if model is None or made is None:
-        message = "the audit of a profile is drawn with it: print(profile)"
-        raise ValueError(message)
+    made, model = audit.provenance, audit.model or _blocks_alone(audit)
     told: list[b.Block] = [
         *audit_blocks(audit, model),
         *audit_tables(audit, model, {}),
         *parts.glossary(ADAPTER),
-        b.Heading("The model", detail=True),
-        parts.model_facts(model),
-        *parts.noted(audit.notes),
-        *parts.made("How this audit was made", made, [], files=model.files),
     ]
+    if audit.model is not None:
+        told += [b.Heading("The model", detail=True), parts.model_facts(model)]
+    told += parts.noted(audit.notes)
+    if made is not None:
+        told += parts.made("How this audit was made", made, [], files=model.files)
     base = f"on {shown(model.base, limit=160)}" if model.base else ""
     return b.Document("Audit of an adapter", parts.model_name(model), base, told)
+
+
+def _blocks_alone(audit: Audit) -> ModelInfo:
+    """Return a model of the blocks that `audit` tells of, where it does not tell of the model."""
+    last = {block.stack: block.index for block in audit.blocks}  # They come in order.
+    stacks = tuple(StackInfo(name, index + 1, "", "none") for name, index in last.items())
+    return ModelInfo(source="of a profile", architecture="", parameters=0, stacks=stacks)
 
 
 def audit_blocks(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:

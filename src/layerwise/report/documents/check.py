@@ -35,12 +35,12 @@ def document(check: Check) -> b.Document:
     several = len(labels) > 1
     starts = {kind.stack: n for n, kind in reversed(list(enumerate(kinds)))}
     groups = {n: labels[stack] for stack, n in starts.items() if len(starts) > 1}
-    idle = frozenset(n for n, kind in enumerate(kinds) if not kind.trained)
+    trained = frozenset(n for n, kind in enumerate(kinds) if kind.trained)
     rows = [_row(kind) for kind in kinds]
     blocks: list[b.Block] = [
         _verdict(check),
         b.Heading("What trains, by kind and block"),
-        b.Table("kinds", KINDS, rows, idle, "none trains", groups),
+        b.Table("kinds", KINDS, rows, trained, "trains", groups),
     ]
     if check.outside:
         outside = [asdict(module) for module in check.outside]

@@ -32,7 +32,6 @@ from layerwise.report.renderers.theme import PAGE, Spec, chart_config
 from layerwise.report.words import visible
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_SAFE = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _FEW = 12
 _LOG = logging.getLogger(__name__)
 #: What draws charts.
@@ -161,8 +160,6 @@ def _strip(strip: b.Strip) -> dict[str, Any]:
 _VIEWS: Mapping[type, Callable[[Any], Any]] = {
     b.Chart: _chart,
     b.Facts: _facts,
-    # The files that lie beside the page, and no other address.
-    b.Links: lambda links: {k: path for k, path in links.files.items() if _SAFE.fullmatch(path)},
     b.Strip: _strip,
     b.Table: _table,
 }

@@ -87,7 +87,6 @@ _DRAWN: Mapping[type, Callable[..., str]] = {
     b.Code: _code,
     b.Figures: _figures,
     b.Facts: _facts,
-    b.Links: lambda block: _listed(f"{_plain(k)}: `{path}`" for k, path in block.files.items()),
     b.Strip: _strip,
     b.Table: _table,
     b.Chart: lambda block: f"*{_plain(block.title)}.* {_plain(block.summary or block.caption)}",

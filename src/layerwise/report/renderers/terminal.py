@@ -354,6 +354,5 @@ _DRAWN: Mapping[type, Callable[..., Iterable[RenderableType]]] = {
     b.Code: lambda block, room: [room.text(block.text)],
     b.Figures: lambda block, room: _listed(block.figures, room),
     b.Facts: _facts,
-    b.Links: lambda block, room: _listed(block.files.items(), room),
     b.Table: _table,
 }

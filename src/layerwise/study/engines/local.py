@@ -26,7 +26,7 @@ class LocalEngine:
 
     Args:
         ledger: The folder of the ledger.
-        workers: How many runs at once.
+        workers: How many runs at once; one where None.
         execute: What is done for a run, given the ledger's folder and the run's id; a function
             that can be imported by its module and name.
 
@@ -35,18 +35,20 @@ class LocalEngine:
             system cannot fork.
     """
 
-    def __init__(self, ledger: Path, *, workers: int, execute: Callable[[Path, str], None]) -> None:
+    def __init__(
+        self, ledger: Path, *, workers: int | None, execute: Callable[[Path, str], None]
+    ) -> None:
+        self.slots = 1 if workers is None else workers
         if not hasattr(os, "fork"):
             message = "local runs on a system that cannot fork"
             hint = "--engine ray"
             raise BadInputError(message, value=sys.platform, expected="Linux or macOS", hint=hint)
-        if workers < 1:
+        if self.slots < 1:
             message = "workers"
             raise BadInputError(message, value=workers, expected="1 or more", hint="--workers 1")
         if "." in execute.__qualname__ or execute.__module__ == "__main__":
             message = "function of a run that cannot be imported"
             raise BadInputError(message, value=execute.__qualname__, expected="one of a module")
-        self.slots = workers
         self._ledger = ledger
         self._target = f"{execute.__module__}:{execute.__name__}"
         self._running: dict[str, str] = {}

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,52 +30,50 @@ _LOOK = 1.0
 """Seconds between two looks at the jobs; submitit asks SLURM less often."""
 
 
-@dataclass(frozen=True)
-class SlurmJob:
-    """What each job asks SLURM for.
-
-    Attributes:
-        partition: Where it goes; the cluster's own choice where None.
-        minutes: How long it may take (ours: a day).
-        cpus: Cores.
-        gpus: GPUs; none where None.
-        memory_gb: Main memory; the partition's usual where None.
-    """
-
-    partition: str | None = None
-    minutes: int = 1440
-    cpus: int = 1
-    gpus: int | None = None
-    memory_gb: float | None = None
-
-
 class SlurmEngine:
     """Runs as jobs of SLURM.
 
     Args:
         ledger: The folder of the ledger.
-        workers: How many jobs at once, waiting ones counted.
+        workers: How many jobs at once, waiting ones counted; one where None.
         execute: What is done for a run, given the ledger's folder and the run's id; a function that
             every node can import.
-        job: What each job asks for.
+        partition: Where a job goes; the cluster's own choice where None.
+        minutes: How long it may take (ours: a day).
+        cpus: Its cores.
+        gpus: Its GPUs; none where None.
+        memory_gb: Its main memory; the partition's usual where None.
         cluster: ``slurm``, or ``local`` for processes of this machine under the same regime.
 
     Raises:
         BadInputError: submitit is not installed, or there is no SLURM here.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a cluster is asked for
         self,
         ledger: Path,
         *,
-        workers: int,
+        workers: int | None,
         execute: Callable[[Path, str], None],
-        job: SlurmJob | None = None,
+        partition: str | None = None,
+        minutes: int = 1440,
+        cpus: int = 1,
+        gpus: int | None = None,
+        memory_gb: float | None = None,
         cluster: str = "slurm",
     ) -> None:
-        self.slots = workers
+        self.slots = workers or 1
         self._ledger, self._execute = ledger.resolve(), execute
-        self._executor = _executor(self._ledger / JOBS, job or SlurmJob(), cluster, workers)
+        self._executor = _executor(self._ledger / JOBS, cluster)
+        self._executor.update_parameters(
+            name="layerwise",
+            timeout_min=minutes,
+            cpus_per_task=cpus,
+            gpus_per_node=gpus,
+            mem_gb=memory_gb,
+            slurm_partition=partition,
+            slurm_array_parallelism=self.slots,
+        )
         self._waiting: list[str] = []
         self._jobs: dict[str, Any] = {}
 
@@ -134,26 +131,16 @@ class SlurmEngine:
         self._jobs.clear()
 
 
-def _executor(folder: Path, job: SlurmJob, cluster: str, workers: int) -> Any:
-    """Return the executor of submitit, set up; raise where there is no such cluster."""
+def _executor(folder: Path, cluster: str) -> Any:
+    """Return the executor of submitit; raise where there is no such cluster."""
     submitit = require("submitit", extra="slurm", purpose="run a study on SLURM")
     folder.mkdir(exist_ok=True)
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        return submitit.AutoExecutor(folder=folder, cluster=cluster)
     except RuntimeError as error:
         message = f"no SLURM on this machine ({one_line(error, limit=120)})"
         hint = "run it where sbatch is, or --engine local"
         raise BadInputError(message, value=cluster, hint=hint) from error
-    executor.update_parameters(
-        name="layerwise",
-        timeout_min=job.minutes,
-        cpus_per_task=job.cpus,
-        gpus_per_node=job.gpus,
-        mem_gb=job.memory_gb,
-        slurm_partition=job.partition,
-        slurm_array_parallelism=workers,
-    )
-    return executor
 
 
 def _work(execute: Callable[[Path, str], None], ledger: Path, run_id: str) -> None:

@@ -9,7 +9,7 @@ import yaml
 from layerwise.card.record import QuantisationInfo
 from layerwise.errors import PlacementError
 from layerwise.placement import TRAINERS
-from support.versions import since_5
+from support.versions import since
 
 NF4 = QuantisationInfo("bitsandbytes", "nf4", 4, saved=False)
 INT8 = QuantisationInfo("bitsandbytes", "int8", 8, saved=False)
@@ -57,7 +57,7 @@ def test_the_trainer_s_own_keys(exported, trainer, found, keys):
     assert not {*keys} - {"adapter"} & plain.keys()
 
 
-@since_5("transformers 4 asks for bitsandbytes to name it")
+@since("5", "transformers 4 asks for bitsandbytes to name it")
 def test_trl_takes_its_keys(exported):
     from trl import ModelConfig, get_quantization_config
 

@@ -4,6 +4,7 @@ import pytest
 
 from layerwise.report import document, frames, html, text
 from layerwise.report.documents.analysis_charts import MOST_ROWS
+from support.cards import PROVENANCE
 
 CHARTS = {
     "slopes", "equal-step-procrustes", "equal-step-cka", "widths", "distance-procrustes",
@@ -182,5 +183,5 @@ def test_the_same_analysis_is_the_same_page_and_says_how_it_was_made(
 ):
     page = html(replace(atlas_analysis, notes=("a fallback",)))
     assert page == html(replace(atlas_analysis, notes=("a fallback",)))
-    told = (atlas_analysis.sha256, "layerwise analyse ledger", "a fallback")
+    told = (atlas_analysis.sha256, PROVENANCE.command, "a fallback")
     assert not unsaid(read_page(page).said, *told)

@@ -5,6 +5,7 @@ import pytest
 from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
 from layerwise.report.blocks import Strip
+from support.cards import PROVENANCE
 
 
 def verdict(control):
@@ -119,14 +120,15 @@ def test_notes_and_untrained_modules_of_all_profiles_once(planted_control):
 
 
 def test_the_page_has_data_models_and_hashes(planted_control, read_page, unsaid):
-    said = read_page(html(planted_control())).said
+    control = planted_control()
+    slope, low, high = (f"{end:.3f}" for end in vars(control.slopes["standard"]).values())
     assert not unsaid(
-        said,
+        read_page(html(control)).said,
         "trained on 1,920 examples of reviews.csv, causal-lm",
-        "Slope, standard 0.411 0.381 to 0.441, 95 % interval",
+        f"Slope, standard {slope} {low} to {high}, 95 % interval",
         "After equal-step",
         "equal-step 2: model.safetensors " + "c7" * 32,
-        "layerwise control demo demo --steps 60",
+        PROVENANCE.command,
     )
 
 

@@ -8,6 +8,7 @@ from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
 from layerwise.report.blocks import Strip
 from layerwise.report.documents.profile import fitted
+from support.cards import PROVENANCE
 
 NAMES = {
     "depth-profile", "readout-hf", "readout-residual", "readout-normed", "cka", "rsa",
@@ -115,7 +116,7 @@ def test_the_page_has_models_probes_and_hashes(planted_profile, read_page, unsai
     assert not unsaid(
         read_page(html(planted_profile())).said,
         "Slope 0.389 95 % interval 0.359 to 0.419",
-        "layerwise profile demo tuned --out moved",
+        PROVENANCE.command,
         "before: model.safetensors " + "5a" * 32,
         "after: model.safetensors " + "c7" * 32,
         "Base model SmolLM2-135M-Instruct.Q4_K_M.gguf",
