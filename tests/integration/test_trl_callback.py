@@ -9,7 +9,9 @@ import torch
 
 pytest.importorskip("trl", reason="TRL is no dependency: pip install trl")
 
+import trl
 from datasets import Dataset
+from packaging.version import Version
 from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
@@ -115,6 +117,8 @@ def train(tiny_text, tmp_path):
 @pytest.mark.parametrize("adapted", [False, True], ids=["whole", "lora"])
 @pytest.mark.parametrize("name", CASES)
 def test_it_watches_and_changes_nothing(train, name, adapted):
+    if name != "reward" and Version("1.15") <= Version(trl.__version__) < Version("1.16"):
+        pytest.skip("TRL 1.15 computes other losses than that of rewards with triton alone")
     callback = DepthCallback(probes=PROBES, every=2, signals=True)
     (watched, tracker), (without, alone) = (
         train(name, callback, adapted=adapted),
