@@ -37,11 +37,12 @@ def test_python_gives_what_the_command_line_writes(
     )  # fmt: skip
     assert made.depths == lw.Probing.load(tmp_path).depths
     assert str(made).startswith("Probes by depth: ")
-    run("erase", model_folder, pairs_file, *SMALL, "--out", tmp_path, "--format", "quiet")
+    out = tmp_path / "erasure"  # Not beside the report of another record.
+    run("erase", model_folder, pairs_file, *SMALL, "--out", out, "--format", "quiet")
     rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
     for pairs in (str(pairs_file), [(row["a"], row["b"]) for row in rows]):
         erased = lw.erase(str(model_folder), pairs, batch_size=6, max_length=12)
-        assert erased.depths == lw.Erasure.load(tmp_path).depths
+        assert erased.depths == lw.Erasure.load(out).depths
 
 
 def test_a_model_in_hand(tiny_text, pairs_file):

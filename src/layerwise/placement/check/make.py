@@ -96,7 +96,8 @@ def _dialect(file: ConfigFile) -> Dialect:
     scores = {n: 2 * len(keys & d.marks) + len(keys & {*d.defaults}) for n, d in DIALECTS.items()}
     scores |= {"ms-swift": 99} if file.caller == "swift" else {}
     name = max(scores, key=lambda each: scores[each])
-    if not scores[name]:
+    told = keys & {*DIALECTS[name].marks, *DIALECTS[name].defaults}
+    if not scores[name] or told == {"model"}:  # A key that many files have.
         msg = "config of no trainer that is known"
         raise BadInputError(msg, value=file.name, expected="keys of " + ", ".join(DIALECTS))
     return DIALECTS[name]
