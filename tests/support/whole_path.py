@@ -167,7 +167,8 @@ def outcome(name, kind):
         try:
             return "whole", walk(name, kind, Path(folder))
         except LayerwiseError as error:
-            return "refused", error.what + (f": {error.value}" if error.value else "")
+            value = "" if folder in str(error.value) else error.value  # Another one each time.
+            return "refused", error.what + (f": {value}" if value else "")
         except Exception as error:  # noqa: BLE001 - this is what is counted
             return "fell", f"{type(error).__name__}: {error}"
 
