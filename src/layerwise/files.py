@@ -219,9 +219,14 @@ _OF_MODELS = ("config.json", "adapter_*", "tokenizer*", "model*.safetensors", "*
 def _others_model(folder: Path) -> Path | None:
     """Return a file of a model in `folder`; None where there is none, or a record of layerwise."""
     found = next((file for pattern in _OF_MODELS for file in folder.glob(pattern)), None)
-    heads = (file.read_bytes()[:80] for file in folder.glob("*.json") if file.is_file())
-    is_ours = (folder / "log.jsonl").exists() or any(b'"layerwise/' in head for head in heads)
-    return None if is_ours else found
+    if found is None or (folder / "log.jsonl").exists():
+        return None
+    for file in folder.glob("*.json"):
+        if file.is_file():
+            with file.open("rb") as opened:  # A record says what it is at its beginning.
+                if b'"layerwise/' in opened.read(80):
+                    return None
+    return found
 
 
 def prepare_output(folder: Path, *, holds: str, overwrite: bool, beside: str = "") -> Path:

@@ -74,7 +74,12 @@ def card(
     )
     text = text_data(data, options)
     labels = labels_for(options["objective"], text) if isinstance(model, str | Path) else None
-    loaded = inside(loaded_model(model, tokenizer, options, labels=labels))
+    given = loaded_model(model, tokenizer, options, labels=labels)
+    loaded = inside(given)
+    if loaded is not given:
+        is_on = any(getattr(m, "disable_adapters", None) is False for m in loaded.model.modules())
+        note = f"the model has adapters, which were {'on' if is_on else 'off'} as it was measured"
+        loaded = replace(loaded, notes=(*loaded.notes, note))
     loss = resolve(options["objective"], loaded=loaded, data=text)
     with enough_memory(SMALLER_BATCH):
         made = make_card(

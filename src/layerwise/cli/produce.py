@@ -38,7 +38,7 @@ class Results(Writing, OutputFormat, total=False):
 
 
 class Opening(TypedDict, total=False):
-    """Whether the report is shown."""
+    """The report in a browser."""
 
     open: Annotated[bool, Option("Open the report in a browser.", default=False)]
 

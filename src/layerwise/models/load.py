@@ -348,9 +348,7 @@ def inside(loaded: LoadedModel) -> LoadedModel:
     inner = _pretrained_in(loaded.model)
     if inner is loaded.model:
         return loaded
-    is_on = any(getattr(m, "disable_adapters", None) is False for m in inner.modules())
-    note = f"the model has adapters, which were {'on' if is_on else 'off'} as it was measured"
-    return replace(loaded, model=inner, stacks=find_stacks(inner), notes=(*loaded.notes, note))
+    return replace(loaded, model=inner, stacks=find_stacks(inner))
 
 
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:

@@ -8,10 +8,8 @@ from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
-from layerwise.models.load import LoadedModel, attach, merge
+from layerwise.models.load import LoadedModel, attach, inside, merge
 from layerwise.models.sources import Source, named_base, resolve
-from layerwise.models.stack import find_stacks
-from layerwise.objectives.forward import without_adapter
 from layerwise.placement.compare import refuse_another_model
 from layerwise.profile.audit import compare_with_card, make_audit
 from layerwise.profile.audit_files import audit_files
@@ -79,9 +77,7 @@ def audit_adapter(
         raise BadInputError(msg, value=type(adapter).__name__, expected=expected)
     elif card is not None:
         refuse_another_model(replace(base_info(model_info(found), found), files={}), card.model)
-    inner = without_adapter(found.model)  # Blocks have the base's own names.
-    found = replace(found, model=inner, stacks=find_stacks(inner))
-    return _on_base(found, reading, card, progress, merged)
+    return _on_base(inside(found), reading, card, progress, merged)
 
 
 def _refuse_without_base(source: Source, why: str, *, card: LayerCard | None, verify: bool) -> None:

@@ -153,18 +153,16 @@ def update(name: str, layer: Any) -> Update:
         msg = "adapter with NaN or infinite values"
         raise NonFiniteError(msg, value=name, expected="finite factors")
     _refuse_other(name, layer, up, down)
-    base = _base(layer, up.shape[1], down.shape[2])
-    return Update(
-        up,
-        down,
-        base=None
-        if base is None
-        else np.asarray((base if base.dtype.itemsize > 4 else base.float()).cpu()),
-        rounding=0.0 if base is None else float(torch.finfo(base.dtype).eps),
-        magnitude=_magnitude(layer),
-        notes=(DORA_NOTE,) * bool(getattr(layer, "lora_magnitude_vector", ()))
-        + (BIAS_NOTE,) * any(getattr(layer, "lora_bias", {}).values()),
-    )
+    held, base, rounding = _base(layer, up.shape[1], down.shape[2]), None, 0.0
+    if held is not None:
+        rounding = float(torch.finfo(held.dtype).eps)
+        base = np.asarray((held if held.dtype.itemsize > 4 else held.float()).cpu())
+    is_told = {
+        DORA_NOTE: bool(getattr(layer, "lora_magnitude_vector", ())),
+        BIAS_NOTE: any(getattr(layer, "lora_bias", {}).values()),
+    }
+    notes = tuple(note for note, is_so in is_told.items() if is_so)
+    return Update(up, down, base, rounding, _magnitude(layer), notes)
 
 
 def _factors(layer: Any, adapter: str) -> tuple[np.ndarray, np.ndarray]:

@@ -206,7 +206,8 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
             notes = reader.unaudited(f"it was read on its own base, {named}")
             return reader.two(before, after, notes=notes)
         notes = (f"the adapter names a base that is not there ({named}); it was put on {before}",)
-    loaded = reader.load(base, labels=adapter_classes(source)[0])
+    classes, _ = adapter_classes(source)
+    loaded = reader.load(base, labels=classes)
     if reader.card is not None:
         refuse_another_model(model_info(loaded), reader.card.model)
     first = reader.states(loaded, "before")
@@ -217,7 +218,7 @@ def _adapter_file(reader: _StateReader, before: str | None, after: str) -> State
     pair = reader.pair(first, second, adapted, outputs, notes)
     if not reader.verifies:
         return pair
-    merged = merge(reader.load(base, labels=adapter_classes(source)[0]), source)
+    merged = merge(reader.load(base, labels=classes), source)
     told = refuse_other_states(reader.states(merged, "merged"), second, source.name)
     return replace(pair, notes=(*pair.notes, told))
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,10 @@ from layerwise.compat.torch import FSDPModule, eagerly, widened
 from layerwise.data.batches import Row, by_length, input_tensors, text_rows
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError, ModelError, UnknownNameError
-from layerwise.models.load import LoadedModel
+from layerwise.models.load import LoadedModel, inside
 from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_tokens
-from layerwise.models.stack import Stack, find_stacks
-from layerwise.objectives.forward import accepted, body, decoder_start, without_adapter
+from layerwise.models.stack import Stack
+from layerwise.objectives.forward import accepted, body, decoder_start
 from layerwise.options.groups import Readout
 from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
@@ -124,11 +124,10 @@ def observe(
         ModelError: The stack does not run on text.
         LayerwiseError: The device ran out of memory.
     """
-    inner, run = without_adapter(loaded.model), body(loaded.model)
+    run = body(loaded.model)
     if isinstance(loaded.model, FSDPModule):
         run = loaded.model  # Its forward alone gathers the weights that lie outside blocks.
-    if inner is not loaded.model:  # Adapters and all, with the base's own names.
-        loaded = replace(loaded, model=inner, stacks=find_stacks(inner))
+    loaded = inside(loaded)
     followed = _stack(loaded, stack)
     rows, notes = _rows(loaded, probes, max_length)
     pooled: dict[str, np.ndarray] = {}

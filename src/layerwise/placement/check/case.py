@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
 from layerwise.errors import one_line
 from layerwise.models.linear import widths
 from layerwise.models.load import LoadedModel
@@ -78,6 +80,11 @@ class Case:
     notes: tuple[str, ...]
 
     @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules of the model by their full names."""
+        return dict(self.loaded.model.named_modules())
+
+    @cached_property
     def tails(self) -> dict[str, list[str]]:
         """The names of modules, and of weights, by each end that they have."""
         found: dict[str, list[str]] = {}
@@ -96,8 +103,7 @@ class Case:
     @cached_property
     def linear(self) -> list[str]:
         """The full names of the linear modules in blocks."""
-        every = self.loaded.model.named_modules()
-        return list(self.blocks(name for name, module in every if widths(module)))
+        return list(self.blocks(name for name, module in self.modules.items() if widths(module)))
 
     @cached_property
     def adapters(self) -> list[str]:
@@ -182,8 +188,7 @@ class Case:
             own = [name for name in asked if name != "v_head"]  # Put on later, by ms-swift.
             return {name: [each for each in whole if each.endswith(name)] for name in own}
         if isinstance(asked, str):
-            every = (name for name, _ in self.loaded.model.named_modules())
-            return {asked: [name for name in every if re.fullmatch(asked, name)]}
+            return {asked: [name for name in self.modules if re.fullmatch(asked, name)]}
         return {name: self.tails.get(name, []) for name in asked}
 
     def found(self, code: str, value: object, fix: Fix | None = None, **parts: Any) -> Found:

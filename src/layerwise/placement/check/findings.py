@@ -1,4 +1,4 @@
-"""What of a config does nothing, or more than it says: told from what really trains."""
+"""Findings of a config, told from what really trains: it does nothing, or more than it says."""
 
 import difflib
 import re
@@ -150,8 +150,7 @@ def _entries(case: Case) -> Iterator[Found]:
                 fix = case.replaced(argument, name, [exact])
                 yield case.found("pattern-too-much", name, fix, key=key, blocks=strays, write=exact)
             elif not found:
-                modules = dict(case.loaded.model.named_modules())
-                near = case.near(name, modules) if argument == SAVED else []
+                near = case.near(name, case.modules) if argument == SAVED else []
                 fix = case.replaced(argument, name, near)
                 yield case.found(code, name, fix, key=key, write=" or ".join(near) or OUT)
 

@@ -173,7 +173,7 @@ def _kinds(case: Case) -> Iterator[KindCoverage]:
     if case.recipe.lora is None:
         weights = (name for name, _ in loaded.model.named_parameters())
         known = {name.rpartition(".")[0] for name in weights}
-    order = {name: n for n, (name, _) in enumerate(loaded.model.named_modules())}
+    order = {name: n for n, name in enumerate(case.modules)}
     groups: dict[tuple[str, str], list[tuple[int, TrainedModule | None]]] = {}
     for name, ref in case.blocks(sorted(known, key=lambda n: order.get(n, len(order)))).items():
         inner = name.removeprefix(ref.name).lstrip(".") or "(the block itself)"

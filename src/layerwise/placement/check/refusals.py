@@ -1,4 +1,4 @@
-"""What PEFT refuses a config for: told by what it says where one argument is another."""
+"""Reasons for which PEFT refuses a config, told by what it says where an argument is another."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -84,16 +84,16 @@ def _text(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     elif text.lower() in EVERY:
         yield {TARGETS: "all-linear"}, case.found("refused", text, {TARGETS: "all-linear"}, why=why)
     else:
-        modules = dict(case.loaded.model.named_modules())
-        taken = [name for name in case.hits(TARGETS)[text] if _takes_adapter(modules[name])]
+        hits = case.hits(TARGETS)[text]
+        taken = [name for name in hits if _takes_adapter(case.modules[name])]
         fix = {TARGETS: target_regex(taken)} if taken else {}
         yield fix, case.found("refused", text, fix, why=why)
 
 
 def _names(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     """Yield what of names of targets may be refused: all at once, none, those of nothing."""
-    names, modules = listed(lora.get(TARGETS)), dict(case.loaded.model.named_modules())
-    hits = {name: [modules.get(hit) for hit in case.tails.get(name, ())] for name in names}
+    names = listed(lora.get(TARGETS))
+    hits = {name: [case.modules.get(hit) for hit in case.tails.get(name, ())] for name in names}
     kept = [name for name, found in hits.items() if found and all(map(_takes_adapter, found))]
     lost = [name for name in names if name not in kept]
     near = [case.near(name) for name in lost if not hits[name]]
