@@ -32,6 +32,8 @@ Span = tuple[int, int]
 _THIS, _BEFORE = "\ue0c1\ue0c2\ue0c3", "\ue0d1\ue0d2\ue0d3"
 #: A special token of which only the beginning is there.
 _UNFINISHED = re.compile(r"[<\[][^>\]]*$")
+#: What any two special tokens begin with.
+_BRACKET = re.compile(r"[<\[][^\w>\]]*$")
 #: What a turn has beside what it says.
 _BESIDE = frozenset({"role", "content", "name", "id", "tool_call_id"})
 
@@ -215,23 +217,32 @@ class _Chat:
             DataError: An answer is shown twice, in another order, or around what others say.
         """
         for place, turn in enumerate(self.turns):
+            said = str(turn.get("content") or "").strip()
+            at = self.text.find(said)
+            is_once = bool(said) and self.text.count(said) == 1
+            words: Span | None = (at, at + len(said))
             if place in spans:
-                said = str(turn.get("content") or "").strip()
-                changed = {**turn, "content": _THIS}
+                words, changed = spans[place], {**turn, "content": _THIS}
                 turns = (*self.turns[:place], changed, *self.turns[place + 1 :])
-                is_unsure = said and self.text.count(said) > 1
-                if is_unsure and self.tried(turns).count(_THIS) > 1:
+                if said and not is_once and self.tried(turns).count(_THIS) > 1:
                     what = "chat template shows an answer more than once"
                     raise self.fault(what, turn)
-            words = spans.get(place) or self._words(place)
-            if words is None:
-                continue
-            is_placed = turn["role"] in (ASSISTANT, "user", "tool")
-            for i, (start, end) in spans.items():
-                is_apart = [words[1] <= start, words[0] >= end]
-                if i != place and not (is_apart[place > i] if is_placed else any(is_apart)):
-                    what = f"chat template shows what {turn['role']} says in or before an answer"
-                    raise self.fault(what, self.turns[i])
+            elif not is_once or turn.get("tool_calls") or self._mixed(place, words, spans):
+                words = self._words(place)  # What stands there once is rather found than rendered.
+            for mixed in self._mixed(place, words, spans):
+                what = f"chat template shows what {turn['role']} says in or before an answer"
+                raise self.fault(what, mixed)
+
+    def _mixed(self, place: int, words: Span | None, spans: Mapping[int, Span]) -> list[Turn]:
+        """Return the answers that are in, or on the wrong side of, `words` of the turn there."""
+        is_placed = self.turns[place]["role"] in (ASSISTANT, "user", "tool")
+        first, last = words or (0, 0)
+        found = []
+        for i, (start, end) in spans.items() if words else ():
+            is_apart = [last <= start, first >= end]
+            if i != place and not (is_apart[place > i] if is_placed else any(is_apart)):
+                found.append(self.turns[i])
+        return found
 
     def _words(self, place: int) -> Span | None:
         """Return where the words of the turn at `place` stand; None where they are not shown."""
@@ -328,7 +339,7 @@ class _Chat:
         size = next(n for n in range(len(prompt), -1, -1) if prompt[:n] in between)
         shared = _alike(between, opened.rpartition(_BEFORE)[2])
         most = max(shared, between.rindex(prompt[:size]) + size) if size else shared
-        return most if size == len(prompt) else len(_UNFINISHED.sub("", between[:most]))
+        return most if size == len(prompt) else len(_BRACKET.sub("", between[:most]))
 
     @cached_property
     def _opening(self) -> str:
