@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 from layerwise.data.batches import Row, Rows, cut
@@ -32,6 +32,8 @@ Span = tuple[int, int]
 _THIS, _BEFORE = "\ue0c1\ue0c2\ue0c3", "\ue0d1\ue0d2\ue0d3"
 #: A special token of which only the beginning is there.
 _UNFINISHED = re.compile(r"[<\[][^>\]]*$")
+#: What any two special tokens begin with.
+_BRACKET = re.compile(r"[<\[][^\w>\]]*$")
 #: What a turn has beside what it says.
 _BESIDE = frozenset({"role", "content", "name", "id", "tool_call_id"})
 
@@ -59,8 +61,7 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
         turns = example.messages or tuple({"role": role, "content": text} for role, text in pair)
         chat = _written(_Chat(tokenizer, turns, example.shown, in_parts))
         text = chat.text
-        parts = _counted(chat, example.untrained, unseen)
-        rows.append(Row(i, *_tokens(tokenizer, text, *parts)))
+        rows.append(Row(i, *_tokens(tokenizer, text, _counted(chat, example.untrained, unseen))))
         unseen.update(chat.unseen())
         unseen["answers out of the loss, as the data says"] += len(example.untrained)
     notes = tuple(f"{what}: {count:,}" for what, count in unseen.items() if count)
@@ -79,21 +80,21 @@ def _written(chat: "_Chat") -> "_Chat":
     return replace(chat, turns=tuple(made)) if chat.tried(made) else chat
 
 
-def _counted(
-    chat: "_Chat", untrained: Sequence[int], unseen: Counter[str]
-) -> tuple[list[Span], list[Span]]:
-    """Return which parts of the rendered chat are in the loss, and which of those are not yet."""
-    marks = chat.marks()
+def _counted(chat: "_Chat", untrained: Sequence[int], unseen: Counter[str]) -> list[Span]:
+    """Return which parts of the rendered chat are in the loss."""
     answers = [i for i, turn in enumerate(chat.turns) if turn["role"] == ASSISTANT]
-    if marks is not None:
+    if (marks := chat.marks(chat.turns)) is not None:
         hidden = max(0, len(answers) - len(marks))
         unseen["answers outside the marks of the chat template"] += hidden
-        return marks, [chat.answer(i) for i in untrained]
-    spans = [chat.answer(i) for i in answers if i not in untrained]
-    if any(end > start for (_, end), (start, _) in pairwise(spans)):
-        what = "chat template mixes answers, so they cannot be told apart"
-        raise chat.fault(what, chat.turns[-1])
-    return spans, []
+        own = {i: chat.marks_of(i, marks) for i in answers} if untrained else {}
+        silent = {mark for i in untrained for mark in own.pop(i)}
+        if silent.intersection(mark for found in own.values() for mark in found):
+            what = "chat template marks several answers as one, of which some are in no loss"
+            raise chat.fault(what, chat.turns[untrained[0]])
+        return [mark for mark in marks if mark not in silent]
+    spans = {i: chat.answer(i) for i in answers if i not in untrained}
+    chat.check(spans)
+    return [*spans.values()]
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class _Chat:
                 return opening if is_silent else ""
         return ""
 
-    def marks(self) -> list[Span] | None:
+    def marks(self, turns: Sequence[Turn]) -> list[Span] | None:
         """Return what the template marks as generated; None where it marks nothing ever."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -171,15 +172,88 @@ class _Chat:
         if not GENERATION.search(template):
             return None
         (text,), (marks,) = render_jinja_template(
-            conversations=[self._given(self.turns)],
+            conversations=[self._given(turns)],
             chat_template=template,
             return_assistant_tokens_mask=True,
             **{**self.tokenizer.special_tokens_map, **self.shown},
         )
-        if text != self.text:
+        if text != self._rendered(turns, {}):
             what = "chat template that shows a chat otherwise when it marks answers"
-            raise self.fault(what, self.turns[-1])
+            raise self.fault(what, turns[-1])
         return [(start, end) for start, end in marks]
+
+    def marks_of(self, place: int, marks: Sequence[Span]) -> set[Span]:
+        """Return those of `marks` that say otherwise where the turn at `place` does.
+
+        Raises:
+            DataError: That cannot be told.
+        """
+        is_told = False
+        for turns, other in self._otherwise(place):
+            found = self.marks(turns) or []
+            if len(found) == len(marks):
+                is_told = True
+                both = zip(marks, found, strict=True)
+                own = {a for a, b in both if self.text[slice(*a)] != other[slice(*b)]}
+                if own:
+                    return own
+        if is_told:
+            return set()
+        what = "chat template does not tell which of its marks is an answer's that is in no loss"
+        raise self.fault(what, self.turns[place])
+
+    def _otherwise(self, place: int) -> Iterator[tuple[tuple[Turn, ...], str]]:
+        """Yield the turns with other words at `place`, and how they show, where that differs."""
+        for turn in _in_place_of(self.turns[place]):
+            turns = (*self.turns[:place], turn, *self.turns[place + 1 :])
+            other = self.tried(turns)
+            if other and other != self.text:
+                yield turns, other
+
+    def check(self, spans: Mapping[int, Span]) -> None:
+        """Raise where what counts of the answers at some places may be another turn's.
+
+        Raises:
+            DataError: An answer is shown twice, in another order, or around what others say.
+        """
+        for place, turn in enumerate(self.turns):
+            said = str(turn.get("content") or "").strip()
+            at = self.text.find(said)
+            is_once = bool(said) and self.text.count(said) == 1
+            words: Span | None = (at, at + len(said))
+            if place in spans:
+                words, changed = spans[place], {**turn, "content": _THIS}
+                turns = (*self.turns[:place], changed, *self.turns[place + 1 :])
+                if said and not is_once and self.tried(turns).count(_THIS) > 1:
+                    what = "chat template shows an answer more than once"
+                    raise self.fault(what, turn)
+            elif not is_once or turn.get("tool_calls") or self._mixed(place, words, spans):
+                words = self._words(place)  # What stands there once is rather found than rendered.
+            for mixed in self._mixed(place, words, spans):
+                what = f"chat template shows what {turn['role']} says in or before an answer"
+                raise self.fault(what, mixed)
+
+    def _mixed(self, place: int, words: Span | None, spans: Mapping[int, Span]) -> list[Turn]:
+        """Return the answers that are in, or on the wrong side of, `words` of the turn there."""
+        is_placed = self.turns[place]["role"] in (ASSISTANT, "user", "tool")
+        first, last = words or (0, 0)
+        found = []
+        for i, (start, end) in spans.items() if words else ():
+            is_apart = [last <= start, first >= end]
+            if i != place and not (is_apart[place > i] if is_placed else any(is_apart)):
+                found.append(self.turns[i])
+        return found
+
+    def _words(self, place: int) -> Span | None:
+        """Return where the words of the turn at `place` stand; None where they are not shown."""
+        for _, other in self._otherwise(place):
+            start, end = _changed(self.text, other)
+            first, last = other.find(_THIS), other.rfind(_THIS) + len(_THIS)
+            if first == start:
+                return start, end
+            # Something else changed too, as where a template looks for a word in a turn.
+            return (end, end) if len(other) - last == len(self.text) - end else None
+        return None
 
     def unseen(self) -> Iterator[str]:
         """Yield what the chat has and the template does not show, in words."""
@@ -205,49 +279,67 @@ class _Chat:
             said = str(self.turns[place].get("content") or "").strip().splitlines()
             if not said or said[-1].strip() in closed[len(opened) :]:
                 return len(opened), len(closed)
-        for turn in _in_place_of(self.turns[place]):
-            other = self.tried((*self.turns[:place], turn, *self.turns[place + 1 :]))
-            if other and other != self.text:
-                return self._around(place, turn, other)
+        for turns, other in self._otherwise(place):
+            closed = self.tried(turns[: place + 1])
+            # Where more of it shows than it says itself, another turn repeats something of it.
+            if not closed or other.count(_THIS) <= closed.count(_THIS):
+                return self._around(place, turns[place], other)
         what = "chat template does not show an answer, so it can be in no loss"
         raise self.fault(what, self.turns[place])
 
     def _around(self, place: int, turn: Turn, other: str) -> Span:
         """Return where the turn at `place` stands, from the rendering with another `turn` there."""
-        start = _alike(self.text, other)
-        after = _alike(self.text[start:][::-1], other[start:][::-1])
-        end = len(self.text) - after
-        return start - self._fixed(place, turn, start), end + self._ending(place, turn, end)
+        start, end = _changed(self.text, other)
+        beyond = len(other) - (len(self.text) - end) - other.rfind(_THIS) - len(_THIS)
+        fixed = self._fixed(place, turn, start, max(0, other.find(_THIS) - start))
+        return start - fixed, end + self._ending(place, turn, self.text[end:], beyond)
 
-    def _ending(self, place: int, turn: Turn, end: int) -> int:
-        """Return how much behind `end` ends the turn at `place`, whose words end there.
+    def _ending(self, place: int, turn: Turn, behind: str, beyond: int) -> int:
+        """Return how much of what is `behind` the words of the turn at `place` ends it.
 
-        It is what ends the turn where it is the last, or where another answer follows.
+        It is what ends the turn where it is the last, or where another answer follows; `beyond` so
+        much of what stands there behind other words.
         """
-        behind, opening = self.text[end:], self._opening
+        opening = self._opening
         closed = self.tried((*self.turns[:place], turn))
-        tail = closed.rpartition(_THIS)[2] if _THIS in closed else ""
+        tail = closed.rpartition(_THIS)[2][beyond:] if _THIS in closed else ""
         if behind.startswith(tail):
             return len(tail)
         follows = {"role": ASSISTANT, "content": _BEFORE}
-        again = self.tried((*self.turns[:place], turn, follows)).rpartition(_THIS)[2]
+        again = self.tried((*self.turns[:place], turn, follows)).rpartition(_THIS)[2][beyond:]
         if opening and opening in again and behind.startswith(again.partition(opening)[0]):
             return len(again.partition(opening)[0])
         return len(_UNFINISHED.sub("", tail[: _alike(tail, behind)]))
 
-    def _fixed(self, place: int, turn: Turn, start: int) -> int:
-        """Return how much before `start` is the turn's own whatever it says, its opening apart."""
+    def _fixed(self, place: int, turn: Turn, start: int, ahead: int) -> int:
+        """Return how much before `start` is the turn's own whatever it says, its opening apart.
+
+        So much as is `ahead` stands there only before other words.
+        """
         if place:
             earlier = next(_in_place_of(self.turns[place - 1], _BEFORE))
             turns = (*self.turns[: place - 1], earlier, turn, *self.turns[place + 1 :])
             both, opened = self.tried(turns), self.tried(turns[:place], opens=True)
             if _BEFORE in opened and _BEFORE in both.partition(_THIS)[0]:
                 between = both.partition(_THIS)[0].rpartition(_BEFORE)[2]
+                between = between[: max(0, len(between) - ahead)]
                 if self.text[:start].endswith(between):
-                    return len(between) - _alike(between, opened.rpartition(_BEFORE)[2])
+                    return len(between) - self._opened(between, opened, self.tried(turns[:place]))
         opening = self._opening
         at = self.text.rfind(opening, 0, start) if opening else -1
         return start - at - len(opening) if at >= 0 else 0
+
+    def _opened(self, between: str, opened: str, closed: str) -> int:
+        """Return how much of what stands `between` two turns ends the one and opens the other.
+
+        It is up to as much of the generation prompt, which `opened` has and `closed` has not, as
+        stands there; and no less than what both begin with.
+        """
+        prompt = opened[_alike(opened, closed) :]
+        size = next(n for n in range(len(prompt), -1, -1) if prompt[:n] in between)
+        shared = _alike(between, opened.rpartition(_BEFORE)[2])
+        most = max(shared, between.rindex(prompt[:size]) + size) if size else shared
+        return most if size == len(prompt) else len(_BRACKET.sub("", between[:most]))
 
     @cached_property
     def _opening(self) -> str:
@@ -258,14 +350,22 @@ class _Chat:
 
 
 def _in_place_of(turn: Turn, words: str = _THIS) -> Iterator[dict[str, Any]]:
-    """Yield turns that say `words` where `turn` says something: in all its parts, and plainly."""
+    """Yield turns that say `words` where `turn` says something: in all its parts, and plainly.
+
+    The name of what it calls is changed last, for other turns may show it too.
+    """
     made = {**turn, "content": words if turn.get("content") or not turn.get("tool_calls") else None}
     if turn.get("reasoning_content"):
         made["reasoning_content"] = words
     if turn.get("tool_calls"):
-        spoken = partial(_spoken, words=words)
-        made["tool_calls"] = [_called(call, spoken, name=words) for call in turn["tool_calls"]]
-    yield made
+        spoken = partial(_asked, words=words)
+        for name in (None, words):
+            yield {
+                **made,
+                "tool_calls": [_called(c, spoken, name=name) for c in turn["tool_calls"]],
+            }
+    else:
+        yield made
     yield {"role": turn["role"], "content": words}
 
 
@@ -278,6 +378,12 @@ def _called(
     return {**call, "function": {**own, **changed}}
 
 
+def _asked(given: Any, *, words: str) -> Any:
+    """Return what a tool is `given` with `words` in it, if only under a new name."""
+    made = _spoken(given, words=words)
+    return {**made, words: words} if made == given and isinstance(made, Mapping) else made
+
+
 def _spoken(value: Any, *, words: str) -> Any:
     """Return `value` with `words` for every string in it."""
     if isinstance(value, Mapping):
@@ -285,6 +391,12 @@ def _spoken(value: Any, *, words: str) -> Any:
     if isinstance(value, list):
         return [_spoken(v, words=words) for v in value]
     return words if isinstance(value, str) else value
+
+
+def _changed(text: str, other: str) -> Span:
+    """Return the part of `text` in which it differs from another."""
+    start = _alike(text, other)
+    return start, len(text) - _alike(text[start:][::-1], other[start:][::-1])
 
 
 def _alike(a: Sequence[Any], b: Sequence[Any]) -> int:
@@ -296,20 +408,17 @@ def _alike(a: Sequence[Any], b: Sequence[Any]) -> int:
     return low
 
 
-def _tokens(
-    tokenizer: Any, text: str, spans: Sequence[Span], silent: Sequence[Span]
-) -> tuple[list[int], list[bool]]:
-    """Return the tokens of `text`, and which have something of `spans` that is not `silent`."""
+def _tokens(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[bool]]:
+    """Return the tokens of `text`, and which have something of `spans`."""
     is_fast = bool(getattr(tokenizer, "is_fast", False))
     told = partial(tokenizer, add_special_tokens=False, verbose=False)
     found = told(text, return_offsets_mapping=is_fast)
     ids = list(found["input_ids"])
     inside = bytearray(len(text) if is_fast else len(ids))
-    for value, parts in ((b"\1", spans), (b"\0", silent)):
-        for part in parts:
-            # Where a tokenizer does not say it: the tokens that stay if the text ends there.
-            at = part if is_fast else [_alike(told(text[:end])["input_ids"], ids) for end in part]
-            inside[at[0] : at[1]] = value * (at[1] - at[0])
+    for part in spans:
+        # Where a tokenizer does not say it: the tokens that stay if the text ends there.
+        at = part if is_fast else [_alike(told(text[:end])["input_ids"], ids) for end in part]
+        inside[at[0] : at[1]] = b"\1" * (at[1] - at[0])
     if not is_fast:
         return ids, list(map(bool, inside))
     before = [0, *accumulate(inside)]

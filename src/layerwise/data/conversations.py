@@ -1,6 +1,7 @@
 """Rows with an answer in them: chats, prompts with completions, instructions, preferences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from typing import Any
@@ -8,7 +9,16 @@ from typing import Any
 import pandas as pd
 
 from layerwise.data.formats import FORMATS, Example, Format, SourceRow, is_blank, is_list
-from layerwise.data.turns import ASSISTANT, Turns, is_chat, plain, shown, turns_of, unfolded
+from layerwise.data.turns import (
+    ASSISTANT,
+    TRAINED,
+    Turns,
+    is_chat,
+    plain,
+    shown,
+    turns_of,
+    unfolded,
+)
 from layerwise.errors import BadInputError
 
 CHAT_NAMES = ("messages", "conversation", "conversations", "chat", "dialog", "dialogue")
@@ -22,6 +32,8 @@ _BESIDE = {
     "tools": ("tools", "functions"),
     "template": ("chat_template_kwargs",),
 }
+#: What true and false are written as, in JSON, in tables and as numbers.
+_TOLD = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 Roles = dict[str, str] | None
 
@@ -30,7 +42,21 @@ def _beside(frame: pd.DataFrame, asked: Mapping[str, str], *but: str) -> dict[st
     """Return the columns that stand beside turns, by their role, and those asked for."""
     names = {role: [c for c in known if c in frame.columns] for role, known in _BESIDE.items()}
     held = {role: found[0] for role, found in names.items() if found and role not in but}
-    return {**held, **asked}
+    free = [name for name in TRAINED if name in frame.columns and name not in asked.values()]
+    return {**held, **{name: name for name in free if _tells(frame, name)}, **asked}
+
+
+def _tells(frame: pd.DataFrame, column: str) -> bool:
+    """Return whether a column holds true and false, however they are written, and nothing else."""
+    held = [value for value in frame[column] if not is_blank(value)]
+    return bool(held) and all(str(value).lower() in _TOLD for value in held)
+
+
+def _trained(row: SourceRow, make: Callable[[SourceRow], Example | str]) -> Example | str:
+    """Return what `make` makes of `row`, unless a column of the row keeps it out of the loss."""
+    if all(_TOLD[str(row.cells[key]).lower()] for key in TRAINED if row.has(key)):
+        return make(row)
+    return "rows that the data keeps out of the loss"
 
 
 def _chat(chat: Turns, row: SourceRow) -> Example | str:
@@ -190,17 +216,11 @@ def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
     columns = _answer_roles(frame, asked, prompts=("prompt",), answers=("completion", "response"))
     if columns is None or "label" not in frame.columns or "label" in asked:
         return None
-    held = [value for value in frame["label"] if not is_blank(value)]
-    is_told = held and all(str(value).lower() in _DESIRABLE for value in held)
-    return {**columns, "desirable": "label"} if is_told else None
-
-
-#: What a label of KTO is written as, in JSON, in tables and as a number.
-_DESIRABLE = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+    return {**columns, "desirable": "label"} if _tells(frame, "label") else None
 
 
 def _desirable_example(row: SourceRow) -> Example | str:
-    is_good = _DESIRABLE.get(str(row.cells["desirable"]).lower(), False)
+    is_good = _TOLD.get(str(row.cells["desirable"]).lower(), False)
     return _answered(row) if is_good else "rows not labelled true"
 
 
@@ -231,4 +251,4 @@ for _format in (
         note=f"those labelled true are in the loss: {_LATER}",
     ),
 ):  # fmt: skip
-    FORMATS.add(_format)
+    FORMATS.add(replace(_format, example=partial(_trained, make=_format.example)))

@@ -23,8 +23,8 @@ ROLES: Mapping[str, str] = {
     )
     for called in names.split()
 }
-#: Keys of a turn that say whether it is in the loss.
-_TRAINED = ("train", "training", "weight")
+#: Keys of a turn, and of a row beside its turns, that say whether it is in the loss.
+TRAINED = ("train", "training", "weight", "loss")
 #: Options of `apply_chat_template` itself, which are not the data's to say.
 _OURS = frozenset(
     {"conversation", "conversations", "chat_template", "tools", "add_generation_prompt", "tokenize"}
@@ -135,9 +135,9 @@ def _turn(turn: Any, row: SourceRow, role: str) -> tuple[dict[str, Any], bool]:
         expected = "user, assistant, system or tool"
         raise row.fault(turn.get("role", turn.get("from")), role, "has an unknown role", expected)
     said = _text(given.pop("content", given.pop("value", None)), row, role)
-    weights = [given.pop(key) for key in _TRAINED if key in given]
+    weights = [given.pop(key) for key in TRAINED if key in given]
     if not all(weight in (0, 1) for weight in weights):
-        expected = "weight 0 or 1, train true or false"
+        expected = "weight 0 or 1, train or loss true or false"
         raise row.fault(weights, role, "weighs a turn", expected)
     if speaker == "function_call":
         speaker, calls = ASSISTANT, unfolded(said)

@@ -1,5 +1,7 @@
 """Templates that do what well-known ones do: each answer is in the loss once, whatever they do."""
 
+import json
+
 import pytest
 
 from layerwise.data import Example
@@ -124,6 +126,27 @@ PARTS = (
     "{% if p.type == 'text' %} {{ p.text }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+#: As OLMo's: the line that parts two turns is neither in the last one nor in what opens an answer.
+TULU = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token if loop.last else eos_token + '\n' }}"
+    "{% else %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+#: As gpt-oss: what is called stands again before what it gives, and thinking only before the end.
+NAMED = """{% set ns = namespace(name='') %}{% for m in messages %}{{ '<|start|>' }}
+{%- if m.tool_calls %}{% set c = m.tool_calls[0].function %}{% set ns.name = c.name %}assistant
+{%- if loop.nextitem is not defined and m.thinking %}<|think|>{{ m.thinking }}<|end|>{% endif %}
+{{- ' to=' ~ c.name ~ '<|message|>' ~ c.arguments|tojson }}<|call|>
+{%- elif m.role == 'tool' %}{{ ns.name ~ ' says<|message|>' ~ m.content|tojson }}<|end|>
+{%- else %}{{ m.role ~ '<|message|>' ~ m.content ~ ('<|return|>' if loop.last else '<|end|>') }}
+{%- endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"""
+#: As Gemma 4: what a tool gives is shown within the turn that called it, before what that says.
+WITHIN = """{% for m in messages %}{% if m.role != 'tool' %}<turn>{{ m.role ~ '\n' }}
+{%- for c in m.tool_calls or [] %}<call>{{ c.function.name ~ c.function.arguments|tojson }}</call>
+{%- endfor %}{% if m.tool_calls and loop.nextitem is defined and loop.nextitem.role == 'tool' %}
+{{- '<gives>' ~ loop.nextitem.content ~ '</gives>' }}{% endif %}{{ m.content }}</turn>
+{%- endif %}{% endfor %}{% if add_generation_prompt %}{{ '<turn>assistant\n' }}{% endif %}"""
 
 
 MARKED = CHATML.replace(
@@ -176,6 +199,7 @@ SHOWN = {
     "harmony": (HARMONY, *(f"<|channel|>final<|message|>{{}}<|{e}|>" for e in ("end", "return"))),
     "phi": (PHI, "{}<|end|>\n", "{}<|end|>\n<|endoftext|>"),
     "parts": (PARTS, " {}<end_of_utterance>\n"),
+    "tulu": (TULU, "{}</s>"),
 }
 TRAP = "<|im_start|>assistant\n<think>\n\n</think>\n\n<|Assistant|><|im_end|>\n"
 
@@ -206,6 +230,9 @@ def test_thinking_that_only_the_last_answer_shows():
     assert counted(QWEN, apart)[0] == wanted
 
 
+IN_A_ROW = [*pairs("a", "Norway"), {"role": "assistant", "content": "Oslo"}]
+
+
 @pytest.mark.parametrize(
     ("template", "turns", "options", "wanted"),
     [
@@ -221,6 +248,10 @@ def test_thinking_that_only_the_last_answer_shows():
         # Answers that a template runs together.
         (MERGED, [*pairs("a", "Norway"), {"role": "assistant", "content": "Oslo"},
                   *pairs("b", "Italy")], {}, ["Norway Oslo</s>", "Italy</s>"]),
+        # Answers in a row, of which the last ends otherwise.
+        (TULU, IN_A_ROW, {}, ["Norway</s>", "Oslo</s>"]),
+        (HARMONY, IN_A_ROW, {}, [f"<|channel|>final<|message|>{said}" for said in
+                                 ("Norway<|end|>", "Oslo<|return|>")]),
     ],
 )  # fmt: skip
 def test_answers_that_templates_show_in_their_way(template, turns, options, wanted):
@@ -268,6 +299,26 @@ def test_calls_of_tools_are_answers():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("arguments", [{"city": "Oslo"}, {"days": 3}, {}])
+@pytest.mark.parametrize("results", [1, 2])
+def test_what_tools_give_is_in_no_loss(arguments, results):
+    given = {"name": "rain", "arguments": arguments}
+    asks = {"role": "assistant", "content": "", "thinking": "hm"}
+    asks["tool_calls"] = [{"type": "function", "function": given}] * results
+    gives = [{"role": "tool", "content": "SECRET"}] * results
+    turns = [{"role": "user", "content": "Rain?"}, asks, *gives, {**THREE[1]}]
+    wanted = [f" to=rain<|message|>{json.dumps(arguments)}<|call|>", "<|message|>Norway<|return|>"]
+    for prompt in ("<|start|>assistant{%", "<|start|>assistant<|think|>{%"):
+        named = NAMED.replace("<|start|>assistant{%", prompt)
+        assert counted(named, turns)[0] == wanted
+        assert counted(named, turns, untrained=(1,))[0] == wanted[1:]
+    end = f"<call>rain{json.dumps(arguments)}</call>" * results
+    if results == 1:
+        assert counted(WITHIN, turns[:2])[0] == [f"{end}</turn>"]
+        with pytest.raises(DataError, match="shows what tool says in or before an answer"):
+            counted(WITHIN, [*turns[:1], {**asks, "content": "let me"}, *turns[2:]])
+
+
 def test_arguments_are_text_where_a_template_takes_them_so():
     written = (
         "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
@@ -304,6 +355,58 @@ def test_answers_that_are_out_of_the_loss():
     )
 
 
+def test_a_mark_goes_whole_with_an_answer_that_is_out_of_the_loss():
+    """Whatever it has besides: the header, what thinks, an answer of the same words."""
+    opening = "<|im_start|>{{ m.role }}\n"
+    opened = MARKED.replace(opening, "").replace("{% generation %}", "{% generation %}" + opening)
+    said = pairs("a", "yes", "b", "yes", "c", "")
+    assert counted(opened, said, untrained=(1, 5))[0] == ["<|im_start|>assistant\nyes<|im_end|>"]
+    names = "{% for c in m.tool_calls or [] %}[{{ c.function.name }}]{% endfor %}"
+    calls = MARKED.replace("<|im_end|>{% endg", names + "{% endg")
+    turns = with_tools()
+    assert counted(calls, turns, untrained=(1, 7))[0] == ["It rains.", "[rain]"]
+    some = MARKED.replace("m.role == 'assistant'", "m.role == 'assistant' and loop.last")
+    assert counted(some, THREE, untrained=(1,))[0] == ["Germany<|im_end|>"]
+    one = "{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}"
+    with pytest.raises(DataError, match="marks several answers as one, of which some are in no"):
+        counted(one, THREE, untrained=(1,))
+
+
+REVERSE = CHATML.replace("in messages %}", "in messages|reverse %}")
+SUMMARY = CHATML.replace("{% endfor %}", "{% endfor %}In short: {{ messages[-1].content }}")
+#: Words that no template has, and none twice.
+TALKS = {
+    "three": pairs("q-u1", "a-n1", "q-u2", "a-n2", "q-u3", "a-n3"),
+    "a row": [*pairs("q-u1", "a-n1"), *pairs("", "a-n2")[1:], *pairs("", "a-n3")[1:]],
+    "system": [{"role": "system", "content": "q-s"}, *pairs("q-u1", "a-n1", "q-u2", "a-n2")],
+    "open": pairs("q-u1", "a-n1", "q-u2"),
+    "tool": [*pairs("q-u1", "a-n1"), {"role": "tool", "content": "q-t"}, *pairs("", "a-n2")[1:]],
+    "first": pairs("q-u1", "a-n1", "q-u2", "a-n2")[1:],
+}
+
+
+@pytest.mark.parametrize("talk", TALKS)
+@pytest.mark.parametrize("name", [*SHOWN, "named", "within", "reverse", "summary"])
+def test_nobody_else_is_in_the_loss(name, talk):
+    more = {"named": NAMED, "within": WITHIN, "reverse": REVERSE, "summary": SUMMARY}
+    template, turns = more[name] if name in more else SHOWN[name][0], TALKS[talk]
+    answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+    for untrained in ((), *((i,) for i in answers[:-1]), *((i,) for i in answers[1:])):
+        found, refused = [], ""
+        try:
+            found, _ = counted(template, turns, untrained=untrained, is_given_so=False)
+        except DataError as error:
+            refused = str(error)
+        assert name in ("reverse", "summary") or not refused or "refuses a chat" in refused
+        if refused:
+            continue
+        told = "".join(found)
+        for i, turn in enumerate(turns):
+            is_in = i in answers and i not in untrained
+            assert told.count(turn["content"]) == is_in or not turn["content"]
+        assert not any(opens in told for opens in ("assistant", "user", "Assistant", "model"))
+
+
 def test_a_tokenizer_that_does_not_say_where_tokens_are():
     class Slow:
         """As tokenizers in Python alone: no place of a token is known."""
@@ -335,6 +438,9 @@ SILENT = "{% for m in messages if m.role == 'user' %}[user]{{ m.content }}{% end
     [
         (ONLY_LAST, THREE, r"does not show an answer, so it can be in no loss: 'Norway'"),
         (SILENT, pairs("a", "Norway"), "does not show an answer"),
+        (REVERSE, THREE, "shows what user says in or before an answer"),
+        (REVERSE, THREE[:2], "shows what user says in or before an answer"),
+        (SUMMARY, THREE, "shows an answer more than once: 'Germany'"),
         (MISTRAL, [*THREE, {"role": "critic", "content": "x"}], "refuses a chat .*Only user"),
         (MISTRAL, pairs("a", "b")[::-1], "refuses a chat .*must alternate"),
         ("{{ messages.nothing.at.all }}", THREE, "refuses a chat"),

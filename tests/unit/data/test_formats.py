@@ -155,12 +155,26 @@ def test_a_system_column_does_not_stand_beside_a_system_turn():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("train", False), ("training", False), ("weight", 0), ("weight", 0.0)]
+    ("key", "value"),
+    [("train", False), ("training", False), ("loss", False), ("weight", 0), ("weight", 0.0)],
 )
 def test_turns_that_are_out_of_the_loss(key, value):
     row = {"messages": [ASK, {**TELL, key: value}, ASK, {**TELL, key: not value}]}
     example, _ = one(row)
     assert (example.messages, example.untrained) == ((ASK, TELL, ASK, TELL), (1,))
+    for shape in ({"messages": [ASK, TELL]}, {"prompt": "Oslo?", "completion": "Norway"},
+                  {"chosen": [ASK, TELL], "rejected": [ASK]}):  # fmt: skip
+        wanted, _ = one(shape)
+        for written in (value, str(value)):
+            example, note = one({**shape, key: written}, shape, {**shape, key: written})
+            assert (example.content(), "not used" in note) == (wanted.content(), False)
+            assert "2 rows that the data keeps out of the loss left out" in note
+
+
+def test_what_tells_more_than_true_and_false_is_no_loss():
+    rows = [{"messages": [ASK, TELL], "weight": weight} for weight in (0, 71.5)]
+    data = read(rows)
+    assert (len(data), data.notes) == (2, ("read 2 rows as chats; columns not used: weight",))
 
 
 def test_answers_in_a_prompt_are_out_of_the_loss():
