@@ -133,7 +133,7 @@ def put_on(model: Any, source: Source, *, rounded: bool = False) -> Adapter:
             wrapper = PeftModel(root, config, NAME)
         _fill(wrapper, weights, source)
         if start is not None:
-            notes.append(put_back(wrapper, start, source, adapter=NAME))
+            notes.append(put_back(wrapper, start, source, adapter=NAME, brought=weights))
     if _blocks(root) != before:
         notes.append(f"layer_replication: {_blocks(root)} blocks run, made of {before}")
     has_biases = any(name.endswith(".bias") for name, _ in root.named_parameters())

@@ -195,6 +195,15 @@ def test_a_start_is_put_back_so_that_the_base_stays(bases, tmp_path, start):
     assert attached.model.peft_config["default"].r == 8
 
 
+def test_a_base_that_comes_with_the_adapter_lacks_the_start_already(bases, tmp_path):
+    config = made.lora(init_lora_weights="pissa", target_modules=["lm_head", "q_proj"])
+    wanted = made.logits(made.saved(tmp_path, bases("llama"), config))
+    attached = attach(load(bases("llama")), resolve(str(tmp_path)))
+    torch.testing.assert_close(made.logits(attached.model), wanted, **CLOSE)
+    (note,) = attached.notes
+    assert note.endswith("twice its rank; its files bring lm_head without it")
+
+
 def test_a_start_that_was_drawn_needs_what_it_was(bases, tmp_path):
     base = tf.AutoModelForCausalLM.from_pretrained(bases("llama"), dtype=torch.float32)
     model = peft.get_peft_model(base, made.lora(init_lora_weights="pissa_niter_4"))
