@@ -115,6 +115,7 @@ def read(
     if "prompt" in columns and not asked.keys() & {"text", "prompt"}:
         before = " and ".join(columns[role] for role in ("prompt", "input") if role in columns)
         parts[0] += f", {columns['text']} after {before}"
+    parts += [labels.note] if labels.note else []
     parts += [f"{_count(n, why)} left out" for why, n in left.items()]
     parts += [f"{what} left out" for what in whole.attrs.get(LEFT_OUT, ())]
     parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []

@@ -302,6 +302,7 @@ def test_classes(labels, names):
     [
         ([f"c{i:02}" for i in range(16)], tuple(f"c{i:02}" for i in range(16))),
         ([10, 9, 2, 1], ("1", "2", "9", "10")),
+        ([f"{i}.0" for i in range(11)], tuple(f"{i}.0" for i in range(11))),
         ([["b"], ["a"], ["c", "a"], ["d"]], ("a", "b", "c", "d")),
     ],
 )
@@ -312,6 +313,25 @@ def test_classes_are_those_of_all_rows_whatever_is_drawn(labels, classes):
     lacking = [name for name in classes if name not in {e.label for e in data.examples}]
     said = [] if data.has_scores else [f"no example that was drawn is of {', '.join(lacking)}"]
     assert [note for note in data.notes if note.startswith("no example")] == said
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        (["1.0", "0.0", "1"], ("0.0", "1"), "'1' and '1.0'"),
+        ([True, 0, 1], ("0", "1"), "'1' and 'True'"),
+        ([True, "true", "FALSE"], ("FALSE", "True"), "'True' and 'true'"),
+        (["pos", " pos", "neg "], ("neg", "pos"), "'pos' and ' pos'"),
+        ([["b "], ["b", "a"], ["a"]], ("a", "b"), "'b' and 'b '"),
+        (["2" * 20, "2" * 19 + "3"], ("2" * 20, "2" * 19 + "3"), ""),
+    ],
+)
+def test_labels_that_mean_the_same_are_one_class(labels, classes, told):
+    data = labelled(*labels)
+    assert data.classes == classes
+    assert {e.label for e in data.examples} <= {None, *classes}
+    said = [part for note in data.notes for part in note.split("; ") if "are one" in part]
+    assert said == ([f"labels that are one: {told}"] if told else [])
 
 
 @pytest.mark.parametrize("labels", [[0, 0.5], [1.5, "2"], ["0.25", "1"], [-1.5, 2.0]])
