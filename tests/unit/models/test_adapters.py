@@ -138,6 +138,16 @@ def test_what_is_no_change_of_weights_is_refused_by_name(bases, tmp_path, make, 
 # The proof.
 
 
+@pytest.mark.parametrize("name", ["opt", "bart"])
+def test_an_embedding_that_counts_its_positions_itself_is_refused_by_name(tmp_path, name):
+    base = made.base(tmp_path / "base", name)
+    auto = tf.AutoModelForSeq2SeqLM if name == "bart" else tf.AutoModelForCausalLM
+    config = made.lora(target_modules=["embed_positions", "q_proj"])
+    made.saved(tmp_path / "adapter", base, config, auto=auto)
+    with pytest.raises(ModelError, match=r"^adapter (whose|that was read).* on .*embed_positions"):
+        load(str(tmp_path / "adapter"))
+
+
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
 def test_a_reader_that_folds_in_something_else_is_found_out_by_module(trained, size):
     folder, base, _ = trained

@@ -84,8 +84,8 @@ def _text(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     elif text.lower() in EVERY:
         yield {TARGETS: "all-linear"}, case.found("refused", text, {TARGETS: "all-linear"}, why=why)
     else:
-        modules = dict(case.loaded.model.named_modules())
-        taken = [name for name in case.hits(TARGETS)[text] if _takes_adapter(modules[name])]
+        every = case.loaded.model.named_modules()  # Another text than the config's, after a trial.
+        taken = [name for name, m in every if re.fullmatch(text, name) and _takes_adapter(m)]
         fix = {TARGETS: target_regex(taken)} if taken else {}
         yield fix, case.found("refused", text, fix, why=why)
 
