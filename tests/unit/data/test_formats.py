@@ -187,6 +187,26 @@ def test_undesirable_answers_are_left_out(written):
     assert "2 rows not labelled true left out; those labelled true are in the loss" in note
 
 
+@pytest.mark.parametrize(
+    ("rows", "left"),
+    [
+        ([{"messages": [ASK, TELL]}, {"prompt": "a", "completion": "b"}, {"messages": []}],
+         ["1 row of another format (prompts with completions)", "1 empty row"]),
+        ([{"messages": [ASK, TELL]}, {"text": "a"}, {"text": "b"}, {"other": "c"}],
+         ["2 rows of another format (texts)", "1 empty row"]),
+        ([{"chosen": "a b", "rejected": "a c"}, {"messages": [ASK, TELL]}],
+         ["1 row of another format (chats)"]),
+        ([{"prompt": "a", "completion": "b"}, {"instruction": "c", "output": "d"}, {"prompt": "e"}],
+         ["1 row of another format (prompts with completions)", "1 empty row"]),
+    ],
+)  # fmt: skip
+def test_rows_of_another_format_are_left_out_as_such(rows, left):
+    data = read(rows)
+    assert len(data) == 1
+    said = [part for part in data.notes[0].split("; ") if part.endswith("left out")]
+    assert said == [f"{what} left out" for what in left]
+
+
 def test_options_of_the_template_and_reasoning_stay():
     row = {"messages": [ASK, {**TELL, "reasoning_content": "North."}],
            "chat_template_kwargs": '{"enable_thinking": false}'}  # fmt: skip
@@ -199,7 +219,8 @@ def test_kinds_are_told_by_all_rows():
     chat = {"messages": [ASK, TELL]}
     data = read([{"messages": None}, {"messages": []}, {"text": "x"}, chat, {"messages": [ASK]}])
     assert [e.messages for e in data.examples] == [(ASK, TELL)]
-    left = "3 empty rows left out; 1 row without an answer in the loss left out"
+    left = "2 empty rows left out; 1 row of another format (texts) left out; "
+    left += "1 row without an answer in the loss left out"
     assert data.notes == (f"read 5 rows as chats; {left}; columns not used: text",)
 
 
