@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from layerwise.data.formats import FORMATS, Example, Format, SourceRow, is_blank, is_list
+from layerwise.data.labels import meant
 from layerwise.data.turns import ASSISTANT, Turns, is_chat, plain, shown, turns_of, unfolded
 from layerwise.errors import BadInputError
 
@@ -191,16 +192,14 @@ def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
     if columns is None or "label" not in frame.columns or "label" in asked:
         return None
     held = [value for value in frame["label"] if not is_blank(value)]
-    is_told = held and all(str(value).lower() in _DESIRABLE for value in held)
+    is_told = held and not any(isinstance(meant(str(value)), str) for value in held)
     return {**columns, "desirable": "label"} if is_told else None
 
 
-#: What a label of KTO is written as, in JSON, in tables and as a number.
-_DESIRABLE = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-
-
 def _desirable_example(row: SourceRow) -> Example | str:
-    is_good = _DESIRABLE.get(str(row.cells["desirable"]).lower(), False)
+    """Return an answer that is labelled true, or by a number above 0."""
+    told = meant(str(row.cells["desirable"]))
+    is_good = not isinstance(told, str) and told > 0
     return _answered(row) if is_good else "rows not labelled true"
 
 

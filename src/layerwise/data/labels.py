@@ -82,14 +82,16 @@ def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
     """Return `names`, each once: by value where all are numbers, else by letter."""
     each = {*names}
-    are_numbers = all(not isinstance(_meant(name), str) for name in each)
-    return tuple(sorted(each, key=(lambda name: (_meant(name), name)) if are_numbers else None))
+    are_numbers = all(not isinstance(meant(name), str) for name in each)
+    return tuple(sorted(each, key=(lambda name: (meant(name), name)) if are_numbers else None))
 
 
-def _meant(name: str) -> float | str:
+def meant(name: str) -> float | str:
     """Return the number that `name` writes, 1 and 0 for true and false; else its letters."""
     if (plain := name.strip()).lower() in ("true", "false"):
         return int(plain.lower() == "true")
+    if "_" in plain:  # Python's numbers may have them.
+        return plain
     with suppress(ValueError):
         return int(plain)  # Exactly, however long.
     number = _number(plain)
@@ -100,7 +102,7 @@ def _one_name_each(names: Iterable[str]) -> tuple[dict[str, str], str]:
     """Return the shortest of the `names` that mean one class, by each; and which those are."""
     alike: dict[float | str, set[str]] = {}
     for name in names:
-        alike.setdefault(_meant(name), set()).add(name)
+        alike.setdefault(meant(name), set()).add(name)
     groups = [sorted(each, key=lambda name: (len(name), name)) for each in alike.values()]
     told = "; ".join(sorted(" and ".join(map(repr, each)) for each in groups if len(each) > 1))
     same = {name: each[0].strip() for each in groups for name in each}

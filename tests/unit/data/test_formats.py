@@ -179,7 +179,11 @@ def test_what_both_answers_share_is_the_prompt():
     assert "the chosen answers are in the loss, the rejected are not" in note
 
 
-@pytest.mark.parametrize("written", [bool, str, int, float, lambda good: str(good).lower()])
+@pytest.mark.parametrize("written", [
+    bool, str, int, float, lambda good: str(good).lower(),
+    lambda good: 1 if good else -1, lambda good: "+1.0" if good else "-1.0",
+    lambda good: 4.5 if good else None,
+])  # fmt: skip
 def test_undesirable_answers_are_left_out(written):
     rows = [{"prompt": "a", "completion": c, "label": written(c == "b")} for c in "bcd"]
     example, note = one(*rows)
@@ -344,6 +348,7 @@ def test_classes_are_those_of_all_rows_whatever_is_drawn(labels, classes):
         ([True, "true", "FALSE"], ("FALSE", "True"), "'True' and 'true'"),
         (["pos", " pos", "neg "], ("neg", "pos"), "'pos' and ' pos'"),
         ([["b "], ["b", "a"], ["a"]], ("a", "b"), "'b' and 'b '"),
+        (["1_0", "10"], ("10", "1_0"), ""),
         (["2" * 20, "2" * 19 + "3"], ("2" * 20, "2" * 19 + "3"), ""),
     ],
 )

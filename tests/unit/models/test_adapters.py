@@ -267,6 +267,18 @@ def test_an_adapter_of_the_body_is_for_the_model_and_the_other_way_round(bases, 
     torch.testing.assert_close(states, wanted, **CLOSE)
 
 
+def test_an_adapted_head_that_is_not_read_is_named_as_in_the_file(tmp_path):
+    base, auto = (
+        made.base(tmp_path / "base", "bert_classifier"),
+        tf.AutoModelForSequenceClassification,
+    )
+    config = made.lora(target_modules=["query", "classifier"])
+    made.saved(tmp_path / "adapter", base, config, auto=auto)
+    said = r"2 weights that belong nowhere, first base_model\.model\.classifier\.lora_A\.weight"
+    with pytest.raises(ModelError, match=said):
+        load(str(tmp_path / "adapter"))
+
+
 def test_an_adapter_of_the_text_half_of_a_model_that_sees(bases, tmp_path):
     text = tf.AutoModelForCausalLM.from_pretrained(bases("llama"), dtype=torch.float32)
     vision = tf.CLIPVisionConfig(
