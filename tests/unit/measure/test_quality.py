@@ -67,7 +67,7 @@ def test_accuracy_has_no_meaning_for_a_loss_without_predictions(tuning):
 def test_generated_answers_are_those_of_greedy_decoding(tuning, asked, monkeypatch):
     heard = {}
     monkeypatch.setitem(
-        quality.TEXT_QUALITIES._members,
+        quality.TEXT_QUALITIES,
         "exact-match",
         lambda said, wanted: heard.update(said=list(said), wanted=list(wanted)) or 0.0,
     )

@@ -36,6 +36,7 @@ HOSTILE = {
     "binary.yaml": ("\x01\x02\x7f", "cannot read the config"),
     "twice.yaml": ("adapter: lora\nadapter: qlora\n", "the key 'adapter' stands twice"),
     "other.yaml": ("name: x\nsteps: 3\n", "config of no trainer that is known"),
+    "ours.json": ('{"model": "x", "train": ["h.0"], "blocks": [0]}', "config of no trainer that"),
     "large.yaml": ("a: b\n" * 210_000, "config file of 1,050,000 bytes"),
     "types.yaml": ("base_model: x\nadapter: lora\nlora_r: [4]\n", "value of lora_r: 'list'"),
     "kind.yaml": ("tuner_type: reft\nmodel: x\n", "tuner_type that is not read: 'reft'"),

@@ -343,7 +343,7 @@ def _swift_rules(s: SimpleNamespace, model: Any, parts: Halves | None) -> list[W
 
 
 _keys = {"r": "lora_rank", "bias": "lora_bias"}
-_marks = frozenset({"model", "tuner_type", "train_type", "target_regex", "freeze_vit"})
+_marks = frozenset({"dataset", "tuner_type", "train_type", "target_regex", "freeze_vit"})
 DIALECTS.add(Dialect("ms-swift", "ms-swift", _SWIFT, _swift, _marks, "", _keys))
 
 

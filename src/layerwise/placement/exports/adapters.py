@@ -120,7 +120,7 @@ def unsloth(placement: Placement, model: ModelInfo) -> Export:
     """Unsloth: keyword arguments of `get_peft_model`; what it does not name goes on to PEFT."""
     # Without the empty list it may adapt the experts of a mixture too.
     arguments = {**lora_arguments(placement), "bias": "none", "target_parameters": []}
-    adapt = 'FastLanguageModel.get_peft_model(model, **json.load(open("unsloth.json")))'
+    adapt = 'model = FastLanguageModel.get_peft_model(model, **json.load(open("unsloth.json")))'
     found = model.quantisation  # It loads in 4 bits unless it is told otherwise.
     bits = found.bits if found is not None and found.method == "bitsandbytes" else 0
     how = f"load_in_4bit={bits == 4}" + (", load_in_8bit=True" if bits == 8 else "")

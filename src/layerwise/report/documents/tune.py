@@ -32,12 +32,12 @@ def document(record: TuneRecord) -> b.Document:
         *parts.ending(
             record,
             "How this was tuned",
-            ("Examples", f"{record.outcome.examples:,}, {record.outcome.epochs:.3g} epochs"),
+            ("Examples shown", f"{record.outcome.examples:,}, {record.outcome.epochs:.3g} epochs"),
             ("Result", record.form),
             *((f"SHA-256 of {name}", digest) for name, digest in record.files.items()),
         ),
     ]
-    about = f"{shown(data.objective)}, {record.outcome.examples:,} examples"
+    about = f"{shown(data.objective)}, {data.examples:,} examples"
     subtitle = f"{shown(record.condition)} {parts.on_data(data, about)}"
     return b.Document("Fine-tuning", parts.model_name(record.model), subtitle, blocks)
 

@@ -26,7 +26,7 @@ def test_a_line_a_group_and_how_the_run_went(record, unsaid):
     assert list(found["step_ratio"][1:]) == [group.step_ratio for group in record.groups[1:]]
     assert not unsaid(
         told(record),
-        "equal-step on texts.jsonl (causal-lm, 16 examples)",
+        "equal-step on texts.jsonl (causal-lm, 40 examples)",
         "Loss 4.33 → 4.31, held out 3.31 → 2.91.",
         "4 steps in 41.5 s, peak memory 686 MB.",
         "- note: a [note]",
