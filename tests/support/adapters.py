@@ -61,6 +61,14 @@ PLAIN = {
         ),
     ),
     "olora": (LLAMA, lambda: lora(init_lora_weights="olora")),
+    **{
+        f"{start}-{name}head": (
+            base,
+            lambda start=start: lora(target_modules=["lm_head", "q_proj"], init_lora_weights=start),
+        )
+        for start in ("pissa", "olora")
+        for name, base in (("", LLAMA), ("tied-", TIED))
+    },
     "replicated": (LLAMA, lambda: lora(layer_replication=[[0, 2], [1, 2]])),
     "tied-embedding": (TIED, lambda: lora(target_modules=["embed_tokens", "q_proj"])),
     "tied-head": (TIED, lambda: lora(target_modules=["lm_head", "q_proj"])),

@@ -77,6 +77,7 @@ class BatchSet:
         dropped: Examples left out because nothing in them was left to predict.
         tokens: Tokens that count in statistics, each once.
         notes: What was assumed on the way, in words.
+        needs: The length limit from which on each example is whole.
     """
 
     batches: tuple[Batch, ...]
@@ -84,6 +85,7 @@ class BatchSet:
     dropped: int
     tokens: int
     notes: tuple[str, ...] = ()
+    needs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of some data that have something to predict."""
+    """The rows of some data that have something to predict, and what limit each example needs."""
 
     rows: tuple[Row, ...]
     truncated: int
+    needs: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -187,8 +190,8 @@ def text_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int = 1
     ids = tokenise(tokenizer, texts)
     whole = [[*before, *tokens[:room], *after] if tokens else [] for tokens in ids]
     rows = [Row(i, row, [True] * len(row)) for i, row in enumerate(whole) if len(row) >= least]
-    truncated = sum(len(tokens) > room for tokens in ids)
-    return kept_rows(rows, truncated=truncated, max_length=max_length)
+    needs = [len(tokens) + max_length - room for tokens in ids]
+    return kept_rows(rows, needs=needs, max_length=max_length)
 
 
 def _token_rows(tokenizer: Any, data: TextData, *, max_length: int, least: int) -> Rows:
@@ -228,17 +231,19 @@ def cut(rows: Sequence[Row], *, max_length: int, least: int = 2) -> Rows:
         replace(row, ids=row.ids[:max_length], counted=row.counted[:max_length]) for row in rows
     ]
     kept = [row for row in short if any(row.counted[least - 1 :])]
-    truncated = sum(len(row.ids) > max_length for row in rows)
-    return kept_rows(kept, truncated=truncated, max_length=max_length)
+    return kept_rows(kept, needs=[len(row.ids) for row in rows], max_length=max_length)
 
 
-def kept_rows(rows: Sequence[Row], *, truncated: int, max_length: int) -> Rows:
-    """Return `rows`, of which there is at least one; `truncated` of all were cut at the limit.
+def kept_rows(rows: Sequence[Row], *, needs: Sequence[int], max_length: int) -> Rows:
+    """Return `rows`, of which there is at least one; examples that need more were cut.
 
     Raises:
         DataError: There is none.
     """
-    what = "nothing is left to predict in any example"
+    what, truncated = (
+        "nothing is left to predict in any example",
+        sum(n > max_length for n in needs),
+    )
     if not rows and truncated:
         what += ": each is longer than the length limit before its text begins, or too short"
         expected, hint = "an example that fits", "--max-length N"
@@ -246,7 +251,7 @@ def kept_rows(rows: Sequence[Row], *, truncated: int, max_length: int) -> Rows:
     if not rows:
         expected = "an example in which a token follows on another"
         raise DataError(what=f"{what}: each is a single token, or none", expected=expected)
-    return Rows(tuple(rows), truncated)
+    return Rows(tuple(rows), truncated, tuple(needs))
 
 
 def by_length(rows: Iterable[Row], *, batch_size: int) -> list[list[Row]]:
@@ -298,7 +303,8 @@ def assemble(
     """The batches that `collate` makes of `groups`, which share out the rows of `of` examples."""
     batches = tuple(collate(group) for group in groups)
     tokens = sum(sum(row.counted) + len(row.target) for row in rows.rows)
-    return BatchSet(batches, rows.truncated, of - len(rows.rows), tokens, rows.notes)
+    dropped = of - len(rows.rows)
+    return BatchSet(batches, rows.truncated, dropped, tokens, rows.notes, rows.needs)
 
 
 def padded(

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from layerwise.data.formats import FORMATS, Example, Format, SourceRow, is_blank, is_list
+from layerwise.data.labels import meant
 from layerwise.data.turns import (
     ASSISTANT,
     TRAINED,
@@ -216,11 +217,15 @@ def _desirable_roles(frame: pd.DataFrame, asked: Mapping[str, str]) -> Roles:
     columns = _answer_roles(frame, asked, prompts=("prompt",), answers=("completion", "response"))
     if columns is None or "label" not in frame.columns or "label" in asked:
         return None
-    return {**columns, "desirable": "label"} if _tells(frame, "label") else None
+    held = [value for value in frame["label"] if not is_blank(value)]
+    is_told = held and not any(isinstance(meant(str(value)), str) for value in held)
+    return {**columns, "desirable": "label"} if is_told else None
 
 
 def _desirable_example(row: SourceRow) -> Example | str:
-    is_good = _TOLD.get(str(row.cells["desirable"]).lower(), False)
+    """Return an answer that is labelled true, or by a number above 0."""
+    told = meant(str(row.cells["desirable"]))
+    is_good = not isinstance(told, str) and told > 0
     return _answered(row) if is_good else "rows not labelled true"
 
 

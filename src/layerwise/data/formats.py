@@ -152,6 +152,13 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
     return kind, columns
 
 
+def format_of_one(row: pd.DataFrame) -> str:
+    """Return what `row`, one alone, is called by its columns' names; nothing where by none."""
+    kinds = [kind for kind in reversed([*FORMATS.values()]) if kind.name != "texts"]
+    named = "texts" if {*TEXT_NAMES} & {*row.columns} else ""
+    return next((kind.name for kind in kinds if kind.roles(row, {}) is not None), named)
+
+
 def _is_media(values: "pd.Series[Any]") -> bool:
     """Return whether a column is of pictures or sounds, as `datasets` or Pillow hold them."""
     first = next((v for v in values if not is_blank(v)), None)

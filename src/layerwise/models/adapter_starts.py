@@ -6,7 +6,7 @@ off again.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -65,8 +65,13 @@ def _beside(start: str, source: Source) -> Path | None:
     return folder if any(folder.glob("adapter_model*")) else None
 
 
-def put_back(wrapper: Any, start: str, source: Source, *, adapter: str) -> str:
+def put_back(
+    wrapper: Any, start: str, source: Source, *, adapter: str, brought: Iterable[str]
+) -> str:
     """Make the adapter on the model in `wrapper` one that goes onto the base as it was; say so.
+
+    Weights of the base that the adapter's file `brought`, by name, lack what it started from
+    already: nothing is taken off those.
 
     Raises:
         ModelError: What it computes then is not what PEFT makes of it.
@@ -74,10 +79,17 @@ def put_back(wrapper: Any, start: str, source: Source, *, adapter: str) -> str:
     config, root = wrapper.peft_config[adapter], wrapper.get_base_model()
     folder = _beside(start, source)
     first = None if folder is None else read_weights(replace(source, folder=folder))
+    whole = list[str]()
+    held = dict(wrapper.named_parameters(remove_duplicate=False))
+    own = {id(held[name]) for name in brought if name in held}  # Of tied weights, one is there.
     for name, layer in list(root.named_modules()):
         if adapter not in getattr(layer, "lora_A", ()):
             continue
-        if first is not None:
+        if id(layer.get_base_layer().weight) in own:
+            down, up = (part[adapter].weight.data for part in (layer.lora_A, layer.lora_B))
+            _append(layer, torch.zeros_like(down), torch.zeros_like(up), adapter)
+            whole.append(name)
+        elif first is not None:
             key = f"base_model.model.{name}.lora"
             _append(layer, first[f"{key}_A.weight"], first[f"{key}_B.weight"], adapter)
         else:
@@ -88,7 +100,8 @@ def put_back(wrapper: Any, start: str, source: Source, *, adapter: str) -> str:
     config.alpha_pattern = {
         key: factor * alpha for key, alpha in (config.alpha_pattern or {}).items()
     }
-    return f"the adapter's start ({start}) was put back: it is plain LoRA of twice its rank"
+    told = f"the adapter's start ({start}) was put back: it is plain LoRA of twice its rank"
+    return told + (f"; its files bring {', '.join(whole)} without it" if whole else "")
 
 
 def _put_back(layer: Any, start: str, adapter: str, *, name: str, source: str) -> None:

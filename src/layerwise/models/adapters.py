@@ -133,7 +133,7 @@ def put_on(model: Any, source: Source, *, rounded: bool = False) -> Adapter:
             wrapper = PeftModel(root, config, NAME)
         _fill(wrapper, weights, source)
         if start is not None:
-            notes.append(put_back(wrapper, start, source, adapter=NAME))
+            notes.append(put_back(wrapper, start, source, adapter=NAME, brought=weights))
     if _blocks(root) != before:
         notes.append(f"layer_replication: {_blocks(root)} blocks run, made of {before}")
     has_biases = any(name.endswith(".bias") for name, _ in root.named_parameters())
@@ -289,10 +289,12 @@ def _rooted(
                 best = found / total, root, dropped
     _, root, dropped = best
     if dropped:
-        keys = {n: ".".join(n.removeprefix(_PREFIX).split(".")[1:]) for n in weights}
-        weights = {f"{_PREFIX}{keys[n]}": tensor for n, tensor in weights.items()}
+        paths = {n: path[1:] for n, path in paths.items() if _depth(root, path[1:])}
+        keys = {n: ".".join(n.removeprefix(_PREFIX).split(".")[1:]) for n in paths}
+        # What is no part of it keeps its name, by which it is refused.
+        weights = {f"{_PREFIX}{keys[n]}" if n in keys else n: t for n, t in weights.items()}
         if getattr(config, "target_modules", None):
-            config.target_modules = {".".join(path[1:]) for path in paths.values()}
+            config.target_modules = {".".join(path) for path in paths.values()}
     return root, weights
 
 

@@ -56,7 +56,7 @@ def hidden_batches(request: BatchRequest, *, hide: Hide, causal: bool = False) -
     words = Vocabulary(mask, frozenset(tokenizer.all_special_ids), len(tokenizer), first)
     rows = text_rows(tokenizer, request.data, max_length=limit, least=1 + first)
     kept = [row for row in rows.rows if words.free(row)]
-    rows = replace(kept_rows(kept, truncated=rows.truncated, max_length=limit), notes=notes)
+    rows = replace(kept_rows(kept, needs=rows.needs, max_length=limit), notes=notes)
 
     def collate(rows: Sequence[Row], *, pad: int | None) -> Batch:
         hidden = [_labelled(row, hide(row, words, request.seed)) for row in rows]

@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from layerwise.data.text import TextData
 from layerwise.models.load import LoadedModel
@@ -35,13 +34,9 @@ def fitted(
     some = replace(data, examples=tuple(data.examples[i] for i in places))
     most = min(MOST, reach(loaded))
     made = objective.batches_for(loaded, some, batch_size=_BATCH, max_length=most, seed=0)
-    sizes: list[int] = []
-    for batch in made.batches:
-        named = batch.inputs.items()  # The longer side counts in an encoder-decoder.
-        masks = [mask.sum(dim=1) for name, mask in named if name.endswith("attention_mask")]
-        sizes += torch.stack(masks).amax(dim=0).tolist()
-    length = max(2, math.ceil(np.quantile(sizes, SHARE, method="inverted_cdf")))
-    longer = np.mean(np.array(sizes) >= length + (length < most))
+    needs = np.array(made.needs or [most])  # Other people's objectives may not say.
+    length = min(most, max(2, math.ceil(np.quantile(needs, SHARE, method="inverted_cdf"))))
+    longer = np.mean(needs > length)
     note = f"examples are cut at {length:,} tokens; {longer:.0%} of them are longer"
     return length, replace(data, notes=(*data.notes, note))
 

@@ -59,16 +59,16 @@ class _Pairs:
 def _batches(request: BatchRequest) -> BatchSet:
     """Return pairs of halves by the seed and each example's position."""
     pairs = _pairs(request)
-    rows, truncated, count = [], 0, len(pairs.index)
+    rows, needs, count = [], [], len(pairs.index)
     for i, index in enumerate(pairs.index):
         random = numpy_generator(request.seed, "nsp", index)
         partner, label = i, NEXT
         if random.random() >= 0.5:
             partner, label = (i + int(random.integers(1, count))) % count, OTHER
         first, second = pairs.first[i], pairs.second[partner]
-        truncated += len(first) + len(second) > pairs.room
+        needs.append(len(first) + len(second) + request.max_length - pairs.room)
         rows.append(_row(pairs, index, first, second, label=label))
-    kept = kept_rows(rows, truncated=truncated, max_length=request.max_length)
+    kept = kept_rows(rows, needs=needs, max_length=request.max_length)
     return request.collated(kept, class_batch)
 
 

@@ -44,14 +44,14 @@ def answer_batches(request: BatchRequest) -> BatchSet:
     texts = [example.text for example in request.data.examples]
     prompts = [example.prompt or "" for example in request.data.examples]
     before, after, room = text_frame(tokenizer, texts, max_length=limit)
-    rows, truncated = [], 0
+    rows, needs = list[Row](), list[int]()
     pairs = zip(tokenise(tokenizer, prompts), tokenise(tokenizer, texts), strict=True)
     for i, (prompt, answer) in enumerate(pairs):
         given, target = [*before, *prompt[:room], *after], [*answer[:room], *after]
-        truncated += max(len(prompt), len(answer)) > room
+        needs.append(max(len(prompt), len(answer)) + limit - room)
         if given and answer:
             rows.append(Row(i, given, [True] * len(given), target=target))
-    return _batches(request, kept_rows(rows, truncated=truncated, max_length=limit))
+    return _batches(request, kept_rows(rows, needs=needs, max_length=limit))
 
 
 def _batches(request: BatchRequest, rows: Rows) -> BatchSet:

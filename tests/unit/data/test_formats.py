@@ -193,12 +193,36 @@ def test_what_both_answers_share_is_the_prompt():
     assert "the chosen answers are in the loss, the rejected are not" in note
 
 
-@pytest.mark.parametrize("written", [bool, str, int, float, lambda good: str(good).lower()])
+@pytest.mark.parametrize("written", [
+    bool, str, int, float, lambda good: str(good).lower(),
+    lambda good: 1 if good else -1, lambda good: "+1.0" if good else "-1.0",
+    lambda good: 4.5 if good else None,
+])  # fmt: skip
 def test_undesirable_answers_are_left_out(written):
     rows = [{"prompt": "a", "completion": c, "label": written(c == "b")} for c in "bcd"]
     example, note = one(*rows)
     assert example.text == "b"
     assert "2 rows not labelled true left out; those labelled true are in the loss" in note
+
+
+@pytest.mark.parametrize(
+    ("rows", "left"),
+    [
+        ([{"messages": [ASK, TELL]}, {"prompt": "a", "completion": "b"}, {"messages": []}],
+         ["1 row of another format (prompts with completions)", "1 empty row"]),
+        ([{"messages": [ASK, TELL]}, {"text": "a"}, {"text": "b"}, {"other": "c"}],
+         ["2 rows of another format (texts)", "1 empty row"]),
+        ([{"chosen": "a b", "rejected": "a c"}, {"messages": [ASK, TELL]}],
+         ["1 row of another format (chats)"]),
+        ([{"prompt": "a", "completion": "b"}, {"instruction": "c", "output": "d"}, {"prompt": "e"}],
+         ["1 row of another format (prompts with completions)", "1 empty row"]),
+    ],
+)  # fmt: skip
+def test_rows_of_another_format_are_left_out_as_such(rows, left):
+    data = read(rows)
+    assert len(data) == 1
+    said = [part for part in data.notes[0].split("; ") if part.endswith("left out")]
+    assert said == [f"{what} left out" for what in left]
 
 
 def test_options_of_the_template_and_reasoning_stay():
@@ -213,7 +237,8 @@ def test_kinds_are_told_by_all_rows():
     chat = {"messages": [ASK, TELL]}
     data = read([{"messages": None}, {"messages": []}, {"text": "x"}, chat, {"messages": [ASK]}])
     assert [e.messages for e in data.examples] == [(ASK, TELL)]
-    left = "3 empty rows left out; 1 row without an answer in the loss left out"
+    left = "2 empty rows left out; 1 row of another format (texts) left out; "
+    left += "1 row without an answer in the loss left out"
     assert data.notes == (f"read 5 rows as chats; {left}; columns not used: text",)
 
 
@@ -316,6 +341,7 @@ def test_classes(labels, names):
     [
         ([f"c{i:02}" for i in range(16)], tuple(f"c{i:02}" for i in range(16))),
         ([10, 9, 2, 1], ("1", "2", "9", "10")),
+        ([f"{i}.0" for i in range(11)], tuple(f"{i}.0" for i in range(11))),
         ([["b"], ["a"], ["c", "a"], ["d"]], ("a", "b", "c", "d")),
     ],
 )
@@ -326,6 +352,26 @@ def test_classes_are_those_of_all_rows_whatever_is_drawn(labels, classes):
     lacking = [name for name in classes if name not in {e.label for e in data.examples}]
     said = [] if data.has_scores else [f"no example that was drawn is of {', '.join(lacking)}"]
     assert [note for note in data.notes if note.startswith("no example")] == said
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        (["1.0", "0.0", "1"], ("0.0", "1"), "'1' and '1.0'"),
+        ([True, 0, 1], ("0", "1"), "'1' and 'True'"),
+        ([True, "true", "FALSE"], ("FALSE", "True"), "'True' and 'true'"),
+        (["pos", " pos", "neg "], ("neg", "pos"), "'pos' and ' pos'"),
+        ([["b "], ["b", "a"], ["a"]], ("a", "b"), "'b' and 'b '"),
+        (["1_0", "10"], ("10", "1_0"), ""),
+        (["2" * 20, "2" * 19 + "3"], ("2" * 20, "2" * 19 + "3"), ""),
+    ],
+)
+def test_labels_that_mean_the_same_are_one_class(labels, classes, told):
+    data = labelled(*labels)
+    assert data.classes == classes
+    assert {e.label for e in data.examples} <= {None, *classes}
+    said = [part for note in data.notes for part in note.split("; ") if "are one" in part]
+    assert said == ([f"labels that are one: {told}"] if told else [])
 
 
 @pytest.mark.parametrize("labels", [[0, 0.5], [1.5, "2"], ["0.25", "1"], [-1.5, 2.0]])

@@ -1,4 +1,5 @@
 import gzip
+import json
 
 import datasets
 import pandas as pd
@@ -235,6 +236,40 @@ def test_a_split_that_is_not_here_says_what_is(put, tmp_path, name, message):
     put("d/a.jsonl", ROWS)
     with pytest.raises(DataError, match=message):
         table(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "texts", "others"),
+    [
+        (("train.jsonl", "test.jsonl"), "", "0", ("test",)),
+        (("train.jsonl", "test.jsonl"), ":test", "1", ("train",)),
+        (("train-1.jsonl", "d_train2.jsonl", "dev.jsonl"), "", "01", ("validation",)),
+        (("train/a.jsonl", "validation/a.jsonl", "eval/a.jsonl"), ":val", "1", ("test", "train")),
+        (("train.jsonl", "test.jsonl", "more.jsonl"), "", "0", ("test", "more.jsonl")),
+        (("train.jsonl", "more.jsonl"), "", "01", ()),
+        (("train-1.jsonl", "train-2.jsonl"), ":train", "01", ()),
+        (("testimony.jsonl", "training of trains.jsonl", "latest.jsonl"), "", "012", ()),
+    ],
+)
+def test_files_of_a_folder_that_are_splits(put, tmp_path, names, split, texts, others):
+    for i, name in enumerate(names):
+        (tmp_path / "d" / name).parent.mkdir(parents=True, exist_ok=True)
+        put(f"d/{name}", json.dumps({"text": f"text {i}"}))
+    data = read(f"{tmp_path / 'd'}{split}")
+    assert {e.text for e in data.examples} == {f"text {i}" for i in texts}
+    said = [part for note in data.notes for part in note.split("; ") if "left out" in part]
+    told = [f"split {n} ({tmp_path / 'd'}:{n} reads it)" if "." not in n else f"file {n}"
+            for n in others]  # fmt: skip
+    assert said == [f"{what} left out" for what in told]
+
+
+def test_a_split_that_a_folder_lacks(put, tmp_path):
+    for name in ("dev", "test"):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        put(f"d/{name}.jsonl", '{"text": "a"}')
+    for split in ("", ":train", ":more"):
+        with pytest.raises(UnknownNameError, match=r"split: .*expected.*validation.*d:SPLIT"):
+            table(f"{tmp_path / 'd'}{split}")
 
 
 def test_folders_without_data_or_whose_files_disagree(put, tmp_path):

@@ -138,6 +138,16 @@ def test_what_is_no_change_of_weights_is_refused_by_name(bases, tmp_path, make, 
 # The proof.
 
 
+@pytest.mark.parametrize("name", ["opt", "bart"])
+def test_an_embedding_that_counts_its_positions_itself_is_refused_by_name(tmp_path, name):
+    base = made.base(tmp_path / "base", name)
+    auto = tf.AutoModelForSeq2SeqLM if name == "bart" else tf.AutoModelForCausalLM
+    config = made.lora(target_modules=["embed_positions", "q_proj"])
+    made.saved(tmp_path / "adapter", base, config, auto=auto)
+    with pytest.raises(ModelError, match=r"^adapter (whose|that was read).* on .*embed_positions"):
+        load(str(tmp_path / "adapter"))
+
+
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
 def test_a_reader_that_folds_in_something_else_is_found_out_by_module(trained, size):
     folder, base, _ = trained
@@ -195,6 +205,15 @@ def test_a_start_is_put_back_so_that_the_base_stays(bases, tmp_path, start):
     assert attached.model.peft_config["default"].r == 8
 
 
+def test_a_base_that_comes_with_the_adapter_lacks_the_start_already(bases, tmp_path):
+    config = made.lora(init_lora_weights="pissa", target_modules=["lm_head", "q_proj"])
+    wanted = made.logits(made.saved(tmp_path, bases("llama"), config))
+    attached = attach(load(bases("llama")), resolve(str(tmp_path)))
+    torch.testing.assert_close(made.logits(attached.model), wanted, **CLOSE)
+    (note,) = attached.notes
+    assert note.endswith("twice its rank; its files bring lm_head without it")
+
+
 def test_a_start_that_was_drawn_needs_what_it_was(bases, tmp_path):
     base = tf.AutoModelForCausalLM.from_pretrained(bases("llama"), dtype=torch.float32)
     model = peft.get_peft_model(base, made.lora(init_lora_weights="pissa_niter_4"))
@@ -246,6 +265,18 @@ def test_an_adapter_of_the_body_is_for_the_model_and_the_other_way_round(bases, 
         found = load(str(tmp_path / "adapter")).model
         states = found.base_model(input_ids=made.IDS).last_hidden_state
     torch.testing.assert_close(states, wanted, **CLOSE)
+
+
+def test_an_adapted_head_that_is_not_read_is_named_as_in_the_file(tmp_path):
+    base, auto = (
+        made.base(tmp_path / "base", "bert_classifier"),
+        tf.AutoModelForSequenceClassification,
+    )
+    config = made.lora(target_modules=["query", "classifier"])
+    made.saved(tmp_path / "adapter", base, config, auto=auto)
+    said = r"2 weights that belong nowhere, first base_model\.model\.classifier\.lora_A\.weight"
+    with pytest.raises(ModelError, match=said):
+        load(str(tmp_path / "adapter"))
 
 
 def test_an_adapter_of_the_text_half_of_a_model_that_sees(bases, tmp_path):

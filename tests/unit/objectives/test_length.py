@@ -5,7 +5,13 @@ import pytest
 from layerwise.data import Example
 from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.objectives.length import MOST, fitted, reach
+from support import objectives
 from support.examples import of, words
+
+
+@pytest.fixture
+def case(request):
+    return request.param
 
 
 def fit(tuning, texts, name="llama", objective="auto", max_length=None, **config):
@@ -55,6 +61,20 @@ def test_the_longer_side_of_an_encoder_decoder_counts(tuning):
     data = of(Example(words(9), prompt=words(3)), Example(words(2), prompt=words(5)))
     loaded = tuning.loaded("t5")
     assert fitted(loaded, data, OBJECTIVES["sft"], None)[0] == 10
+
+
+@objectives.every(seq2seq=["bart"])
+def test_as_many_are_cut_as_is_said(case):
+    name, kind, model = case
+    loaded, data = objectives.loaded_as(kind, model), objectives.data_for(OBJECTIVES[name], 25)
+    length, said = fitted(loaded, data, OBJECTIVES[name], None)
+    asked = {"batch_size": 8, "seed": 0}
+    found = OBJECTIVES[name].batches_for(loaded, data, max_length=length, **asked)
+    told = f"examples are cut at {length} tokens; {found.truncated / len(data):.0%} of them are"
+    assert said.notes == (f"{told} longer",)
+    assert found.truncated <= len(data) / 20
+    shorter = OBJECTIVES[name].batches_for(loaded, data, max_length=length - 1, **asked)
+    assert shorter.truncated > found.truncated
 
 
 @pytest.mark.parametrize("name", ["simcse", "barlow-twins"])

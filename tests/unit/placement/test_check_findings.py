@@ -223,6 +223,10 @@ REFUSED = {
         {**Q, "r": 0, "bias": "some", "layers_to_transform": [9]},
         {"layers_to_transform": "blocks of 0 to 2", "r": "8, P", "bias": "none, P"}, True,
     ),
+    "pattern and another": (
+        {"target_modules": ".*(norm|q_proj)", "bias": "some"},
+        {"target_modules": r"model\.layers", "bias": "none, PEFT's own value"}, True,
+    ),
     "misspelt": ({"target_modules": ["out_proj"]}, {"target_modules": "o_proj"}, True),
     "misspelt ones": (
         {"target_modules": ["q_porj", "fc1"], "layers_to_transform": [1]},

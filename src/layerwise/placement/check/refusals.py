@@ -84,8 +84,8 @@ def _text(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     elif text.lower() in EVERY:
         yield {TARGETS: "all-linear"}, case.found("refused", text, {TARGETS: "all-linear"}, why=why)
     else:
-        hits = case.hits(TARGETS)[text]
-        taken = [name for name in hits if _takes_adapter(case.modules[name])]
+        every = case.modules.items()  # Another text than the config's, after a trial.
+        taken = [name for name, m in every if re.fullmatch(text, name) and _takes_adapter(m)]
         fix = {TARGETS: target_regex(taken)} if taken else {}
         yield fix, case.found("refused", text, fix, why=why)
 
