@@ -66,11 +66,8 @@ def document(audit: Audit) -> b.Document:
     The audit of a profile leaves the model and how it was made to that.
     """
     made, model = audit.provenance, audit.model or _blocks_alone(audit)
-    told: list[b.Block] = [
-        *audit_blocks(audit, model),
-        *audit_tables(audit, model, {}),
-        *parts.glossary(ADAPTER),
-    ]
+    told = [*audit_blocks(audit, model), *audit_tables(audit, model, {})]
+    told += parts.glossary(*told)
     if audit.model is not None:
         told += [b.Heading("The model", detail=True), parts.model_facts(model)]
     told += parts.noted(audit.notes)
@@ -110,8 +107,7 @@ def audit_tables(audit: Audit, model: ModelInfo, moved: Moved) -> Iterator[b.Blo
         yield b.Heading("The adapter by block")
         rows = [_block_row(block, model, moved) for block in audit.blocks]
         carded = frozenset(n for n, block in enumerate(audit.blocks) if block.carded)
-        there = {"dead": audit.dead, "moved": moved}
-        columns = [column for column in ADAPTER if there.get(column.key, True)]
+        columns = [column for column in ADAPTER if audit.dead or column.key != "dead"]
         yield b.Table("adapter", columns, rows, marked=carded, mark="where the card would place",
                     most=_ROWS)  # fmt: skip
     if audit.modules:

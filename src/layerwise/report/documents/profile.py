@@ -10,7 +10,7 @@ from layerwise.options.groups import Readout
 from layerwise.profile.record import DepthChange, Profile, ReadoutProfile, Slope
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
-from layerwise.report.documents.audit import ADAPTER, audit_blocks, audit_tables
+from layerwise.report.documents.audit import audit_blocks, audit_tables
 from layerwise.report.numbers import ends, interval, number, percent
 from layerwise.report.words import shown
 
@@ -74,8 +74,10 @@ def document(profile: Profile) -> b.Document:
         *(audit_blocks(audit, profile.before) if audit else ()),
         b.Heading("Where it moved"),
         b.Strip(
-            "every block", [block.index for block in blocks],
-            values=[block.procrustes for block in blocks], most=_most(profile).procrustes,
+            "every block",
+            [block.index for block in blocks],
+            values=[block.procrustes for block in blocks],
+            most=_most(profile).procrustes,
             about="the stronger the colour, the further its output moved",
         ),
         _figures(profile),
@@ -87,7 +89,9 @@ def document(profile: Profile) -> b.Document:
         b.Heading("Every block", detail=True),
         _every_block(profile),
         *(audit_tables(audit, profile.before, moved) if audit else ()),
-        *parts.glossary([*CHANGES, *(ADAPTER if audit else ())]),
+    ]
+    told += [
+        *parts.glossary(*told),
         b.Heading("Before and after", detail=True),
         parts.model_facts(profile.before, title="Before"),
         parts.model_facts(profile.after, title="After"),

@@ -6,7 +6,7 @@ import pytest
 from layerwise.card.record import StackInfo
 from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
-from layerwise.report.blocks import Strip
+from layerwise.report.blocks import Heading, Strip
 from layerwise.report.documents.profile import fitted
 from support.cards import PROVENANCE
 
@@ -188,6 +188,20 @@ def sentences(profile):
 def test_without_an_audit_there_is_no_word_of_it(planted_profile):
     assert "The adapter" not in text(planted_profile())
     assert "audit-rank" not in document(planted_profile()).charts()
+
+
+def test_what_a_table_does_not_show_is_not_explained(audited, planted_audit):
+    def explained(record):
+        blocks = document(record).blocks
+        at = next(n for n, x in enumerate(blocks) if x == Heading("What the columns mean", 2, True))
+        return {name for name, _ in blocks[at + 1].pairs}
+
+    alone = replace(planted_audit(), blocks=tuple(
+        replace(block, output_change=None) for block in planted_audit().blocks
+    ))  # fmt: skip
+    assert {"Of weights", "Wasted"} <= explained(alone)
+    assert not {"Moved", "Of outputs"} & explained(alone)
+    assert {"Moved", "Of outputs", "CKA change"} <= explained(audited())
 
 
 def test_the_adapter_is_counted_and_the_most_urgent_comes_first(audited, planted_audit):
