@@ -66,8 +66,9 @@ def document(profile: Profile) -> b.Document:
     probes, blocks, audit = profile.probes, every_block(profile), profile.audit
     moved = {(profile.stack, block.index): block.procrustes for block in blocks}
     names = [parts.model_name(model, limit=80) for model in (profile.before, profile.after)]
+    source = "the package" if probes.source == "probes" else shown(probes.source, limit=100)
     about = f"{len(blocks)} blocks of {shown(profile.stack)} · {probes.inputs:,} probes of "
-    about += f"{shown(probes.source, limit=100)}, {probes.tokens:,} tokens, readout "
+    about += f"{source}, {probes.tokens:,} tokens, readout "
     told: list[b.Block] = [
         b.Verdict(_headline(profile), _reasons(profile)),
         *parts.untrained(profile.untrained_modules),
