@@ -125,6 +125,7 @@ def test_another_run_is_refused(unfinished, other, named):
     with pytest.raises(SchemaError, match="checkpoint of another run") as caught:
         unfinished(**other)
     assert named in caught.value.value
+    assert ("--steps 4, and then" in caught.value.hint) == ("steps" in other)
 
 
 def test_other_ranks_are_refused(tuning, tmp_path):

@@ -105,7 +105,8 @@ def _prepare(folder: Path, *, resume: bool, overwrite: bool) -> None:
     if resume and not overwrite and (folder / RECORD).exists():
         msg = "run that is finished already"
         expected = "an unfinished one"
-        raise OutputError(msg, value=folder, expected=expected, hint="--overwrite to run it again")
+        hint = "--overwrite to run it again; for more steps tune its result, with another --out"
+        raise OutputError(msg, value=folder, expected=expected, hint=hint)
     prepare_output(folder, holds=RECORD, overwrite=overwrite)
     if has_checkpoint(folder) and not (resume or overwrite):
         msg = "output folder holds checkpoints of an unfinished run"

@@ -151,9 +151,15 @@ def _declared(model: nn.Module, lists: dict[str, nn.ModuleList]) -> dict[str, nn
     unsplit = {n for m in model.modules() for n in getattr(m, "_no_split_modules", ()) or ()}
 
     def is_block(member: nn.Module) -> bool:
-        return isinstance(member, GradientCheckpointingLayer) or type(member).__name__ in unsplit
+        kind = _kind(member)
+        return issubclass(kind, GradientCheckpointingLayer) or kind.__name__ in unsplit
 
     return {name: members for name, members in lists.items() if all(map(is_block, members))}
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """Return the class of `module`; of PEFT's wrapper of one that trains whole, of that one."""
+    return type(getattr(module, "original_module", module))
 
 
 def _outermost(lists: dict[str, nn.ModuleList]) -> list[tuple[str, nn.ModuleList]]:
@@ -177,7 +183,7 @@ def _by_depth(
         name: members
         for name, members in lists.items()
         if len(members) in depths
-        and len({type(m) for m in members}) == 1
+        and len({_kind(m) for m in members}) == 1
         and any(True for _ in members[0].children())
     }
     found = _outermost(fit)
@@ -208,7 +214,7 @@ def _side(model: nn.Module, name: str) -> Side:
 
 
 def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
-    classes = Counter(type(block).__name__ for block in blocks)
+    classes = Counter(_kind(block).__name__ for block in blocks)
     residual: Residual = "parallel" if all(map(_is_parallel, blocks)) else "sequential"
     if _types(model) & RECURRENT or all(_sublayers(block) == 1 for block in blocks):
         residual = "none"
@@ -218,7 +224,7 @@ def _stack(model: nn.Module, name: str, blocks: nn.ModuleList) -> Stack:
 
 def is_norm(module: nn.Module) -> bool:
     """Return whether `module` normalises its input, by its class's name."""
-    name = type(module).__name__.lower()
+    name = _kind(module).__name__.lower()
     return _NORM.search(name) is not None and "embed" not in name
 
 

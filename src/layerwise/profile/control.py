@@ -17,6 +17,7 @@ from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
 from layerwise.profile.verdict import judge, pair_profiles
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
+from layerwise.tuning.adapters import has_adapters
 from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.outcome import matched_tau
 from layerwise.tuning.record import TuneRecord, TuneSettings
@@ -92,6 +93,10 @@ def run_control(
     """
     settings, keep = replace(settings or TuneSettings(), log_every=1), keep or RunStorage()
     _refuse_taken(keep, seeds)
+    if has_adapters(loaded.model):
+        msg = "control of a model with adapters: both of its conditions train the weights"
+        hint = "the base alone; layerwise profile BASE ADAPTER says where an adapter moved"
+        raise BadInputError(msg, value=loaded.source, expected="a model without", hint=hint)
     before = reading.states(loaded, title="probes before", progress=progress)
     _make(keep, seeds)
 

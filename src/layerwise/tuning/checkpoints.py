@@ -160,6 +160,8 @@ class Checkpoints:
             shown = ", ".join(f"{k}={run.get(k)!r}, now {self._run.get(k)!r}" for k in other)
             message, expected = "checkpoint of another run", f"what {folder} was made with"
             hint = "the same options, or another --out"
+            if "steps" in other:  # The learning rate falls to the last of them.
+                hint = f"--steps {run.get('steps')}, and then tune its result for more; or {hint}"
             raise SchemaError(message, value=shown, expected=expected, hint=hint)
 
 

@@ -43,7 +43,13 @@ def named_placement(
     if isinstance(named, str) and (named.endswith(".json") or Path(named).exists()):
         named = Path(named)
     if isinstance(named, Path):
-        return Placement.load(named)
+        try:
+            return Placement.load(named)
+        except SchemaError as error:
+            hint = error.hint or "layerwise place CARD, which makes a placement of a card"
+            raise SchemaError(
+                error.what, value=error.value, expected=error.expected, hint=hint
+            ) from error
     return placed_on(loaded, parse_rows(named) if isinstance(named, str) else named)
 
 

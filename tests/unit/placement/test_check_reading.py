@@ -66,6 +66,11 @@ HOSTILE = {
     "cells.ipynb": ("{}", "cannot read the config (no cells)"),
     "quoted.json": ('{"peft_type": "LORA", "r": "8"}', "value of r: '8'; expected a whole number"),
     "none.sh": ("echo hi\n", "shell script without a training command"),
+    "own.sh": (
+        "# swift sft --model x\npython3 train.py --rank 8\n",
+        "try: the script that it runs, where adapters are made",
+    ),
+    "elsewhere.sh": ("accelerate launch -m axolotl.cli.train x.yaml\n", "that file: x.yaml"),
     "quote.sh": ("swift sft --model 'x\n", "cannot read the config (No closing quotation)"),
 }  # fmt: skip
 

@@ -125,6 +125,17 @@ CASES = {
         "  --tuner_type lora --lora_rank 8 \\\n  --target_modules q_proj v_proj\n"),
         {"r": 8, **LM_TASK, "target_modules": ["q_proj", "v_proj"]},
     ),
+    "trl shell": (
+        "mistral", "sft.sh", ("accelerate launch --config_file zero3.yaml --num_processes 8 \\\n"
+        "  trl/scripts/sft.py --model_name_or_path org/model --use_peft \\\n"
+        "  --lora_r 4 --lora_target_modules q_proj v_proj\n"),
+        {"r": 4, **LM_TASK, "target_modules": ["q_proj", "v_proj"]},
+    ),
+    "factory shell": (
+        "mistral", "run.sh", ("torchrun --nproc_per_node 2 src/train.py --stage sft "
+        "--model_name_or_path x --finetuning_type lora --lora_rank 4 --lora_target q_proj\n"),
+        {"r": 4, **LM_TASK, "target_modules": ["q_proj"]},
+    ),
     "trl one": (
         "mistral", *trl("lora_target_modules: [all-linear]\n", target_modules="all-linear"),
     ),

@@ -252,3 +252,20 @@ def test_the_whole_forward_is_verified_only_where_there_is_one(saved):
         lw.audit(lw.models.load.load(str(folder.parent / "base")).model, **HOW, verify=True)
     with pytest.raises(BadInputError, match=r"proof of an adapter whose base.*no --verify"):
         lw.audit(without_base(folder), **HOW, verify=True)
+
+
+@pytest.mark.parametrize("whole", ["layers.1", "norm"])
+def test_blocks_and_norms_that_trained_whole_are_still_blocks_and_norms(
+    saved, tiny_text, tmp_path, whole
+):
+    folder = saved(target_modules=["q_proj"], modules_to_save=[whole], layers_to_transform=[0])
+    assert any(name.endswith(whole) for name in lw.audit(folder, **HOW).saved_modules)
+    adapted = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    tiny_text.tokenizer().save_pretrained(tmp_path / "merged")
+    profiles = [
+        lw.profile(tmp_path / "base", other, **HOW) for other in (folder, tmp_path / "merged")
+    ]
+    changes = [[depth.procrustes for depth in found.depths] for found in profiles]
+    np.testing.assert_allclose(*changes, rtol=1e-4)
+    assert len({tuple(found.readouts) for found in profiles}) == 1

@@ -15,6 +15,7 @@ from layerwise.errors import BadInputError, NonFiniteError, OutputError
 from layerwise.objectives import OBJECTIVES
 from layerwise.profile.control import RunStorage, run_control
 from layerwise.profile.probe_reading import as_probe_set
+from layerwise.tuning.lora import prepared
 from layerwise.tuning.record import TuneRecord
 from support.profiles import PROBES, READING
 
@@ -275,3 +276,11 @@ def test_the_copy_of_the_weights_is_kept_in_main_memory(tuning):
         for tensor in (*subject.model.parameters(), *subject.model.buffers()):
             tensor.zero_()
     assert tuning.same(before, tuning.weights(subject))
+
+
+def test_a_model_with_adapters_is_refused_before_anything_is_read(tuning, tmp_path):
+    loaded, _ = prepared(tuning.loaded("llama"), None)
+    with pytest.raises(BadInputError, match="try: the base alone; layerwise profile") as refused:
+        lw.control(loaded, tuning.data(8), out=tmp_path / "out", probes=PROBES, steps=1)
+    assert "--condition" not in refused.value.message
+    assert not (tmp_path / "out").exists()

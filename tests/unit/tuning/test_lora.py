@@ -5,8 +5,16 @@ from dataclasses import replace
 import pytest
 from peft import LoraConfig, get_peft_model
 
+from layerwise.errors import SchemaError
 from layerwise.placement.record import PlacedBlock
-from layerwise.tuning.lora import adapted, adapter_parameters, head_notes, placed_on, prepared
+from layerwise.tuning.lora import (
+    adapted,
+    adapter_parameters,
+    head_notes,
+    named_placement,
+    placed_on,
+    prepared,
+)
 
 # PEFT reads an attribute that transformers is renaming.
 renaming = pytest.mark.filterwarnings(
@@ -108,3 +116,10 @@ def test_adapters_of_others_that_leave_the_head_alone_are_told(tuning):
     assert (
         head_notes(adapted(tuning.loaded("llama"), placed_on(tuning.loaded("llama"))).model) == ()
     )
+
+
+def test_a_card_in_place_of_a_placement_is_told_what_makes_one(tuning, planted_card, tmp_path):
+    planted_card().save(tmp_path)
+    for named in (tmp_path, str(tmp_path / "card.json")):
+        with pytest.raises(SchemaError, match="try: layerwise place CARD"):
+            named_placement(named, tuning.loaded("llama"))

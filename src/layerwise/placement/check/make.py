@@ -99,7 +99,9 @@ def _dialect(file: ConfigFile) -> Dialect:
     told = keys & {*DIALECTS[name].marks, *DIALECTS[name].defaults}
     if not scores[name] or told == {"model"}:  # A key that many files have.
         msg = "config of no trainer that is known"
-        raise BadInputError(msg, value=file.name, expected="keys of " + ", ".join(DIALECTS))
+        hint = "the script that it runs, where adapters are made" if file.form == "shell" else ""
+        known = "keys of " + ", ".join(DIALECTS)
+        raise BadInputError(msg, value=file.name, expected=known, hint=hint)
     return DIALECTS[name]
 
 

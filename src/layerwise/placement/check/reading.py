@@ -25,7 +25,16 @@ _LARGEST = {"json": 16_000_000, "notebook": 64_000_000}
 _MOST = 1_000_000  # PyYAML takes seconds for as much.
 #: Values that aliases may unfold to.
 _UNFOLDED = 200_000
-_COMMAND = re.compile(r"(^|\s)(swift\s+(sft|pt|rlhf)|llamafactory-cli\s+train|trl\s+\w+)\s")
+#: What trains: a trainer's own command, or else a script or module of it that Python runs.
+_COMMANDS = (
+    re.compile(
+        r"(?:^|\s)(swift\s+(?:sft|pt|rlhf)|llamafactory-cli\s+train|axolotl\s+train|trl\s+\w+)\s"
+    ),
+    re.compile(
+        r"(?:^|\s)(?:python3?|accelerate\s+launch|torchrun|deepspeed)\s+(?:.*?\s)?"
+        r"(\S+\.py|-m\s+\S+)\s"
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -142,11 +151,16 @@ def _notebook(text: str) -> dict[str, Any]:
 def _command(file: Path, text: str) -> dict[str, Any]:
     """Return the first training command and its options; several values are a list."""
     lines = re.sub(r"\\\r?\n", " ", text).splitlines()
-    found = next(((line, m) for line in lines if (m := _COMMAND.search(f"{line} "))), None)
-    if found is None:
+    said = [f"{line} " for line in lines if not line.lstrip().startswith("#")]
+    found = [m for pattern in _COMMANDS for line in said if (m := pattern.search(line))]
+    if not found:
         msg = "shell script without a training command"
-        raise BadInputError(msg, value=file, expected="swift sft, llamafactory-cli train or trl")
-    line, command = found
+        expected = (
+            "swift sft, llamafactory-cli train or trl, or a script of theirs that python runs"
+        )
+        raise BadInputError(msg, value=file, expected=expected)
+    command = found[0]
+    line = command.string[command.end() :]  # Options before are not the trainer's.
     set_once = re.compile(r"""^\s*(?:export\s+)?(\w+)=(["']?)([^"'`$]*)\2\s*$""")
     bound = filter(None, map(set_once.match, lines))
     times = Counter(re.findall(r"(?m)\b(\w+)\+?=", text))
@@ -164,9 +178,9 @@ def _command(file: Path, text: str) -> dict[str, Any]:
             values["config"] = [word]
     if "config" in values:
         msg = "command line whose options are in a file of their own"
-        raise BadInputError(msg, value=file, expected=f"that file: {values['config']}")
+        raise BadInputError(msg, value=file, expected=f"that file: {values['config'][0]}")
     plain = {key: told[0] if len(told) == 1 else told or True for key, told in values.items()}
-    return {"caller": command[2].split()[0], "values": plain}
+    return {"caller": "swift" if "swift" in command[1] else "", "values": plain}
 
 
 def in_hand(config: Any) -> ConfigFile:
