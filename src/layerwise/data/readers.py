@@ -276,10 +276,12 @@ def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
     frame = pd.DataFrame([row for _, row in rows[1:]], columns=names, dtype=object)
     spans = ((raw[start:end], end) for (start, _), (end, _) in pairwise(rows) if end - start > 1)
     parted = dialect["delimiter"]
-    odd = [end for span, end in spans if all(line.count(parted) == len(names) - 1 for line in span)]
-    if odd and len(names) > 1:
-        told = f"rows of several lines, each with a row's cells: {len(odd):,}, the first to line "
-        frame.attrs[SAID] = [f"{told}{odd[0]} (is a quote not closed?)"]
+    full = [
+        end for span, end in spans if all(line.count(parted) == len(names) - 1 for line in span)
+    ]
+    if full and len(names) > 1:
+        told = f"rows of several lines, each with a row's cells: {len(full):,}, the first to line "
+        frame.attrs[SAID] = [f"{told}{full[0]} (is a quote not closed?)"]
     return frame
 
 

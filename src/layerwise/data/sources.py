@@ -135,10 +135,9 @@ def _folder(folder: Path, split: str) -> pd.DataFrame:
             raise DataError(what, value=path, expected=expected, hint=hint)
     whole = pd.concat([start, *[*frames.values()][1:]], ignore_index=True)
     left = [f"file {path.name} left out" for path in found if path not in frames]
-    told = [
-        f"{p.name}: {said}" for p, frame in frames.items() for said in frame.attrs.get(SAID, ())
-    ]
-    whole.attrs = {**start.attrs, SAID: apart + left + told}
+    for path, frame in frames.items():
+        left += (f"{path.name}: {said}" for said in frame.attrs.get(SAID, ()))
+    whole.attrs = {**start.attrs, SAID: apart + left}
     return whole
 
 

@@ -198,9 +198,9 @@ def _usable(
     texts = [r for r in _ANSWERS if r in columns] if {"prompt", "rejected"} & {*columns} else []
     numbers = 0
     for place, cells in zip(frame.index, every, strict=True):
-        held = dict(zip(columns, cells, strict=True))
-        written = {role: str(held[role]) for role in texts if _is_number(held[role])}
-        row = SourceRow(int(str(place)) + 1, held | written, columns)
+        own = dict(zip(columns, cells, strict=True))
+        written = {role: str(own[role]) for role in texts if _is_number(own[role])}
+        row = SourceRow(int(str(place)) + 1, own | written, columns)
         if is_blank(cells[0]):
             whole = frame.loc[place]
             held = tuple(c for c in frame.columns if is_guess and not is_blank(whole[c]))

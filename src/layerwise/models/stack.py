@@ -159,7 +159,8 @@ def _declared(model: nn.Module, lists: dict[str, nn.ModuleList]) -> dict[str, nn
 
 def _kind(module: nn.Module) -> type[nn.Module]:
     """Return the class of `module`; of PEFT's wrapper of one that trains whole, of that one."""
-    return type(getattr(module, "original_module", module))
+    inner = getattr(module, "original_module", None)
+    return type(inner if isinstance(inner, nn.Module) else module)
 
 
 def _outermost(lists: dict[str, nn.ModuleList]) -> list[tuple[str, nn.ModuleList]]:

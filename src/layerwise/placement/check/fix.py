@@ -52,10 +52,11 @@ def _python(text: str, values: Mapping[str, Any]) -> str:
     new = [f"{k}={v!r}" for k, v in values.items() if v is not None and k not in given]
     starts = [0, *accumulate(map(len, data.splitlines(keepends=True)))]  # Positions are in bytes.
     end = 0
-    for node in [*call.args, *call.keywords]:
+    nodes: list[ast.expr | ast.keyword] = [*call.args, *call.keywords]
+    for node in nodes:
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
-        name = node.arg if isinstance(node, ast.keyword) else None
+        name = (isinstance(node, ast.keyword) and node.arg) or ""
         if name in values:
             value = values[name]
             put = f"{name}={value!r}" if value is not None else new.pop(0) if new else ""

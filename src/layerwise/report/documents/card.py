@@ -57,6 +57,7 @@ def document(card: LayerCard, placement: Placement | None = None) -> b.Document:
     adapted, rows = _adapted(card, placement), card.layers
     columns = [c for c in card_columns() if any(c.value(row) is not None for row in rows)]
     absent = ((shown(key), reason) for key, reason in card.absent.items())
+    table = _table(card, columns, adapted)
     blocks: list[b.Block] = [
         _verdict(card),
         *_stack(card, placement, adapted),
@@ -65,7 +66,7 @@ def document(card: LayerCard, placement: Placement | None = None) -> b.Document:
         _figures(card),
         *_charts(card, placement, columns, adapted),
         b.Heading("Block by block"),
-        table := _table(card, columns, adapted),
+        table,
         *parts.facts_under("Not measured", absent),
         *parts.glossary(table),
         *parts.noted(card.capture.notes),

@@ -35,12 +35,13 @@ def document(comparison: Comparison) -> b.Document:
         0: "No card may stand for another.",
         pairs: "Any of these cards may stand for another.",
     }
+    table = b.Table("agreement", COLUMNS, rows, usable, "one may stand for the other")
     blocks: list[b.Block] = [
         b.Verdict(texts.get(len(usable), some), [rule]),
         b.Heading("The cards"),
         parts.facts((str(n), data) for n, data in enumerate(comparison.data, start=1)),
         b.Heading("Agreement"),
-        table := b.Table("agreement", COLUMNS, rows, usable, "one may stand for the other"),
+        table,
         *parts.glossary(table),
     ]
     return b.Document("Comparison of cards", shown(comparison.model, limit=100), cards, blocks)

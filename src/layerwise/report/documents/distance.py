@@ -19,13 +19,15 @@ def document(distance: Distance) -> b.Document:
     rows = [asdict(objective) for objective in found]
     reference = frozenset(n for n, o in enumerate(found) if o.name == distance.reference)
     about = f"{distance.data.examples:,} examples, gradients of {distance.settings.width:,}"
+    far = b.Table("distances", DISTANCES, rows, reference, "the reference", bar="procrustes")
+    size = b.Table("gradients", GRADIENTS, rows, reference, "the reference")
     blocks: list[b.Block] = [
         _verdict(distance, found),
         b.Heading("Distances"),
         _chart(distance, found),
-        far := b.Table("distances", DISTANCES, rows, reference, "the reference", bar="procrustes"),
+        far,
         b.Heading("The gradients"),
-        size := b.Table("gradients", GRADIENTS, rows, reference, "the reference"),
+        size,
         *parts.glossary(far, size),
         *parts.ending(distance, "How this was measured"),
     ]

@@ -24,12 +24,13 @@ def document(erasure: Erasure) -> b.Document:
     rows = [asdict(depth) | parts.spot(depth.index) for depth in erasure.depths]
     columns = {column.key: column for column in ERASED}
     series = {"the concept": columns["effect"], "a random direction": columns["control"]}
+    table = b.Table("depths", ERASED, rows, sure, "surely beyond the control", bar="effect")
     blocks: list[b.Block] = [
         b.Verdict(_most(erasure, len(sure))),
         b.Heading("Effect by depth"),
         parts.side_by_side("effect", series, rows, title="Effect of erasing", scale="zero",
                            rules=[b.Rule(0.0)], caption=_EFFECT, width="wide"),
-        table := b.Table("depths", ERASED, rows, sure, "surely beyond the control", bar="effect"),
+        table,
         *parts.glossary(table),
         *parts.ending(
             erasure,

@@ -45,6 +45,8 @@ def document(measure: Measure) -> b.Document:
     improved = replace(IMPROVEMENT, title=parts.gained(measure.quality))
     columns = [improved if column is IMPROVEMENT else column for column in ARMS]
     size = f"{counted(budget.layers, 'block')} at rank {budget.rank}"
+    mark = _KINDS["recommended"]
+    table = b.Table("arms", columns, rows, recommended, mark, bar="improvement")
     blocks: list[b.Block] = [
         b.Verdict(_headline(measure), [*_reasons(measure)]),
         b.Text(
@@ -54,9 +56,7 @@ def document(measure: Measure) -> b.Document:
         b.Text(_EQUAL, quiet=True),
         *_charts(measure, arms, rows, improved),
         b.Heading("Every arm"),
-        table := b.Table(
-            "arms", columns, rows, recommended, _KINDS["recommended"], bar="improvement"
-        ),
+        table,
         *parts.glossary(table),
         *_trials(measure),
         *parts.ending(

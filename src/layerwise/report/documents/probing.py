@@ -23,6 +23,7 @@ def document(probing: Probing) -> b.Document:
     columns = {column.key: column for column in PROBED}
     linear, mlp = columns["linear"], columns["mlp"]
     classes = ((c.name, f"{c.train:,} to train, {c.test:,} to judge") for c in probing.classes)
+    table = b.Table("depths", PROBED, rows, bar="linear")
     blocks: list[b.Block] = [
         b.Verdict(text, [*reasons, chance]),
         b.Heading("Accuracy by depth"),
@@ -32,7 +33,7 @@ def document(probing: Probing) -> b.Document:
             rules=[b.Rule(probing.majority, text="the commonest class")],
             caption=f"Band: {linear.band}. Dashed: always naming the commonest class.",
         ),
-        table := b.Table("depths", PROBED, rows, bar="linear"),
+        table,
         *parts.glossary(table),
         b.Heading("The classes", detail=True),
         parts.facts(classes),

@@ -22,11 +22,12 @@ def document(record: TuneRecord) -> b.Document:
     if placement is not None:
         text = placement_text(placement, parts.stack_labels(record.model))
         placed = [b.Heading("The placement", detail=True), b.Text(text)]
+    table = b.Table("groups", GROUPS, _rows(record), bar="step_ratio")
     blocks: list[b.Block] = [
         b.Verdict(_loss(record.outcome), list(_reasons(record))),
         b.Heading("Layer groups"),
         *_charts(record),
-        table := b.Table("groups", GROUPS, _rows(record), bar="step_ratio"),
+        table,
         *parts.glossary(table),
         *placed,
         *parts.ending(
