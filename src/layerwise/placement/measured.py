@@ -4,6 +4,9 @@ from layerwise.card.record import LayerCard, Measurement
 from layerwise.placement.record import Placement
 from layerwise.placement.rows import resolve_rows
 
+#: The arm whose adapters are larger than the budget: what the others are held against.
+_LARGER = "all"
+
 
 def nearest(card: LayerCard, size: int | None) -> Measurement | None:
     """Return the measurement of `card` whose number of blocks is nearest to `size`.
@@ -26,17 +29,18 @@ def measured_note(card: LayerCard, placement: Placement) -> str | None:
     blocks = "1 block" if found.size == 1 else f"{found.size} blocks"
     what = f"layerwise measure compared adapters of rank {found.rank} on {blocks} ({seeds})"
     told = [found.finding.rstrip(".")] if found.finding else []
-    count, first = len(found.regimes), found.regimes[0].name
-    told += [f"{first} came first of {count}"]
+    equal = [regime.name for regime in found.regimes if regime.name != _LARGER]
+    told += [f"{equal[0]} came first of {len(equal)}"] if equal else []
     rows = set(resolve_rows(card, placement.blocks))
-    same = [n for n, regime in enumerate(found.regimes) if set(regime.layers) == rows]
+    same = [regime.name for regime in found.regimes if set(regime.layers) == rows]
     own = "this placement has blocks that were not compared"
     if same:
-        names = ", ".join(found.regimes[n].name for n in same)
-        own = f"this placement has the blocks of {names}, number {same[0] + 1}"
-    has_advised = "recommended" in {found.regimes[n].name for n in same}
+        own = f"this placement has the blocks of {', '.join(same)}"
+        numbers = [equal.index(name) + 1 for name in same if name in equal]
+        own += f", number {numbers[0]}" if numbers else ""
+    has_advised = "recommended" in same
     follows = {
         "better": "it follows that" if has_advised else "it does not follow that",
-        "worse": "it does not follow that" if has_advised else "it follows that in leaving those",
+        "worse": "it does not follow that" if has_advised else "it follows that",
     }.get(found.verdict or "", "there was nothing to follow")
     return f"{what}: {'; '.join(told)}; {own}: {follows}"

@@ -47,7 +47,7 @@ def card(small_card):
     ("verdict", "own", "others"),
     [
         ("better", "it follows that", "it does not follow that"),
-        ("worse", "it does not follow that", "it follows that in leaving those"),
+        ("worse", "it does not follow that", "it follows that"),
         ("no difference", "there was nothing to follow", "there was nothing to follow"),
         (None, "there was nothing to follow", "there was nothing to follow"),
     ],
@@ -58,10 +58,12 @@ def test_a_placement_says_what_was_found_and_whether_it_follows(card, verdict, o
     found = f"{FINDINGS[verdict][:-1]}; " if verdict else ""
     assert said == (
         f"layerwise measure compared adapters of rank 8 on 2 blocks (3 seeds): {found}random-0 "
-        f"came first of 3; this placement has the blocks of recommended, number 2: {own}"
+        f"came first of 2; this placement has the blocks of recommended, number 2: {own}"
     )
     (*_, said) = api.place(it, blocks="0,1").notes
     assert said.endswith(f"this placement has the blocks of random-0, number 1: {others}")
+    (*_, said) = api.place(it, policy="all").notes
+    assert f"; this placement has the blocks of all: {others}" in said
     (*_, said) = api.place(it, blocks="0,2").notes
     assert said.endswith(f"this placement has blocks that were not compared: {others}")
 
