@@ -261,6 +261,17 @@ def test_the_page_never_scrolls_sideways(opened, kind):
             assert max(overhang) <= 1, width
 
 
+@pytest.mark.parametrize("record", ["card", "measure"])
+def test_no_table_is_cut_on_a_usual_screen(opened_page, planted_card, planted_measure, record):
+    made = {"card": planted_card, "measure": planted_measure}[record]()
+    with opened_page(html(made), width=1200) as page:
+        sizes = page.eval_on_selector_all(
+            ".scroll", "all => all.map(one => [one.scrollWidth, one.clientWidth])"
+        )
+    assert sizes
+    assert all(whole <= seen for whole, seen in sizes), sizes
+
+
 def tip(page, figure, which):
     """Return what the tooltip of the first or last point of a figure says, as text alone."""
     points = page.locator(f"#figure-{figure} .mark-symbol.role-mark path")

@@ -151,7 +151,7 @@ def test_a_ledger_whose_study_said_it_is_still_read(run, study, tmp_path):
 
 @pytest.mark.parametrize("command", ["status", "table"])
 def test_what_is_no_ledger_is_said(refused, tmp_path, command):
-    assert "no such file" in refused("study", command, tmp_path)
+    assert "try: layerwise study run STUDY.yaml, first" in refused("study", command, tmp_path)
 
 
 def test_an_address_is_for_ray(run, study):

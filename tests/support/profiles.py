@@ -102,7 +102,7 @@ def planted_profile(
         after=planted_model(after, blocks=blocks, stack=stack, base=before, digest="c7"),
         stack=stack,
         probes=ProbeInfo(
-            source="the package's probes",
+            source="probes",
             sha256="3f" * 32,
             inputs=290,
             tokens=3412,

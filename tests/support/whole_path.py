@@ -214,6 +214,7 @@ def main(kept, names):
 
     Of `names` only theirs are made, anew.
     """
+    torch.set_num_threads(1)  # A fork of a process with others would wait for them for ever.
     outcome("llama", "causal")  # What all need is imported once.
     state = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     lines = kept.read_text().splitlines() if kept.exists() else []

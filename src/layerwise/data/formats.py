@@ -1,12 +1,13 @@
 """Rows as examples: which shape they have, which column plays which role, one example a row."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from layerwise.errors import DataError
+from layerwise.errors import BadInputError, DataError
 from layerwise.registry import Registry
 
 TEXT_NAMES = ("text", "content", "sentence", "review", "document", "article", "body", "passage")
@@ -135,12 +136,20 @@ FORMATS = Registry[Format]("data format")
 def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Format, dict[str, str]]:
     """Return the format of the rows of `frame`, and the column of each role.
 
+    Names of columns in capitals are known too.
+
     Raises:
         DataError: The text column is ambiguous, or there are pictures or sounds beside the text.
         BadInputError: A column was asked for that has no meaning in that format.
     """
-    claims = ((kind, kind.roles(frame, asked)) for kind in reversed([*FORMATS.values()]))
-    kind, columns = next((kind, columns) for kind, columns in claims if columns is not None)
+    plain = _in_small_letters(frame)
+    try:
+        small = {role: plain[name] for role, name in asked.items()}
+        kind, found = _claimed(frame.rename(columns=plain), small)
+        names = {small: name for name, small in plain.items()}
+        columns = {role: names[name] for role, name in found.items()}
+    except BadInputError:  # It shall name columns as they are.
+        kind, columns = _claimed(frame, asked)
     media = [c for c in frame.columns if c not in columns.values() and _is_media(frame[c])]
     if media and "text" not in asked:
         raise DataError(
@@ -152,8 +161,20 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
     return kind, columns
 
 
+def _claimed(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Format, dict[str, str]]:
+    claims = ((kind, kind.roles(frame, asked)) for kind in reversed([*FORMATS.values()]))
+    return next((kind, columns) for kind, columns in claims if columns is not None)
+
+
+def _in_small_letters(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the columns' names in small letters, but where two would be called alike."""
+    times = Counter(map(str.lower, frame.columns))
+    return {c: c.lower() if times[c.lower()] == 1 else c for c in frame.columns}
+
+
 def format_of_one(row: pd.DataFrame) -> str:
     """Return what `row`, one alone, is called by its columns' names; nothing where by none."""
+    row = row.rename(columns=_in_small_letters(row))
     kinds = [kind for kind in reversed([*FORMATS.values()]) if kind.name != "texts"]
     named = "texts" if {*TEXT_NAMES} & {*row.columns} else ""
     return next((kind.name for kind in kinds if kind.roles(row, {}) is not None), named)
@@ -165,7 +186,7 @@ def _is_media(values: "pd.Series[Any]") -> bool:
     if isinstance(first, Mapping):
         return "bytes" in first or {"array", "sampling_rate"} <= first.keys()
     is_picture = type(first).__module__.startswith("PIL.") or isinstance(first, bytes)
-    return first is not None and (is_picture or values.name in MEDIA_NAMES)
+    return first is not None and (is_picture or str(values.name).lower() in MEDIA_NAMES)
 
 
 # --- Texts ------------------------------------------------------------------------------------

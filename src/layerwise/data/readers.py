@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO, StringIO
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ READERS = Registry[Reader]("data file ending")
 
 #: Under which key of a frame's ``attrs`` the names of a column's classes stand, by the column.
 CLASSES = "classes"
-#: And under which what of a folder was left out.
-LEFT_OUT = "left out"
+#: And under which what else there is to say of how it was read.
+SAID = "said"
 
 
 # --- Packed files -----------------------------------------------------------------------------
@@ -252,8 +252,9 @@ def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
         DataError: One has not, a quote is not closed, or two columns have one name.
     """
     limit = csv.field_size_limit(max(1, len(found)))
+    raw = [*StringIO(found, newline="")]
     try:
-        lines = csv.reader(StringIO(found, newline=""), strict=True, **dialect)
+        lines = csv.reader(raw, strict=True, **dialect)
         rows = [(lines.line_num, row) for row in lines if row]
     except csv.Error as error:
         raise DataError(what=f"line {lines.line_num} is no row ({error})", value=path) from error
@@ -272,7 +273,14 @@ def _table(found: str, path: Path, **dialect: Any) -> pd.DataFrame:
                 value=path,
                 expected=f"{len(names)}, as the heading has; quotes around a cell with separators",
             )
-    return pd.DataFrame([row for _, row in rows[1:]], columns=names, dtype=object)
+    frame = pd.DataFrame([row for _, row in rows[1:]], columns=names, dtype=object)
+    spans = ((raw[start:end], end) for (start, _), (end, _) in pairwise(rows) if end - start > 1)
+    parted = dialect["delimiter"]
+    odd = [end for span, end in spans if all(line.count(parted) == len(names) - 1 for line in span)]
+    if odd and len(names) > 1:
+        told = f"rows of several lines, each with a row's cells: {len(odd):,}, the first to line "
+        frame.attrs[SAID] = [f"{told}{odd[0]} (is a quote not closed?)"]
+    return frame
 
 
 #: Names by which a heading is known, whatever else it holds.

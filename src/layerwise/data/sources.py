@@ -10,8 +10,8 @@ import pandas as pd
 from layerwise.data.formats import is_list
 from layerwise.data.readers import (
     CLASSES,
-    LEFT_OUT,
     READERS,
+    SAID,
     arrow_frame,
     class_names,
     read_file,
@@ -117,7 +117,7 @@ def _folder(folder: Path, split: str) -> pd.DataFrame:
         raise DataError(what="folder without splits", value=f"{folder}:{split}", expected=told)
     if split or len(splits) > 1:
         chosen = split_of(splits, hint=f"{folder}:SPLIT", split=_split_named(split) or split)
-        apart = [f"split {n} ({folder}:{n} reads it)" for n in splits if n != chosen]
+        apart = [f"split {n} ({folder}:{n} reads it) left out" for n in splits if n != chosen]
         elsewhere = {path for name in splits if name != chosen for path in splits[name]}
         found, paths = [path for path in found if path not in elsewhere], splits[chosen]
     if not paths:
@@ -134,8 +134,11 @@ def _folder(folder: Path, split: str) -> pd.DataFrame:
             hint = "one file, or a folder whose files agree"
             raise DataError(what, value=path, expected=expected, hint=hint)
     whole = pd.concat([start, *[*frames.values()][1:]], ignore_index=True)
-    left = [f"file {path.name}" for path in found if path not in frames]
-    whole.attrs = {**start.attrs, LEFT_OUT: apart + left}
+    left = [f"file {path.name} left out" for path in found if path not in frames]
+    told = [
+        f"{p.name}: {said}" for p, frame in frames.items() for said in frame.attrs.get(SAID, ())
+    ]
+    whole.attrs = {**start.attrs, SAID: apart + left + told}
     return whole
 
 
@@ -158,6 +161,10 @@ def _split_named(told: str) -> str:
 
 def _hub(source: str) -> pd.DataFrame:
     """Return the rows of a hub data set, through its cache, so that offline use works."""
+    if re.search(r"\s", source):
+        what, expected = "no file of that name", "a file, a folder, a hub data set id or demo"
+        hint = "of texts themselves a list, in Python, or a file with one a line"
+        raise DataError(what, value=source, expected=expected, hint=hint)
     datasets = require("datasets", extra="datasets", purpose="read a hub data set")
     parts = source.split(":")
     if len(parts) > 3 or not all(parts):
@@ -178,7 +185,7 @@ def _hub(source: str) -> pd.DataFrame:
         raise DataError(
             what=f"no file of that name, and no such data set can be had ({error})",
             value=source,
-            expected="a file, a folder, a hub data set id or demo",
+            expected="a file, a folder, a hub data set id or demo, or in Python a list of texts",
         ) from error
     return _dataset_frame(found, hint=f"{source}:SPLIT")
 

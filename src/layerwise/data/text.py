@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from layerwise.data.formats import (
     resolve_format,
 )
 from layerwise.data.labels import Labels, read_labels
-from layerwise.data.readers import CLASSES, LEFT_OUT
+from layerwise.data.readers import CLASSES, SAID
 from layerwise.data.sources import source_name, table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
 from layerwise.seeds import draw
@@ -30,6 +31,9 @@ from layerwise.seeds import draw
 __all__ = ["Example", "TextData", "probes", "read"]
 
 log = logging.getLogger(__name__)
+
+#: The roles in which a number is the text of a question or answer.
+_ANSWERS = ("text", "prompt", "input", "rejected")
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,9 @@ def read(
     if len(set(asked.values())) < len(asked):
         raise BadInputError(what="one column in two roles", value=asked, expected="two columns")
     kind, columns = resolve_format(frame, asked)
-    usable, left = _usable(frame, columns, kind, is_guess=not asked.keys() & {"text", "prompt"})
+    usable, left, numbers = _usable(
+        frame, columns, kind, is_guess=not asked.keys() & {"text", "prompt"}
+    )
     labels = Labels()
     if "label" in columns:
         column, values = columns["label"], frame[columns["label"]]
@@ -131,7 +137,8 @@ def read(
         parts[0] += f", {columns['text']} after {before}"
     parts += [labels.note] if labels.note else []
     parts += [f"{_count(n, why)} left out" for why, n in left.items()]
-    parts += [f"{what} left out" for what in whole.attrs.get(LEFT_OUT, ())]
+    parts += [f"{_count(numbers, 'rows')} with a number for a text"] if numbers else []
+    parts += whole.attrs.get(SAID, ())
     parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []
     line = "; ".join(filter(None, (*parts, kind.note)))
     has_scores = any(example.scores for example in usable.values())
@@ -185,16 +192,21 @@ def _count(number: int, rows: str) -> str:
 
 def _usable(
     frame: pd.DataFrame, columns: Mapping[str, str], kind: Format, *, is_guess: bool
-) -> tuple[dict[int, Example], Counter[str]]:
+) -> tuple[dict[int, Example], Counter[str], int]:
     """Return an example of each row that has something to learn, by its number; and what has not.
 
-    Errors count rows of the source from 1. Where the columns are a guess, rows that hold nothing in
-    those may be of another format.
+    And in how many rows a number stands for a question's or an answer's text. Errors count rows of
+    the source from 1. Where the columns are a guess, rows that hold nothing in those may be of
+    another format.
     """
     found, left, others = dict[int, Example](), Counter[str](), dict[tuple[str, ...], str]()
     every = zip(*(frame[column] for column in columns.values()), strict=True)
+    texts = [r for r in _ANSWERS if r in columns] if {"prompt", "rejected"} & {*columns} else []
+    numbers = 0
     for place, cells in zip(frame.index, every, strict=True):
-        row = SourceRow(int(str(place)) + 1, dict(zip(columns, cells, strict=True)), columns)
+        held = dict(zip(columns, cells, strict=True))
+        written = {role: str(held[role]) for role in texts if _is_number(held[role])}
+        row = SourceRow(int(str(place)) + 1, held | written, columns)
         if is_blank(cells[0]):
             whole = frame.loc[place]
             held = tuple(c for c in frame.columns if is_guess and not is_blank(whole[c]))
@@ -208,6 +220,7 @@ def _usable(
             left[made] += 1
         else:
             found[row.number] = made
+            numbers += bool(written)
     if not found:
         reasons = ", ".join(_count(n, why) for why, n in left.items())
         raise DataError(
@@ -216,7 +229,12 @@ def _usable(
             expected=kind.meaning,
             hint="--text-column NAME",
         )
-    return found, left
+    return found, left, numbers
+
+
+def _is_number(value: object) -> bool:
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and not is_blank(value)
 
 
 def _hash(examples: Iterable[Example], columns: Mapping[str, str]) -> str:

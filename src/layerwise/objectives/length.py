@@ -37,7 +37,9 @@ def fitted(
     needs = np.array(made.needs or [most])  # Other people's objectives may not say.
     length = min(most, max(2, math.ceil(np.quantile(needs, SHARE, method="inverted_cdf"))))
     longer = np.mean(needs > length)
-    note = f"examples are cut at {length:,} tokens; {longer:.0%} of them are longer"
+    share = f"{longer:.0%} of them are" if longer >= 0.005 else "less than 1% of them are"
+    told = f"{share if longer else 'none of them is'} longer"
+    note = f"examples are cut at {length:,} tokens; {told if made.needs else 'some may be longer'}"
     return length, replace(data, notes=(*data.notes, note))
 
 

@@ -41,6 +41,8 @@ def model_losses(model: Any, batch: Batch) -> Tensor:
         raise ValueError(message)
     labelled = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
     options = accepted(model, use_cache=False, logits_to_keep=labelled)
+    if model.training:  # Molmo2 wants to be told then that all of it is text.
+        options |= accepted(model, mm_token_type_ids=torch.zeros_like(labels))
     if "logits_to_keep" in options:
         labels = labels[:, labelled]
     logits = token_logits(model(**batch.inputs, **options))

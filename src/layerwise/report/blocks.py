@@ -109,6 +109,13 @@ class Table:
     bar: str = ""
     most: int | None = None
 
+    @property
+    def drawn(self) -> list[Column]:
+        """The first column, and those that any row has a value for."""
+        first, *others = self.columns
+        kept = (c for c in others if any(row.get(c.key) is not None for row in self.rows))
+        return [first, *kept]
+
 
 @dataclass(frozen=True)
 class Strip:

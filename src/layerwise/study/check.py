@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,13 +11,16 @@ from pathlib import Path
 
 from layerwise.errors import BadInputError, LayerwiseError
 from layerwise.options.commands import ProfileSettings
+from layerwise.options.groups import CALL_ONLY
 from layerwise.study.checker import Checker, refuse_settings, refuse_unknown
-from layerwise.study.record import Cell, Study
+from layerwise.study.record import DIMENSIONS, Cell, Study
 from layerwise.study.stages import STAGES
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 3
+#: An option of a command in the hint of an error, and its value.
+_OPTION = re.compile(r"(?:layerwise \w+ )?--([a-z][a-z-]*)(?: (?!with)(\w[\w.,-]*\w))?")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) 
 
     Raises:
         UnknownNameError: A setting does not exist.
-        BadInputError: Some cannot; every reason is logged before.
+        BadInputError: Some cannot; the first reasons are in it, the others are logged before.
     """
     cells = list(cells)
     for stage, names in dict.fromkeys((cell.stage, tuple(cell.settings)) for cell in cells):
@@ -58,13 +62,13 @@ def refuse_faults(study: Study, cells: Iterable[Cell], *, trusts: bool = False) 
     faults = check(study, cells, trusts=trusts)
     if not faults:
         return
-    for fault in faults:
+    for fault in faults[_SHOWN:]:
         log.error("cannot work: %s", fault)
     wrong = sum(fault.runs for fault in faults)
-    told = " | ".join(map(str, faults[:_SHOWN])) + (" | …" if len(faults) > _SHOWN else "")
-    message = f"runs of the study that cannot work, {wrong} of {len(study.cells)}"
-    hint = "exclude them, or correct the study"
-    raise BadInputError(message, value=told, hint=hint)
+    told = " | ".join(map(str, faults[:_SHOWN]))
+    told += f" | {len(faults) - _SHOWN} more above" if len(faults) > _SHOWN else ""
+    message = f"runs of the study that cannot work, {wrong} of {len(study.cells)}: {told}"
+    raise BadInputError(message, hint="exclude them, or correct the study")
 
 
 def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple[Fault, ...]:
@@ -88,7 +92,8 @@ def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple
                 refuse_settings(stage.name, stage.settings, first.settings)
                 stage.check(checker, first)
             except LayerwiseError as error:
-                found.setdefault((first.model, error.message), []).extend((first, *others))
+                message = _OPTION.sub(_as_setting, error.message)
+                found.setdefault((first.model, message), []).extend((first, *others))
     return tuple(
         Fault(
             model,
@@ -99,6 +104,16 @@ def check(study: Study, cells: Iterable[Cell], *, trusts: bool = False) -> tuple
         )
         for (model, message), wrong in found.items()
     )
+
+
+def _as_setting(option: re.Match[str]) -> str:
+    """Return what a study has in place of an option of the command line."""
+    name, value = option[1].replace("-", "_"), option[2]
+    if name == CALL_ONLY:  # Which no file can say.
+        return option[0]
+    if name in DIMENSIONS:
+        return f"{name}s: [{value}]" if value else f"{name}s"
+    return f"{name}: {value}" if value else name
 
 
 def _common(names: Iterable[str | None]) -> str | None:

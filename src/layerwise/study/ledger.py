@@ -266,6 +266,10 @@ def open_ledger(root: Path) -> Ledger:
         SchemaError: There is none, or one of another schema.
         OutputError: Its folder of runs is missing or a link.
     """
+    if not is_ledger(root):
+        message, expected = "no ledger of a study", "a folder that study run has made"
+        hint = "layerwise study run STUDY.yaml, first"
+        raise SchemaError(message, value=root, expected=expected, hint=hint)
     about = read_json(root / ABOUT, schema=SCHEMA)
     _refuse_no_folder(root / RUNS)
     return Ledger(root.resolve(), str(about.get("name")), bool(about.get("keep_weights")))

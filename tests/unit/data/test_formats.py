@@ -294,7 +294,7 @@ PICTURE = {"bytes": b"\x89PNG", "path": None}
         ({"messages": [{"role": "wizard", "content": "a"}, TELL]},
          "has an unknown role: 'wizard'; expected user, assistant"),
         ({"messages": "[{'role': 'user', 'content':"}, "row 1 of column 'messages' is no chat"),
-        ({"question": "2+2?", "answer": 4}, "'answer' is no text: '4'.*--text-column NAME"),
+        ({"question": "so?", "answer": True}, "'answer' is no text: 'True'.*--text-column NAME"),
         ({"prompt": [ASK], "input": "Now.", "completion": "b"}, "beside a prompt of turns"),
         ({"text": "a", "image": PICTURE}, r"pictures or sounds beside the text.*: 'image'"),
         ({"text": "a", "scan": PICTURE}, r"pictures or sounds .*--text-column text"),
@@ -442,3 +442,51 @@ def test_numbers_of_named_classes_are_their_names(tmp_path):
 def test_labels_of_no_kind(labels, message):
     with pytest.raises(DataError, match=message):
         labelled(*labels)
+
+
+def test_numbers_are_the_texts_of_questions_and_answers():
+    rows = [
+        {"instruction": "2+2?", "input": 7, "output": 4},
+        {"instruction": "Pi?", "input": "", "output": 3.5},
+        {"instruction": "Who?", "input": float("nan"), "output": "nobody"},
+    ]
+    data = read(rows)
+    assert [(e.prompt, e.text) for e in data.examples] == [
+        ("2+2?\n7", "4"), ("Pi?", "3.5"), ("Who?", "nobody"),
+    ]  # fmt: skip
+    assert "; 2 rows with a number for a text" in data.notes[0]
+    assert [e.text for e in read([{"q": "a", "n": 4}], text_column="n", prompt_column="q").examples]
+    assert "number for" not in read([{"instruction": "a", "output": "b"}]).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ({"Instruction": "a", "Input": "b", "OUTPUT": "c"}, "Alpaca instructions"),
+        ({"Conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+         "ShareGPT chats"),
+        ({"Prompt": "a", "Chosen": "b", "Rejected": "c"}, "preference pairs"),
+        ({"Input_IDs": [3, 4]}, "tokens"),
+        ({"Text": "a", "other": "b"}, "texts"),
+    ],
+)  # fmt: skip
+def test_names_of_columns_are_known_in_capitals_too(row, kind):
+    small = read([{name.lower(): value for name, value in row.items()}])
+    data = read([row])
+    assert data.examples == small.examples
+    assert data.columns == {
+        role: n for role, s in small.columns.items() for n in row if n.lower() == s
+    }
+    told = "; ".join(data.notes)
+    assert f"as {kind}" in told
+    assert set(data.columns.values()) <= {*row}
+
+
+def test_columns_that_differ_by_case_alone_stay_apart():
+    data = read([{"text": "a", "Text": "b"}])
+    assert [e.text for e in data.examples] == ["a"]
+    with pytest.raises(DataError, match=r"which column is the text.*'Title, title'"):
+        read([{"Title": "a", "title": "b"}])
+    with pytest.raises(DataError, match=r"which column is the text.*'Title, Body2'"):
+        read([{"Title": "a", "Body2": "b"}])
+    assert read([{"Title": "a", "Note": "b"}], text_column="Title").columns == {"text": "Title"}

@@ -413,3 +413,23 @@ def test_a_split_that_is_not_there_is_refused(cached):
         table("some/words")
     with pytest.raises(DataError, match='Unknown split "dev"'):
         table("some/words:dev")
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_quote_that_swallowed_rows_is_told(tmp_path, separator):
+    file = tmp_path / "some.csv"
+    swallowing = ['"good,pos', "bad,neg", 'fine",pos', "ok,neg", '"so,neg', 'so",pos']
+    file.write_text("\n".join(["text,label", *swallowing]).replace(",", separator))
+    (note,) = read(str(file)).notes
+    assert "rows of several lines, each with a row's cells: 2, the first to line 4" in note
+    paragraphs = ['"good, so', 'and more, and more",pos', "ok,neg", '"one', 'two",neg']
+    file.write_text("\n".join(["text,label", *paragraphs]).replace(",", separator))
+    assert "several lines" not in read(str(file)).notes[0]
+    file.write_text('text\n"one\ntwo"\nthree')
+    assert read(str(file)).notes == ()
+
+
+@pytest.mark.parametrize("text", ["some words", "one: two three", "a line\nand another"])
+def test_a_text_in_place_of_a_name_is_told_what_to_be(text):
+    with pytest.raises(DataError, match=r"no file of that name.*of texts themselves a list"):
+        read(text)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,8 +31,24 @@ def test_nineteen_of_twenty_examples_need_no_more(tuning):
     assert data.notes == ("examples are cut at 10 tokens; 5% of them are longer",)
 
 
-def test_few_examples_are_all_whole(tuning):
-    assert fit(tuning, [words(n) for n in range(2, 12)])[0] == 12
+def test_few_examples_are_all_whole_and_that_is_said(tuning):
+    length, data = fit(tuning, [words(n) for n in range(2, 12)])
+    assert length == 12
+    assert data.notes == ("examples are cut at 12 tokens; none of them is longer",)
+    length, data = fit(tuning, [words(4)] * 299 + [words(9)])
+    assert data.notes == ("examples are cut at 5 tokens; less than 1% of them are longer",)
+
+
+def test_an_objective_that_does_not_tell_lengths_has_none_made_up(tuning):
+    loaded, data = tuning.loaded(), of(words(4), words(9))
+    plain = OBJECTIVES["causal-lm"]
+
+    def untold(*args, **options):
+        return replace(plain.batches_for(*args, **options), needs=())
+
+    mute = SimpleNamespace(batches_for=untold)
+    length, data = fitted(loaded, data, mute, None)
+    assert data.notes == (f"examples are cut at {length:,} tokens; some may be longer",)
 
 
 def test_of_much_data_some_are_looked_at_evenly(tuning):
@@ -70,8 +87,10 @@ def test_as_many_are_cut_as_is_said(case):
     length, said = fitted(loaded, data, OBJECTIVES[name], None)
     asked = {"batch_size": 8, "seed": 0}
     found = OBJECTIVES[name].batches_for(loaded, data, max_length=length, **asked)
-    told = f"examples are cut at {length} tokens; {found.truncated / len(data):.0%} of them are"
-    assert said.notes == (f"{told} longer",)
+    share = (
+        f"{found.truncated / len(data):.0%} of them are" if found.truncated else "none of them is"
+    )
+    assert said.notes == (f"examples are cut at {length} tokens; {share} longer",)
     assert found.truncated <= len(data) / 20
     shorter = OBJECTIVES[name].batches_for(loaded, data, max_length=length - 1, **asked)
     assert shorter.truncated > found.truncated

@@ -104,15 +104,19 @@ FOUND = {
     ),
     "key of another": (
         "mistral", AXOLOTL + "lora_target_modules: [q_proj]\nlayers_to_transform: [1]\n",
-        "key-unknown", None,
+        "key-unknown", "lora_target_modules: [q_proj]\npeft_layers_to_transform: [1]\n",
     ),
     "key of nobody": (
         "mistral", {"peft_type": "LORA", "target_modules": ["q_proj"], "nonsense": 1},
-        "key-unknown", None,
+        "key-unknown", '"q_proj"\n  ]\n}',
     ),
     "misspelt key": (
         "mistral", AXOLOTL + "lora_target_modules: [q_proj]\npeft_layer_to_transform: [1]\n",
-        "key-unknown", None,
+        "key-unknown", "lora_target_modules: [q_proj]\npeft_layers_to_transform: [1]\n",
+    ),
+    "misspelt beside the right one": (
+        "mistral", AXOLOTL + "lora_target_modules: [q_proj]\nlora_target_module: [k_proj]\n",
+        "key-unknown", "lora_r: 4\nlora_target_modules: [q_proj]\n",
     ),
     "axolotl escaped": (
         "llama", 'base_model: x\nunfrozen_parameters:\n  - model\\.layers\\.11\\.\n',

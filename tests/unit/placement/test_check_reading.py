@@ -163,3 +163,22 @@ def test_a_corrected_script_stays_the_script(llama, tmp_path):
         "LAST = 12  # é\nx = LoraConfig(  # here\n    target_modules=['q_proj'],\n"
         "    layers_to_transform=[10, 11],\n)\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("r=4, target_module=['q_proj']", "r=4, target_modules=['q_proj']"),
+        ("target_module=['k_proj'], target_modules=['q_proj']", "target_modules=['q_proj']"),
+        ("target_modules=['q_proj'], target_module=['k_proj'],", "target_modules=['q_proj'], "),
+        ("qq=1, rr=2, target_modules=['q_proj']", "target_modules=['q_proj']"),
+    ],
+)
+def test_a_misspelt_argument_of_a_call_goes(llama, tmp_path, given, right):
+    script = tmp_path / "make.py"
+    script.write_text(f"c = LoraConfig({given})\n")
+    made = lw.check(llama, script, fix=True)
+    assert {found.code for found in made.findings} == {"key-unknown"}
+    assert made.fixed == f"c = LoraConfig({right})\n"
+    script.write_text(made.fixed)
+    assert lw.check(llama, script).clean

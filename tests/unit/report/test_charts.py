@@ -89,6 +89,18 @@ def test_positive_numbers_over_decades_are_on_a_log_scale_with_round_ends(values
     assert y["axis"]["values"] == ticks
 
 
+def test_what_is_nearly_equal_is_not_drawn_as_if_it_differed():
+    def domain(values, **axis):
+        return encoding(on_blocks(values, **axis), "y")["scale"].get("domain")
+
+    low, high = domain([1.5, 1.5 + 1e-5, 1.5])
+    assert low < 1.5 < 1.5 + 1e-5 < high
+    assert high - low == pytest.approx(0.02 * 1.5, rel=1e-3)
+    assert domain([-3.0, -3.0], scale="log") == pytest.approx([-3.03, -2.97])
+    assert domain([1.5, 1.6]) is None
+    assert domain([0.0, 0.0]) is None
+
+
 def test_a_second_stack_counts_from_0_again_after_a_gap():
     axis = encoding(on_blocks([1.0] * 6, stacks=(3, 3)), "x")["axis"]
     assert axis["values"] == [0, 1, 2, 4, 5, 6]

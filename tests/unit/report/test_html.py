@@ -3,13 +3,14 @@ import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 from html import unescape
 
 import pytest
 
 from layerwise import report
 from layerwise.errors import BadInputError
-from layerwise.report.blocks import Document, Text
+from layerwise.report.blocks import Document, Strip, Text
 from layerwise.report.renderers import html as renderer
 from layerwise.report.renderers.html import framed, html
 
@@ -81,6 +82,15 @@ def test_cells_of_strips_are_marked_or_shaded(page):
     cells = [a["class"].split() for t, a in page.tags if t == "li" and "class" in a]
     assert [n for n, look in enumerate(cells[:6]) if "on" in look] == [1]
     assert [look[1] for look in cells[6:]] == [f"heat-{n}" for n in (0, 2, 4, 6, 8, 10)]
+
+
+def test_shades_have_a_scale_from_0_to_the_most(page, read_page, planted_document):
+    looks = [a["class"] for t, a in page.tags if t == "i"]
+    assert looks == [f"heat-{n}" for n in range(11)]
+    assert "plain 0 5" in page.said.replace("  ", " ")
+    document = planted_document()
+    marked = [x for x in document.blocks if not (isinstance(x, Strip) and x.values)]
+    assert not any(t == "i" for t, _ in read_page(html(replace(document, blocks=marked))).tags)
 
 
 def test_many_names_are_folded_away_but_there(page):

@@ -66,8 +66,31 @@ def test_a_study_that_cannot_work_is_refused_with_every_reason(plain, caplog):
     study = study_from(plain(objectives=["causal-lm", "masked-lm", "nsp"]))
     with pytest.raises(BadInputError, match=r"cannot work, 2 of 3: .*llama masked-lm.*llama nsp"):
         refuse_faults(study, study.cells)
-    assert len([r for r in caplog.records if "cannot work" in r.getMessage()]) == 2
+    assert not caplog.records  # It stands in the error, once.
     refuse_faults(study, study.cells[:1])
+
+
+def test_reasons_that_the_error_has_no_room_for_are_told_before_it(plain, caplog):
+    names = ["masked-lm", "nsp", "span-denoise", "sft", "classification"]
+    study = study_from(plain(objectives=names))
+    with pytest.raises(BadInputError, match=r"llama masked-lm.*2 more above") as refused:
+        refuse_faults(study, study.cells)
+    told = [refused.value.message, *(record.getMessage() for record in caplog.records)]
+    assert [sum(f"llama {name} " in line for line in told) for name in names] == [1] * 5
+
+
+@pytest.mark.parametrize(
+    ("objective", "hint"),
+    [
+        ("masked-lm", "try: objectives: [causal-lm]"),
+        ("sft", "try: prompt_column: NAME, or objectives: [causal-lm]"),
+        ("classification", "try: label_column: NAME"),
+    ],
+)
+def test_hints_are_what_a_study_has(faults, objective, hint):
+    (fault,) = faults(objectives=[objective])
+    assert fault.message.endswith(hint)
+    assert "--" not in fault.message
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_a_ledger_whose_runs_are_elsewhere_is_refused(ledger, tmp_path):
 
 def test_nothing_there_is_no_ledger(tmp_path):
     assert not is_ledger(tmp_path)
-    with pytest.raises(SchemaError, match="no such file"):
+    with pytest.raises(SchemaError, match="no ledger of a study"):
         open_ledger(tmp_path)
 
 

@@ -56,7 +56,10 @@ def _keys(case: Case) -> Iterator[Found]:
         same = [dialect.key(spelled[key])] if key in spelled else []
         if near or key in owned or dialect.name == "peft":
             write = next((name for name in (*near, *same) if name in dialect.defaults), OUT)
-            yield case.found("key-unknown", values[key], key=key, why=dialect.title, write=write)
+            fix = {key: None} if write in {OUT, *values} else {key: None, write: values[key]}
+            yield case.found(
+                "key-unknown", values[key], fix, key=key, why=dialect.title, write=write
+            )
 
 
 _COMMON = {"task_type", "use_dora", "bias", "num_labels", "reward_model", "lora_alpha"}

@@ -17,7 +17,8 @@ def corrected(file: ConfigFile, dialect: Dialect, changes: Mapping[str, Any]) ->
 
     An argument that is None goes.
     """
-    values = {dialect.key(k) if k not in dialect.defaults else k: v for k, v in changes.items()}
+    own = {*dialect.defaults, *file.values}
+    values = {k if k in own else dialect.key(k): v for k, v in changes.items()}
     if dialect.name == "llamafactory":
         values = {k: ",".join(v) if isinstance(v, list) else v for k, v in values.items()}
     if file.form in {"json", "object"}:
@@ -46,16 +47,21 @@ def _yaml(text: str, values: Mapping[str, Any]) -> str:
 def _python(text: str, values: Mapping[str, Any]) -> str:
     """Return a script whose call has other keyword arguments."""
     call, _ = adapter_calls(ast.parse(text))[0]
-    data, left, edits = text.encode(), dict(values), list[tuple[int, int, str]]()
+    data, edits = text.encode(), list[tuple[int, int, str]]()
+    given = {keyword.arg for keyword in call.keywords}
+    new = [f"{k}={v!r}" for k, v in values.items() if v is not None and k not in given]
     starts = [0, *accumulate(map(len, data.splitlines(keepends=True)))]  # Positions are in bytes.
     end = 0
-    for node in [*call.args, *(keyword.value for keyword in call.keywords)]:
+    for node in [*call.args, *call.keywords]:
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[(node.end_lineno or 1) - 1] + (node.end_col_offset or 0)
-        name = next((k.arg for k in call.keywords if k.value is node), None)
-        if name in left:
-            edits.append((start, end, repr(left.pop(name))))
-    edits.append((end, end, "".join(f", {k}={v!r}" for k, v in left.items() if v is not None)))
+        name = node.arg if isinstance(node, ast.keyword) else None
+        if name in values:
+            value = values[name]
+            put = f"{name}={value!r}" if value is not None else new.pop(0) if new else ""
+            comma = None if put else re.match(rb"\s*,\s*", data[end:])
+            edits.append((start, end + (comma.end() if comma else 0), put))
+    edits.append((end, end, "".join(f", {each}" for each in new)))
     for start, end, put in reversed(edits):
         data = data[:start] + put.encode() + data[end:]
     return data.decode()

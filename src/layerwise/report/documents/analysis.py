@@ -52,7 +52,9 @@ def document(analysis: Analysis) -> b.Document:
         *(_distances(analysis, charts) if analysis.concordance else ()),
         b.Heading("Models"),
         _models(analysis),
-        *parts.glossary(COLUMNS.values()),
+    ]
+    blocks += [
+        *parts.glossary(*blocks),
         *parts.noted(analysis.notes),
         *parts.made("How this analysis was made", analysis.provenance, read),
     ]

@@ -17,6 +17,9 @@ from layerwise.report.words import shown
 
 #: A share of wasted parameters from which on it is worth a word (ours).
 _MUCH = 0.005
+#: From which correlation on two rankings are called alike (ours), and of how few blocks no ranking
+#: is: four are in one order, or its reverse, by chance in one of twelve cases.
+_ALIKE, _FEW_BLOCKS = 0.5, 5
 #: Blocks that a terminal shows; the page has all.
 _ROWS = 10
 ADAPTER = (
@@ -66,11 +69,8 @@ def document(audit: Audit) -> b.Document:
     The audit of a profile leaves the model and how it was made to that.
     """
     made, model = audit.provenance, audit.model or _blocks_alone(audit)
-    told: list[b.Block] = [
-        *audit_blocks(audit, model),
-        *audit_tables(audit, model, {}),
-        *parts.glossary(ADAPTER),
-    ]
+    told = [*audit_blocks(audit, model), *audit_tables(audit, model, {})]
+    told += parts.glossary(*told)
     if audit.model is not None:
         told += [b.Heading("The model", detail=True), parts.model_facts(model)]
     told += parts.noted(audit.notes)
@@ -110,8 +110,7 @@ def audit_tables(audit: Audit, model: ModelInfo, moved: Moved) -> Iterator[b.Blo
         yield b.Heading("The adapter by block")
         rows = [_block_row(block, model, moved) for block in audit.blocks]
         carded = frozenset(n for n, block in enumerate(audit.blocks) if block.carded)
-        there = {"dead": audit.dead, "moved": moved}
-        columns = [column for column in ADAPTER if there.get(column.key, True)]
+        columns = [column for column in ADAPTER if audit.dead or column.key != "dead"]
         yield b.Table("adapter", columns, rows, marked=carded, mark="where the card would place",
                     most=_ROWS)  # fmt: skip
     if audit.modules:
@@ -226,9 +225,19 @@ def _on_inputs(audit: Audit) -> Iterator[str]:
     ratios = [change / size for change, size in pairs if change and size]
     if ratios:
         told += f", {number(median(ratios))} times what the weights' norms would suggest"
-    if audit.depth_agreement is not None:
-        told += f". Size and effect rank the blocks alike at Spearman {audit.depth_agreement:.2f}"
+    told += _ranked("Size and effect", audit.depth_agreement, len(changes))
     yield f"{told}."
+
+
+def _ranked(both: str, spearman: float | None, blocks: int) -> str:
+    """Return whether `both` rank the `blocks` alike; of few, none would be beyond chance."""
+    if spearman is None:
+        return ""
+    if blocks < _FEW_BLOCKS:
+        return f". {both} rank {blocks} blocks, too few to tell whether alike"
+    far = "differently" if spearman > -_ALIKE else "in opposite orders"
+    how = "alike" if spearman >= _ALIKE else far
+    return f". {both} rank the {blocks} blocks {how} at Spearman {spearman:.2f}"
 
 
 def _card(card: CardPlacement, adapted: int) -> str:
@@ -243,10 +252,7 @@ def _card(card: CardPlacement, adapted: int) -> str:
     if card.step_ratio is not None and card.adapter_step_ratio is not None:
         told += f". A step there takes {card.step_ratio:.2f} of one with all blocks, the adapter's "
         told += f"{card.adapter_step_ratio:.2f}"
-    if card.spearman is not None:
-        told += f". Residual norm and update rank its {adapted} blocks alike at Spearman "
-        told += f"{card.spearman:.2f}"
-    return f"{told}."
+    return f"{told}{_ranked('Residual norm and update', card.spearman, adapted)}."
 
 
 def _unread(audit: Audit) -> str:

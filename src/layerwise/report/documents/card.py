@@ -65,9 +65,9 @@ def document(card: LayerCard, placement: Placement | None = None) -> b.Document:
         _figures(card),
         *_charts(card, placement, columns, adapted),
         b.Heading("Block by block"),
-        _table(card, columns, adapted, _done(placement)),
+        table := _table(card, columns, adapted, _done(placement)),
         *parts.facts_under("Not measured", absent),
-        *parts.glossary(columns),
+        *parts.glossary(table),
         *parts.noted(card.capture.notes),
         *_made(card),
     ]

@@ -37,28 +37,27 @@ def document(check: Check) -> b.Document:
     groups = {n: labels[stack] for stack, n in starts.items() if len(starts) > 1}
     trained = frozenset(n for n, kind in enumerate(kinds) if kind.trained)
     rows = [_row(kind) for kind in kinds]
-    blocks: list[b.Block] = [
-        _verdict(check),
-        b.Heading("What trains, by kind and block"),
-        b.Table("kinds", KINDS, rows, trained, "trains", groups),
-    ]
+    table = b.Table("kinds", KINDS, rows, trained, "trains", groups)
+    heading = b.Heading("What trains, by kind and block")
+    blocks: list[b.Block] = [_verdict(check), heading, table]
     if check.outside:
         outside = [asdict(module) for module in check.outside]
         blocks += [b.Heading("Outside the blocks"), b.Table("outside", _OUTSIDE, outside)]
-    blocks.append(b.Heading("Every block", detail=True))
-    for number, kind in enumerate(kinds):
+    told = "Filled: one of the kind trains. Empty: none does."
+    blocks += [b.Heading("Every block", detail=True), b.Text(told, quiet=True)]
+    for kind in kinds:
         if kind.trained:
             label = shown(kind.kind, limit=40) + (f" ({labels[kind.stack]})" if several else "")
             indices = sorted({*kind.blocks, *kind.missed})
             about = f"of {counted(len(indices), 'block')}"
             on = frozenset(kind.blocks)
-            blocks.append(b.Strip(label, indices, on=on, about=about, series=number))
+            blocks.append(b.Strip(label, indices, on=on, about=about))
     blocks += [b.Heading("What it costs"), parts.facts(_costs(check))]
     if check.fixed is not None:
         blocks += [b.Heading("Corrected"), b.Code(check.fixed)]
     blocks += [b.Heading("The model", detail=True), parts.model_facts(check.model)]
     made = parts.made("How this was checked", check.provenance, [("Config", check.config)])
-    blocks += [*parts.noted(check.notes), *parts.glossary(KINDS), *made]
+    blocks += [*parts.noted(check.notes), *parts.glossary(table), *made]
     subtitle = f"{shown(check.config, limit=100)}, as {check.trainer} reads it"
     return b.Document("Check", parts.model_name(check.model), subtitle, blocks)
 

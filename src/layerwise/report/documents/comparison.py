@@ -40,7 +40,7 @@ def document(comparison: Comparison) -> b.Document:
         b.Heading("The cards"),
         parts.facts((str(n), data) for n, data in enumerate(comparison.data, start=1)),
         b.Heading("Agreement"),
-        b.Table("agreement", COLUMNS, rows, marked=usable, mark="one may stand for the other"),
-        *parts.glossary(COLUMNS),
+        table := b.Table("agreement", COLUMNS, rows, usable, "one may stand for the other"),
+        *parts.glossary(table),
     ]
     return b.Document("Comparison of cards", shown(comparison.model, limit=100), cards, blocks)

@@ -17,7 +17,6 @@ def document(coverage: Coverage) -> b.Document:
             [index for index, _ in rows],
             on=frozenset(index for index, adapted in rows if adapted[n]),
             about=f"of {counted(len(rows), 'block')}",
-            series=n,
         )
         for stack, rows in stacks.items()
         for n, target in enumerate(coverage.targets)

@@ -23,10 +23,10 @@ def document(distance: Distance) -> b.Document:
         _verdict(distance, found),
         b.Heading("Distances"),
         _chart(distance, found),
-        b.Table("distances", DISTANCES, rows, reference, "the reference", bar="procrustes"),
+        far := b.Table("distances", DISTANCES, rows, reference, "the reference", bar="procrustes"),
         b.Heading("The gradients"),
-        b.Table("gradients", GRADIENTS, rows, reference, "the reference"),
-        *parts.glossary([*DISTANCES, *GRADIENTS]),
+        size := b.Table("gradients", GRADIENTS, rows, reference, "the reference"),
+        *parts.glossary(far, size),
         *parts.ending(distance, "How this was measured"),
     ]
     subtitle = f"from {distance.reference} {parts.on_data(distance.data, about)}"

@@ -29,8 +29,8 @@ def document(erasure: Erasure) -> b.Document:
         b.Heading("Effect by depth"),
         parts.side_by_side("effect", series, rows, title="Effect of erasing", scale="zero",
                            rules=[b.Rule(0.0)], caption=_EFFECT, width="wide"),
-        b.Table("depths", ERASED, rows, sure, "surely beyond the control", bar="effect"),
-        *parts.glossary(ERASED),
+        table := b.Table("depths", ERASED, rows, sure, "surely beyond the control", bar="effect"),
+        *parts.glossary(table),
         *parts.ending(
             erasure,
             "How this was measured",

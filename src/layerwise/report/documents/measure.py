@@ -49,8 +49,10 @@ def document(measure: Measure) -> b.Document:
         b.Text(_EQUAL, quiet=True),
         *_charts(measure, arms, rows, improved),
         b.Heading("Every arm"),
-        b.Table("arms", columns, rows, recommended, "the card's advice", bar="improvement"),
-        *parts.glossary(columns),
+        table := b.Table(
+            "arms", columns, rows, recommended, _KINDS["recommended"], bar="improvement"
+        ),
+        *parts.glossary(table),
         *_trials(measure),
         *parts.ending(
             measure,

@@ -132,10 +132,11 @@ def facts_under(heading: str, pairs: Iterable[tuple[str, object]]) -> list[b.Blo
     return [b.Heading(heading), told] if told.pairs else []
 
 
-def glossary(columns: Iterable[Column]) -> list[b.Block]:
-    """Return what the `columns` mean, how they are read, and when not to trust them."""
-    pairs = [(column.title, column.explained) for column in columns if column.explained]
-    return [b.Heading("What the columns mean", detail=True), b.Facts(pairs)]
+def glossary(*blocks: b.Block) -> list[b.Block]:
+    """Return what the columns of tables mean, how they are read, and when not to trust them."""
+    columns = (column for block in blocks if isinstance(block, b.Table) for column in block.drawn)
+    pairs = {column.title: column.explained for column in columns if column.explained}
+    return [b.Heading("What the columns mean", detail=True), b.Facts([*pairs.items()])]
 
 
 def model_facts(model: ModelInfo, *, title: str = "") -> b.Facts:

@@ -32,8 +32,8 @@ def document(probing: Probing) -> b.Document:
             rules=[b.Rule(probing.majority, text="the commonest class")],
             caption=f"Band: {linear.band}. Dashed: always naming the commonest class.",
         ),
-        b.Table("depths", PROBED, rows, bar="linear"),
-        *parts.glossary(PROBED),
+        table := b.Table("depths", PROBED, rows, bar="linear"),
+        *parts.glossary(table),
         b.Heading("The classes", detail=True),
         parts.facts(classes),
         *parts.ending(

@@ -10,7 +10,7 @@ from layerwise.options.groups import Readout
 from layerwise.profile.record import DepthChange, Profile, ReadoutProfile, Slope
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
-from layerwise.report.documents.audit import ADAPTER, audit_blocks, audit_tables
+from layerwise.report.documents.audit import audit_blocks, audit_tables
 from layerwise.report.numbers import ends, interval, number, percent
 from layerwise.report.words import shown
 
@@ -66,16 +66,19 @@ def document(profile: Profile) -> b.Document:
     probes, blocks, audit = profile.probes, every_block(profile), profile.audit
     moved = {(profile.stack, block.index): block.procrustes for block in blocks}
     names = [parts.model_name(model, limit=80) for model in (profile.before, profile.after)]
+    source = "the package" if probes.source == "probes" else shown(probes.source, limit=100)
     about = f"{len(blocks)} blocks of {shown(profile.stack)} · {probes.inputs:,} probes of "
-    about += f"{shown(probes.source, limit=100)}, {probes.tokens:,} tokens, readout "
+    about += f"{source}, {probes.tokens:,} tokens, readout "
     told: list[b.Block] = [
         b.Verdict(_headline(profile), _reasons(profile)),
         *parts.untrained(profile.untrained_modules),
         *(audit_blocks(audit, profile.before) if audit else ()),
         b.Heading("Where it moved"),
         b.Strip(
-            "every block", [block.index for block in blocks],
-            values=[block.procrustes for block in blocks], most=_most(profile).procrustes,
+            "every block",
+            [block.index for block in blocks],
+            values=[block.procrustes for block in blocks],
+            most=_most(profile).procrustes,
             about="the stronger the colour, the further its output moved",
         ),
         _figures(profile),
@@ -87,7 +90,9 @@ def document(profile: Profile) -> b.Document:
         b.Heading("Every block", detail=True),
         _every_block(profile),
         *(audit_tables(audit, profile.before, moved) if audit else ()),
-        *parts.glossary([*CHANGES, *(ADAPTER if audit else ())]),
+    ]
+    told += [
+        *parts.glossary(*told),
         b.Heading("Before and after", detail=True),
         parts.model_facts(profile.before, title="Before"),
         parts.model_facts(profile.after, title="After"),

@@ -26,8 +26,8 @@ def document(record: TuneRecord) -> b.Document:
         b.Verdict(_loss(record.outcome), list(_reasons(record))),
         b.Heading("Layer groups"),
         *_charts(record),
-        b.Table("groups", GROUPS, _rows(record), bar="step_ratio"),
-        *parts.glossary(GROUPS),
+        table := b.Table("groups", GROUPS, _rows(record), bar="step_ratio"),
+        *parts.glossary(table),
         *placed,
         *parts.ending(
             record,

@@ -33,16 +33,9 @@ class ColumnText:
         return self.column.form not in {"text", "flag"}
 
 
-def drawn_columns(table: Table) -> list[Column]:
-    """Return the first column, and those that any row has a value for."""
-    first, *others = table.columns
-    kept = (c for c in others if any(row.get(c.key) is not None for row in table.rows))
-    return [first, *kept]
-
-
 def written(table: Table) -> list[ColumnText]:
     """Return the drawn columns of `table` as text, the numbers of each in one style."""
-    return [_written(column, table.rows) for column in drawn_columns(table)]
+    return [_written(column, table.rows) for column in table.drawn]
 
 
 def _written(column: Column, rows: Sequence[RowValues]) -> ColumnText:

@@ -27,6 +27,8 @@ KINDS = Registry[Callable[[Chart, Theme], Layers]]("chart kind")
 
 _TICKS = 12
 _LOG_ABOVE = 20.0
+#: An axis near the data spans at least this share of them, so that what is alike looks alike.
+_LEAST_SPAN = 0.02
 _MANY = 48
 _LINE = 20
 _SHORT_LABEL = 4
@@ -136,6 +138,13 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     scale: Spec = {"zero": axis.scale == "zero", "nice": axis.scale != "share"}
     if axis.scale == "share":
         scale |= {"domain": [0, 1]}
+    least = _LEAST_SPAN * max(map(abs, values), default=0.0)
+    if (
+        axis.scale in {"near", "log"}
+        and values
+        and (room := least - (max(values) - min(values))) > 0
+    ):
+        scale |= {"domain": [min(values) - room / 2, max(values) + room / 2]}
     if axis.most or (axis.scale == "zero" and not any(values)):
         scale |= {"domain": [0, axis.most or 0.1]}
     if found.domain is not None:

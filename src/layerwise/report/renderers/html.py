@@ -27,6 +27,7 @@ from layerwise.errors import OutputError
 from layerwise.extras import absent, require
 from layerwise.files import write_atomic
 from layerwise.report import blocks as b
+from layerwise.report.numbers import number
 from layerwise.report.renderers.cells import written
 from layerwise.report.renderers.theme import PAGE, Spec, chart_config
 from layerwise.report.words import visible
@@ -154,7 +155,8 @@ def _strip(strip: b.Strip) -> dict[str, Any]:
         shares = (value / strip.most if strip.most > 0 else 0.0 for value in strip.values)
         looks = [f"heat-{round(10 * max(share, 0.0))}" for share in shares]
     cells = list(zip(strip.indices, looks, strict=True))
-    return {"strip": strip, "cells": cells, "series": strip.series % 6 + 1}
+    most = number(strip.most) if strip.values else ""
+    return {"strip": strip, "cells": cells, "most": most, "series": strip.series % 6 + 1}
 
 
 _VIEWS: Mapping[type, Callable[[Any], Any]] = {

@@ -6,7 +6,7 @@ import pytest
 from layerwise.card.record import StackInfo
 from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
-from layerwise.report.blocks import Strip
+from layerwise.report.blocks import Heading, Strip
 from layerwise.report.documents.profile import fitted
 from support.cards import PROVENANCE
 
@@ -190,6 +190,33 @@ def test_without_an_audit_there_is_no_word_of_it(planted_profile):
     assert "audit-rank" not in document(planted_profile()).charts()
 
 
+def test_what_a_table_does_not_show_is_not_explained(audited, planted_audit):
+    def explained(record):
+        blocks = document(record).blocks
+        at = next(n for n, x in enumerate(blocks) if x == Heading("What the columns mean", 2, True))
+        return {name for name, _ in blocks[at + 1].pairs}
+
+    alone = replace(planted_audit(), blocks=tuple(
+        replace(block, output_change=None) for block in planted_audit().blocks
+    ))  # fmt: skip
+    assert {"Of weights", "Wasted"} <= explained(alone)
+    assert not {"Moved", "Of outputs"} & explained(alone)
+    assert {"Moved", "Of outputs", "CKA change"} <= explained(audited())
+
+
+@pytest.mark.parametrize(
+    ("spearman", "blocks", "told"),
+    [
+        (-1.0, 3, "Size and effect rank 3 blocks, too few to tell whether alike."),
+        (-0.9, 5, "Size and effect rank the 5 blocks in opposite orders at Spearman -0.90."),
+        (0.2, 8, "Size and effect rank the 8 blocks differently at Spearman 0.20."),
+    ],
+)
+def test_ranks_are_alike_only_where_they_are(audited, planted_audit, spearman, blocks, told):
+    audit = replace(planted_audit(blocks=blocks), depth_agreement=spearman)
+    assert sentences(audited(audit))["On inputs"].endswith(told)
+
+
 def test_the_adapter_is_counted_and_the_most_urgent_comes_first(audited, planted_audit):
     profile = audited(dead=(3, 4, 5, 9), card=(2, 4, 8))
     said = text(profile, width=200)
@@ -232,7 +259,7 @@ def test_rank_size_and_effect_are_said_with_their_figures(audited):
     assert "from 0.0140 % in block 0 to 0.420 % in block 29." in told["Size"]
     assert "it is 0.0300 of its weight at most, in model.layers.29.v_proj." in told["Size"]
     assert "in block 29, 1.50 times what the weights' norms would suggest" in told["On inputs"]
-    assert told["On inputs"].endswith("rank the blocks alike at Spearman 0.87.")
+    assert told["On inputs"].endswith("rank the 30 blocks alike at Spearman 0.87.")
     assert "parameters" not in sentences(audited(wasted_share=0.001))["Rank"]
 
 
@@ -264,7 +291,7 @@ def test_the_card_s_blocks_are_said_beside_the_adapter_s(audited):
     assert sentences(audited(card=(2, 4, 8)))["Card"] == (
         "The card (uniform) would have taken blocks 2, 4, 8; the adapter is there, and on 27 more. "
         "What both have holds 45 % of the update's squared norm. A step there takes 0.74 of one "
-        "with all blocks, the adapter's 1.00. Residual norm and update rank its 30 blocks alike at "
+        "with all blocks, the adapter's 1.00. Residual norm and update rank the 30 blocks alike at "
         "Spearman 0.52."
     )
     apart = sentences(audited(on=[2, 3], card=(2, 4, 8)))["Card"]
