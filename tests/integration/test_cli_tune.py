@@ -62,6 +62,38 @@ def test_without_a_folder_one_is_named_by_model_and_condition(
     assert names(tmp_path) == ["tiny-llama-lora", "tiny-llama-standard"]
 
 
+def test_blocks_of_lists_of_weights_train_whole(
+    run, model_folder, text_file, card_folder, tmp_path
+):
+    placed, out = tmp_path / "placed", tmp_path / "out"
+    args = ["--blocks", "1", "--for", "freeze", "--out", placed]
+    assert run("place", card_folder, *args).code == 0
+    said = run("tune", model_folder, text_file, *SHORT, "--placement", placed, "--out", out)
+    assert said.code == 0, said.err
+    record, before, after = TuneRecord.load(out), load(str(model_folder)), load(str(out))
+    assert (record.condition, record.form, record.placement.rank) == ("uniform", "model", 0)
+    trained = {group.name: group.trained for group in record.groups if group.trained}
+    assert trained == {"model.layers.1": record.placement.whole_parameters}
+    was = dict(before.model.named_parameters())
+    moved = {n for n, w in after.model.named_parameters() if not w.equal(was[n])}
+    assert moved
+    assert {".".join(name.split(".")[:3]) for name in moved} == {"model.layers.1"}
+
+
+def test_whole_blocks_are_not_taken_for_adapters(run, refused, model_folder, text_file, card_folder,
+                                                 tmp_path):  # fmt: skip
+    placed = tmp_path / "placed"
+    args = ["--blocks", "1", "--for", "freeze", "--out", placed, "--format", "quiet"]
+    assert run("place", card_folder, *args).code == 0
+    args = ["--placement", placed, "--condition", "lora", "--out", tmp_path / "out"]
+    said = refused("tune", model_folder, text_file, *SHORT, *args)
+    assert said == (
+        "placement of blocks that train whole under a condition that trains adapters: 'lora'; "
+        "try: --condition uniform"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_adapter_goes_where_the_placement_says(tune, run, tmp_path, card_folder):
     assert run("place", card_folder, "-k", "1", "--out", tmp_path / "placed").code == 0
     placement = tmp_path / "placed" / "placement.json"

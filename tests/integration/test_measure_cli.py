@@ -28,24 +28,51 @@ def test_a_leaderboard_is_written_and_added_to_the_card(
     assert said.code == 0, said.err
     made = Measure.load(out)
     (measured,) = LayerCard.load(card).measured
-    assert {"recommended", "uniform", "eva", "all"} <= {r.name for r in measured.regimes}
+    assert [r.name for r in measured.regimes] == [a.name for a in made.arms if a.outcome]
+    assert {"recommended", "uniform", "eva", "random-0", "all"} <= {
+        r.name for r in measured.regimes
+    }
     assert made.budget.rank == LayerCard.load(card).capture.rank == 2
-    assert "1 block at rank 2, 2 steps, 3 seeds" in (card / "report.html").read_text()
+    report = (card / "report.html").read_text()
+    assert "1 block at rank 2, 2 steps, 3 seeds" in report
+    assert "random-0" in report
+    assert measured.finding in report
+    assert "the default until" not in report
+    said = run("place", card, "--out", tmp_path / "placed")
+    assert "layerwise measure compared adapters of rank 2 on 1 block" in said.out.replace("\n", " ")
     assert run("place", card, "--reference", card, "--overwrite").code == 0
     best = json.loads((card / "placement.json").read_text())
     assert "by the reference on" in best["notes"][-1]
 
 
-def test_a_report_that_shows_a_placement_is_not_replaced(
-    run, model_folder, text_file, card, tmp_path
+def test_a_placement_of_the_card_stays_in_its_report(run, model_folder, text_file, card, tmp_path):
+    assert run("place", card, "--policy", "last", "-k", 1, "--overwrite").code == 0
+    args = [*SMALL, "--arms", "uniform", "--card", card, "--out", tmp_path / "out"]
+    assert run("measure", model_folder, text_file, *args).code == 0
+    report = (card / "report.html").read_text()
+    assert "Policy last adapts" in report
+    assert "Fine-tuned placements" in report
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [("{}", "placement.json"), (None, "placement.json is not by this card, and not in its report")],
+)
+def test_a_placement_of_another_card_is_not_drawn(
+    run, model_folder, text_file, card, tmp_path, content, told
 ):
-    assert run("place", card, "--overwrite").code == 0
-    before = (card / "report.html").read_bytes()
+    assert run("place", card, "--policy", "last", "-k", 1, "--overwrite").code == 0
+    file = card / "placement.json"
+    plain = json.loads(file.read_text())
+    plain["cost"]["step_ratio"] /= 2
+    file.write_text(content or json.dumps(plain))
     args = [*SMALL, "--arms", "uniform", "--card", card, "--out", tmp_path / "out"]
     said = run("measure", model_folder, text_file, *args)
-    assert f"layerwise place {card} --overwrite draws the results" in said.err
-    assert (card / "report.html").read_bytes() == before
-    assert LayerCard.load(card).measured
+    assert said.code == 0
+    assert told in said.err
+    report = (card / "report.html").read_text()
+    assert "Policy last adapts" not in report
+    assert "Fine-tuned placements" in report
 
 
 def test_generated_text_is_a_quality(run, model_folder, text_file, tmp_path):

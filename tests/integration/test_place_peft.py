@@ -37,7 +37,7 @@ from layerwise.models.targets import resolve_targets
 from layerwise.placement import TRAINERS
 from layerwise.placement.exports.lora import peft_config
 from layerwise.placement.place import place
-from layerwise.placement.verify import apply, kept_trained, lora_config, verify
+from layerwise.placement.verify import apply, lora_config, verify, verify_whole
 from support.batches import FAMILIES
 from support.versions import CONVERTED, FUSED
 
@@ -567,25 +567,39 @@ def test_ranks_and_scales_are_verified(subject):
 
 
 def frozen(it, rows):
-    placement = place(it.card, rows=rows)
-    return kept_trained(TRAINERS["freeze"].export(placement, it.card.model), placement, it.model)
+    placement = place(it.card, rows=rows, whole=True)
+    return verify_whole(placement, it.model, TRAINERS["freeze"].export(placement, it.card.model))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_lists_of_weights_are_those_of_the_blocks(subject, name):
     it = subject(name)
-    made = frozen(it, ends(it.card))
+    placed, made = frozen(it, ends(it.card))
     assert {"freeze.json", "freeze-axolotl.yaml", "freeze-ms-swift.yaml"} <= made.files.keys()
     blocks = [f"{s.name}.{i}." for s in it.stacks for i in (0, len(s.blocks) - 1)]
     first, last = blocks[0], blocks[-1]
     sizes = [w.numel() for n, w in it.model.named_parameters() if n.startswith((first, last))]
     assert made.notes[0].startswith(f"{sum(sizes):,} parameters in {len(sizes)} tensors train")
+    assert placed.trained == sum(sizes)
+    assert placed.verified.expected == placed.verified.matched == len(sizes)
+
+
+@pytest.mark.parametrize("use", [apply, lambda placement, _: lora_config(placement)])
+def test_whole_blocks_are_no_adapters(subject, use):
+    it = subject("llama")
+    placed, _ = frozen(it, "2")
+    before = [name for name, _ in it.model.named_modules()]
+    with pytest.raises(
+        PlacementError, match=r"that trains whole blocks: 'model.layers.2'; .* --placement FILE"
+    ):
+        use(placed, it.model)
+    assert [name for name, _ in it.model.named_modules()] == before
 
 
 def test_a_list_that_would_train_more_is_left_out(subject):
     it = subject("llama")
     it.model.model.extra = nn.ModuleDict({"2": nn.Linear(2, 2)})
-    made = frozen(it, "2")
+    _, made = frozen(it, "2")
     assert "freeze-llamafactory.yaml" not in made.files
     why = "its trainer would also train, or miss, model.extra.2.bias, model.extra.2.weight"
     assert made.notes[1:] == (f"no freeze-llamafactory.yaml: {why}",)
@@ -593,14 +607,7 @@ def test_a_list_that_would_train_more_is_left_out(subject):
 
 def test_lists_for_blocks_that_are_not_there_are_refused(subject):
     it = subject("llama")
-    placement = place(it.card, rows="2")
+    placement = place(it.card, rows="2", whole=True)
     made = TRAINERS["freeze"].export(placement, it.card.model)
     with pytest.raises(VerificationError, match="weights to train that are not those of the block"):
-        kept_trained(replace(made, trained={"freeze.json": "lm_head"}), placement, it.model)
-
-
-def test_an_export_of_modules_is_not_asked_about_weights(subject):
-    it = subject("llama")
-    placement = place(it.card, rows="2")
-    made = TRAINERS["peft"].export(placement, it.card.model)
-    assert kept_trained(made, placement, it.model) is made
+        verify_whole(placement, it.model, replace(made, trained={"freeze.json": "lm_head"}))

@@ -91,19 +91,24 @@ def card(
             progress=progress,
             **pick(FittedBatches, options),
         )
-    return replace(made, advice=advise(made))
+    return replace(made, advice=advise(made, available=text.available))
 
 
 @takes_options
 def place(
-    card: "LayerCard | Path | str", goal: str | None = None, **options: Unpack[PlaceOptions]
+    card: "LayerCard | Path | str",
+    goal: str | None = None,
+    *,
+    whole: bool = False,
+    **options: Unpack[PlaceOptions],
 ) -> "Placement":
-    """Return adapters on some blocks of the model of `card`.
+    """Return adapters on some blocks of the model of `card`, or such blocks to train `whole`.
 
     Args:
         card: What was measured, or the folder that it is in.
         goal: How long a step may take: ``quality``, ``balanced`` or ``cost``; None is ``quality``
             for the advised policy and no bound for a policy that is named.
+        whole: Train the blocks themselves, without adapters: what ``--for freeze`` writes.
         options: Those of `layerwise.options.commands.PlaceOptions`.
 
     Raises:
@@ -112,6 +117,7 @@ def place(
         SchemaError: The reference is of another model.
         BadInputError: The reference is too different, or has nothing measured.
     """
+    from layerwise.placement.measured import measured_note
     from layerwise.placement.place import place as placed_by
     from layerwise.placement.reference import transferred
 
@@ -126,15 +132,21 @@ def place(
         options |= {"policy": found.policy, "layers": options["layers"] or found.layers}
         _LOG.info("%s", note)
     given: dict[str, Any] = {**options}
-    placed = placed_by(card, goal=goal, rows=given.pop("blocks"), **given)
-    return placed if note is None else replace(placed, notes=(*placed.notes, note))
+    placed = placed_by(card, goal=goal, rows=given.pop("blocks"), whole=whole, **given)
+    compared = measured_note(card, placed)
+    if compared is not None:
+        _LOG.info("%s", compared)
+    said = (told for told in (compared, note) if told is not None)
+    return replace(placed, notes=(*placed.notes, *said))
 
 
 @takes_options
 def export(
     placed: "Placement", card: "LayerCard", **options: Unpack[ExportOptions]
-) -> "tuple[Placement, Coverage, Export]":
+) -> "tuple[Placement, Coverage | None, Export]":
     """Return `placed`, marked as verified; which modules PEFT adapted; and the trainer's files.
+
+    No module is adapted where blocks train whole.
 
     Args:
         placed: A placement from `card`.
@@ -152,9 +164,17 @@ def export(
     from layerwise.placement import verify as checks
 
     trainer = options["trainer"]
-    made = TRAINERS[trainer].export(placed, card.model)
+    writer = TRAINERS[trainer]
+    if writer.whole != placed.whole:
+        kinds = {True: "whole blocks", False: "adapters"}
+        msg = f"placement of {kinds[placed.whole]} for a trainer of {kinds[writer.whole]}"
+        hint = f"layerwise.place(card, whole={writer.whole})"
+        raise PlacementError(msg, value=trainer, expected=kinds[writer.whole], hint=hint)
+    made = writer.export(placed, card.model)
     skeleton = _skeleton(card, options["model"], **pick(Trust, options))
-    made = checks.kept_trained(made, placed, skeleton.model)
+    if placed.whole:
+        placed, made = checks.verify_whole(placed, skeleton.model, made)
+        return placed, None, made
     coverage = checks.verify(placed, meta_copy(skeleton.model))
     try:
         checks.verify(placed, skeleton.model, lora=made.lora)

@@ -70,7 +70,7 @@ def tune(
     from layerwise.tuning.lora import named_placement
     from layerwise.tuning.record import TuneSettings
     from layerwise.tuning.results import save
-    from layerwise.tuning.run import fine_tune
+    from layerwise.tuning.run import fine_tune, usual_condition
     from layerwise.tuning.steps import Persistence
 
     folder = None if options["out"] is None else Path(options["out"])
@@ -82,16 +82,16 @@ def tune(
         loaded = _blank(Path(options["from_config"]), model, folder, options, labels)
     else:
         loaded = loaded_model(model, tokenizer, options, labels=labels)
-    placement = options["placement"]
-    is_lora = placement is not None or has_adapters(loaded.model) or packed_modules(loaded.model)
+    placement = named_placement(options["placement"], loaded)
+    adapters = has_adapters(loaded.model) or bool(packed_modules(loaded.model))
     with enough_memory(SMALLER):
         tuned = fine_tune(
             loaded,
             text,
             resolve(options["objective"], loaded=loaded, data=text),
-            condition=options["condition"] or ("lora" if is_lora else "standard"),
+            condition=options["condition"] or usual_condition(placement, adapters=adapters),
             settings=TuneSettings(**pick(TuneSettings, options)),
-            placement=named_placement(placement, loaded),
+            placement=placement,
             keep=Persistence(folder, options["resume"], on_step or (lambda _: None)),
         )
     return tuned if folder is None else save(tuned, folder)

@@ -197,7 +197,7 @@ class MeasuredRegime:
     """What one way to place adapters was found to do when it was fine-tuned.
 
     Attributes:
-        name: Of the arm: a policy, another tool's score, or ``recommended``.
+        name: Of the arm: a policy, another tool's score, a random draw, or ``recommended``.
         layers: Rows of the card that were adapted.
         improvement: Mean over seeds.
         low: Lower end of its interval (95 %); None with one seed.
@@ -234,6 +234,11 @@ class Measurement:
         seeds: Trials of each.
         regimes: The best first.
         data_source: Where that text came from; None where a card does not say.
+        verdict: The recommended placement against the mean of the random draws; None without draws,
+            or where an older card does not say.
+        finding: That in a sentence.
+        reason: The figures behind it, in a sentence.
+        failed: Why an arm has no regime, by its name.
     """
 
     quality: str
@@ -245,6 +250,10 @@ class Measurement:
     seeds: int
     regimes: tuple[MeasuredRegime, ...]
     data_source: str | None = None
+    verdict: Literal["better", "no difference", "worse"] | None = None
+    finding: str | None = None
+    reason: str | None = None
+    failed: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

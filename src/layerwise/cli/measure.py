@@ -10,7 +10,7 @@ from layerwise.cli.derive import command
 from layerwise.cli.launch import launched
 from layerwise.cli.output import folder_of, listed, say, short, talk
 from layerwise.cli.produce import REPORT, Charts, Results, produce
-from layerwise.errors import BadInputError, OutputError
+from layerwise.errors import BadInputError, OutputError, SchemaError
 from layerwise.files import lock_of, prepare_output, remove, write_files
 from layerwise.options.commands import MeasureOptions
 from layerwise.options.declaration import Option, defaults
@@ -91,10 +91,18 @@ def _kept(out: Path, *, resume: bool, overwrite: bool) -> Path:
 
 
 def _card_files(card: "LayerCard", home: Path) -> dict[str, bytes]:
-    """`card` and its report as they go into `home`: the report of a placement there stays."""
+    """`card` and its report as they go into `home`; a placement by this card is drawn there too."""
     from layerwise import report
+    from layerwise.placement.cost import is_of
+    from layerwise.placement.record import Placement
 
-    if (home / "placement.json").exists():  # It may be of an earlier card, which none can tell.
-        log.info("layerwise place %s --overwrite draws the results into its report", home)
-        return card.files()
-    return {**card.files(), "report.html": report.html(card)}
+    file, placed = home / "placement.json", None
+    if file.exists():
+        try:
+            placed = Placement.load(file)
+        except SchemaError as error:  # What was measured is not lost for that.
+            log.warning("%s", error)
+        if placed is not None and not is_of(placed, card):
+            log.warning("%s is not by this card, and not in its report", file)
+            placed = None
+    return {**card.files(), **report.files(card, charts=False, placement=placed)}

@@ -31,12 +31,12 @@ def place(card: str, **options: Any) -> None:
 
     The placement is exported for the trainer, and verified: adapters are injected into a copy of
     the model without weights, as that trainer would, and the modules that got one are compared
-    with those that were meant.
+    with those that were meant. With --for freeze the blocks train whole, without adapters.
 
     Writes placement.json and the trainer's file (lora_config.json for peft), into the card's
     folder unless --out names another; there it also draws the placement into report.html.
     """
-    TRAINERS[options["trainer"]]  # A name that is none is told before anything is read.
+    whole = TRAINERS[options["trainer"]].whole  # No such name is told before anything is read.
     form, home = options["format"], folder_of(Path(card))
     import_for()
     from layerwise import report
@@ -47,14 +47,14 @@ def place(card: str, **options: Any) -> None:
         out, overwrite = options["out"] or home, options["overwrite"]
         folder = prepare_output(out, holds="placement.json", overwrite=overwrite)
         import_for(lw.place, cards.export)
-        chosen = lw.place(read, options["goal"], **pick(PlaceOptions, options))
+        chosen = lw.place(read, options["goal"], whole=whole, **pick(PlaceOptions, options))
         placed, coverage, export = cards.export(chosen, read, **pick(ExportOptions, options))
         files = {**export.files, "placement.json": placed.to_json()}
         if folder.resolve() == home.resolve():  # Beside the card, its report shows the placement.
             files |= report.files(read, charts=False, placement=placed)
         paths = write_files(folder, files)
-        table = report.terminal(coverage)
+        table = [report.terminal(coverage), ""] if coverage else []
         notes = [f"note: {note}" for note in export.notes]
         usage = "\n".join([*notes, f"to use it, in {folder}:", *export.usage.values()])
-        human = [report.terminal(placed), "", table, "", listed(paths), "", usage]
+        human = [report.terminal(placed), "", *table, listed(paths), "", usage]
         say(form, human=human, json=placed.to_json())

@@ -35,17 +35,21 @@ class TuneCommand(TuneOptions, total=False):
 def tune(model: str, data: str, **options: Any) -> None:
     """Fine-tune MODEL on DATA under a condition: what is frozen, what moves, at which rate.
 
-    MODEL and DATA are as for `layerwise card`. With a placement, LoRA goes only there.
+    MODEL and DATA are as for `layerwise card`. With a placement, LoRA goes only there; with one
+    of `layerwise place --for freeze`, its blocks train whole and nothing else does.
 
     Writes the model or adapter, tune.json and log.jsonl.
     """
-    condition = options["condition"] or ("lora" if options["placement"] else "standard")
-    out = options["out"] or Path(f"{short(model)}-{condition}")
     form = options.pop("format")
     import_for(lw.tune)
     from layerwise import report
+    from layerwise.tuning.lora import read_placement
+    from layerwise.tuning.run import usual_condition
 
     with talk(form), together(options["device"]) as device:
+        placement = options["placement"] = read_placement(options["placement"])
+        condition = options["condition"] or usual_condition(placement)
+        out = options["out"] or Path(f"{short(model)}-{condition}")
         with live(form, options["steps"]) as on_step:
             options |= {"out": out, "device": device}
             tuned = lw.tune(model, data, on_step=on_step, **options)

@@ -63,6 +63,12 @@ class TextData:
     def __len__(self) -> int:
         return len(self.examples)
 
+    def more(self, wanted: int) -> str:
+        """Return what gives about `wanted` examples: the option, where the source has more rows."""
+        if self.available > len(self):
+            return f"--examples {min(wanted, self.available)}"
+        return f"text of more than {_count(self.available, 'rows')}"
+
     @property
     def has_chats(self) -> bool:
         """Return whether there are turns, which only a chat template can show."""

@@ -52,8 +52,12 @@ class SharedBatch:
     dropped: Mapping[str, int]
 
 
-def cut(count: int, *, batch_size: int, seed: int) -> tuple[tuple[int, ...], ...]:
+def cut(
+    count: int, *, batch_size: int, seed: int, available: int | None = None
+) -> tuple[tuple[int, ...], ...]:
     """Return the places of `count` examples in batches, in an order drawn by `seed`.
+
+    Their source has `available` rows.
 
     What is left in the end, where it is too little to compare, joins the last batch.
 
@@ -66,7 +70,9 @@ def cut(count: int, *, batch_size: int, seed: int) -> tuple[tuple[int, ...], ...
         msg = "too few examples for two halves"
         least = batch_size + FEWEST
         smaller = f", or --batch-size {count // 2}" if count // 2 >= FEWEST else ""
-        hint = f"--examples {least} or more{smaller}"
+        lacking = available is not None and available < least
+        more = f"text of {least} rows" if lacking else f"--examples {least}"
+        hint = f"{more} or more{smaller}"
         raise BadInputError(msg, value=count, expected=f"at least {least}", hint=hint)
     ends = [*starts[1:], count]
     return tuple(tuple(order[a:b]) for a, b in zip(starts, ends, strict=True))

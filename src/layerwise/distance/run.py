@@ -100,7 +100,10 @@ def measure(request: Request, *, progress: Progress = silent) -> GradientTally:
         BadInputError: A gradient is zero, or there are too few examples for two halves.
         ModelError: The model does not tell its last hidden state from its head.
     """
-    chunks = cut(len(request.data), batch_size=request.batch_size, seed=request.seed)
+    data = request.data
+    chunks = cut(
+        len(data), batch_size=request.batch_size, seed=request.seed, available=data.available
+    )
     numbers = range(len(chunks))[distributed.rank() :: distributed.world_size()]
     tally = GradientTally()
     with frozen(request.loaded.model, training=False, seed=request.seed):

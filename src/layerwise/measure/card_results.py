@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from layerwise.card.record import LayerCard, MeasuredRegime, Measurement
+from layerwise.measure.leaderboard import headline
 from layerwise.measure.record import Measure
+from layerwise.placement.advise import advise_again
 from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.rows import resolve_rows
 
@@ -11,7 +13,7 @@ from layerwise.placement.rows import resolve_rows
 def with_measured(card: LayerCard, measure: Measure) -> LayerCard:
     """Return `card` with what `measure` found, in place of what it had of the same budget and text.
 
-    Random draws are left out: there is nothing to learn from where they fell.
+    Its advice says so too.
 
     Raises:
         SchemaError: The measurement is of another model.
@@ -19,7 +21,8 @@ def with_measured(card: LayerCard, measure: Measure) -> LayerCard:
     refuse_another_model(card.model, measure.model)
     new = _measured(card, measure)
     kept = [old for old in card.measured or () if _budget(old) != _budget(new)]
-    return replace(card, measured=(*kept, new))
+    card = replace(card, measured=(*kept, new))
+    return replace(card, advice=advise_again(card))
 
 
 def _budget(measured: Measurement) -> tuple[object, ...]:
@@ -29,7 +32,6 @@ def _budget(measured: Measurement) -> tuple[object, ...]:
 
 
 def _measured(card: LayerCard, measure: Measure) -> Measurement:
-    ran = [(arm, arm.outcome) for arm in measure.arms if arm.kind != "random"]
     return Measurement(
         quality=measure.quality,
         objective=measure.data.objective,
@@ -50,8 +52,12 @@ def _measured(card: LayerCard, measure: Measure) -> Measurement:
                 step_ratio=found.step_ratio,
                 policy=arm.policy,
             )
-            for arm, found in ran
-            if found
+            for arm in measure.arms
+            if (found := arm.outcome)
         ),
         data_source=measure.data.source,
+        verdict=measure.verdict if measure.against_random else None,
+        finding=headline(measure),
+        reason=measure.reason,
+        failed={arm.name: arm.failed for arm in measure.arms if arm.failed} or None,
     )

@@ -7,12 +7,18 @@ from statistics import fmean, median
 import numpy as np
 
 from layerwise.measure.arms import ALL, RECOMMENDED
-from layerwise.measure.record import ArmComparison, ArmResult, Outcome, Verdict
+from layerwise.measure.record import ArmComparison, ArmResult, Measure, Outcome, Verdict
 from layerwise.measure.trial import Trial
 from layerwise.signals.over_seeds import seed_interval
 
 #: Seeds below this many cannot tell two arms apart, whatever the interval (ours).
 FEWEST = 3
+
+_HEADLINES = {
+    "better": "The recommended placement is better than a random one.",
+    "no difference": "No difference between the recommended placement and a random one.",
+    "worse": "The recommended placement is worse than a random one.",
+}
 
 
 def rank_arms(arms: Sequence[ArmResult]) -> tuple[ArmResult, ...]:
@@ -80,6 +86,15 @@ def verdict_of(low: float | None, high: float | None, *, seeds: int) -> Verdict:
     if low > 0.0:
         return "better"
     return "worse" if high < 0.0 else "no difference"
+
+
+def headline(measure: Measure) -> str:
+    """Return what `measure` found of the recommended placement, in a sentence."""
+    if measure.against_random is None:
+        return "The recommended placement was not held against random ones."
+    if len(measure.seeds) < FEWEST:
+        return "Too few seeds to tell the recommended placement from a random one."
+    return _HEADLINES[measure.verdict]
 
 
 def mean_of_random(arms: Mapping[str, ArmResult]) -> np.ndarray | None:

@@ -176,11 +176,10 @@ def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, Text
     """Return what trains, what learning rates are chosen by, and what scores."""
     if 2 * protocol.eval_examples >= len(data):
         message = f"examples that score, and as many for the ladder, out of {len(data)}"
+        most, more = (len(data) - 1) // 2, data.more(4 * protocol.eval_examples)
+        hint = f"--eval-examples {most}, or {more}" if most else more
         raise DataError(
-            message,
-            value=protocol.eval_examples,
-            expected=f"at most {(len(data) - 1) // 2}",
-            hint="--eval-examples N, or more --examples",
+            message, value=protocol.eval_examples, expected=f"at most {most}", hint=hint
         )
     rest, scoring = held_out(data, examples=protocol.eval_examples, seed=protocol.seed)
     train, choosing = held_out(rest, examples=protocol.eval_examples, seed=protocol.seed)

@@ -134,12 +134,18 @@ class TuneOptions(TextOptions, Loading, Loss, Training, Writing, total=False):
         str | None,
         Option(
             "What is frozen, what moves, at which rate{names}.",
-            unset="standard; lora with a placement or quantised weights",
+            unset="standard; lora with a placement or quantised weights; uniform with blocks that "
+            "train whole",
         ),
     ]
     placement: Annotated[
         "Placement | Path | str | Sequence[int | PlacedBlock] | None",
-        Option("Where LoRA goes.", unset="all blocks", text=str | None, metavar="FILE|3,7,11"),
+        Option(
+            "Where LoRA goes, or the blocks that train whole.",
+            unset="all blocks",
+            text=str | None,
+            metavar="FILE|3,7,11",
+        ),
     ]
     from_config: Annotated[
         "Path | str | None",

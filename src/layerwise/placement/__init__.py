@@ -65,4 +65,4 @@ for _name, _meaning in (
     _export = later("layerwise.placement.exports.adapters", _name.replace("-", "_"))
     TRAINERS.add(Trainer(_name, _meaning, _export))
 _export = later("layerwise.placement.exports.freeze", "export")
-TRAINERS.add(Trainer("freeze", "lists of weights, for training blocks whole", _export))
+TRAINERS.add(Trainer("freeze", "lists of weights, for training blocks whole", _export, whole=True))

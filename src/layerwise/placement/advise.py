@@ -1,9 +1,12 @@
 """What to adapt, why, and what would make the answer surer."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from layerwise.card.record import Advice, LayerCard
+from layerwise.card.record import Advice, LayerCard, Measurement
 from layerwise.placement import ADVISED, WITHOUT_GAINS
+from layerwise.placement.measured import nearest
 from layerwise.placement.place import choose
 
 #: The rank correlation below which a ranking is called unsure (transfer, docs/methods.md).
@@ -15,7 +18,7 @@ _WHERE = {
     ADVISED: "chosen to lie near most of what all blocks would gain",
     WITHOUT_GAINS: "the middles of equal parts, what each would gain being unknown",
 }
-_UNTIL = "the default until layerwise measure has compared placements of this model"
+_UNTIL = ", the default until layerwise measure has compared placements of this model"
 _SECOND = "make a second card on other text and hold it against this one: layerwise compare"
 _RIVALS = (
     "train it beside its rivals, a low rank on all blocks among them, which gained more where that "
@@ -23,11 +26,11 @@ _RIVALS = (
 )
 
 
-def advise(card: LayerCard) -> Advice:
+def advise(card: LayerCard, *, available: int | None = None) -> Advice:
     """Return the blocks near which the card's gains lie, and the figures behind that.
 
-    The verdict is ``flat`` where no two blocks' residual norms are told apart by their intervals
-    (or none were measured).
+    The text of the card has `available` rows, None where that is not known. The verdict is ``flat``
+    where no two blocks' residual norms are told apart by their intervals (or none were measured).
 
     Raises:
         PlacementError: No block can be adapted.
@@ -35,7 +38,10 @@ def advise(card: LayerCard) -> Advice:
     choice = choose(card)
     low, high = _intervals(card)
     flat = low.size == 0 or bool(low.max() <= high.min())  # One value lies in all of them.
-    where = f"{len(choice.rows)} of {len(card.layers)} blocks are {_WHERE[choice.policy]}, {_UNTIL}"
+    found = nearest(card, len(choice.rows))
+    until = _UNTIL if found is None else ""
+    where = f"{len(choice.rows)} of {len(card.layers)} blocks are {_WHERE[choice.policy]}{until}"
+    compared = "" if found is None else f" {_compared(found)}"
     step = "what a step takes is unknown, since the card has no timings"
     if choice.cost is not None:
         step = f"a step takes {choice.cost.step_ratio:.2f} of one with all blocks"
@@ -43,9 +49,24 @@ def advise(card: LayerCard) -> Advice:
         verdict="flat" if flat else "place",
         layers=choice.rows,
         policy=choice.policy,
-        reason=f"{_evidence(card, flat=flat)}; {where}; {step}.",
-        remedies=_remedies(card, flat=flat),
+        reason=f"{_evidence(card, flat=flat)}; {where}; {step}.{compared}",
+        remedies=_remedies(card, flat=flat, available=available),
     )
+
+
+def advise_again(card: LayerCard) -> Advice | None:
+    """Return the advice of a `card` that was measured since it was given; None where none was."""
+    if card.advice is None:
+        return None
+    remedies = tuple(remedy for remedy in card.advice.remedies if remedy != _RIVALS)
+    return replace(advise(card), remedies=remedies)
+
+
+def _compared(found: Measurement) -> str:
+    """Return what fine-tuning placements found."""
+    blocks = "1 block" if found.size == 1 else f"{found.size} blocks"
+    told = found.finding or f"{found.regimes[0].name} came first of {len(found.regimes)}."
+    return f"layerwise measure compared placements of {blocks}: {told}"
 
 
 def _intervals(card: LayerCard) -> tuple[np.ndarray, np.ndarray]:
@@ -72,9 +93,9 @@ def _evidence(card: LayerCard, *, flat: bool) -> str:
     )
 
 
-def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:
+def _remedies(card: LayerCard, *, flat: bool, available: int | None) -> tuple[str, ...]:
     """Return what would make the advice surer, for the weakest link first; 1 is full confidence."""
-    links = _examples(card, flat=flat)
+    links = _examples(card, flat=flat, available=available)
     stability = card.agreement.rank_stability
     if stability is not None and stability < ENOUGH:
         why = f"rankings at several adapter ranks agree at {stability:.2f} only"
@@ -88,7 +109,7 @@ def _remedies(card: LayerCard, *, flat: bool) -> tuple[str, ...]:
     return (*(text for _, text in links), _SECOND, _RIVALS)
 
 
-def _examples(card: LayerCard, *, flat: bool) -> list[tuple[float, str]]:
+def _examples(card: LayerCard, *, flat: bool, available: int | None) -> list[tuple[float, str]]:
     """More examples, where the ranking or the intervals are unsure; 0 is no confidence."""
     low, high = _intervals(card)
     agreement = card.agreement.bootstrap_spearman
@@ -101,5 +122,10 @@ def _examples(card: LayerCard, *, flat: bool) -> list[tuple[float, str]]:
     if not reasons:
         return []
     why = ", ".join(text for _, text in reasons)
-    more = 4 * card.data.examples
-    return [(min(reasons)[0], f"measure more text ({why}): layerwise card with --examples {more}")]
+    read = card.data.examples + card.data.dropped
+    wanted = 4 * card.data.examples
+    more = wanted if available is None else min(wanted, available)
+    how = f"layerwise card with --examples {more}"
+    if available is not None and available <= read:
+        how = f"this one's {available:,} rows were all measured"
+    return [(min(reasons)[0], f"measure more text ({why}): {how}")]

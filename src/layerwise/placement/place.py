@@ -23,6 +23,11 @@ from layerwise.placement.rows import (
 
 _LOG = logging.getLogger(__name__)
 
+#: What a card, which looks at adapters alone, cannot say of whole blocks.
+_WHOLE = (
+    "signals and times are those of adapters: what whole blocks gain was not predicted, and the "
+    "gradients of their weights are taken to last as long as the forward"
+)
 #: Sums of the same seconds in another order differ by about this.
 _ROUNDING = 1e-9
 
@@ -67,8 +72,9 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
     alpha: int | None = None,
     ranks: Ranks | None = None,
     seed: int = 0,
+    whole: bool = False,
 ) -> Placement:
-    """Return adapters on some blocks of the model of `card`.
+    """Return adapters on some blocks of the model of `card`, or such blocks to train `whole`.
 
     Args:
         card: What was measured.
@@ -86,17 +92,24 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
         ranks: LoRA ranks of blocks that have another than `rank`, by index (in `stack`, or in the
             only stack) or block, or text such as ``"3=4,encoder:7=16"``.
         seed: Fixes what is random in a policy.
+        whole: Train the blocks themselves, without adapters.
 
     Raises:
         UnknownNameError: There is no such policy, goal or stack.
         PlacementError: The blocks cannot be had; the message says why.
     """
+    if whole:
+        for name, value in {"rank": rank, "alpha": alpha, "ranks": ranks}.items():
+            if value is not None:
+                msg = f"LoRA {name} for blocks that train whole"
+                raise PlacementError(msg, value=value, expected="none", hint=f"drop --{name}")
     rank = card.capture.rank if rank is None else _positive("LoRA rank", rank)
     alpha = 2 * rank if alpha is None else _positive("LoRA alpha", alpha)
     if rows is None:
         choice = choose(
-            card, policy=policy, layers=layers, stack=stack, goal=goal, rank=rank, seed=seed
-        )
+            card, policy=policy, layers=layers, stack=stack, goal=goal, rank=rank, seed=seed,
+            whole=whole,
+        )  # fmt: skip
     else:
         for name, value in {"policy": policy, "layers": layers, "goal": goal}.items():
             if value is not None:  # Blocks named by hand leave nothing to choose.
@@ -104,7 +117,9 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
                 raise PlacementError(msg, value=value, expected="one or the other")
         blocks = parse_rows(rows) if isinstance(rows, str) else rows
         found = resolve_rows(card, blocks, stack=stack)
-        choice = Choice(found, "manual", cost=placement_cost(card, found, rank=rank))
+        choice = Choice(found, "manual", cost=placement_cost(card, found, rank=rank, whole=whole))
+    if whole:
+        return _whole(card, choice)
     by_row = {} if ranks is None else resolve_ranks(card, ranks, within=choice.rows, stack=stack)
     return _placement(card, choice, rank=rank, alpha=alpha, ranks=by_row)
 
@@ -115,16 +130,39 @@ def _positive(what: str, value: int) -> int:
     return value
 
 
+def _whole(card: LayerCard, choice: Choice) -> Placement:
+    """Return the blocks of `choice` to train whole."""
+    layers = [card.layers[row] for row in choice.rows]
+    return Placement(
+        policy=choice.policy,
+        blocks=tuple(PlacedBlock(layer.stack, layer.index) for layer in layers),
+        modules=(),
+        rank=0,
+        alpha=0,
+        adapter_parameters=0,
+        cost=choice.cost,
+        model=on_disk(card.model.source),
+        revision=card.model.revision,
+        notes=_told(card, (*choice.notes, _WHOLE)),
+        whole_parameters=sum(layer.parameters for layer in layers),
+    )
+
+
+def _told(card: LayerCard, notes: Sequence[str]) -> tuple[str, ...]:
+    """Return `notes` and what else there is to say of the cost, once they are logged."""
+    reason = missing_timings(card)
+    told = (*notes, *([f"cost unknown: {reason}"] if reason else []))
+    for note in told:
+        _LOG.warning("%s", note)
+    return told
+
+
 def _placement(
     card: LayerCard, choice: Choice, *, rank: int, alpha: int, ranks: Mapping[int, int]
 ) -> Placement:
     layers = {row: card.layers[row] for row in choice.rows}
     by_row = [ranks.get(row, rank) for row in range(len(card.layers))]
     size = sum(x.adapter_parameters * by_row[row] // card.capture.rank for row, x in layers.items())
-    reason = missing_timings(card)
-    notes = (*choice.notes, *([f"cost unknown: {reason}"] if reason else []))
-    for note in notes:
-        _LOG.warning("%s", note)
     other = {m: by_row[row] for row, x in layers.items() if by_row[row] != rank for m in x.modules}
     return Placement(
         policy=choice.policy,
@@ -136,7 +174,7 @@ def _placement(
         cost=placement_cost(card, choice.rows, rank=by_row) if other else choice.cost,
         model=on_disk(card.model.source),  # For trainers, which know no demo.
         revision=card.model.revision,
-        notes=notes,
+        notes=_told(card, choice.notes),
         ranks=other or None,
     )
 
@@ -150,6 +188,7 @@ def choose(
     goal: str | None = None,
     rank: int | None = None,
     seed: int = 0,
+    whole: bool = False,
 ) -> Choice:
     """Return the rows that a policy takes within the cost that `goal` allows; see `place`.
 
@@ -173,7 +212,7 @@ def choose(
         bounded = allowed is not None and allowed < 1.0  # No set takes longer than all blocks.
         notes += [f"goal {goal} not applied: the cost is unknown"] if bounded else []
         return Choice(taken, name, allowed=allowed, notes=tuple(notes))
-    costs = step_cost(card, rank=rank)
+    costs = step_cost(card, rank=rank, whole=whole)
     if allowed is not None:
         taken, excess = _cheap_enough(pick, rows, len(taken), costs=costs, allowed=allowed)
         notes += excess

@@ -11,6 +11,7 @@ from layerwise.card.record import LayerCard, MeasuredRegime, Measurement
 from layerwise.errors import BadInputError
 from layerwise.placement import GOALS, POLICIES
 from layerwise.placement.compare import USABLE, compare
+from layerwise.placement.measured import nearest
 
 #: Regimes that are no policy of choosing some blocks.
 _NO_CHOICE = {"all", "random"}
@@ -66,23 +67,15 @@ def transferred(
             expected=f"at least {USABLE}",
             hint="layerwise measure MODEL DATA --card CARD on this text",
         )
-    found = _nearest(reference, layers)
+    found = nearest(reference, layers)
+    if found is None:
+        message = "reference card without measured performance"
+        hint = "layerwise measure MODEL DATA --card CARD"
+        raise BadInputError(message, value=reference.data.source, hint=hint)
     best = _best(found, goal)
     policy = best.name if best.name in POLICIES else best.policy
     bound = best.name if best.name in GOALS else None
     return Transfer(policy, bound, found.size, _note(reference, found, best, rho))
-
-
-def _nearest(reference: LayerCard, layers: int | None) -> Measurement:
-    """Return the measurement of the reference whose size is nearest to `layers`."""
-    if not reference.measured:
-        message = "reference card without measured performance"
-        hint = "layerwise measure MODEL DATA --card CARD"
-        raise BadInputError(message, value=reference.data.source, hint=hint)
-    latest = list(reversed(reference.measured))
-    if layers is None:
-        return latest[0]
-    return min(latest, key=lambda measured: abs(measured.size - layers))
 
 
 def _best(found: Measurement, goal: str | None) -> MeasuredRegime:

@@ -31,7 +31,7 @@ def lora_config(placement: Placement) -> LoraConfig:
     """Return PEFT's configuration of `placement`; its pattern matches just these modules.
 
     Raises:
-        PlacementError: The placement has no module.
+        PlacementError: The placement has no module, or trains blocks whole.
     """
     return LoraConfig(**peft_config(placement))
 
@@ -61,23 +61,25 @@ def verify(
             have other ranks or another number of parameters than the placement says.
         StackError: The model's blocks cannot be found.
     """
+    config = lora_config(placement) if lora is None else LoraConfig(**lora)
     refs = all_refs(find_stacks(model))
     _refuse_unfit(placement, model, refs, adapter)
-    config = lora_config(placement) if lora is None else LoraConfig(**lora)
     model.requires_grad_(requires_grad=False)  # What trains after is what was added.
     with _peft_faults(placement):
         inject_adapter_in_model(config, model, adapter_name=adapter)
     return _covered(placement, model, refs, adapter)
 
 
-def kept_trained(export: Export, placement: Placement, model: nn.Module) -> Export:
-    """Return `export` without the files whose trainer would train other weights than the blocks'.
+def verify_whole(
+    placement: Placement, model: nn.Module, export: Export
+) -> tuple[Placement, Export]:
+    """Return `placement` with what of `model` it trains whole, and the files that say just that.
+
+    Files whose trainer would train other weights than the blocks' are left out.
 
     Raises:
         VerificationError: That is so for all of them.
     """
-    if not export.trained:
-        return export
     names = {name: weight.numel() for name, weight in model.named_parameters()}
     blocks = tuple(f"{block.stack}.{block.index}." for block in placement.blocks)
     meant = {name for name in names if name.startswith(blocks)}
@@ -89,9 +91,10 @@ def kept_trained(export: Export, placement: Placement, model: nn.Module) -> Expo
     if not export.trained:
         msg = "weights to train that are not those of the blocks"
         raise VerificationError(msg, value="; ".join(export.notes), expected=", ".join(blocks))
-    size = sum(names[name] for name in meant)
-    note = f"{size:,} parameters in {len(meant)} tensors train, those of these blocks alone"
-    return replace(export, notes=(note, *export.notes))
+    size, tensors = sum(names[name] for name in meant), len(meant)
+    note = f"{size:,} parameters in {tensors} tensors train, those of these blocks alone"
+    whole = replace(placement, whole_parameters=size, verified=Verification(tensors, tensors))
+    return whole, replace(export, notes=(note, *export.notes))
 
 
 def apply(placement: Placement, model: nn.Module) -> PeftModel:

@@ -45,7 +45,7 @@ def make_probing(
     examples = tuple(dict.fromkeys(data.examples))  # A copy across the split would be known.
     copies = len(data.examples) - len(examples)
     notes = [f"{copies} copies of other examples were left out"] if copies else []
-    classes, train, test = _split(examples, names, settings)
+    classes, train, test = _split(examples, names, settings, more=data.more(2 * len(data)))
     states, shown = mean_states(
         loaded,
         [example.text for example in examples],
@@ -84,7 +84,7 @@ def make_probing(
 
 
 def _split(
-    examples: Sequence[Example], names: Sequence[str], settings: ProbeSettings
+    examples: Sequence[Example], names: Sequence[str], settings: ProbeSettings, *, more: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return each example's class by number, then which examples train and which judge.
 
@@ -94,7 +94,7 @@ def _split(
     lone = [name for name in names if counted[name] < 2]
     if lone:
         msg = f"classes with a single example, {len(lone)} of {len(names)}"
-        hint = "more --examples, or rows chosen by --where"
+        hint = f"{more}, or rows chosen by --where"
         raise DataError(msg, value=lone[0], expected="two examples of each or more", hint=hint)
     numbers = np.array([names.index(str(example.label)) for example in examples])
     train, test = list[int](), list[int]()

@@ -16,6 +16,7 @@ from layerwise.objectives import Objective
 from layerwise.options.declaration import declared
 from layerwise.options.stages import PlacementSettings
 from layerwise.placement import POLICIES
+from layerwise.placement.exports.lora import refuse_whole
 from layerwise.placement.place import place
 from layerwise.placement.record import Placement
 from layerwise.placement.rows import parse_rows
@@ -64,7 +65,9 @@ def check_placement(described: Any, loaded: LoadedModel) -> None:
     if isinstance(described, Mapping):
         _by_name(placement_settings(described), loaded)
     else:
-        named_placement(described, loaded)
+        found = named_placement(described, loaded)
+        if found is not None:  # The conditions that a study has placements for train adapters.
+            refuse_whole(found)
 
 
 def _by_name(asked: PlacementSettings, loaded: LoadedModel) -> Placement:

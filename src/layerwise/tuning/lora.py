@@ -38,19 +38,31 @@ def named_placement(
         PlacementError: A block is not there, is named twice, or has no module to adapt.
         SchemaError: The file holds no placement.
     """
+    named = read_placement(named)
     if named is None or isinstance(named, Placement):
         return named
+    return placed_on(loaded, parse_rows(named) if isinstance(named, str) else named)
+
+
+def read_placement(
+    named: Placement | Path | str | Sequence[int | PlacedBlock] | None,
+) -> Placement | str | Sequence[int | PlacedBlock] | None:
+    """Return the placement in the file that is named; what names none as it is.
+
+    Raises:
+        SchemaError: The file holds no placement.
+    """
     if isinstance(named, str) and (named.endswith(".json") or Path(named).exists()):
         named = Path(named)
-    if isinstance(named, Path):
-        try:
-            return Placement.load(named)
-        except SchemaError as error:
-            hint = error.hint or "layerwise place CARD, which makes a placement of a card"
-            raise SchemaError(
-                error.what, value=error.value, expected=error.expected, hint=hint
-            ) from error
-    return placed_on(loaded, parse_rows(named) if isinstance(named, str) else named)
+    if not isinstance(named, Path):
+        return named
+    try:
+        return Placement.load(named)
+    except SchemaError as error:
+        hint = error.hint or "layerwise place CARD, which makes a placement of a card"
+        raise SchemaError(
+            error.what, value=error.value, expected=error.expected, hint=hint
+        ) from error
 
 
 def placed_on(
@@ -176,12 +188,13 @@ def adapter_parameters(model: nn.Module) -> tuple[str, ...]:
     return tuple(n for n, _ in model.named_parameters() if any(kind in n for kind in kinds))
 
 
-def head_notes(model: nn.Module) -> tuple[str, ...]:
-    """Tell if the head of a PEFT `model` for classes trains beside its adapters; empty without."""
+def head_notes(model: nn.Module, placement: Placement) -> tuple[str, ...]:
+    """Tell if the head of a `model` for classes trains beside what is placed; empty without."""
     base = without_adapter(model)
     heads = head_modules(base)
     if not heads:
         return ()
-    held = any(_WHOLE in name for name, _ in model.named_parameters())
-    told = "trains whole, beside the adapters" if held else "stays: the adapters do not hold it"
+    held = placement.whole or any(_WHOLE in name for name, _ in model.named_parameters())
+    beside = "blocks" if placement.whole else "adapters"
+    told = f"trains whole, beside the {beside}" if held else "stays: the adapters do not hold it"
     return (f"the head ({', '.join(heads)}) {told}",)

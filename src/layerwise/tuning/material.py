@@ -44,7 +44,7 @@ def order(examples: int, *, batch_size: int, forwards: int, seed: int) -> list[t
             message,
             value=examples,
             expected=f"at least {batch_size}",
-            hint=f"--batch-size {max(1, examples)}, or more --examples",
+            hint=f"--batch-size {max(1, examples)}",
         )
     found: list[tuple[int, ...]] = []
     epoch = 0

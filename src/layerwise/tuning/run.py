@@ -35,7 +35,7 @@ from layerwise.records import to_plain
 from layerwise.tuning.adapters import has_adapters, still_notes
 from layerwise.tuning.checkpoints import Checkpoint, Checkpoints
 from layerwise.tuning.conditions import CONDITIONS, Condition, places
-from layerwise.tuning.groups import layer_groups
+from layerwise.tuning.groups import in_blocks, layer_groups
 from layerwise.tuning.lora import adapter_parameters, head_notes, prepared
 from layerwise.tuning.material import gather
 from layerwise.tuning.outcome import group_records, matched_tau
@@ -90,7 +90,8 @@ def fine_tune(
         objective: The loss.
         condition: How it is optimised; one of `CONDITIONS`.
         settings: The rest of how it is optimised; the defaults where None.
-        placement: Where LoRA adapters go; only with the condition ``lora``.
+        placement: Where LoRA adapters go, with the condition ``lora``; or the blocks that train
+            whole, all others frozen, with one that trains the weights.
         keep: Where the log and the checkpoints go; nowhere where None.
 
     Raises:
@@ -111,9 +112,11 @@ def fine_tune(
         run = _identity(loaded, data, objective, chosen, settings, placement)
         checkpoints = Checkpoints(keep.folder / CHECKPOINTS, run)
     with drawn_by(settings.seed, "tune"):
-        subject, placed = prepared(loaded, placement) if chosen.adapters else (loaded, None)
+        subject, placed = prepared(loaded, placement) if chosen.adapters else (loaded, placement)
         groups = layer_groups(subject.model, subject.stacks)
         factors = _factors(subject, chosen, settings)
+        if placed is not None and placed.whole:
+            factors = in_blocks(factors, placed, subject)
         method = settings.equal_step if chosen.equal_step else "sampled"
         job = Job(subject, objective, material, groups, settings, factors, method)
         last = _last(checkpoints, resume=keep.resume) if checkpoints else None
@@ -138,12 +141,19 @@ def fine_tune(
             *loaded.notes,
             *data.notes,
             *material.batches.notes,
-            *(head_notes(subject.model) if chosen.adapters else ()),
+            *(head_notes(subject.model, placed) if placed else ()),
             *still_notes(subject.model),
             *changed,
         ),
     )
     return Tuned(subject, record, tuple(entries))
+
+
+def usual_condition(placement: Any, *, adapters: bool = False) -> str:
+    """Return the condition where none is named, for a model that may have `adapters` already."""
+    if isinstance(placement, Placement) and placement.whole:
+        return "uniform"
+    return "lora" if placement is not None or adapters else "standard"
 
 
 def _completed(
@@ -154,7 +164,12 @@ def _completed(
     Raises:
         BadInputError: A setting or a placement has no meaning under the condition.
     """
-    if placement is not None and not condition.adapters:
+    if placement is not None and placement.whole and condition.adapters:
+        message = "placement of blocks that train whole under a condition that trains adapters"
+        raise BadInputError(
+            message, value=condition.name, hint=f"--condition {usual_condition(placement)}"
+        )
+    if placement is not None and not placement.whole and not condition.adapters:
         message = "placement of adapters under a condition that trains the weights"
         raise BadInputError(message, value=condition.name, hint="--condition lora")
     plain, own = to_plain(settings), to_plain(TuneSettings())
@@ -209,7 +224,8 @@ def _identity(
     }
     if placement is not None:
         own = {n: getattr(placement, n) for n in ("rank", "ranks", "alpha", "dropout")}
-        parts |= {"placement": list(placement.modules), **own}
+        placed = to_plain(placement.blocks) if placement.whole else list(placement.modules)
+        parts |= {"placement": placed, **own}
     return {k: v for k, v in parts.items() if v is not None}
 
 
@@ -260,7 +276,8 @@ def _matched(job: Job) -> float:
         eval_examples=0,
         track=None,
     )
-    factors = _factors(job.loaded, CONDITIONS["standard"], settings)
+    usual = _factors(job.loaded, CONDITIONS["standard"], settings)
+    factors = {name: factor for name, factor in usual.items() if name in job.factors}
     with weights_kept(job.loaded.model):
         entries, _, _ = run_steps(replace(job, settings=settings, factors=factors))
     return matched_tau(entries, steps=settings.steps)

@@ -56,6 +56,12 @@ def test_one_batch_has_no_halves(count, hint):
         cut(count, batch_size=8, seed=0)
 
 
+def test_no_more_examples_are_asked_for_than_there_are():
+    hint = "try: text of 11 rows or more, or --batch-size 4"
+    with pytest.raises(BadInputError, match=hint):
+        cut(8, batch_size=8, seed=0, available=10)
+
+
 def test_all_objectives_see_the_same_examples(tuning):
     asked = request_for(tuning)
     found = matched(asked, 3, (7, 1, 4, 9))

@@ -100,6 +100,21 @@ def test_the_weakest_link_comes_first(small_card):
     )
 
 
+@pytest.mark.parametrize(
+    ("available", "how"),
+    [
+        (None, "layerwise card with --examples 256"),
+        (1000, "layerwise card with --examples 256"),
+        (65, "layerwise card with --examples 65"),
+        (64, "this one's 64 rows were all measured"),
+    ],
+)
+def test_no_more_text_is_asked_for_than_there_is(small_card, available, how):
+    card = replace(small_card(), agreement=Agreement(bootstrap_spearman=0.7))
+    first, *_ = advise(card, available=available).remedies
+    assert first.endswith(f": {how}")
+
+
 def test_flat_and_wide_cards_ask_for_more_text_once(small_card):
     card = with_intervals(small_card, [1.0] * 6, [3.0] * 6)
     first, *rest = advise(card).remedies

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from layerwise.errors import PlacementError
-from layerwise.placement.cost import missing_timings, placement_cost, step_cost
+from layerwise.placement.cost import is_of, missing_timings, placement_cost, step_cost
+from layerwise.placement.place import place
 
 
 def seconds(card, rows, *, rank=None):
@@ -90,3 +91,28 @@ def test_without_timings_there_is_a_reason_and_no_cost(small_card, column):
     with pytest.raises(PlacementError, match=f"no cost without timings: .*{column}"):
         seconds(card, (0,))
     assert missing_timings(small_card(3)) is None
+
+
+def test_a_whole_block_takes_the_gradients_of_its_weights_and_no_adapter(small_card):
+    card = with_outside(
+        small_card(4, forward_seconds=[1, 2, 3, 4], backward_seconds=[5, 6, 7, 8], parameters=80),
+        0.5,
+        0.25,
+    )
+    cost = step_cost(card, whole=True)
+    assert cost.backward_seconds((2,)) == pytest.approx(0.25 + 7 + 8 + 3)
+    assert cost.seconds((1, 3)) == pytest.approx(10.5 + 0.25 + 6 + 7 + 8 + 2 + 4)
+    every = placement_cost(card, range(4), whole=True)
+    assert (every.step_ratio, every.backward_ratio) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "how", [{"rank": 4}, {"ranks": "1=2"}, {"rows": "1,3"}, {"whole": True}, {"policy": "last"}]
+)
+def test_a_card_knows_its_own_placements(small_card, how):
+    card = small_card(6, parameters=800)
+    how = {"layers": 2, "policy": "first"} | how if "rows" not in how else how
+    placed = place(card, **how)
+    assert is_of(placed, card)
+    assert not is_of(placed, small_card(6, parameters=800, backward_seconds=[1, 2, 3, 4, 5, 6]))
+    assert not is_of(placed, small_card(1))

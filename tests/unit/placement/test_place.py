@@ -7,6 +7,7 @@ import pytest
 
 from layerwise.errors import PlacementError, UnknownNameError
 from layerwise.placement import GOALS, POLICIES
+from layerwise.placement.cost import placement_cost
 from layerwise.placement.place import choose, place
 
 
@@ -192,3 +193,34 @@ def test_a_blocks_rank_counts_in_its_parameters_and_its_cost(small_card):
     assert other.cost.step_ratio < one.cost.step_ratio
     whole = place(card, rows="1,4", rank=2)
     assert place(card, rows="1,4", rank=2, ranks="4=2") == whole
+
+
+# --- Blocks that train whole ------------------------------------------------------------------
+
+
+def test_whole_blocks_have_no_adapter_and_their_own_parameters(small_card):
+    card = small_card(6, parameters=[10, 20, 30, 40, 50, 60])
+    placed = place(card, rows="1,4", whole=True)
+    assert (placed.whole, placed.trained, placed.adapter_parameters) == (True, 70, 0)
+    assert (placed.rank, placed.modules) == (0, ())
+    assert placed.cost == placement_cost(card, (1, 4), whole=True)
+    assert placed.cost != placement_cost(card, (1, 4))
+    assert placed.notes[0].startswith("signals and times are those of adapters")
+    assert "whole_parameters" not in place(card, rows="1,4").to_plain()
+
+
+def test_a_goal_bounds_whole_blocks_by_what_they_cost(small_card):
+    card = small_card(12, parameters=800, forward_seconds=3.0)
+    chosen = [
+        place(card, policy="first", layers=4, goal="balanced", whole=whole) for whole in (0, 1)
+    ]
+    lowest = [placed.blocks[0].index for placed in chosen]
+    assert lowest[0] > lowest[1]
+    assert chosen[1].cost.step_ratio <= 0.75
+
+
+@pytest.mark.parametrize("named", [{"rank": 8}, {"alpha": 16}, {"ranks": "1=4"}])
+def test_adapters_of_whole_blocks_are_refused(small_card, named):
+    ((name, _),) = named.items()
+    with pytest.raises(PlacementError, match=f"LoRA {name} for blocks that .*try: drop --{name}"):
+        place(small_card(), rows="1", whole=True, **named)

@@ -111,11 +111,11 @@ def test_adapters_of_others_that_leave_the_head_alone_are_told(tuning):
     config = LoraConfig(target_modules=["query"], r=2)
     subject = replace(loaded, model=get_peft_model(loaded.model, config))
     told = "the head (bert.pooler, classifier) stays: the adapters do not hold it"
-    assert head_notes(subject.model) == (told,)
+    assert head_notes(subject.model, placed_on(loaded)) == (told,)
     assert all(".lora_" in name for name in adapter_parameters(subject.model))
-    assert (
-        head_notes(adapted(tuning.loaded("llama"), placed_on(tuning.loaded("llama"))).model) == ()
-    )
+    llama = tuning.loaded("llama")
+    placement = placed_on(llama)
+    assert head_notes(adapted(llama, placement).model, placement) == ()
 
 
 def test_a_card_in_place_of_a_placement_is_told_what_makes_one(tuning, planted_card, tmp_path):

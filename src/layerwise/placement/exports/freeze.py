@@ -10,7 +10,7 @@ from typing import Any
 from layerwise.card.record import ModelInfo
 from layerwise.errors import PlacementError
 from layerwise.files import canonical_json
-from layerwise.placement.exports.lora import lora_arguments, target_regex
+from layerwise.placement.exports.lora import target_regex
 from layerwise.placement.exports.record import FACTORY_SETTINGS, Export, yaml_lines
 from layerwise.placement.record import Placement
 
@@ -46,7 +46,7 @@ def export(placement: Placement, model: ModelInfo) -> Export:
     }
     indices = "|".join(str(block.index) for block in placement.blocks)
     trained = {**dict.fromkeys(files, pattern), _FACTORY: rf"\.(?:{indices})\."}
-    whole = Export(files, lora_arguments(placement), _USAGE, trained)
+    whole = Export(files, {}, _USAGE, trained)
     if count is not None:
         return whole
     can = "LLaMA-Factory trains whole blocks only at the start or the end of an only stack"

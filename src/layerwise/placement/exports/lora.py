@@ -48,7 +48,12 @@ def peft_config(placement: Placement) -> Mapping[str, Any]:
 
 
 def lora_arguments(placement: Placement) -> Mapping[str, Any]:
-    """Rank, scale and modules, as PEFT's `LoraConfig` calls them."""
+    """Rank, scale and modules, as PEFT's `LoraConfig` calls them.
+
+    Raises:
+        PlacementError: The placement trains blocks whole, or has no module.
+    """
+    refuse_whole(placement)
     pattern = target_regex(placement.modules)
     ranks = rank_pattern(placement)
     patterns = {"rank_pattern": ranks, "alpha_pattern": alpha_pattern(placement)} if ranks else {}
@@ -60,6 +65,19 @@ def lora_arguments(placement: Placement) -> Mapping[str, Any]:
         "exclude_modules": rf"(?!{pattern}\Z).*",
         **patterns,
     }
+
+
+def refuse_whole(placement: Placement) -> None:
+    """Refuse a placement that trains blocks whole where adapters are put.
+
+    Raises:
+        PlacementError: It does.
+    """
+    if placement.whole:
+        blocks = ", ".join(f"{block.stack}.{block.index}" for block in placement.blocks)
+        hint = "layerwise tune MODEL DATA --placement FILE, or layerwise place CARD --for peft"
+        msg = "adapters by a placement that trains whole blocks"
+        raise PlacementError(msg, value=blocks, expected="a placement of adapters", hint=hint)
 
 
 def rank_pattern(placement: Placement) -> dict[str, int]:

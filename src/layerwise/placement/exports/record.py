@@ -20,7 +20,8 @@ class Export:
 
     Attributes:
         files: What to write, by name.
-        lora: The arguments of PEFT's `LoraConfig` that the trainer makes of the files.
+        lora: The arguments of PEFT's `LoraConfig` that the trainer makes of the files; none where
+            blocks train whole.
         usage: How to use each file, by its name.
         trained: For each file that names weights to train instead of modules to adapt, what the
             trainer searches for in their names, as a regular expression.
@@ -54,11 +55,13 @@ class Trainer:
         export: Makes its files from a placement and the model that it is for. They have the keys
             of the trainer's own configuration; beside them stand the arguments that it hands to
             PEFT's `LoraConfig`, which are what is verified. Data only: it imports no trainer.
+        whole: Whether its files train blocks whole, without adapters.
     """
 
     name: str
     meaning: str
     export: Callable[["Placement", "ModelInfo"], Export]
+    whole: bool = False
 
 
 def yaml_lines(values: Mapping[str, Any], *, about: str) -> bytes:

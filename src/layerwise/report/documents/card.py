@@ -57,7 +57,7 @@ def document(card: LayerCard, placement: Placement | None = None) -> b.Document:
     adapted, rows = _adapted(card, placement), card.layers
     columns = [c for c in card_columns() if any(c.value(row) is not None for row in rows)]
     absent = ((shown(key), reason) for key, reason in card.absent.items())
-    table = _table(card, columns, adapted)
+    table = _table(card, columns, adapted, _done(placement))
     blocks: list[b.Block] = [
         _verdict(card),
         *_stack(card, placement, adapted),
@@ -98,6 +98,11 @@ def _verdict(card: LayerCard) -> b.Verdict:
     return b.Verdict(text, [shown(advice.reason, limit=800), chosen], remedies)
 
 
+def _done(placement: Placement | None) -> str:
+    """Return what was done to the blocks that are drawn as placed."""
+    return "trained whole" if placement is not None and placement.whole else "adapted"
+
+
 def _names(card: LayerCard, rows: Sequence[int]) -> str:
     return parts.block_names([card.layers[row] for row in rows], parts.stack_labels(card.model))
 
@@ -120,6 +125,7 @@ def _stack(
     card: LayerCard, placement: Placement | None, adapted: frozenset[int]
 ) -> Iterator[b.Block]:
     labels = parts.stack_labels(card.model)
+    whole, did = placement is not None and placement.whole, _done(placement)
     yield b.Heading("Placement on the stack" if placement else "Advised placement on the stack",
                     detail=True)  # fmt: skip
     if placement is not None:
@@ -133,13 +139,13 @@ def _stack(
             range(stack.blocks),
             on=frozenset(card.layers[row].index for row in marked),
             about=f"{shape}, {stack.residual} residual",
-            summary=f"Adapted: {_names(card, marked)}",
+            summary=f"{did.capitalize()}: {_names(card, marked)}",
             series=series,
         )
-    yield b.Text("Filled: adapted. Empty: frozen.", quiet=True)
+    yield b.Text(f"Filled: {did}. Empty: frozen.", quiet=True)
     advised = placement_cost(card, sorted(adapted)) if adapted and not placement else None
     cost = placement.cost if placement else advised
-    yield from [cost_figures(cost)] if cost else []
+    yield from [cost_figures(cost, whole=whole)] if cost else []
 
 
 def _figures(card: LayerCard) -> b.Figures:
@@ -175,6 +181,10 @@ def _performance(card: LayerCard, adapted: frozenset[int]) -> Iterator[b.Block]:
         improved = Column("improvement", gained, low="low", high="high", importance=90)
         over = f"Intervals (95 %) are over {seeds} seeds."
         yield b.Heading(_measured_text(card, measured), 3)
+        if measured.finding:
+            yield b.Text(shown(f"{measured.finding} {measured.reason or ''}", limit=800))
+        for name, why in (measured.failed or {}).items():
+            yield b.Text(f"{shown(name)} is left out: {shown(why, limit=200)}.", quiet=True)
         yield b.Table(
             f"performance-{number}",
             [_REGIMES[0], improved, *_REGIMES[1:]],
@@ -196,7 +206,9 @@ def _measured_text(card: LayerCard, measured: Measurement) -> str:
     return f"{tuned}: {shown(measured.objective)} on {text}"
 
 
-def _table(card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]) -> b.Table:
+def _table(
+    card: LayerCard, columns: Sequence[Column], adapted: frozenset[int], done: str
+) -> b.Table:
     labels = parts.stack_labels(card.model)
     starts = [n for n, layer in enumerate(card.layers) if layer.index == 0]
     # A name that only repeats stack and index is no news.
@@ -206,7 +218,7 @@ def _table(card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]) 
         [_BLOCK, *columns, *([_MODULE] if named else [])],
         card.layers,
         marked=adapted,
-        mark="adapted",
+        mark=done,
         groups={n: labels[card.layers[n].stack] for n in starts} if len(labels) > 1 else {},
         bar="residual_norm",
     )
@@ -236,9 +248,10 @@ def _charts(
 ) -> Iterator[b.Block]:
     """Yield a chart a signal, what blocks cost, and what a block gains for that."""
     yield b.Heading("Signals and costs by block", detail=True)
-    about = "Blocks are counted from 0 at the input. Filled points are adapted, hollow ones frozen."
+    done = _done(placement)
+    about = f"Blocks are counted from 0 at the input. Filled points are {done}, hollow ones frozen."
     yield b.Text(about, quiet=True)
-    rows = _rows(card, columns, adapted)
+    rows = _rows(card, columns, adapted, done)
     drawn = {c.key: _as_drawn(c) for c in columns}
     names = list(parts.stack_labels(card.model).values())
     stacks: dict[str, Any] = {"series": "stack", "names": names}
@@ -280,13 +293,13 @@ def _as_drawn(column: Column) -> Column:
 
 
 def _rows(
-    card: LayerCard, columns: Sequence[Column], adapted: frozenset[int]
+    card: LayerCard, columns: Sequence[Column], adapted: frozenset[int], done: str
 ) -> list[dict[str, Any]]:
     """Return what the charts draw of each block: it, and all from there up, where that is known."""
     rows, spots = [], parts.spots(card.model)  # Of stacks that text does not reach, too.
     for number, layer in enumerate(card.layers):
         row = {**spots[layer.stack, layer.index], "adapted": number in adapted}
-        row["head"] += " · adapted" if number in adapted else ""
+        row["head"] += f" · {done}" if number in adapted else ""
         for column in columns:
             value, ends = column.value(layer), column.interval(layer)
             row |= {} if value is None else {column.key: value}

@@ -6,7 +6,7 @@ from typing import Any
 
 from layerwise.columns import Column
 from layerwise.measure.columns import ARMS, IMPROVEMENT
-from layerwise.measure.leaderboard import FEWEST
+from layerwise.measure.leaderboard import FEWEST, headline
 from layerwise.measure.record import ArmResult, Measure
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
@@ -19,11 +19,6 @@ _KINDS = {
     "incumbent": "other tool",
     "random": "random",
     "everywhere": "all blocks",
-}
-_HEADLINES = {
-    "better": "The recommended placement is better than a random one.",
-    "no difference": "No difference between the recommended placement and a random one.",
-    "worse": "The recommended placement is worse than a random one.",
 }
 _EQUAL = (
     "Every arm but “all” has adapters of the same size, and all make the same steps on the same "
@@ -48,7 +43,7 @@ def document(measure: Measure) -> b.Document:
     mark = _KINDS["recommended"]
     table = b.Table("arms", columns, rows, recommended, mark, bar="improvement")
     blocks: list[b.Block] = [
-        b.Verdict(_headline(measure), [*_reasons(measure)]),
+        b.Verdict(headline(measure), [*_reasons(measure)]),
         b.Text(
             f"{size}: {budget.adapter_parameters:,} parameters, {budget.steps:,} steps, {seeds}"
         ),
@@ -70,18 +65,13 @@ def document(measure: Measure) -> b.Document:
             ("Card", f"{measure.card.examples:,} examples of {measure.card.source}"),
         ),
     ]
-    about = parts.on_data(data, f"{data.examples:,} examples, {shown(data.objective)}")
+    held, choosing = measure.validation, measure.ladder_examples
+    read = data.examples + data.dropped + held + choosing
+    told = f"trained on {data.examples:,}, rates chosen on {choosing:,}, scored on {held:,}"
+    about = parts.on_data(data, f"{told} of {counted(read, 'row')}; {shown(data.objective)}")
     return b.Document(
         "Rival placements", parts.model_name(measure.model), f"{about} · {seeds}", blocks
     )
-
-
-def _headline(measure: Measure) -> str:
-    if measure.against_random is None:
-        return "The recommended placement was not held against random ones."
-    if len(measure.seeds) < FEWEST:
-        return "Too few seeds to tell the recommended placement from a random one."
-    return _HEADLINES[measure.verdict]
 
 
 def _reasons(measure: Measure) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A placement: which blocks, which adapters, what a step costs, and whether that was verified."""
+"""A placement: which blocks, how they train, what a step costs, and whether that was verified."""
 
 from collections.abc import Mapping
 
@@ -16,13 +16,14 @@ def document(placement: Placement) -> b.Document:
     """Return what `placement` says in few lines."""
     kinds = dict.fromkeys(name.rpartition(".")[2] for name in placement.modules)
     some = ", ".join(list(kinds)[:_FEW]) + (", …" if len(kinds) > _FEW else "")
-    done = placement.verified
-    verified = f"{done.matched} of {done.expected} modules, and no other" if done else "not yet"
+    done, whole = placement.verified, placement.whole
+    things = "tensors" if whole else "modules"
+    verified = f"{done.matched} of {done.expected} {things}, and no other" if done else "not yet"
     revision = f" at {shown(placement.revision, limit=12)}" if placement.revision else ""
     pairs = [
-        ("Adapters", f"rank {_ranks(placement)}, alpha {placement.alpha}"),
-        ("Modules", f"{len(placement.modules):,}: {some}"),
-        ("Trainable", f"{placement.adapter_parameters:,} parameters"),
+        ("Adapters", "none: the blocks train whole" if whole else _adapters(placement)),
+        ("Modules", "" if whole else f"{len(placement.modules):,}: {some}"),
+        ("Trainable", f"{placement.trained:,} parameters"),
         ("Dropout", f"{placement.dropout:g}" if placement.dropout else ""),
         ("Verified", verified),
     ]
@@ -33,11 +34,11 @@ def document(placement: Placement) -> b.Document:
         f"{shown(placement.model, limit=120)}{revision}",
         counted(len(placement.blocks), "block"),
         [
-            b.Verdict(f"Adapt {parts.block_names(placement.blocks)}.", [chosen]),
+            b.Verdict(f"{_todo(placement)}.", [chosen]),
             parts.facts(pairs),
-            *([cost_figures(placement.cost)] if placement.cost else []),
+            *([cost_figures(placement.cost, whole=whole)] if placement.cost else []),
             *parts.noted(placement.notes),
-            b.Heading("Every module", detail=True),
+            *([] if whole else [b.Heading("Every module", detail=True)]),
             parts.facts((str(n), name) for n, name in enumerate(placement.modules, start=1)),
         ],
     )
@@ -46,28 +47,35 @@ def document(placement: Placement) -> b.Document:
 def placement_text(placement: Placement, labels: Mapping[str, str]) -> str:
     """Return what adapts which blocks, in one sentence."""
     where, policy = parts.block_names(placement.blocks, labels), shown(placement.policy, limit=60)
-    told = (
-        f"Policy {policy} adapts {where}: rank {_ranks(placement)}, alpha {placement.alpha}, "
-        f"{placement.adapter_parameters:,} trainable parameters on "
-        f"{counted(len(placement.modules), 'module')}"
-    )
+    told = f"{placement.trained:,} trainable parameters"
+    if placement.whole:
+        told = f"Policy {policy} trains {where} whole, without adapters: {told}"
+    else:
+        on = counted(len(placement.modules), "module")
+        told = f"Policy {policy} adapts {where}: {_adapters(placement)}, {told} on {on}"
     done = placement.verified
     return f"{told}, {done.matched} of {done.expected} verified." if done else f"{told}."
 
 
-def _ranks(placement: Placement) -> str:
-    """Return the rank, and what other ranks there are."""
-    others = sorted(set((placement.ranks or {}).values()))
-    rank = str(placement.rank)
-    return f"{rank} (others: {', '.join(map(str, others))})" if others else rank
+def _todo(placement: Placement) -> str:
+    """Return what to do with which blocks."""
+    where = parts.block_names(placement.blocks)
+    return f"Train {where} whole" if placement.whole else f"Adapt {where}"
 
 
-def cost_figures(cost: Cost) -> b.Figures:
-    """Return what a step costs relative to adapters on all blocks."""
+def _adapters(placement: Placement) -> str:
+    """Return the rank, what other ranks there are, and alpha."""
+    others = ", ".join(map(str, sorted(set((placement.ranks or {}).values()))))
+    told = f" (others: {others})" if others else ""
+    return f"rank {placement.rank}{told}, alpha {placement.alpha}"
+
+
+def cost_figures(cost: Cost, *, whole: bool = False) -> b.Figures:
+    """Return what a step costs relative to adapters on all blocks, or to training all `whole`."""
     ratios = {
         "Training step": cost.step_ratio,
         "Backward pass": cost.backward_ratio,
         "Saved activations": cost.activation_ratio,
     }
-    of = "of adapters on all blocks"
+    of = "of training all blocks whole" if whole else "of adapters on all blocks"
     return b.Figures([(name, percent(ratio), of) for name, ratio in ratios.items()])

@@ -38,7 +38,9 @@ def document(record: TuneRecord) -> b.Document:
             *((f"SHA-256 of {name}", digest) for name, digest in record.files.items()),
         ),
     ]
+    held = record.settings.eval_examples
     about = f"{shown(data.objective)}, {data.examples:,} examples"
+    about += f", {data.examples - held:,} trained on, {held:,} held out" if held else ""
     subtitle = f"{shown(record.condition)} {parts.on_data(data, about)}"
     return b.Document("Fine-tuning", parts.model_name(record.model), subtitle, blocks)
 
