@@ -1,5 +1,6 @@
 """The tables of arXiv 2604.17177, made of an analysis: of the published runs or of one's own."""
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -164,7 +165,7 @@ def budget(analysis: Analysis) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-PAPER_TABLES = Registry("table of arXiv 2604.17177")
+PAPER_TABLES = Registry[Callable[[Analysis], pd.DataFrame]]("table of arXiv 2604.17177")
 """Functions from an analysis to a table, by the number of the table or the appendix's letter."""
 
 for _name, _table in {
