@@ -133,7 +133,8 @@ def _accuracy(
     right, total = 0, 0
     with objective.prepare(loaded.model):
         for batch in validation_batches(loaded, data, objective, settings):
-            output = loaded.model(**batch.inputs, **accepted(loaded.model, use_cache=False))
+            more = accepted(loaded.model, use_cache=False, **batch.shown())
+            output = loaded.model(**batch.inputs, **more)
             wanted = batch.classes if batch.classes is not None else batch.labels
             if wanted is None:
                 message = f"accuracy under {objective.name}, which predicts no class or token"
@@ -159,6 +160,10 @@ def _of_text(
 
     Answers of one prompt are references of one generated text.
     """
+    if data.has_pictures:
+        message = f"{objective.name} answers that are generated after pictures"
+        hint = "--quality loss or accuracy"
+        raise BadInputError(message, value="pictures", expected="prompts of text", hint=hint)
     generated: dict[tuple[int, ...], str] = {}
     wanted: dict[tuple[int, ...], list[str]] = {}
     for batch in validation_batches(loaded, data, objective, settings):
