@@ -214,6 +214,21 @@ def test_a_file_of_options_is_read_under_the_command_line(tmp_path, command):
     assert read.notes == ("x.yaml is read too, under what the command line says",)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from unsloth import FastModel as F\nm = F.get_peft_model(m, r=8)",
+        "m = unsloth.FastModel.get_peft_model(m, r=8)",
+        "!pip install a \\\n  b\nx = !ls\ny = %env A\nm = FastModel.get_peft_model(m, r=8)",
+    ],
+)
+def test_a_call_is_found_however_a_notebook_has_it(tmp_path, source):
+    cells = [{"cell_type": "code", "source": source}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    read = read_config_file(tmp_path / "a.ipynb")
+    assert (read.caller, read.values, read.notes) == ("FastModel", {"r": 8}, ())
+
+
 def test_a_corrected_script_stays_the_script(llama, tmp_path):
     script = tmp_path / "train.py"
     text = "LAST = 12  # é\nx = LoraConfig(  # here\n    target_modules=['q_proj', 'v'],\n"

@@ -129,7 +129,7 @@ def _notebook(text: str) -> dict[str, Any]:
         raise ValueError(msg) from error
     kept, notes = list[str](), list[str]()
     for number, source in enumerate(sources, start=1):
-        plain = re.sub(r"(?m)^(\s*)([%!?].*|\S*\?)$", r"\1pass", source)
+        plain = re.sub(r"(?m)^(\s*)((?:\w+ *= *)?[%!?](?:.*\\\n)*.*|\S*\?)$", r"\1pass", source)
         try:
             _compile(plain)
             kept.append(plain)
