@@ -190,6 +190,8 @@ def test_adapters_on_codes_compute_what_peft_does(plain, tmp_path, how, kind):
     attached = attach(load(plain, quantize=how), resolve(str(tmp_path)))
     with torch.no_grad():
         assert torch.equal(attached.model(adapters.IDS).logits, wanted)
+    with pytest.raises(BadInputError, match=r"after a quantised model in hand: .* its own"):
+        lw.profile(load(plain, quantize=how), str(tmp_path), probes=PROBES)
     found = audit()
     assert bool(found.modules) == (kind in {"lora", "dora", "bias-of-b", "tokens", "adalora"})
     full = load(plain).model
