@@ -144,8 +144,9 @@ def _together(values: Mapping[int, Any], column: str, classes: Sequence[str]) ->
     note = ""
     repeats = any(len({*map(str, value)}) < len(value) for value in values.values())
     size = max(sizes)
-    if are_marks and (repeats or len(sizes) == 1) and size > 1:
-        names = tuple(classes or map(str, range(size)))
+    # Numbers of classes that have names are marks only where one stands twice.
+    if are_marks and (repeats or (len(sizes) == 1 and not classes)) and size > 1:
+        names = tuple(classes if len(classes) == size else map(str, range(size)))
         if sizes != {len(names)}:
             what = f"column {column!r} marks {', '.join(map(str, sorted(sizes)))} classes"
             raise DataError(what, value=", ".join(classes), expected="as many marks in every row")
