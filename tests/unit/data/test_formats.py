@@ -439,7 +439,7 @@ def test_numbers_of_named_classes_in_lists_are_their_names():
     import datasets
 
     def scores(names, *labels):
-        kind = datasets.List(datasets.ClassLabel(names=names))
+        kind = datasets.Sequence(datasets.ClassLabel(names=names))
         features = datasets.Features({"text": datasets.Value("string"), "y": kind})
         rows = {"text": ["a"] * len(labels), "y": [*labels]}
         data = read(datasets.Dataset.from_dict(rows, features=features), label_column="y")
@@ -461,7 +461,8 @@ def test_numbers_of_named_classes_in_lists_are_their_names():
         ([["a"], ["a"]], "lists of one class alone"),
         ([[0, 1], [1, 0, 0]], "marks 2, 3 classes"),
         ([0.5, float("inf")], "row 2 of column 'y' has no finite label"),
-        (["[0 1]", "[1 0]"], r"row 1 of column 'y' is a list that cannot be read: '\[0 1\]'"),
+        (["[0 1]", "[1 0]"], r"row 1 of column 'y' is a list, .* cannot be read: '\[0 1\]'"),
+        (["2", "0,5"], "row 2 of column 'y' is a list, or a number with a comma"),
         ([1, 0.5, "n/a"], "row 3 of column 'y' is no number among scores: 'n/a'"),
     ],
 )
