@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from layerwise.data import Example
 from layerwise.data.batches import IGNORED, Row, best_fit, causal_batch, packed
 from layerwise.errors import BadInputError
+from layerwise.models.load import wrap_model
 from layerwise.objectives import OBJECTIVES, resolve
 from layerwise.seeds import numpy_generator
 from layerwise.tuning.material import gather
+from support import architectures
 from support.examples import of, words
 
 
@@ -39,7 +41,7 @@ def test_positions_begin_anew_and_nothing_follows_from_another_example():
 
 
 def gathered(tuning, name="llama", objective="causal-lm", **options):
-    loaded = tuning.loaded(name)
+    loaded = tuning.loaded(name) if isinstance(name, str) else name
     settings = tuning.settings(**{"packing": True, "batch_size": 2} | options)
     data = of(*(words(3 + 2 * i, start=i) for i in range(8)))
     return loaded, gather(loaded, data, resolve(objective, loaded=loaded, data=data), settings)
@@ -93,6 +95,16 @@ def test_a_run_with_shared_rows(tuning):
 def test_models_and_objectives_that_cannot_share_rows(tuning, name, objective, message):
     with pytest.raises(BadInputError, match=message):
         gathered(tuning, name, objective)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_examples_that_mix_a_little_are_found_in_any_precision(tuning, dtype):
+    """BLOOM's attention knows distances alone, and no rows that are shared."""
+    models = (architectures.tiny_model(name, "causal").to(dtype) for name in ("llama", "bloom"))
+    apart, mixing = (wrap_model(model, architectures.tokenizer()) for model in models)
+    assert gathered(tuning, apart)[1].packs
+    with pytest.raises(BadInputError, match=r"mixes the examples of a row.*'BloomForCausalLM'"):
+        gathered(tuning, mixing)
 
 
 def test_answers_share_rows_with_their_prompts(tuning):
