@@ -6,6 +6,7 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from layerwise.errors import NonFiniteError, SchemaError
@@ -98,8 +99,10 @@ def cut_short(tuning, options):
             raise Enough
 
     with pytest.raises(Enough):
-        tuning.tune("llama", **options, on_step=stop)
-    return lambda model="llama", **other: tuning.tune(model, **options | other, resume=True)
+        tuning.tune(**{"model": "llama"} | options, on_step=stop)
+    return lambda model="llama", **other: tuning.tune(
+        **options | {"model": model} | other, resume=True
+    )
 
 
 def test_the_same_run_goes_on(unfinished, tuning):
@@ -126,6 +129,24 @@ def test_another_run_is_refused(unfinished, other, named):
         unfinished(**other)
     assert named in caught.value.value
     assert ("--steps 4, and then" in caught.value.hint) == ("steps" in other)
+
+
+def test_other_precision_and_another_order_of_classes_are_refused(tuning, tmp_path):
+    """The files, the examples and all shapes are the same."""
+
+    def subject(dtype=torch.float32):
+        loaded = replace(tuning.loaded("bert_classifier"), files={"model.safetensors": "1"})
+        loaded.model.to(dtype)
+        return loaded
+
+    texts = replace(tuning.labelled(tuning.data()), classes=("neg", "pos", "odd"))
+    options = {"steps": 4, "save_every": 2, "folder": tmp_path, "data": texts}
+    go_on = cut_short(tuning, options | {"model": subject()})
+    with pytest.raises(SchemaError, match="dtype='float32', now 'bfloat16'"):
+        go_on(subject(torch.bfloat16))
+    with pytest.raises(SchemaError, match=r"classes=\['neg', 'pos', 'odd'\], now \['pos'"):
+        go_on(subject(), data=replace(texts, classes=("pos", "neg", "odd")))
+    assert go_on(subject()).record.outcome.resumed_from == 2
 
 
 def test_other_ranks_are_refused(tuning, tmp_path):

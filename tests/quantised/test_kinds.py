@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 import layerwise as lw
 from layerwise.api.cards import export
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.adapters import put_on
-from layerwise.models.linear import packed_modules, weight_of
+from layerwise.models.linear import packed_modules, passes_gradient, weight_of
 from layerwise.models.load import attach, load, merge, wrap_model
 from layerwise.models.quantisation import unpack
 from layerwise.models.sources import resolve
@@ -130,6 +130,30 @@ def test_a_checkpoint_that_is_saved_in_nf4(plain, tmp_path):
         assert torch.allclose(merged.model(ids).logits, adapted(ids).logits, atol=1e-4)
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_a_forward_without_gradient_leaves_weights_as_they_were(plain, double):
+    """On a CPU with AVX512-BF16 bitsandbytes packs them anew, and no gradient passes after that."""
+    bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=double)
+    hand = AutoModelForCausalLM.from_pretrained(
+        plain, dtype=torch.float32, quantization_config=bits
+    )
+    before = {name: weight_of(module) for name, module in packed_modules(hand).items()}
+    told = []
+    for _ in range(2):
+        with torch.no_grad():
+            hand.eval()(torch.arange(10, 30)[None])
+        it = wrap_model(hand, AutoTokenizer.from_pretrained(plain))
+        told.append(it.notes)
+        for name, weight in before.items():
+            after = weight_of(hand.get_submodule(name))
+            assert (after - weight).norm() < 0.01 * weight.norm()
+            assert passes_gradient(hand.get_submodule(name))
+    assert told[1] == ()
+    it = load(plain, quantize="nf4")
+    tuned = tuning.tune(it, condition="lora", eval_examples=4)  # It is evaluated before.
+    assert all(map(passes_gradient, packed_modules(tuned.loaded.model).values()))
+
+
 def adapted(plain, folder, how, config):
     """PEFT's model of `plain` quantised, with an adapter at random, which is saved in `folder`."""
     model = adapters.train(load(plain, quantize=how).model, config)
@@ -166,6 +190,8 @@ def test_adapters_on_codes_compute_what_peft_does(plain, tmp_path, how, kind):
     attached = attach(load(plain, quantize=how), resolve(str(tmp_path)))
     with torch.no_grad():
         assert torch.equal(attached.model(adapters.IDS).logits, wanted)
+    with pytest.raises(BadInputError, match=r"after a quantised model in hand: .* its own"):
+        lw.profile(load(plain, quantize=how), str(tmp_path), probes=PROBES)
     found = audit()
     assert bool(found.modules) == (kind in {"lora", "dora", "bias-of-b", "tokens", "adalora"})
     full = load(plain).model

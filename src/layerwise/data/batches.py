@@ -92,7 +92,9 @@ class Batch:
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         held = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {k: change(v) for k, v in held.items() if isinstance(v, torch.Tensor)}
+        tensors: dict[str, Any] = {
+            k: change(v) for k, v in held.items() if isinstance(v, torch.Tensor)
+        }
         return replace(self, inputs={k: change(v) for k, v in self.inputs.items()}, **tensors)
 
 
@@ -296,17 +298,18 @@ def by_length(rows: Iterable[Row], *, batch_size: int) -> list[list[Row]]:
 def best_fit(sizes: Sequence[int], *, room: int) -> list[tuple[int, ...]]:
     """Return which of `sizes` go together into rows of `room`: best fit, the largest first.
 
-    Each goes where the least room is left after it, as TRL packs with its strategy ``bfd``.
+    Each goes where the least room is left after it, of several such rows into that which came to
+    it first, as TRL packs with its strategy ``bfd``.
     """
     rows: list[list[int]] = []
-    left: list[tuple[int, int]] = []  # The room of each row and its number, in order.
-    for place in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+    left: list[tuple[int, int, int]] = []  # The room of each row, since when, and its number.
+    for time, place in enumerate(sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))):
         at = bisect_left(left, (sizes[place], -1))
-        space, number = left.pop(at) if at < len(left) else (room, len(rows))
+        space, _, number = left.pop(at) if at < len(left) else (room, 0, len(rows))
         if number == len(rows):
             rows.append([])
         rows[number].append(place)
-        insort(left, (space - sizes[place], number))
+        insort(left, (space - sizes[place], time, number))
     return [tuple(sorted(row)) for row in rows]
 
 

@@ -52,7 +52,7 @@ class Example:
             [turn["role"], turn["content"]] if turn.keys() == plain else dict(turn)
             for turn in self.messages
         ]
-        more = [dict(self.shown), self.untrained, self.scores, self.ids, self.counted]
+        more: list[Any] = [dict(self.shown), self.untrained, self.scores, self.ids, self.counted]
         more += [[picture.digest() for picture in self.pictures]] if self.pictures else []
         return [self.text, self.prompt, self.label, turns, *(more if any(more) else ())]
 
@@ -193,7 +193,8 @@ def format_of_one(row: pd.DataFrame) -> str:
 
 def _media(values: "pd.Series[Any]") -> str:
     """Return ``pictures`` or ``sounds`` for a column of those, however they are held."""
-    first, name = next((v for v in values if not is_blank(v)), None), str(values.name).lower()
+    first: Any = next((v for v in values if not is_blank(v)), None)
+    name = str(values.name).lower()
     first = first[0] if is_list(first) and not getattr(first, "ndim", 1) > 1 else first
     if first is None:
         return ""

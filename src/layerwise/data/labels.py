@@ -1,6 +1,7 @@
 """A column of labels as what a head tells apart: classes, several at once, or a score."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -55,14 +56,16 @@ def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str
     found = {row: plain(unfolded(value)) for row, value in values.items()}
     lists = {row: value for row, value in found.items() if is_list(value)}
     numbers = {row: n for row, value in found.items() if (n := _number(value)) is not None}
+    commas = _with_comma(found)
     for row, value in found.items():
         if isinstance(value, Mapping) or (row in lists and any(map(_is_share, value))):
             what = "gives shares of classes, or names members"
             raise fault(row, what, "a class, a number, or a list of 0 and 1 or of names")
         if lists and row not in lists:
             raise fault(row, "has one label, other rows have lists of them", "one kind of labels")
-        if isinstance(value, str) and (value[:1], value[-1:]) == ("[", "]"):
-            raise fault(row, "is a list that cannot be read", "one as in JSON, such as [0, 1]")
+        if isinstance(value, str) and ((value[:1], value[-1:]) == ("[", "]") or row in commas):
+            what = "is a list, or a number with a comma, that cannot be read"
+            raise fault(row, what, "a list as in JSON, such as [0, 1], or a number such as 0.5")
         if isinstance(value, float) and row not in numbers:
             raise fault(row, "has no finite label", "a number, or a name")
     if lists:
@@ -109,6 +112,12 @@ def _one_name_each(names: Iterable[str]) -> tuple[dict[str, str], str]:
     return same, f"labels that are one: {told}" if told else ""
 
 
+def _with_comma(found: Mapping[int, Any]) -> set[int]:
+    """Return the rows of numbers with a comma, where all labels are numbers; it may mean much."""
+    are_numbers = all(re.fullmatch(r"[+-]?\d+([.,]\d+)*", str(v).strip()) for v in found.values())
+    return {row for row, v in found.items() if are_numbers and isinstance(v, str) and "," in v}
+
+
 def _is_share(value: Any) -> bool:
     return isinstance(value, Mapping | list) or (isinstance(value, float) and value % 1 != 0)
 
@@ -144,8 +153,9 @@ def _together(values: Mapping[int, Any], column: str, classes: Sequence[str]) ->
     note = ""
     repeats = any(len({*map(str, value)}) < len(value) for value in values.values())
     size = max(sizes)
-    if are_marks and (repeats or len(sizes) == 1) and size > 1:
-        names = tuple(classes or map(str, range(size)))
+    # Numbers of classes that have names are marks only where one stands twice.
+    if are_marks and (repeats or (len(sizes) == 1 and not classes)) and size > 1:
+        names = tuple(classes if len(classes) == size else map(str, range(size)))
         if sizes != {len(names)}:
             what = f"column {column!r} marks {', '.join(map(str, sorted(sizes)))} classes"
             raise DataError(what, value=", ".join(classes), expected="as many marks in every row")

@@ -336,8 +336,9 @@ def arrow_frame(table: Any) -> pd.DataFrame:
 def class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the names of each column's classes, in features as `datasets` writes them."""
     kinds = {name: kind for name, kind in features.items() if isinstance(kind, Mapping)}
+    inner = {name: kind.get("feature") or kind for name, kind in kinds.items()}  # Of a list.
     told = {
-        name: kind["names"] for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"
+        name: kind["names"] for name, kind in inner.items() if kind.get("_type") == "ClassLabel"
     }
     return {name: tuple(names) for name, names in told.items()}
 

@@ -217,13 +217,14 @@ def _held(held: Any) -> pd.DataFrame:
 
 def _frame_of_objects(held: pd.DataFrame) -> pd.DataFrame:
     """Return `held` numbered from 0, what is missing as None, categories as their values."""
-    frame = held.reset_index(drop=True).astype(object)
+    frame, classes = held.reset_index(drop=True).astype(object), dict[str, tuple[str, ...]]()
+    for name, values in held.items():
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            classes[str(name)] = tuple(map(str, values.cat.categories))
+            # A number there is the name of a class, not its place among them.
+            frame[name] = frame[name].map(str, na_action="ignore").astype(object)
     frame = frame.where(frame.notna(), None)
-    frame.attrs[CLASSES] = {
-        str(name): tuple(map(str, values.cat.categories))
-        for name, values in held.items()
-        if isinstance(values.dtype, pd.CategoricalDtype)
-    }
+    frame.attrs[CLASSES] = classes
     return frame
 
 

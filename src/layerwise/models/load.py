@@ -27,7 +27,7 @@ from layerwise.models.heads import (
 from layerwise.models.linear import packed_modules
 from layerwise.models.meta import meta_copy
 from layerwise.models.parts import refuse_sharded, unwrapped
-from layerwise.models.quantisation import decompress, refuse_unknown, unpack
+from layerwise.models.quantisation import decompress, keep_arranged, refuse_unknown, unpack
 from layerwise.models.reading import (
     LoadOptions,
     named_device,
@@ -189,10 +189,12 @@ def from_config(
     return loaded
 
 
-def _loaded(model: Any, tokenizer: Any, source: str, **further: Any) -> LoadedModel:
+def _loaded(
+    model: Any, tokenizer: Any, source: str, *, notes: Sequence[str] = (), **further: Any
+) -> LoadedModel:
     """Return `model` with what is found in it: its kind and its stacks."""
-    kind, stacks = model_kind(model), find_stacks(model)
-    return LoadedModel(model, tokenizer, source, kind, stacks, **further)
+    kind, stacks, told = model_kind(model), find_stacks(model), keep_arranged(model)
+    return LoadedModel(model, tokenizer, source, kind, stacks, notes=(*notes, *told), **further)
 
 
 def _tell(loaded: LoadedModel) -> None:
@@ -248,9 +250,9 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
     refuse_more_tokens(model, tokenizer, source=source.name)
     pad_with(model, tokenizer.pad_token_id)
     notes = [*notes, *keep_causal(model), *padding]
-    found = {"revision": source.revision, "files": hashes(source), "notes": tuple(notes)}
-    found["find_processor"] = cache(partial(read_processor, source, remote=how.remote))
-    return _loaded(model, tokenizer, source.name, **found)
+    found = {"revision": source.revision, "files": hashes(source)}
+    find = cache(partial(read_processor, source, remote=how.remote))
+    return _loaded(model, tokenizer, source.name, notes=notes, find_processor=find, **found)
 
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:

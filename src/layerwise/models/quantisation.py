@@ -217,6 +217,27 @@ def decompress(model: Any) -> list[str]:
     return [f"the compressed weights of {len(packed)} modules were decompressed, as a forward does"]
 
 
+def keep_arranged(model: nn.Module) -> tuple[str, ...]:
+    """Keep 4-bit weights of bitsandbytes as they are saved; say of how many that had to be undone.
+
+    On some CPUs a forward without gradient puts them in an order of its own, with coarser scales,
+    in which they no longer dequantise and no gradient passes.
+    """
+    module: Any
+    undone = 0
+    for module in packed_modules(model).values():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+            state: Any = getattr(module.weight, "quant_state", None)
+            if getattr(state, "packing_format_for_cpu", False):
+                undone += 1
+                module.state_dict()  # Saving undoes it, but for scales that are not codes too.
+                scales = state.absmax
+                state.absmax = scales.T.reshape(-1).float() if scales.ndim == 2 else scales
+    told = f"{undone} weights that an earlier forward had put in another order were put back"
+    return (f"{told}, with coarser scales",) if undone else ()
+
+
 def refuse_untrainable(model: Any) -> None:
     """Refuse quantised weights beside which transformers' Trainer does not train adapters.
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from layerwise.card.describe import model_info
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, ModelError
 from layerwise.models.heads import adapter_classes
+from layerwise.models.linear import packed_modules
 from layerwise.models.load import LoadedModel, attach, merge, wrap_model
 from layerwise.models.sources import adapter_base, named_base, resolve
 from layerwise.objectives.forward import without_adapter
@@ -168,6 +170,9 @@ def read_pair(
     form = resolve(after, weights=False).form if isinstance(after, str) else ""
     if form == "adapter" and not isinstance(before, LoadedModel | States):
         return _adapter_file(reader, before, after)
+    if form == "adapter" and packed_modules(getattr(before, "model", None) or nn.Module()):
+        msg = "adapter by name after a quantised model in hand: it is read on its own base, in full"
+        raise BadInputError(msg, value=after, hint="profile(BASE, ADAPTER, quantize=...), by names")
     if verify:
         msg = "nothing to verify: there is no adapter that is named, on the model before"
         raise BadInputError(msg, hint="layerwise profile BASE ADAPTER --verify")

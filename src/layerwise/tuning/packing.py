@@ -17,6 +17,8 @@ _SHOWN = 16
 #: How far logits may be from those of an example alone, relative to the largest.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 _COARSE = 3e-2
+#: And the largest gradient that one may have from another's, over that from itself.
+_NOTHING = 1e-7
 _HINT = "drop --packing"
 
 
@@ -56,15 +58,30 @@ def packs_of(
     return best_fit([*map(len, ordered)], room=room)
 
 
-@torch.no_grad()
 def _refuse_mixing(loaded: LoadedModel, *examples: list[int]) -> None:
-    """Raise where an example's logits are others behind another example than alone."""
+    """Raise where an example's logits are others behind another than alone, or hang on that one."""
     first, second = (Row(i, ids, [True] * len(ids)) for i, ids in enumerate(examples))
-    alone = _logits(loaded, second)
-    behind = _logits(loaded, *packed([first, second], [(0, 1)]))[:, len(first.ids) :]
-    apart = float((behind - alone).abs().max() / alone.abs().max().clamp(min=1e-12))
-    if not apart <= _TOLERANCE.get(loaded.model.dtype, _COARSE):
-        what = f"packing in a model that mixes the examples of a row ({apart:.1g} of its logits)"
+    with torch.no_grad():
+        alone = _logits(loaded, second)
+    inputs = list[Tensor]()
+
+    def begin(_module: Any, _given: Any, made: Tensor) -> Tensor:
+        inputs.append(made.detach().requires_grad_())
+        return inputs[0] * 1  # Some models change it in place.
+
+    start = len(first.ids)
+    handle = loaded.model.get_input_embeddings().register_forward_hook(begin)
+    try:
+        with torch.enable_grad():
+            behind = _logits(loaded, *packed([first, second], [(0, 1)]))[:, start:]
+    finally:
+        handle.remove()
+    reach = torch.autograd.grad(behind.square().sum(), inputs[0])[0].float().norm(dim=-1)[0]
+    # Kept apart it is nothing, in any precision.
+    mixed = float(reach[:start].max() / reach[start:].max().clamp(min=1e-12))
+    apart = float((behind.detach() - alone).abs().max() / alone.abs().max().clamp(min=1e-12))
+    if not (apart <= _TOLERANCE.get(loaded.model.dtype, _COARSE) and mixed <= _NOTHING):
+        what = f"packing in a model that mixes the examples of a row ({max(apart, mixed):.1g})"
         expected = "attention that positions keep apart, as transformers' with SDPA"
         value = type(loaded.model).__name__
         raise BadInputError(what, value=value, expected=expected, hint=_HINT)

@@ -216,7 +216,9 @@ def _identity(
         "model": loaded.source,
         "model_files": dict(loaded.files) or _fingerprint(loaded.model),
         "quantisation": quantisation(loaded.model),
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
         "data_sha256": data.sha256,
+        "classes": list(data.classes) or None,  # In another order, a head's outputs are others.
         "objective": objective.name,
         "condition": condition.name,
         "processes": distributed.world_size(),

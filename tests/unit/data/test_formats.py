@@ -430,6 +430,32 @@ def test_numbers_of_named_classes_are_their_names(tmp_path):
         )
 
 
+def test_numbers_in_categories_are_names():
+    data = labelled(0, 1, 2, None, classes=(2, 1, 0))
+    assert ([e.label for e in data.examples], data.classes) == (["0", "1", "2"], ("2", "1", "0"))
+    assert [e.label for e in labelled(30, 10, classes=(10, 20, 30)).examples] == ["30", "10"]
+    assert [e.scores for e in labelled(0.5, 1.5, classes=(0.5, 1.5)).examples] == [(0.5,), (1.5,)]
+
+
+def test_numbers_of_named_classes_in_lists_are_their_names():
+    import datasets
+
+    def scores(names, *labels):
+        kind = datasets.Sequence(datasets.ClassLabel(names=names))
+        features = datasets.Features({"text": datasets.Value("string"), "y": kind})
+        rows = {"text": ["a"] * len(labels), "y": [*labels]}
+        data = read(datasets.Dataset.from_dict(rows, features=features), label_column="y")
+        return data.classes, [e.scores for e in data.examples]
+
+    assert scores(["no", "yes", "so"], [1, 0], [0, 1], [2, 0]) == (
+        ("no", "yes", "so"), [(1.0, 1.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, 1.0)],
+    )  # fmt: skip
+    assert scores(["no", "yes"], [1, 0], [0, 1])[1] == [(1.0, 1.0), (1.0, 1.0)]
+    assert scores(["off", "on"], [1, 1, 0], [0, 1, 0]) == (
+        ("0", "1", "2"), [(1.0, 1.0, 0.0), (0.0, 1.0, 0.0)],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -437,7 +463,8 @@ def test_numbers_of_named_classes_are_their_names(tmp_path):
         ([["a"], ["a"]], "lists of one class alone"),
         ([[0, 1], [1, 0, 0]], "marks 2, 3 classes"),
         ([0.5, float("inf")], "row 2 of column 'y' has no finite label"),
-        (["[0 1]", "[1 0]"], r"row 1 of column 'y' is a list that cannot be read: '\[0 1\]'"),
+        (["[0 1]", "[1 0]"], r"row 1 of column 'y' is a list, .* cannot be read: '\[0 1\]'"),
+        (["2", "0,5"], "row 2 of column 'y' is a list, or a number with a comma"),
         ([1, 0.5, "n/a"], "row 3 of column 'y' is no number among scores: 'n/a'"),
     ],
 )

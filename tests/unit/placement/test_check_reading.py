@@ -71,6 +71,13 @@ HOSTILE = {
         "try: the script that it runs, where adapters are made",
     ),
     "elsewhere.sh": ("accelerate launch -m axolotl.cli.train x.yaml\n", "that file: x.yaml"),
+    "open.sh": (
+        "swift sft --model x --lora_rank 8 $MORE\n", "variable that may hold options: '$MORE'",
+    ),
+    "bomb.sh": (
+        "V0='x x'\n" + "".join(f'V{i + 1}="$V{i} $V{i}"\n' for i in range(40))
+        + "swift sft --model x --lora_rank $V40\n", "value of lora_rank, a variable: '$V40'",
+    ),
     "quote.sh": ("swift sft --model 'x\n", "cannot read the config (No closing quotation)"),
 }  # fmt: skip
 
@@ -157,6 +164,69 @@ def test_notebooks_and_command_lines_are_read(tmp_path):
     )
     read = read_config_file(tmp_path / "a.sh")
     assert read.values == {"a_b": "1", "c_d": ["x", "y"], "e": True, "f": "$N"}
+
+
+#: What a shell makes of scripts: the options of the command that trains.
+SHELL = {
+    "swift sft --r 8 --t q v && swift export --r 9": {"r": "8", "t": ["q", "v"]},
+    "cd x; CUDA=0 swift sft --r 8 --t q v 2>&1 | tee log": {"r": "8", "t": ["q", "v"]},
+    "(swift sft --r 8 --t q v > log 2>&1 &)": {"r": "8", "t": ["q", "v"]},
+    "export R=8  # as ever\nswift sft --r $R --t q#1 'a b'": {"r": "8", "t": ["q#1", "a b"]},
+    "# don't \\\nswift sft --r 8 \\\n # --r 9 \\": {"r": "8"},
+    'A=(\n --r 8  # one\n --t q v)\nswift sft "${A[@]}"': {"r": "8", "t": ["q", "v"]},
+    'R=8\nA="--r ${R}"\nswift sft $A --t \'$R\' "$R $R"': {"r": "8", "t": ["$R", "8 8"]},
+    "R=8\nfor R in 1 2; do swift sft --r $R; done": {"r": "$R"},
+    "echo swift sft --r 9\nswift sft --r $(nproc | wc -l) --t x": {
+        "r": "$(nproc | wc -l)",
+        "t": "x",
+    },
+    "uv run sft.py --r=8 --t": {"r": "8", "t": True},
+}
+
+
+@pytest.mark.parametrize("text", SHELL)
+def test_a_script_is_read_as_a_shell_reads_it(tmp_path, text):
+    (tmp_path / "a.sh").write_text(text)
+    assert read_config_file(tmp_path / "a.sh").values == SHELL[text]
+
+
+def test_what_of_a_script_is_not_read_is_said(tmp_path):
+    text = 'swift sft --r 8 \\\n # --r 9 \\\n --t x\nswift sft --r 1 "$@"\npython -m trl.sft\n'
+    (tmp_path / "a.sh").write_text(text)
+    assert read_config_file(tmp_path / "a.sh").notes == (
+        "a further command, swift sft, is not checked",
+        "a further command, trl.sft, is not checked",
+        "--t stands in a line of its own: no command gets it",
+    )
+    (tmp_path / "a.sh").write_text("swift sft --r 1 $@")
+    (note,) = read_config_file(tmp_path / "a.sh").notes
+    assert note == "$@: what the script itself is given is not read"
+
+
+@pytest.mark.parametrize(
+    "command", ["llamafactory-cli train x.yaml r=8", "trl sft --config x.yaml --r 8"]
+)
+def test_a_file_of_options_is_read_under_the_command_line(tmp_path, command):
+    (tmp_path / "a.sh").write_text(command)
+    (tmp_path / "x.yaml").write_text("r: 4\nt: [q]\n")
+    read = read_config_file(tmp_path / "a.sh")
+    assert read.values == {"r": "8", "t": ["q"]}
+    assert read.notes == ("x.yaml is read too, under what the command line says",)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from unsloth import FastModel as F\nm = F.get_peft_model(m, r=8)",
+        "m = unsloth.FastModel.get_peft_model(m, r=8)",
+        "!pip install a \\\n  b\nx = !ls\ny = %env A\nm = FastModel.get_peft_model(m, r=8)",
+    ],
+)
+def test_a_call_is_found_however_a_notebook_has_it(tmp_path, source):
+    cells = [{"cell_type": "code", "source": source}]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    read = read_config_file(tmp_path / "a.ipynb")
+    assert (read.caller, read.values, read.notes) == ("FastModel", {"r": 8}, ())
 
 
 def test_a_corrected_script_stays_the_script(llama, tmp_path):

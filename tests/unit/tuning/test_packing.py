@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from layerwise.data import Example
 from layerwise.data.batches import IGNORED, Row, best_fit, causal_batch, packed
 from layerwise.errors import BadInputError
+from layerwise.models.load import wrap_model
 from layerwise.objectives import OBJECTIVES, resolve
+from layerwise.seeds import numpy_generator
 from layerwise.tuning.material import gather
+from support import architectures
 from support.examples import of, words
 
 
@@ -18,14 +21,14 @@ def test_every_example_is_in_one_row_that_has_room(sizes):
     assert max(sum(sizes[i] for i in row) for row in rows) <= 12
 
 
-def test_rows_are_those_of_trl():
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_are_those_of_trl(seed):
     trl = pytest.importorskip("trl")
     datasets = pytest.importorskip("datasets")
-    sizes = [5, 2, 3, 1, 4, 4, 2, 6, 1, 1, 3]
+    sizes = numpy_generator(seed, "sizes").integers(1, 15, size=100).tolist()
     ids = [[i] * n for i, n in enumerate(sizes)]
-    theirs = trl.pack_dataset(datasets.Dataset.from_dict({"input_ids": ids}), 7, "bfd")
-    wanted = {frozenset(row) for row in theirs["input_ids"]}
-    assert {frozenset(row) for row in best_fit(sizes, room=7)} == wanted
+    theirs = trl.pack_dataset(datasets.Dataset.from_dict({"input_ids": ids}), 16, "bfd")
+    assert best_fit(sizes, room=16) == [tuple(sorted({*row})) for row in theirs["input_ids"]]
 
 
 def test_positions_begin_anew_and_nothing_follows_from_another_example():
@@ -38,7 +41,7 @@ def test_positions_begin_anew_and_nothing_follows_from_another_example():
 
 
 def gathered(tuning, name="llama", objective="causal-lm", **options):
-    loaded = tuning.loaded(name)
+    loaded = tuning.loaded(name) if isinstance(name, str) else name
     settings = tuning.settings(**{"packing": True, "batch_size": 2} | options)
     data = of(*(words(3 + 2 * i, start=i) for i in range(8)))
     return loaded, gather(loaded, data, resolve(objective, loaded=loaded, data=data), settings)
@@ -92,6 +95,16 @@ def test_a_run_with_shared_rows(tuning):
 def test_models_and_objectives_that_cannot_share_rows(tuning, name, objective, message):
     with pytest.raises(BadInputError, match=message):
         gathered(tuning, name, objective)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_examples_that_mix_a_little_are_found_in_any_precision(tuning, dtype):
+    """BLOOM's attention knows distances alone, and no rows that are shared."""
+    models = (architectures.tiny_model(name, "causal").to(dtype) for name in ("llama", "bloom"))
+    apart, mixing = (wrap_model(model, architectures.tokenizer()) for model in models)
+    assert gathered(tuning, apart)[1].packs
+    with pytest.raises(BadInputError, match=r"mixes the examples of a row.*'BloomForCausalLM'"):
+        gathered(tuning, mixing)
 
 
 def test_answers_share_rows_with_their_prompts(tuning):

@@ -3,17 +3,17 @@
 import ast
 import json
 import re
-import shlex
 import warnings
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from layerwise.errors import BadInputError
 from layerwise.options.config import read_yaml, reason
 from layerwise.placement.check.script import called
+from layerwise.placement.check.shell import OPEN, commands
 
 _EXPECTED = (
     "an adapter_config.json, a YAML or command line (.sh) of Axolotl, LLaMA-Factory, ms-swift or "
@@ -26,15 +26,8 @@ _MOST = 1_000_000  # PyYAML takes seconds for as much.
 #: Values that aliases may unfold to.
 _UNFOLDED = 200_000
 #: What trains: a trainer's own command, or else a script or module of it that Python runs.
-_COMMANDS = (
-    re.compile(
-        r"(?:^|\s)(swift\s+(?:sft|pt|rlhf)|llamafactory-cli\s+train|axolotl\s+train|trl\s+\w+)\s"
-    ),
-    re.compile(
-        r"(?:^|\s)(?:python3?|accelerate\s+launch|torchrun|deepspeed)\s+(?:.*?\s)?"
-        r"(\S+\.py|-m\s+\S+)\s"
-    ),
-)
+_OWN = re.compile(r"swift (sft|pt|rlhf)|llamafactory-cli train|axolotl train|trl \w+")
+_LAUNCHERS = re.compile(r"python[\d.]*|accelerate|torchrun|deepspeed|uv")
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ def _notebook(text: str) -> dict[str, Any]:
         raise ValueError(msg) from error
     kept, notes = list[str](), list[str]()
     for number, source in enumerate(sources, start=1):
-        plain = re.sub(r"(?m)^(\s*)([%!?].*|\S*\?)$", r"\1pass", source)
+        plain = re.sub(r"(?m)^(\s*)((?:\w+ *= *)?[%!?](?:.*\\\n)*.*|\S*\?)$", r"\1pass", source)
         try:
             _compile(plain)
             kept.append(plain)
@@ -150,37 +143,78 @@ def _notebook(text: str) -> dict[str, Any]:
 
 def _command(file: Path, text: str) -> dict[str, Any]:
     """Return the first training command and its options; several values are a list."""
-    lines = re.sub(r"\\\r?\n", " ", text).splitlines()
-    said = [f"{line} " for line in lines if not line.lstrip().startswith("#")]
-    found = [m for pattern in _COMMANDS for line in said if (m := pattern.search(line))]
+    every = commands(text)
+    found = [(each, start) for each in every if (start := _start(each))]
     if not found:
         msg = "shell script without a training command"
         expected = (
             "swift sft, llamafactory-cli train or trl, or a script of theirs that python runs"
         )
         raise BadInputError(msg, value=file, expected=expected)
-    command = found[0]
-    line = command.string[command.end() :]  # Options before are not the trainer's.
-    set_once = re.compile(r"""^\s*(?:export\s+)?(\w+)=(["']?)([^"'`$]*)\2\s*$""")
-    bound = filter(None, map(set_once.match, lines))
-    times = Counter(re.findall(r"(?m)\b(\w+)\+?=", text))
-    for name, _, value in (match.groups() for match in bound):
-        if times[name] == 1:
-            line = re.sub(rf"\${name}\b|\${{{name}}}", value.replace("\\", r"\\"), line)
+    found.sort(key=lambda pair: not _OWN.fullmatch(pair[1][1]))
+    (words, (place, name)), *more = found
+    notes = [f"a further command, {other}, is not checked" for _, (_, other) in more]
+    notes += [
+        f"{each[0]} stands in a line of its own: no command gets it"
+        for each in every
+        if each[0].startswith("--")
+    ]
     values: dict[str, list[str]] = {}
-    for word in shlex.split(line, comments=True):
+    for word in words[place:]:  # Options before are not the trainer's.
         key, equals, value = word.partition("=")
+        last = values[[*values][-1]] if values else None
         if word.startswith("--"):
             values[key.lstrip("-").replace("-", "_")] = [value] if equals else []
-        elif values:
-            values[list(values)[-1]].append(word)
+        elif last != [] and OPEN.fullmatch(word):
+            notes.append(_left_open(word))
+        elif "config" in values and equals and key.isidentifier():
+            values[key] = [value]
+        elif last is not None:
+            last.append(word)
         elif word.endswith((".yaml", ".yml", ".json")):
             values["config"] = [word]
-    if "config" in values:
-        msg = "command line whose options are in a file of their own"
-        raise BadInputError(msg, value=file, expected=f"that file: {values['config'][0]}")
     plain = {key: told[0] if len(told) == 1 else told or True for key, told in values.items()}
-    return {"caller": "swift" if "swift" in command[1] else "", "values": plain}
+    beside = str(plain.pop("config", ""))
+    if beside:
+        notes.append(f"{beside} is read too, under what the command line says")
+        plain = {**_beside(file, beside), **plain}
+    return {"caller": "swift" if "swift" in name else "", "values": plain, "notes": (*notes,)}
+
+
+def _start(words: list[str]) -> tuple[int, str] | None:
+    """Return where the options of a training command begin, and what it is called; else None."""
+    tools = [word.rpartition("/")[2] for word in words]
+    if tools[0] in {"echo", "printf"}:
+        return None
+    for place, pair in enumerate(pairwise(tools), 2):
+        if _OWN.fullmatch(" ".join(pair)):
+            return place, " ".join(pair)
+    for place, (before, word) in enumerate(pairwise(words), 2):
+        is_run = any(map(_LAUNCHERS.fullmatch, tools[: place - 1]))
+        if is_run and (word.endswith(".py") or before == "-m"):
+            return place, word
+    return None
+
+
+def _left_open(word: str) -> str:
+    """Return the note that what the script itself is given is not known; no other may be open."""
+    if word not in {"$@", "$*"}:
+        msg, expected = "variable that may hold options", "them, or a variable that is set once"
+        raise BadInputError(msg, value=word, expected=expected)
+    return f"{word}: what the script itself is given is not read"
+
+
+def _beside(file: Path, name: str) -> Mapping[str, Any]:
+    """Return the keys and values of the file of options that a script names.
+
+    Raises:
+        BadInputError: There is none, beside the script or here; or it cannot be read.
+    """
+    for path in (file.parent / name, Path(name)):
+        if path.is_file() and _FORMS.get(path.suffix.lower(), "yaml") in ("json", "yaml"):
+            return read_config_file(path).values
+    msg = "command line whose options are in a file of their own"
+    raise BadInputError(msg, value=file, expected=f"that file: {name}")
 
 
 def in_hand(config: Any) -> ConfigFile:

@@ -22,7 +22,7 @@ ARGUMENTS = (
 )  # fmt: skip
 _LISTS = ("target_parameters", "modules_to_save")
 # A variable of the shell or of a template: its value is not in the file.
-_VARIABLE = re.compile(r"\$\{?\w|\{\{")
+_VARIABLE = re.compile(r"\$[{(]?\w|\{\{")
 #: What a value must be, by the kind of its default: in words, and whether it is.
 _KINDS: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda v: isinstance(v, bool)),
