@@ -36,8 +36,8 @@ def canonical_json(record: Mapping[str, Any]) -> bytes:
     return (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path, *, schema: str) -> dict[str, Any]:
-    """Return the record in `path`, checked to be of `schema` (``"layerwise/card/1"``).
+def read_json(path: Path, schema: str, *older: str) -> dict[str, Any]:
+    """Return the record in `path`, of `schema` (``"layerwise/card/1"``) or one of the `older`.
 
     Raises:
         SchemaError: The file is missing, is not JSON, or is of another schema.
@@ -49,7 +49,7 @@ def read_json(path: Path, *, schema: str) -> dict[str, Any]:
         msg = "no such file" if is_absent else f"unreadable record ({type(error).__name__})"
         raise SchemaError(msg, value=path, expected=f"a {schema} record") from error
     found = record.get("schema") if isinstance(record, dict) else None
-    if found != schema:
+    if found not in (schema, *older):
         msg = f"record of another schema in {path}"
         raise SchemaError(msg, value=found, expected=repr(schema))
     return dict(record)

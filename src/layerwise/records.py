@@ -1,7 +1,7 @@
 """Frozen records to plain JSON values and back; an absent value is an absent key, never null."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -105,10 +105,12 @@ class FileRecord:
     Attributes:
         SCHEMA: What the file says that it holds, with its version.
         FILE: The file's name in a folder.
+        OLDER: Earlier schemas that are read too, each with what makes of its values those of today.
     """
 
     SCHEMA: ClassVar[str]
     FILE: ClassVar[str]
+    OLDER: ClassVar[Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
     @classmethod
     def load(cls: type[L], path: Path | str) -> L:
@@ -118,7 +120,9 @@ class FileRecord:
             SchemaError: None is there, or it is malformed or of another schema.
         """
         file = record_file(path, name=cls.FILE)
-        return from_plain(read_json(file, schema=cls.SCHEMA), cls, source=file)
+        plain = read_json(file, cls.SCHEMA, *cls.OLDER)
+        renewed = cls.OLDER.get(plain["schema"], dict)(plain)
+        return from_plain(renewed, cls, source=file)
 
 
 class DocumentRecord:

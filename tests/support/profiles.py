@@ -162,7 +162,7 @@ def planted_control(
     blocks=30,
     seeds=(0, 1, 2),
     steepness=0.35,
-    equal=0.24,
+    equal=0.3,
     steps=True,
     losses=True,
     reason=None,

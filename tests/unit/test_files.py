@@ -48,7 +48,7 @@ def test_canonical_json_refuses_what_json_lacks(number):
 
 def test_read_json_gives_the_record(tmp_path):
     (tmp_path / "a.json").write_bytes(canonical_json({"schema": "s/1", "x": 1}))
-    assert read_json(tmp_path / "a.json", schema="s/1") == {"schema": "s/1", "x": 1}
+    assert read_json(tmp_path / "a.json", "s/1") == {"schema": "s/1", "x": 1}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_read_json_refuses_anything_else(tmp_path, content, says):
     elif content is not None:
         file.write_bytes(content)
     with pytest.raises(SchemaError, match=says):
-        read_json(file, schema="s/1")
+        read_json(file, "s/1")
 
 
 def test_write_files_puts_all_in_place(tmp_path):

@@ -38,8 +38,13 @@ RECORDS = {
 def test_a_record_loads_and_is_written_as_it_was(name):
     record, file = RECORDS[name]
     loaded = record.load(KEPT / name)
-    written = loaded.files()[file] if record is lw.LayerCard else loaded.to_json()
-    assert json.loads(written) == json.loads((KEPT / name / file).read_bytes())
+    written = json.loads(loaded.files()[file] if record is lw.LayerCard else loaded.to_json())
+    kept = json.loads((KEPT / name / file).read_bytes())
+    if kept["schema"] != written["schema"]:  # What its numbers mean has changed: it says so.
+        assert written.pop("notes")[-1].startswith("made by an earlier rule")
+        del written["schema"], kept["schema"]
+        kept.pop("notes", None)
+    assert written == kept
 
 
 def test_a_card_has_its_arrays():

@@ -164,7 +164,7 @@ def control(
         progress: Hears how far each reading of the probes is.
         options: Those of `layerwise.options.commands.ControlOptions`. ``out`` gets
             ``runs/CONDITION-SEED``, each with ``tune.json`` and ``log.jsonl``; without it none is
-            kept. ``tau`` None is matched to each seed's standard run.
+            kept. ``tau`` None is matched to each seed's standard run, as ``match`` says.
 
     Raises:
         BadInputError: Something named cannot be used; the message says what to type.
@@ -173,7 +173,7 @@ def control(
         LayerwiseError: The device ran out of memory.
     """
     from layerwise.objectives import labels_for, resolve
-    from layerwise.profile.control import RunStorage, no_watch, run_control
+    from layerwise.profile.control import ControlPlan, RunStorage, no_watch, run_control
     from layerwise.tuning.record import TuneSettings
 
     reading, text = _reading(options), text_data(data, options)
@@ -200,7 +200,7 @@ def control(
             resolve(options["objective"], loaded=loaded, data=text),
             reading=reading,
             settings=TuneSettings(**pick(TuneSettings, how)),
-            seeds=options["seeds"],
+            plan=ControlPlan(options["seeds"], options["share"], options["match"]),
             keep=keep,
             progress=progress,
         )
@@ -232,6 +232,7 @@ def control_from_runs(
             [(Path(standard), Path(equal_step)) for standard, equal_step in pairs],
             reading=_reading(options),
             loading=pick(Loading, options),
+            share=options["share"],
             progress=progress,
         )
 

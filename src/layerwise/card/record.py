@@ -334,7 +334,7 @@ class LayerCard(DocumentRecord):
             SchemaError: No card is there, it is of another schema, or its arrays are damaged.
         """
         file = record_file(path, name="card.json")
-        plain = read_json(file, schema=SCHEMA)
+        plain = read_json(file, SCHEMA)
         card = from_plain(_gathered(plain) | {"arrays": {}}, cls, source=file)
         arrays = file.with_name("arrays.safetensors")
         return replace(card, arrays=_load_arrays(arrays, digest=plain.get("arrays_sha256")))

@@ -10,6 +10,7 @@ from layerwise.options.groups import (
     Conditions,
     Examples,
     FittedBatches,
+    Judging,
     Loading,
     Loss,
     Packing,
@@ -199,23 +200,31 @@ class AuditOptions(Seed, Batches, Examples, Probes, Loading, Proof, total=False)
 @defaults(batch_size=32, examples=None)
 class ControlOptions(
     TextOptions, Loading, Loss, FittedBatches, Packing, Steps, Conditions, Watching, Views, Probes,
-    Writing, total=False,
+    Judging, Writing, total=False,
 ):  # fmt: skip
     """`layerwise control`."""
 
     seeds: Annotated[
         Sequence[int],
         Option(
-            "Of the runs: data order, masks, dropout. A pair of runs each.",
-            (0,),
+            "Of the runs: data order, masks, dropout. A pair of runs each; three decide at least.",
+            (0, 1, 2),
             metavar="0,1,2",
             once=True,
+        ),
+    ]
+    match: Annotated[
+        Literal["steps", "movement"],
+        Option(
+            "What tau makes alike under both conditions: the median relative step, or how far all "
+            "depths move together, by up to four trial runs more a seed.",
+            "steps",
         ),
     ]
     keep_weights: Annotated[bool, Option("Keep the fine-tuned models too.", default=False)]
 
 
-class FinishedOptions(Seed, Loading, Views, Probes, total=False):
+class FinishedOptions(Seed, Loading, Views, Probes, Judging, total=False):
     """`layerwise control --runs`: what finished runs leave to choose."""
 
 

@@ -135,6 +135,19 @@ class Probes(TypedDict, total=False):
     ]
 
 
+class Judging(TypedDict, total=False):
+    """By what a control is judged."""
+
+    share: Annotated[
+        float,
+        Option(
+            "Of the standard slope, what must be left under equal-step to be the model's.",
+            0.5,
+            least=0,
+        ),
+    ]
+
+
 class Proof(TypedDict, total=False):
     """A further proof that an adapter was read right; each of its modules always is proven."""
 

@@ -1,9 +1,11 @@
 """Standard against equal-step from the same start: is a profile's shape the optimizer's?"""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from layerwise import distributed
 from layerwise.capture.restore import weights_kept
@@ -14,7 +16,7 @@ from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control, ControlRun, Profile, StepSizes
-from layerwise.profile.verdict import judge, pair_profiles
+from layerwise.profile.verdict import SHARE, judge, movement, pair_profiles
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.tuning.adapters import has_adapters
@@ -29,6 +31,26 @@ from layerwise.tuning.steps import Persistence
 STANDARD, EQUAL_STEP = "standard", "equal-step"
 RUNS = "runs"
 """The folder of the runs, beside the control."""
+
+#: Trial runs that look for a tau, and how close to equal a movement is to be (ours).
+_TRIES, _ALIKE = 4, 0.05
+
+
+@dataclass(frozen=True)
+class ControlPlan:
+    """What is run, and how it is judged.
+
+    Attributes:
+        seeds: A pair of runs each.
+        share: Of the standard slope; see `layerwise.profile.verdict.judge`.
+        match: What a tau that is not given makes alike under both conditions: the median relative
+            ``steps``, or the ``movement`` of all depths together, for which trial runs look.
+    """
+
+    seeds: Sequence[int] = (0, 1, 2)
+    share: float = SHARE
+    match: Literal["steps", "movement"] = "steps"
+
 
 #: Takes a condition and a seed; is entered around that run, and gives what its log lines go to.
 Watch = Callable[[str, int], AbstractContextManager[Callable[[Entry], None]]]
@@ -73,7 +95,7 @@ def run_control(
     *,
     reading: ProbeReading,
     settings: TuneSettings | None = None,
-    seeds: Sequence[int] = (0,),
+    plan: ControlPlan | None = None,
     keep: RunStorage | None = None,
     progress: Progress = silent,
 ) -> Control:
@@ -82,8 +104,7 @@ def run_control(
     The two runs of a seed begin with the same weights and see the same batches, masks and
     dropout. Where no tau is given it is matched to that seed's standard run: the median over
     layer groups and the first ``match_steps`` steps of ||dW|| / ||W||, out of the run's own log.
-    The model is trained in place from a copy of its weights in main memory, and has them again
-    when this returns or raises. The runs' seeds are `seeds`, not that of `settings`, and every
+    The model is trained in place from a copy of its weights in main memory, and has them again when this returns or raises. The runs' seeds are those of `plan`, not of `settings`, and every
     step is logged. Runs are kept nowhere where `keep` is None.
 
     Raises:
@@ -92,6 +113,8 @@ def run_control(
         OutputError: A run's folder holds a run, or cannot be written.
     """
     settings, keep = replace(settings or TuneSettings(), log_every=1), keep or RunStorage()
+    plan = plan or ControlPlan()
+    seeds = plan.seeds
     _refuse_taken(keep, seeds)
     if has_adapters(loaded.model):
         msg = "control of a model with adapters: both of its conditions train the weights"
@@ -100,9 +123,11 @@ def run_control(
     before = reading.states(loaded, title="probes before", progress=progress)
     _make(keep, seeds)
 
-    def train(condition: str, seed: int, tau: float | None) -> tuple[Tuned, Profile]:
+    def train(
+        condition: str, seed: int, tau: float | None, *, kept: bool = True
+    ) -> tuple[Tuned, Profile]:
         """Make one run and profile it; the model has its first weights again after."""
-        folder = keep.of(condition, seed)
+        folder = keep.of(condition, seed) if kept else None
         # What the other condition alone reads is left at its default.
         unread = CONDITIONS[STANDARD].reads | CONDITIONS[EQUAL_STEP].reads
         defaults = {n: getattr(TuneSettings, n) for n in unread - CONDITIONS[condition].reads}
@@ -126,11 +151,22 @@ def run_control(
 
     runs: list[ControlRun] = []
     records: list[TuneRecord] = []
+    notes: list[str] = []
     for seed in seeds:
         standard, profile = train(STANDARD, seed, None)
         tau = settings.tau
         if tau is None:
             tau = matched_tau(standard.log, steps=settings.match_steps)
+            if plan.match == "movement":
+
+                def moved(
+                    tried: float, seed: int = seed, profile: Profile = profile
+                ) -> float | None:
+                    _, other = train(EQUAL_STEP, seed, tried, kept=False)
+                    return movement(profile, other)
+
+                tau, told = alike(moved, tau)
+                notes.append(f"seed {seed}: {told}")
         equal_step, other = train(EQUAL_STEP, seed, tau)
         both = standard.record, equal_step.record
         runs.append(pair_runs(both, (profile, other)))
@@ -138,9 +174,34 @@ def run_control(
     return judge(
         runs,
         provenance=collect(device=str(loaded.device)),
+        share=plan.share,
         data=records[0].data,
-        notes=[note for record in records for note in record.notes],
+        notes=[*notes, *(note for record in records for note in record.notes)],
     )
+
+
+def alike(moved: Callable[[float], float | None], tau: float) -> tuple[float, str]:
+    """Return the tau at which `moved` is 1 to within 5 %, and how it was found, in words.
+
+    As movement goes about as tau does, each try divides tau by what was found; where that leaves
+    what is known to be too small and too large, it halves that range, on a log scale.
+
+    Args:
+        moved: How far all depths move at a tau, over how far they move under standard; None where
+            nothing moves there.
+        tau: Where to begin.
+    """
+    low, high = 0.0, math.inf
+    for tries in range(1, _TRIES + 1):
+        found = moved(tau)
+        if not found:
+            return tau, "nothing moved, so that tau is matched by steps"
+        if abs(found - 1) <= _ALIKE:
+            return tau, f"tau by movement, {found:.2f} of the standard run's, in {tries} trial runs"
+        low, high = (tau, high) if found < 1 else (low, tau)
+        tried = tau / found
+        tau = tried if low < tried < high else math.sqrt(low * high)
+    return tau, f"tau by movement was not found in {_TRIES} trial runs; the last is next to it"
 
 
 def _refuse_taken(keep: RunStorage, seeds: Sequence[int]) -> None:

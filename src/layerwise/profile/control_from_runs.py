@@ -12,7 +12,7 @@ from layerwise.profile.control import EQUAL_STEP, STANDARD, pair_runs
 from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Control
 from layerwise.profile.states import States
-from layerwise.profile.verdict import judge
+from layerwise.profile.verdict import SHARE, judge
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
 from layerwise.records import to_plain
@@ -49,12 +49,13 @@ def control_from_runs(
     *,
     reading: ProbeReading,
     loading: Mapping[str, Any],
+    share: float = SHARE,
     progress: Progress = silent,
 ) -> Control:
     """Profile and judge finished runs, each pair a standard and an equal-step run of one seed.
 
     Each model is loaded as `loading` says, shown the probes and let go, one at a time; a base that
-    pairs share is read once.
+    pairs share is read once. `share` is as for `layerwise.profile.verdict.judge`.
 
     Raises:
         SchemaError: A folder holds no run, or its weights are not those that its record names.
@@ -88,6 +89,7 @@ def control_from_runs(
     return judge(
         runs,
         provenance=collect(device=loading.get("device", "auto")),
+        share=share,
         data=finished[0][0].record.data,
         notes=[note for pair in finished for run in pair for note in run.record.notes],
     )

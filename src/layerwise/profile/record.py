@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pandas as pd
 
@@ -12,7 +12,7 @@ from layerwise.profile.audit_record import Audit
 from layerwise.provenance import Provenance
 from layerwise.records import ABSENT, DocumentRecord, FileRecord, JsonRecord, to_plain
 
-Verdict = Literal["intrinsic", "artefact"]
+Verdict = Literal["intrinsic", "artefact", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,14 @@ class ControlRun:
         standard: What moved under the standard condition.
         equal_step: What moved under equal-step.
         ratio: slope(equal-step) / slope(standard).
-        verdict: From this seed alone.
+        verdict: What arXiv 2604.17177 reads off this seed: intrinsic where the slope under
+            equal-step is positive, else artefact.
         tau: The relative step of equal-step.
         standard_steps: The step of each layer group under standard.
         equal_step_steps: The same under equal-step.
         standard_loss: Mean training loss over the last tenth of the steps.
         equal_step_loss: The same under equal-step.
+        movement: The sum of the distances at all depths under equal-step, over that under standard.
     """
 
     seed: int
@@ -177,15 +179,44 @@ class ControlRun:
     equal_step_steps: tuple[StepSizes, ...] = ()
     standard_loss: float | None = None
     equal_step_loss: float | None = None
+    movement: float | None = None
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A slope over all seeds, with its 95 % interval."""
+    """A mean slope, with its 95 % interval over seeds; absent of fewer than three."""
 
     slope: float
-    low: float
-    high: float
+    low: Annotated[float | None, ABSENT] = None
+    high: Annotated[float | None, ABSENT] = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is left of the slope under equal-step beyond a share of that under standard.
+
+    Attributes:
+        share: That share.
+        slope: The mean over seeds.
+        low, high: Ends of its 95 % interval; absent of fewer than three seeds.
+        more_seeds: How many more such seeds would leave 0 out of it; 0 where it is out, absent
+            where that cannot be told or is more than a hundred.
+    """
+
+    share: float
+    slope: float
+    low: Annotated[float | None, ABSENT] = None
+    high: Annotated[float | None, ABSENT] = None
+    more_seeds: Annotated[int | None, ABSENT] = None
+
+
+def _of_first_schema(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a control of the first schema with a note on what its verdict meant."""
+    meant = (
+        "made by an earlier rule: intrinsic meant that the interval of the equal-step slope lay "
+        "above 0, artefact that it did not; its intervals joined seeds and probe inputs"
+    )
+    return {**plain, "notes": [*plain.get("notes", ()), meant]}
 
 
 @dataclass(frozen=True)
@@ -197,19 +228,24 @@ class Control(JsonRecord, FileRecord, DocumentRecord):
         equal_step: The same under equal-step.
         slopes: ``standard`` and ``equal_step`` over all seeds.
         ratio: Of the two slopes over all seeds; None where the standard slope is 0.
-        verdict: ``intrinsic`` where the equal-step slope is positive and its interval excludes 0,
-            else ``artefact``.
+        verdict: ``intrinsic``, ``artefact`` or ``undecided``, by the interval of `difference`; see
+            `layerwise.profile.verdict.judge`.
         reason: The verdict in a sentence, with the figures.
         tau: The relative step of the first seed's equal-step run.
         seeds: All seeds, in the order of `runs`.
         runs: Every pair.
+        difference: What is left under equal-step beyond a share of the standard slope; None in a
+            record of the first schema.
+        movement: How much further all depths moved under equal-step, the mean over seeds.
+        sign: What arXiv 2604.17177 reads: the sign of the equal-step slope.
         data: What was trained on; None where finished runs did not say.
         notes: What was done otherwise than asked.
     """
 
-    SCHEMA = "layerwise/control/1"
+    SCHEMA = "layerwise/control/2"
     FILE = "control.json"
     DOCUMENT = "control"
+    OLDER: ClassVar = {"layerwise/control/1": _of_first_schema}
 
     standard: Profile
     equal_step: Profile
@@ -221,5 +257,8 @@ class Control(JsonRecord, FileRecord, DocumentRecord):
     seeds: tuple[int, ...]
     runs: tuple[ControlRun, ...]
     provenance: Provenance
+    difference: Difference | None = None
+    movement: float | None = None
+    sign: Literal["intrinsic", "artefact"] | None = None
     data: DataInfo | None = None
     notes: tuple[str, ...] = ()

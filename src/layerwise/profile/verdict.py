@@ -1,18 +1,36 @@
 """The verdict on pairs of profiles: is their shape the model's or the optimizer's?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
 
 from layerwise.card.record import DataInfo
-from layerwise.profile.record import Control, ControlRun, Profile, Slope, Verdict
+from layerwise.intervals import FEWEST, mean_interval, seeds_to_decide
+from layerwise.profile.record import Control, ControlRun, Difference, Profile, Slope, Verdict
 from layerwise.provenance import Provenance
-from layerwise.signals.over_seeds import pooled
+
+SHARE = 0.5
+"""Of the standard slope: what must be left of it under equal-step to be the model's (ours)."""
+
+_SATURATED = 0.75
+"""Procrustes distance from which on a depth is as far from before as from anything (ours)."""
+
+_COMPARABLE = 2.0
+"""How many times more than under standard blocks may move under equal-step, and less (ours)."""
 
 
 def pair_profiles(seed: int, standard: Profile, equal_step: Profile, *, tau: float) -> ControlRun:
-    """Return both conditions of one seed, with the verdict and the ratio from it alone."""
-    slopes = _pooled([standard]), _pooled([equal_step])
+    """Return both conditions of one seed, with their ratio and arXiv 2604.17177's reading of it."""
     return ControlRun(
-        seed, standard, equal_step, ratio=_ratio(*slopes), verdict=_verdict(slopes[1]), tau=tau
+        seed,
+        standard,
+        equal_step,
+        ratio=_ratio(standard.slope, equal_step.slope),
+        verdict="intrinsic" if equal_step.slope > 0 else "artefact",
+        tau=tau,
+        movement=movement(standard, equal_step),
     )
 
 
@@ -20,78 +38,141 @@ def judge(
     runs: Sequence[ControlRun],
     *,
     provenance: Provenance,
+    share: float = SHARE,
     data: DataInfo | None = None,
     notes: Sequence[str] = (),
 ) -> Control:
-    """Return the control of `runs`, each of another seed: slopes over all, the verdict from those.
+    """Return the control of `runs`, each of another seed, with the verdict from all of them.
 
-    The verdict is arXiv 2604.17177's: intrinsic where the slope under equal-step is positive and
-    its interval excludes 0, a gradient artefact where the interval includes 0 or lies below. How
-    seeds are pooled is ours; see `layerwise.signals.over_seeds.pooled`.
+    Of each seed, d is the slope under equal-step less `share` of the slope under standard. The
+    verdict (ours) is intrinsic where the 95 % interval of the mean d lies above 0, artefact where
+    it lies below, else undecided: with fewer than three seeds there is no interval. It is
+    undecided, too, where the standard slopes do not rise, or a profile is saturated, each depth
+    beyond 0.75. arXiv 2604.17177 reads the sign of the equal-step slope; that stands beside it.
     """
-    standard = _pooled([run.standard for run in runs])
-    equal_step = _pooled([run.equal_step for run in runs])
-    ratio, verdict = _ratio(standard, equal_step), _verdict(equal_step)
-    return Control(
+    standard = np.array([run.standard.slope for run in runs])
+    equal_step = np.array([run.equal_step.slope for run in runs])
+    difference = _difference(equal_step - share * standard, share)
+    stands_against = _against(runs)
+    verdict = "undecided" if stands_against else _verdict(difference)
+    moved = [run.movement for run in runs if run.movement is not None]
+    control = Control(
         standard=runs[0].standard,
         equal_step=runs[0].equal_step,
-        slopes={"standard": standard, "equal_step": equal_step},
-        ratio=ratio,
+        slopes={"standard": _slope(standard), "equal_step": _slope(equal_step)},
+        ratio=_ratio(float(standard.mean()), float(equal_step.mean())),
         verdict=verdict,
-        reason=_reason(runs, standard, equal_step, ratio),
+        reason="",
         tau=runs[0].tau,
         seeds=tuple(run.seed for run in runs),
         runs=tuple(runs),
         provenance=provenance,
+        difference=difference,
+        movement=fmean(moved) if moved else None,
+        sign="intrinsic" if equal_step.mean() > 0 else "artefact",
         data=data,
         notes=tuple(dict.fromkeys(notes)),
     )
+    return _told(control, stands_against)
 
 
-def _pooled(profiles: Sequence[Profile]) -> Slope:
-    ends = [(p.slope, p.slope_low, p.slope_high) for p in profiles]
-    return Slope(*pooled(*zip(*ends, strict=True)))
+def _slope(values: np.ndarray) -> Slope:
+    return Slope(float(values.mean()), *(mean_interval(values) or (None, None)))
 
 
-def _verdict(equal_step: Slope) -> Verdict:
-    return "intrinsic" if equal_step.slope > 0 and equal_step.low > 0 else "artefact"
+def _difference(values: np.ndarray, share: float) -> Difference:
+    ends = mean_interval(values)
+    is_open = ends is None or ends[0] <= 0 <= ends[1]
+    more = (seeds_to_decide(values) if len(values) >= FEWEST else None) if is_open else 0
+    low, high = ends or (None, None)
+    return Difference(share, float(values.mean()), low, high, more)
 
 
-def _ratio(standard: Slope, equal_step: Slope) -> float | None:
-    return equal_step.slope / standard.slope if standard.slope else None
+def _verdict(difference: Difference) -> Verdict:
+    if difference.low is None or difference.high is None:
+        return "undecided"
+    if difference.low > 0:
+        return "intrinsic"
+    return "artefact" if difference.high < 0 else "undecided"
+
+
+def _against(runs: Sequence[ControlRun]) -> list[str]:
+    """Return what stands against any verdict, a sentence each."""
+    found = []
+    if fmean(run.standard.slope for run in runs) <= 0:
+        found.append("The slope under standard is not positive: there is no rise to explain.")
+    for name in ("standard", "equal_step"):
+        profiles: list[Profile] = [getattr(run, name) for run in runs]
+        least = min(fmean(depth) for depth in zip(*map(_changes, profiles), strict=True))
+        if least > _SATURATED:
+            told = name.replace("_", "-")
+            found.append(
+                f"Under {told} each depth moved by more than {_SATURATED} ({least:.2f} at least), "
+                "so that slopes say nothing: fewer --steps or a smaller --learning-rate would."
+            )
+    return found
+
+
+def _changes(profile: Profile) -> list[float]:
+    return [depth.procrustes for depth in profile.depths]
+
+
+def _ratio(standard: float, equal_step: float) -> float | None:
+    return equal_step / standard if standard else None
+
+
+def movement(standard: Profile, equal_step: Profile) -> float | None:
+    """Return how much further all depths together moved under equal-step than under standard."""
+    return _ratio(sum(_changes(standard)), sum(_changes(equal_step)))
 
 
 # --- In words -------------------------------------------------------------------------------------
 
 
-def _reason(
-    runs: Sequence[ControlRun], standard: Slope, equal_step: Slope, ratio: float | None
-) -> str:
-    """Return the verdict in words: both slopes, the rule, and what stands against reading it so."""
-    over = "probe inputs" if len(runs) == 1 else f"probe inputs and {len(runs)} seeds"
-    label = "seed" if len(runs) == 1 else "seeds"
-    seeds = ", ".join(str(run.seed) for run in runs)
-    first, second = (f"{s.slope:.3g} ({s.low:.3g} to {s.high:.3g})" for s in (standard, equal_step))
-    if equal_step.low > 0:
-        where = "above 0 with its whole interval"
-    else:
-        where = "with an interval that includes 0" if equal_step.high >= 0 else "below 0"
-    sentences = [
-        f"The slope under equal-step is {second}, {where}, and under "
-        f"standard {first} (95 % intervals over {over}; {label} {seeds}"
-        + (f"; ratio {ratio:.3g})." if ratio is not None else ").")
-    ]
-    if standard.low <= 0:
-        what = "is not positive" if standard.slope <= 0 else "cannot be told from 0"
-        sentences.append(f"The slope under standard {what}: there is no rise to explain.")
-    if equal_step.low <= 0 and all(run.verdict == "intrinsic" for run in runs):
-        sentences.append(
-            f"Each seed alone would be intrinsic; {len(runs)} that differ this much are too few "
-            "to say it of all."
-        )
-    sentences += _below_noise("standard", [run.standard for run in runs])
-    sentences += _below_noise("equal-step", [run.equal_step for run in runs])
-    return " ".join(sentences)
+def _told(control: Control, stands_against: Sequence[str]) -> Control:
+    """Return `control` with its verdict in words: the rule, its figures, what stands against it."""
+    sentences = [_rule(control), *stands_against]
+    if control.verdict == "undecided" and not stands_against:
+        sentences.append(_more(control))
+    if control.movement is not None:
+        apart = max(control.movement, 1 / control.movement) if control.movement else np.inf
+        told = f"In all, blocks moved {control.movement:.3g} times as far under equal-step"
+        far = ", which is no comparable movement: --tau sets it" if apart > _COMPARABLE else ""
+        sentences.append(f"{told}{far}.")
+    sentences += _below_noise("standard", [run.standard for run in control.runs])
+    sentences += _below_noise("equal-step", [run.equal_step for run in control.runs])
+    return replace(control, reason=" ".join(sentences))
+
+
+def _rule(control: Control) -> str:
+    """Return both slopes and their difference in a sentence."""
+    standard, equal_step = (_shown(control.slopes[key]) for key in ("standard", "equal_step"))
+    difference, count = control.difference, len(control.seeds)
+    share = 0.0 if difference is None else difference.share
+    ratio = f"; ratio {control.ratio:.3g}" if control.ratio is not None else ""
+    rest = "" if difference is None else f", which is {_shown(difference)} beyond {share:.0%} of it"
+    return (
+        f"The slope is {standard} under standard and {equal_step} under equal-step{rest} "
+        f"(95 % intervals over {count} {'seed' if count == 1 else 'seeds'}, "
+        f"{', '.join(map(str, control.seeds))}{ratio})."
+    )
+
+
+def _shown(figure: Slope | Difference) -> str:
+    interval = f" ({figure.low:.3g} to {figure.high:.3g})" if figure.low is not None else ""
+    return f"{figure.slope:.3g}{interval}"
+
+
+def _more(control: Control) -> str:
+    """Return how many more seeds would decide."""
+    count = len(control.seeds)
+    if count < FEWEST:
+        one = "One seed says" if count == 1 else "Two seeds say"
+        return f"{one} nothing of other seeds: at least {FEWEST} decide."
+    more = control.difference.more_seeds if control.difference else None
+    if more is None:
+        return "The interval includes 0, and a hundred more seeds like these would not decide."
+    return f"The interval includes 0: about {more} more seeds like these would decide."
 
 
 def _below_noise(condition: str, profiles: Sequence[Profile]) -> list[str]:

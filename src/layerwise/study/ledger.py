@@ -104,7 +104,7 @@ class Ledger:
             SchemaError: There is no spec, or it is not the one that the id was made of.
         """
         file = self.folder(run_id) / SPEC
-        cell = from_plain(read_json(file, schema=SPEC_SCHEMA), Cell, source=file)
+        cell = from_plain(read_json(file, SPEC_SCHEMA), Cell, source=file)
         if cell.id != run_id:
             message = "spec that is not its run's"
             raise SchemaError(message, value=file, expected=f"the spec of {run_id}, not {cell.id}")
@@ -198,7 +198,7 @@ class Ledger:
             SchemaError: There is no result, or a file beside it is not the one that was written.
         """
         folder = self.folder(run_id)
-        record = read_json(folder / RESULT, schema=RESULT_SCHEMA)
+        record = read_json(folder / RESULT, RESULT_SCHEMA)
         for name, digest in record["files"].items() if verify else ():
             file = folder / name
             if not file.is_file() or file.is_symlink() or sha256(file) != digest:
@@ -219,7 +219,7 @@ class Ledger:
         """Why a run ended without a result; of kind ``error`` where its record cannot be read."""
         file = self.folder(run_id) / FAILURE
         try:
-            return from_plain(read_json(file, schema=FAILURE_SCHEMA), Failure, source=file)
+            return from_plain(read_json(file, FAILURE_SCHEMA), Failure, source=file)
         except SchemaError as error:
             return Failure("error", str(error), "ledger")
 
@@ -229,7 +229,7 @@ class Ledger:
         Raises:
             SchemaError: It is not there or cannot be read.
         """
-        return read_json(self.root / STUDY, schema=STUDY_SCHEMA)
+        return read_json(self.root / STUDY, STUDY_SCHEMA)
 
 
 def create(root: Path, study: Study) -> Ledger:
@@ -270,7 +270,7 @@ def open_ledger(root: Path) -> Ledger:
         message, expected = "no ledger of a study", "a folder that study run has made"
         hint = "layerwise study run STUDY.yaml, first"
         raise SchemaError(message, value=root, expected=expected, hint=hint)
-    about = read_json(root / ABOUT, schema=SCHEMA)
+    about = read_json(root / ABOUT, SCHEMA)
     _refuse_no_folder(root / RUNS)
     return Ledger(root.resolve(), str(about.get("name")), bool(about.get("keep_weights")))
 

@@ -21,7 +21,7 @@ from layerwise.distance.choose import choose
 from layerwise.distance.make import make_distance
 from layerwise.objectives import OBJECTIVES
 from layerwise.profile.callback import DepthCallback
-from layerwise.profile.control import RunStorage, run_control
+from layerwise.profile.control import ControlPlan, RunStorage, run_control
 from layerwise.profile.probe_reading import ProbeReading, as_probe_set
 from layerwise.tuning.equal_step import EqualStep
 from support import tuning
@@ -57,9 +57,10 @@ def controlled(out, accumulation):
         OBJECTIVES["causal-lm"],
         reading=ProbeReading(as_probe_set(PROBES), bootstrap=50),
         settings=tuning.settings(learning_rate=1e-3, accumulation=accumulation),
+        plan=ControlPlan((0,)),
         keep=RunStorage(out),
     )
-    slopes = {name: [s.slope, s.low, s.high] for name, s in found.slopes.items()}
+    slopes = {name: s.slope for name, s in found.slopes.items()}
     return {"slopes": slopes, "tau": found.tau, "losses": found.runs[0].equal_step_loss}
 
 

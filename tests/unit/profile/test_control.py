@@ -13,7 +13,7 @@ import layerwise as lw
 from layerwise.capture.restore import weights_kept
 from layerwise.errors import BadInputError, NonFiniteError, OutputError
 from layerwise.objectives import OBJECTIVES
-from layerwise.profile.control import RunStorage, run_control
+from layerwise.profile.control import ControlPlan, RunStorage, alike, run_control
 from layerwise.profile.probe_reading import as_probe_set
 from layerwise.tuning.lora import prepared
 from layerwise.tuning.record import TuneRecord
@@ -29,7 +29,7 @@ OBJECTIVE = {"bert": "masked-lm", "encoder": "simcse"}
 def made(tuning):
     """Runs a control of a tiny model; gives the control, its log, and the model."""
 
-    def run(name="llama", *, seeds=(0,), reading=READING, loaded=None, **options):
+    def run(name="llama", *, seeds=(0,), match="steps", reading=READING, loaded=None, **options):
         subject = loaded or tuning.loaded(name)
         heard = []
 
@@ -46,7 +46,7 @@ def made(tuning):
             OBJECTIVES[OBJECTIVE.get(name, "causal-lm")],
             reading=reading,
             settings=tuning.settings(**(OPTIONS | options)),
-            seeds=seeds,
+            plan=ControlPlan(seeds, match=match),
             keep=keep,
         )
         return control, heard, subject
@@ -150,6 +150,30 @@ def test_tau_is_the_median_over_groups_and_first_steps_of_that_seed_s_standard_r
 def test_a_tau_that_is_given_is_every_seed_s(made):
     control, _, _ = made(seeds=(0, 1), tau=2e-3)
     assert [run.tau for run in control.runs] == [2e-3, 2e-3]
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.5, 2.0])
+def test_a_tau_is_found_at_which_all_depths_move_as_far(exponent):
+    tried = []
+
+    def moved(tau):
+        tried.append(tau)
+        return (tau / 3e-3) ** exponent
+
+    tau, told = alike(moved, 1e-3)
+    if exponent == 1.0:
+        assert len(tried) == 2
+    assert abs(moved(tau) - 1) < 0.5
+    assert "tau by movement" in told
+    assert alike(lambda _: None, 1e-3) == (1e-3, "nothing moved, so that tau is matched by steps")
+
+
+@pytest.mark.slow
+def test_movement_is_matched_by_trial_runs_that_are_not_kept(made, tmp_path):
+    control, _, _ = made(keep=RunStorage(tmp_path), match="movement")
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["equal-step-0", "standard-0"]
+    assert control.movement == pytest.approx(1.0, abs=0.2)
+    assert any(note.startswith("seed 0: tau by movement") for note in control.notes)
 
 
 def test_the_steps_are_those_of_the_log(two_seeds):

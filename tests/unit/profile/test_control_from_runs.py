@@ -9,7 +9,7 @@ import pytest
 from layerwise.errors import BadInputError, ModelError, SchemaError
 from layerwise.models.load import from_config, load
 from layerwise.objectives import OBJECTIVES
-from layerwise.profile.control import RunStorage, run_control
+from layerwise.profile.control import ControlPlan, RunStorage, run_control
 from layerwise.profile.control_from_runs import control_from_runs
 from layerwise.tuning.results import keep_initial, save
 from support.profiles import READING
@@ -29,7 +29,7 @@ def study(tuning, tiny_text, tmp_path_factory):
         OBJECTIVES["causal-lm"],
         reading=READING,
         settings=tuning.settings(learning_rate=1e-3),
-        seeds=(0, 1),
+        plan=ControlPlan((0, 1)),
         keep=RunStorage(folder, weights=True),
     )
     return control, folder

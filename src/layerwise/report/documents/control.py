@@ -7,7 +7,7 @@ from typing import Any
 
 from layerwise.card.record import ModelInfo
 from layerwise.columns import Column
-from layerwise.profile.record import Control, Profile, Slope, StepSizes
+from layerwise.profile.record import Control, Difference, Profile, Slope, StepSizes
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
 from layerwise.report.documents.profile import (
@@ -16,7 +16,6 @@ from layerwise.report.documents.profile import (
     change_chart,
     depth_names,
     depth_spot,
-    direction,
     every_block,
     fitted,
     made_of_probes,
@@ -38,7 +37,11 @@ _RUNS = (
     Column("tau", "τ", short="tau", importance=30),
     *(Column(f"{c}_loss", f"Loss, {name}", short=f"loss, {name}", importance=20)
       for c, name in _NAMES.items()),
-    Column("verdict", "Verdict", form="text", importance=80),
+    Column("movement", "Movement", importance=25,
+           meaning="How much further all depths together moved under equal-step."),
+    Column("verdict", "Sign", form="text", importance=80,
+           meaning="Of one seed: intrinsic where its slope under equal-step is above 0, as the "
+           "paper reads it; of all: the verdict."),
 )  # fmt: skip
 _SLOPE = Column("slope", "Slope", low="low", high="high")
 _STEP = Column("step", "Step", low="low", high="high")
@@ -145,27 +148,23 @@ def _headline(control: Control) -> str:
             "Intrinsic: deeper blocks move more even where all take the same relative step. "
             "The shape is the model's."
         )
-    slope = control.slopes["standard"]
-    if direction(slope.low, slope.high) != "rises":
+    if control.verdict == "artefact":
         return (
-            "Artefact by the rule, but there is no rise to explain: under neither condition do "
-            "deeper blocks move more."
+            "Gradient artefact: where all blocks take the same relative step, deeper ones no "
+            "longer move more by as much. The shape is the optimizer's."
         )
-    return (
-        "Gradient artefact: where all blocks take the same relative step, deeper ones no longer "
-        "move more. The shape is the optimizer's."
-    )
+    return "Undecided: these runs do not say whether the shape is the model's or the optimizer's."
 
 
 def _reasons(control: Control, both: Sequence[_ConditionRuns]) -> Iterator[str]:
     yield shown(control.reason, limit=800)
-    alone, seeds = sum(run.verdict == control.verdict for run in control.runs), len(control.runs)
-    if seeds < 2:
-        yield "One seed: the interval is over probe inputs, not over runs."
-    elif alone == seeds:
-        yield f"Each of the {alone} seeds alone gives the same verdict."
-    else:
-        yield f"{alone} of {seeds} seeds alone give the same verdict."
+    if control.sign is not None:
+        positive, seeds = sum(r.verdict == "intrinsic" for r in control.runs), len(control.runs)
+        sign = "positive" if control.sign == "intrinsic" else "not positive"
+        yield (
+            "Read by its sign alone, as arXiv 2604.17177 does, the slope under equal-step is "
+            f"{sign}, {control.sign}; it is positive in {positive} of {counted(seeds, 'seed')}."
+        )
     if all(condition.loss is not None for condition in both):
         losses = " and ".join(f"{number(c.loss)} under {c.name}" for c in both)
         yield f"Training loss ended at {losses}."
@@ -174,13 +173,28 @@ def _reasons(control: Control, both: Sequence[_ConditionRuns]) -> Iterator[str]:
 def _figures(control: Control, both: Sequence[_ConditionRuns]) -> b.Figures:
     seeds = shown(", ".join(map(str, control.seeds)), limit=24)
     return b.Figures([
-        *((f"Slope, {c.name}", number(c.slope.slope),
-           f"{ends(c.slope.low, c.slope.high)}, 95 % interval") for c in both),
+        *((f"Slope, {c.name}", number(c.slope.slope), _interval(c.slope)) for c in both),
+        *_left(control),
         ("Ratio", number(control.ratio), "equal-step over standard"),
         ("τ", number(control.tau), "relative step that equal-step asks of each group"),
         ("Seeds", seeds, "each with both conditions"),
         *((f"Loss, {c.name}", number(c.loss), "at the end") for c in both if c.loss is not None),
     ])  # fmt: skip
+
+
+def _interval(figure: Slope | Difference) -> str:
+    if figure.low is None or figure.high is None:
+        return "no interval of fewer than three seeds"
+    return f"{ends(figure.low, figure.high)}, 95 % interval over seeds"
+
+
+def _left(control: Control) -> Iterator[tuple[str, str, str]]:
+    """Yield what is left under equal-step, and how comparable the movement is, as figures."""
+    left = control.difference
+    if left is not None:
+        yield f"Left beyond {left.share:.0%} of it", number(left.slope), _interval(left)
+    if control.movement is not None:
+        yield "Movement", number(control.movement), "equal-step over standard, all depths together"
 
 
 def _strips(both: Sequence[_ConditionRuns]) -> Iterator[b.Block]:
@@ -192,7 +206,7 @@ def _strips(both: Sequence[_ConditionRuns]) -> Iterator[b.Block]:
                       series=n)  # fmt: skip
 
 
-def _cell(key: str, slope: Slope, *, join: str = "_") -> dict[str, float]:
+def _cell(key: str, slope: Slope, *, join: str = "_") -> dict[str, float | None]:
     """Return a slope with its interval, as the fields of a table's row."""
     return {key: slope.slope, f"{key}{join}low": slope.low, f"{key}{join}high": slope.high}
 
@@ -292,18 +306,17 @@ def _slope_chart(control: Control, both: Sequence[_ConditionRuns]) -> b.Chart:
     rows: list[dict[str, Any]] = []
     seeds = [f"seed {run.seed}" for run in control.runs]
     for c in both:
-        told = [(seeds[0] if len(seeds) == 1 else "all seeds", c.slope)]
-        if len(seeds) > 1:
-            told += zip(seeds, map(slope_of, c.profiles), strict=True)
+        told = [("all seeds", c.slope)] if c.slope.low is not None else []
+        told += zip(seeds, map(slope_of, c.profiles), strict=False)
         rows += [
             {**vars(slope), "label": f"{c.name}, {label}", "head": f"{c.name}, {label}"}
-            | {"condition": c.name, "pooled": n == 0}
-            for n, (label, slope) in enumerate(told)
+            | {"condition": c.name, "pooled": label == "all seeds"}
+            for label, slope in told
         ]
     return b.Chart(
         "slopes", "Slope over relative depth, with its 95 % interval", "intervals", rows,
         b.Axis("slope", scale="zero"), b.Axis("label"), filled="pooled", low="low", high="high",
-        tips=[_SLOPE], caption="Intrinsic where the interval under equal-step lies above 0.",
+        tips=[_SLOPE], caption="Single seeds: intervals over probe inputs.",
         width="wide", **_LOOK,
     )  # fmt: skip
 

@@ -333,11 +333,12 @@ def _line(found: Profile | ReadoutProfile) -> list[dict[str, Any]]:
 def fitted(depths: Sequence[DepthChange], slope: Slope, *, blocks: int) -> list[dict[str, Any]]:
     """Return the line of a slope through the mean of the seven depths, and its interval's fan.
 
-    Relative depth 1 is the last of so many `blocks`.
+    Relative depth 1 is the last of so many `blocks`. A slope without an interval has no fan.
     """
     relative = [depth.relative for depth in depths]
     centre, middle = fmean(relative), fmean(depth.procrustes for depth in depths)
-    ways = {"procrustes": slope.slope, "low": slope.low, "high": slope.high}
+    low, high = (slope.slope if end is None else end for end in (slope.low, slope.high))
+    ways = {"procrustes": slope.slope, "low": low, "high": high}
     return [
         {"x": at * blocks - 1, **{key: middle + s * (at - centre) for key, s in ways.items()}}
         for at in (min(relative), centre, max(relative))

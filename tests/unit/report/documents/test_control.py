@@ -1,8 +1,9 @@
+import json
 from dataclasses import replace
 
 import pytest
 
-from layerwise.profile.record import Slope
+from layerwise.profile.record import Control
 from layerwise.report import charts, document, frames, html, text
 from layerwise.report.blocks import Strip
 from support.cards import PROVENANCE
@@ -17,25 +18,38 @@ def test_an_intrinsic_control(planted_control):
     assert told.text.startswith("Intrinsic: ")
     assert list(told.reasons) == [
         "Because of planted slopes.",
-        "Each of the 3 seeds alone gives the same verdict.",
+        (
+            "Read by its sign alone, as arXiv 2604.17177 does, the slope under equal-step is "
+            "positive, intrinsic; it is positive in 3 of 3 seeds."
+        ),
         "Training loss ended at 2.32 under standard and 2.41 under equal-step.",
     ]
 
 
-def test_an_artefact_and_one_with_nothing_to_explain(planted_control):
-    control = planted_control(equal=0.0)
-    assert verdict(control).text.startswith("Gradient artefact: ")
-    falling = control.slopes | {"standard": Slope(-0.3, -0.4, -0.2)}
-    for level in (planted_control(equal=0.0, steepness=0.0), replace(control, slopes=falling)):
-        assert "there is no rise to explain" in verdict(level).text
+def test_an_artefact_and_one_that_is_open(planted_control):
+    assert verdict(planted_control(equal=0.0)).text.startswith("Gradient artefact: ")
+    for open_one in (planted_control(seeds=(0,)), planted_control(equal=0.0, steepness=0.0)):
+        assert verdict(open_one).text.startswith("Undecided: ")
 
 
-def test_seeds_that_disagree_are_counted_and_one_is_no_interval_over_runs(planted_control):
-    control = planted_control()
-    first = replace(control.runs[0], verdict="artefact")
-    told = verdict(replace(control, runs=(first, *control.runs[1:])))
-    assert "2 of 3 seeds alone" in told.reasons[1]
-    assert "over probe inputs, not over runs" in verdict(planted_control(seeds=(0,))).reasons[1]
+def test_an_open_control_has_no_interval_over_seeds_and_draws_all_the_same(planted_control):
+    control = planted_control(seeds=(0, 1))
+    assert "no interval of fewer than three seeds" in text(control)
+    assert html(control)
+    rows = document(control).charts()["slopes"].rows
+    assert not any(row["pooled"] for row in rows)
+
+
+def test_a_record_of_the_first_schema_says_what_its_verdict_meant(planted_control, tmp_path):
+    plain = planted_control().to_plain()
+    for key in ("difference", "movement", "sign"):
+        del plain[key]
+    old = {**plain, "schema": "layerwise/control/1", "verdict": "artefact"}
+    (tmp_path / "control.json").write_text(json.dumps(old))
+    found = Control.load(tmp_path)
+    assert found.verdict == "artefact"
+    assert "made by an earlier rule" in found.notes[-1]
+    assert "Read by its sign" not in text(found)
 
 
 def test_what_was_not_recorded_is_not_told(planted_control):
