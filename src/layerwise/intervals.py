@@ -40,7 +40,25 @@ def mean_interval(values: Sequence[float] | Float64[Array, " n"]) -> tuple[float
     return mean - half * (1 + max(0.0, -grown)), mean + half * (1 + max(0.0, grown))
 
 
-def jackknife_interval(whole: float, left_out: Sequence[float]) -> tuple[float, float] | None:
+def prediction_interval(
+    values: Sequence[float] | Float64[Array, " n"],
+) -> tuple[float, float] | None:
+    """Return both ends of what one more value like these would lie between; None of under three.
+
+    Student's t, for normal values: mean and t s sqrt(1 + 1 / n) on either side.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    count = len(found)
+    if count < FEWEST:
+        return None
+    quantile = float(stdtrit(count - 1, (1 + LEVEL) / 2))
+    half = quantile * float(found.std(ddof=1)) * float(np.sqrt(1 + 1 / count))
+    return float(found.mean()) - half, float(found.mean()) + half
+
+
+def jackknife_interval(
+    whole: float, left_out: Sequence[float] | Float64[Array, " n"]
+) -> tuple[float, float] | None:
     """Return both ends of the interval of a figure made of few values together, such as a ratio.
 
     Args:

@@ -59,7 +59,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ledgers")
     ledger = filled(folder / "ledger")
     command = ["analyse", str(ledger), "--out", str(folder / "out"), "--format", "quiet"]
-    assert main([*command, "--bootstrap", "100"]) == 0
+    assert main(command) == 0
     return Analysis.load(folder / "out")
 
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from layerwise.card.record import DataInfo, ModelInfo, StackInfo
 from layerwise.measure.leaderboard import (
-    compare_improvements,
+    beside_random,
     improvements,
-    mean_of_random,
+    random_draws,
     rank_arms,
     reason,
 )
@@ -22,6 +22,8 @@ ARMS = (
     ("top", "policy", 0.32, 0.9),
     ("eva", "incumbent", 0.22, 0.8),
     ("random-0", "random", 0.10, 0.7),
+    ("random-1", "random", 0.11, 0.7),
+    ("random-2", "random", 0.09, 0.7),
     ("low-rank", "everywhere", 0.28, 1.0),
     ("all", "everywhere", 0.35, 1.0),
 )
@@ -46,12 +48,8 @@ def planted_measure(*, seeds=(0, 1, 2), random=True, source="org/model", notes=(
     failed = ArmResult("ski", "policy", (), 0, 0, True, (), (), failed="no <b>attention</b>")
     results = rank_arms([*arms, failed])
     by_name = {arm.name: arm for arm in results}
-    drawn = mean_of_random(by_name)
-    against = (
-        None
-        if drawn is None
-        else compare_improvements(improvements(by_name["recommended"].trials), drawn)
-    )
+    own = improvements(by_name["recommended"].trials)
+    against = beside_random(own, random_draws(by_name))
     stacks = (StackInfo("model.layers", 30, "Block", "sequential"),)
     data = DataInfo("reviews.csv", "7d" * 32, 400, 9000, "causal-lm")
     return Measure(

@@ -17,9 +17,10 @@ from layerwise.analysis.concordance import (
 from layerwise.analysis.equal_step_slopes import equal_step, same_seeds, sign_counts
 from layerwise.analysis.names import ALL, EQUAL_STEP, FIVE, KEYS, METRICS
 from layerwise.analysis.record import Analysis, AnalysisSettings, ModelRow, RunSlope, rows_of
-from layerwise.analysis.resamples import LEVEL, ResampledSlopes, mean_slopes, resample_slopes
 from layerwise.analysis.run_tables import RunTables
+from layerwise.analysis.seed_slopes import SeedSlopes, mean_slopes, seed_slopes
 from layerwise.analysis.slopes import disagreements, negative, shares, slope_table, widths
+from layerwise.intervals import FEWEST, LEVEL
 from layerwise.provenance import Provenance
 
 
@@ -29,8 +30,6 @@ def analyse_runs(
     provenance: Provenance,
     placement: str = ALL,
     threshold: float = 1.5,
-    bootstrap: int = 1000,
-    seed: int = 0,
 ) -> Analysis:
     """Analyse `runs` after arXiv 2604.17177.
 
@@ -42,21 +41,18 @@ def analyse_runs(
         provenance: What made the analysis.
         placement: Which runs are compared with each other; ``all`` are those on all blocks.
         threshold: Residual standard deviations, above 0, beyond which a point is an anomaly.
-        bootstrap: Resamples of the seeds behind the intervals.
-        seed: Of the resamples.
     """
     slopes = slope_table(runs)
     chosen = slopes[slopes["placement"] == placement]
     profiles = runs.profiles[runs.profiles["placement"] == placement]
-    means = resample_slopes(chosen, bootstrap=bootstrap, seed=seed)
-    pairs = resample_slopes(same_seeds(chosen), bootstrap=bootstrap, seed=seed)
+    means, pairs = seed_slopes(chosen), seed_slopes(same_seeds(chosen))
     equal, rows = equal_step(pairs, runs.models), concordance(means, runs.distances)
     points = distance_points(means, runs.distances)
     lines = fit_lines(points)
     return Analysis(
         source=runs.source,
         sha256=runs.sha256,
-        settings=AnalysisSettings(placement, threshold, bootstrap, LEVEL, seed),
+        settings=AnalysisSettings(placement, threshold, LEVEL),
         models=_models(runs),
         slopes=rows_of(slopes, RunSlope),
         shares=shares(slopes),
@@ -105,12 +101,13 @@ def _absent(
         else:
             reason = NO_OBJECTIVE
         yield "concordance", reason
-    if chosen["seed"].nunique() < 2:
-        yield "intervals", "there is one seed"
+    if (seeds := chosen["seed"].nunique()) < FEWEST:
+        told = "there is one seed" if seeds == 1 else "there are two seeds"
+        yield "intervals", f"{told}, of {FEWEST} at least"
 
 
 def _notes(
-    runs: RunTables, slopes: pd.DataFrame, chosen: pd.DataFrame, means: ResampledSlopes
+    runs: RunTables, slopes: pd.DataFrame, chosen: pd.DataFrame, means: SeedSlopes
 ) -> Iterator[str]:
     """Yield what a reader should know of the runs."""
     yield from runs.notes

@@ -6,7 +6,7 @@ from typing import Any
 from layerwise.analysis.names import DEPTHS
 from layerwise.columns import Column
 
-_SEEDS = "95 % bootstrap interval over seeds"
+_SEEDS = "95 % interval over seeds"
 _SLOPE: Mapping[str, Any] = {"digits": 3, "low": "low", "high": "high", "band": _SEEDS}
 
 _TEXT = (
@@ -58,7 +58,10 @@ _NUMBERS = (
     Column("p_value", "p", importance=30, meaning="Two-sided.",
            caution="As though points were independent, which those of one model are not."),
     Column("at", "Distance", digits=3, importance=42),
-    Column("residual", "Residual", unit="sd", digits=2, importance=96),
+    Column("residual", "Residual", unit="sd", digits=2, importance=96,
+           meaning="From the line through the points that are no reference."),
+    Column("residual_with", "Residual, with references", short="with ref.", unit="sd", digits=2,
+           importance=50, meaning="From the line through all points."),
 )  # fmt: skip
 
 COLUMNS = {column.key: column for column in (*_TEXT, *_COUNTS, *_NUMBERS)}

@@ -10,9 +10,9 @@ from scipy import stats
 
 from layerwise.analysis.names import DISTANCES, METRICS
 from layerwise.analysis.record import Concordance, Fit, Point, PooledCorrelation, SignTest
-from layerwise.analysis.resamples import (
+from layerwise.analysis.seed_slopes import (
     ObjectiveSlopes,
-    ResampledSlopes,
+    SeedSlopes,
     average_conditions,
     interval,
 )
@@ -29,7 +29,7 @@ _FEWEST = 3
 _ROUNDING = 1e-9
 
 
-def concordance(slopes: ResampledSlopes, distances: pd.DataFrame) -> tuple[Concordance, ...]:
+def concordance(slopes: SeedSlopes, distances: pd.DataFrame) -> tuple[Concordance, ...]:
     """Correlate slope with distance over each model's objectives, by distance and metric."""
     rows = []
     for (model, distance, metric), own, at in _combinations(slopes, distances):
@@ -40,14 +40,15 @@ def concordance(slopes: ResampledSlopes, distances: pd.DataFrame) -> tuple[Conco
         else:
             rho = correlations(own.figures, at)
             ends = interval(rho, seeds=own.seeds)
-            rows.append(Concordance(*names, len(at), least, float(rho[0]), *ends))
+            low, high = (end if end is None else max(-1.0, min(end, 1.0)) for end in ends)
+            rows.append(Concordance(*names, len(at), least, float(rho[0]), low, high))
     return tuple(rows)
 
 
 _Combination = tuple[tuple[str, str, str], ObjectiveSlopes, Float64[Array, " o"]]
 
 
-def _combinations(slopes: ResampledSlopes, distances: pd.DataFrame) -> list[_Combination]:
+def _combinations(slopes: SeedSlopes, distances: pd.DataFrame) -> list[_Combination]:
     """Return each (model, distance, metric) with slopes, and its objectives with a distance."""
     known = {(model, metric) for model, _, _, metric in slopes}
     models = dict.fromkeys(model for model, *_ in slopes)
@@ -102,7 +103,7 @@ def sign_tests(rows: Iterable[Concordance]) -> tuple[SignTest, ...]:
     return tuple(tests)
 
 
-def distance_points(slopes: ResampledSlopes, distances: pd.DataFrame) -> tuple[Point, ...]:
+def distance_points(slopes: SeedSlopes, distances: pd.DataFrame) -> tuple[Point, ...]:
     """Return every model and objective that has a distance and a slope, without residuals."""
     return tuple(
         Point(model, objective, distance, metric, float(where), float(slope), conditions)
@@ -138,11 +139,19 @@ def pooled(points: Iterable[Point]) -> tuple[PooledCorrelation, ...]:
 
 
 def fit_lines(points: Iterable[Point]) -> tuple[Fit, ...]:
-    """Fit the least-squares line of each distance and metric through all its points."""
-    return tuple(_fit(names, part) for names, part in by_pair(points).items())
+    """Fit the least-squares line of each distance and metric, without references and with them.
+
+    A reference is at distance 0 whatever its slope, so that it says nothing of how slopes go.
+    """
+    pairs = by_pair(points).items()
+    return tuple(
+        _fit((*names, references), [point for point in part if references or point.at > 0])
+        for names, part in pairs
+        for references in (False, True)
+    )
 
 
-def _fit(names: tuple[str, str], points: list[Point]) -> Fit:
+def _fit(names: tuple[str, str, bool], points: list[Point]) -> Fit:
     at = np.array([point.at for point in points], dtype=np.float64)
     slopes = np.array([point.slope for point in points], dtype=np.float64)
     if len(points) < 3:
@@ -162,21 +171,34 @@ def _fit(names: tuple[str, str], points: list[Point]) -> Fit:
 def standardise(
     points: Iterable[Point], lines: Iterable[Fit], *, threshold: float
 ) -> tuple[Point, ...]:
-    """Return the points with their residuals in residual standard deviations of their line.
+    """Return the points with their residuals in residual standard deviations of their lines.
 
     Args:
         points: Without residuals.
         lines: From `fit_lines`.
         threshold: A point beyond it is an anomaly.
     """
-    by_names = {(line.distance, line.metric): line for line in lines}
+    by_names = {(line.distance, line.metric, line.references): line for line in lines}
     found = []
     for point in points:
-        line = by_names[point.distance, point.metric]
-        if line.intercept is None or line.gradient is None or line.deviation is None:
-            found.append(point)
-        else:
-            over = point.slope - line.intercept - line.gradient * point.at
-            residual = over / line.deviation
-            found.append(replace(point, residual=residual, anomaly=abs(residual) > threshold))
+        without, whole = (
+            _residual(point, by_names.get((point.distance, point.metric, references)))
+            for references in (False, True)
+        )
+        without = without if point.at > 0 else None
+        found.append(
+            replace(
+                point,
+                residual=without,
+                anomaly=without is not None and abs(without) > threshold,
+                residual_with=whole,
+                anomaly_with=whole is not None and abs(whole) > threshold,
+            )
+        )
     return tuple(found)
+
+
+def _residual(point: Point, line: Fit | None) -> float | None:
+    if line is None or line.intercept is None or line.gradient is None or not line.deviation:
+        return None
+    return (point.slope - line.intercept - line.gradient * point.at) / line.deviation

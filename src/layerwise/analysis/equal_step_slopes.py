@@ -8,7 +8,7 @@ import pandas as pd
 
 from layerwise.analysis.names import EQUAL_STEP, FAMILIES, METRICS
 from layerwise.analysis.record import EqualStepSlope, SignCount
-from layerwise.analysis.resamples import ResampledSlope, ResampledSlopes, interval
+from layerwise.analysis.seed_slopes import SeedSlope, SeedSlopes, interval
 from layerwise.analysis.slopes import count_signs
 
 _PAIR = ["model", "objective", "metric"]
@@ -25,7 +25,7 @@ def same_seeds(slopes: pd.DataFrame) -> pd.DataFrame:
     return both[shared | (~any_shared & (both["condition"] == EQUAL_STEP))]
 
 
-def equal_step(slopes: ResampledSlopes, models: pd.DataFrame) -> tuple[EqualStepSlope, ...]:
+def equal_step(slopes: SeedSlopes, models: pd.DataFrame) -> tuple[EqualStepSlope, ...]:
     """Return a row for each model, objective and metric that has a run under equal-step.
 
     Args:
@@ -46,7 +46,7 @@ def equal_step(slopes: ResampledSlopes, models: pd.DataFrame) -> tuple[EqualStep
 
 
 def _row(
-    names: tuple[str, str, str], block: str, equal: ResampledSlope, standard: ResampledSlope | None
+    names: tuple[str, str, str], block: str, equal: SeedSlope, standard: SeedSlope | None
 ) -> EqualStepSlope:
     """Return the row with its ratio to the standard condition, or with why there is none."""
     low, high = interval(equal.figures, seeds=equal.seeds)

@@ -7,7 +7,7 @@ says why a number is absent.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, TypeVar, get_args, get_origin
 
 import pandas as pd
 
@@ -21,13 +21,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AnalysisSettings:
-    """The options of an analysis, and the coverage of its intervals (`level`)."""
+    """The options of an analysis, and the coverage of its intervals (`level`).
+
+    Of the first schema, also how often seeds were resampled, by which seed.
+    """
 
     placement: str
     threshold: float
-    bootstrap: int
     level: float
-    seed: int
+    bootstrap: int | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class MeanSlope:
-    """A slope, the mean over seeds; its interval is absent where there is one seed."""
+    """A slope, the mean over seeds; its interval is absent of fewer than three."""
 
     model: str
     objective: str
@@ -220,6 +223,7 @@ class Fit:
     """The least-squares line of slope on distance through all points.
 
     Attributes:
+        references: Whether those at distance 0 are among them.
         intercept: The line at distance 0.
         gradient: Its rise per unit of distance.
         deviation: Residual standard deviation, with `points` - 2 degrees of freedom.
@@ -227,6 +231,7 @@ class Fit:
 
     distance: str
     metric: str
+    references: bool
     points: int
     intercept: float | None = None
     gradient: float | None = None
@@ -242,8 +247,11 @@ class Point:
         at: The distance.
         slope: The slope, the mean over seeds and then over the five conditions.
         conditions: How many of the five there were.
-        residual: `slope` less the line, in residual standard deviations.
+        residual: `slope` less the line without references, in its residual standard deviations;
+            absent of a reference, which is at distance 0 by definition.
         anomaly: Whether that is beyond the threshold.
+        residual_with: The same by the line that goes through the references too.
+        anomaly_with: Whether that is.
     """
 
     model: str
@@ -255,6 +263,18 @@ class Point:
     conditions: int
     residual: float | None = None
     anomaly: bool = False
+    residual_with: float | None = None
+    anomaly_with: bool = False
+
+
+def _of_first_schema(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return an analysis of the first schema with a note on what its figures meant."""
+    meant = (
+        "made by an earlier rule: its intervals were of resampled seeds, too narrow of a few, and "
+        "its anomalies were of the line through the references too"
+    )
+    fits = [{"references": True, **fit} for fit in plain.get("fits", ())]
+    return {**plain, "fits": fits, "notes": [*plain.get("notes", ()), meant]}
 
 
 @dataclass(frozen=True)
@@ -271,9 +291,10 @@ class Analysis(JsonRecord, FileRecord, DocumentRecord):
         notes: What a reader should know.
     """
 
-    SCHEMA = "layerwise/analysis/1"
+    SCHEMA = "layerwise/analysis/2"
     FILE = "analysis.json"
     DOCUMENT = "analysis"
+    OLDER: ClassVar = {"layerwise/analysis/1": _of_first_schema}
 
     source: str
     sha256: str
@@ -298,8 +319,8 @@ class Analysis(JsonRecord, FileRecord, DocumentRecord):
 
     @property
     def anomalies(self) -> tuple[Point, ...]:
-        """Return the points beyond the threshold."""
-        return tuple(point for point in self.points if point.anomaly)
+        """Return the points beyond the threshold, by the line with or without references."""
+        return tuple(point for point in self.points if point.anomaly or point.anomaly_with)
 
     def frame(self, part: str = "slopes") -> pd.DataFrame:
         """Return a part such as ``widths`` as a table, with NaN where a row has nothing.

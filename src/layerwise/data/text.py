@@ -65,6 +65,10 @@ class TextData:
     def __len__(self) -> int:
         return len(self.examples)
 
+    def digest(self) -> str:
+        """Return the hash of these examples, which of a part is another than `sha256`."""
+        return _hash(self.examples, self.columns)
+
     def more(self, wanted: int) -> str:
         """Return what gives about `wanted` examples: the option, where the source has more rows."""
         if self.available > len(self):
@@ -169,8 +173,15 @@ def read(
         drawn = {example.label for example in found}
         if None not in drawn and (lacking := [c for c in labels.classes if c not in drawn]):
             notes.append(f"no example that was drawn is of {', '.join(lacking)}")
-    digest = _hash(found, columns)
-    return TextData(name, digest, tuple(found), columns, len(usable), tuple(notes), labels.classes)
+    return TextData(
+        name,
+        _hash(found, columns),
+        tuple(found),
+        columns,
+        len(usable),
+        tuple(notes),
+        labels.classes,
+    )
 
 
 def _folder(source: Any) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -164,16 +165,35 @@ def _of_text(
         message = f"{objective.name} answers that are generated after pictures"
         hint = "--quality loss or accuracy"
         raise BadInputError(message, value="pictures", expected="prompts of text", hint=hint)
-    generated: dict[tuple[int, ...], str] = {}
-    wanted: dict[tuple[int, ...], list[str]] = {}
+    wanted: dict[tuple[int, ...], list[list[int]]] = {}
     for batch in validation_batches(loaded, data, objective, settings):
-        prompts, answers = _parted(loaded, batch)
-        longest = max(len(answer) for answer in answers)
-        said = _answers(loaded, prompts, longest=longest)
-        for prompt, text, answer in zip(prompts, said, _decoded(loaded, answers), strict=True):
-            generated.setdefault(tuple(prompt), text)
+        for prompt, answer in zip(*_parted(loaded, batch), strict=True):
             wanted.setdefault(tuple(prompt), []).append(answer)
-    return quality.compare([*generated.values()], [*wanted.values()])
+    longest = max(len(answer) for own in wanted.values() for answer in own)
+    said = _generated(loaded, [*wanted], longest=longest, batch_size=settings.batch_size)
+    texts = [_decoded(loaded, own) for own in wanted.values()]
+    return quality.compare([said[prompt] for prompt in wanted], texts)
+
+
+def _generated(
+    loaded: LoadedModel,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    longest: int,
+    batch_size: int,
+) -> dict[tuple[int, ...], str]:
+    """Return what the model says after each prompt, by prompt.
+
+    Prompts of one length go together, so that none is padded: not every model is blind to padding,
+    and what is said must not depend on who shares a batch.
+    """
+    found: dict[tuple[int, ...], str] = {}
+    for _, group in groupby(sorted(prompts, key=len), key=len):
+        same = list(group)
+        for start in range(0, len(same), batch_size):
+            some = same[start : start + batch_size]
+            found |= zip(some, _answers(loaded, some, longest=longest), strict=True)
+    return found
 
 
 def _parted(loaded: LoadedModel, batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
@@ -199,24 +219,20 @@ def _parted(loaded: LoadedModel, batch: Batch) -> tuple[list[list[int]], list[li
 
 @torch.no_grad()
 def _answers(loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, longest: int) -> list[str]:
-    """Return what the model says after each prompt, greedily, as long as the longest answer."""
-    width = max(len(prompt) for prompt in prompts)
-    pad = loaded.tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(p)) + [*p] for p in prompts], device=loaded.device)
-    mask = torch.tensor(
-        [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=loaded.device
-    )
+    """Return what the model says after prompts of one length, greedily, up to `longest` tokens."""
+    ids = torch.tensor([[*prompt] for prompt in prompts], device=loaded.device)
     generate: Callable[..., Tensor] = loaded.model.generate
     out = generate(
         input_ids=ids,
-        attention_mask=mask,
+        attention_mask=torch.ones_like(ids),
         max_new_tokens=longest,
         do_sample=False,
         num_beams=1,
-        pad_token_id=pad,
+        pad_token_id=loaded.tokenizer.pad_token_id,
     )
     # A decoder alone repeats its prompt.
-    return _decoded(loaded, (out if loaded.kind == "seq2seq" else out[:, width:]).tolist())
+    said = out if loaded.kind == "seq2seq" else out[:, ids.shape[1] :]
+    return _decoded(loaded, said.tolist())
 
 
 def _decoded(loaded: LoadedModel, rows: Sequence[Sequence[int]]) -> list[str]:

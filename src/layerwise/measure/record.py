@@ -1,7 +1,7 @@
 """What a measurement found: ``measure.json``, and what of it goes into the card."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.measure.trial import Trial
@@ -35,11 +35,12 @@ class Outcome:
 
     Attributes:
         improvement: Mean over seeds.
-        low, high: Ends of its interval (95 %); None with fewer than two seeds.
+        low, high: Ends of its interval (95 %); None with fewer than three seeds.
         seconds_per_step: Median over seeds.
         peak_memory_bytes: The largest of all trials.
         step_ratio: Seconds a step over those of `all`; None where that did not run.
-        kept: Improvement over that of `all`; None where that did not run or did not improve.
+        kept: Improvement over that of `all`; None where that did not run, or did not improve with
+            its whole interval.
     """
 
     improvement: float
@@ -53,12 +54,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """How much more one arm improved than another, seed by seed.
+    """How much more one arm improved than another, seed by seed, or than a random placement does.
 
     Attributes:
         difference: Mean over seeds.
-        low, high: Ends of its interval (95 %); None with fewer than two seeds.
-        verdict: ``better`` or ``worse`` where the interval leaves out 0.
+        low, high: Ends of its interval (95 %): over seeds, or over random draws. None of fewer than
+            three.
+        verdict: ``better`` or ``worse`` where the interval leaves out 0; by rank among 19 random
+            draws or more.
     """
 
     difference: float
@@ -127,6 +130,16 @@ class Budget:
     tokens: tuple[int, ...]
 
 
+def _of_first_schema(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a measurement of the first schema with a note on what its verdict meant."""
+    meant = (
+        "made by an earlier rule: its verdict held the recommended placement against the mean of "
+        "the random draws, whose differences from each other did not count; its intervals were of "
+        "resampled seeds"
+    )
+    return {**plain, "notes": [*plain.get("notes", ()), meant]}
+
+
 @dataclass(frozen=True)
 class Measure(JsonRecord, FileRecord, DocumentRecord):
     """Rival placements fine-tuned at an equal budget.
@@ -147,15 +160,16 @@ class Measure(JsonRecord, FileRecord, DocumentRecord):
         ladder_examples: Examples that the choice went by; none of them scores.
         arms: Every arm, the best improvement first, those that failed last.
         recommended: The name of the arm that the card recommends.
-        verdict: The recommended arm against the mean of the random draws.
+        verdict: The recommended arm against a random placement.
         against_random: The figures behind it; None without random draws.
         reason: The verdict in a sentence.
         notes: What was done otherwise than asked or by default.
     """
 
-    SCHEMA = "layerwise/measure/1"
+    SCHEMA = "layerwise/measure/2"
     FILE = "measure.json"
     DOCUMENT = "measure"
+    OLDER: ClassVar = {"layerwise/measure/1": _of_first_schema}
 
     model: ModelInfo
     data: DataInfo

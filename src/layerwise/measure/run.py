@@ -23,9 +23,9 @@ from layerwise.measure.arms import (
     size_of,
 )
 from layerwise.measure.leaderboard import (
-    compare_improvements,
+    beside_random,
     improvements,
-    mean_of_random,
+    random_draws,
     rank_arms,
     reason,
 )
@@ -41,6 +41,7 @@ from layerwise.placement.compare import refuse_another_model
 from layerwise.placement.record import Placement
 from layerwise.progress import Progress, silent
 from layerwise.provenance import collect
+from layerwise.seeds import draw
 from layerwise.tuning.material import gather, held_out
 from layerwise.tuning.record import TuneSettings
 
@@ -111,7 +112,8 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
     log = TrialLog(kept)
     length, data = fitted(loaded, data, objective, settings.max_length)
     settings = replace(settings, max_length=length)
-    train, choosing, scoring = _parts(data, protocol)
+    seen = frozenset() if card is None else _seen(card, data)
+    train, choosing, scoring = _parts(data, protocol, seen)
     card = card or _card(loaded, train, objective, settings, protocol)
     size = size_of(
         card, layers=protocol.layers, rank=protocol.rank, draws=protocol.draws, seed=protocol.seed
@@ -137,6 +139,9 @@ def run_measure(  # noqa: PLR0913 - what, on what, how, and what it tells on the
         )
     if card.data.source != data.source:
         notes.append(f"the card was made on other text ({card.data.source})")
+    elif seen is None or len(data) - len(seen) <= 2 * protocol.eval_examples:
+        why = "its examples are not known" if seen is None else "it was made on nearly all"
+        notes.append(f"the card may have seen text that scores: {why}")
     spent = next((arm.trials for arm in results if arm.trials), ())
     return _measure(
         scored,
@@ -172,8 +177,40 @@ def _card(
     )
 
 
-def _parts(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, TextData]:
-    """Return what trains, what learning rates are chosen by, and what scores."""
+def _seen(card: LayerCard, data: TextData) -> frozenset[int] | None:
+    """Return which of `data` the card was made on, by position; None where that cannot be told.
+
+    A card draws its examples from its source by its seed, so that they are drawn again here, and
+    told by their hash. Of other text it has seen none.
+    """
+    if card.data.source != data.source:
+        return frozenset()
+    count = card.data.examples + card.data.dropped
+    drawn = draw(len(data), count, card.capture.seed, "examples")
+    is_same = _some(data, drawn).digest() == card.data.sha256
+    return frozenset(drawn) if is_same else None
+
+
+def _parts(
+    data: TextData, protocol: Protocol, seen: frozenset[int] | None
+) -> tuple[TextData, TextData, TextData]:
+    """Return what trains, what learning rates are chosen by, and what scores.
+
+    Nothing that the card has `seen` scores or chooses, as long as enough is left.
+    """
+    own = [i for i in range(len(data)) if i not in (seen or ())]
+    if len(own) <= 2 * protocol.eval_examples:
+        return _parts_of(data, protocol)
+    train, choosing, scoring = _parts_of(_some(data, own), protocol)
+    known = _some(data, sorted(seen or ()))
+    return replace(train, examples=(*train.examples, *known.examples)), choosing, scoring
+
+
+def _some(data: TextData, places: Sequence[int]) -> TextData:
+    return replace(data, examples=tuple(data.examples[i] for i in places))
+
+
+def _parts_of(data: TextData, protocol: Protocol) -> tuple[TextData, TextData, TextData]:
     if 2 * protocol.eval_examples >= len(data):
         message = f"examples that score, and as many for the ladder, out of {len(data)}"
         most, more = (len(data) - 1) // 2, data.more(4 * protocol.eval_examples)
@@ -293,10 +330,7 @@ def _measure(
         raise NonFiniteError(
             message, expected="a loss that stays finite", hint="--ladder 1e-5,1e-4"
         )
-    drawn = mean_of_random(by_name)
-    against = (
-        None if drawn is None else compare_improvements(improvements(recommended.trials), drawn)
-    )
+    against = beside_random(improvements(recommended.trials), random_draws(by_name))
     is_loss = base.quality is None or base.quality_before is None
     return Measure(
         model=model_info(base.loaded),

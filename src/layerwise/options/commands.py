@@ -363,8 +363,6 @@ class AnalyseOptions(TypedDict, total=False):
         float,
         Option("Residual standard deviations beyond which a slope is an anomaly.", 1.5, above=0),
     ]
-    bootstrap: Annotated[int, Option("Resamples of the seeds behind the intervals.", 1000, least=1)]
-    seed: Annotated[int, Option("Of the resamples.", 0, least=0)]
 
 
 class CompareOptions(TypedDict, total=False):

@@ -104,7 +104,8 @@ def run_control(
     The two runs of a seed begin with the same weights and see the same batches, masks and
     dropout. Where no tau is given it is matched to that seed's standard run: the median over
     layer groups and the first ``match_steps`` steps of ||dW|| / ||W||, out of the run's own log.
-    The model is trained in place from a copy of its weights in main memory, and has them again when this returns or raises. The runs' seeds are those of `plan`, not of `settings`, and every
+    The model is trained in place from a copy of its weights in main memory, and has them again when
+    this returns or raises. The runs' seeds are those of `plan`, not of `settings`, and every
     step is logged. Runs are kept nowhere where `keep` is None.
 
     Raises:

@@ -140,7 +140,7 @@ class Checkpoints:
         if not steps:
             return None
         folder = self.folder / f"checkpoint-{steps[-1]}"
-        manifest = read_json(folder / MANIFEST, schema=SCHEMA)
+        manifest = read_json(folder / MANIFEST, SCHEMA)
         digest = manifest.pop("sha256", None)
         if digest != _digest(manifest) or manifest.get("step") != steps[-1]:
             _refuse_damaged(folder / MANIFEST)

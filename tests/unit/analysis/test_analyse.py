@@ -28,8 +28,8 @@ def test_planted_slopes_come_out(planted_runs):
 
 
 def test_tables_in_hand_are_analysed_from_python(planted_runs):
-    made = layerwise.analyse(planted_runs.study(seeds=(0, 1)), bootstrap=20, threshold=2.0)
-    assert (made.source, made.settings.bootstrap) == ("planted", 20)
+    made = layerwise.analyse(planted_runs.study(seeds=(0, 1)), threshold=2.0)
+    assert (made.source, made.settings.threshold) == ("planted", 2.0)
     assert made.provenance.device == "cpu"
 
 
@@ -43,8 +43,8 @@ def test_seeds_give_intervals(planted_runs):
 
 def test_the_same_runs_give_the_same_bytes(planted_runs):
     runs = planted_runs.study(seeds=(0, 1), noise=0.02)
-    first = planted_runs.analysed(runs, bootstrap=50).to_json()
-    assert planted_runs.analysed(runs, bootstrap=50).to_json() == first
+    first = planted_runs.analysed(runs).to_json()
+    assert planted_runs.analysed(runs).to_json() == first
 
 
 def test_one_model_has_no_p_value_below_one(planted_runs):
@@ -200,7 +200,7 @@ def test_any_table_is_analysed_into_a_record_without_nan(planted_runs, runs, far
     profiles = pd.DataFrame([[*key, *p] for key, p in runs.items()], columns=[*names, *DEPTHS])
     columns = ["model", "objective", "cosine", "procrustes"]
     distances = pd.DataFrame([[*key, *d] for key, d in far.items()], columns=columns)
-    made = planted_runs.analysed(check_runs(profiles, distances, source="any"), bootstrap=10)
+    made = planted_runs.analysed(check_runs(profiles, distances, source="any"))
     plain = made.to_plain()
     made.to_json()  # Raises where a number is not finite.
     assert from_plain(plain, Analysis, source="any") == made

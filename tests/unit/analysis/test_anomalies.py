@@ -17,7 +17,7 @@ def points(at, slopes):
 @pytest.fixture
 def scattered():
     drawn = np.random.default_rng(3)
-    at = drawn.uniform(0, 1, 30)
+    at = drawn.uniform(0.1, 1, 30)
     slopes = 0.2 + 0.4 * at + 0.05 * drawn.standard_normal(30)
     slopes[7] += 0.6
     return points(at, slopes)
@@ -49,7 +49,18 @@ def test_far_below_the_line_is_an_anomaly_too(scattered):
 )
 def test_without_a_deviation_there_is_no_residual_and_no_anomaly(at, slopes, reason):
     given = points(at, slopes)
-    (line,) = fit_lines(given)
-    assert line.reason == reason
-    assert line.deviation is None
-    assert standardise(given, [line], threshold=0.1) == tuple(given)
+    without, whole = fit_lines(given)
+    assert (without.references, whole.references) == (False, True)
+    assert whole.reason == reason
+    assert whole.deviation is None
+    assert standardise(given, [without, whole], threshold=0.1) == tuple(given)
+
+
+def test_a_reference_is_in_one_line_and_an_anomaly_in_none_of_the_other(scattered):
+    far = [*scattered, Point("ref", "o", "cosine", "cka", 0.0, 3.0, 5)]
+    found = standardise(far, fit_lines(far), threshold=2.0)
+    alone = standardise(scattered, fit_lines(scattered), threshold=2.0)
+    assert [p.residual for p in found[:-1]] == [p.residual for p in alone]
+    assert (found[-1].residual, found[-1].anomaly, found[-1].anomaly_with) == (None, False, True)
+    assert found[7].anomaly
+    assert found[7].residual_with != found[7].residual

@@ -114,5 +114,5 @@ def test_equal_step_keeps_what_the_paper_says_of_token_prediction(atlas_analysis
 
 
 def test_one_seed_has_no_intervals_and_says_so(atlas_analysis):
-    assert atlas_analysis.absent == {"intervals": "there is one seed"}
+    assert atlas_analysis.absent == {"intervals": "there is one seed, of 3 at least"}
     assert all(row.low is None and row.high is None for row in atlas_analysis.mean_slopes)

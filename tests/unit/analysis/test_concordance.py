@@ -12,8 +12,8 @@ from layerwise.analysis.concordance import (
 )
 from layerwise.analysis.names import FIVE
 from layerwise.analysis.record import Concordance, Point
-from layerwise.analysis.resamples import resample_slopes
 from layerwise.analysis.run_tables import check_runs
+from layerwise.analysis.seed_slopes import seed_slopes
 from layerwise.analysis.slopes import slope_table
 
 
@@ -29,7 +29,7 @@ def found(planted_runs):
             {"model": "a", "objective": list(distances), "cosine": list(distances.values())}
         )
         runs = check_runs(pd.DataFrame(rows), far, source="planted")
-        cells = resample_slopes(slope_table(runs), bootstrap=10, seed=0)
+        cells = seed_slopes(slope_table(runs))
         return {(r.distance, r.metric): r for r in concordance(cells, runs.distances)}
 
     return made
@@ -117,7 +117,7 @@ def test_few_points_have_no_pooled_correlation():
 def test_points_are_pairs_with_both(planted_runs):
     runs = planted_runs.study(models=("a",), metrics=("cka",))
     far = runs.distances[runs.distances["objective"] != "simcse"]
-    cells = resample_slopes(slope_table(runs), bootstrap=1, seed=0)
+    cells = seed_slopes(slope_table(runs))
     got = [(p.objective, p.distance, p.at) for p in distance_points(cells, far)]
     assert got == [
         ("causal-lm", "procrustes", 0.0),

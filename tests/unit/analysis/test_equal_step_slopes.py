@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 
 from layerwise.analysis.equal_step_slopes import equal_step, same_seeds, sign_counts
-from layerwise.analysis.resamples import resample_slopes
 from layerwise.analysis.run_tables import check_runs
+from layerwise.analysis.seed_slopes import seed_slopes
 from layerwise.analysis.slopes import slope_table
 
 KEY = ("a", "simcse")
@@ -13,7 +13,7 @@ KEY = ("a", "simcse")
 def rows(planted_runs):
     """The equal-step rows of slopes by seed: ``{seed: {condition: slope}}``, of one pair."""
 
-    def made(by_seed, *, block="parallel", bootstrap=200):
+    def made(by_seed, *, block="parallel"):
         table = [
             row
             for seed, slopes in by_seed.items()
@@ -24,7 +24,7 @@ def rows(planted_runs):
         kinds = pd.DataFrame([{"model": "a", "block": block}])
         runs = check_runs(pd.DataFrame(table), models=kinds, source="planted")
         pairs = same_seeds(slope_table(runs))
-        return equal_step(resample_slopes(pairs, bootstrap=bootstrap, seed=0), runs.models)
+        return equal_step(seed_slopes(pairs), runs.models)
 
     return made
 
@@ -86,7 +86,7 @@ def test_signs_by_block_and_family(planted_runs):
     )
     kinds = pd.DataFrame({"model": ["seq", "par"], "block": ["sequential", "parallel"]})
     runs = check_runs(pd.DataFrame(rows), models=kinds, source="planted")
-    cells = resample_slopes(same_seeds(slope_table(runs)), bootstrap=1, seed=0)
+    cells = seed_slopes(same_seeds(slope_table(runs)))
     found = {
         (c.block, c.family): (c.pairs, c.positive, c.negative, c.zero)
         for c in sign_counts(equal_step(cells, runs.models))

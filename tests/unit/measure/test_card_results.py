@@ -22,7 +22,7 @@ def test_every_arm_that_was_compared_is_a_regime_and_what_was_found_is_said(foun
     assert names == [arm.name for arm in made.arms]
     assert set(names) == {"recommended", "uniform", "eva", "random-0", "all"}
     assert (measured.verdict, measured.reason) == (made.verdict, made.reason)
-    assert measured.finding == "Too few seeds to tell the recommended placement from a random one."
+    assert measured.finding == "Too few random draws to tell the recommended placement from one."
     assert measured.size == made.budget.layers
     assert measured.seeds == 2
     assert (measured.data_source, measured.data_sha256) == (made.data.source, made.data.sha256)

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from layerwise.measure.leaderboard import (
-    compare_improvements,
+    beside_random,
     improvements,
-    mean_of_random,
+    random_draws,
     rank_arms,
     reason,
     verdict_of,
@@ -62,6 +63,15 @@ def test_what_an_arm_keeps_and_costs_is_beside_adapters_everywhere(arms):
     assert found["recommended"].low < 0.31 < found["recommended"].high
 
 
+def test_of_a_gain_that_may_be_none_nothing_is_kept(one_arm):
+    """Where the interval of what all blocks gain holds 0, a ratio to it would be noise."""
+    unsure = one_arm("all", [0.3, -0.1, 0.05], kind="everywhere", equal=False)
+    found = rank_arms([one_arm("recommended", [0.3, 0.3, 0.31], kind="recommended"), unsure])
+    by_name = {arm.name: arm for arm in found}
+    assert by_name["recommended"].outcome.kept is None
+    assert "so there is nothing to keep" in reason(by_name["recommended"], found, None)
+
+
 def test_without_adapters_everywhere_there_is_nothing_to_keep(one_arm):
     (arm,) = rank_arms([one_arm("recommended", [0.3], kind="recommended")])
     assert arm.outcome.kept is arm.outcome.step_ratio is arm.outcome.low is None
@@ -73,34 +83,63 @@ def test_without_adapters_everywhere_there_is_nothing_to_keep(one_arm):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "seeds", "verdict"),
+    ("low", "high", "verdict"),
     [
-        (0.1, 0.2, 3, "better"),
-        (-0.2, -0.1, 3, "worse"),
-        (-0.1, 0.1, 9, "no difference"),
-        (0.0, 0.1, 9, "no difference"),
-        (0.1, 0.2, 2, "no difference"),
-        (None, None, 1, "no difference"),
+        (0.1, 0.2, "better"),
+        (-0.2, -0.1, "worse"),
+        (-0.1, 0.1, "no difference"),
+        (0.0, 0.1, "no difference"),
+        (None, None, "no difference"),
     ],
 )
-def test_an_interval_that_holds_0_makes_no_difference(low, high, seeds, verdict):
-    assert verdict_of(low, high, seeds=seeds) == verdict
+def test_an_interval_that_holds_0_makes_no_difference(low, high, verdict):
+    assert verdict_of(low, high) == verdict
 
 
-def test_the_mean_random_draw_is_paired(arms):
-    drawn = mean_of_random({arm.name: arm for arm in arms})
-    assert drawn == pytest.approx([0.15, 0.17, 0.16])
-    assert mean_of_random({}) is None
+def test_a_claim_over_random_placements_counts_what_draws_differ_by():
+    own = np.array([0.30, 0.32, 0.31])
+    near = [np.full(3, m) for m in (0.20, 0.21, 0.19, 0.20)]
+    wide = [np.full(3, m) for m in (0.05, 0.35, 0.10, 0.30)]
+    assert beside_random(own, near).verdict == "better"
+    found = beside_random(own, wide)
+    assert (found.verdict, found.difference) == ("no difference", pytest.approx(0.11))
+    low, high = stats.t.interval(0.95, 3, 0.2, np.std([0.05, 0.35, 0.1, 0.3], ddof=1) * 1.25**0.5)
+    assert (found.low, found.high) == pytest.approx((0.31 - high, 0.31 - low))
+    assert beside_random(own, near[:2]).low is None
+    assert beside_random(own, []) is None
+
+
+def test_of_many_draws_the_rank_decides():
+    own = np.array([0.30, 0.32, 0.31])
+    draws = [np.full(3, 0.2 + 0.005 * n) for n in range(19)]
+    assert beside_random(own, draws).verdict == "better"
+    assert beside_random(own, [*draws, np.full(3, 0.32)]).verdict == "no difference"
+    assert beside_random(-own, draws).verdict == "worse"
+
+
+@pytest.mark.parametrize("draws", [5, 19])
+def test_a_random_placement_is_seldom_called_better_than_random_ones(draws):
+    """The null: what is recommended is one more draw. 5 % are beyond, on either side."""
+    rng, told = np.random.default_rng(draws), []
+    for _ in range(800):
+        placements = rng.normal(0.2, 0.05, draws + 1)[:, None] + rng.normal(0, 0.02, (draws + 1, 3))
+        told.append(beside_random(placements[0], [*placements[1:]]).verdict)
+    assert told.count("better") / 800 <= 0.075
+    assert told.count("worse") / 800 <= 0.075
 
 
 def test_the_reason_has_the_figures(arms):
     by_name = {arm.name: arm for arm in arms}
     recommended = by_name["recommended"]
-    against = compare_improvements(improvements(recommended.trials), mean_of_random(by_name))
+    draws = random_draws(by_name)
+    assert sorted(float(draw.mean()) for draw in draws) == pytest.approx([0.11, 0.21])
+    draws.append(np.array([0.15, 0.16, 0.14]))
+    against = beside_random(improvements(recommended.trials), draws)
     told = reason(recommended, arms, against)
     assert told.startswith("The recommended placement is number 3 of 5 at equal budget; ")
-    assert "its improvement is +0.15 (+0.15 to +0.15, 3 seeds): better" in told
+    ends = f"({against.low:+.3g} to {against.high:+.3g}, 2 draws)"
+    assert f"beside a random placement its improvement is {against.difference:+.3g} {ends}: {against.verdict}" in told
     assert "keeps 61% of what adapters on all blocks improve, in 50% of their step time" in told
     assert "no random placement was drawn" in reason(recommended, arms, None)
-    alone = compare_improvements(np.array([0.3]), np.array([0.1]))
-    assert "is +0.2, from one seed" in reason(recommended, arms, alone)
+    few = beside_random(improvements(recommended.trials), draws[:1])
+    assert "by 2 random draws: too few to say" in reason(recommended, arms, few)

@@ -97,6 +97,29 @@ def test_answers_of_one_prompt_are_references_of_one_text(tuning, monkeypatch):
     assert len(heard["said"]) == 2
 
 
+@pytest.mark.parametrize("model", ["llama", "t5", "mamba"])
+def test_what_is_said_does_not_depend_on_the_batch(tuning, asked, monkeypatch, model):
+    """Prompts of other lengths pad nothing, which not every model could be blind to."""
+    mixed = [
+        replace(example, prompt=" ".join([example.prompt] * (1 + n % 3)))
+        for n, example in enumerate(asked.examples)
+    ]
+    data, said = replace(asked, examples=tuple(mixed)), []
+    monkeypatch.setitem(
+        quality.TEXT_QUALITIES,
+        "exact-match",
+        TextQuality(lambda found, wanted: said.append(sorted(zip(found, wanted))) or 0.0),
+    )
+    for size in (1, 3, 8):
+        loaded = tuning.loaded(model)
+        loss = resolve("sft", loaded=loaded, data=data)
+        found = named_quality("exact-match", loss, tuning.settings(batch_size=size))
+        found.measure(loaded, data)
+    first, *others = said[1::2]  # Between them, what is installed was tried.
+    assert len(first) == len(asked.examples)
+    assert others == [first, first]
+
+
 @pytest.mark.parametrize("name", ["exact-match", "bleu", "chrf++", "ter", "rouge"])
 @pytest.mark.parametrize("model", ["llama", "t5"])
 def test_text_qualities_take_a_model_with_and_without_an_encoder(tuning, asked, name, model):

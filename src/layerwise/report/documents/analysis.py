@@ -230,9 +230,11 @@ def _distances(analysis: Analysis, charts: Mapping[str, b.Block]) -> Iterator[b.
         ("Over all models", "pooled", "distance metric references points rho p_value reason"),
     ):  # fmt: skip
         yield from _titled(title, _table(analysis, part, keys), detail=True)
-    anomalies = _table(analysis, "anomalies", "model objective distance metric at slope residual")
+    anomalies = _table(
+        analysis, "anomalies", "model objective distance metric at slope residual residual_with"
+    )
     threshold = f"{analysis.settings.threshold:.2f} residual standard deviations"
-    none = f"No slope is further than {threshold} from the pooled line."
+    none = f"No slope is further than {threshold} from a pooled line."
     yield from _titled("Anomalies", anomalies, none)
 
 

@@ -5,8 +5,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from layerwise.columns import Column
+from layerwise.intervals import FEWEST
 from layerwise.measure.columns import ARMS, IMPROVEMENT
-from layerwise.measure.leaderboard import FEWEST, headline
+from layerwise.measure.leaderboard import headline
 from layerwise.measure.record import ArmResult, Measure
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
@@ -90,8 +91,9 @@ def _reasons(measure: Measure) -> Iterator[str]:
             told = f"The ladder's {end} rate, {rate:g}, suited {count} of {len(ran)} arms best"
             if count:
                 yield f"{told}: {beyond} ones might put them in another order."
-    if len(measure.seeds) < 2:
-        yield f"One seed has no interval; {FEWEST} or more are needed to tell two arms apart."
+    if len(measure.seeds) < FEWEST:
+        few = "One seed has" if len(measure.seeds) == 1 else "Two seeds have"
+        yield f"{few} no interval; {FEWEST} or more are needed to tell two arms apart."
         return
     yield (
         f"Intervals (95 %) are over {len(measure.seeds)} paired seeds, not over the "
@@ -138,7 +140,7 @@ def _charts(
     yield b.Chart(
         "leaderboard", improved.title, "intervals", rows, gained, b.Axis("name"),
         caption="Points: means over the seeds, with 95 % intervals. Ticks: single seeds.",
-        width="wide", **look, **(several if len(measure.seeds) > 1 else {}),
+        width="wide", **look, **(several if len(measure.seeds) >= FEWEST else {}),
     )  # fmt: skip
     yield b.Chart(
         "time", f"{improved.title} by step time", "scatter",

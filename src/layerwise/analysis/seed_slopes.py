@@ -1,4 +1,4 @@
-"""Mean slopes over seeds, with resamples of the seeds and the intervals from them."""
+"""Mean slopes over seeds, and without each of them: the intervals come from those."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,21 +8,19 @@ import pandas as pd
 
 from layerwise.analysis.names import FIVE
 from layerwise.analysis.record import MeanSlope
-from layerwise.intervals import percentiles
+from layerwise.intervals import FEWEST, jackknife_interval
 from layerwise.shapes import Array, Float64
-
-LEVEL = 0.95
-"""Coverage of the intervals."""
 
 _CELL = ["model", "objective", "condition", "metric"]
 
 
 @dataclass(frozen=True, eq=False)
-class ResampledSlope:
+class SeedSlope:
     """The slope of one model, objective, condition and metric.
 
     Attributes:
-        figures: The mean over seeds, then its resamples; NaN in those that drew no seed of it.
+        figures: The mean over seeds, then that without each seed of the study; NaN where that
+            leaves none.
         seeds: How many seeds.
     """
 
@@ -35,7 +33,7 @@ class ResampledSlope:
         return float(self.figures[0])
 
 
-ResampledSlopes = dict[tuple[str, str, str, str], ResampledSlope]
+SeedSlopes = dict[tuple[str, str, str, str], SeedSlope]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +42,7 @@ class ObjectiveSlopes:
 
     Attributes:
         objectives: Their names.
-        figures: A column an objective: the mean over conditions, then its resamples.
+        figures: A column an objective: the mean over conditions, then that without each seed.
         conditions: Over how many conditions each is averaged.
         seeds: The fewest seeds behind any.
     """
@@ -55,17 +53,13 @@ class ObjectiveSlopes:
     seeds: int
 
 
-def resample_slopes(slopes: pd.DataFrame, *, bootstrap: int, seed: int) -> ResampledSlopes:
+def seed_slopes(slopes: pd.DataFrame) -> SeedSlopes:
     """Return the slopes of a table by model, objective, condition and metric, in its order.
 
-    Seeds are resampled as a whole: a resample draws as many seeds as the study has, with
-    replacement, and takes every run of a drawn seed as often as it was drawn, so that what is
-    compared stays paired.
+    A seed is left out as a whole, every run of it, so that what is compared stays paired.
 
     Args:
         slopes: Columns model, objective, condition, metric, seed and slope, of one placement.
-        bootstrap: Resamples; none where the study has one seed.
-        seed: Of the resamples.
     """
     if slopes.empty:
         return {}
@@ -73,32 +67,28 @@ def resample_slopes(slopes: pd.DataFrame, *, bootstrap: int, seed: int) -> Resam
     values = wide.to_numpy(dtype=np.float64)
     present = np.isfinite(values)
     seeds = values.shape[1]
-    counts = np.ones((1, seeds))  # How often each seed is drawn: once, then at random.
-    if seeds > 1:
-        generator = np.random.default_rng(seed)
-        drawn = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=bootstrap)
-        counts = np.concatenate([counts, drawn.astype(np.float64)])
+    left_out = 1.0 - np.eye(seeds) if seeds > 1 else np.empty((0, 1))
+    counts = np.concatenate([np.ones((1, seeds)), left_out])  # How often each seed is taken.
     weights = counts @ present.T.astype(np.float64)
     sums = counts @ np.where(present, values, 0.0).T
     means = np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
     columns = zip(wide.index, means.T, present.sum(axis=1), strict=True)
-    return {key: ResampledSlope(figures, int(own)) for key, figures, own in columns}
+    return {key: SeedSlope(figures, int(own)) for key, figures, own in columns}
 
 
 def interval(figures: Float64[Array, " b"], *, seeds: int) -> tuple[float | None, float | None]:
-    """Return both ends of the percentile interval of a figure; None with fewer than two seeds.
+    """Return both ends of the interval of a figure over seeds; None with fewer than three.
 
     Args:
-        figures: The figure, then its resamples; those that are not finite are left out.
+        figures: The figure, then without each seed; see `layerwise.intervals.jackknife_interval`.
         seeds: How many seeds are behind it.
     """
-    resamples = figures[1:][np.isfinite(figures[1:])]
-    if seeds < 2 or not len(resamples):
+    if seeds < FEWEST:
         return None, None
-    return percentiles(resamples)
+    return jackknife_interval(float(figures[0]), figures[1:]) or (None, None)
 
 
-def mean_slopes(slopes: ResampledSlopes) -> tuple[MeanSlope, ...]:
+def mean_slopes(slopes: SeedSlopes) -> tuple[MeanSlope, ...]:
     """Return each slope as a row, with its interval over seeds."""
     return tuple(
         MeanSlope(*key, found.seeds, found.slope, *interval(found.figures, seeds=found.seeds))
@@ -107,7 +97,7 @@ def mean_slopes(slopes: ResampledSlopes) -> tuple[MeanSlope, ...]:
 
 
 def average_conditions(
-    slopes: ResampledSlopes, *, model: str, metric: str, objectives: Iterable[str]
+    slopes: SeedSlopes, *, model: str, metric: str, objectives: Iterable[str]
 ) -> ObjectiveSlopes:
     """Return the slopes of `model`, averaged over those of the five conditions that there are."""
     by_objective = {
