@@ -21,6 +21,9 @@ PLACE = "\ue0e1"
 WRITTEN = "<image>"
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,")
 
+#: What Pillow raises for damaged files; RuntimeError for those of AVIF and DDS.
+_UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError)
+
 _pillow = partial(require, "PIL.Image", extra="pictures", purpose="read pictures")
 
 
@@ -49,7 +52,7 @@ class Picture:
             file = self.held if isinstance(self.held, Path) else io.BytesIO(self.held)
             with image.open(file) as opened:
                 return opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:
+        except (*_UNREADABLE, image.DecompressionBombError) as error:
             what = f"{self.told} holds a picture that cannot be read ({one_line(error, limit=120)})"
             value = self.held if isinstance(self.held, Path) else type(self.held).__name__
             expected = "a whole PNG, JPEG or other picture"

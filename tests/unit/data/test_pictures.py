@@ -108,6 +108,13 @@ def test_rows_without_a_picture_stay_as_they_are():
     assert data.has_pictures
 
 
+def dds_of_no_kind():
+    """A file whose points are of a kind that there is not: Pillow raises no OSError."""
+    held = bytearray(stored(PICTURE, "DDS"))
+    held[80:84] = struct.pack("<I", 24)
+    return bytes(held)
+
+
 def huge():
     """A file of some bytes that says it is of 3.6 thousand million points."""
 
@@ -128,6 +135,7 @@ def huge():
         ({"image": "none.png"}, "picture that cannot be read .*none.png"),
         ({"image": BYTES[:70]}, "row 1 of column 'image' holds a picture that cannot be read"),
         ({"image": b"no picture"}, "holds a picture that cannot be read"),
+        ({"image": dds_of_no_kind()}, "cannot be read .*Unknown pixel format"),
         ({"image": huge()}, "cannot be read .*exceeds limit"),
         ({"image": "data:image/png;base64,@@"}, "holds a picture that is no base64"),
         ({"images": [BYTES, 7]}, "'images' holds no picture: 'int'"),
