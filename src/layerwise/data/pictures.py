@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -139,6 +140,11 @@ def _picture(held: Any, row: SourceRow, folder: Path) -> Picture:
         raise row.fault(held, role, what, "a file, or the picture itself")
     if isinstance(held, str | Path):
         held = folder / held
+        # A pipe would be waited for; `Path.is_file` raises where a name is too long.
+        if not os.path.isfile(held):  # noqa: PTH113
+            raise row.fault(
+                str(held)[:80], role, "names no file", "a picture's file, beside the data"
+            )
     is_picture = isinstance(held, bytes | Path) or hasattr(held, "convert")
     if not is_picture:
         expected = "a file, its bytes, or a picture of Pillow's"

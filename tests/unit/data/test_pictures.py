@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import struct
 import zlib
 
@@ -132,7 +133,9 @@ def huge():
     ("row", "message"),
     [
         ({"image": "https://a.org/b.png"}, "'image' names a picture elsewhere, which is not f"),
-        ({"image": "none.png"}, "picture that cannot be read .*none.png"),
+        ({"image": "none.png"}, "row 1 of column 'image' names no file: 'none.png'"),
+        ({"image": base64.b64encode(BYTES).decode()}, "names no file"),  # Too long for a name.
+        ({"image": os.devnull}, "names no file"),  # As a pipe, which would be waited for.
         ({"image": BYTES[:70]}, "row 1 of column 'image' holds a picture that cannot be read"),
         ({"image": b"no picture"}, "holds a picture that cannot be read"),
         ({"image": dds_of_no_kind()}, "cannot be read .*Unknown pixel format"),
