@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 #: What `make install` brings.
-BROUGHT = ("charts", "datasets", "erase", "gguf", "dev")
-OWN = f"layerwise[{','.join(BROUGHT[:-1])}]"
+BROUGHT = ("charts", "datasets", "erase", "gguf", "evidence", "dev")
+OWN = "layerwise[charts,datasets,erase,gguf]"
 NEEDED = [*PROJECT["dependencies"], *(r for name in BROUGHT for r in EXTRAS[name])]
-NEEDED.remove("layerwise[all]")
+NEEDED.remove("layerwise[all,evidence]")
 
 
 def read_pins(file):

@@ -64,6 +64,9 @@ BY_CLOCKS = re.compile(
 )
 #: Likewise, within a sentence.
 TIMED = re.compile(r"(?<=a step takes )[\d.]+|[\d.]+%(?= of their step time)")
+#: Relative tolerance on another processor, whose kernels sum in another order; what sums that
+#: cancel may differ by; and what follows from all of a file's bits.
+ELSEWHERE, ZERO_ELSEWHERE, HASH = 1e-3, 2e-5, re.compile(r"\b[0-9a-f]{62,64}\b")
 #: Files that are left out: pages and binaries, and what repeats a configuration of transformers'.
 NO_ANSWERS = {".html", ".parquet", ".pt", ".bin", ".pth", ".svg", ".png", ".lock"}
 TEXTS = {".tex", ".yaml", ".yml", ".py", ".txt", ".md", ".sh"}
@@ -318,13 +321,20 @@ def answers(folder):
 
 
 def same(was, now, *, tolerance):
-    """Return whether two answers are equal, floats to the relative `tolerance`."""
+    """Return whether two answers are equal, floats to the relative `tolerance`.
+
+    Where that is a tolerance for another processor, what is zero but for rounding is zero, and
+    hashes of trained weights are equal as hashes are.
+    """
     if isinstance(was, list) and isinstance(now, list):
         return len(was) == len(now) and all(
             same(a, b, tolerance=tolerance) for a, b in zip(was, now, strict=True)
         )
     if isinstance(was, float) and isinstance(now, float):
-        return math.isclose(was, now, rel_tol=tolerance)
+        zero = ZERO_ELSEWHERE if tolerance == ELSEWHERE else 0.0
+        return math.isclose(was, now, rel_tol=tolerance, abs_tol=zero)
+    if tolerance == ELSEWHERE and isinstance(was, str) and isinstance(now, str):
+        return HASH.sub("", was) == HASH.sub("", now)
     return type(was) is type(now) and was == now
 
 
@@ -339,14 +349,15 @@ def differences(was, now, *, tolerance=1e-9):
     ]
 
 
-#: Relative tolerance on another processor, whose kernels sum in another order.
-ELSEWHERE = 1e-3
-
-
 def machine():
-    """Return what decides the last digits of a float."""
+    """Return what decides the last digits of a float; kernels are chosen by the processor."""
     cpu = torch.backends.cpu.get_cpu_capability()
-    return f"torch {torch.__version__}, {platform.machine()} {cpu}"
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    told = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    named = {key.strip(): value.strip() for key, value in told.items()}
+    make = " ".join(named[key] for key in ("vendor_id", "cpu family", "model") if key in named)
+    return f"torch {torch.__version__}, {platform.machine()} {cpu} {make}".rstrip()
 
 
 def stored(file):

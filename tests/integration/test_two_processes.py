@@ -85,7 +85,8 @@ def test_equal_steps_end_with_the_weights_of_one(alone, two, tmp_path, how, worl
     for rank in ranks:
         for method, found in rank.items():
             # Each shard is sampled by itself, which is another sample than that of the whole.
-            close = 1e-4 if method == "sampled" and how != "ddp" else 1e-6
+            # Sums of four processes round by themselves, on some processors by 5e-6.
+            close = 1e-4 if method == "sampled" and how != "ddp" else 1e-5
             for name, weight in alone[method]["weights"].items():
                 ended = found["weights"][name]
                 assert (ended - weight).norm() / weight.norm() < close, (method, name)

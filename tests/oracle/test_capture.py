@@ -76,9 +76,10 @@ def test_adapter_gradients_are_those_of_peft_for_each_example(tiny, name):
     for module, i in rows.items():
         gradients = torch.stack([r[module] for r in reference])
         columns = gradients.square().sum(1).numpy()
-        np.testing.assert_allclose(stats.column_energy[:, i], columns, rtol=2e-5, atol=1e-10)
+        near = {"rtol": 2e-5, "atol": max(1e-10, 1e-6 * columns.max())}
+        np.testing.assert_allclose(stats.column_energy[:, i], columns, **near)
         mean = gradients.mean(0).square().sum(0).numpy()
-        np.testing.assert_allclose(stats.mean_column_energy[i], mean, rtol=2e-5, atol=1e-10)
+        np.testing.assert_allclose(stats.mean_column_energy[i], mean, **near)
         flat = gradients.flatten(1)
         gram[stats.modules[i].row] += (flat @ flat.T).numpy()
         scaled[stats.modules[i].row] += adam_products(flat.numpy())

@@ -152,12 +152,15 @@ class Width:
         still: Such runs that changed nothing, and so have no width.
         shares: The mean over `runs` of the CKA change at the seven depths divided by its sum;
             empty where there is no such run.
+        deviation: Standard deviation over objectives of the last depth's share, the mean over an
+            objective's runs; absent of fewer than two objectives.
     """
 
     model: str
     runs: int
     still: int
     shares: tuple[float, ...]
+    deviation: float | None = None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,9 @@ def widths(runs: RunTables) -> tuple[Width, ...]:
         profiles = part[list(DEPTHS)].to_numpy(dtype=np.float64)
         sums = profiles.sum(axis=1, keepdims=True)
         moved = sums[:, 0] > 0
-        shares = (profiles[moved] / sums[moved]).mean(axis=0).tolist() if moved.any() else []
-        rows.append(Width(str(model), int(moved.sum()), int((~moved).sum()), tuple(shares)))
+        shares = profiles[moved] / sums[moved]
+        mean = shares.mean(axis=0).tolist() if moved.any() else []
+        last = pd.Series(shares[:, -1]).groupby(part["objective"].to_numpy()[moved]).mean()
+        spread = float(last.std()) if len(last) > 1 else None
+        rows.append(Width(str(model), int(moved.sum()), int((~moved).sum()), tuple(mean), spread))
     return tuple(rows)

@@ -327,12 +327,16 @@ def _is_attention(x: Tensor, *, n: int, t: int) -> bool:
 
 @dataclass(frozen=True)
 class Wiring:
-    """Which modules to hear: blocks and, where apart, the modules that stand for their outputs."""
+    """Which modules to hear: blocks and, where apart, the modules that stand for their outputs.
+
+    Those of the rows in `unheard` are left alone.
+    """
 
     blocks: Sequence[nn.Module]
     outputs: Mapping[int, nn.Module]
     embeddings: Sequence[nn.Module]
     weigh_attention: bool
+    unheard: frozenset[int] = frozenset()
 
 
 @contextmanager
@@ -349,8 +353,12 @@ def _register(listener: Listener, wiring: Wiring) -> Iterator[RemovableHandle]:
     for module in wiring.embeddings:
         yield module.register_forward_hook(_require_grad)
     for m, site in enumerate(listener.sites):
+        if site.row in wiring.unheard:
+            continue
         yield after(site.module, partial(listener.hear_site, m))
     for row, block in enumerate(wiring.blocks):
+        if row in wiring.unheard:
+            continue
         yield block.register_forward_pre_hook(partial(listener.enter_block, row), with_kwargs=True)
         yield after(block, partial(listener.leave_block, row))
         if "outputs" in listener.needs and row in wiring.outputs:

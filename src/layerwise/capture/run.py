@@ -29,7 +29,7 @@ from layerwise.data.batches import Batch
 from layerwise.errors import ModelError, NonFiniteError, is_bug, one_line
 from layerwise.models.linear import plain_parts
 from layerwise.models.load import LoadedModel
-from layerwise.models.parts import embeddings, final_norm, is_compiled
+from layerwise.models.parts import embeddings, final_norm, is_compiled, reads_tokens
 from layerwise.models.stack import BlockRef, all_refs
 from layerwise.models.targets import Target, resolve_targets
 from layerwise.objectives.record import Objective
@@ -87,7 +87,7 @@ def capture(
         objective.prepare(model) as changed,
         eagerly() if is_compiled(model) else nullcontext(),
     ):
-        subject = _subject(loaded, objective, plan)
+        subject = _subject(loaded, objective, plan, shows=any(batch.seen for batch in batches))
         listener = Listener(sites=subject.sites, needs=plan.needs, clock=clock_for(device))
         heard = intercepted(model, subject.implementation, listener.hear_attention)
         square = [b for b in batches if any(len(b) == x.shape[1] for x in b.inputs.values())]
@@ -114,7 +114,8 @@ def capture(
     )
 
 
-def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSetup:
+def _subject(loaded: LoadedModel, objective: Objective, plan: Plan, *, shows: bool) -> CaptureSetup:
+    """Return what is measured; where batches show pictures, blocks that read no tokens are not."""
     model, stacks = loaded.model, loaded.stacks
     targets = resolve_targets(model, stacks, plan.targets) if "inputs" in plan.needs else ()
     implementation = getattr(model.config, "_attn_implementation", None)
@@ -138,8 +139,13 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan) -> CaptureSe
         wiring=Wiring(
             blocks=[model.get_submodule(name) for s in stacks for name in s.blocks],
             outputs=outputs,
-            embeddings=embeddings(model),
+            embeddings=[m for m in embeddings(model) if not shows or isinstance(m, nn.Embedding)],
             weigh_attention=weighs,
+            unheard=frozenset(
+                row
+                for row, ref in enumerate(all_refs(stacks))
+                if shows and not reads_tokens(model, ref.name)
+            ),
         ),
         implementation=implementation if listens and known else None,
         shows_weights=known and not objective.stochastic,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from layerwise.data.pictures import Sight, read_together
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, DataError, ModelError
 from layerwise.shapes import Bool, Float, Int, Tensor
@@ -39,6 +40,7 @@ class Batch:
             objective pools nothing.
         classes: The class of each row, or where a head has several outputs or one score what each
             is to say; None where rows have none.
+        seen: What each row shows beside its tokens; empty where none shows anything.
     """
 
     inputs: Mapping[str, Tensor]
@@ -48,6 +50,7 @@ class Batch:
     decoder_mask: Bool[Tensor, "n u"] | None = None
     pooled: Int[Tensor, "n"] | None = None
     classes: Int[Tensor, "n"] | Float[Tensor, "n _"] | None = None
+    seen: tuple[Sight | None, ...] = ()
 
     def __len__(self) -> int:
         return int(self.index.shape[0])
@@ -59,11 +62,39 @@ class Batch:
     def without_last(self) -> "Batch":
         """Return the batch without the rows of its last example."""
         kept = self.index != self.index[-1]
-        return self._with(lambda tensor: tensor[kept])
+        seen = tuple(s for s, is_kept in zip(self.seen, kept.tolist(), strict=False) if is_kept)
+        return replace(self._with(lambda tensor: tensor[kept]), seen=seen)
+
+    def shown(self) -> dict[str, Tensor]:
+        """Return what the model is handed beside `inputs`: what its processor makes of pictures.
+
+        They are read each time, for the points of many pictures are too much to be kept.
+
+        Raises:
+            DataError: A picture cannot be read, or the processor writes other tokens than before.
+        """
+        held = [(row, sight) for row, sight in enumerate(self.seen) if sight is not None]
+        if not held:
+            return {}
+        rows, sights = [row for row, _ in held], [sight for _, sight in held]
+        ids = self.inputs["input_ids"]
+        how = {"padding": "max_length", "max_length": ids.shape[1], "padding_side": "right"}
+        read = dict(read_together(sights, **how, return_tensors="pt").to(ids.device))
+        if not torch.equal(read.pop("input_ids"), ids[rows]):
+            what = "processor writes other tokens for several rows than for one"
+            raise DataError(what, value=type(sights[0].processor).__name__)
+        read.pop("attention_mask", None)
+        for name, value in read.items():
+            if value.shape == ids[rows].shape:  # Of tokens: other rows have them too.
+                read[name] = torch.zeros_like(ids)
+                read[name][rows] = value
+        return read
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         held = {field.name: getattr(self, field.name) for field in fields(self)}
-        tensors = {k: change(v) for k, v in held.items() if isinstance(v, torch.Tensor)}
+        tensors: dict[str, Any] = {
+            k: change(v) for k, v in held.items() if isinstance(v, torch.Tensor)
+        }
         return replace(self, inputs={k: change(v) for k, v in self.inputs.items()}, **tensors)
 
 
@@ -101,6 +132,7 @@ class Row:
         label: The class; None where there is none.
         scores: What each output of a head is to say, in place of a class.
         starts: Where the examples begin that share the row; empty where it is one example's.
+        sight: What it shows beside its tokens.
     """
 
     index: int
@@ -111,6 +143,7 @@ class Row:
     label: int | None = None
     scores: tuple[float, ...] = ()
     starts: tuple[int, ...] = ()
+    sight: Sight | None = None
 
 
 @dataclass(frozen=True)
@@ -225,10 +258,12 @@ def prompted_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
 def cut(rows: Sequence[Row], *, max_length: int, least: int = 2) -> Rows:
     """Return `rows` without what lies beyond `max_length`, as far as there is a target left.
 
-    A row's first `least` - 1 tokens are no target.
+    A row's first `least` - 1 tokens are no target. A row that shows pictures is never cut.
     """
     short = [
-        replace(row, ids=row.ids[:max_length], counted=row.counted[:max_length]) for row in rows
+        replace(row, ids=row.ids[:max_length], counted=row.counted[:max_length])
+        for row in rows
+        if row.sight is None or len(row.ids) <= max_length
     ]
     kept = [row for row in short if any(row.counted[least - 1 :])]
     return kept_rows(kept, needs=[len(row.ids) for row in rows], max_length=max_length)
@@ -355,6 +390,7 @@ def row_batch(
         labels=None if labels is None else padded(labels, fill=IGNORED),
         token_mask=padded([row.counted for row in rows], dtype=torch.bool),
         index=torch.tensor([row.index for row in rows]),
+        seen=tuple(row.sight for row in rows) if any(row.sight for row in rows) else (),
         **others,
     )
 

@@ -19,6 +19,7 @@ from itertools import accumulate
 from typing import Any
 
 from layerwise.data.batches import Row, Rows, cut
+from layerwise.data.pictures import PLACE, Sight, seen_tokens
 from layerwise.data.text import TextData
 from layerwise.data.turns import ASSISTANT
 from layerwise.errors import DataError
@@ -38,14 +39,15 @@ _BRACKET = re.compile(r"[<\[][^\w>\]]*$")
 _BESIDE = frozenset({"role", "content", "name", "id", "tool_call_id"})
 
 
-def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
+def chat_rows(tokenizer: Any, data: TextData, *, max_length: int, processor: Any = None) -> Rows:
     """Return each example as the chat it is, or of which it is one exchange; only answers counted.
 
     Args:
         tokenizer: One with a chat template. Where it marks what is generated, that is counted; else
             every answer, with what ends it, but for those that the data keeps out of the loss.
         data: Examples with a prompt, or chats.
-        max_length: The most tokens of a row.
+        max_length: The most tokens of a row. One that shows pictures is left out where it has more.
+        processor: What reads the pictures of examples that show some.
 
     Raises:
         DataError: The template refuses a chat, or does not show an answer; or nothing is left to
@@ -59,13 +61,19 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int) -> Rows:
     for i, example in enumerate(data.examples):
         pair = (("user", example.prompt or ""), (ASSISTANT, example.text))
         turns = example.messages or tuple({"role": role, "content": text} for role, text in pair)
-        chat = _written(_Chat(tokenizer, turns, example.shown, in_parts))
+        shows = bool(example.pictures)
+        chat = _written(_Chat(tokenizer, turns, example.shown, in_parts or shows))
         text = chat.text
-        rows.append(Row(i, *_tokens(tokenizer, text, _counted(chat, example.untrained, unseen))))
+        read = _tokens(tokenizer, text, _counted(chat, example.untrained, unseen))
+        sight = Sight(processor, text, example.pictures) if shows else None
+        rows.append(Row(i, *(seen_tokens(sight, *read) if sight else read), sight=sight))
         unseen.update(chat.unseen())
         unseen["answers out of the loss, as the data says"] += len(example.untrained)
+    left = sum(row.sight is not None and len(row.ids) > max_length for row in rows)
+    unseen["examples with pictures that are longer than the limit, left out"] = left
     notes = tuple(f"{what}: {count:,}" for what, count in unseen.items() if count)
-    return replace(cut(rows, max_length=max_length), notes=notes)
+    found = cut(rows, max_length=max_length)
+    return replace(found, truncated=found.truncated - left, notes=notes)
 
 
 def _written(chat: "_Chat") -> "_Chat":
@@ -139,7 +147,7 @@ class _Chat:
         """Return `turns` as the template takes them."""
         given = [{k: v for k, v in turn.items() if v is not None} for turn in turns]
         for turn in given if self.in_parts else ():
-            turn["content"] = [{"type": "text", "text": turn.get("content", "")}]
+            turn["content"] = _parts(turn.get("content") or "")
         return given
 
     def tried(self, turns: Sequence[Turn], *, opens: bool = False) -> str:
@@ -347,6 +355,15 @@ class _Chat:
         asked = [{"role": "user", "content": _BEFORE}]
         closed, opened = self.tried(asked), self.tried(asked, opens=True)
         return opened[len(closed) :] if closed and opened.startswith(closed) else ""
+
+
+def _parts(said: str) -> list[dict[str, str]]:
+    """Return what a turn says as parts of text, and of pictures in their places."""
+    texts: list[dict[str, str]] = []
+    for place, text in enumerate(said.split(PLACE)):
+        texts += [{"type": "image"}] if place else []
+        texts += [{"type": "text", "text": text}] if text or not said else []
+    return texts
 
 
 def _in_place_of(turn: Turn, words: str = _THIS) -> Iterator[dict[str, Any]]:

@@ -66,7 +66,13 @@ def _chat(chat: Turns, row: SourceRow) -> Example | str:
         chat = Turns(({"role": "system", "content": row.string("system")},)) + chat
     if not chat.said:
         return "rows without an answer in the loss"
-    return Example(chat.said, messages=chat.turns, shown=shown(row), untrained=chat.untrained)
+    return Example(
+        chat.said,
+        messages=chat.turns,
+        shown=shown(row),
+        untrained=chat.untrained,
+        pictures=chat.pictures,
+    )
 
 
 def _is_turns(row: SourceRow, role: str) -> bool:

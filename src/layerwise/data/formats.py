@@ -11,8 +11,9 @@ from layerwise.errors import BadInputError, DataError
 from layerwise.registry import Registry
 
 TEXT_NAMES = ("text", "content", "sentence", "review", "document", "article", "body", "passage")
-#: Columns of pictures and sounds, by their names; by what they hold, see `_is_media`.
-MEDIA_NAMES = frozenset({"image", "images", "audio", "audios", "video", "videos"})
+#: Columns of pictures, and of sounds, by their names; by what they hold, see `_media`.
+PICTURE_NAMES = ("image", "images", "picture", "pictures")
+SOUND_NAMES = ("audio", "audios", "video", "videos")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Example:
         scores: What a head with several outputs is to say: one number a class, or one alone.
         ids: Its tokens, where it came as tokens; then `text` is empty.
         counted: Which of `ids` the loss counts; all where None.
+        pictures: What its turns show, in the order of their places there.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Example:
     scores: tuple[float, ...] | None = None
     ids: tuple[int, ...] | None = None
     counted: tuple[bool, ...] | None = None
+    pictures: tuple[Any, ...] = field(default=(), hash=False)
 
     def content(self) -> list[Any]:
         """Return what tells it from other examples, as JSON; a plain turn is a pair."""
@@ -49,7 +52,8 @@ class Example:
             [turn["role"], turn["content"]] if turn.keys() == plain else dict(turn)
             for turn in self.messages
         ]
-        more = [dict(self.shown), self.untrained, self.scores, self.ids, self.counted]
+        more: list[Any] = [dict(self.shown), self.untrained, self.scores, self.ids, self.counted]
+        more += [[picture.digest() for picture in self.pictures]] if self.pictures else []
         return [self.text, self.prompt, self.label, turns, *(more if any(more) else ())]
 
 
@@ -136,10 +140,12 @@ FORMATS = Registry[Format]("data format")
 def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Format, dict[str, str]]:
     """Return the format of the rows of `frame`, and the column of each role.
 
-    Names of columns in capitals are known too.
+    Names of columns in capitals are known too. Where no text column is named, a column of pictures
+    has the role ``pictures``.
 
     Raises:
-        DataError: The text column is ambiguous, or there are pictures or sounds beside the text.
+        DataError: The text column is ambiguous, or there are sounds beside the text, or pictures in
+            several columns.
         BadInputError: A column was asked for that has no meaning in that format.
     """
     plain = _in_small_letters(frame)
@@ -150,15 +156,20 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
         columns = {role: names[name] for role, name in found.items()}
     except BadInputError:  # It shall name columns as they are.
         kind, columns = _claimed(frame, asked)
-    media = [c for c in frame.columns if c not in columns.values() and _is_media(frame[c])]
-    if media and "text" not in asked:
+    if "text" in asked:
+        return kind, columns
+    media = {c: _media(frame[c]) for c in frame.columns if c not in columns.values()}
+    pictures = [c for c, held in media.items() if held == "pictures"]
+    sounds = [c for c, held in media.items() if held == "sounds"]
+    if sounds or len(pictures) > 1:
+        heard = "sounds beside the text, which no objective hands to a model yet"
         raise DataError(
-            what="pictures or sounds beside the text, which no objective hands to a model yet",
-            value=", ".join(media),
-            expected="text alone",
+            what=heard if sounds else "pictures in several columns",
+            value=", ".join(sounds or pictures),
+            expected="text, and pictures in one column",
             hint=f"--text-column {next(iter(columns.values()))}, to leave them out",
         )
-    return kind, columns
+    return kind, columns | ({"pictures": pictures[0]} if pictures else {})
 
 
 def _claimed(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Format, dict[str, str]]:
@@ -180,13 +191,19 @@ def format_of_one(row: pd.DataFrame) -> str:
     return next((kind.name for kind in kinds if kind.roles(row, {}) is not None), named)
 
 
-def _is_media(values: "pd.Series[Any]") -> bool:
-    """Return whether a column is of pictures or sounds, as `datasets` or Pillow hold them."""
-    first = next((v for v in values if not is_blank(v)), None)
-    if isinstance(first, Mapping):
-        return "bytes" in first or {"array", "sampling_rate"} <= first.keys()
+def _media(values: "pd.Series[Any]") -> str:
+    """Return ``pictures`` or ``sounds`` for a column of those, however they are held."""
+    first: Any = next((v for v in values if not is_blank(v)), None)
+    name = str(values.name).lower()
+    first = first[0] if is_list(first) and not getattr(first, "ndim", 1) > 1 else first
+    if first is None:
+        return ""
+    keys = first.keys() if isinstance(first, Mapping) else ()
+    if name in SOUND_NAMES or {"array", "sampling_rate"} <= {*keys}:
+        return "sounds"
     is_picture = type(first).__module__.startswith("PIL.") or isinstance(first, bytes)
-    return first is not None and (is_picture or str(values.name).lower() in MEDIA_NAMES)
+    is_named = name in PICTURE_NAMES and isinstance(first, str | Mapping)
+    return "pictures" if is_picture or is_named or "bytes" in keys else ""
 
 
 # --- Texts ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ from layerwise.data.formats import (
     resolve_format,
 )
 from layerwise.data.labels import Labels, read_labels
+from layerwise.data.pictures import pictured
 from layerwise.data.readers import CLASSES, SAID
 from layerwise.data.sources import source_name, table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
@@ -75,6 +77,11 @@ class TextData:
         return "messages" in self.columns or any(e.messages is not None for e in self.examples)
 
     @property
+    def has_pictures(self) -> bool:
+        """Return whether any example shows pictures."""
+        return any(example.pictures for example in self.examples)
+
+    @property
     def has_scores(self) -> bool:
         """Return whether labels are not one class of each example."""
         return any(example.scores is not None for example in self.examples)
@@ -117,7 +124,11 @@ def read(
         raise BadInputError(what="one column in two roles", value=asked, expected="two columns")
     kind, columns = resolve_format(frame, asked)
     usable, left, numbers = _usable(
-        frame, columns, kind, is_guess=not asked.keys() & {"text", "prompt"}
+        frame,
+        columns,
+        kind,
+        is_guess=not asked.keys() & {"text", "prompt"},
+        folder=_folder(source),
     )
     labels = Labels()
     if "label" in columns:
@@ -138,6 +149,9 @@ def read(
     parts += [labels.note] if labels.note else []
     parts += [f"{_count(n, why)} left out" for why, n in left.items()]
     parts += [f"{_count(numbers, 'rows')} with a number for a text"] if numbers else []
+    shown = sum(len(example.pictures) for example in usable.values())
+    before = ", before the first question where a chat has no place for them"
+    parts += [f"pictures: {shown:,}{before}"] if shown else []
     parts += whole.attrs.get(SAID, ())
     parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []
     line = "; ".join(filter(None, (*parts, kind.note)))
@@ -157,6 +171,14 @@ def read(
             notes.append(f"no example that was drawn is of {', '.join(lacking)}")
     digest = _hash(found, columns)
     return TextData(name, digest, tuple(found), columns, len(usable), tuple(notes), labels.classes)
+
+
+def _folder(source: Any) -> Path:
+    """Return what names of files in `source` begin from: where it is, or where one is."""
+    where = Path(str(source).rpartition(":")[0] or source) if isinstance(source, str) else source
+    if not isinstance(where, Path):
+        return Path()
+    return where if where.is_dir() else where.parent
 
 
 def _matching(frame: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
@@ -191,7 +213,12 @@ def _count(number: int, rows: str) -> str:
 
 
 def _usable(
-    frame: pd.DataFrame, columns: Mapping[str, str], kind: Format, *, is_guess: bool
+    frame: pd.DataFrame,
+    columns: Mapping[str, str],
+    kind: Format,
+    *,
+    is_guess: bool,
+    folder: Path,
 ) -> tuple[dict[int, Example], Counter[str], int]:
     """Return an example of each row that has something to learn, by its number; and what has not.
 
@@ -219,7 +246,7 @@ def _usable(
         elif isinstance(made := kind.example(row), str):
             left[made] += 1
         else:
-            found[row.number] = made
+            found[row.number] = pictured(made, row, folder)
             numbers += bool(written)
     if not found:
         reasons = ", ".join(_count(n, why) for why, n in left.items())

@@ -5,10 +5,11 @@ import json
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from layerwise.data.formats import SourceRow, is_blank, is_list
+from layerwise.data.pictures import PLACE
 
 ASSISTANT = "assistant"
 #: Who speaks, by what others call them. Some roles are of a few templates, which know them.
@@ -35,19 +36,24 @@ _OURS = frozenset(
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns of a conversation, and the places of the assistant's that are in no loss."""
+    """The turns of a conversation, and the places of the assistant's that are in no loss.
+
+    Where it shows pictures, these are they in their order; None stands for one of the row's.
+    """
 
     turns: tuple[Mapping[str, Any], ...]
     untrained: tuple[int, ...] = ()
+    pictures: tuple[Any, ...] = ()
 
     def __add__(self, other: "Turns") -> "Turns":
         later = tuple(len(self.turns) + place for place in other.untrained)
-        return Turns((*self.turns, *other.turns), (*self.untrained, *later))
+        pictures = (*self.pictures, *other.pictures)
+        return Turns((*self.turns, *other.turns), (*self.untrained, *later), pictures)
 
     def silenced(self, before: int | None = None) -> "Turns":
         """Return the same turns, with no answer `before` a place in the loss; none at all."""
         early = (i for i, turn in enumerate(self.turns[:before]) if turn["role"] == ASSISTANT)
-        return Turns(self.turns, tuple(sorted({*early, *self.untrained})))
+        return replace(self, untrained=tuple(sorted({*early, *self.untrained})))
 
     @property
     def said(self) -> str:
@@ -111,18 +117,22 @@ def turns_of(row: SourceRow, role: str) -> Turns:
     cell = listed(row.cells[role])
     if not isinstance(cell, list) or not cell:
         raise _no_chat(row, role, cell)
-    found = [_turn(turn, row, role) for turn in cell]
+    pictures = list[Any]()
+    found = [_turn(turn, row, role, pictures) for turn in cell]
     places = range(len(found))
     untrained = [i for i in places if found[i][0]["role"] == ASSISTANT and not found[i][1]]
-    return Turns(tuple(turn for turn, _ in found), tuple(untrained))
+    return Turns(tuple(turn for turn, _ in found), tuple(untrained), tuple(pictures))
 
 
 def _no_chat(row: SourceRow, role: str, value: object) -> Exception:
     return row.fault(value, role, "is no chat", "turns {role, content} or {from, value}")
 
 
-def _turn(turn: Any, row: SourceRow, role: str) -> tuple[dict[str, Any], bool]:
-    """Return a turn as a template takes it, and whether it is in the loss."""
+def _turn(turn: Any, row: SourceRow, role: str, pictures: list[Any]) -> tuple[dict[str, Any], bool]:
+    """Return a turn as a template takes it, and whether it is in the loss.
+
+    What it shows is put behind `pictures`.
+    """
     if not isinstance(turn, dict):
         raise _no_chat(row, role, turn)
     given = {key: value for key, value in turn.items() if value is not None}
@@ -134,7 +144,7 @@ def _turn(turn: Any, row: SourceRow, role: str) -> tuple[dict[str, Any], bool]:
     if (speaker := ROLES.get(speaker.strip().lower(), "")) == "":
         expected = "user, assistant, system or tool"
         raise row.fault(turn.get("role", turn.get("from")), role, "has an unknown role", expected)
-    said = _text(given.pop("content", given.pop("value", None)), row, role)
+    said = _text(given.pop("content", given.pop("value", None)), row, role, pictures)
     weights = [given.pop(key) for key in TRAINED if key in given]
     if not all(weight in (0, 1) for weight in weights):
         expected = "weight 0 or 1, train or loss true or false"
@@ -148,8 +158,8 @@ def _turn(turn: Any, row: SourceRow, role: str) -> tuple[dict[str, Any], bool]:
     return made | given, all(weights)
 
 
-def _text(said: Any, row: SourceRow, role: str) -> str | None:
-    """Return what is said; parts of text as one. A picture or a sound is refused."""
+def _text(said: Any, row: SourceRow, role: str, pictures: list[Any]) -> str | None:
+    """Return what is said; parts as one text, with a mark in each place of a picture."""
     if said is None or isinstance(said, str):
         return said and row.string(role, said)
     if not isinstance(said, list):
@@ -157,11 +167,16 @@ def _text(said: Any, row: SourceRow, role: str) -> str | None:
     parts = []
     for part in said:
         kind = part.get("type", "text") if isinstance(part, dict) else None
+        if kind in ("image", "image_url", "input_image"):
+            shown = {key: value for key, value in part.items() if key != "type" and value}
+            pictures.append(shown or None)
+            parts.append(PLACE)
+            continue
         is_text = kind in ("text", "input_text", "output_text")
         found = part.get("text") if is_text else part
         if not isinstance(found, str):
             what = "shows more than text, which no objective hands to a model yet"
-            raise row.fault(kind or part, role, what, "parts of type 'text'")
+            raise row.fault(kind or part, role, what, "parts of type 'text' or 'image'")
         parts.append(row.string(role, found))
     return "".join(parts)
 

@@ -10,56 +10,17 @@ from layerwise.data.batches import IGNORED, Batch
 from layerwise.data.text import TextData
 from layerwise.errors import BadInputError, UnknownNameError, one_line
 from layerwise.extras import require
+from layerwise.measure.text_qualities import BERT_SCORE, TEXT_QUALITIES, TextQuality, bert_score
 from layerwise.measure.trial import Quality, validation_batches
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import Objective
 from layerwise.objectives.forward import accepted, token_logits, told
-from layerwise.registry import Registry
 from layerwise.shapes import Tensor
 from layerwise.tuning.record import TuneSettings
 
 LOSS = "loss"
 ACCURACY = "accuracy"
 HARNESS = "harness:"
-
-
-# --- Generated text against what it should have been ----------------------------------------------
-
-#: ``quality(generated, wanted)``, larger is better.
-TextQuality = Callable[[Sequence[str], Sequence[str]], float]
-
-#: Every way to compare texts by name.
-TEXT_QUALITIES = Registry[TextQuality]("text quality")
-
-
-@TEXT_QUALITIES.register("exact-match")
-def exact_match(generated: Sequence[str], wanted: Sequence[str]) -> float:
-    """Return the share of texts that are what was wanted, blanks at both ends apart, in [0, 1]."""
-    pairs = zip(generated, wanted, strict=True)
-    return sum(a.strip() == b.strip() for a, b in pairs) / len(wanted)
-
-
-@TEXT_QUALITIES.register("bleu")
-def bleu(generated: Sequence[str], wanted: Sequence[str]) -> float:
-    """Return corpus BLEU as sacreBLEU computes it by default, in [0, 100]."""
-    return float(_comparing("sacrebleu").corpus_bleu(list(generated), [list(wanted)]).score)
-
-
-@TEXT_QUALITIES.register("chrf")
-def chrf(generated: Sequence[str], wanted: Sequence[str]) -> float:
-    """Return corpus chrF2 as sacreBLEU computes it by default, in [0, 100]."""
-    return float(_comparing("sacrebleu").corpus_chrf(list(generated), [list(wanted)]).score)
-
-
-@TEXT_QUALITIES.register("rouge")
-def rouge(generated: Sequence[str], wanted: Sequence[str]) -> float:
-    """Return the mean F-measure of ROUGE-L, words not stemmed, in [0, 1]."""
-    scorer = _comparing("rouge_score.rouge_scorer").RougeScorer(["rougeL"])
-    pairs = zip(wanted, generated, strict=True)
-    return sum(float(scorer.score(a, b)["rougeL"].fmeasure) for a, b in pairs) / len(wanted)
-
-
-_comparing = partial(require, extra="evidence", purpose="compare generated text")
 
 
 # --- Tasks of the LM Evaluation Harness -----------------------------------------------------------
@@ -129,7 +90,7 @@ def _directions(manager: Any, name: str) -> dict[str, bool]:
 
 def known_qualities() -> tuple[str, ...]:
     """Return what can be named; ``harness:TASK`` stands for any task of lm-evaluation-harness."""
-    return (LOSS, ACCURACY, *TEXT_QUALITIES, f"{HARNESS}TASK")
+    return (LOSS, ACCURACY, *TEXT_QUALITIES, f"{BERT_SCORE}MODEL", f"{HARNESS}TASK")
 
 
 def named_quality(
@@ -151,15 +112,17 @@ def named_quality(
         return harness_quality(task, batch_size=settings.batch_size, limit=limit)
     if name == ACCURACY:
         return Quality(name, partial(_accuracy, objective, settings))
-    if name not in TEXT_QUALITIES:
+    if name not in TEXT_QUALITIES and not name.startswith(BERT_SCORE):
         raise UnknownNameError(what="quality", value=name, known=known_qualities())
     if not objective.needs_prompt:
         message = f"{name} of generated text under {objective.name}, which has no prompts"
         hint = "--prompt-column NAME, or --quality loss"
         raise BadInputError(message, value=name, expected="objective sft", hint=hint)
-    quality = TEXT_QUALITIES[name]
-    quality(["a b c d"], ["a b c d"])  # What is not installed shall be said before any training.
-    return Quality(name, partial(_of_text, objective, settings, quality))
+    by_model = name.startswith(BERT_SCORE)
+    quality = bert_score(name.removeprefix(BERT_SCORE)) if by_model else TEXT_QUALITIES[name]
+    # What is not installed shall be said before any training.
+    quality.compare(["a b c d e f"] * 2, [["a b c d e f"]] * 2)
+    return Quality(name, partial(_of_text, objective, settings, quality), quality.higher_is_better)
 
 
 @torch.no_grad()
@@ -170,7 +133,8 @@ def _accuracy(
     right, total = 0, 0
     with objective.prepare(loaded.model):
         for batch in validation_batches(loaded, data, objective, settings):
-            output = loaded.model(**batch.inputs, **accepted(loaded.model, use_cache=False))
+            more = accepted(loaded.model, use_cache=False, **batch.shown())
+            output = loaded.model(**batch.inputs, **more)
             wanted = batch.classes if batch.classes is not None else batch.labels
             if wanted is None:
                 message = f"accuracy under {objective.name}, which predicts no class or token"
@@ -192,15 +156,24 @@ def _of_text(
     loaded: LoadedModel,
     data: TextData,
 ) -> float:
-    """Return what `quality` says of greedily generated answers, beside the answers of `data`."""
-    generated: list[str] = []
-    wanted: list[str] = []
+    """Return what `quality` says of greedily generated answers, beside the answers of `data`.
+
+    Answers of one prompt are references of one generated text.
+    """
+    if data.has_pictures:
+        message = f"{objective.name} answers that are generated after pictures"
+        hint = "--quality loss or accuracy"
+        raise BadInputError(message, value="pictures", expected="prompts of text", hint=hint)
+    generated: dict[tuple[int, ...], str] = {}
+    wanted: dict[tuple[int, ...], list[str]] = {}
     for batch in validation_batches(loaded, data, objective, settings):
         prompts, answers = _parted(loaded, batch)
         longest = max(len(answer) for answer in answers)
-        generated += _answers(loaded, prompts, longest=longest)
-        wanted += _decoded(loaded, answers)
-    return quality(generated, wanted)
+        said = _answers(loaded, prompts, longest=longest)
+        for prompt, text, answer in zip(prompts, said, _decoded(loaded, answers), strict=True):
+            generated.setdefault(tuple(prompt), text)
+            wanted.setdefault(tuple(prompt), []).append(answer)
+    return quality.compare([*generated.values()], [*wanted.values()])
 
 
 def _parted(loaded: LoadedModel, batch: Batch) -> tuple[list[list[int]], list[list[int]]]:

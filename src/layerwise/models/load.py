@@ -1,8 +1,9 @@
 """A hub id, folder, file, adapter or model in hand, as a model with tokenizer and stacks."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from layerwise.models.reading import (
     LoadOptions,
     named_device,
     named_dtype,
+    no_processor,
     quiet,
+    read_processor,
     read_tokenizer,
     readable,
 )
@@ -64,6 +67,7 @@ class LoadedModel:
         files: SHA-256 of each file that was read, by name.
         base: For an adapter, the source of its base model.
         notes: What was not as the source says: fallbacks taken, parts left out.
+        find_processor: Gives what reads pictures for it, which is read when first asked for.
     """
 
     model: Any
@@ -75,6 +79,17 @@ class LoadedModel:
     files: Mapping[str, str] = field(default_factory=dict)
     base: str | None = None
     notes: tuple[str, ...] = ()
+    find_processor: Callable[[], Any] = field(default=no_processor, compare=False)
+
+    def processor(self) -> Any:
+        """Return what reads pictures for the model, with its tokenizer.
+
+        Raises:
+            ModelError: The model takes text alone.
+        """
+        found = self.find_processor()
+        found.tokenizer = self.tokenizer
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -236,7 +251,8 @@ def _load(source: Source, how: LoadOptions) -> LoadedModel:
     pad_with(model, tokenizer.pad_token_id)
     notes = [*notes, *keep_causal(model), *padding]
     found = {"revision": source.revision, "files": hashes(source)}
-    return _loaded(model, tokenizer, source.name, notes=notes, **found)
+    find = cache(partial(read_processor, source, remote=how.remote))
+    return _loaded(model, tokenizer, source.name, notes=notes, find_processor=find, **found)
 
 
 def _load_adapter(source: Source, how: LoadOptions) -> LoadedModel:
@@ -359,7 +375,8 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     Args:
         model: A `PreTrainedModel`, or one in an adapter's wrapper; of one that was compiled or is a
             replica, the model inside.
-        tokenizer: Its tokenizer; read from where the model was where None.
+        tokenizer: Its tokenizer, or the processor around it, which reads pictures; a tokenizer is
+            read from where the model was where None.
 
     Raises:
         BadInputError: It is no such model.
@@ -372,6 +389,9 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
         model = unwrapped(model)
     inner = _pretrained_in(model)
     name, notes = inner.name_or_path, decompress(inner)
+    find: Callable[[], Any] = cache(partial(_named_processor, name)) if name else no_processor
+    if hasattr(tokenizer, "image_processor"):
+        find, tokenizer = partial(_same, tokenizer), tokenizer.tokenizer
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"
         raise BadInputError(msg, expected="a tokenizer", hint="tokenizer=...")
@@ -380,4 +400,13 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
         with quiet(), readable(source):
             tokenizer, padding = read_tokenizer(source, remote=False)
         notes += padding
-    return _loaded(model.eval(), tokenizer, name or type(inner).__name__, notes=tuple(notes))
+    named = name or type(inner).__name__
+    return _loaded(model.eval(), tokenizer, named, notes=tuple(notes), find_processor=find)
+
+
+def _named_processor(name: str) -> Any:
+    return read_processor(resolve(name, weights=False), remote=False)
+
+
+def _same(processor: Any) -> Any:
+    return processor

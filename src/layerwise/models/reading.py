@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers.utils import logging as hf_logging
 
 from layerwise.compat.transformers import tokenizer_in
-from layerwise.errors import ModelError, UnknownNameError, is_bug, one_line
+from layerwise.errors import BadInputError, ModelError, UnknownNameError, is_bug, one_line
 from layerwise.models.gguf import read_once
 from layerwise.models.sources import Source, has_tokenizer
 from layerwise.resources import out_of_memory
@@ -143,3 +143,46 @@ def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
             return tokenizer, [f"the tokenizer has no padding token; {token} pads"]
     message = "tokenizer without a token that can pad"
     raise ModelError(message, value=source.name, expected="a pad, eos or unk token")
+
+
+def read_processor(source: Source, *, remote: bool) -> Any:
+    """Return what makes of pictures, beside text, what the model in `source` takes.
+
+    Raises:
+        ModelError: The model takes text alone, or its processor cannot be read.
+        BadInputError: What its processor needs is not installed.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        with quiet():
+            found = AutoProcessor.from_pretrained(source.folder, **{REMOTE: remote})
+    except ImportError as error:
+        message = f"package that is needed to read pictures is not installed ({one_line(error)})"
+        hint = "pip install 'layerwise[pictures]'"
+        raise BadInputError(message, value=source.name, hint=hint) from error
+    except _UNREADABLE as error:
+        unknown = "Unrecognized processing class" in str(error)
+        why = "" if unknown else f" that can be read ({one_line(error, limit=120)})"
+        raise _no_processor(source.name, why=why) from error
+    if not hasattr(found, "image_processor"):
+        raise _no_processor(source.name)
+    return found
+
+
+def no_processor() -> Any:
+    """Raise what says that pictures cannot be read for a model.
+
+    Raises:
+        ModelError: Always.
+    """
+    raise _no_processor(None)
+
+
+def _no_processor(name: str | None, *, why: str = "") -> ModelError:
+    return ModelError(
+        what=f"pictures for a model without a processor of pictures{why}",
+        value=name,
+        expected="an image-text-to-text model with its processor beside it",
+        hint="--text-column NAME, to read the text beside the pictures alone",
+    )

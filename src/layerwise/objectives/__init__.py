@@ -58,7 +58,7 @@ def resolve(name: str, *, loaded: LoadedModel, data: TextData) -> Objective:
 
 
 def _has_prompt(data: TextData) -> bool:
-    return "prompt" in data.columns or "messages" in data.columns
+    return bool({"prompt", "messages", "pictures"} & data.columns.keys())
 
 
 def _auto(kind: ModelKind, data: TextData) -> str:
@@ -100,6 +100,13 @@ def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> Non
             value=named,
             expected="labels beside the text",
             hint="--label-column NAME",
+        )
+    if data.has_pictures and not objective.needs_prompt:
+        raise BadInputError(
+            what=f"pictures have no meaning for {objective.name}",
+            value=columns.get("pictures", columns.get("messages")),
+            expected="objective sft, or text alone",
+            hint="--objective sft, or --text-column NAME to leave the pictures out",
         )
     if "label" in columns and not objective.needs_label:
         raise BadInputError(

@@ -29,6 +29,7 @@ class BatchRequest:
         decoder_start: The token that an encoder-decoder's decoder starts from.
         classes: The number of each class by its name, for a model that tells classes apart.
         packs: The positions in `data` that share a row, row by row; none do where empty.
+        processor: What reads pictures, where `data` has some.
     """
 
     tokenizer: Any
@@ -40,6 +41,7 @@ class BatchRequest:
     decoder_start: int | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
     packs: Sequence[Sequence[int]] = ()
+    processor: Any = None
 
     def collated(self, rows: Rows, collate: Callable[..., Batch], **options: Any) -> BatchSet:
         """Return `rows` in batches, longest first, by ``collate(rows, pad=..., **options)``."""
@@ -114,4 +116,5 @@ class Objective:
             decoder_start=decoder_start(loaded.model),
             classes=class_ids(loaded.model),
             packs=packs,
+            processor=loaded.processor() if data.has_pictures else None,
         )

@@ -18,7 +18,8 @@ def _batches(request: BatchRequest) -> BatchSet:
     if request.kind == "seq2seq":
         return answer_batches(request)
     if getattr(tokenizer, "chat_template", None):
-        return request.collated(chat_rows(tokenizer, data, max_length=limit), causal_batch)
+        rows = chat_rows(tokenizer, data, max_length=limit, processor=request.processor)
+        return request.collated(rows, causal_batch)
     if data.has_chats:
         raise ModelError(
             what="tokenizer has no chat template, which chats need",

@@ -40,8 +40,8 @@ def model_losses(model: Any, batch: Batch) -> Tensor:
         message = "a token loss needs a batch with labels"
         raise ValueError(message)
     labelled = (labels != IGNORED).any(dim=0).nonzero().squeeze(1)
-    options = accepted(model, use_cache=False, logits_to_keep=labelled)
-    if model.training:  # Molmo2 wants to be told then that all of it is text.
+    options = accepted(model, use_cache=False, logits_to_keep=labelled, **batch.shown())
+    if model.training and not batch.seen:  # Molmo2 wants to be told then that all of it is text.
         options |= accepted(model, mm_token_type_ids=torch.zeros_like(labels))
     if "logits_to_keep" in options:
         labels = labels[:, labelled]

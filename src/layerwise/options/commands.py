@@ -272,7 +272,8 @@ class MeasureOptions(TextOptions, FittedBatches, Loading, Loss, Steps, total=Fal
     quality: Annotated[
         str,
         Option(
-            "What is to get better: loss, accuracy, exact-match, bleu, chrf, rouge or "
+            "What is to get better: loss, accuracy; of generated text exact-match, number-match, "
+            "bleu, chrf, chrf++, ter, rouge, meteor, nist, cider, bertscore:MODEL; or "
             "harness:TASK of lm-evaluation-harness.",
             "loss",
         ),

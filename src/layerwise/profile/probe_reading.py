@@ -161,7 +161,8 @@ def as_probe_set(probes: Any, *, examples: int | None = None, seed: int = 0) -> 
         texts = read(probes, examples=examples, seed=seed)
     if isinstance(texts, TextData):
         plain = [example.text for example in texts.examples]
-        return make_probe_set(plain, source=texts.source, notes=texts.notes)
+        unseen = ("pictures of the probes are left out",) if texts.has_pictures else ()
+        return make_probe_set(plain, source=texts.source, notes=(*texts.notes, *unseen))
     return make_probe_set(texts, source="given")
 
 

@@ -38,6 +38,9 @@ def packs_of(
         what = f"packing under {objective.name} in a model of kind {loaded.kind}"
         expected = "causal-lm or sft in a causal model"
         raise BadInputError(what, value="packing", expected=expected, hint=_HINT)
+    if any(batch.seen for batch in batches):
+        what = "packing of rows that show pictures"
+        raise BadInputError(what, value="packing", expected="rows of text", hint=_HINT)
     held = {
         index: ids[mask.bool()].tolist()
         for batch in batches

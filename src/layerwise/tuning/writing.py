@@ -2,10 +2,10 @@
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from layerwise.errors import OutputError, one_line
+from layerwise.errors import LayerwiseError, OutputError, one_line
 from layerwise.files import remove
 from layerwise.models.heads import head_modules
 from layerwise.models.load import LoadedModel
@@ -51,6 +51,9 @@ def write_model(loaded: LoadedModel, folder: Path) -> None:
                 if type(error) is not Exception:  # The writer in Rust has no type of its own.
                     raise
                 raise OSError(str(error)) from error
+        if not is_adapter and hasattr(loaded.model.config, "vision_config"):
+            with suppress(LayerwiseError):  # Text alone may have been read, with no processor here.
+                loaded.processor().save_pretrained(folder)
         base = without_adapter(loaded.model)
         if is_adapter and head_modules(base):  # The base that is loaded need not have a head.
             config = copy.deepcopy(base.config)

@@ -276,8 +276,8 @@ PICTURE = {"bytes": b"\x89PNG", "path": None}
         ({"messages": [ASK, {**TELL, "weight": 0.5}]}, r"weighs a turn.*weight 0 or 1"),
         ({"messages": [ASK, {**TELL, "tool_calls": [{"id": "1"}]}]}, "tool call without a name"),
         ({"messages": [ASK, {**TELL, "tool_calls": "rain"}]}, "tool call without a name"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}, TELL]},
-         "row 1 of column 'messages' shows more than text.*: 'image'"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio"}]}, TELL]},
+         "row 1 of column 'messages' shows more than text.*: 'audio'"),
         ({"messages": [ASK, {"role": "assistant", "content": "\ud800"}]}, "half a character"),
         ({"text": "a\ud800"}, "row 1 of column 'text' holds half a character .at 1."),
         ({"messages": [ASK, TELL], "tools": "rain"}, "row 1 of column 'tools' holds no tools"),
@@ -296,8 +296,10 @@ PICTURE = {"bytes": b"\x89PNG", "path": None}
         ({"messages": "[{'role': 'user', 'content':"}, "row 1 of column 'messages' is no chat"),
         ({"question": "so?", "answer": True}, "'answer' is no text: 'True'.*--text-column NAME"),
         ({"prompt": [ASK], "input": "Now.", "completion": "b"}, "beside a prompt of turns"),
-        ({"text": "a", "image": PICTURE}, r"pictures or sounds beside the text.*: 'image'"),
-        ({"text": "a", "scan": PICTURE}, r"pictures or sounds .*--text-column text"),
+        ({"text": "a", "audio": "a.wav"}, r"sounds beside the text.*: 'audio'"),
+        ({"text": "a", "said": {"array": [0.1], "sampling_rate": 8000}},
+         r"sounds .*--text-column text"),
+        ({"text": "a", "image": PICTURE, "scan": PICTURE}, "pictures in several columns"),
     ],
 )  # fmt: skip
 def test_rows_at_fault_are_named(row, message):

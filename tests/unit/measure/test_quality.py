@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,12 +10,8 @@ import torch
 from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.measure import quality
-from layerwise.measure.quality import (
-    TEXT_QUALITIES,
-    harness_quality,
-    known_qualities,
-    named_quality,
-)
+from layerwise.measure.quality import harness_quality, known_qualities, named_quality
+from layerwise.measure.text_qualities import TextQuality
 from layerwise.objectives import resolve
 
 
@@ -69,13 +64,14 @@ def test_generated_answers_are_those_of_greedy_decoding(tuning, asked, monkeypat
     monkeypatch.setitem(
         quality.TEXT_QUALITIES,
         "exact-match",
-        lambda said, wanted: heard.update(said=list(said), wanted=list(wanted)) or 0.0,
+        TextQuality(lambda said, wanted: heard.update(said=said, wanted=wanted) or 0.0),
     )
     loaded = tuning.loaded()
     judged("exact-match", loaded, asked, tuning)
-    assert sorted(heard["wanted"]) == sorted(example.text for example in asked.examples)
+    wanted_of_each = [text for (text,) in heard["wanted"]]
+    assert sorted(wanted_of_each) == sorted(example.text for example in asked.examples)
     left = list(asked.examples)
-    for wanted, said in zip(heard["wanted"], heard["said"], strict=True):
+    for wanted, said in zip(wanted_of_each, heard["said"], strict=True):
         example = next(e for e in left if e.text == wanted)  # Prompts are told by their answers.
         left.remove(example)
         ids = loaded.tokenizer(example.prompt)["input_ids"]
@@ -85,7 +81,23 @@ def test_generated_answers_are_those_of_greedy_decoding(tuning, asked, monkeypat
         assert said.split()[:1] == next_word.split()
 
 
-@pytest.mark.parametrize("name", ["exact-match", "bleu", "chrf", "rouge"])
+def test_answers_of_one_prompt_are_references_of_one_text(tuning, monkeypatch):
+    heard = {}
+    monkeypatch.setitem(
+        quality.TEXT_QUALITIES,
+        "exact-match",
+        TextQuality(lambda said, wanted: heard.update(said=said, wanted=wanted) or 0.0),
+    )
+    told = [("w1 w2", "w3"), ("w4 w5", "w6"), ("w1 w2", "w7 w8"), ("w1 w2", "w9")]
+    examples = tuple(Example(answer, prompt=prompt) for prompt, answer in told)
+    columns = {"text": "text", "prompt": "q"}
+    data = TextData("made", "0" * 64, examples, columns, len(examples))
+    judged("exact-match", tuning.loaded(), data, tuning)
+    assert sorted(map(sorted, heard["wanted"])) == [["w3", "w7 w8", "w9"], ["w6"]]
+    assert len(heard["said"]) == 2
+
+
+@pytest.mark.parametrize("name", ["exact-match", "bleu", "chrf++", "ter", "rouge"])
 @pytest.mark.parametrize("model", ["llama", "t5"])
 def test_text_qualities_take_a_model_with_and_without_an_encoder(tuning, asked, name, model):
     objective = "sft"
@@ -101,35 +113,6 @@ def test_what_has_no_prompts_generates_nothing_and_the_loss_needs_no_quality_of_
         named_quality("bleu", loss, tuning.settings())
     with pytest.raises(UnknownNameError, match="unknown quality: 'blue'"):
         named_quality("blue", loss, tuning.settings())
-
-
-# --- Generated text against what was wanted --------------------------------------------------
-
-SAME = ["the cat sat on the mat", "a dog barked at night"]
-OTHER = ["nothing like it whatsoever here", "quite another thing said"]
-
-
-@pytest.mark.parametrize("name", list(TEXT_QUALITIES))
-def test_the_same_text_is_best_and_other_text_is_worse(name):
-    best = TEXT_QUALITIES[name](SAME, SAME)
-    assert best == pytest.approx(100.0 if name in {"bleu", "chrf"} else 1.0)
-    assert TEXT_QUALITIES[name](OTHER, SAME) < best / 2
-
-
-def test_exact_match_looks_past_blanks_at_the_ends_alone():
-    assert TEXT_QUALITIES["exact-match"](["a b ", "A b"], ["a b", "a b"]) == 0.5
-
-
-def test_rouge_is_the_longest_common_subsequence():
-    # LCS "the sat" of 3 and 4 words: precision 2/3, recall 2/4.
-    found = TEXT_QUALITIES["rouge"](["the dog sat"], ["the cat sat down"])
-    assert found == pytest.approx(2 * (2 / 3) * (1 / 2) / (2 / 3 + 1 / 2))
-
-
-def test_a_package_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(BadInputError, match=r"not installed: 'sacrebleu'.*layerwise\[evidence\]"):
-        TEXT_QUALITIES["bleu"](SAME, SAME)
 
 
 # --- Tasks of lm-evaluation-harness; on a task of our own where it is installed ---------------

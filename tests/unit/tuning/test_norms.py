@@ -50,7 +50,8 @@ def test_the_change_since_a_copy(dtype):
     for tensor in tensors:
         tensor.add_(torch.randn(tensor.shape).to(dtype), alpha=0.1)
     true = math.hypot(*((t.double() - w).norm() for t, w in zip(tensors, was, strict=True)))
-    assert room.change(before, tensors) == pytest.approx(true, rel=1e-6)
+    # Some processors' float32 products have few accumulators, so that a chunk is off by this much.
+    assert room.change(before, tensors) == pytest.approx(true, rel=2e-5)
 
 
 def test_room_is_used_again_and_grows():

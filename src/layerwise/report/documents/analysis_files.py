@@ -4,6 +4,7 @@ import pandas as pd
 
 from layerwise.analysis.columns import COLUMNS
 from layerwise.analysis.names import EQUAL_STEP, FIVE, METRICS
+from layerwise.analysis.paper_tables import PAPER_TABLES
 from layerwise.analysis.record import PARTS, Analysis
 from layerwise.report.documents.analysis import p_text
 from layerwise.report.renderers.frames import csv, latex
@@ -14,7 +15,10 @@ _KEYS = ("model", "objective")
 
 
 def analysis_files(analysis: Analysis) -> dict[str, bytes]:
-    """Return ``<part>.csv`` of every part, and ``<table>.tex`` of those that a paper shows."""
+    """Return ``<part>.csv`` of every part, and ``<table>.tex`` of those that a paper shows.
+
+    Beside them ``paper-<table>.csv``, the tables of arXiv 2604.17177 made of this analysis.
+    """
     frames = {part.replace("_", "-"): analysis.frame(part) for part in PARTS}
     whole = {part.replace("_", "-") for part in PARTS if part not in _CSV_ONLY}
     names = {str(name) for frame in frames.values() for name in frame}
@@ -27,6 +31,7 @@ def analysis_files(analysis: Analysis) -> dict[str, bytes]:
         for name, frame in frames.items()
         if name in whole
     }
+    files |= {f"paper-{name}.csv": csv(table(analysis)) for name, table in PAPER_TABLES.items()}
     return files | {
         f"slopes-{metric}.tex": latex(
             _by_condition(analysis, metric), {key: heads[key] for key in _KEYS}, long=True
