@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    Trainer,
+    TrainingArguments,
+)
 
 import layerwise as lw
 from layerwise.api.cards import export
@@ -22,6 +28,7 @@ from layerwise.models.linear import packed_modules, passes_gradient, weight_of
 from layerwise.models.load import attach, load, merge, wrap_model
 from layerwise.models.quantisation import unpack
 from layerwise.models.sources import resolve
+from layerwise.profile.callback import DepthCallback
 from support import adapters, quantised, tuning
 from support.quantised import PROBES
 
@@ -131,7 +138,7 @@ def test_a_checkpoint_that_is_saved_in_nf4(plain, tmp_path):
 
 
 @pytest.mark.parametrize("double", [False, True])
-def test_a_forward_without_gradient_leaves_weights_as_they_were(plain, double):
+def test_a_forward_without_gradient_leaves_weights_as_they_were(plain, tmp_path, double):
     """On a CPU with AVX512-BF16 bitsandbytes packs them anew, and no gradient passes after that."""
     bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=double)
     hand = AutoModelForCausalLM.from_pretrained(
@@ -152,6 +159,12 @@ def test_a_forward_without_gradient_leaves_weights_as_they_were(plain, double):
     it = load(plain, quantize="nf4")
     tuned = tuning.tune(it, condition="lora", eval_examples=4)  # It is evaluated before.
     assert all(map(passes_gradient, packed_modules(tuned.loaded.model).values()))
+    hand = AutoModelForCausalLM.from_pretrained(plain, quantization_config=bits)
+    callback = DepthCallback(it.tokenizer, probes=PROBES)  # The probes are shown before, too.
+    arguments = TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none")
+    given, data = {"callbacks": [callback]}, [{"input_ids": [5, 6], "labels": [5, 6]}]
+    Trainer(get_peft_model(hand, adapters.lora()), arguments, train_dataset=data, **given).train()
+    assert all(map(passes_gradient, packed_modules(hand).values()))
 
 
 def adapted(plain, folder, how, config):
