@@ -155,7 +155,10 @@ class Checkpoints:
         return Checkpoint(folder, steps[-1], manifest.get("tau"))
 
     def _refuse_other(self, run: Mapping[str, Any], folder: Path) -> None:
-        other = [k for k in sorted({*run, *self._run}) if run.get(k) != self._run.get(k)]
+        # What checkpoints did not say before they said the dtype, is taken to be the same.
+        unsaid = set() if "dtype" in run else {"dtype", "classes"}
+        keys = sorted({*run, *self._run} - unsaid)
+        other = [k for k in keys if run.get(k) != self._run.get(k)]
         if other:
             shown = ", ".join(f"{k}={run.get(k)!r}, now {self._run.get(k)!r}" for k in other)
             message, expected = "checkpoint of another run", f"what {folder} was made with"
