@@ -447,13 +447,9 @@ def test_numbers_of_named_classes_in_lists_are_their_names():
         data = read(datasets.Dataset.from_dict(rows, features=features), label_column="y")
         return data.classes, [e.scores for e in data.examples]
 
-    assert scores(["no", "yes", "so"], [1, 0], [0, 1], [2, 0]) == (
-        ("no", "yes", "so"), [(1.0, 1.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, 1.0)],
-    )  # fmt: skip
-    assert scores(["no", "yes"], [1, 0], [0, 1])[1] == [(1.0, 1.0), (1.0, 1.0)]
-    assert scores(["off", "on"], [1, 1, 0], [0, 1, 0]) == (
-        ("0", "1", "2"), [(1.0, 1.0, 0.0), (0.0, 1.0, 0.0)],
-    )  # fmt: skip
+    assert scores(["no", "so"], [1, 0], [0, 1]) == (("no", "so"), [(1.0, 1.0), (1.0, 1.0)])
+    assert scores(["no", "yes", "so"], [1, 0], [2])[1] == [(1.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    assert scores(["off", "on"], [1, 1, 0]) == (("0", "1", "2"), [(1.0, 1.0, 0.0)])  # Marks.
 
 
 @pytest.mark.parametrize(

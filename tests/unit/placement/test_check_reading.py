@@ -176,10 +176,7 @@ SHELL = {
     'A=(\n --r 8  # one\n --t q v)\nswift sft "${A[@]}"': {"r": "8", "t": ["q", "v"]},
     'R=8\nA="--r ${R}"\nswift sft $A --t \'$R\' "$R $R"': {"r": "8", "t": ["$R", "8 8"]},
     "R=8\nfor R in 1 2; do swift sft --r $R; done": {"r": "$R"},
-    "echo swift sft --r 9\nswift sft --r $(nproc | wc -l) --t x": {
-        "r": "$(nproc | wc -l)",
-        "t": "x",
-    },
+    "echo swift sft --r 9\nswift sft --r $(a | b) --t x": {"r": "$(a | b)", "t": "x"},
     "uv run sft.py --r=8 --t q $@": {"r": "8", "t": "q"},
 }
 

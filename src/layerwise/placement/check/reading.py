@@ -170,8 +170,7 @@ def _command(file: Path, text: str) -> dict[str, Any]:
         elif word.endswith((".yaml", ".yml", ".json")):
             values["config"] = [word]
     plain = {key: told[0] if len(told) == 1 else told or True for key, told in values.items()}
-    beside = str(plain.pop("config", ""))
-    if beside:
+    if beside := str(plain.pop("config", "")):
         notes.append(f"{beside} is read too, under what the command line says")
         plain = {**_beside(file, beside), **plain}
     return {"caller": "swift" if "swift" in name else "", "values": plain, "notes": (*notes,)}

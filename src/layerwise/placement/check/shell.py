@@ -17,8 +17,6 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)(?:\[[@*]\])?\}|(\w+))")
 _SET = re.compile(r"(?s)(\w+)\+?=(.*)")
 #: A word that may stand for several, for all that the script says.
 OPEN = re.compile(r"\$(\{[^}]*\}|\w+)")
-#: Letters from which on a value is not read: some doublings of one fill the memory.
-_LONGEST = 2_000
 
 
 def commands(text: str) -> list[list[str]]:
@@ -37,8 +35,8 @@ def commands(text: str) -> list[list[str]]:
             if found and times[found[1]] == 1:
                 inner = (word for own in _raw(found[2].strip("()")) for word in own)
                 told = [word for each in inner for word in _words(each, known)]
-                if not re.search("[$`]", whole := " ".join(told)) and len(whole) < _LONGEST:
-                    known[found[1]] = told
+                if not re.search("[$`]", whole := " ".join(told)) and len(whole) < 2_000:
+                    known[found[1]] = told  # Some doublings of a longer one fill the memory.
         made.append([word for each in words for word in _words(each, known)])
     return made
 
