@@ -100,9 +100,8 @@ def cut_short(tuning, options):
 
     with pytest.raises(Enough):
         tuning.tune(**{"model": "llama"} | options, on_step=stop)
-    return lambda model="llama", **other: tuning.tune(
-        **options | {"model": model} | other, resume=True
-    )
+    again = options | {"resume": True}
+    return lambda model="llama", **other: tuning.tune(**again | {"model": model} | other)
 
 
 def test_the_same_run_goes_on(unfinished, tuning):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import layerwise as lw
 from layerwise.api.cards import export
@@ -22,6 +23,7 @@ from layerwise.models.linear import packed_modules, passes_gradient, weight_of
 from layerwise.models.load import attach, load, merge, wrap_model
 from layerwise.models.quantisation import unpack
 from layerwise.models.sources import resolve
+from layerwise.profile.callback import DepthCallback
 from support import adapters, quantised, tuning
 from support.quantised import PROBES
 
@@ -131,27 +133,31 @@ def test_a_checkpoint_that_is_saved_in_nf4(plain, tmp_path):
 
 
 @pytest.mark.parametrize("double", [False, True])
-def test_a_forward_without_gradient_leaves_weights_as_they_were(plain, double):
+def test_a_forward_without_gradient_leaves_weights_as_they_were(plain, tmp_path, double):
     """On a CPU with AVX512-BF16 bitsandbytes packs them anew, and no gradient passes after that."""
-    bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=double)
+    bits = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_use_double_quant=double)
     hand = AutoModelForCausalLM.from_pretrained(
         plain, dtype=torch.float32, quantization_config=bits
     )
     before = {name: weight_of(module) for name, module in packed_modules(hand).items()}
-    told = []
     for _ in range(2):
         with torch.no_grad():
             hand.eval()(torch.arange(10, 30)[None])
         it = wrap_model(hand, AutoTokenizer.from_pretrained(plain))
-        told.append(it.notes)
         for name, weight in before.items():
             after = weight_of(hand.get_submodule(name))
             assert (after - weight).norm() < 0.01 * weight.norm()
             assert passes_gradient(hand.get_submodule(name))
-    assert told[1] == ()
+    assert it.notes == ()  # There was nothing to undo the second time.
     it = load(plain, quantize="nf4")
     tuned = tuning.tune(it, condition="lora", eval_examples=4)  # It is evaluated before.
     assert all(map(passes_gradient, packed_modules(tuned.loaded.model).values()))
+    hand = AutoModelForCausalLM.from_pretrained(plain, quantization_config=bits)
+    callback = DepthCallback(it.tokenizer, probes=PROBES)  # The probes are shown before, too.
+    how = transformers.TrainingArguments(str(tmp_path), max_steps=1, use_cpu=True, report_to="none")
+    given = {"callbacks": [callback], "train_dataset": [{"input_ids": [5, 6], "labels": [5, 6]}]}
+    transformers.Trainer(get_peft_model(hand, adapters.lora()), how, **given).train()
+    assert all(map(passes_gradient, packed_modules(hand).values()))
 
 
 def adapted(plain, folder, how, config):

@@ -97,7 +97,21 @@ def idefics3():
     return tf.Idefics3ForConditionalGeneration, config, processor
 
 
-EVERY = {"llava": llava, "gemma3": gemma3, "idefics3": idefics3}
+def paligemma():
+    """What comes before the first answer is seen both ways, which its processor does not know."""
+    words = tokenizer("<image>", "<image>")
+    looks = _image_processor("Siglip", size={"height": 32, "width": 32})
+    looks.image_seq_length = 16
+    processor = tf.PaliGemmaProcessor(looks, words, chat_template=words.chat_template)
+    config = tf.PaliGemmaConfig(
+        text_config={"model_type": "gemma", "vocab_size": len(words), "head_dim": 8, **TEXT},
+        vision_config={"model_type": "siglip_vision_model", "projection_dim": 32, **VISION},
+        projection_dim=32, image_token_index=words.convert_tokens_to_ids("<image>"),
+    )  # fmt: skip
+    return tf.PaliGemmaForConditionalGeneration, config, processor
+
+
+EVERY = {"llava": llava, "gemma3": gemma3, "idefics3": idefics3, "paligemma": paligemma}
 
 
 def save(name, folder):

@@ -88,6 +88,9 @@ class Batch:
             if value.shape == ids[rows].shape:  # Of tokens: other rows have them too.
                 read[name] = torch.zeros_like(ids)
                 read[name][rows] = value
+        if read.pop("labels", None) is not None:  # PaliGemma's: 0 is a question, seen both ways.
+            read["token_type_ids"] = (self.token_mask.cumsum(1) > 0).long()
+            read["token_type_ids"][[sight is None for sight in self.seen]] = 1
         return read
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":

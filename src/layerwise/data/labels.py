@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from layerwise.data.formats import is_list
+from layerwise.data.formats import is_blank, is_list
 from layerwise.data.turns import plain, unfolded
 from layerwise.errors import DataError
 
@@ -32,6 +32,11 @@ class Labels:
     def of(self, row: int) -> dict[str, Any]:
         """Return what an example of that row gets."""
         return {"label" if isinstance(self.each[row], str) else "scores": self.each[row]}
+
+
+def is_missing(label: Any) -> bool:
+    """Return whether a cell holds no label, or the text of a missing one; an empty list is one."""
+    return (is_blank(label) and not is_list(label)) or str(label).lower() in ("nan", "<na>")
 
 
 def read_labels(values: Mapping[int, Any], *, column: str, classes: Sequence[str] = ()) -> Labels:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ PLACE = "\ue0e1"
 #: What LLaVA's and LLaMA-Factory's chats write in its stead.
 WRITTEN = "<image>"
 _DATA = re.compile(r"data:image/[\w.+-]+;base64,")
+
+#: What Pillow raises for damaged files; RuntimeError for those of AVIF and DDS.
+_UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError)
 
 _pillow = partial(require, "PIL.Image", extra="pictures", purpose="read pictures")
 
@@ -49,7 +53,7 @@ class Picture:
             file = self.held if isinstance(self.held, Path) else io.BytesIO(self.held)
             with image.open(file) as opened:
                 return opened.convert("RGB")
-        except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:
+        except (*_UNREADABLE, image.DecompressionBombError) as error:
             what = f"{self.told} holds a picture that cannot be read ({one_line(error, limit=120)})"
             value = self.held if isinstance(self.held, Path) else type(self.held).__name__
             expected = "a whole PNG, JPEG or other picture"
@@ -136,6 +140,11 @@ def _picture(held: Any, row: SourceRow, folder: Path) -> Picture:
         raise row.fault(held, role, what, "a file, or the picture itself")
     if isinstance(held, str | Path):
         held = folder / held
+        # A pipe would be waited for; `Path.is_file` raises where a name is too long.
+        if not os.path.isfile(held):  # noqa: PTH113
+            raise row.fault(
+                str(held)[:80], role, "names no file", "a picture's file, beside the data"
+            )
     is_picture = isinstance(held, bytes | Path) or hasattr(held, "convert")
     if not is_picture:
         expected = "a file, its bytes, or a picture of Pillow's"

@@ -20,10 +20,9 @@ from layerwise.data.formats import (
     SourceRow,
     format_of_one,
     is_blank,
-    is_list,
     resolve_format,
 )
-from layerwise.data.labels import Labels, read_labels
+from layerwise.data.labels import Labels, is_missing, read_labels
 from layerwise.data.pictures import pictured
 from layerwise.data.readers import CLASSES, SAID
 from layerwise.data.sources import source_name, table
@@ -252,7 +251,7 @@ def _usable(
                 others[held] = format_of_one(frame.loc[[place], list(held)])
             other = others[held]
             left[f"rows of another format ({other})" if other else "empty rows"] += 1
-        elif "label" in columns and not row.has("label") and not is_list(row.cells["label"]):
+        elif "label" in columns and is_missing(row.cells["label"]):
             left["rows without a label"] += 1
         elif isinstance(made := kind.example(row), str):
             left[made] += 1

@@ -23,6 +23,7 @@ from layerwise.files import write_atomic
 from layerwise.models.head_kind import model_kind
 from layerwise.models.load import LoadedModel
 from layerwise.models.parts import is_compiled, refuse_sharded, unwrapped
+from layerwise.models.quantisation import keep_arranged
 from layerwise.models.stack import find_stacks
 from layerwise.options.commands import BOOTSTRAP
 from layerwise.profile.probe_reading import ProbeReading, make_reading
@@ -327,6 +328,7 @@ def _loaded(model: Any, tokenizer: Any) -> LoadedModel:
         source=source or type(plain).__name__,
         kind=model_kind(plain),
         stacks=find_stacks(plain),
+        notes=keep_arranged(plain),
     )
 
 

@@ -17,8 +17,6 @@ _SHOWN = 16
 #: How far logits may be from those of an example alone, relative to the largest.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 _COARSE = 3e-2
-#: And the largest gradient that one may have from another's, over that from itself.
-_NOTHING = 1e-7
 _HINT = "drop --packing"
 
 
@@ -80,7 +78,7 @@ def _refuse_mixing(loaded: LoadedModel, *examples: list[int]) -> None:
     # Kept apart it is nothing, in any precision.
     mixed = float(reach[:start].max() / reach[start:].max().clamp(min=1e-12))
     apart = float((behind.detach() - alone).abs().max() / alone.abs().max().clamp(min=1e-12))
-    if not (apart <= _TOLERANCE.get(loaded.model.dtype, _COARSE) and mixed <= _NOTHING):
+    if not (apart <= _TOLERANCE.get(loaded.model.dtype, _COARSE) and mixed <= 1e-7):
         what = f"packing in a model that mixes the examples of a row ({max(apart, mixed):.1g})"
         expected = "attention that positions keep apart, as transformers' with SDPA"
         value = type(loaded.model).__name__

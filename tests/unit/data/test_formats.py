@@ -327,6 +327,7 @@ def labelled(*labels, classes=None):
         (["neg", "pos"], ["neg", "pos"]),
         ([0, 1, 10], ["0", "1", "10"]),
         ([0.0, 1.0, None], ["0", "1"]),
+        (["1", "nan", "0", "<NA>"], ["1", "0"]),
         ([True, False], ["True", "False"]),
         (["1.0", "2"], ["1.0", "2"]),
         (["1", "two"], ["1", "two"]),
@@ -447,13 +448,9 @@ def test_numbers_of_named_classes_in_lists_are_their_names():
         data = read(datasets.Dataset.from_dict(rows, features=features), label_column="y")
         return data.classes, [e.scores for e in data.examples]
 
-    assert scores(["no", "yes", "so"], [1, 0], [0, 1], [2, 0]) == (
-        ("no", "yes", "so"), [(1.0, 1.0, 0.0), (1.0, 1.0, 0.0), (1.0, 0.0, 1.0)],
-    )  # fmt: skip
-    assert scores(["no", "yes"], [1, 0], [0, 1])[1] == [(1.0, 1.0), (1.0, 1.0)]
-    assert scores(["off", "on"], [1, 1, 0], [0, 1, 0]) == (
-        ("0", "1", "2"), [(1.0, 1.0, 0.0), (0.0, 1.0, 0.0)],
-    )  # fmt: skip
+    assert scores(["no", "so"], [1, 0], [0, 1]) == (("no", "so"), [(1.0, 1.0), (1.0, 1.0)])
+    assert scores(["no", "yes", "so"], [1, 0], [2])[1] == [(1.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    assert scores(["off", "on"], [1, 1, 0]) == (("0", "1", "2"), [(1.0, 1.0, 0.0)])  # Marks.
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import struct
 import zlib
 
@@ -108,6 +109,13 @@ def test_rows_without_a_picture_stay_as_they_are():
     assert data.has_pictures
 
 
+def dds_of_no_kind():
+    """A file whose points are of a kind that there is not: Pillow raises no OSError."""
+    held = bytearray(stored(PICTURE, "DDS"))
+    held[80:84] = struct.pack("<I", 24)
+    return bytes(held)
+
+
 def huge():
     """A file of some bytes that says it is of 3.6 thousand million points."""
 
@@ -125,9 +133,12 @@ def huge():
     ("row", "message"),
     [
         ({"image": "https://a.org/b.png"}, "'image' names a picture elsewhere, which is not f"),
-        ({"image": "none.png"}, "picture that cannot be read .*none.png"),
+        ({"image": "none.png"}, "row 1 of column 'image' names no file: 'none.png'"),
+        ({"image": base64.b64encode(BYTES).decode()}, "names no file"),  # Too long for a name.
+        ({"image": os.devnull}, "names no file"),  # As a pipe, which would be waited for.
         ({"image": BYTES[:70]}, "row 1 of column 'image' holds a picture that cannot be read"),
         ({"image": b"no picture"}, "holds a picture that cannot be read"),
+        ({"image": dds_of_no_kind()}, "cannot be read .*Unknown pixel format"),
         ({"image": huge()}, "cannot be read .*exceeds limit"),
         ({"image": "data:image/png;base64,@@"}, "holds a picture that is no base64"),
         ({"images": [BYTES, 7]}, "'images' holds no picture: 'int'"),

@@ -99,6 +99,8 @@ CASES = {
     ),
     "factory all": ("mistral", *factory("finetuning_type: lora\nlora_target: all\n",
                                       target_modules=ALL)),
+    "factory list": ("mistral", *factory("lora_target: [q_proj, v_proj]\n",
+                                         target_modules=["q_proj", "v_proj"])),
     "factory tower frozen": ("llava", *factory("finetuning_type: lora\nlora_target: all\n",
                                                target_modules=LM)),
     "factory tower": (

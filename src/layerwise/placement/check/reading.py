@@ -147,18 +147,13 @@ def _command(file: Path, text: str) -> dict[str, Any]:
     found = [(each, start) for each in every if (start := _start(each))]
     if not found:
         msg = "shell script without a training command"
-        expected = (
-            "swift sft, llamafactory-cli train or trl, or a script of theirs that python runs"
-        )
+        expected = "swift sft, llamafactory-cli train, trl or a script of theirs that python runs"
         raise BadInputError(msg, value=file, expected=expected)
     found.sort(key=lambda pair: not _OWN.fullmatch(pair[1][1]))
     (words, (place, name)), *more = found
     notes = [f"a further command, {other}, is not checked" for _, (_, other) in more]
-    notes += [
-        f"{each[0]} stands in a line of its own: no command gets it"
-        for each in every
-        if each[0].startswith("--")
-    ]
+    lost = [each[0] for each in every if each[0].startswith("--")]
+    notes += [f"{word} stands in a line of its own: no command gets it" for word in lost]
     values: dict[str, list[str]] = {}
     for word in words[place:]:  # Options before are not the trainer's.
         key, equals, value = word.partition("=")
@@ -166,16 +161,16 @@ def _command(file: Path, text: str) -> dict[str, Any]:
         if word.startswith("--"):
             values[key.lstrip("-").replace("-", "_")] = [value] if equals else []
         elif last != [] and OPEN.fullmatch(word):
-            notes.append(_left_open(word))
-        elif "config" in values and equals and key.isidentifier():
+            msg, expected = "variable that may hold options", "them, or a variable that is set once"
+            raise BadInputError(msg, value=word, expected=expected)
+        elif "config" in values and last and equals and key.isidentifier():
             values[key] = [value]
-        elif last is not None:
+        elif last is not None and word not in {"$@", "$*"}:  # What the script itself is given.
             last.append(word)
         elif word.endswith((".yaml", ".yml", ".json")):
             values["config"] = [word]
     plain = {key: told[0] if len(told) == 1 else told or True for key, told in values.items()}
-    beside = str(plain.pop("config", ""))
-    if beside:
+    if beside := str(plain.pop("config", "")):
         notes.append(f"{beside} is read too, under what the command line says")
         plain = {**_beside(file, beside), **plain}
     return {"caller": "swift" if "swift" in name else "", "values": plain, "notes": (*notes,)}
@@ -186,22 +181,14 @@ def _start(words: list[str]) -> tuple[int, str] | None:
     tools = [word.rpartition("/")[2] for word in words]
     if tools[0] in {"echo", "printf"}:
         return None
-    for place, pair in enumerate(pairwise(tools), 2):
-        if _OWN.fullmatch(" ".join(pair)):
-            return place, " ".join(pair)
     for place, (before, word) in enumerate(pairwise(words), 2):
+        pair = " ".join(tools[place - 2 : place])
+        if _OWN.fullmatch(pair):
+            return place, pair
         is_run = any(map(_LAUNCHERS.fullmatch, tools[: place - 1]))
         if is_run and (word.endswith(".py") or before == "-m"):
             return place, word
     return None
-
-
-def _left_open(word: str) -> str:
-    """Return the note that what the script itself is given is not known; no other may be open."""
-    if word not in {"$@", "$*"}:
-        msg, expected = "variable that may hold options", "them, or a variable that is set once"
-        raise BadInputError(msg, value=word, expected=expected)
-    return f"{word}: what the script itself is given is not read"
 
 
 def _beside(file: Path, name: str) -> Mapping[str, Any]:
@@ -210,11 +197,11 @@ def _beside(file: Path, name: str) -> Mapping[str, Any]:
     Raises:
         BadInputError: There is none, beside the script or here; or it cannot be read.
     """
-    for path in (file.parent / name, Path(name)):
-        if path.is_file() and _FORMS.get(path.suffix.lower(), "yaml") in ("json", "yaml"):
-            return read_config_file(path).values
-    msg = "command line whose options are in a file of their own"
-    raise BadInputError(msg, value=file, expected=f"that file: {name}")
+    paths = [path for path in (file.parent / name, Path(name)) if path.is_file()]
+    if not paths or _FORMS.get(paths[0].suffix.lower(), "json") != "json":
+        msg = "command line whose options are in a file of their own"
+        raise BadInputError(msg, value=file, expected=f"that file: {name}")
+    return read_config_file(paths[0]).values
 
 
 def in_hand(config: Any) -> ConfigFile:

@@ -76,12 +76,10 @@ def adapter_calls(tree: ast.AST) -> list[tuple[ast.Call, str]]:
     meant = {each.asname: each.name for each in nodes if isinstance(each, ast.alias)}
     for node in nodes:
         match node:
-            case ast.Call(
-                func=ast.Attribute(
-                    value=ast.Name(id=of) | ast.Attribute(attr=of), attr="get_peft_model"
-                )
-            ):
-                unsloth += [(node, meant.get(of, of))] if meant.get(of, of)[:4] == "Fast" else []
+            case ast.Call(func=ast.Attribute(value=held, attr="get_peft_model")):
+                name = ast.unparse(held).rpartition(".")[2]
+                name = meant.get(name, name)
+                unsloth += [(node, name)] if name.startswith("Fast") else []
             case ast.Call(func=ast.Name(id=of) | ast.Attribute(attr=of)):
                 plain += [(node, meant.get(of, of))] if meant.get(of, of) in KINDS else []
     if not unsloth + plain:

@@ -15,13 +15,8 @@ _TOKEN = re.compile(
 _PART = re.compile(r"""(?s)'([^']*)'|"((?:\\.|[^"\\])*)"|\\(.)|([^'"\\]+)""")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?:\[[@*]\])?\}|(\w+))")
 _SET = re.compile(r"(?s)(\w+)\+?=(.*)")
-#: A word that stands for any number of words, for all that the script says.
-OPEN = re.compile(r"\$(\{[^}]*\}|\w+|[@*])")
-
-#: Letters from which on a value is not read: some doublings of one fill the memory.
-_LONGEST = 2_000
-
-Known = Mapping[str, list[str]]
+#: A word that may stand for several, for all that the script says.
+OPEN = re.compile(r"\$(\{[^}]*\}|\w+)")
 
 
 def commands(text: str) -> list[list[str]]:
@@ -37,12 +32,11 @@ def commands(text: str) -> list[list[str]]:
     for words in raw:
         bound = [_SET.fullmatch(word) for word in words[words[0] in {"export", "local"} :]]
         for found in bound if all(bound) else ():
-            if found and times[found[1]] == 1 and not re.search(r"\$\(|`", found[2]):
-                value = found[2]
-                inner = [w for own in _raw(value[1:-1]) for w in own] if value[:1] == "(" else None
-                told = [word for each in inner or [value] for word in _words(each, known)]
-                if not any("$" in word for word in told) and sum(map(len, told)) < _LONGEST:
-                    known[found[1]] = told if inner else [" ".join(told)]
+            if found and times[found[1]] == 1:
+                inner = (word for own in _raw(found[2].strip("()")) for word in own)
+                told = [word for each in inner for word in _words(each, known)]
+                if not re.search("[$`]", whole := " ".join(told)) and len(whole) < 2_000:
+                    known[found[1]] = told  # Some doublings of a longer one fill the memory.
         made.append([word for each in words for word in _words(each, known)])
     return made
 
@@ -61,20 +55,14 @@ def _raw(text: str) -> Iterator[list[str]]:
             words = []
 
 
-def _words(written: str, known: Known) -> list[str]:
+def _words(written: str, known: Mapping[str, list[str]]) -> list[str]:
     """Return the words that one comes to; a variable without quotes may hold several."""
-    made = ""
-    for single, double, escaped, bare in _PART.findall(written):
-        quoted = re.sub(r'\\(["\\$`])', r"\1", _filled(double, known))
-        made += single + quoted + escaped + _filled(bare, known, parted=True)
-    return made.split("\0")
-
-
-def _filled(text: str, known: Known, *, parted: bool = False) -> str:
-    """Return `text` with the values of variables, whose words NUL parts where they are `parted`."""
 
     def value(found: re.Match[str]) -> str:
-        words = known.get(found[1] or found[2], [found[0]])
-        return "\0".join(part for word in words for part in (word.split() if parted else [word]))
+        return "\0".join(known.get(found[1] or found[2], [found[0]]))
 
-    return _VARIABLE.sub(value, text)
+    made = ""
+    for single, double, escaped, bare in _PART.findall(written):
+        made += single + re.sub(r'\\(["\\$`])', r"\1", _VARIABLE.sub(value, double))
+        made += escaped + _VARIABLE.sub(lambda found: "\0".join(value(found).split()), bare)
+    return made.split("\0")

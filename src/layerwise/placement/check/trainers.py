@@ -151,11 +151,11 @@ DIALECTS.add(Dialect("axolotl", "Axolotl", _AXOLOTL, _axolotl, _marks, "lora_", 
 # --- LLaMA-Factory -------------------------------------------------------------------------------
 
 _FACTORY = {
-    "finetuning_type": "lora", "lora_rank": 8, "lora_alpha": 0, "lora_target": "all",
+    "finetuning_type": "lora", "lora_rank": 8, "lora_alpha": 0, "lora_target": ("all",),
     "additional_target": NAMES, "use_dora": False, "use_llama_pro": False,
-    "freeze_trainable_layers": 2, "freeze_trainable_modules": "all", "freeze_extra_modules": NAMES,
-    "freeze_vision_tower": True, "freeze_multi_modal_projector": True,
-    "freeze_language_model": False, "lora_dropout": 0.0,
+    "freeze_trainable_layers": 2, "freeze_trainable_modules": ("all",),
+    "freeze_extra_modules": NAMES, "freeze_vision_tower": True, "lora_dropout": 0.0,
+    "freeze_multi_modal_projector": True, "freeze_language_model": False,
 }  # fmt: skip
 #: Types whose parts it can freeze (`model_utils.visual.COMPOSITE_MODELS`); for others it takes no
 #: notice of `freeze_vision_tower`.
