@@ -55,7 +55,8 @@ def test_it_says_how_far_it_is_and_its_verdict(control, tmp_path):
     runs = tmp_path / "out" / "runs"
     assert names(runs) == {"standard-0", "equal-step-0"}
     assert names(runs / "standard-0") == {"tune.json", "log.jsonl"}
-    assert lw.Control.load(tmp_path / "out").verdict in said.out
+    assert lw.Control.load(tmp_path / "out").verdict == "undecided"  # Of one seed.
+    assert "Undecided: " in said.out
     assert "run 1 of 2: standard, seed 0" in said.err
     assert "run 2 of 2: equal-step, seed 0" in said.err
     assert "tau matched to" in said.err

@@ -138,10 +138,8 @@ def test_the_reason_has_the_figures(arms):
     told = reason(recommended, arms, against)
     assert told.startswith("The recommended placement is number 3 of 5 at equal budget; ")
     ends = f"({against.low:+.3g} to {against.high:+.3g}, 2 draws)"
-    assert (
-        f"beside a random placement its improvement is {against.difference:+.3g} {ends}: {against.verdict}"
-        in told
-    )
+    told_of_draws = f"its improvement is {against.difference:+.3g} {ends}: {against.verdict}"
+    assert f"beside a random placement {told_of_draws}" in told
     assert "keeps 61% of what adapters on all blocks improve, in 50% of their step time" in told
     assert "no random placement was drawn" in reason(recommended, arms, None)
     few = beside_random(improvements(recommended.trials), draws[:1])

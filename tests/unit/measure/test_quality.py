@@ -108,7 +108,9 @@ def test_what_is_said_does_not_depend_on_the_batch(tuning, asked, monkeypatch, m
     monkeypatch.setitem(
         quality.TEXT_QUALITIES,
         "exact-match",
-        TextQuality(lambda found, wanted: said.append(sorted(zip(found, wanted))) or 0.0),
+        TextQuality(
+            lambda found, wanted: said.append(sorted(zip(found, wanted, strict=True))) or 0.0
+        ),
     )
     for size in (1, 3, 8):
         loaded = tuning.loaded(model)
