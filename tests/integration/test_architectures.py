@@ -66,10 +66,11 @@ def test_is_refused_with_the_reason(whole_path, name, kind, why):
 
 def test_attention_that_sdpa_would_open_to_later_words_runs_in_eager(whole_path, tmp_path):
     """Without padding, PaliGemma's text sees all of itself under SDPA, though not in eager."""
-    from layerwise.models.load import load
+    from layerwise.models.load import load, wrap_model
 
-    architectures.tiny_model("paligemma", "image-text").save_pretrained(tmp_path)
-    architectures.tokenizer().save_pretrained(tmp_path)
-    loaded = load(str(tmp_path), device="cpu")
-    assert loaded.model.config._attn_implementation == "eager"
-    assert any("sees the words it is to predict" in note for note in loaded.notes)
+    model, words = architectures.tiny_model("paligemma", "image-text"), architectures.tokenizer()
+    model.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    for loaded in (load(str(tmp_path), device="cpu"), wrap_model(model, words)):
+        assert loaded.model.config._attn_implementation == "eager"
+        assert any("sees the words it is to predict" in note for note in loaded.notes)

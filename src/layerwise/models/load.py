@@ -372,6 +372,8 @@ def inside(loaded: LoadedModel) -> LoadedModel:
 def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     """Return `model`, in eval mode, with its tokenizer and stacks.
 
+    It attends in eager from then on where SDPA would show it the words that it is to predict.
+
     Args:
         model: A `PreTrainedModel`, or one in an adapter's wrapper; of one that was compiled or is a
             replica, the model inside.
@@ -401,7 +403,9 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
             tokenizer, padding = read_tokenizer(source, remote=False)
         notes += padding
     named = name or type(inner).__name__
-    return _loaded(model.eval(), tokenizer, named, notes=tuple(notes), find_processor=find)
+    refuse_more_tokens(inner, tokenizer, source=named)
+    notes += keep_causal(inner)
+    return _loaded(model.eval(), tokenizer, named, notes=notes, find_processor=find)
 
 
 def _named_processor(name: str) -> Any:

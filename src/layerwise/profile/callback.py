@@ -224,7 +224,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
             self._note("no signals of the steps: compiled blocks do not tell what passes by")
             return
         self._listener = StepListener(self._loaded, seed=self._seed)
-        self._blocks = self._listener.blocks
+        self._blocks = self._listener.names
         self._listener.attach()
         if not self._listener.reads_attention:
             how = self._listener.implementation
@@ -238,7 +238,7 @@ class DepthCallback(TrainerCallback):  # type: ignore[misc]  # transformers carr
         if self._listener is not None:
             recent = sum_over_processes(self._recent)
             self._recent, self._sums = [], self._sums.merge(recent)
-            self._signals = recent.signals(self._listener.blocks)
+            self._signals = recent.signals(self._listener.names)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Log the record of the start, now that every tracker has begun."""

@@ -20,7 +20,7 @@ from layerwise import distributed
 from layerwise.capture.attention import AttentionCall, QueryRows, intercepted, sample_rows
 from layerwise.capture.tokens import floating
 from layerwise.compat.torch import widened
-from layerwise.models.load import LoadedModel
+from layerwise.models.load import LoadedModel, inside
 from layerwise.objectives.forward import body
 from layerwise.seeds import derive
 from layerwise.shapes import Tensor
@@ -99,6 +99,8 @@ class StepListener:
         self._sides = [stack.side for stack in loaded.stacks for _ in stack.blocks]
         self._is_pair = len(set(self._sides)) > 1
         self.blocks = tuple(name for stack in loaded.stacks for name in stack.blocks)
+        #: Their names in the base: an adapter's wrapper puts its own before them.
+        self.names = tuple(name for stack in inside(loaded).stacks for name in stack.blocks)
         self.implementation = getattr(loaded.model.config, "_attn_implementation", None)
         # Sums over the tokens of a step, by block: entropies with their number, squared gradients.
         self._entropy: dict[int, tuple[float, float]] = {}

@@ -362,3 +362,10 @@ def test_a_name_that_leads_nowhere_is_said(tiny_text):
     model.name_or_path = "./absent"
     with pytest.raises(ModelError, match="absent"):
         wrap_model(model)
+
+
+def test_a_model_in_hand_embeds_every_token_of_its_tokenizer(tiny_text):
+    model, words = tiny_text.model("llama"), tiny_text.tokenizer(frame="causal")
+    words.add_tokens([f"new{n}" for n in range(model.config.vocab_size)])
+    with pytest.raises(ModelError, match=r"tokenizer of \d+ tokens with a model that embeds"):
+        wrap_model(model, words)

@@ -97,6 +97,9 @@ FOUND = {
     "weights that are not called": (
         "mamba", {"target_modules": ["in_proj", "dt_proj"]}, "bypassed", '"in_proj"\n  ]',
     ),
+    "a bias where there is none": (
+        "llama", {**Q, "bias": "all"}, "bias-in-vain", "q_proj",
+    ),
     "axolotl beyond": (
         "llama", AXOLOTL + "lora_target_linear: true # all\npeft_layers_to_transform:\n- 10\n- 12\n"
         "datasets:\n  - path: x\n", "layers-out-of-range",

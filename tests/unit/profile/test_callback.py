@@ -537,10 +537,13 @@ def test_under_lora_every_step_is_heard_once(tiny, train, options):
     """A forward passes through the wrapper and the body; checkpointing runs blocks twice."""
     found = []
     for wrap, own in ((lora, options), (lambda model: model, {})):
-        callback = DepthCallback(probes=PROBES, signals=True)
-        train(wrap(tiny.build("llama").model), callback, steps=1, **own)
+        callback = DepthCallback(probes=PROBES, every=1, signals=True)
+        trainer = train(wrap(tiny.build("llama").model), callback, steps=1, **own)
         found.append(callback.signals)
+        logged = {key for entry in trainer.state.log_history for key in entry}
+        assert {"depth_attention_entropy_0", "depth_activation_gradient_0"} <= logged
     adapted, base = found  # B is zero: the first step's numbers are the base's.
+    assert adapted.blocks == base.blocks
     assert adapted.attention_entropy == pytest.approx(base.attention_entropy, rel=1e-5)
     assert adapted.activation_gradient == pytest.approx(base.activation_gradient, rel=1e-4)
 

@@ -58,6 +58,7 @@ SAID = {
     "head-frozen": (SAVED, "the head for classes ({head}) is frozen: a new one stays random"),
     "tied-embeddings": (SAVED, "it trains, and is tied to the other end of the model: they part"),
     "experts-left-out": (TARGETS, "the fused experts are no linear modules, and stay frozen"),
+    "bias-in-vain": ("bias", "no module that it means has a bias: no effect"),
     "bypassed": (
         TARGETS, "the model uses these {count} weights without calling their modules: no effect",
     ),

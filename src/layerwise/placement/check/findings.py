@@ -214,6 +214,10 @@ def _in_vain(case: Case) -> Iterator[Found]:
         fix: Fix = {"target_parameters": ends} if key in case.dialect.defaults else {}
         write = f"{key}: {', '.join(ends)}, if they are meant"
         yield case.found("experts-left-out", asked, fix, write=write)
+    if (wanted := str(case.lora.get("bias") or "none")) != "none":
+        meant = case.adapters if wanted == "lora_only" else case.modules
+        if all(getattr(case.modules.get(name), "bias", None) is None for name in meant):
+            yield case.found("bias-in-vain", wanted, {"bias": None})
     if vain := [name for name in case.adapters if is_bypassed(case.loaded.model, name)]:
         names = last_parts(vain)
         rest = [target for target in case.targets if target not in names]
