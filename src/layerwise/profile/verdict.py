@@ -150,9 +150,9 @@ def _rule(control: Control) -> str:
     difference, count = control.difference, len(control.seeds)
     share = 0.0 if difference is None else difference.share
     ratio = f"; ratio {control.ratio:.3g}" if control.ratio is not None else ""
-    rest = "" if difference is None else f", which is {_shown(difference)} beyond {share:.0%} of it"
+    left = "" if difference is None else f"; beyond {share:.0%} of the former, {_shown(difference)}"
     return (
-        f"The slope is {standard} under standard and {equal_step} under equal-step{rest} "
+        f"The slope is {standard} under standard and {equal_step} under equal-step{left} "
         f"(95 % intervals over {count} {'seed' if count == 1 else 'seeds'}, "
         f"{', '.join(map(str, control.seeds))}{ratio})."
     )

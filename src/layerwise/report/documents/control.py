@@ -192,7 +192,7 @@ def _left(control: Control) -> Iterator[tuple[str, str, str]]:
     """Yield what is left under equal-step, and how comparable the movement is, as figures."""
     left = control.difference
     if left is not None:
-        yield f"Left beyond {left.share:.0%} of it", number(left.slope), _interval(left)
+        yield f"Left beyond {left.share:.0%} of standard", number(left.slope), _interval(left)
     if control.movement is not None:
         yield "Movement", number(control.movement), "equal-step over standard, all depths together"
 
