@@ -200,7 +200,7 @@ COMMANDS = {
     "analyse-atlas": ("analyse", "atlas"),
     "study": ("study", "run", "study.yaml"),
     "study-tables": ("study", "table", "study"),
-    "analyse-study": ("analyse", "study", "--bootstrap", 20),
+    "analyse-study": ("analyse", "study"),
 }
 
 
