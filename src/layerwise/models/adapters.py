@@ -347,7 +347,9 @@ def _fill(wrapper: Any, weights: Mapping[str, Tensor], source: Source) -> None:
         raise ModelError(message, value=source.name, expected=expected)
     # What all modules share is no part of one, and older versions of PEFT do not expect it.
     shared = f"base_model.{prefix.partition('_')[0]}_"
-    odd = {key for key in report.unexpected_keys if not key.startswith(shared)}
+    unplaced = (key for key in report.unexpected_keys if not key.startswith(shared))
+    plain = ((key.replace(f".{NAME}", ""), key) for key in unplaced)  # Older versions add the name.
+    odd = {name if name in weights else key for name, key in plain}
     read = {name: tensor for name, tensor in weights.items() if name not in odd}
     unexpected = [key for key in odd if not _is_told_twice(key, weights.get(key), read)]
     if unexpected:

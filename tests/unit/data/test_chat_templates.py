@@ -368,7 +368,9 @@ def test_a_mark_goes_whole_with_an_answer_that_is_out_of_the_loss():
     some = MARKED.replace("m.role == 'assistant'", "m.role == 'assistant' and loop.last")
     assert counted(some, THREE, untrained=(1,))[0] == ["Germany<|im_end|>"]
     one = "{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}"
-    with pytest.raises(DataError, match="marks several answers as one, of which some are in no"):
+    # Before 5, transformers finds no mark there at all.
+    said = "marks several answers as one, of which some are in no|nothing is left to predict"
+    with pytest.raises(DataError, match=said):
         counted(one, THREE, untrained=(1,))
 
 
