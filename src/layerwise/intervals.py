@@ -48,9 +48,11 @@ def resampled_interval(
         figure: That of all units.
         replicates: The same of units drawn with replacement; those that are not finite are left
             out.
-        units: How many there are, or how many groups of them that are drawn whole; two or more.
+        units: How many there are, or how many groups of them that are drawn whole.
     """
     error, skewness = _moments(replicates[np.isfinite(replicates)])
+    if error == 0.0:
+        return figure, figure
     return _ends(figure, error * float(np.sqrt(units / (units - 1))), skewness, units)
 
 

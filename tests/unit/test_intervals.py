@@ -57,15 +57,15 @@ def of_means(values, generator, *, replicates=1000):
     ]
 
 
-@pytest.mark.parametrize("count", [8, 10, 32, 128])
+@pytest.mark.parametrize("count", [8, 16, 64, 256])
 @pytest.mark.parametrize("kind", ["normal", "t3", "skewed", "very skewed"])
 def test_an_interval_over_resamples_covers_what_it_says(kind, count):
     make, mean = KINDS[kind]
     generator = np.random.default_rng(count)
     low, high = np.array(of_means(make(generator, (1000, count)), generator)).T
     covered = float(((low <= mean) & (mean <= high)).mean())
-    told = {8: 0.9, 10: 0.91, 32: 0.94}.get(count) if kind == "very skewed" else None
-    assert covered == pytest.approx(told, abs=0.025) if told else 0.93 <= covered <= 0.98
+    told = {8: 0.9, 16: 0.93}.get(count) if kind == "very skewed" else None
+    assert covered == pytest.approx(told, abs=0.025) if told else 0.925 <= covered <= 0.985
 
 
 def test_an_interval_over_resamples_covers_a_ratio_of_sums():
