@@ -41,7 +41,8 @@ def test_a_record_loads_and_is_written_as_it_was(name):
     written = json.loads(loaded.files()[file] if record is lw.LayerCard else loaded.to_json())
     kept = json.loads((KEPT / name / file).read_bytes())
     if kept["schema"] != written["schema"]:  # What its numbers mean has changed: it says so.
-        assert written.pop("notes")[-1].startswith("made by an earlier rule")
+        told = written.pop("notes", [])  # A condition other than frozen-lower means what it did.
+        assert name == "tune" or told[-1].startswith("made by an earlier rule")
         del written["schema"], kept["schema"]
         kept.pop("notes", None)
     assert written == kept

@@ -9,6 +9,7 @@ from layerwise.intervals import (
     jackknife_interval,
     mean_interval,
     percentiles,
+    resampled_interval,
     seeds_to_decide,
 )
 
@@ -44,6 +45,51 @@ def test_an_interval_covers_what_it_says(kind, count):
 )
 def test_of_very_skewed_values_it_covers_what_is_told(count, told):
     assert coverage("very skewed", count) == pytest.approx(told, abs=0.025)
+
+
+def of_means(values, generator, *, replicates=1000):
+    """The interval of each row's mean, over resamples of its values."""
+    count = values.shape[1]
+    weights = generator.multinomial(count, np.full(count, 1 / count), size=replicates) / count
+    return [
+        resampled_interval(float(row.mean()), drawn, units=count)
+        for row, drawn in zip(values, values @ weights.T, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("count", [8, 16, 64, 256])
+@pytest.mark.parametrize("kind", ["normal", "t3", "skewed", "very skewed"])
+def test_an_interval_over_resamples_covers_what_it_says(kind, count):
+    make, mean = KINDS[kind]
+    generator = np.random.default_rng(count)
+    low, high = np.array(of_means(make(generator, (1000, count)), generator)).T
+    covered = float(((low <= mean) & (mean <= high)).mean())
+    told = {8: 0.9, 16: 0.93}.get(count) if kind == "very skewed" else None
+    assert covered == pytest.approx(told, abs=0.025) if told else 0.925 <= covered <= 0.985
+
+
+def test_an_interval_over_resamples_covers_a_ratio_of_sums():
+    generator, held = np.random.default_rng(3), 0
+    for _ in range(500):
+        below = generator.lognormal(0, 1, 20)
+        above = below * generator.uniform(0.2, 0.6, 20)
+        counts = generator.multinomial(20, np.full(20, 1 / 20), size=400)
+        ends = resampled_interval(
+            above.sum() / below.sum(), (counts @ above) / (counts @ below), units=20
+        )
+        held += ends[0] <= 0.4 <= ends[1]
+    assert 0.92 <= held / 500 <= 0.98
+
+
+def test_of_a_mean_both_ways_give_one_interval_and_broken_resamples_are_left_out():
+    generator = np.random.default_rng(4)
+    values = generator.lognormal(0, 1, (1, 12))
+    (found,) = of_means(values, generator, replicates=200_000)
+    assert found == pytest.approx(mean_interval(values[0]), rel=0.01)
+    some = np.array([1.0, 2.0, 4.0])
+    broken = np.array([1.0, np.nan, 2.0, np.inf, 4.0])
+    assert resampled_interval(2.0, some, units=9) == resampled_interval(2.0, broken, units=9)
+    assert resampled_interval(2.0, np.full(9, 2.0), units=9) == (2.0, 2.0)
 
 
 def test_resamples_of_few_values_would_not():

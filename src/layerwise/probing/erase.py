@@ -9,7 +9,7 @@ import torch
 
 from layerwise.compat.torch import widest
 from layerwise.errors import BadInputError, DataError
-from layerwise.intervals import percentiles
+from layerwise.intervals import percentiles, resampled_interval
 from layerwise.models.load import LoadedModel
 from layerwise.probing.leace import eraser_name, fit_eraser, random_directions
 from layerwise.probing.mean_states import ReadoutSettings, each_depth, mean_states
@@ -69,7 +69,7 @@ def make_erasure(
     for index, relative, values in progress(each, "erasing", states.blocks):
         rows = torch.from_numpy(values).double().to(device)
         judged = _fold_results(rows[: len(pairs)][kept], rows[len(pairs) :][kept], folds, settings)
-        depths.append(_depth(index, relative, judged, weights))
+        depths.append(_depth(index, relative, judged, weights, groups=int(groups.max()) + 1))
     blocks = [str(depth.index) for depth in depths if depth.top_variance > _ONE_SIDED]
     if blocks and not settings.standardised:
         notes.append(
@@ -182,7 +182,9 @@ def _scale(x: Tensor) -> Tensor:
     return torch.where(spread > 1e-12 * x.abs().amax(0), 1.0 / spread, 0.0)
 
 
-def _depth(index: int, relative: float, parts: list[_FoldResult], weights: Array) -> ErasedDepth:
+def _depth(
+    index: int, relative: float, parts: list[_FoldResult], weights: Array, *, groups: int
+) -> ErasedDepth:
     """Return all folds together: shares are of the sums of distances over all pairs."""
     order = np.argsort(np.concatenate([part.rows for part in parts]), kind="stable")
     before, after, control, ordered = (
@@ -194,8 +196,12 @@ def _depth(index: int, relative: float, parts: list[_FoldResult], weights: Array
     totals = weights @ before
     effects = 1.0 - (weights @ after) / totals
     margins = effects - (1.0 - (weights @ control.mean(1)) / totals)
-    ends = {"effect": effects, "control": draws, "margin": margins}
-    intervals = {name: percentiles(values) for name, values in ends.items()}
+    margin = float(effect - draws.mean())
+    intervals = {
+        "effect": resampled_interval(float(effect), effects, units=groups),
+        "control": percentiles(draws),
+        "margin": resampled_interval(margin, margins, units=groups),
+    }
     return ErasedDepth(
         relative=relative,
         index=index,
@@ -203,7 +209,7 @@ def _depth(index: int, relative: float, parts: list[_FoldResult], weights: Array
         effect=float(effect),
         effect_median=float(np.median(1.0 - after / before)),
         control=float(draws.mean()),
-        margin=float(effect - draws.mean()),
+        margin=margin,
         ordered=float(ordered.mean()),
         **{f"{name}_low": low for name, (low, _) in intervals.items()},
         **{f"{name}_high": high for name, (_, high) in intervals.items()},

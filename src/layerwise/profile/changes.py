@@ -10,6 +10,7 @@ import torch
 
 from layerwise.depths import RELATIVE_DEPTHS, block_at, slope
 from layerwise.errors import BadInputError, NonFiniteError
+from layerwise.intervals import resampled_interval
 from layerwise.options.groups import Readout
 from layerwise.profile.record import DepthChange, ReadoutProfile
 from layerwise.profile.states import States
@@ -21,8 +22,6 @@ READOUTS: tuple[Readout, ...] = get_args(Readout)
 MEASURES = ("procrustes", "cka", "rsa", "shared_pca_cka", "noise")
 #: Random splits of the probes into halves that the noise is the median over (ours).
 SPLITS = 32
-#: Ends of the interval over bootstrap replicates, in percent.
-INTERVAL = (2.5, 97.5)
 
 Key = tuple[str, int]
 
@@ -139,15 +138,15 @@ def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]
     each = tuple(DepthChange(r, i, **{n: getattr(own[i], n) for n in MEASURES}) for r, i in places)
     depths, blocks = each[: len(at)], each[len(at) :]
     replicates = np.stack([own[block].replicates for block in at], axis=1)
-    low, high = np.nanpercentile(slope(replicates), INTERVAL)
     procrustes, cka, rsa = (np.array([getattr(d, n) for d in depths]) for n in MEASURES[:3])
-    total = sum(cka.tolist())
+    rise, total, probes = float(slope(procrustes)), sum(cka.tolist()), len(states.token_ids)
+    low, high = resampled_interval(rise, slope(replicates), units=probes)
     return ReadoutProfile(
         depths=depths,
         blocks=blocks,
-        slope=float(slope(procrustes)),
-        slope_low=float(low),
-        slope_high=float(high),
+        slope=rise,
+        slope_low=low,
+        slope_high=high,
         cka_slope=float(slope(cka)),
         rsa_slope=float(slope(rsa)),
         width=tuple(value / total for value in cka.tolist()) if total > 0.0 else (),

@@ -11,6 +11,7 @@ from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.study.read import checked, model_keys, read
 from layerwise.study.record import DIMENSIONS, Cell, Study
 from layerwise.study.stages import STAGES, makers
+from layerwise.tuning.conditions import CONDITIONS
 
 MOST = 1_000_000
 """Runs of a study, counted before exclusions."""
@@ -132,7 +133,8 @@ class _Model:
                     continue
                 settings = self._settings(rules, run)
                 start, after = self._start(seed)
-                yield Cell("tune", *values, start | settings, after)
+                rule = CONDITIONS[condition].rule
+                yield Cell("tune", *values, start | settings, after, rule)
 
     def _settings(self, rules: Sequence[_RunFilter], run: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run of training."""
@@ -158,7 +160,8 @@ class _Model:
             if (stage.name, seed) not in self.made:
                 how = {"objective": "auto", "condition": "uniform"} | start | self.own[stage.makes]
                 names = how.pop("objective"), how.pop("condition"), None
-                cell = Cell(stage.name, self.name, *names, seed, how, after)
+                rule = CONDITIONS[names[1]].rule
+                cell = Cell(stage.name, self.name, *names, seed, how, after, rule)
                 self.made[stage.name, seed] = cell
             after = (self.made[stage.name, seed].id,)
             start = {"pretrained": after[0]}

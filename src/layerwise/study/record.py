@@ -74,6 +74,7 @@ class Cell:
             ``distance``: ``objectives``, and settings of `distance`. Of ``erase``: ``pairs`` in the
             place of ``data``.
         after: The ids of the runs that must be done before.
+        rule: Which rule the condition's name stands for, where it was another once.
     """
 
     stage: str
@@ -84,10 +85,14 @@ class Cell:
     seed: int
     settings: Mapping[str, Any] = field(hash=False)
     after: tuple[str, ...] = ()
+    rule: int | None = None
 
     def spec(self) -> dict[str, Any]:
         """Return the cell as JSON values, complete: the content of ``spec.json``."""
-        return {"schema": SPEC_SCHEMA, **{f.name: getattr(self, f.name) for f in fields(self)}}
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.rule is None:  # Ids of conditions that always were what they are stay.
+            del own["rule"]
+        return {"schema": SPEC_SCHEMA, **own}
 
     @cached_property
     def id(self) -> str:

@@ -66,6 +66,8 @@ class Condition:
         adapters: Whether LoRA adapters train in the weights' place.
         equal_step: Whether every layer group makes the same relative step.
         reads: Settings that only this condition reads.
+        rule: Which rule the name stands for, where it was another once: a checkpoint or a study's
+            run under that one is of another run. None where there was one alone.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Condition:
     adapters: bool = False
     equal_step: bool = False
     reads: frozenset[str] = frozenset()
+    rule: int | None = None
 
     def trained(self, where: Sequence[Place], settings: "TuneSettings") -> Mapping[str, float]:
         """Return the learning rate factor of each parameter that trains, by name.
@@ -110,12 +113,7 @@ def _below_top(place: Place, settings: "TuneSettings") -> bool:
         hint = f"--top M, with M from 1 to {place.blocks}"
         message = "number of top blocks to train"
         raise BadInputError(message, value=top, expected=f"1 to {place.blocks}", hint=hint)
-    return _below(place, place.blocks - top)
-
-
-def _below(place: Place, first: int) -> bool:
-    """Return whether a parameter lies under block `first`; embeddings do."""
-    return place.role.embeds if place.index is None else place.index < first
+    return place.role.embeds if place.index is None else place.index < place.blocks - top
 
 
 for _condition in (
@@ -139,8 +137,9 @@ for _condition in (
     ),
     Condition(
         name="frozen-lower",
-        summary="the upper half of the blocks, and the head",
-        frozen=lambda place, _: _below(place, place.blocks // 2),
+        summary="the upper half of the blocks, the embeddings and the head",
+        frozen=lambda place, _: place.index is not None and place.index < place.blocks // 2,
+        rule=2,
     ),
     Condition(
         name="equal-step",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from layerwise.card.record import DataInfo, ModelInfo
 from layerwise.options.declaration import declared
@@ -114,6 +114,17 @@ class TuneOutcome:
     resumed_from: int | None = None
 
 
+def _of_first_schema(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a run of the first schema, with a note where its condition meant something else."""
+    if plain.get("condition") != "frozen-lower":
+        return plain
+    meant = (
+        "made by an earlier rule: frozen-lower froze the embeddings too, as top-m does with half "
+        "of the blocks"
+    )
+    return {**plain, "notes": [*plain.get("notes", ()), meant]}
+
+
 @dataclass(frozen=True)
 class TuneRecord(JsonRecord, FileRecord, DocumentRecord):
     """A fine-tuning run.
@@ -132,9 +143,10 @@ class TuneRecord(JsonRecord, FileRecord, DocumentRecord):
         notes: What was done otherwise than asked or by default.
     """
 
-    SCHEMA = "layerwise/tune/1"
+    SCHEMA = "layerwise/tune/2"
     FILE = "tune.json"
     DOCUMENT = "tune"
+    OLDER: ClassVar = {"layerwise/tune/1": _of_first_schema}
 
     model: ModelInfo
     data: DataInfo

@@ -221,6 +221,7 @@ def _identity(
         "classes": list(data.classes) or None,  # In another order, a head's outputs are others.
         "objective": objective.name,
         "condition": condition.name,
+        "rule": condition.rule,
         "processes": distributed.world_size(),
         **{k: v for k, v in to_plain(settings).items() if k not in FREE},
     }

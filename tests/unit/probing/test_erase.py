@@ -84,7 +84,7 @@ def test_the_numbers_of_a_depth_are_those_of_its_pairs(tuning):
     a = torch.randn(20, 6, dtype=torch.float64, generator=generator)
     b = a + torch.tensor([2.0, 0, 0, 0, 0, 0]) + 0.3 * torch.randn(20, 6, generator=generator)
     folds, weights = np.arange(20) % 4, np.ones((1, 20))
-    found = erase._depth(0, 1.0, erase._fold_results(a, b, folds, QUICK), weights)
+    found = erase._depth(0, 1.0, erase._fold_results(a, b, folds, QUICK), weights, groups=20)
     before, after = [], []
     for fold in range(4):
         inside = folds != fold
@@ -108,11 +108,13 @@ def test_standardised_features_forget_their_scale():
     folds, weights = np.arange(40) % 4, np.ones((1, 40))
     settings = replace(QUICK, standardised=True)
     found = [
-        erase._depth(0, 1.0, erase._fold_results(a * s, b * s, folds, settings), weights)
+        erase._depth(0, 1.0, erase._fold_results(a * s, b * s, folds, settings), weights, groups=40)
         for s in (torch.ones(4, dtype=torch.float64), scale)
     ]
     assert found[0].effect == pytest.approx(found[1].effect)
-    raw = erase._depth(0, 1.0, erase._fold_results(a * scale, b * scale, folds, QUICK), weights)
+    raw = erase._depth(
+        0, 1.0, erase._fold_results(a * scale, b * scale, folds, QUICK), weights, groups=40
+    )
     assert raw.top_variance > 0.999
     assert raw.overlap > 0.99  # A control that is no other direction.
     assert found[0].overlap < 0.9

@@ -1,6 +1,7 @@
 """A matrix becomes cells: each combination once, less what is excluded, with its own settings."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -92,6 +93,13 @@ def test_a_changed_setting_is_another_run_and_a_new_seed_leaves_the_others():
     before = {cell.id for cell in cells()}
     assert before.isdisjoint(cell.id for cell in cells(defaults={"data": "demo", "steps": 11}))
     assert before < {cell.id for cell in cells(seeds=[*SEEDS, 9])}
+
+
+def test_a_condition_whose_rule_changed_is_another_run_and_the_others_are_the_same():
+    for cell in cells(conditions=["frozen-lower", "uniform"]):
+        earlier = replace(cell, rule=None)
+        assert (earlier.id == cell.id) is (cell.condition == "uniform")
+        assert "rule" not in earlier.spec()
 
 
 def test_a_model_overrides_the_study_and_rules_override_both():

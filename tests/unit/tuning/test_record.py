@@ -17,13 +17,22 @@ def test_saved_and_loaded_is_equal(tuning, tmp_path, condition):
     assert TuneRecord.load(file) == TuneRecord.load(tmp_path) == record
     assert TuneRecord.load(file).to_json() == record.to_json()
     plain = json.loads(record.to_json())
-    assert plain["schema"] == "layerwise/tune/1"
+    assert plain["schema"] == "layerwise/tune/2"
     assert {"model", "data", "condition", "settings", "groups", "outcome", "form"} <= plain.keys()
     assert {"layerwise", "torch", "transformers", "peft", "command"} <= plain["provenance"].keys()
     assert ("tau" in plain, "placement" in plain) == (
         condition == "equal-step",
         condition == "lora",
     )
+
+
+@pytest.mark.parametrize(("condition", "told"), [("frozen-lower", 1), ("uniform", 0)])
+def test_an_older_run_says_what_its_condition_meant(tuning, tmp_path, condition, told):
+    record = tuning.tune("llama", condition=condition).record
+    plain = json.loads(record.to_json()) | {"schema": "layerwise/tune/1"}
+    (tmp_path / "tune.json").write_text(json.dumps(plain))
+    notes = [n for n in TuneRecord.load(tmp_path).notes if "froze the embeddings too" in n]
+    assert len(notes) == told
 
 
 def test_ranks_by_module_are_in_the_json_where_they_differ(tuning, tmp_path):

@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from layerwise.errors import SchemaError
 from layerwise.models.load import load
 from layerwise.objectives import OBJECTIVES, resolve
+from layerwise.tuning import run
+from layerwise.tuning.conditions import CONDITIONS
 from layerwise.tuning.material import held_out
 from layerwise.tuning.results import save
 
@@ -317,3 +320,19 @@ def test_a_head_beside_adapters_is_taken_up_again(tuning, tmp_path):
     again = tuning.tune("bert_classifier", folder=tmp_path, resume=True, **options)
     assert again.record.outcome.resumed_from == 2
     assert tuning.same(tuning.weights(whole), tuning.weights(again))
+
+
+def test_a_checkpoint_of_an_earlier_rule_is_of_another_run(tuning, tmp_path, monkeypatch):
+    earlier = replace(CONDITIONS["frozen-lower"], rule=None)
+    options = {"condition": "frozen-lower", "folder": tmp_path, "save_every": 1, "steps": 3}
+
+    def stop(entry):
+        if entry["step"] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as then:
+        then.setattr(run, "CONDITIONS", {**CONDITIONS, "frozen-lower": earlier})
+        with pytest.raises(KeyboardInterrupt):
+            tuning.tune("llama", on_step=stop, **options)
+    with pytest.raises(SchemaError, match="checkpoint of another run: 'rule=None, now 2'"):
+        tuning.tune("llama", resume=True, **options)
