@@ -285,7 +285,7 @@ def _token_example(row: SourceRow) -> Example | str:
     labels = _whole_numbers(row, "counted") if row.has("counted") else ids
     if not len(ids) == len(attended) == len(labels):
         sizes = f"{len(ids)}, {len(labels)}, {len(attended)}"
-        raise row.fault(sizes, "tokens", "has as many tokens as no label or mask")
+        raise row.fault(sizes, "tokens", "has different numbers of tokens, labels, mask")
     told = [(i, label) for i, label, a in zip(ids, labels, attended, strict=True) if a]
     for place, (token, label) in enumerate(told, 1):
         if label not in (-100, token):
