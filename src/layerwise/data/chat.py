@@ -77,15 +77,27 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int, processor: Any
 
 
 def _written(chat: "_Chat") -> "_Chat":
-    """Return `chat`, with what its tools are given as JSON text where its template needs it so."""
-    calls = [turn.get("tool_calls") for turn in chat.turns]
-    if not any(calls) or chat.tried(chat.turns):
+    """Return `chat` as its template takes it: silence and calls of tools are written in two ways.
+
+    A turn that only calls a tool says nothing or "", and what the tool is given is an object or
+    JSON text; the first way that the template takes is taken.
+    """
+    if not any(turn.get("tool_calls") for turn in chat.turns):
         return chat
-    made = [
-        {**turn, "tool_calls": [_called(call, json.dumps) for call in own]} if own else turn
-        for turn, own in zip(chat.turns, calls, strict=True)
-    ]
-    return replace(chat, turns=tuple(made)) if chat.tried(made) else chat
+    told = tuple({**turn, "content": turn.get("content") or ""} for turn in chat.turns)
+    ways = (chat.turns, told, _in_json(chat.turns), _in_json(told))
+    made = (replace(chat, turns=turns) for turns in ways)
+    return next((found for found in made if found.tried(found.turns)), chat)
+
+
+def _in_json(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Return `turns` with what their tools are given as JSON text."""
+    return tuple(
+        {**turn, "tool_calls": [_called(call, json.dumps) for call in turn["tool_calls"]]}
+        if turn.get("tool_calls")
+        else turn
+        for turn in turns
+    )
 
 
 def _counted(chat: "_Chat", untrained: Sequence[int], unseen: Counter[str]) -> list[Span]:
@@ -138,7 +150,7 @@ class _Chat:
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise DataError(
                 what=f"chat template refuses a chat ({error})",
-                value=[turn["role"] for turn in turns],
+                value=_outline(turns),
                 expected="turns that the model's template allows",
             ) from error
         return found
@@ -357,6 +369,12 @@ class _Chat:
         return opened[len(closed) :] if closed and opened.startswith(closed) else ""
 
 
+def _outline(turns: Sequence[Turn]) -> str:
+    """Return who speaks in a chat, and how it begins, by which it is found in the data."""
+    begins = next((str(turn["content"]) for turn in turns if turn.get("content")), "")
+    return f"{', '.join(turn['role'] for turn in turns)}, from {begins[:60]!r}"
+
+
 def _parts(said: str) -> list[dict[str, str]]:
     """Return what a turn says as parts of text, and of pictures in their places."""
     texts: list[dict[str, str]] = []
@@ -371,7 +389,8 @@ def _in_place_of(turn: Turn, words: str = _THIS) -> Iterator[dict[str, Any]]:
 
     The name of what it calls is changed last, for other turns may show it too.
     """
-    made = {**turn, "content": words if turn.get("content") or not turn.get("tool_calls") else None}
+    is_silent = turn.get("tool_calls") and not turn.get("content")
+    made = {**turn, "content": turn.get("content") if is_silent else words}
     if turn.get("reasoning_content"):
         made["reasoning_content"] = words
     if turn.get("tool_calls"):

@@ -173,8 +173,22 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
 
 
 def _claimed(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Format, dict[str, str]]:
+    """Return the format that claims the rows; where most of them hold another, that one."""
     claims = ((kind, kind.roles(frame, asked)) for kind in reversed([*FORMATS.values()]))
-    return next((kind, columns) for kind, columns in claims if columns is not None)
+    kind, columns = next((kind, columns) for kind, columns in claims if columns is not None)
+    if {"text", "prompt"} & asked.keys():
+        return kind, columns
+    is_held = _is_held(frame, columns)
+    rest = frame[~is_held].drop(columns=[next(iter(columns.values()))])
+    named = [c for c in rest if c in asked.values() or not rest[c].map(is_blank).all()]
+    other = _by_names(rest[named], asked) if len(rest) > is_held.sum() else None
+    is_more = other and _is_held(rest, other[1]).sum() > is_held.sum()
+    return other if other and is_more else (kind, columns)
+
+
+def _is_held(frame: pd.DataFrame, columns: Mapping[str, str]) -> "pd.Series[bool]":
+    """Return which rows have something in the first of `columns`, that of the content."""
+    return ~frame[next(iter(columns.values()))].map(is_blank).astype(bool)
 
 
 def _in_small_letters(frame: pd.DataFrame) -> dict[str, str]:
@@ -185,10 +199,19 @@ def _in_small_letters(frame: pd.DataFrame) -> dict[str, str]:
 
 def format_of_one(row: pd.DataFrame) -> str:
     """Return what `row`, one alone, is called by its columns' names; nothing where by none."""
-    row = row.rename(columns=_in_small_letters(row))
-    kinds = [kind for kind in reversed([*FORMATS.values()]) if kind.name != "texts"]
-    named = "texts" if {*TEXT_NAMES} & {*row.columns} else ""
-    return next((kind.name for kind in kinds if kind.roles(row, {}) is not None), named)
+    found = _by_names(row.rename(columns=_in_small_letters(row)), {})
+    return found[0].name if found else ""
+
+
+def _by_names(
+    frame: pd.DataFrame, asked: Mapping[str, str]
+) -> tuple[Format, dict[str, str]] | None:
+    """Return the format that the columns' names tell, and the column of each role."""
+    for kind in reversed([*FORMATS.values()]):
+        is_told = kind.name != "texts" or {*TEXT_NAMES} & {*frame.columns}
+        if is_told and (columns := kind.roles(frame, asked)) is not None:
+            return kind, columns
+    return None
 
 
 def _media(values: "pd.Series[Any]") -> str:
@@ -262,7 +285,7 @@ def _token_example(row: SourceRow) -> Example | str:
     labels = _whole_numbers(row, "counted") if row.has("counted") else ids
     if not len(ids) == len(attended) == len(labels):
         sizes = f"{len(ids)}, {len(labels)}, {len(attended)}"
-        raise row.fault(sizes, "tokens", "has as many tokens as no label or mask")
+        raise row.fault(sizes, "tokens", "has different numbers of tokens, labels, mask")
     told = [(i, label) for i, label, a in zip(ids, labels, attended, strict=True) if a]
     for place, (token, label) in enumerate(told, 1):
         if label not in (-100, token):

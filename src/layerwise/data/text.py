@@ -80,6 +80,12 @@ class TextData:
         return "messages" in self.columns or any(e.messages is not None for e in self.examples)
 
     @property
+    def has_prompts(self) -> bool:
+        """Return whether anything comes before what the loss is about, if only in some rows."""
+        told = {"prompt", "messages", "pictures"} & self.columns.keys()
+        return bool(told) or any(e.prompt is not None or e.messages for e in self.examples)
+
+    @property
     def has_pictures(self) -> bool:
         """Return whether any example shows pictures."""
         return any(example.pictures for example in self.examples)

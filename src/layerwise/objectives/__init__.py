@@ -57,15 +57,11 @@ def resolve(name: str, *, loaded: LoadedModel, data: TextData) -> Objective:
     return objective
 
 
-def _has_prompt(data: TextData) -> bool:
-    return bool({"prompt", "messages", "pictures"} & data.columns.keys())
-
-
 def _auto(kind: ModelKind, data: TextData) -> str:
     if "label" in data.columns or kind == "classifier":
         return "classification"
     if kind in ("causal", "seq2seq"):
-        return "sft" if _has_prompt(data) else "causal-lm"
+        return "sft" if data.has_prompts else "causal-lm"
     return "masked-lm" if kind == "masked" else "simcse"
 
 
@@ -115,7 +111,7 @@ def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> Non
             expected="a prompt and a text" if objective.needs_prompt else "text alone",
             hint="drop --label-column, or --objective classification",
         )
-    if objective.needs_prompt and not _has_prompt(data):
+    if objective.needs_prompt and not data.has_prompts:
         raise BadInputError(
             what=f"{objective.name} needs a prompt column or chats",
             value=named,
@@ -129,11 +125,11 @@ def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> Non
             expected="a prompt and a text column",
             hint="--prompt-column NAME --text-column NAME",
         )
-    if _has_prompt(data) and not objective.needs_prompt:
+    if data.has_prompts and not objective.needs_prompt:
         generates = kind in ("causal", "seq2seq")
         raise BadInputError(
             what=f"prompts and chats have no meaning for {objective.name}",
-            value=columns.get("prompt", columns.get("messages")),
+            value=columns.get("prompt", columns.get("messages", named)),
             expected="text alone",
             hint="--objective sft" if generates else "--text-column NAME, and no --prompt-column",
         )

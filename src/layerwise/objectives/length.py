@@ -38,8 +38,9 @@ def fitted(
     length = min(most, max(2, math.ceil(np.quantile(needs, SHARE, method="inverted_cdf"))))
     longer = np.mean(needs > length)
     share = f"{longer:.0%} of them are" if longer >= 0.005 else "less than 1% of them are"
-    told = f"{share if longer else 'none of them is'} longer"
-    note = f"examples are cut at {length:,} tokens; {told if made.needs else 'some may be longer'}"
+    told = f"{share} longer" if made.needs else "some may be longer"
+    note = f"examples are cut at {length:,} tokens; {told}"
+    note = note if longer or not made.needs else f"no example is longer than {length:,} tokens"
     return length, replace(data, notes=(*data.notes, note))
 
 

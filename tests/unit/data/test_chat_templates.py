@@ -299,6 +299,20 @@ def test_calls_of_tools_are_answers():
     ]  # fmt: skip
 
 
+def test_a_call_without_words_is_written_as_its_template_needs_it():
+    turns = [{**turn, "content": turn["content"] or None} for turn in with_tools()]
+    pads = LLAMA.replace("m.tool_calls", "m.content + '' == '' and m.tool_calls")
+    assert pads != LLAMA
+    assert counted(pads, turns, is_given_so=False) == counted(LLAMA, with_tools())
+    assert counted(LLAMA, turns) == counted(LLAMA, with_tools())
+
+
+def test_a_refusal_says_how_the_chat_begins():
+    strict = "{% for m in messages %}{{ raise_exception('no') if m.role == 'tool' }}{% endfor %}"
+    with pytest.raises(DataError, match=r"user, assistant, tool, .*from .?'Rain\?'"):
+        counted(strict, with_tools())
+
+
 @pytest.mark.parametrize("arguments", [{"city": "Oslo"}, {"days": 3}, {}])
 @pytest.mark.parametrize("results", [1, 2])
 def test_what_tools_give_is_in_no_loss(arguments, results):

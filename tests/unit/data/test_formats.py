@@ -210,8 +210,8 @@ def test_undesirable_answers_are_left_out(written):
     [
         ([{"messages": [ASK, TELL]}, {"prompt": "a", "completion": "b"}, {"messages": []}],
          ["1 row of another format (prompts with completions)", "1 empty row"]),
-        ([{"messages": [ASK, TELL]}, {"text": "a"}, {"text": "b"}, {"other": "c"}],
-         ["2 rows of another format (texts)", "1 empty row"]),
+        ([{"messages": [ASK, TELL]}, {"text": "a"}, {"other": "c"}],
+         ["1 row of another format (texts)", "1 empty row"]),
         ([{"chosen": "a b", "rejected": "a c"}, {"messages": [ASK, TELL]}],
          ["1 row of another format (chats)"]),
         ([{"prompt": "a", "completion": "b"}, {"instruction": "c", "output": "d"}, {"prompt": "e"}],
@@ -223,6 +223,20 @@ def test_rows_of_another_format_are_left_out_as_such(rows, left):
     assert len(data) == 1
     said = [part for part in data.notes[0].split("; ") if part.endswith("left out")]
     assert said == [f"{what} left out" for what in left]
+
+
+@pytest.mark.parametrize("few", [
+    {"conversations": [{"from": "human", "value": "x"}, {"from": "gpt", "value": "y"}]},
+    {"chosen": "a b", "rejected": "a c"},
+    {"input_ids": [1, 2]},
+    {"instruction": "c", "output": "d"},
+])  # fmt: skip
+@pytest.mark.parametrize("many", [{"messages": [ASK, TELL]}, {"text": "a"}])
+def test_the_format_of_most_rows_is_read(few, many):
+    data = read([many, few, many, {"other": ""}])
+    assert len(data) == 2
+    assert "1 row of another format" in data.notes[0]
+    assert len(read([few, many, few, few])) == 3
 
 
 def test_options_of_the_template_and_reasoning_stay():

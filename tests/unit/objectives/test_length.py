@@ -34,7 +34,7 @@ def test_nineteen_of_twenty_examples_need_no_more(tuning):
 def test_few_examples_are_all_whole_and_that_is_said(tuning):
     length, data = fit(tuning, [words(n) for n in range(2, 12)])
     assert length == 12
-    assert data.notes == ("examples are cut at 12 tokens; none of them is longer",)
+    assert data.notes == ("no example is longer than 12 tokens",)
     length, data = fit(tuning, [words(4)] * 299 + [words(9)])
     assert data.notes == ("examples are cut at 5 tokens; less than 1% of them are longer",)
 

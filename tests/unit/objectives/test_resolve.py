@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from layerwise.data import Example, TextData
+from layerwise.data import Example, TextData, read
 from layerwise.errors import BadInputError, UnknownNameError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives import labels_for
@@ -36,6 +36,25 @@ def resolve(name, *, kind, data, model=None):
 )
 def test_auto(kind, roles, name):
     assert resolve("auto", kind=kind, data=data(*roles)).name == name
+
+
+ASK, TELL = {"role": "user", "content": "Oslo?"}, {"role": "assistant", "content": "Norway"}
+OTHER = {"role": "assistant", "content": "Mars"}
+
+
+@pytest.mark.parametrize("row", [
+    {"chosen": [ASK, TELL], "rejected": [ASK, OTHER]},
+    {"chosen": "Human: Oslo? Assistant: Norway", "rejected": "Human: Oslo? Assistant: Mars"},
+    {"prompt": "Oslo?", "chosen": "Norway", "rejected": "Mars"},
+])  # fmt: skip
+def test_auto_leaves_the_question_of_a_preference_out_of_the_loss(row):
+    found = read([row])
+    assert resolve("auto", kind="causal", data=found).name == "sft"
+    (example,) = found.examples
+    assert example.text == "Norway"
+    assert "Oslo?" in str(example.messages or example.prompt)
+    with pytest.raises(BadInputError, match="prompts and chats have no meaning for causal-lm"):
+        resolve("causal-lm", kind="causal", data=found)
 
 
 @pytest.mark.parametrize(
