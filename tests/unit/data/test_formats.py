@@ -302,7 +302,7 @@ PICTURE = {"bytes": b"\x89PNG", "path": None}
         ({"instruction": "a", "output": "b", "history": "q"}, "row 1 .* holds no history"),
         ({"input_ids": [5, "6"]}, "row 1 of column 'input_ids' holds no tokens: '6'"),
         ({"input_ids": [5, -6]}, "row 1 of column 'input_ids' holds no tokens: '-6'"),
-        ({"input_ids": [5, 6], "labels": [5]}, "as many tokens as no label or mask"),
+        ({"input_ids": [5, 6], "labels": [5]}, "different numbers of tokens, labels, mask"),
         ({"input_ids": [7, 5, 6], "labels": [3, 5, 9], "attention_mask": [0, 1, 1]},
          "'labels' labels token 2 as no token of its place: '9'; expected 6, the token itself"),
         ({"messages": [{"role": "wizard", "content": "a"}, TELL]},

@@ -87,10 +87,9 @@ def test_as_many_are_cut_as_is_said(case):
     length, said = fitted(loaded, data, OBJECTIVES[name], None)
     asked = {"batch_size": 8, "seed": 0}
     found = OBJECTIVES[name].batches_for(loaded, data, max_length=length, **asked)
-    share = (
-        f"{found.truncated / len(data):.0%} of them are" if found.truncated else "none of them is"
-    )
-    assert said.notes == (f"examples are cut at {length} tokens; {share} longer",)
+    share = f"{found.truncated / len(data):.0%} of them are longer"
+    cut = f"examples are cut at {length} tokens; {share}"
+    assert said.notes == (cut if found.truncated else f"no example is longer than {length} tokens",)
     assert found.truncated <= len(data) / 20
     shorter = OBJECTIVES[name].batches_for(loaded, data, max_length=length - 1, **asked)
     assert shorter.truncated > found.truncated
