@@ -1,15 +1,17 @@
 """Cards of one model against each other: does one's ranking of blocks hold for the other?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, SchemaError
+from layerwise.placement.gain import predicted_gain
+from layerwise.placement.place import choose
 from layerwise.records import DocumentRecord
-from layerwise.signals.ranks import spearman
+from layerwise.signals.ranks import partial_spearman, spearman
 
 #: The agreement at which one card may stand for another.
 USABLE = 0.9
@@ -17,15 +19,29 @@ USABLE = 0.9
 
 @dataclass(frozen=True)
 class PairAgreement:
-    """The agreement of two cards, by their positions: the rank correlation of their residual norms.
+    """The agreement of two cards, by their positions.
 
-    They are `usable` where one can be the reference of the other.
+    Attributes:
+        first: The one's position.
+        second: The other's.
+        spearman: Rank correlation of their residual norms.
+        usable: Whether that is enough for one to be the reference of the other, after [C].
+        detrended: The same with the depth of the blocks held fixed; None where one card ranks its
+            blocks by depth alone, so that nothing is left.
+        advised: How many blocks the other's advice has, for `first` and for `second`; None where
+            one has no gains to advise by.
+        common: How many of these each card's own advice of as many blocks has too.
+        costs: The share of what each predicts for its own advice that it loses by the other's.
     """
 
     first: int
     second: int
     spearman: float
     usable: bool
+    detrended: float | None = None
+    advised: tuple[int, int] | None = None
+    common: tuple[int, int] | None = None
+    costs: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +82,34 @@ def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Compari
         if not np.isfinite(values).all():
             msg = "card without residual norms of every block"
             raise BadInputError(msg, value=card.data.source, hint="make it with all signals")
-    pairs = []
-    for i, j in combinations(range(len(cards)), 2):
-        rho = spearman(norms[i], norms[j])
-        pairs.append(PairAgreement(i, j, rho, usable=rho >= threshold))
+    pairs = [
+        _agreement(i, j, cards=cards, threshold=threshold)
+        for i, j in combinations(range(len(cards)), 2)
+    ]
     data = tuple(f"{card.data.source} ({card.data.objective})" for card in cards)
     return Comparison(cards[0].model.source, data, tuple(pairs), threshold)
+
+
+def _agreement(i: int, j: int, *, cards: Sequence[LayerCard], threshold: float) -> PairAgreement:
+    first, second = cards[i], cards[j]
+    norms = [card.column("residual_norm") for card in (first, second)]
+    rho, detrended = spearman(*norms), partial_spearman(*norms, np.arange(float(len(first.layers))))
+    pair = PairAgreement(i, j, rho, rho >= threshold, detrended)
+    if not all("adam_gram" in card.arrays for card in (first, second)):
+        return pair
+    a, b = _followed(first, choose(second).rows), _followed(second, choose(first).rows)
+    return replace(pair, advised=(a[0], b[0]), common=(a[1], b[1]), costs=(a[2], b[2]))
+
+
+def _followed(card: LayerCard, rows: Sequence[int]) -> tuple[int, int, float]:
+    """Return how many `rows` another card advises, how many of these `card` does, and their cost.
+
+    It is the share that `rows` lose of what `card` predicts for as many blocks of its own advice.
+    """
+    own = choose(card, layers=len(rows)).rows
+    best = predicted_gain(card, own)
+    cost = 1.0 - predicted_gain(card, rows) / best if best > 0.0 else 0.0
+    return len(rows), len({*own} & {*rows}), cost
 
 
 def refuse_another_model(expected: ModelInfo, found: ModelInfo) -> None:

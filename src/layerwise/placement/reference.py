@@ -55,7 +55,8 @@ def transferred(
 
     Raises:
         SchemaError: The reference is of another model.
-        BadInputError: It has nothing measured that could serve, or is too different.
+        BadInputError: It has nothing measured that could serve, measured no difference, or is too
+            different.
         UnknownNameError: There is no such goal.
     """
     rho = compare([reference, card]).pairs[0].spearman
@@ -72,6 +73,12 @@ def transferred(
         message = "reference card without measured performance"
         hint = "layerwise measure MODEL DATA --card CARD"
         raise BadInputError(message, value=reference.data.source, hint=hint)
+    if found.verdict == "no difference":
+        message = "reference card that measured no difference between placements"
+        hint = "place without --reference: any placement of as many blocks did as well"
+        raise BadInputError(
+            message, value=found.finding, expected="a measured difference", hint=hint
+        )
     best = _best(found, goal)
     policy = best.name if best.name in POLICIES else best.policy
     bound = best.name if best.name in GOALS else None

@@ -22,6 +22,21 @@ def spearman(first: Float64[Array, "l"], second: Float64[Array, "l"]) -> float:
     return float(np.clip(spearman_to(first, second[None])[0], -1.0, 1.0))
 
 
+def partial_spearman(
+    first: Float64[Array, "l"], second: Float64[Array, "l"], fixed: Float64[Array, "l"]
+) -> float | None:
+    """Return the rank correlation of two sides with a third held `fixed`, in [-1, 1].
+
+    It is that of what is left of their ranks after a line through those of `fixed`; None where
+    nothing is left of a side.
+    """
+    ranks = centred_ranks(np.stack([first, second, fixed]))
+    a, b, line = ranks / np.sqrt((ranks * ranks).sum(1, keepdims=True)).clip(1e-300)
+    left, right = (side - (side @ line) * line for side in (a, b))
+    sizes = float(np.linalg.norm(left)), float(np.linalg.norm(right))
+    return float(left @ right) / (sizes[0] * sizes[1]) if min(sizes) > 1e-9 else None
+
+
 def centred_ranks(rows: Float64[Array, "k l"]) -> Float64[Array, "k l"]:
     """Return the ranks in each row less their mean, equal values sharing theirs."""
     ranks = pd.DataFrame(rows).rank(axis=1).to_numpy()

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from layerwise.card.record import StackInfo
 from layerwise.errors import BadInputError, SchemaError
 from layerwise.placement.compare import compare
+from layerwise.placement.gain import predicted_gain
+from layerwise.placement.place import choose
 
 RISING = [float(i) for i in range(12)]
 
@@ -31,6 +34,55 @@ def test_the_threshold_is_an_argument(small_card):
     rho = compare(cards).pairs[0].spearman
     assert compare(cards, threshold=rho).pairs[0].usable
     assert not compare(cards, threshold=rho + 1e-6).pairs[0].usable
+
+
+def slow_partial(first, second):
+    """Return Spearman's correlation with depth held fixed, by the formula of three of them."""
+    depth = range(len(first))
+    (ab, ad, bd) = (
+        spearmanr(x, y).statistic for x, y in ((first, second), (first, depth), (second, depth))
+    )
+    return (ab - ad * bd) / np.sqrt((1 - ad**2) * (1 - bd**2))
+
+
+def test_texts_that_share_their_trend_alone_agree_on_nothing_else(small_card):
+    rng, found = np.random.default_rng(0), []
+    for _ in range(60):
+        trend = -0.3 * np.arange(30)
+        norms = [np.exp(trend + rng.normal(size=30)).tolist() for _ in range(2)]
+        (pair,) = compare([small_card(30, residual_norm=n) for n in norms]).pairs
+        assert pair.detrended == pytest.approx(slow_partial(*norms))
+        found.append((pair.spearman, pair.detrended))
+    told, left = np.mean(found, axis=0)
+    error = np.std(found, axis=0)[1] / np.sqrt(len(found))
+    assert told > 0.8
+    assert abs(left) < 3 * error
+
+
+def test_a_ranking_by_depth_alone_leaves_nothing_to_agree_on(small_card):
+    swapped = [1.0, 0.0, *RISING[2:]]
+    (pair,) = compare([small_card(residual_norm=v) for v in (RISING, swapped)]).pairs
+    assert pair.detrended is None
+
+
+def test_the_other_cards_advice_is_priced_by_ones_own_gains(small_card):
+    rng = np.random.default_rng(1)
+    one, other = (
+        small_card(gram=np.stack([(g := rng.normal(size=(8, 5)) + 1.0) @ g.T for _ in range(12)]))
+        for _ in range(2)
+    )
+    (same,) = compare([one, one]).pairs
+    size = len(choose(one).rows)
+    assert (same.advised, same.common, same.costs) == ((size,) * 2, (size,) * 2, (0.0, 0.0))
+    (pair,) = compare([one, other]).pairs
+    for place, (own, theirs) in enumerate(((one, other), (other, one))):
+        rows = choose(theirs).rows
+        best = choose(own, layers=len(rows)).rows
+        kept = predicted_gain(own, rows) / predicted_gain(own, best)
+        assert pair.advised[place] == len(rows)
+        assert pair.common[place] == len({*rows} & {*best})
+        assert pair.costs[place] == pytest.approx(1 - kept)
+    assert compare([one, small_card(gram=None)]).pairs[0].costs is None
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -49,6 +49,13 @@ def test_the_best_policy_is_taken_with_its_number_of_blocks(card, reference):
     )
 
 
+def test_where_placements_made_no_difference_there_is_nothing_to_follow(card, reference):
+    (found,) = reference.measured
+    equal = replace(reference, measured=(replace(found, verdict="no difference", finding="None."),))
+    with pytest.raises(BadInputError, match=r"no difference between placements: 'None\.'"):
+        transferred(card, equal)
+
+
 def test_a_goal_keeps_to_what_was_measured_to_be_fast_enough(card, reference):
     assert transferred(card, reference, goal="balanced").policy == "last"
     slow = replace(reference, measured=(measured(regime("top", 0.5)),))
