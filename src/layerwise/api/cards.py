@@ -62,6 +62,7 @@ def card(
     from layerwise.models.load import inside
     from layerwise.objectives import labels_for, resolve
     from layerwise.placement.advise import advise
+    from layerwise.placement.coupling import coupling
     from layerwise.signals import select
 
     wanted = select(options["signals"])
@@ -91,7 +92,8 @@ def card(
             progress=progress,
             **pick(FittedBatches, options),
         )
-    return replace(made, advice=advise(made, available=text.available))
+    advised = replace(made, advice=advise(made, available=text.available))
+    return replace(advised, coupling=coupling(advised))
 
 
 @takes_options

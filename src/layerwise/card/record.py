@@ -193,6 +193,63 @@ class Advice:
 
 
 @dataclass(frozen=True)
+class CoupledBlocks:
+    """How each block is coupled to all others at one relative `damping`, a figure a row.
+
+    The figures are those of `layerwise.signals.coupling.BlockCoupling`; `kappa_null` is the largest
+    of `kappa` in the draws of independent gradients.
+    """
+
+    damping: float
+    kappa: tuple[float, ...]
+    kappa_null: tuple[float, ...]
+    u: tuple[float, ...]
+    compensation: tuple[float, ...]
+    s: tuple[float, ...]
+    freezing: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CoupledSet:
+    """How the blocks of one set are coupled among themselves at one relative `damping`.
+
+    The figures are those of `layerwise.signals.coupling.SetCoupling`; `rho_null` is the largest of
+    `rho` in the draws of independent gradients; `name` is ``advised`` or a policy.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    damping: float
+    rho: float
+    rho_null: float
+    gain: float
+    additive: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """How far blocks can stand for each other.
+
+    Attributes:
+        told: Whether blocks are coupled beyond the null at the card's own damping: their mean
+            kappa is above that of every draw.
+        finding: That in a sentence.
+        draws: Draws of the null.
+        blocks: By damping, from the smallest.
+        sets: The advised set and others of its size, by damping.
+    """
+
+    told: bool
+    finding: str
+    draws: int
+    blocks: tuple[CoupledBlocks, ...]
+    sets: tuple[CoupledSet, ...]
+
+
+@dataclass(frozen=True)
 class MeasuredRegime:
     """What one way to place adapters was found to do when it was fine-tuned.
 
@@ -265,6 +322,7 @@ class LayerCard(DocumentRecord):
             decoder); "row" elsewhere means a position in this list.
         absent: Why each signal that is missing is missing.
         measured: What placements were found to do when they were fine-tuned; None if none were.
+        coupling: How far blocks can stand for each other; None without Gram matrices.
         arrays: What is too large for JSON, by name: ``gram`` and ``adam_gram`` (l, n, n),
             ``gradient_norms`` (n, modules), ``spectrum/<module>`` (d,). Saved beside the card,
             empty where that file is gone.
@@ -282,6 +340,7 @@ class LayerCard(DocumentRecord):
     advice: Advice | None = None
     absent: Mapping[str, str] = field(default_factory=dict)
     measured: tuple[Measurement, ...] | None = None
+    coupling: Coupling | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def column(self, name: str) -> np.ndarray:

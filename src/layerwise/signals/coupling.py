@@ -1,4 +1,4 @@
-"""How much of one block's gain the other blocks can give: coupling, after arXiv 2602.04019 section 5.
+"""How much of a block's gain the other blocks can give: coupling (arXiv 2602.04019, section 5).
 
 With G_l the (n, D_l) per-example adapter gradients of block l, F = G^T G / n over all blocks and
 g = G^T u, u = 1/n, the quadratic model has the gradient g and the curvature H = F + lambda I, with

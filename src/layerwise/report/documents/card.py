@@ -12,6 +12,7 @@ from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
+from layerwise.report.documents.coupling import coupling
 from layerwise.report.documents.placement import cost_figures, placement_text
 from layerwise.report.numbers import counted, number_style, quantity
 from layerwise.report.words import shown
@@ -65,6 +66,7 @@ def document(card: LayerCard, placement: Placement | None = None) -> b.Document:
         b.Heading("The measurement", detail=True),
         _figures(card),
         *_charts(card, placement, columns, adapted),
+        *(coupling(card, card.coupling) if card.coupling else ()),
         b.Heading("Block by block"),
         table,
         *parts.facts_under("Not measured", absent),
@@ -95,7 +97,8 @@ def _verdict(card: LayerCard) -> b.Verdict:
         wanted = f"If adapters are wanted all the same: {where}, by policy {policy}."
         chosen = wanted if advice.layers else chosen
     remedies = [shown(remedy, limit=400) for remedy in advice.remedies]
-    return b.Verdict(text, [shown(advice.reason, limit=800), chosen], remedies)
+    coupled = [shown(card.coupling.finding, limit=400)] if card.coupling else []
+    return b.Verdict(text, [shown(advice.reason, limit=800), chosen, *coupled], remedies)
 
 
 def _done(placement: Placement | None) -> str:
