@@ -92,8 +92,8 @@ def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Compari
 
 def _agreement(i: int, j: int, *, cards: Sequence[LayerCard], threshold: float) -> PairAgreement:
     first, second = cards[i], cards[j]
-    norms = [card.column("residual_norm") for card in (first, second)]
-    rho, detrended = spearman(*norms), partial_spearman(*norms, np.arange(float(len(first.layers))))
+    a, b = (card.column("residual_norm") for card in (first, second))
+    rho, detrended = spearman(a, b), partial_spearman(a, b, np.arange(float(len(a))))
     pair = PairAgreement(i, j, rho, rho >= threshold, detrended)
     if not all("adam_gram" in card.arrays for card in (first, second)):
         return pair

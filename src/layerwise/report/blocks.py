@@ -229,6 +229,12 @@ class Chart:
     width: Literal["wide", "half", "third"] = "half"
     height: int = 170
 
+    def __post_init__(self) -> None:
+        """Refuse bars on an axis without 0, where they would leave their chart."""
+        if self.kind == "bars" and self.y.scale in {"near", "log"}:
+            message = f"chart {self.name!r}: bars begin at 0, so their scale must"
+            raise ValueError(message)
+
 
 Block = Heading | Verdict | Text | Note | Code | Figures | Facts | Table | Strip | Chart
 

@@ -76,13 +76,14 @@ def written(text="plain", *, blocks=6):
     }
     ends = {"low": "low", "high": "high"}
     size, place = b.Axis("size", title="Size", unit="nats"), b.Axis("x")
+    tall = b.Axis("size", title="Size", unit="nats", scale="zero")
     charts = [
         b.Chart("blocks", text, "blocks", spots, place, size, filled="on", top={0: "0 %"},
                 faint=spots, lines=spots, rules=[b.Rule(1.0, text=text), b.Rule(0.5, band=True)],
                 **ends, **look),
-        b.Chart("bars", text, "bars", spots, place, size, **look),
+        b.Chart("bars", text, "bars", spots, place, tall, **look),
         b.Chart("named", text, "bars", [{"depth": text, "size": 1.0, "head": text}],
-                b.Axis("depth"), size),
+                b.Axis("depth"), tall),
         b.Chart("intervals", text, "intervals", spots, size, b.Axis("line"), other="other",
                 join="stack", faint=spots, **ends, **look),
         b.Chart("scatter", text, "scatter", spots, b.Axis("other"), size, label="label",

@@ -6,7 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from layerwise.report.blocks import Axis, Chart
+from layerwise.columns import Column
+from layerwise.report.blocks import Axis, Chart, Document, Rule
+from layerwise.report.documents.parts import by_block
 from layerwise.report.renderers.charts import exported, heading, specification
 from layerwise.report.renderers.theme import LIGHT, chart_config
 
@@ -99,6 +101,33 @@ def test_what_is_nearly_equal_is_not_drawn_as_if_it_differed():
     assert domain([-3.0, -3.0], scale="log") == pytest.approx([-3.03, -2.97])
     assert domain([1.5, 1.6]) is None
     assert domain([0.0, 0.0]) is None
+
+
+def drawn_height(chart):
+    """Return how high the picture of a chart is, with whatever leaves its frame."""
+    files = exported(Document("c", "c", "", [chart]))
+    return float(ET.fromstring(files["chart-c.svg"]).get("height"))  # noqa: S314 - our own.
+
+
+@pytest.mark.parametrize("values", [
+    [7.5, 7.51, 7.5], [3.0], [0.0, 0.0], [-1.0, 2.0], [1e-9, 5e8], [-4.0, -4.0], [2.0, None, 2.0],
+])  # fmt: skip
+def test_bars_stay_in_their_chart(values):
+    rows = [{"x": i, "index": i, "v": v, "head": ""} for i, v in enumerate(values)]
+    chart = by_block("c", Column("v", "Saved"), rows, kind="bars")
+    y = encoding(chart, "y")["scale"]
+    assert y["zero"] is True
+    assert "domain" not in y or y["domain"][0] <= 0.0 <= y["domain"][1]
+    assert drawn_height(chart) < 2 * chart.height
+    with pytest.raises(ValueError, match="bars begin at 0"):
+        replace(chart, y=replace(chart.y, scale="near"))
+
+
+@pytest.mark.parametrize("at", [0.0, 5.0])
+def test_bands_and_lines_at_0_stay_in_a_chart_without_0(at):
+    chart = on_blocks([7.5, 7.51, 7.5])
+    rules = [Rule(at, band=True)]
+    assert drawn_height(replace(chart, rules=rules)) < 2 * chart.height
 
 
 def test_a_second_stack_counts_from_0_again_after_a_gap():

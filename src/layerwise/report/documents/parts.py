@@ -82,12 +82,13 @@ def by_block(
     *,
     kind: str = "blocks",
     title: str = "",
-    scale: b.Scale = "near",
+    scale: b.Scale | None = None,
     most: float = 0.0,
     percent: bool = False,
     **look: Any,
 ) -> b.Chart:
     """Return a chart of `column` over blocks, with the intervals that `rows` have."""
+    scale = scale or ("zero" if kind == "bars" else "near")
     axis = b.Axis(column.key, unit=column.unit, scale=scale, most=most)
     if percent or column.form == "percent":
         axis = replace(axis, form="percent")

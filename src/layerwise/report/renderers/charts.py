@@ -250,7 +250,9 @@ def _rules(chart: Chart, theme: Theme) -> Layers:
         base = _inline([{"at": rounded(rule.at), "text": visible(rule.text)}])
         base = base.encode(**{rule.of: place})
         if rule.band:
-            made.append(base.encode(y2=alt.Y2Datum(0)).mark_rect(color=theme.muted, opacity=0.18))
+            made.append(
+                base.encode(y2=alt.Y2Datum(0)).mark_rect(color=theme.muted, opacity=0.18, clip=True)
+            )
             continue
         made.append(base.mark_rule(strokeDash=[4, 3], opacity=0.75))
         if rule.text and rule.of == "x":
@@ -327,7 +329,7 @@ def _intervals(chart: Chart, theme: Theme) -> Layers:
     y, colour, tip = _line_axis(chart), _colour(chart, theme), _tip(chart)
     base = alt.Chart().encode(y=y, color=colour, tooltip=tip)
     zero = _inline([{"zero": 0}]).encode(x=_x(chart, "zero"))
-    layers: Layers = [*_tints(chart, theme, y), zero.mark_rule(opacity=0.8)]
+    layers: Layers = [*_tints(chart, theme, y), zero.mark_rule(opacity=0.8, clip=True)]
     if chart.faint:
         single = alt.Chart(alt.NamedData(name="faint"))
         single = single.encode(y=y, x=_x(chart), color=colour, tooltip=tip)
