@@ -5,7 +5,14 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from scipy.stats import spearmanr
 
-from layerwise.signals.similarity import cka_of, represent, rsa_of, shared_pca_of
+from layerwise.signals.similarity import (
+    cka_of,
+    held_out,
+    represent,
+    rsa_of,
+    shared_pca_of,
+    unrotated,
+)
 from support.profiles import procrustes
 
 SHAPES = [(24, 60), (24, 25), (24, 24), (24, 23), (60, 9)]
@@ -64,6 +71,47 @@ def slow_shared_pca(x, y, components):
     both = np.concatenate([x, y])
     _, _, axes = np.linalg.svd(both - both.mean(0), full_matrices=False)
     return slow_cka(x @ axes[:components].T, y @ axes[:components].T)
+
+
+def slow_under(fit, shown, kept):
+    """The distance of `shown` under the p x p rotation that `fit` gives in `kept` components."""
+    x, y = (normalised(rows).astype(float) for rows in fit)
+    axes = np.linalg.svd(np.concatenate([x, y]), full_matrices=False)[2][:kept].T
+    inside = axes @ orthogonal_procrustes(x @ axes, y @ axes)[0] @ axes.T
+    turn = inside + np.eye(len(axes)) - axes @ axes.T
+    assert np.allclose(turn @ turn.T, np.eye(len(axes)), atol=1e-9)
+    x, y = (normalised(rows).astype(float) for rows in shown)
+    return np.linalg.norm(x @ turn - y)
+
+
+@pytest.mark.parametrize("shape", [(24, 60), (25, 24), (60, 9), (290, 100)], ids=str)
+@pytest.mark.parametrize("share", [1.0, 0.03])
+def test_held_out_and_unrotated(shape, share):
+    x, y = pair(shape, "full", share)
+    half = np.random.default_rng(1).permutation(len(x)) < len(x) // 2
+    sides = [(x[rows], y[rows]) for rows in (half, ~half)]
+    kept = min(len(x) // 2 // 2, shape[1])
+    expected = [slow_under(*both, kept) for both in (sides, sides[::-1])]
+    assert held_out(x, y, half) == pytest.approx(np.mean(expected), rel=1e-8)
+    plain = np.linalg.norm((normalised(x) - normalised(y)).astype(float))
+    assert unrotated(represent(x), represent(y)) == pytest.approx(plain, rel=1e-10)
+
+
+@pytest.mark.parametrize("rows", [64, 290, 1000])
+def test_noise_is_seen_held_out_whatever_the_number_of_rows_and_a_rotation_is_none(rows):
+    """Null: a rotation of few dimensions is 0; noise is its own size where Procrustes fits it."""
+    generator, width = np.random.default_rng(rows), 256
+    half = np.arange(rows) % 2 == 0
+    x = generator.standard_normal((rows, width))
+    y = x + 0.5 * generator.standard_normal(x.shape)
+    true = np.sqrt(2 - 2 / np.sqrt(1.25))
+    assert held_out(x, y, half) == pytest.approx(true, rel=0.2)
+    if rows <= width:
+        assert procrustes(x, y) < 0.5 * true
+    low = x[:, :8] @ generator.standard_normal((8, width))
+    turned = low @ np.linalg.qr(generator.standard_normal((width, width)))[0]
+    assert max(procrustes(low, turned), held_out(low, turned, half)) < 1e-7
+    assert unrotated(represent(low), represent(turned)) > 1.0
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

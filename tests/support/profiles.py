@@ -48,6 +48,8 @@ def planted_change(relative, index, *, steepness, scale, noise):
         rsa=0.9 * procrustes**2,
         shared_pca_cka=0.55 * procrustes**2,
         noise=noise,
+        held_out=1.1 * procrustes,
+        unrotated=1.2 * procrustes,
     )
 
 
@@ -59,7 +61,7 @@ def planted_readout(*, blocks, steepness, scale, noise=0.004, spread=0.03):
     seven = tuple(replace(every[i], relative=r) for r, i in zip(DEPTHS, index, strict=True))
     slopes = {
         key: float(np.polyfit(DEPTHS, [getattr(d, key) for d in seven], 1)[0])
-        for key in ("procrustes", "cka", "rsa")
+        for key in ("procrustes", "cka", "rsa", "held_out", "unrotated")
     }
     total = sum(d.cka for d in seven)
     return ReadoutProfile(
@@ -72,6 +74,8 @@ def planted_readout(*, blocks, steepness, scale, noise=0.004, spread=0.03):
         rsa_slope=slopes["rsa"],
         width=tuple(d.cka / total for d in seven) if total > 0 else (),
         noise_floor=noise,
+        held_out_slope=slopes["held_out"],
+        unrotated_slope=slopes["unrotated"],
     )
 
 
@@ -110,6 +114,8 @@ def planted_profile(
             bootstrap=1000,
             pca_components=256,
             seed=0,
+            width=576,
+            rotated=72,
         ),
         readout=readout,
         readouts=readouts,

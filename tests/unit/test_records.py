@@ -196,7 +196,7 @@ def test_files_are_called_and_marked_as_those_that_are_there_already(record, nam
     assert issubclass(record, JsonRecord)
     assert issubclass(record, FileRecord) is (record not in {Ladder, Interventions, Status})
     schema, file = record.SCHEMA, getattr(record, "FILE", f"{name}.json")
-    version = 2 if record in {Control, Analysis, Measure, TuneRecord} else 1
+    version = 2 if record in {Control, Analysis, Measure, TuneRecord, Profile} else 1
     assert (schema, file) == (f"layerwise/{name}/{version}", f"{name}.json")
     older = {f"layerwise/{name}/{n}" for n in range(1, version)}
     assert {*getattr(record, "OLDER", {})} == older

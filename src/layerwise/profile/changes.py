@@ -15,11 +15,19 @@ from layerwise.options.groups import Readout
 from layerwise.profile.record import DepthChange, ReadoutProfile
 from layerwise.profile.states import States
 from layerwise.seeds import numpy_generator
-from layerwise.signals.similarity import align, cka_of, represent, rsa_of, shared_pca_of
+from layerwise.signals.similarity import (
+    align,
+    cka_of,
+    held_out,
+    represent,
+    rsa_of,
+    shared_pca_of,
+    unrotated,
+)
 
 READOUTS: tuple[Readout, ...] = get_args(Readout)
 
-MEASURES = ("procrustes", "cka", "rsa", "shared_pca_cka", "noise")
+MEASURES = ("procrustes", "cka", "rsa", "shared_pca_cka", "noise", "held_out", "unrotated")
 #: Random splits of the probes into halves that the noise is the median over (ours).
 SPLITS = 32
 
@@ -63,6 +71,8 @@ class Change:
     rsa: float
     shared_pca_cka: float
     noise: float
+    held_out: float
+    unrotated: float
     replicates: np.ndarray
 
 
@@ -86,7 +96,7 @@ def measure_change(
     draws = resampling.replicates if replicate else resampling.replicates[:0]
     x = represent(before)
     if np.array_equal(before, after):
-        return Change(0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(len(draws)))
+        return Change(**dict.fromkeys(MEASURES, 0.0), replicates=np.zeros(len(draws)))
     y = represent(after)
     aligned = align(x, y)
     first, second = (aligned.weighted(h) for h in (resampling.halves, 1.0 - resampling.halves))
@@ -96,6 +106,8 @@ def measure_change(
         rsa=rsa_of(x, y),
         shared_pca_cka=shared_pca_of(x, y, components=components),
         noise=float(np.median(np.abs(first - second))),
+        held_out=held_out(before, after, resampling.halves[0] > 0.0),
+        unrotated=unrotated(x, y),
         replicates=aligned.weighted(draws),
     )
 
@@ -138,8 +150,8 @@ def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]
     each = tuple(DepthChange(r, i, **{n: getattr(own[i], n) for n in MEASURES}) for r, i in places)
     depths, blocks = each[: len(at)], each[len(at) :]
     replicates = np.stack([own[block].replicates for block in at], axis=1)
-    procrustes, cka, rsa = (np.array([getattr(d, n) for d in depths]) for n in MEASURES[:3])
-    rise, total, probes = float(slope(procrustes)), sum(cka.tolist()), len(states.token_ids)
+    slopes = {n: float(slope(np.array([getattr(d, n) for d in depths]))) for n in MEASURES}
+    rise, total, probes = slopes["procrustes"], sum(d.cka for d in depths), len(states.token_ids)
     low, high = resampled_interval(rise, slope(replicates), units=probes)
     return ReadoutProfile(
         depths=depths,
@@ -147,8 +159,10 @@ def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]
         slope=rise,
         slope_low=low,
         slope_high=high,
-        cka_slope=float(slope(cka)),
-        rsa_slope=float(slope(rsa)),
-        width=tuple(value / total for value in cka.tolist()) if total > 0.0 else (),
+        cka_slope=slopes["cka"],
+        rsa_slope=slopes["rsa"],
+        width=tuple(depth.cka / total for depth in depths) if total > 0.0 else (),
         noise_floor=float(np.median([own[block].noise for block in at])),
+        held_out_slope=slopes["held_out"],
+        unrotated_slope=slopes["unrotated"],
     )

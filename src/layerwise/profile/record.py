@@ -27,6 +27,9 @@ class DepthChange:
         rsa: 1 - Spearman correlation of the dissimilarity matrices.
         shared_pca_cka: 1 - linear CKA after one PCA of both.
         noise: By how much `procrustes` differs between two halves of the probes.
+        held_out: Procrustes distance of one half of the probes under a rotation of few components
+            that was fitted on the other, in [0, 2]; absent in a record of the first schema.
+        unrotated: The distance with no rotation, in [0, 2]; absent there too.
     """
 
     relative: float
@@ -36,6 +39,8 @@ class DepthChange:
     rsa: float
     shared_pca_cka: float
     noise: float | None = None
+    held_out: float | None = None
+    unrotated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class ReadoutProfile:
         rsa_slope: The same slope of the RSA change.
         width: The CKA change at the seven depths divided by its sum; empty where nothing moved.
         noise_floor: The median of `noise` over the seven depths.
+        held_out_slope, unrotated_slope: As `slope`, of those distances; absent in a record of the
+            first schema.
     """
 
     depths: tuple[DepthChange, ...]
@@ -62,11 +69,20 @@ class ReadoutProfile:
     rsa_slope: float
     width: tuple[float, ...]
     noise_floor: float
+    held_out_slope: float | None = None
+    unrotated_slope: float | None = None
 
 
 @dataclass(frozen=True)
 class ProbeInfo:
-    """The inputs that both models were shown, and how they were compared."""
+    """The inputs that both models were shown, and how they were compared.
+
+    Attributes:
+        inputs: How many: the rows of a state.
+        width: Its columns. With fewer rows than columns the rotation of all rows overfits, and
+            the slope depends on how many they are.
+        rotated: The most components that the held-out rotation turns.
+    """
 
     source: str
     sha256: str
@@ -76,14 +92,25 @@ class ProbeInfo:
     bootstrap: int
     pca_components: int
     seed: int
+    width: int | None = None
+    rotated: int | None = None
+
+
+def _of_first_profiles(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a profile of the first schema with a note on what its slope is of."""
+    meant = (
+        "made before the width of states was recorded: with fewer probes than dimensions its "
+        "distances and slopes depend on how many probes there were"
+    )
+    return {**plain, "notes": [*plain.get("notes", ()), meant]}
 
 
 @dataclass(frozen=True)
 class Profile(JsonRecord, FileRecord, DocumentRecord):
     """The change between two states of a model, by depth.
 
-    The fields from `depths` to `noise_floor` are those of the readout that was asked for; all of
-    them are in `readouts`.
+    The fields from `depths` to `noise_floor`, and the two slopes at the end, are those of the
+    readout that was asked for; all of them are in `readouts`.
 
     Attributes:
         before: The model before.
@@ -96,9 +123,10 @@ class Profile(JsonRecord, FileRecord, DocumentRecord):
         audit: Of the adapter; None where the model after is no adapter on the model before.
     """
 
-    SCHEMA = "layerwise/profile/1"
+    SCHEMA = "layerwise/profile/2"
     FILE = "profile.json"
     DOCUMENT = "profile"
+    OLDER: ClassVar = {"layerwise/profile/1": _of_first_profiles}
 
     before: ModelInfo
     after: ModelInfo
@@ -119,6 +147,8 @@ class Profile(JsonRecord, FileRecord, DocumentRecord):
     untrained_modules: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     audit: Audit | None = None
+    held_out_slope: float | None = None
+    unrotated_slope: float | None = None
 
     def frame(self) -> pd.DataFrame:
         """Return every block under every readout: readout, index, relative and the changes."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from layerwise.errors import BadInputError, NonFiniteError
-from layerwise.shapes import Array, Float, Float64, Tensor
+from layerwise.shapes import Array, Bool, Float, Float64, Tensor
 from layerwise.signals.ranks import centred_ranks
 
 #: Principal components of the shared PCA.
@@ -27,6 +27,9 @@ _NOTHING = 64 * np.finfo(np.float64).eps
 
 #: Least eigenvalue of a Gram matrix of trace 1 below which its Cholesky factor lost too much.
 _SINGULAR = 1e-10
+
+#: Energy of a principal component, as a share of the largest's, below which it is rounding.
+_FLAT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,58 @@ def align(x: Representation, y: Representation) -> Alignment:
     """
     left, _, right = torch.linalg.svd(x.rows.T @ y.rows, full_matrices=False)
     return Alignment(x.rows @ (left @ right), y.rows)
+
+
+def unrotated(x: Representation, y: Representation) -> float:
+    """Return ||X - Y||_F of the rows as they stand, centred and at norm 1, in [0, 2]."""
+    return float((x.centred / x.norm - y.centred / y.norm).norm())
+
+
+def held_out(
+    before: Float[Array, "n p"], after: Float[Array, "n p"], half: Bool[Array, "n"]
+) -> float:
+    """Return the distance under a rotation that was fitted on other rows, in [0, 2] (ours).
+
+    The mean of two: fitted on `half` and measured on the rest, and the reverse. Each side is
+    centred, and divided by its Frobenius norm, by itself. The rotation turns the first k principal
+    components of both fitted states together, `rotated` of them at most, and leaves alone what is
+    at right angles to these.
+
+    Raises:
+        BadInputError: A half has no variance.
+    """
+    sides = [(represent(before[rows]), represent(after[rows])) for rows in (half, ~half)]
+    kept = rotated(*before.shape)
+    return (_under(*sides, kept=kept) + _under(*sides[::-1], kept=kept)) / 2.0
+
+
+def rotated(rows: int, width: int) -> int:
+    """Return how many components a held-out rotation may turn: half as many as rows fit it."""
+    return min(rows // 4, width)
+
+
+def _under(
+    fit: tuple[Representation, Representation],
+    shown: tuple[Representation, Representation],
+    *,
+    kept: int,
+) -> float:
+    """Return the distance of the pair `shown` under the rotation that fits the pair `fit`."""
+    first, second = (side.centred / side.norm for side in fit)
+    basis = _axes(torch.cat([first, second]), kept)
+    left, _, right = torch.linalg.svd((first @ basis).T @ (second @ basis))
+    turn = left @ right - torch.eye(len(right), dtype=torch.float64)
+    x, y = (side.centred / side.norm for side in shown)
+    return float((x - y + x @ basis @ turn @ basis.T).norm())
+
+
+def _axes(rows: Float64[Tensor, "m p"], count: int) -> Float64[Tensor, "p c"]:
+    """Return the first `count` principal axes of centred rows, without those that are rounding."""
+    m, p = rows.shape
+    values, vectors = torch.linalg.eigh(rows.T @ rows if p < m else rows @ rows.T)
+    count = min(count, int((values > _FLAT * values[-1]).sum()))
+    vectors = vectors[:, len(vectors) - count :]
+    return vectors if p < m else torch.linalg.qr(rows.T @ vectors)[0]
 
 
 def cka_of(x: Representation, y: Representation) -> float:

@@ -9,8 +9,10 @@ import torch
 from layerwise.card.record import ModelInfo, StackInfo
 from layerwise.depths import slope
 from layerwise.errors import BadInputError, NonFiniteError
-from layerwise.profile.changes import Resampling, measure_change
+from layerwise.files import canonical_json, write_atomic
+from layerwise.profile.changes import MEASURES, Resampling, measure_change
 from layerwise.profile.probe_reading import ProbeReading
+from layerwise.profile.record import Profile
 from layerwise.profile.states import States, make_probe_set
 from layerwise.provenance import collect
 from layerwise.signals.similarity import align, cka_of, represent, rsa_of, shared_pca_of
@@ -60,15 +62,17 @@ def test_a_change_is_seen_where_it_is():
         moved = [block.index for block in readout.blocks if block.procrustes > 0]
         assert moved == [4]
         quiet = [b for b in readout.blocks if b.index != 4]
-        assert {(b.cka, b.rsa, b.shared_pca_cka, b.noise) for b in quiet} == {(0, 0, 0, 0)}
+        assert {getattr(b, name) for b in quiet for name in MEASURES} == {0.0}
     assert [b.index for b in made.blocks] == list(range(BLOCKS))
     assert [b.relative for b in made.blocks] == pytest.approx(np.arange(1, 11) / 10)
 
 
 def test_no_change_is_nothing_at_all():
     made = profile(states(), states())
-    assert {b.procrustes for r in made.readouts.values() for b in r.blocks} == {0.0}
+    every = [b for r in made.readouts.values() for b in r.blocks]
+    assert {getattr(b, name) for b in every for name in MEASURES} == {0.0}
     assert (made.slope, made.slope_low, made.slope_high) == (0.0, 0.0, 0.0)
+    assert (made.held_out_slope, made.unrotated_slope) == (0.0, 0.0)
     assert made.width == ()
     assert made.noise_floor == 0.0
 
@@ -159,10 +163,22 @@ def test_the_record_shows_the_readout_asked_for():
     assert made.blocks == made.readouts["normed"].blocks
     assert made.slope == made.readouts["normed"].slope
     assert (made.probes.inputs, made.probes.tokens, made.probes.seed) == (PROBES, 2 * PROBES, 4)
+    assert (made.probes.width, made.probes.rotated) == (WIDTH, PROBES // 4)
     assert made.notes == ("n",)
     assert len(made.frame()) == 3 * BLOCKS
     again = profile(before, after, readout="normed", seed=4)
     assert replace(again, provenance=made.provenance).to_json() == made.to_json()
+
+
+def test_a_profile_of_the_first_schema_says_what_its_slope_depends_on(tmp_path):
+    plain = profile(states(), states(moved=[9])).to_plain() | {"schema": "layerwise/profile/1"}
+    for key in ("held_out_slope", "unrotated_slope"):
+        del plain[key]
+    del plain["probes"]["width"]
+    write_atomic(tmp_path / "profile.json", canonical_json(plain))
+    read = Profile.load(tmp_path)
+    assert (read.held_out_slope, read.probes.width) == (None, None)
+    assert "depend on how many probes there were" in read.notes[-1]
 
 
 # -- what cannot be compared -----------------------------------------------------------------------

@@ -27,6 +27,11 @@ CHANGES = (
     Column("procrustes", "Procrustes distance", short="Procrustes", importance=90,
            meaning="How far the outputs are apart after the best rotation, from 0 to √2 ≈ 1.41.",
            caution="With fewer probes than dimensions the rotation overfits, and it is too small."),
+    Column("held_out", "Held-out distance", short="held out", importance=75,
+           meaning="The same on one half of the probes under a rotation of the leading components "
+           "that was fitted on the other, from 0 to 2: it does not overfit."),
+    Column("unrotated", "Unrotated distance", short="unrotated", importance=55,
+           meaning="The same with no rotation, from 0 to 2."),
     Column("noise", "Halves differ by", short="noise", importance=80,
            meaning="By how much the distance differs between two halves of the probes."),
     Column("cka", "CKA change", short="CKA", importance=70,
@@ -37,11 +42,16 @@ CHANGES = (
            meaning="1 - linear CKA in the principal components of both together."),
 )  # fmt: skip
 """The ways in which a change is measured."""
+_TIPS = tuple(column for column in CHANGES if column.key in {"procrustes", "noise"})
 
 _SLOPES = (
     Column("readout", "Readout", form="text"),
     Column("slope", "Slope", low="slope_low", high="slope_high", band="95 % interval",
            importance=90, meaning="Of the Procrustes distance at the seven depths on depth."),
+    Column("held_out_slope", "Held-out slope", short="held out", importance=65,
+           meaning="The same of the held-out distance."),
+    Column("unrotated_slope", "Unrotated slope", short="unrotated", importance=45,
+           meaning="The same of the distance without a rotation."),
     Column("cka_slope", "CKA slope", importance=60),
     Column("rsa_slope", "RSA slope", importance=50),
     Column("share", "Last depth's share", short="last share", form="percent", importance=70,
@@ -68,7 +78,8 @@ def document(profile: Profile) -> b.Document:
     names = [parts.model_name(model, limit=80) for model in (profile.before, profile.after)]
     source = "the package" if probes.source == "probes" else shown(probes.source, limit=100)
     about = f"{len(blocks)} blocks of {shown(profile.stack)} · {probes.inputs:,} probes of "
-    about += f"{source}, {probes.tokens:,} tokens, readout "
+    wide = f", {probes.width:,} wide" if probes.width else ""
+    about += f"{source}, {probes.tokens:,} tokens{wide}, readout "
     told: list[b.Block] = [
         b.Verdict(_headline(profile), _reasons(profile)),
         *parts.untrained(profile.untrained_modules),
@@ -167,7 +178,19 @@ def _reasons(profile: Profile) -> list[str]:
         f"profile would hold {percent(1 / len(profile.width))}."
     )
     steep += "" if alone is None else f" Without the last depth the slope is {number(alone)}."
-    return [far, steep, *_agreement(profile)]
+    return [far, steep, *_held_out(profile), *_agreement(profile)]
+
+
+def _held_out(profile: Profile) -> Iterator[str]:
+    """Yield the slopes that do not depend on how many probes there are, and why they are told."""
+    rows, width = profile.probes.inputs, profile.probes.width
+    if profile.held_out_slope is None or width is None:
+        return
+    few = f"{rows:,} probes are fewer than the {width:,} dimensions, so the rotation overfits: "
+    yield (
+        f"{few if rows < width else ''}{'held' if rows < width else 'Held'} out, the slope is "
+        f"{number(profile.held_out_slope)}; without a rotation {number(profile.unrotated_slope)}."
+    )
 
 
 def _slope(found: Profile | ReadoutProfile) -> str:
@@ -258,7 +281,7 @@ def _charts(profile: Profile) -> Iterator[b.Block]:
     yield b.Text(_DISTANCE, quiet=True)
     yield change_chart(
         "depth-profile", f"Procrustes distance by block (readout {profile.readout})", rows,
-        tips=CHANGES[:2], lines=_line(profile), top=depth_names(profile), caption=_PROFILE_READS,
+        tips=_TIPS, lines=_line(profile), top=depth_names(profile), caption=_PROFILE_READS,
         width="wide", summary=" ".join([_headline(profile), *_reasons(profile)[:2]]), height=260,
         rules=[b.Rule(floor, band=True)] if floor > 0 else [],
     )  # fmt: skip
@@ -269,11 +292,12 @@ def _charts(profile: Profile) -> Iterator[b.Block]:
         for name, readout in found.items():
             yield change_chart(
                 f"readout-{name}", f"{name}: slope {number(readout.slope)}", _rows(readout),
-                most=top, lines=_line(readout), tips=CHANGES[:2], width="third", height=150,
+                most=top, lines=_line(readout), tips=_TIPS, width="third", height=150,
                 caption=f"Slope {_slope(readout)}. {READOUTS[name]}",
             )  # fmt: skip
     yield b.Heading("The same by other measures", detail=True)
-    for column in CHANGES[2:]:
+    known = (c for c in CHANGES if any(row[c.key] is not None for row in rows))
+    for column in (c for c in known if c not in _TIPS):
         yield change_chart(
             column.key.replace("_", "-"), column.title, rows, column=column,
             caption=column.explained, width="third", height=150,

@@ -12,7 +12,7 @@ from support.cards import PROVENANCE
 
 NAMES = {
     "depth-profile", "readout-hf", "readout-residual", "readout-normed", "cka", "rsa",
-    "shared-pca-cka", "width",
+    "shared-pca-cka", "width", "held-out", "unrotated",
 }  # fmt: skip
 
 
@@ -30,6 +30,8 @@ def verdict(profile):
                 "reaches 0.400 at block 29, 100 times the noise floor of 0.00400",
                 "0.389 (0.359 to 0.419)",
                 "an even profile would hold 14 %",
+                "290 probes are fewer than the 576 dimensions, so the rotation overfits: held out",
+                "held out, the slope is 0.428; without a rotation 0.467.",
                 "The readouts agree on the direction: slopes hf 0.389",
             ],
         ),
@@ -77,7 +79,7 @@ def test_nothing_moved_is_an_answer_in_every_form(still_profile, read_page, unsa
 
 def test_one_readout_agrees_with_nothing_and_strangers_are_none(planted_profile):
     alone = planted_profile(scales={"hf": 1.0})
-    assert len(verdict(alone).reasons) == 2
+    assert len(verdict(alone).reasons) == 3
     assert not any(name.startswith("readout") for name in document(alone).charts())
     several = frames(planted_profile(scales={"normed": 1.0, "../x": 1.0, "hf": 1.0}))
     assert list(several["slopes"]["readout"]) == ["hf", "normed"]
@@ -101,7 +103,7 @@ def test_a_terminal_shows_depths_every_block_slopes_and_words(planted_profile, u
     assert not unsaid(
         said,
         "Depth profile: SmolLM2-135M-Instruct.Q4_K_M.gguf → standard/model",
-        "3,412 tokens, readout hf",
+        "3,412 tokens, 576 wide, readout hf",
         "0.0504 to 0.400",
         "0.389 0.359–0.419",
         "100 times the noise floor",
@@ -163,7 +165,9 @@ def test_the_line_is_that_of_least_squares_and_its_fan_turns_about_the_mean(plan
 
 def test_a_profile_of_seven_depths_without_noise_is_drawn_too(planted_profile):
     profile = planted_profile(blocks=7)
-    bare = replace(profile, blocks=(), depths=tuple(replace(d, noise=None) for d in profile.depths))
+    unknown = dict.fromkeys(("noise", "held_out", "unrotated"))
+    bare = replace(profile, blocks=(), depths=tuple(replace(d, **unknown) for d in profile.depths))
+    assert not {"held-out", "unrotated"} & set(document(bare).charts())
     (strip,) = (b for b in document(bare).blocks if isinstance(b, Strip))
     assert list(strip.values) == [d.procrustes for d in profile.depths]
     assert "noise" not in frames(bare)["blocks"]
