@@ -99,7 +99,7 @@ class ProbeInfo:
 def _of_first_profiles(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a profile of the first schema with a note on what its slope is of."""
     meant = (
-        "made before the width of states was recorded: with fewer probes than dimensions its "
+        "made by an earlier rule, without the width of states: with fewer probes than dimensions its "
         "distances and slopes depend on how many probes there were"
     )
     return {**plain, "notes": [*plain.get("notes", ()), meant]}
