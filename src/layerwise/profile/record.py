@@ -1,12 +1,13 @@
 """A depth profile, and a control of two: frozen records, as JSON and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import pandas as pd
 
 from layerwise.card.record import DataInfo, ModelInfo
+from layerwise.errors import BadInputError
 from layerwise.options.groups import Readout
 from layerwise.profile.audit_record import Audit
 from layerwise.provenance import Provenance
@@ -95,11 +96,29 @@ class ProbeInfo:
     width: int | None = None
     rotated: int | None = None
 
+    @property
+    def shown(self) -> str:
+        """Return what was shown, as a word: equal of equal texts that are cut at one length."""
+        return f"{self.sha256[:16]} at {self.max_length}"
+
+
+def refuse_other_probes(shown: Iterable[str], *, what: str) -> None:
+    """Raise unless profiles that are to be compared are of one probe set, each `shown` as above.
+
+    Raises:
+        BadInputError: They are not: a slope depends on which probes were shown, and how many.
+    """
+    first, *others = sorted(set(shown)) or [""]
+    if others:
+        msg = f"{what} of different probes"
+        hint = "the same --probes, --max-length (and --seed, where they are drawn) for all"
+        raise BadInputError(msg, value=others[0], expected=first, hint=hint)
+
 
 def _of_first_profiles(plain: dict[str, Any]) -> dict[str, Any]:
     """Return a profile of the first schema with a note on what its slope is of."""
     meant = (
-        "made by an earlier rule, without the width of states: with fewer probes than dimensions its "
+        "made by an earlier rule, without the width of states: with fewer probes than dimensions "
         "distances and slopes depend on how many probes there were"
     )
     return {**plain, "notes": [*plain.get("notes", ()), meant]}

@@ -8,7 +8,15 @@ import numpy as np
 
 from layerwise.card.record import DataInfo
 from layerwise.intervals import FEWEST, mean_interval, seeds_to_decide
-from layerwise.profile.record import Control, ControlRun, Difference, Profile, Slope, Verdict
+from layerwise.profile.record import (
+    Control,
+    ControlRun,
+    Difference,
+    Profile,
+    Slope,
+    Verdict,
+    refuse_other_probes,
+)
 from layerwise.provenance import Provenance
 
 SHARE = 0.5
@@ -49,7 +57,12 @@ def judge(
     it lies below, else undecided: with fewer than three seeds there is no interval. It is
     undecided, too, where the standard slopes do not rise, or a profile is saturated, each depth
     beyond 0.75. arXiv 2604.17177 reads the sign of the equal-step slope; that stands beside it.
+
+    Raises:
+        BadInputError: Not all profiles are of one probe set.
     """
+    of_all = (p.probes.shown for run in runs for p in (run.standard, run.equal_step))
+    refuse_other_probes(of_all, what="profiles of a control")
     standard = np.array([run.standard.slope for run in runs])
     equal_step = np.array([run.equal_step.slope for run in runs])
     difference = _difference(equal_step - share * standard, share)

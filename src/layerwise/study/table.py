@@ -14,6 +14,7 @@ import pandas as pd
 from layerwise.analysis.names import ALL, DEPTHS, METRICS
 from layerwise.errors import SchemaError
 from layerwise.extras import absent
+from layerwise.profile.record import refuse_other_probes
 from layerwise.study.expand import expand
 from layerwise.study.ledger import Ledger, open_ledger
 from layerwise.study.record import DIMENSIONS, Cell
@@ -42,10 +43,15 @@ def frames(ledger: Ledger | Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     - distances: model, objective, cosine, procrustes; the mean over the seeds of a model.
     - models: model, family, block, layers.
 
+    Results of earlier versions do not say which probes were shown, and are taken as they are.
+
     Raises:
+        BadInputError: Profiles are of different probe sets.
         SchemaError: It is no ledger, or a result in it is not what was written.
     """
     found = list(_finished(ledger))
+    shown = (result["probes"] for _, result in found if "probes" in result)
+    refuse_other_probes(shown, what="profiles of a study")
     profiles = [
         {**_named(cell), "metric": metric, **_depths(cell, _profile(cell, result)[metric])}
         for cell, result in found
@@ -172,7 +178,7 @@ def _run(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
     row = {"run": cell.id, "stage": cell.stage, **_named(cell), **result.get("model", {})}
     row |= {k: v for k, v in result.get("training", {}).items() if k not in row}
     if cell.stage == "tune":
-        row["readout"] = result["readout"]
+        row |= {name: result[name] for name in ("readout", "probes") if name in result}
         for name, value in _profile(cell, result).items():
             if value != []:  # Where nothing moved, there is no width.
                 is_spread = isinstance(value, list)

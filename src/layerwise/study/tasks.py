@@ -178,6 +178,7 @@ def run_tune(task: Task) -> dict[str, Any]:
     remove(task.folder / CHECKPOINTS, inside=task.folder)
     return _row(task, tuned.record, loaded, stack=profile.stack) | {
         "readout": profile.readout,
+        "probes": profile.probes.shown,
         "profile": {name: _readout(found) for name, found in profile.readouts.items()},
         "untrained_modules": len(profile.untrained_modules),
     }

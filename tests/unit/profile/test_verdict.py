@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from layerwise.errors import BadInputError
 from layerwise.profile.verdict import judge, pair_profiles
 
 
@@ -185,3 +186,13 @@ def test_notes_are_kept_once(control):
     runs = control((STANDARD, (0.2, 0.1, 0.3))).runs
     made = judge(runs, provenance=runs[0].standard.provenance, notes=["a", "b", "a"])
     assert made.notes == ("a", "b")
+
+
+def test_profiles_of_different_probes_are_not_compared(profile):
+    """Fewer of the probes, or shorter ones, would be another slope of the same change."""
+    one = profile(*STANDARD)
+    for other in ({"sha256": "5a" * 32}, {"max_length": 32}):
+        strange = replace(one, probes=replace(one.probes, **other))
+        run = pair_profiles(0, one, strange, tau=1e-3)
+        with pytest.raises(BadInputError, match="profiles of a control of different probes"):
+            judge([run], provenance=one.provenance)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from layerwise.analysis.names import DEPTHS
-from layerwise.errors import SchemaError
+from layerwise.errors import BadInputError, SchemaError
 from layerwise.study.expand import study_from
 from layerwise.study.ledger import create
 from layerwise.study.table import as_files, frames, tables
@@ -44,6 +44,7 @@ def result(cell):
     other = {"procrustes": [0.0] * 7, "cka": [0.0] * 7, "slope": 0.0, "width": []}
     return made | {
         "readout": "hf",
+        "probes": "5a at 64",
         "profile": {"hf": profile, "normed": other},
         "untrained_modules": 0,
     }
@@ -159,6 +160,14 @@ def test_a_result_that_was_changed_is_refused(tmp_path):
     (ledger.folder(run_id) / "spec.json").write_text("{}")
     with pytest.raises(SchemaError, match=f"not what was written: '.*{re.escape(run_id)}"):
         frames(ledger)
+
+
+def test_profiles_of_different_probes_are_no_table_of_an_analysis(tmp_path):
+    ledger = filled(tmp_path / "ledger", skip=[TUNED])
+    end(ledger, TUNED, result(TUNED) | {"probes": "5a at 32"})
+    with pytest.raises(BadInputError, match="profiles of a study of different probes: '5a at 64'"):
+        frames(ledger)
+    assert set(tables(ledger)["runs"]["probes"].dropna()) == {"5a at 32", "5a at 64"}
 
 
 ODD = {"hf": {"procrustes": [0.0] * 7, "cka": [1.0]}}
