@@ -69,7 +69,7 @@ def document(audit: Audit) -> b.Document:
     The audit of a profile leaves the model and how it was made to that.
     """
     made, model = audit.provenance, audit.model or _blocks_alone(audit)
-    told = [*audit_blocks(audit, model), *audit_tables(audit, model, {})]
+    told = [*audit_facts(audit), *audit_figures(audit, model), *audit_tables(audit, model, {})]
     told += parts.glossary(*told)
     if audit.model is not None:
         told += [b.Heading("The model", detail=True), parts.model_facts(model)]
@@ -87,8 +87,8 @@ def _blocks_alone(audit: Audit) -> ModelInfo:
     return ModelInfo(source="of a profile", architecture="", parameters=0, stacks=stacks)
 
 
-def audit_blocks(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
-    """Yield what the adapter on `model` is, in words, figures and charts."""
+def audit_facts(audit: Audit) -> Iterator[b.Block]:
+    """Yield what the adapter is and where, in words."""
     told = dict(_sentences(audit))
     yield from (b.Heading("The adapter"), b.Text(_headline(audit)))
     if audit.dead:
@@ -99,6 +99,10 @@ def audit_blocks(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
         if values and len(values) == len(audit.blocks):
             indices = [block.index for block in audit.blocks]
             yield b.Strip(title, indices, values=values, most=max(values))
+
+
+def audit_figures(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
+    """Yield what the adapter on `model` is, in figures and charts."""
     yield b.Heading("The adapter in figures", detail=True)
     yield _figures(audit)
     yield from _charts(audit, model)
@@ -149,6 +153,7 @@ def _ranks(audit: Audit) -> str:
 def _sentences(audit: Audit) -> Iterator[tuple[str, str]]:
     """Yield what to know of the adapter, by a word each, the most urgent first."""
     if audit.modules:
+        yield "Where", _where(audit)
         yield "Dead", _dead(audit)
     if len(audit.dead) < len(audit.modules):
         yield "Rank", _rank(audit)
@@ -159,6 +164,13 @@ def _sentences(audit: Audit) -> Iterator[tuple[str, str]]:
         yield "Card", _card(audit.card, len(audit.blocks))
     if unread := _unread(audit):
         yield "Not read", unread
+
+
+def _where(audit: Audit) -> str:
+    names = dict.fromkeys(module.name.rpartition(".")[2] for module in audit.modules)
+    places = [PlacedBlock(block.stack, block.index) for block in audit.blocks]
+    inside = f", in {parts.block_names(places)}" if places else ""
+    return f"On {shown(', '.join(names), limit=160)}{inside}."
 
 
 def _part(share: float) -> str:

@@ -10,7 +10,7 @@ from layerwise.options.groups import Readout
 from layerwise.profile.record import DepthChange, Profile, ReadoutProfile, Slope
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
-from layerwise.report.documents.audit import audit_blocks, audit_tables
+from layerwise.report.documents.audit import audit_facts, audit_figures, audit_tables
 from layerwise.report.numbers import ends, interval, number, percent
 from layerwise.report.words import shown
 
@@ -81,9 +81,10 @@ def document(profile: Profile) -> b.Document:
     wide = f", {probes.width:,} wide" if probes.width else ""
     about += f"{source}, {probes.tokens:,} tokens{wide}, readout "
     told: list[b.Block] = [
+        *(audit_facts(audit) if audit else ()),
         b.Verdict(_headline(profile), _reasons(profile)),
         *parts.untrained(profile.untrained_modules),
-        *(audit_blocks(audit, profile.before) if audit else ()),
+        *(audit_figures(audit, profile.before) if audit else ()),
         b.Heading("Where it moved"),
         b.Strip(
             "every block",

@@ -227,7 +227,9 @@ def test_the_adapter_is_counted_and_the_most_urgent_comes_first(audited, planted
     assert "LORA: 60 modules in 30 blocks, rank 8, 552,960 parameters." in said
     dead = "8 of 60 adapters are dead, they change nothing, in blocks 3–5, 9."
     assert dead in said
-    assert list(sentences(profile)) == ["Rank", "Size", "On inputs", "Card"]
+    assert list(sentences(profile)) == ["Where", "Rank", "Size", "On inputs", "Card"]
+    assert sentences(profile)["Where"] == "On q_proj, v_proj, in blocks 0–29."
+    assert said.index("The adapter") < said.index("Change rises") < said.index("Where it moved")
     warned = [b for b in document(profile).blocks if getattr(b, "tone", "") == "warning"]
     assert [block.text for block in warned] == [dead]
     audit = planted_audit()
