@@ -20,18 +20,24 @@ BATCH, LIMIT, SEED = 6, 12, 4
 
 
 def slow_matrices(loaded, data, objectives):
-    """For each half of the batches, G of each objective, (n, d)."""
+    """For each half of the batches, G of each objective, (n, d), and its tokens' gradients."""
     request = Request(loaded, data, objectives, BATCH, LIMIT, SEED)
-    halves = [{o.name: [] for o in objectives} for _ in range(2)]
+    halves, tokens = ([{o.name: [] for o in objectives} for _ in range(2)] for _ in range(2))
     for number, chunk in enumerate(cut(len(data), batch_size=BATCH, seed=SEED)):
         sets = matched(request, number, chunk).sets
         for objective in objectives:
             # The two of them run on one pair of views.
             source = "simcse" if objective.name == "barlow-twins" else objective.name
             seed = derive(SEED, "dropout", number)
-            rows, _ = slow_gradients(loaded, sets[source].batches[0], objective, seed=seed)
+            batch = sets[source].batches[0]
+            rows, per_row = slow_gradients(loaded, batch, objective, seed=seed)
             halves[number % 2][objective.name].append(rows.numpy())
-    return [{name: np.concatenate(parts) for name, parts in half.items()} for half in halves]
+            shown = batch.inputs["attention_mask"].bool()
+            tokens[number % 2][objective.name].append(torch.stack(per_row).sum(0)[shown].numpy())
+    return [
+        [{name: np.concatenate(parts) for name, parts in half.items()} for half in either]
+        for either in (halves, tokens)
+    ]
 
 
 def slow_cosine(x, y):
@@ -68,18 +74,20 @@ def both(request, tuning):
     loaded, data = tuning.loaded(request.param), tuning.data(27)
     objectives = choose(loaded, data)
     found = make_distance(loaded, data, objectives, batch_size=BATCH, max_length=LIMIT, seed=SEED)
-    return found, slow_matrices(loaded, data, objectives)
+    return found, *slow_matrices(loaded, data, objectives)
 
 
 def test_every_number_of_every_objective(both):
-    found, halves = both
-    whole = {name: np.concatenate([half[name] for half in halves]) for name in halves[0]}
+    found, halves, tokens = both
+    whole, shown = ({n: np.concatenate([h[n] for h in e]) for n in e[0]} for e in (halves, tokens))
     names = [o.name for o in found.objectives]
     assert names[0] == found.reference
     assert set(names) == set(whole)
     for objective in found.objectives:
-        for part, own in zip((whole, *halves), (objective, *objective.halves), strict=True):
+        every = (whole, *halves), (shown, *tokens), (objective, *objective.halves)
+        for part, by_token, own in zip(*every, strict=True):
             assert own.rows == len(part[objective.name])
+            assert own.nonzero_tokens == pytest.approx(np.mean(by_token[objective.name] != 0))
             expected = slow_numbers(part[found.reference], part[objective.name])
             if objective.name == found.reference:
                 assert [expected.pop(metric) for metric in METRICS] == pytest.approx(
@@ -93,7 +101,7 @@ def test_every_number_of_every_objective(both):
 
 
 def test_agreement_of_the_halves(both):
-    found, halves = both
+    found, halves, _ = both
     others = [o.name for o in found.objectives if o.name != found.reference]
     values = [
         [slow_numbers(half[found.reference], half[name]) for name in others] for half in halves

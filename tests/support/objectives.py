@@ -1,5 +1,7 @@
 """Every objective with each kind of tiny model that it is for, and texts that it can use."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -67,7 +69,7 @@ def gradients(loaded, batch, *objectives):
         prepared(objectives[0], loaded.model),
     ):
         torch.manual_seed(3)
-        return example_gradients(loaded.model, batch, objectives, states)
+        return example_gradients(loaded.model, batch, objectives, states, Counter())
 
 
 def slow_gradients(loaded, batch, objective, *, seed=3):

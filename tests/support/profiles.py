@@ -115,7 +115,6 @@ def planted_profile(
             pca_components=256,
             seed=0,
             width=576,
-            rotated=72,
         ),
         readout=readout,
         readouts=readouts,

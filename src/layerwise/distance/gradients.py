@@ -10,6 +10,7 @@ losses and its tokens are those of both (ours). Under these two the loss of an e
 the others of its batch; the gradient is then that of the sum of all losses of the batch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -28,6 +29,8 @@ from layerwise.objectives.forward import body, without_adapter
 from layerwise.shapes import Array, Bool, Float, Tensor
 
 States = Callable[[], Tensor]
+Entries = Counter[tuple[str, bool]]
+"""How many entries of gradients, token by token, are not zero (True) or are, by objective."""
 
 
 @contextmanager
@@ -131,7 +134,11 @@ class _BodyOutput:
 
 
 def example_gradients(
-    model: Any, batch: Batch, objectives: Sequence[Objective], states: States
+    model: Any,
+    batch: Batch,
+    objectives: Sequence[Objective],
+    states: States,
+    entries: Entries,
 ) -> dict[str, Float[Array, "n d"]]:
     """Return the rows of each of `objectives`: one, or several that `sharing` put together.
 
@@ -143,17 +150,21 @@ def example_gradients(
     """
     losses = objectives[0].losses(model, batch)
     hidden = states()
-    rows = {objectives[0].name: _rows(losses, hidden, batch, objectives[0])}
+    rows = {objectives[0].name: _rows(losses, hidden, batch, objectives[0], entries)}
     for objective in objectives[1:]:
         losses = objective.losses(_BodyOutput(hidden), batch)
-        rows[objective.name] = _rows(losses, hidden, batch, objective)
+        rows[objective.name] = _rows(losses, hidden, batch, objective, entries)
     return rows
 
 
 def _rows(
-    losses: Float[Tensor, "b"], hidden: Float[Tensor, "b t d"], batch: Batch, objective: Objective
+    losses: Float[Tensor, "b"],
+    hidden: Float[Tensor, "b t d"],
+    batch: Batch,
+    objective: Objective,
+    entries: Entries,
 ) -> Float[Array, "n d"]:
-    """Return the gradients of one objective, one row an example."""
+    """Return the gradients of one objective, one row an example, and count into `entries`."""
     gradient: Any = torch.autograd.grad(losses.sum(), hidden, allow_unused=True)[0]
     if gradient is None:
         msg = f"head that does not read the last hidden state, under {objective.name}"
@@ -161,6 +172,9 @@ def _rows(
     mask = batch.decoder_mask
     if mask is None:
         mask = batch.inputs.get("attention_mask", batch.token_mask).bool()
+    own = gradient[mask]
+    entries[objective.name, True] += (nonzero := int(own.count_nonzero()))
+    entries[objective.name, False] += own.numel() - nonzero
     return _pooled(gradient, mask, batch.index).cpu().numpy()
 
 

@@ -13,6 +13,7 @@ from layerwise.data.batches import BatchSet
 from layerwise.data.text import TextData
 from layerwise.distance import metrics
 from layerwise.distance.batches import Request
+from layerwise.distance.gradients import Entries
 from layerwise.distance.moments import ObjectiveMoments
 from layerwise.distance.record import (
     METRICS,
@@ -71,7 +72,7 @@ def make_distance(
         expected = "some in each half of the batches"
         raise DataError(msg, value=left, expected=expected, hint="longer texts, or more")
     reference, names = objectives[0].name, [o.name for o in objectives]
-    found = distances(tally.halves, names, reference=reference, seed=seed)
+    found = distances(tally.halves, tally.entries, names, reference=reference, seed=seed)
     width = len(next(iter(tally.halves[0].rows.values())).mean)
     notes = list(tally.notes)
     if tally.left_out:
@@ -109,22 +110,24 @@ def make_distance(
 
 def distances(
     halves: tuple[ObjectiveMoments, ObjectiveMoments],
+    entries: tuple[Entries, Entries],
     names: Sequence[str],
     *,
     reference: str,
     seed: int,
 ) -> tuple[ObjectiveDistance, ...]:
-    """Return the numbers of each of `names` from the moments of both halves of the rows.
+    """Return the numbers of each of `names` from moments and entries of both halves of the rows.
 
     Raises:
         BadInputError: Gradients cannot be compared; the message names the objective.
         NonFiniteError: They are too large to be compared.
     """
-    parts = (halves[0].merge(halves[1]), *halves)
+    parts = [(halves[0].merge(halves[1]), entries[0] + entries[1])]
+    parts += zip(halves, entries, strict=True)
     found = []
     for name in names:
         try:
-            whole, *split = (_numbers(p, name, reference=reference, seed=seed) for p in parts)
+            whole, *split = (_numbers(*p, name, reference=reference, seed=seed) for p in parts)
         except (BadInputError, NonFiniteError) as error:
             msg, hint = f"{error.what}, under {name}", "--objectives without it"
             raise type(error)(msg, value=error.value, expected=error.expected, hint=hint) from error
@@ -132,7 +135,9 @@ def distances(
     return tuple(found)
 
 
-def _numbers(moments: ObjectiveMoments, name: str, *, reference: str, seed: int) -> HalfDistance:
+def _numbers(
+    moments: ObjectiveMoments, entries: Entries, name: str, *, reference: str, seed: int
+) -> HalfDistance:
     """Return what some rows say of one objective; the reference's distances are exactly 0."""
     own, first = moments.rows[name], moments.rows[reference]
     found = dict.fromkeys(METRICS, 0.0)
@@ -151,6 +156,7 @@ def _numbers(moments: ObjectiveMoments, name: str, *, reference: str, seed: int)
         mean_norm=own.norms / own.count,
         coherence=metrics.coherence(own.mean, own.deviation),
         nonzero=own.nonzero / (own.count * len(own.mean)),
+        nonzero_tokens=entries[name, True] / (entries[name, True] + entries[name, False]),
         **found,
     )
 

@@ -28,6 +28,7 @@ class HalfDistance:
     mean_norm: float
     coherence: float
     nonzero: float
+    nonzero_tokens: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class ObjectiveDistance:
     coherence: float
     nonzero: float
     halves: tuple[HalfDistance, ...]
+    nonzero_tokens: float | None = None
 
 
 @dataclass(frozen=True)

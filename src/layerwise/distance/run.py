@@ -15,6 +15,7 @@ from layerwise.capture.restore import frozen
 from layerwise.data.batches import Batch
 from layerwise.distance.batches import Request, SharedBatch, cut, matched
 from layerwise.distance.gradients import (
+    Entries,
     States,
     check_rows,
     example_gradients,
@@ -40,6 +41,7 @@ class GradientTally:
 
     Attributes:
         halves: The moments of batches of even and of odd number.
+        entries: For both, the entries of gradients before they are averaged over tokens.
         batches: Batches of which something was left.
         tokens, truncated: What the reference objective counted, and the examples that it cut.
         left_out, dropped: Examples that not every objective could use, and the same by objective.
@@ -47,6 +49,7 @@ class GradientTally:
     """
 
     halves: tuple[ObjectiveMoments, ObjectiveMoments] = (ObjectiveMoments(), ObjectiveMoments())
+    entries: tuple[Entries, Entries] = field(default_factory=lambda: (Counter(), Counter()))
     batches: int = 0
     forwards: int = 0
     tokens: int = 0
@@ -63,6 +66,7 @@ class GradientTally:
         first, second = (mine.merge(theirs) for mine, theirs in pairs)
         return GradientTally(
             halves=(first, second),
+            entries=(self.entries[0] + other.entries[0], self.entries[1] + other.entries[1]),
             shared=self.shared | other.shared,
             notes=self.notes | other.notes,
             **{name: getattr(self, name) + getattr(other, name) for name in added},
@@ -159,7 +163,8 @@ def _batch(
     for batch, group in sharing(members, batches):
         # Dropout draws by batch, not by what ran before: other objectives change nothing.
         torch.manual_seed(derive(request.seed, "dropout", found.number))
-        rows |= example_gradients(loaded.model, batch.to(loaded.device), group, states)
+        entries = tally.entries[found.number % 2]
+        rows |= example_gradients(loaded.model, batch.to(loaded.device), group, states, entries)
         tally.forwards += 1
         if len(group) > 1:
             tally.shared[tuple(o.name for o in group)] = None

@@ -20,7 +20,7 @@ from layerwise.profile.states import MAX_LENGTH, ProbeSet, States, make_probe_se
 from layerwise.progress import Progress, silent
 from layerwise.provenance import Provenance
 from layerwise.seeds import draw
-from layerwise.signals.similarity import COMPONENTS, rotated
+from layerwise.signals.similarity import COMPONENTS
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ProbeReading:
         """
         probes = self.probes
         _refuse_different(before, after, probes)
-        inputs, width = len(probes.texts), int(before.pooled["residual"].shape[-1])
+        inputs = len(probes.texts)
         resampling = Resampling.draw(inputs, bootstrap=self.bootstrap, seed=self.seed)
         changes = measure_changes(before, after, resampling, components=self.pca_components)
         readouts: dict[str, ReadoutProfile] = {
@@ -84,8 +84,7 @@ class ProbeReading:
                 bootstrap=self.bootstrap,
                 pca_components=self.pca_components,
                 seed=self.seed,
-                width=width,
-                rotated=rotated(inputs, width),
+                width=int(before.pooled["residual"].shape[-1]),
             ),
             readout=self.readout,
             **{f.name: getattr(chosen, f.name) for f in fields(ReadoutProfile)},

@@ -82,7 +82,6 @@ class ProbeInfo:
         inputs: How many: the rows of a state.
         width: Its columns. With fewer rows than columns the rotation of all rows overfits, and
             the slope depends on how many they are.
-        rotated: The most components that the held-out rotation turns.
     """
 
     source: str
@@ -94,7 +93,6 @@ class ProbeInfo:
     pca_components: int
     seed: int
     width: int | None = None
-    rotated: int | None = None
 
     @property
     def shown(self) -> str:

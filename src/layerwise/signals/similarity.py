@@ -205,21 +205,15 @@ def held_out(
     """Return the distance under a rotation that was fitted on other rows, in [0, 2] (ours).
 
     The mean of two: fitted on `half` and measured on the rest, and the reverse. Each side is
-    centred, and divided by its Frobenius norm, by itself. The rotation turns the first k principal
-    components of both fitted states together, `rotated` of them at most, and leaves alone what is
-    at right angles to these.
+    centred, and divided by its Frobenius norm, by itself. The rotation turns the first min(n // 4,
+    p) principal components of both fitted states together, and nothing at right angles to these.
 
     Raises:
         BadInputError: A half has no variance.
     """
     sides = [(represent(before[rows]), represent(after[rows])) for rows in (half, ~half)]
-    kept = rotated(*before.shape)
+    kept = min(len(before) // 4, before.shape[1])
     return (_under(*sides, kept=kept) + _under(*sides[::-1], kept=kept)) / 2.0
-
-
-def rotated(rows: int, width: int) -> int:
-    """Return how many components a held-out rotation may turn: half as many as rows fit it."""
-    return min(rows // 4, width)
 
 
 def _under(
