@@ -38,8 +38,7 @@ GRADIENTS = (
     Column("nonzero", "Nonzero", form="percent", digits=1, importance=10,
            meaning="Share of the entries of all gradients, averaged over tokens, that are not 0."),
     Column("nonzero_tokens", "Nonzero by token", short="by token", form="percent", digits=1,
-           importance=5, meaning="The same token by token, before they are averaged.",
-           reads="One token of each example has a gradient: 1 in as many as there are tokens."),
+           importance=5, meaning="The same token by token, before they are averaged."),
     Column("rows", "Examples", form="count", meaning="Examples that were compared."),
 )  # fmt: skip
 """What the gradients themselves are like."""

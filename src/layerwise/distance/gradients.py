@@ -134,11 +134,7 @@ class _BodyOutput:
 
 
 def example_gradients(
-    model: Any,
-    batch: Batch,
-    objectives: Sequence[Objective],
-    states: States,
-    entries: Entries,
+    model: Any, batch: Batch, objectives: Sequence[Objective], states: States, entries: Entries
 ) -> dict[str, Float[Array, "n d"]]:
     """Return the rows of each of `objectives`: one, or several that `sharing` put together.
 

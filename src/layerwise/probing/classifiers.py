@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from layerwise.probing.record import Accuracy, ProbeSettings
-from layerwise.seeds import derive, rng_untouched
-from layerwise.shapes import Float, Int, Tensor
+from layerwise.probing.record import Accuracy, BestDepth, ProbeSettings
+from layerwise.seeds import derive, numpy_generator, rng_untouched
+from layerwise.shapes import Array, Bool, Float, Int, Tensor
 
 #: The two-sided 95 % point of the normal distribution.
 _Z = 1.959963984540054
@@ -43,8 +43,10 @@ class Sides:
 KINDS = ("linear", "mlp")
 
 
-def accuracy_of(kind: str, sides: Sides, *, classes: int, settings: ProbeSettings) -> Accuracy:
-    """Return how often a probe of `kind`, trained on one side, is right on each.
+def accuracy_of(
+    kind: str, sides: Sides, *, classes: int, settings: ProbeSettings
+) -> tuple[Accuracy, Bool[Array, "m"]]:
+    """Return how often a probe of `kind`, trained on one side, is right on each, and where it is.
 
     `sides` are standardised. The weights at the start and the order of the examples depend on the
     seed and the kind alone, so depths are compared under the same draws.
@@ -72,15 +74,23 @@ def accuracy_of(kind: str, sides: Sides, *, classes: int, settings: ProbeSetting
                 loss.backward()
                 optimizer.step()
     probe.eval()
-    right, total = _right(probe, sides.test, sides.test_classes)
-    seen, of = _right(probe, sides.train, sides.train_classes)
-    return Accuracy(right / total, *wilson(right, total), seen / of)
+    with torch.no_grad():
+        right = (probe(sides.test).argmax(1) == sides.test_classes).cpu().numpy()
+        seen = int((probe(sides.train).argmax(1) == sides.train_classes).sum())
+    count, total = int(right.sum()), len(right)
+    return Accuracy(count / total, *wilson(count, total), seen / len(sides.train)), right
 
 
-@torch.no_grad()
-def _right(probe: nn.Module, features: Tensor, classes: Tensor) -> tuple[int, int]:
-    """Return how many of how many are right."""
-    return int((probe(features).argmax(1) == classes).sum()), len(classes)
+def best_depth(right: Bool[Array, "l m"], *, seed: int) -> BestDepth:
+    """Return the best of l depths that are right on m examples or not, the choice counted (ours).
+
+    The examples are split in halves by `seed`; the depth chosen on one is judged on the other.
+    """
+    half = numpy_generator(seed, "probe halves").permutation(right.shape[1]) < right.shape[1] // 2
+    blocks = [int(right[:, side].mean(1).argmax()) for side in (half, ~half)]
+    count = int(right[blocks[0], ~half].sum() + right[blocks[1], half].sum())
+    ends = wilson(count, len(half))
+    return BestDepth((blocks[0], blocks[1]), count / len(half), *ends)
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from layerwise.data.text import Example, TextData
 from layerwise.errors import BadInputError, DataError
 from layerwise.models.load import LoadedModel
 from layerwise.objectives.classification import label_names
-from layerwise.probing.classifiers import KINDS, Sides, accuracy_of
+from layerwise.probing.classifiers import KINDS, Sides, accuracy_of, best_depth
 from layerwise.probing.mean_states import ReadoutSettings, each_depth, mean_states
 from layerwise.probing.record import ClassCount, ProbedDepth, ProbeSettings, Probing
 from layerwise.progress import Progress, silent
@@ -55,7 +55,7 @@ def make_probing(
         readout=readout,
         progress=progress,
     )
-    depths = []
+    depths, right = list[ProbedDepth](), list[list[np.ndarray]]()
     each = each_depth(states, readout.readout)
     for index, relative, values in progress(each, "training probes", states.blocks):
         features = torch.from_numpy(values).to(loaded.device)
@@ -63,9 +63,11 @@ def make_probing(
         halves = [(features[side], numbers[side]) for side in (train, test)]
         sides = Sides(*halves[0], *halves[1]).standardised()
         read = {k: accuracy_of(k, sides, classes=len(names), settings=settings) for k in KINDS}
-        depths.append(ProbedDepth(relative, index, **read))
+        depths.append(ProbedDepth(relative, index, **{k: found[0] for k, found in read.items()}))
+        right.append([found[1] for found in read.values()])
     for note in notes:
         log.warning("%s: %s", data.source, note)
+    by_kind = zip(KINDS, np.array(right).swapaxes(0, 1), strict=True)
     counts = [np.bincount(classes[side], minlength=len(names)) for side in (train, test)]
     return Probing(
         model=states.model,
@@ -78,6 +80,7 @@ def make_probing(
         ),
         majority=float((classes[test] == counts[0].argmax()).mean()),
         depths=tuple(depths),
+        best={k: best_depth(rows, seed=settings.seed) for k, rows in by_kind},
         provenance=collect(device=str(loaded.device)),
         notes=tuple(dict.fromkeys((*data.notes, *notes, *states.notes))),
     )

@@ -91,6 +91,22 @@ class ProbedDepth:
 
 
 @dataclass(frozen=True)
+class BestDepth:
+    """What a probe reads at its best depth, with the choice of that depth counted.
+
+    Attributes:
+        blocks: The best on one half of the held-out examples, and on the other.
+        accuracy: Share of the examples whose class the depth gives that was chosen on the others.
+        low, high: Ends of its 95 % Wilson interval.
+    """
+
+    blocks: tuple[int, int]
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Probing(JsonRecord, FileRecord, DocumentRecord):
     """How well classes can be read from a model's representation at each depth.
 
@@ -104,6 +120,7 @@ class Probing(JsonRecord, FileRecord, DocumentRecord):
         majority: Accuracy on held-out examples of always naming the commonest class of training.
         depths: Every block, from the input to the output.
         notes: What was left out or done otherwise than asked.
+        best: By probe, its best depth; none in records of earlier versions.
     """
 
     SCHEMA = "layerwise/probe/1"
@@ -120,6 +137,7 @@ class Probing(JsonRecord, FileRecord, DocumentRecord):
     depths: tuple[ProbedDepth, ...]
     provenance: Provenance
     notes: tuple[str, ...] = ()
+    best: Mapping[str, BestDepth] | None = None
 
     def frame(self) -> pd.DataFrame:
         """Return a line a depth and probe: index, relative, probe, accuracy, low, high, train."""

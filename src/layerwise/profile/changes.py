@@ -15,15 +15,7 @@ from layerwise.options.groups import Readout
 from layerwise.profile.record import DepthChange, ReadoutProfile
 from layerwise.profile.states import States
 from layerwise.seeds import numpy_generator
-from layerwise.signals.similarity import (
-    align,
-    cka_of,
-    held_out,
-    represent,
-    rsa_of,
-    shared_pca_of,
-    unrotated,
-)
+from layerwise.signals import similarity
 
 READOUTS: tuple[Readout, ...] = get_args(Readout)
 
@@ -59,20 +51,14 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Change:
-    """The change at one depth, by the measures of `DepthChange`.
+    """The change at one depth.
 
     Attributes:
-        noise: Median over splits of |distance on one half - distance on the other|.
+        values: By the names of `MEASURES`, which are fields of `DepthChange`.
         replicates: The distance in each bootstrap replicate, (b,); empty where not wanted.
     """
 
-    procrustes: float
-    cka: float
-    rsa: float
-    shared_pca_cka: float
-    noise: float
-    held_out: float
-    unrotated: float
+    values: dict[str, float]
     replicates: np.ndarray
 
 
@@ -94,22 +80,22 @@ def measure_change(
         BadInputError: A state has no variance over the probes.
     """
     draws = resampling.replicates if replicate else resampling.replicates[:0]
-    x = represent(before)
+    x = similarity.represent(before)
     if np.array_equal(before, after):
-        return Change(**dict.fromkeys(MEASURES, 0.0), replicates=np.zeros(len(draws)))
-    y = represent(after)
-    aligned = align(x, y)
+        return Change(dict.fromkeys(MEASURES, 0.0), np.zeros(len(draws)))
+    y = similarity.represent(after)
+    aligned = similarity.align(x, y)
     first, second = (aligned.weighted(h) for h in (resampling.halves, 1.0 - resampling.halves))
-    return Change(
-        procrustes=aligned.distance,
-        cka=cka_of(x, y),
-        rsa=rsa_of(x, y),
-        shared_pca_cka=shared_pca_of(x, y, components=components),
-        noise=float(np.median(np.abs(first - second))),
-        held_out=held_out(before, after, resampling.halves[0] > 0.0),
-        unrotated=unrotated(x, y),
-        replicates=aligned.weighted(draws),
-    )
+    values = {
+        "procrustes": aligned.distance,
+        "cka": similarity.cka_of(x, y),
+        "rsa": similarity.rsa_of(x, y),
+        "shared_pca_cka": similarity.shared_pca_of(x, y, components=components),
+        "noise": float(np.median(np.abs(first - second))),
+        "held_out": similarity.held_out(before, after, resampling.halves[0] > 0.0),
+        "unrotated": similarity.unrotated(x, y),
+    }
+    return Change(values, aligned.weighted(draws))
 
 
 def measure_changes(
@@ -147,7 +133,7 @@ def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]
     at = [block_at(depth, len(own)) for depth in RELATIVE_DEPTHS]
     places = [*zip(RELATIVE_DEPTHS, at, strict=True)]
     places += [((i + 1) / len(own), i) for i in range(len(own))]
-    each = tuple(DepthChange(r, i, **{n: getattr(own[i], n) for n in MEASURES}) for r, i in places)
+    each = tuple(DepthChange(relative, i, **own[i].values) for relative, i in places)
     depths, blocks = each[: len(at)], each[len(at) :]
     replicates = np.stack([own[block].replicates for block in at], axis=1)
     slopes = {n: float(slope(np.array([getattr(d, n) for d in depths]))) for n in MEASURES}
@@ -162,7 +148,7 @@ def readout_profile(readout: Readout, states: States, changes: dict[Key, Change]
         cka_slope=slopes["cka"],
         rsa_slope=slopes["rsa"],
         width=tuple(depth.cka / total for depth in depths) if total > 0.0 else (),
-        noise_floor=float(np.median([own[block].noise for block in at])),
+        noise_floor=float(np.median([depth.noise for depth in depths])),
         held_out_slope=slopes["held_out"],
         unrotated_slope=slopes["unrotated"],
     )

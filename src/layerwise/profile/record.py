@@ -28,9 +28,8 @@ class DepthChange:
         rsa: 1 - Spearman correlation of the dissimilarity matrices.
         shared_pca_cka: 1 - linear CKA after one PCA of both.
         noise: By how much `procrustes` differs between two halves of the probes.
-        held_out: Procrustes distance of one half of the probes under a rotation of few components
-            that was fitted on the other, in [0, 2]; absent in a record of the first schema.
-        unrotated: The distance with no rotation, in [0, 2]; absent there too.
+        held_out: The distance of one half of the probes under a rotation that was fitted on the
+            other, in [0, 2]; like `unrotated`, with no rotation, absent in records of schema 1.
     """
 
     relative: float
@@ -57,8 +56,7 @@ class ReadoutProfile:
         rsa_slope: The same slope of the RSA change.
         width: The CKA change at the seven depths divided by its sum; empty where nothing moved.
         noise_floor: The median of `noise` over the seven depths.
-        held_out_slope, unrotated_slope: As `slope`, of those distances; absent in a record of the
-            first schema.
+        held_out_slope, unrotated_slope: As `slope`, of those distances.
     """
 
     depths: tuple[DepthChange, ...]
@@ -79,9 +77,8 @@ class ProbeInfo:
     """The inputs that both models were shown, and how they were compared.
 
     Attributes:
-        inputs: How many: the rows of a state.
-        width: Its columns. With fewer rows than columns the rotation of all rows overfits, and
-            the slope depends on how many they are.
+        inputs, width: Rows and columns of a state. With fewer rows than columns the rotation of
+            all rows overfits, and the slope depends on how many they are.
     """
 
     source: str
@@ -101,15 +98,10 @@ class ProbeInfo:
 
 
 def refuse_other_probes(shown: Iterable[str], *, what: str) -> None:
-    """Raise unless profiles that are to be compared are of one probe set, each `shown` as above.
-
-    Raises:
-        BadInputError: They are not: a slope depends on which probes were shown, and how many.
-    """
+    """Raise a BadInputError unless all profiles are of one probe set, by `ProbeInfo.shown`."""
     first, *others = sorted(set(shown)) or [""]
     if others:
-        msg = f"{what} of different probes"
-        hint = "the same --probes, --max-length (and --seed, where they are drawn) for all"
+        msg, hint = f"{what} of different probes", "the same --probes and --max-length for all"
         raise BadInputError(msg, value=others[0], expected=first, hint=hint)
 
 

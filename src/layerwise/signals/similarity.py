@@ -194,6 +194,9 @@ def align(x: Representation, y: Representation) -> Alignment:
     return Alignment(x.rows @ (left @ right), y.rows)
 
 
+_Pair = tuple[Representation, Representation]
+
+
 def unrotated(x: Representation, y: Representation) -> float:
     """Return ||X - Y||_F of the rows as they stand, centred and at norm 1, in [0, 2]."""
     return float((x.centred / x.norm - y.centred / y.norm).norm())
@@ -211,17 +214,12 @@ def held_out(
     Raises:
         BadInputError: A half has no variance.
     """
-    sides = [(represent(before[rows]), represent(after[rows])) for rows in (half, ~half)]
+    one, other = ((represent(before[rows]), represent(after[rows])) for rows in (half, ~half))
     kept = min(len(before) // 4, before.shape[1])
-    return (_under(*sides, kept=kept) + _under(*sides[::-1], kept=kept)) / 2.0
+    return (_under(one, other, kept) + _under(other, one, kept)) / 2.0
 
 
-def _under(
-    fit: tuple[Representation, Representation],
-    shown: tuple[Representation, Representation],
-    *,
-    kept: int,
-) -> float:
+def _under(fit: _Pair, shown: _Pair, kept: int) -> float:
     """Return the distance of the pair `shown` under the rotation that fits the pair `fit`."""
     first, second = (side.centred / side.norm for side in fit)
     basis = _axes(torch.cat([first, second]), kept)

@@ -1,9 +1,10 @@
 """Probes read what is there, nothing where there is nothing, and only what their kind can."""
 
+import numpy as np
 import pytest
 import torch
 
-from layerwise.probing.classifiers import KINDS, Sides, accuracy_of, wilson
+from layerwise.probing.classifiers import KINDS, Sides, accuracy_of, best_depth, wilson
 from layerwise.probing.record import ProbeSettings
 
 pytestmark = pytest.mark.slow  # Short runs, many of them.
@@ -32,7 +33,7 @@ def chance(x, generator):
 
 
 def read(kind, of, **options):
-    return accuracy_of(kind, sides(of, **options), classes=2, settings=SETTINGS)
+    return accuracy_of(kind, sides(of, **options), classes=2, settings=SETTINGS)[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +60,7 @@ def test_features_of_any_scale_are_read_alike():
     scale = torch.logspace(-4, 4, 8)
     scaled = Sides(plain.train * scale, plain.train_classes, plain.test * scale, plain.test_classes)
     (first, second) = (
-        accuracy_of("linear", s.standardised(), classes=2, settings=SETTINGS)
+        accuracy_of("linear", s.standardised(), classes=2, settings=SETTINGS)[0]
         for s in (plain, scaled)
     )
     assert first.accuracy == pytest.approx(second.accuracy, abs=0.01)
@@ -82,3 +83,20 @@ def test_wilson_against_the_roots_of_its_equation(right, total):
     assert 0.0 <= low <= share <= high <= 1.0
     for end in (low, high):
         assert (share - end) ** 2 == pytest.approx(z2 * end * (1 - end) / total, abs=1e-12)
+
+
+def test_the_best_of_many_depths_that_read_nothing_is_chance_once_the_choice_is_counted():
+    """Null: of 24 depths that guess the best seems to read; chosen on other examples none does."""
+    right = np.random.default_rng(0).random((100, 24, 200)) < 0.5
+    best = [best_depth(depths, seed=seed) for seed, depths in enumerate(right)]
+    assert right.mean(2).max(1).mean() > 0.56
+    assert np.mean([found.accuracy for found in best]) == pytest.approx(0.5, abs=0.015)
+    assert np.mean([found.low <= 0.5 <= found.high for found in best]) > 0.9
+
+
+def test_a_depth_that_reads_is_chosen_and_each_example_is_judged_once():
+    right = np.zeros((3, 10), bool)
+    right[1, :9] = right[2, :5] = True
+    found = best_depth(right, seed=0)
+    assert (found.blocks, found.accuracy) == ((1, 1), 0.9)
+    assert (found.low, found.high) == wilson(9, 10)

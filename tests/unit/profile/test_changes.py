@@ -15,7 +15,15 @@ from layerwise.profile.probe_reading import ProbeReading
 from layerwise.profile.record import Profile
 from layerwise.profile.states import States, make_probe_set
 from layerwise.provenance import collect
-from layerwise.signals.similarity import align, cka_of, represent, rsa_of, shared_pca_of
+from layerwise.signals.similarity import (
+    align,
+    cka_of,
+    held_out,
+    represent,
+    rsa_of,
+    shared_pca_of,
+    unrotated,
+)
 from support.profiles import procrustes
 
 BLOCKS, PROBES, WIDTH = 10, 40, 24
@@ -47,13 +55,19 @@ def profile(before, after, **options):
     return reading.profile(before, after, provenance=collect(device="cpu"))
 
 
-def test_a_change_is_the_four_measures():
+def test_a_change_is_the_measures():
     before, after = states().pooled["residual"][3], states(moved=[3]).pooled["residual"][3]
-    found = measure_change(before, after, SAMPLES, components=8)
-    assert found.procrustes == pytest.approx(procrustes(before, after), rel=1e-12)
+    found = measure_change(before, after, SAMPLES, components=8).values
+    assert found.pop("procrustes") == pytest.approx(procrustes(before, after), rel=1e-12)
     both = represent(before), represent(after)
-    assert (found.cka, found.rsa) == (cka_of(*both), rsa_of(*both))
-    assert found.shared_pca_cka == shared_pca_of(*both, components=8)
+    assert found.pop("noise") > 0
+    assert found == {
+        "cka": cka_of(*both),
+        "rsa": rsa_of(*both),
+        "shared_pca_cka": shared_pca_of(*both, components=8),
+        "held_out": held_out(before, after, SAMPLES.halves[0] > 0),
+        "unrotated": unrotated(*both),
+    }
 
 
 def test_a_change_is_seen_where_it_is():
@@ -122,10 +136,10 @@ def test_noise_is_what_halves_disagree_by():
     before, after = states().pooled["residual"][0], states(moved=[0]).pooled["residual"][0]
     uneven = before + 0.1 * (after - before)
     uneven[:4] += 3.0 * (after - before)[:4]
-    even = measure_change(before, after, SAMPLES, components=8)
-    found = measure_change(before, uneven, SAMPLES, components=8)
-    assert 0 < even.noise / even.procrustes < 0.1
-    assert found.noise / found.procrustes > 0.1
+    even = measure_change(before, after, SAMPLES, components=8).values
+    found = measure_change(before, uneven, SAMPLES, components=8).values
+    assert 0 < even["noise"] / even["procrustes"] < 0.1
+    assert found["noise"] / found["procrustes"] > 0.1
 
 
 def test_halves_share_out_the_probes():

@@ -8,7 +8,7 @@ from layerwise.probing.columns import PROBED
 from layerwise.probing.record import ProbedDepth, Probing, TextInfo
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
-from layerwise.report.numbers import percent
+from layerwise.report.numbers import interval, percent
 
 _PROBES = {"linear": "A linear probe", "mlp": "An MLP"}
 
@@ -56,7 +56,11 @@ def _read(probing: Probing) -> Iterator[str]:
         found = getattr(best, name)
         first = next(d for d in probing.depths if getattr(d, name).accuracy >= found.low)
         early = f", and first within its interval at block {first.index}" if first != best else ""
-        yield f"{title} is right in {percent(found.accuracy)} at block {best.index}{early}."
+        told = f"{title} is right in {percent(found.accuracy)} at block {best.index}{early}."
+        if own := (probing.best or {}).get(name):
+            share = interval(own.accuracy, own.low, own.high)
+            told += f" The best depth, chosen on other examples, is right in a share of {share}."
+        yield told
 
 
 def _row(depth: ProbedDepth) -> dict[str, Any]:

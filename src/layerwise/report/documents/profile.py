@@ -27,13 +27,13 @@ CHANGES = (
     Column("procrustes", "Procrustes distance", short="Procrustes", importance=90,
            meaning="How far the outputs are apart after the best rotation, from 0 to √2 ≈ 1.41.",
            caution="With fewer probes than dimensions the rotation overfits, and it is too small."),
-    Column("held_out", "Held-out distance", short="held out", importance=75,
-           meaning="The same on one half of the probes under a rotation of the leading components "
-           "that was fitted on the other, from 0 to 2: it does not overfit."),
-    Column("unrotated", "Unrotated distance", short="unrotated", importance=55,
-           meaning="The same with no rotation, from 0 to 2."),
     Column("noise", "Halves differ by", short="noise", importance=80,
            meaning="By how much the distance differs between two halves of the probes."),
+    Column("held_out", "Held-out distance", short="held out", importance=75,
+           meaning="Distance on one half of the probes, from 0 to 2, under a rotation of leading "
+           "components that was fitted on the other: it does not overfit."),
+    Column("unrotated", "Unrotated distance", short="unrotated", importance=55,
+           meaning="The distance with no rotation, from 0 to 2."),
     Column("cka", "CKA change", short="CKA", importance=70,
            meaning="1 - linear CKA.", reads="Blind to rotation and scale."),
     Column("rsa", "RSA change", short="RSA", importance=60,
@@ -42,7 +42,6 @@ CHANGES = (
            meaning="1 - linear CKA in the principal components of both together."),
 )  # fmt: skip
 """The ways in which a change is measured."""
-_TIPS = tuple(column for column in CHANGES if column.key in {"procrustes", "noise"})
 
 _SLOPES = (
     Column("readout", "Readout", form="text"),
@@ -184,14 +183,13 @@ def _reasons(profile: Profile) -> list[str]:
 
 def _held_out(profile: Profile) -> Iterator[str]:
     """Yield the slopes that do not depend on how many probes there are, and why they are told."""
-    rows, width = profile.probes.inputs, profile.probes.width
-    if profile.held_out_slope is None or width is None:
-        return
-    few = f"{rows:,} probes are fewer than the {width:,} dimensions, so the rotation overfits: "
-    yield (
-        f"{few if rows < width else ''}{'held' if rows < width else 'Held'} out, the slope is "
-        f"{number(profile.held_out_slope)}; without a rotation {number(profile.unrotated_slope)}."
-    )
+    rows, width = profile.probes.inputs, profile.probes.width or 0
+    if rows < width:
+        few = f"{rows:,} probes are fewer than the {width:,} dimensions"
+        yield f"{few}: the rotation overfits, and the slope depends on how many there are."
+    if profile.held_out_slope is not None:
+        slopes = map(number, (profile.held_out_slope, profile.unrotated_slope))
+        yield "Held out, the slope is {}; without a rotation {}.".format(*slopes)
 
 
 def _slope(found: Profile | ReadoutProfile) -> str:
@@ -282,7 +280,7 @@ def _charts(profile: Profile) -> Iterator[b.Block]:
     yield b.Text(_DISTANCE, quiet=True)
     yield change_chart(
         "depth-profile", f"Procrustes distance by block (readout {profile.readout})", rows,
-        tips=_TIPS, lines=_line(profile), top=depth_names(profile), caption=_PROFILE_READS,
+        tips=CHANGES[:2], lines=_line(profile), top=depth_names(profile), caption=_PROFILE_READS,
         width="wide", summary=" ".join([_headline(profile), *_reasons(profile)[:2]]), height=260,
         rules=[b.Rule(floor, band=True)] if floor > 0 else [],
     )  # fmt: skip
@@ -293,12 +291,11 @@ def _charts(profile: Profile) -> Iterator[b.Block]:
         for name, readout in found.items():
             yield change_chart(
                 f"readout-{name}", f"{name}: slope {number(readout.slope)}", _rows(readout),
-                most=top, lines=_line(readout), tips=_TIPS, width="third", height=150,
+                most=top, lines=_line(readout), tips=CHANGES[:2], width="third", height=150,
                 caption=f"Slope {_slope(readout)}. {READOUTS[name]}",
             )  # fmt: skip
     yield b.Heading("The same by other measures", detail=True)
-    known = (c for c in CHANGES if any(row[c.key] is not None for row in rows))
-    for column in (c for c in known if c not in _TIPS):
+    for column in (c for c in CHANGES[2:] if any(row[c.key] is not None for row in rows)):
         yield change_chart(
             column.key.replace("_", "-"), column.title, rows, column=column,
             caption=column.explained, width="third", height=150,

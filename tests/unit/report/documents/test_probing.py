@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from layerwise.probing.record import BestDepth
 from layerwise.report import document, frames, text
 
 READ = (0.55, 0.81, 0.83, 0.70)
@@ -51,6 +52,11 @@ def test_where_classes_are_read_is_said(probing, unsaid):
         "An MLP is right in 42 % at block 2",
         "Always naming the commonest class is right in 50 %.",
         "- note: 3 of [bold] them were left out",
+    )
+    chosen = replace(probing, best={"mlp": BestDepth((1, 2), 0.39, 0.35, 0.44)})
+    assert not unsaid(
+        text(chosen, width=200),
+        "The best depth, chosen on other examples, is right in a share of 0.390 (0.350 to 0.440).",
     )
     late = replace(probing, depths=probing.depths[2:])
     assert "A linear probe is right in 83 % at block 2.\n" in text(late, width=200)
