@@ -66,12 +66,10 @@ def _verdict(check: Check) -> b.Verdict:
     """Return what was found, a line each: the key, what happens, what to write."""
     if check.clean:
         trained = counted(sum(kind.trained for kind in check.kinds), "module")
-        return b.Verdict(
-            "Nothing was found.", [f"{trained} of the blocks train, as the config says."]
-        )
+        return b.Verdict("Nothing was found.", [f"{trained} of the blocks train."])
     told = [
         f"{shown(f.key, limit=40)}{f' ({shown(f.value, limit=60)})' if f.value else ''}: "
-        f"{shown(f.text, limit=400)}. Write: {shown(f.remedy, limit=160)}. [{f.code}]"
+        f"{shown(f.text, limit=400)}. Write: {shown(f.remedy, limit=2_000)}. [{f.code}]"
         for f in check.findings
     ]
     return b.Verdict(f"{counted(len(told), 'finding')}.", told, tone="warning")
@@ -96,5 +94,5 @@ def _costs(check: Check) -> Iterator[tuple[str, str]]:
     through = f"through {check.backward_blocks} of {counted(depth, 'block')}"
     if check.lowest is not None:
         where = parts.block_names([check.lowest], parts.stack_labels(check.model))
-        through = f"lowest {where}: {through} ({percent(check.backward_blocks / depth)})"
+        through += f" ({percent(check.backward_blocks / depth)}), down to {where}"
     yield "Backward", through

@@ -8,6 +8,7 @@ from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
 from layerwise.report.blocks import Heading, Strip
 from layerwise.report.documents.profile import fitted
+from layerwise.report.numbers import percent
 from support.cards import PROVENANCE
 
 NAMES = {
@@ -50,7 +51,7 @@ def test_a_profile_is_judged_with_its_figures(planted_profile, unsaid, how, want
     profile = planted_profile(**how)
     told = verdict(profile)
     said = " ".join([told.text, *told.reasons])
-    assert not unsaid(said, f"the last depth holds {100 * profile.width[-1]:.0f} %", *wanted)
+    assert not unsaid(said, f"the last depth holds {percent(profile.width[-1])}", *wanted)
 
 
 def test_a_rise_of_the_last_depth_alone_is_called_so(planted_profile):
