@@ -45,13 +45,15 @@ def document(check: Check) -> b.Document:
         blocks += [b.Heading("Outside the blocks"), b.Table("outside", _OUTSIDE, outside)]
     told = "Filled: one of the kind trains. Empty: none does."
     blocks += [b.Heading("Every block", detail=True), b.Text(told, quiet=True)]
+    alike: dict[tuple[Any, ...], list[str]] = {}
     for kind in kinds:
         if kind.trained:
-            label = shown(kind.kind, limit=40) + (f" ({labels[kind.stack]})" if several else "")
-            indices = sorted({*kind.blocks, *kind.missed})
-            about = f"of {counted(len(indices), 'block')}"
-            on = frozenset(kind.blocks)
-            blocks.append(b.Strip(label, indices, on=on, about=about))
+            alike.setdefault((kind.stack, kind.blocks, kind.missed), []).append(kind.kind)
+    for (stack, on, missed), names in alike.items():  # Kinds in the same blocks are one line.
+        label = shown(", ".join(names), limit=160) + (f" ({labels[stack]})" if several else "")
+        indices = sorted({*on, *missed})
+        about = f"of {counted(len(indices), 'block')}"
+        blocks.append(b.Strip(label, indices, on=frozenset(on), about=about))
     blocks += [b.Heading("What it costs"), parts.facts(_costs(check))]
     if check.fixed is not None:
         blocks += [b.Heading("Corrected"), b.Code(check.fixed)]
