@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -11,8 +12,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerwise.errors import BadInputError, ModelError, one_line
-from layerwise.files import sha256
+from layerwise.errors import BadInputError, ModelError, SchemaError, one_line
+from layerwise.files import read_json, sha256
 from layerwise.models.blank import blank_config, tokenizer_source
 from layerwise.models.causality import keep_causal
 from layerwise.models.head_kind import ModelKind, model_kind
@@ -51,6 +52,9 @@ from layerwise.models.weights import check_finite, refuse_more_tokens
 from layerwise.seeds import derive, rng_untouched
 
 _LOG = logging.getLogger(__name__)
+
+#: What says how an adapter was trained, beside it.
+_TUNED = ("layerwise/tune/2", "layerwise/tune/1")
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,8 @@ def merge(base: LoadedModel, source: Source, *, remote: bool = False) -> LoadedM
     adapter = put_on(base.model, source, rounded=packed > 0)
     changed, whole, told = adapter.merge()
     notes = [*adapter.notes, f"the adapter was merged into {changed} modules", *told]
+    if packed == 0:
+        notes += _trained_packed(source)
     if packed:
         notes.append(f"the base's {packed} quantised modules were dequantised for that")
     return _named_after(source, base, notes, whole, remote=remote)
@@ -303,10 +309,25 @@ def attach(loaded: LoadedModel, source: Source, *, remote: bool = False) -> Load
     from layerwise.models.adapters import put_on  # As above.
 
     with quiet():
-        adapter = put_on(loaded.model, source, rounded=bool(packed_modules(loaded.model)))
+        packed = bool(packed_modules(loaded.model))
+        adapter = put_on(loaded.model, source, rounded=packed)
         adapter.prove()
         whole = [n for n, m in loaded.model.named_modules() if hasattr(m, "modules_to_save")]
-        return _named_after(source, loaded, list(adapter.notes), whole, remote=remote)
+        notes = [*adapter.notes, *([] if packed else _trained_packed(source))]
+        return _named_after(source, loaded, notes, whole, remote=remote)
+
+
+def _trained_packed(source: Source) -> list[str]:
+    """Return a note where the adapter's own ``tune.json`` says that its base was quantised."""
+    model: Any = None
+    with suppress(SchemaError):
+        model = read_json(source.folder / "tune.json", *_TUNED).get("model")
+    packed = model.get("quantisation") if isinstance(model, dict) else None
+    kind = packed.get("kind") if isinstance(packed, dict) else None
+    if not kind:
+        return []
+    trained = f"the adapter was trained on {one_line(kind)} weights of its base"
+    return [f"{trained}, which is read in full here; --quantize reads it so, where it can be said"]
 
 
 def _named_after(

@@ -97,8 +97,9 @@ def _agreement(i: int, j: int, *, cards: Sequence[LayerCard], threshold: float) 
     pair = PairAgreement(i, j, rho, rho >= threshold, detrended)
     if not all("adam_gram" in card.arrays for card in (first, second)):
         return pair
-    a, b = _followed(first, choose(second).rows), _followed(second, choose(first).rows)
-    return replace(pair, advised=(a[0], b[0]), common=(a[1], b[1]), costs=(a[2], b[2]))
+    one, other = _followed(first, choose(second).rows), _followed(second, choose(first).rows)
+    advised, common = (one[0], other[0]), (one[1], other[1])
+    return replace(pair, advised=advised, common=common, costs=(one[2], other[2]))
 
 
 def _followed(card: LayerCard, rows: Sequence[int]) -> tuple[int, int, float]:

@@ -121,7 +121,7 @@ def saved_modules(model: nn.Module) -> tuple[str, ...]:
 def unread_reason(layer: Any) -> str:
     """Return why the change by `layer` is not the product of its factors; empty where it is."""
     if not hasattr(layer, "lora_A"):
-        return f"{type(layer).__name__} does not change the weight by a product of two factors"
+        return "this kind of adapter does not change the weight by a product of two factors"
     variants = {type(v).__name__ for v in getattr(layer, "lora_variant", {}).values() if v}
     odd = sorted(name for name in variants - _PLAIN if not name.startswith(_DORA))
     if odd:

@@ -108,8 +108,10 @@ def ends(low: float, high: float) -> str:
 
 
 def percent(share: float | None, *, digits: int = 0) -> str:
-    """Return a share as a percentage."""
+    """Return a share as a percentage; one below a tenth with two significant digits."""
     known = share is not None and math.isfinite(share)
+    if share and known and abs(share) < 0.0995:
+        digits = max(digits, _decimals(_decade(abs(100 * share))) - 1)
     return NumberStyle(0, digits, percent=True).text(share if known else None)
 
 

@@ -512,6 +512,18 @@ def test_a_base_is_found_beside_its_adapter_and_said_to_be_gone(trained, tmp_pat
             load(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("model", "is_told"),
+    [({"quantisation": {"kind": "nf4"}}, True), ({}, False), ("damaged", False), (None, False)],
+)
+def test_an_adapter_of_a_quantised_base_says_so_beside_a_full_one(trained, model, is_told):
+    folder, base, _ = trained
+    record = {"schema": "layerwise/tune/2", "model": model}
+    (folder / "tune.json").write_text(json.dumps(record))
+    for found in (load(str(folder)), attach(load(base), resolve(str(folder)))):
+        assert any("was trained on nf4 weights" in note for note in found.notes) is is_told
+
+
 def test_a_base_on_the_hub_is_meant_at_the_revision_that_is_named(trained, tmp_path, monkeypatch):
     folder, base, wanted = trained
     hub = tmp_path / "hub" / "models--org--base"

@@ -142,8 +142,20 @@ FOUND = {
         "key-ignored second-stack", "language_model.layers.2.self_attn.k_proj",
     ),
     "trl without adapters": (
-        "mistral", "model_name_or_path: x\nuse_peft: false\nlora_target_modules: [q_proj]\n",
-        "key-ignored", None,
+        "mistral",
+        "model_name_or_path: x\nuse_peft: false\nlora_target_modules: [q_proj, v_proj]\n",
+        "key-ignored", "use_peft: true\nlora_target_modules: [q_proj, v_proj]\n",
+    ),
+    "axolotl without adapters": (
+        "mistral", "base_model: x\nlora_r: 8\nlora_target_linear: true\n", "key-ignored",
+        "lora_target_linear: true\nadapter: \"lora\"\n",
+    ),
+    "pattern with layers": (
+        "mistral", {"target_modules": ".*q_proj$", "layers_to_transform": [1]}, "text-with-layers",
+        '[\n    "q_proj"\n  ]',
+    ),
+    "pattern of ms-swift": (
+        "llama", SWIFT + "target_regex: .*layers.1[01].*\n", "refused", "target_regex: ",
     ),
 }  # fmt: skip
 CLEAN = {
@@ -159,6 +171,15 @@ CLEAN = {
     "other embedding": ("mistral", {**Q, "modules_to_save": ["embed_tokens", "lm_head"]}),
     "axolotl": ("mistral", AXOLOTL + "lora_target_linear: true\nlora_mlp_kernel: true\n"),
     "factory": ("llava", FACTORY + "lora_target: all\nquantization_bit: 4\n"),
+    "keys of theirs": (
+        "mistral", AXOLOTL + "lora_target_modules: [q_proj]\nlr_scheduler: cosine\noptimizer: x\n"
+        "lora_dropout: 0.1\nlora_on_cpu: true\nnum_epochs: 1\nlearning_rate: 1e-4\n"
+        "warmup_ratio: 0.1\nsaves_per_epoch: 1\nsequence_len: 9\nloraplus_lr_ratio: 1\n",
+    ),
+    "keys of LLaMA-Factory": (
+        "mistral", FACTORY + "lora_target: q_proj\nevaluation_strategy: steps\ncutoff_len: 9\n"
+        "preprocessing_num_workers: 2\npissa_init: true\nloraplus_lr_ratio: 1\nval_size: 0.1\n",
+    ),
     "swift": ("qwen2_vl", SWIFT + "freeze_vit: false\nfreeze_aligner: true\n"),
 }  # fmt: skip
 
@@ -175,6 +196,42 @@ def check(tmp_path_factory):
         return lw.check(str(checks.folder(name, folder)), file, fix=True)
 
     return made
+
+
+@pytest.mark.parametrize(("config", "key", "meant"), [
+    (FACTORY + "lora_alfa: 8\n", "lora_alfa", "lora_alpha"),
+    (FACTORY + "lora_drop: 0.1\n", "lora_drop", "lora_dropout"),
+    (FACTORY + "learing_rate: 1e-4\n", "learing_rate", "learning_rate"),
+    (AXOLOTL + "lora_target_linear: true\nalpha: 8\n", "alpha", "lora_alpha"),
+    (AXOLOTL + "lora_target_linear: true\nlearning_rte: 1e-4\n", "learning_rte", "learning_rate"),
+    (SWIFT + "lora_rnk: 8\n", "lora_rnk", "lora_rank"),
+])  # fmt: skip
+def test_misspelt_keys_are_found_with_what_they_mean(check, config, key, meant):
+    (found,) = check("mistral", config).findings
+    assert (found.code, found.key, found.remedy) == ("key-unknown", key, meant)
+
+
+def unsloth(tmp_path, *targets, **more):
+    path = tmp_path / "train.py"
+    given = "".join(f", {key}={value!r}" for key, value in more.items())
+    path.write_text(
+        f"FastLanguageModel.get_peft_model(model, target_modules={[*targets]!r}{given})"
+    )
+    return path
+
+
+def test_unsloth_trains_ends_of_the_model_whole(tmp_path):
+    """`lm_head` and `embed_tokens` among the targets go to those that are saved whole."""
+    model = str(checks.folder("mistral", tmp_path))
+    found = lw.check(model, unsloth(tmp_path, "q_proj", "lm_head", "embed_tokens"))
+    assert {module.name: module.how for module in found.outside} == {
+        "lm_head": "whole", "model.embed_tokens": "whole",
+    }  # fmt: skip
+    assert not found.findings
+    misspelt = lw.check(model, unsloth(tmp_path, "q_proj", random_sate=1))
+    assert [(f.key, f.remedy) for f in misspelt.findings] == [("random_sate", "random_state")]
+    fine = unsloth(tmp_path, "q_proj", random_state=1, use_gradient_checkpointing="unsloth", r=8)
+    assert lw.check(model, fine).clean
 
 
 @pytest.mark.parametrize("case", FOUND)
@@ -242,6 +299,9 @@ REFUSED = {
     "misspelt for three": (
         {"target_modules": ["qkv_proj"]}, {"target_modules": "k_proj or q_proj or v_proj"}, False,
     ),
+    "no such with layers": (
+        {"target_modules": ["query"], "layers_to_transform": [1]}, {"target_modules": ALL}, False,
+    ),
     "no such": ({"target_modules": ["query", "c_attn"]}, {"target_modules": ALL}, False),
     "no adapter fits": (
         {"target_modules": ["q_proj", "norm"]}, {"target_modules": "leave it out"}, True,
@@ -286,7 +346,7 @@ def test_what_a_correction_changes_besides_is_said(check):
     found = check("mistral", FACTORY + "lora_target: q_proj,v_porj\nlora_rank: 0\n")
     assert [f.key for f in found.findings] == ["lora_rank"]
     assert 'lora_target: "q_proj,v_proj"\nlora_rank: 8\n' in found.fixed
-    assert "corrected then: target-unmatched in lora_target (v_porj)" in found.notes
+    assert "corrected too: target-unmatched in lora_target (v_porj)" in found.notes
 
 
 def test_what_trains_stands_out_in_the_report(check):

@@ -35,7 +35,7 @@ SAID = {
     "key-unknown": ("", "{why} does not read it"),
     "refused": (TARGETS, "PEFT refuses it: {why}"),
     "text-with-layers": (TARGETS, "PEFT refuses text beside {layers}"),
-    "text-is-a-pattern": (TARGETS, "text is a pattern of whole names, here of none"),
+    "text-is-a-pattern": (TARGETS, "PEFT takes text for a pattern of full names, and none matches"),
     "target-unmatched": (TARGETS, _NOTHING),
     "target-idle": (TARGETS, "it matches modules, and none of them is adapted"),
     "parameter-unmatched": ("target_parameters", _NOTHING),
@@ -56,7 +56,7 @@ SAID = {
     "pattern-too-much": (TARGETS, "as a pattern it also hits blocks {blocks}"),
     "saved-too-much": (SAVED, "PEFT compares ends of names as text: {more} trains too"),
     "head-frozen": (SAVED, "the head for classes ({head}) is frozen: a new one stays random"),
-    "tied-embeddings": (SAVED, "it trains, and is tied to the other end of the model: they part"),
+    "tied-embeddings": (SAVED, "it trains, and the weight tied to it does not follow"),
     "experts-left-out": (TARGETS, "the fused experts are no linear modules, and stay frozen"),
     "bias-in-vain": ("bias", "no module that it means has a bias: no effect"),
     "bypassed": (
@@ -65,6 +65,8 @@ SAID = {
     "freeze-unmatched": ("", "{why}"),
     "nothing-trains": (TARGETS, "no weight trains"),
 }  # fmt: skip
+#: Keys under which text is a name, or names between commas.
+_NAMED = {"ms-swift": {"target_modules"}}
 EVERY = {"all-linear", "all", "all-embedding", "all-norm"}
 
 
@@ -115,7 +117,8 @@ class Case:
     def targets(self) -> list[str]:
         """The modules that the user named; none where a pattern or a word stands for them."""
         value, name = self.said(TARGETS), self.dialect.name
-        if isinstance(value, str) and name not in {"llamafactory", "ms-swift"}:
+        is_pattern = self.dialect.key(TARGETS) not in {"lora_target", *_NAMED.get(name, ())}
+        if isinstance(value, str) and is_pattern:
             return []
         names = listed(value, commas=name == "llamafactory")
         means_all = name in {"llamafactory", "ms-swift"} or (name == "trl" and len(names) == 1)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import fields
 
 from layerwise.models.heads import head_modules
 from layerwise.models.parts import halves
@@ -10,7 +11,7 @@ from layerwise.models.stack import around
 from layerwise.models.targets import is_bypassed
 from layerwise.placement.check.case import EVERY, LAYERS, OUT, SAVED, TARGETS, Case, Fix, Found
 from layerwise.placement.check.refusals import refusals
-from layerwise.placement.check.request import ARGUMENTS, DIALECTS, listed
+from layerwise.placement.check.request import ARGUMENTS, DIALECTS, Dialect, listed
 from layerwise.placement.check.trainers import last_parts
 from layerwise.placement.exports.lora import target_regex
 
@@ -44,18 +45,25 @@ def _keys(case: Case) -> Iterator[Found]:
     """Yield keys that the trainer does not read: without effect, another's, or misspelt."""
     dialect, values = case.dialect, case.file.values
     for key, why in case.recipe.ignored.items():
-        fix: Fix = {key: None} if key in values and "lora_t" not in key else {}
+        is_own = key in values and "lora_t" not in key and dialect.key(key) == key
+        fix: Fix = {key: None} if is_own else {}
+        if key.startswith("lora_t"):
+            fix = dict(case.recipe.switch)
         yield case.found("key-ignored", values.get(key, ""), fix, key=key, why=why)
     spelled = {named: a for a in ARGUMENTS for named in (a, f"peft_{a}", f"lora_{a}")}
     spelled |= {d.key(a): a for d in DIALECTS.values() for a in ARGUMENTS}
     owned = {key for d in DIALECTS.values() for key in d.defaults} | spelled.keys()
-    for key in sorted(values.keys() - dialect.defaults.keys() - _COMMON):
-        if dialect.name in {"peft", "unsloth"} and key not in case.adapted.dropped:
+    further = _further(dialect.name)
+    for key in sorted(values.keys() - dialect.defaults.keys() - _COMMON - further):
+        if dialect.name == "peft" and key not in case.adapted.dropped:
             continue  # PEFT has more keys than those that are looked at here.
-        near = difflib.get_close_matches(key, dialect.defaults, 1, 0.88)
+        near = _misspelt(key, {*dialect.defaults, *further}, dialect)
+        if dialect.name == "unsloth" and not near and key not in case.adapted.dropped:
+            continue
         same = [dialect.key(spelled[key])] if key in spelled else []
         if near or key in owned or dialect.name == "peft":
-            write = next((name for name in (*near, *same) if name in dialect.defaults), OUT)
+            known = {*dialect.defaults, *further}
+            write = next((name for name in (*near, *same) if name in known), OUT)
             fix = {key: None} if write in {OUT, *values} else {key: None, write: values[key]}
             yield case.found(
                 "key-unknown", values[key], fix, key=key, why=dialect.title, write=write
@@ -63,6 +71,43 @@ def _keys(case: Case) -> Iterator[Found]:
 
 
 _COMMON = {"task_type", "use_dora", "bias", "num_labels", "reward_model", "lora_alpha"}
+#: Keys of adapters that some trainer reads beside those that decide what trains.
+_LORA = {
+    "lora_bias", "lora_dtype", "lora_embedding_kernel", "lora_exclude_modules",
+    "lora_fan_in_fan_out", "lora_ga_batch_size", "lora_ga_direction", "lora_ga_iters",
+    "lora_ga_max_length", "lora_ga_scale", "lora_ga_stable_gamma", "lora_mlp_kernel",
+    "lora_modules", "lora_o_kernel", "lora_on_cpu", "lora_qkv_kernel", "lora_quick_svd",
+    "lora_quick_svd_niter", "lora_lr_ratio",
+}  # fmt: skip
+#: What else Unsloth's `get_peft_model` takes.
+_UNSLOTH = {
+    "model", "use_gradient_checkpointing", "random_state", "max_seq_length", "use_rslora",
+    "init_lora_weights", "loftq_config", "temporary_location", "qat_scheme",
+}  # fmt: skip
+
+
+def _further(trainer: str) -> set[str]:
+    """Return keys that a trainer reads for something else than what trains."""
+    from transformers import TrainingArguments
+
+    if trainer == "peft":
+        return set()
+    if trainer == "unsloth":
+        return _UNSLOTH
+    return _LORA | {key.name for key in fields(TrainingArguments)}
+
+
+def _misspelt(key: str, known: Collection[str], dialect: Dialect) -> list[str]:
+    """Return the one of the `known` keys that `key` is likely to mean, if any.
+
+    Keys of adapters have few letters beside their prefix, so they may differ in more of them.
+    """
+    alike = 0.88
+    if key.startswith("lora_"):
+        alike, known = 0.75, [name for name in dialect.defaults if name.startswith("lora_")]
+    plain = [f"lora_{key}"] if dialect.name in {"axolotl", "llamafactory"} else []
+    named = [name for name in plain if name in dialect.defaults]
+    return named or difflib.get_close_matches(key, known, 1, alike)
 
 
 def _targets(case: Case) -> Iterator[Found]:

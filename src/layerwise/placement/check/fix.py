@@ -18,6 +18,7 @@ def corrected(file: ConfigFile, dialect: Dialect, changes: Mapping[str, Any]) ->
     An argument that is None goes.
     """
     own = {*dialect.defaults, *file.values}
+    own -= {k for k, named in dialect.keys.items() if named in file.values}
     values = {k if k in own else dialect.key(k): v for k, v in changes.items()}
     if dialect.name == "llamafactory":
         values = {k: ",".join(v) if isinstance(v, list) else v for k, v in values.items()}

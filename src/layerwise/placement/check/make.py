@@ -80,7 +80,7 @@ def _fixed(made: Check, case: Case, build: Build, changes: Fix) -> Check:
             return replace(made, notes=(*made.notes, "no corrected config: it would be no better"))
         if again.findings:
             again = check(build, file, fix=True)
-    said = "the corrected config still has" if again.fixed is None else "corrected then:"
+    said = "the corrected config still has" if again.fixed is None else "corrected too:"
     left = [f"{said} {f.code} in {f.key} ({f.value})" for f in again.findings]
     notes = dict.fromkeys([*made.notes, *left, *again.notes])
     return replace(made, fixed=again.fixed or text, notes=tuple(notes))
@@ -110,6 +110,8 @@ def _case(build: Build, file: ConfigFile, dialect: Dialect) -> Case:
     notes = [*file.notes, *_assumed(file, dialect)]
     given = {**file.values, "caller": file.caller} if dialect.name == "unsloth" else file.values
     settings = dialect.read(given)
+    if getattr(settings, "target_regex", ""):  # It stands in the place of names.
+        dialect = replace(dialect, keys={**dialect.keys, "target_modules": "target_regex"})
     loaded = build(file.classifier)
     recipe = dialect.recipe(settings, loaded.model, loaded.stacks)
     if recipe.classifier and loaded.kind != "classifier":

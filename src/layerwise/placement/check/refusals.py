@@ -74,6 +74,8 @@ def _text(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     parts = re.split(r"[\s,|]+", text)
     names = parts if all(part in case.tails for part in parts) else linear
     if LAYERS in lora:
+        if text.lower() not in EVERY and names == linear:
+            names = last_parts(n for n in case.linear if re.fullmatch(text, n)) or linear
         fix: Fix = {TARGETS: names} if text.lower() in EVERY or names != linear else {}
         yield {TARGETS: names}, case.found("text-with-layers", text, fix, write=names)
     elif names != linear:  # TRL hands on a list of one as text.
@@ -105,6 +107,9 @@ def _names(case: Case, lora: Fix, why: str) -> Iterator[tuple[Fix, Found]]:
     elif kept and lost:
         fix = {TARGETS: kept}
         yield fix, case.found("refused", lost, fix, write=_instead(case, lost), why=why)
+    elif lost and case.layers and not any(near) and (ends := last_parts(case.linear)):
+        write = f"names such as {', '.join(ends[:10])}"
+        yield {TARGETS: ends}, case.found("refused", lost, write=write, why=why)
     elif not names and case.said(TARGETS) is not None:
         yield {TARGETS: None}, case.found("refused", "", {TARGETS: None}, why=why)
 

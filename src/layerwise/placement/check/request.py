@@ -60,6 +60,7 @@ class Recipe:
         classifier: Whether the model gets a head for classes.
         ignored: Keys that have no effect, and why.
         notes: What was taken for granted.
+        switch: The keys that turn adapters on, where others ask for them in vain.
     """
 
     lora: Mapping[str, Any] | None = None
@@ -68,6 +69,7 @@ class Recipe:
     classifier: bool = False
     ignored: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    switch: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def inside(self) -> str:

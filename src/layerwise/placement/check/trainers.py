@@ -75,8 +75,9 @@ def _trl(s: SimpleNamespace, _model: Any, _stacks: Stacks) -> Recipe:
     """`trl.get_peft_config`: a list of one module is handed on as text, which is a pattern."""
     classifier, targets = s.lora_task_type == "SEQ_CLS", listed(s.lora_target_modules)
     if not s.use_peft:
-        ignored = _unread(s, "lora_t", "use_peft is not true: all weights train")
-        return Recipe(trains=True, classifier=classifier, ignored=ignored)
+        ignored = _unread(s, "lora_t", "use_peft is not true, so all weights train")
+        switch = {"use_peft": True}
+        return Recipe(trains=True, classifier=classifier, ignored=ignored, switch=switch)
     one = {"target_modules": targets[0]} if len(targets) == 1 else {}
     return Recipe({**s.lora, **one}, classifier=classifier)
 
@@ -111,8 +112,10 @@ def _axolotl(s: SimpleNamespace, model: Any, _stacks: Stacks) -> Recipe:
     classifier = bool(s.reward_model or s.num_labels)
     refuse_unread("adapter", s.adapter, ("lora", "qlora", ""))
     if not s.adapter:
-        ignored = _unread(s, "lora_t", "there is no adapter: lora")
-        return Recipe(None, tuple(weights), not lines, classifier, ignored)
+        ignored = _unread(s, "lora_t", "adapter is not set, so no adapter is made")
+        return Recipe(
+            None, tuple(weights), not lines, classifier, ignored, switch={"adapter": "lora"}
+        )
     lora = {"target_modules": [], **s.lora}
     lora["task_type"] = "SEQ_CLS" if is_classifier(model) else "CAUSAL_LM"
     if s.lora_target_linear:  # `axolotl.loaders.adapter.find_all_linear_names`
@@ -350,6 +353,7 @@ DIALECTS.add(Dialect("ms-swift", "ms-swift", _SWIFT, _swift, _marks, "", _keys))
 # --- Unsloth -------------------------------------------------------------------------------------
 
 _USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_ENDS = ("embed_tokens", "lm_head")
 _UNSLOTH = {
     "r": 16, "target_modules": NAMES, "lora_alpha": 16, "layers_to_transform": [],
     "layers_pattern": NAMES, "finetune_last_n_layers": 0, "modules_to_save": NAMES,
@@ -377,9 +381,7 @@ def _unsloth(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     targets, ignored, own = s.target_modules, dict[str, str](), dict[str, Any]()
     asked, saved = listed(targets), listed(s.modules_to_save)
     if s.caller == "FastLanguageModel":
-        asked = asked if "target_modules" in s.given else list(_USUAL)
-        targets = [name for name in asked if name != "embed_tokens"]
-        saved += [name for name in asked if name == "embed_tokens"]
+        asked = targets = asked if "target_modules" in s.given else list(_USUAL)
         unread = ("layers_pattern", *_PLACES, *_KINDS)
         ignored = _unread(s, unread, "FastLanguageModel does not read it")
         own["layers_pattern"] = None
@@ -394,6 +396,10 @@ def _unsloth(s: SimpleNamespace, model: Any, stacks: Stacks) -> Recipe:
     if isinstance(targets, list) and own["target_parameters"] and not s.target_parameters:
         ends = last_parts(name for name, _ in model.named_modules())
         targets = [name for name in targets if name in ends or name not in _USUAL[-3:]]
+    if not isinstance(targets, str):  # `_utils._redirect_embedding_targets`: they train whole.
+        ends = [name for name in targets if name.rpartition(".")[2] in _ENDS]
+        targets = [name for name in targets if name not in ends]
+        saved += [name for name in ends if name not in saved]
     own |= {"target_modules": targets, "modules_to_save": saved or None}
     own |= {"task_type": "SEQ_CLS"} if is_classifier(model) else {}
     return Recipe({**s.lora, **own}, ignored=ignored)

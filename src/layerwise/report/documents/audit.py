@@ -103,9 +103,10 @@ def audit_facts(audit: Audit) -> Iterator[b.Block]:
 
 def audit_figures(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
     """Yield what the adapter on `model` is, in figures and charts."""
-    yield b.Heading("The adapter in figures", detail=True)
-    yield _figures(audit)
-    yield from _charts(audit, model)
+    if audit.modules:
+        yield b.Heading("The adapter in figures", detail=True)
+        yield _figures(audit)
+        yield from _charts(audit, model)
 
 
 def audit_tables(audit: Audit, model: ModelInfo, moved: Moved) -> Iterator[b.Block]:
@@ -134,6 +135,10 @@ def _block_row(block: BlockAudit, model: ModelInfo, moved: Moved) -> dict[str, A
 def _headline(audit: Audit) -> str:
     """Return what the adapter is, in one line."""
     count, outside = len(audit.modules), sum(m.index is None for m in audit.modules)
+    if not count and audit.unread:
+        kinds = shown(", ".join(audit.kinds) or "Adapter", limit=60)
+        modules = counted(len(audit.unread), "module")
+        return f"{kinds} on {modules}: no products B A, so ranks and sizes are not told."
     beyond = f" and {outside} outside blocks" if outside else ""
     inside, blocks = counted(count - outside, "module"), counted(len(audit.blocks), "block")
     return (
@@ -192,8 +197,8 @@ def _rank(audit: Audit) -> str:
     used = (
         f"Of {median(m.rank for m in audit.modules):g} directions the median adapter holds 90 % of "
         f"its update in {audit.energy_rank_90:g} (stable rank {number(audit.stable_rank)}, "
-        f"effective rank {number(audit.effective_rank)}); rank {audit.enough_rank} would do for "
-        "nine in ten."
+        f"effective rank {number(audit.effective_rank)}); at rank {audit.enough_rank} nine of ten "
+        "adapters would keep that."
     )
     if audit.wasted_share < _MUCH:
         return used
@@ -284,7 +289,7 @@ def _figures(audit: Audit) -> b.Figures:
     dead, live = f"{len(audit.dead)} of {len(audit.modules)}", "median of the live modules"
     return b.Figures([
         ("Dead adapters", dead, "change nothing"),
-        ("Rank that would do", str(audit.enough_rank), f"for nine in ten, of {_ranks(audit)}"),
+        ("Rank that would do", str(audit.enough_rank), f"for nine of ten, of {_ranks(audit)}"),
         ("Stable rank", number(audit.stable_rank), live),
         ("Effective rank", number(audit.effective_rank), live),
         ("Wasted", percent(audit.wasted_share), "of the parameters: dead, or the last 1 %"),

@@ -45,13 +45,15 @@ def document(check: Check) -> b.Document:
         blocks += [b.Heading("Outside the blocks"), b.Table("outside", _OUTSIDE, outside)]
     told = "Filled: one of the kind trains. Empty: none does."
     blocks += [b.Heading("Every block", detail=True), b.Text(told, quiet=True)]
+    alike: dict[tuple[Any, ...], list[str]] = {}
     for kind in kinds:
         if kind.trained:
-            label = shown(kind.kind, limit=40) + (f" ({labels[kind.stack]})" if several else "")
-            indices = sorted({*kind.blocks, *kind.missed})
-            about = f"of {counted(len(indices), 'block')}"
-            on = frozenset(kind.blocks)
-            blocks.append(b.Strip(label, indices, on=on, about=about))
+            alike.setdefault((kind.stack, kind.blocks, kind.missed), []).append(kind.kind)
+    for (stack, on, missed), names in alike.items():  # Kinds in the same blocks are one line.
+        label = shown(", ".join(names), limit=160) + (f" ({labels[stack]})" if several else "")
+        indices = sorted({*on, *missed})
+        about = f"of {counted(len(indices), 'block')}"
+        blocks.append(b.Strip(label, indices, on=frozenset(on), about=about))
     blocks += [b.Heading("What it costs"), parts.facts(_costs(check))]
     if check.fixed is not None:
         blocks += [b.Heading("Corrected"), b.Code(check.fixed)]
@@ -66,12 +68,10 @@ def _verdict(check: Check) -> b.Verdict:
     """Return what was found, a line each: the key, what happens, what to write."""
     if check.clean:
         trained = counted(sum(kind.trained for kind in check.kinds), "module")
-        return b.Verdict(
-            "Nothing was found.", [f"{trained} of the blocks train, as the config says."]
-        )
+        return b.Verdict("Nothing was found.", [f"{trained} of the blocks train."])
     told = [
         f"{shown(f.key, limit=40)}{f' ({shown(f.value, limit=60)})' if f.value else ''}: "
-        f"{shown(f.text, limit=400)}. Write: {shown(f.remedy, limit=160)}. [{f.code}]"
+        f"{shown(f.text, limit=400)}. Write: {shown(f.remedy, limit=2_000)}. [{f.code}]"
         for f in check.findings
     ]
     return b.Verdict(f"{counted(len(told), 'finding')}.", told, tone="warning")
@@ -96,5 +96,5 @@ def _costs(check: Check) -> Iterator[tuple[str, str]]:
     through = f"through {check.backward_blocks} of {counted(depth, 'block')}"
     if check.lowest is not None:
         where = parts.block_names([check.lowest], parts.stack_labels(check.model))
-        through = f"lowest {where}: {through} ({percent(check.backward_blocks / depth)})"
+        through += f" ({percent(check.backward_blocks / depth)}), down to {where}"
     yield "Backward", through

@@ -41,14 +41,17 @@ class Room:
     width: int
     ascii_only: bool
 
-    def text(self, text: str, *, style: str = "") -> Line:
-        """Return `text` without markup, in characters that the terminal's encoding has."""
+    def text(self, text: str, *, style: str = "", whole: bool = False) -> Line:
+        """Return `text` without markup, in characters that the terminal's encoding has.
+
+        A word that is too long for its cell is cut, or `whole`, over several lines.
+        """
         text = visible(text)
         if self.ascii_only:
             plain = text.replace("×10", "x10^").translate(_ASCII)
             text = plain.encode("ascii", "replace").decode()
         # An ellipsis, which would end what is too long for a cell, is not ASCII.
-        return Line(text, style=style, overflow="fold" if self.ascii_only else "ellipsis")
+        return Line(text, style=style, overflow="fold" if self.ascii_only or whole else "ellipsis")
 
 
 @dataclass(frozen=True)
@@ -139,12 +142,12 @@ def _bare(block: b.Block, level: int = 0) -> bool:
 def _verdict(block: b.Verdict, room: Room) -> Iterator[RenderableType]:
     yield room.text(block.text, style="bold yellow" if block.tone == "warning" else "bold")
     for reason in block.reasons:
-        yield room.text(reason)
+        yield room.text(reason, whole=True)
     if block.names:
         more = f" and {len(block.names) - _NAMED} more" if len(block.names) > _NAMED else ""
         yield room.text(", ".join(block.names[:_NAMED]) + more)
     for remedy in block.remedies:
-        yield room.text(f"- surer: {remedy}")
+        yield room.text(f"- surer: {remedy}", whole=True)
 
 
 def _facts(block: b.Facts, room: Room) -> Iterator[RenderableType]:
@@ -350,8 +353,8 @@ _DRAWN: Mapping[type, Callable[..., Iterable[RenderableType]]] = {
     b.Heading: lambda block, room: [room.text(block.text, style="bold")],
     b.Verdict: _verdict,
     b.Text: lambda block, room: [room.text(block.text, style="dim" if block.quiet else "")],
-    b.Note: lambda block, room: [room.text(f"- note: {block.text}", style="dim")],
-    b.Code: lambda block, room: [room.text(block.text)],
+    b.Note: lambda block, room: [room.text(f"- note: {block.text}", style="dim", whole=True)],
+    b.Code: lambda block, room: [room.text(block.text, whole=True)],
     b.Figures: lambda block, room: _listed(block.figures, room),
     b.Facts: _facts,
     b.Table: _table,

@@ -8,6 +8,7 @@ from layerwise.profile.record import Slope
 from layerwise.report import charts, document, frames, html, text
 from layerwise.report.blocks import Heading, Strip
 from layerwise.report.documents.profile import fitted
+from layerwise.report.numbers import percent
 from support.cards import PROVENANCE
 
 NAMES = {
@@ -52,7 +53,7 @@ def test_a_profile_is_judged_with_its_figures(planted_profile, unsaid, how, want
     profile = planted_profile(**how)
     told = verdict(profile)
     said = " ".join([told.text, *told.reasons])
-    assert not unsaid(said, f"the last depth holds {100 * profile.width[-1]:.0f} %", *wanted)
+    assert not unsaid(said, f"the last depth holds {percent(profile.width[-1])}", *wanted)
 
 
 def test_a_rise_of_the_last_depth_alone_is_called_so(planted_profile):
@@ -263,7 +264,7 @@ def test_ranks_are_those_of_one_expert(audited, planted_audit):
 def test_rank_size_and_effect_are_said_with_their_figures(audited):
     told = sentences(audited())
     assert "Of 8 directions the median adapter holds 90 % of its update in 3" in told["Rank"]
-    assert "rank 5 would do for nine in ten. 25 % of the parameters" in told["Rank"]
+    assert "at rank 5 nine of ten adapters would keep that. 25 % of the parameters" in told["Rank"]
     assert "from 0.0140 % in block 0 to 0.420 % in block 29." in told["Size"]
     assert "it is 0.0300 of its weight at most, in model.layers.29.v_proj." in told["Size"]
     assert "in block 29, 1.50 times what the weights' norms would suggest" in told["On inputs"]
