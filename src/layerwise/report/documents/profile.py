@@ -182,7 +182,7 @@ def _reasons(profile: Profile) -> list[str]:
 
 
 def _held_out(profile: Profile) -> Iterator[str]:
-    """Yield the slopes that do not depend on how many probes there are, and why they are told."""
+    """Yield the slopes under which no rotation overfits, and why they are told."""
     rows, width = profile.probes.inputs, profile.probes.width or 0
     if rows < width:
         few = f"{rows:,} probes are fewer than the {width:,} dimensions"
