@@ -9,6 +9,7 @@ Source of the measures: arXiv 2604.17177 (Procrustes, CKA, RSA) and arXiv 2511.0
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -194,9 +195,6 @@ def align(x: Representation, y: Representation) -> Alignment:
     return Alignment(x.rows @ (left @ right), y.rows)
 
 
-_Pair = tuple[Representation, Representation]
-
-
 def unrotated(x: Representation, y: Representation) -> float:
     """Return ||X - Y||_F of the rows as they stand, centred and at norm 1, in [0, 2]."""
     return float((x.centred / x.norm - y.centred / y.norm).norm())
@@ -219,7 +217,7 @@ def held_out(
     return (_under(one, other, kept) + _under(other, one, kept)) / 2.0
 
 
-def _under(fit: _Pair, shown: _Pair, kept: int) -> float:
+def _under(fit: Sequence[Representation], shown: Sequence[Representation], kept: int) -> float:
     """Return the distance of the pair `shown` under the rotation that fits the pair `fit`."""
     first, second = (side.centred / side.norm for side in fit)
     basis = _axes(torch.cat([first, second]), kept)
