@@ -25,6 +25,7 @@ class Plan:
     Attributes:
         needs: What is measured, of `MEASUREMENTS`.
         rank: Rank r of the simulated adapters.
+        draws: How many independent A each module's adapter is simulated with.
         targets: Module names to adapt; None for the architecture's own.
         entropy_rows: Query rows sampled per example; 0 takes every row.
         gram_examples: Examples kept for the Gram matrices: what bounds their memory.
@@ -35,6 +36,7 @@ class Plan:
 
     needs: frozenset[str]
     rank: int = 8
+    draws: int = 4
     targets: tuple[str, ...] | None = None
     entropy_rows: int = 16
     gram_examples: int = 64

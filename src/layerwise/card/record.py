@@ -16,7 +16,12 @@ from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, from_plain, record_file, to_plain
 from layerwise.signals import SIGNALS
 
-SCHEMA = "layerwise/card/1"
+SCHEMA = "layerwise/card/2"
+OLDER = "layerwise/card/1"
+#: What residual norms of the first schema meant.
+_ONE_DRAW = (
+    "residual norms are of one draw of A, which their intervals leave out (a card of schema 1)"
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class CaptureInfo:
         outside_forward_seconds: What of the forward is not in any block (embeddings, head, loss).
         outside_backward_seconds: The same for the backward.
         rank: Adapter rank that was simulated.
+        draws: Independent A that adapters were simulated with.
         targets: The module names (last part) that were adapted in each block.
         seed: Fixes the adapters' A, the sampled query rows and the bootstrap.
         readout: Which tensor stands for a block's output.
@@ -114,6 +120,7 @@ class CaptureInfo:
     gram_examples: int
     bootstrap: int
     notes: tuple[str, ...] = ()
+    draws: int = 1
 
 
 @dataclass(frozen=True)
@@ -393,8 +400,11 @@ class LayerCard(DocumentRecord):
             SchemaError: No card is there, it is of another schema, or its arrays are damaged.
         """
         file = record_file(path, name="card.json")
-        plain = read_json(file, SCHEMA)
+        plain = read_json(file, SCHEMA, OLDER)
         card = from_plain(_gathered(plain) | {"arrays": {}}, cls, source=file)
+        if plain["schema"] == OLDER and any(row.residual_norm_low for row in card.layers):
+            notes = tuple(dict.fromkeys((*card.capture.notes, _ONE_DRAW)))
+            card = replace(card, capture=replace(card.capture, notes=notes))
         arrays = file.with_name("arrays.safetensors")
         return replace(card, arrays=_load_arrays(arrays, digest=plain.get("arrays_sha256")))
 

@@ -10,7 +10,8 @@ from layerwise.card.record import CoupledBlocks, CoupledSet, Coupling, LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.gain import card_gram
 from layerwise.placement.place import choose
-from layerwise.signals.coupling import DAMPINGS, DRAWS, block_coupling, flipped, set_coupling
+from layerwise.signals.coupling import DAMPINGS, block_coupling, set_coupling
+from layerwise.signals.gain import DRAWS, flipped
 
 #: What the advised set is held against: the placements of arXiv 2602.04019, and both ends.
 _RIVALS = ("uniform", "top", "mid", "bottom", "first", "last")

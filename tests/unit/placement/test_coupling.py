@@ -8,7 +8,8 @@ import pytest
 from layerwise.card.record import LayerCard
 from layerwise.placement.advise import advise
 from layerwise.placement.coupling import coupling
-from layerwise.signals.coupling import DRAWS, block_coupling, flipped, set_coupling
+from layerwise.signals.coupling import block_coupling, set_coupling
+from layerwise.signals.gain import DRAWS, flipped
 
 
 def gram(shared, blocks=12):

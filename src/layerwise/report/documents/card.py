@@ -237,6 +237,7 @@ def _made(card: LayerCard) -> Iterator[b.Block]:
         ("Data SHA-256", data.sha256),
         ("Columns", ", ".join(f"{k}: {v}" for k, v in data.columns.items())),
         ("Adapters", f"rank {capture.rank} on {', '.join(capture.targets)}"),
+        ("Draws of A", capture.draws),
         ("Seed", capture.seed),
         ("Readout", capture.readout),
         ("Entropy rows", capture.entropy_rows or "all"),
