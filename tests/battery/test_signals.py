@@ -102,7 +102,7 @@ PLANTED = {
 
 
 def test_every_signal_is_in_this_battery():
-    free = {"effective_rank", "gain", "gain_null", "noise_amplification", "coherence_floor"}
+    free = {"effective_rank", "gain", "gain_by_chance", "noise_amplification", "coherence_floor"}
     assert set(PLANTED) | free | {"adapter_seconds"} == set(ROWS)
 
 
@@ -161,7 +161,9 @@ def test_a_planted_change_is_seen_at_its_block_alone(stats, name):
 GRAMS = ("gram", "adam_gram")
 
 
-@pytest.mark.parametrize("name", ROWS.keys() - {"gain_null"})  # Its signs are drawn by the order.
+@pytest.mark.parametrize(
+    "name", ROWS.keys() - {"gain_by_chance"}
+)  # Its signs are drawn by the order.
 def test_the_order_of_examples_does_not_matter(stats, name):
     order = np.random.default_rng(1).permutation(N)
     per_example = ["index", "losses", "tokens", "column_energy", "input_energy", "input_tokens",
@@ -184,6 +186,20 @@ def test_residual_norm_is_free_of_the_inputs_scale(stats):
     """An input c times as large makes B gradients c times as large: the same error to correct."""
     rescaled = scaled(scaled(stats, "column_energy", 9.0), "input_energy", 9.0)
     np.testing.assert_allclose(residual_norm(rescaled), residual_norm(stats))
+
+
+def test_the_readings_of_the_residual_norm(stats):
+    """Equation 1 has the width of the inputs under the root; the mean gradient has no scatter."""
+    plain = residual_norm(stats)
+    by_norm = residual_norm(replace(stats, reading="equation-1"))
+    np.testing.assert_allclose(by_norm, plain / np.sqrt(WIDTH))
+    mean = replace(stats, reading="algorithm-1-of-mean")
+    np.testing.assert_allclose(residual_norm(mean), coherence(stats) * plain)
+    np.testing.assert_allclose(coherence(mean), coherence(stats))
+    agreed = np.broadcast_to(stats.column_energy[:1], stats.column_energy.shape).copy()
+    one = replace(stats, column_energy=agreed, mean_column_energy=agreed[0])
+    for reading in ("algorithm-1", "algorithm-1-of-mean"):
+        np.testing.assert_allclose(residual_norm(replace(one, reading=reading)), residual_norm(one))
 
 
 def test_coherence_is_one_where_all_examples_agree(stats):
@@ -212,16 +228,16 @@ def test_noise_gains_no_more_than_chance_gives(stats):
     for i in range(25):
         g = draw.normal(size=(BLOCKS, N, 40))
         noise = replace(stats, gram=np.einsum("lnd,lmd->lnm", g, g), seed=i)
-        above += list(gain(noise) > ROWS["gain_null"].compute(noise))
+        above += list(gain(noise) > ROWS["gain_by_chance"].compute(noise))
     assert np.mean(above) <= 0.12  # Binomial(100, 1/20): 13 or more in 1 of 700.
     agreed = replace(stats, gram=np.einsum("lnd,lmd->lnm", g + 1.0, g + 1.0))
-    assert (gain(agreed) > ROWS["gain_null"].compute(agreed)).all()
+    assert (gain(agreed) > ROWS["gain_by_chance"].compute(agreed)).all()
     assert (gain(agreed) < 0.5).all()
 
 
 def test_what_is_free_of_scale_is(stats):
     """A step is the same whatever the gradients' size; noise whatever the inputs'."""
-    of = {"gain": "gram", "gain_null": "gram", "coherence_floor": "column_energy",
+    of = {"gain": "gram", "gain_by_chance": "gram", "coherence_floor": "column_energy",
           "noise_amplification": "feature_products"}  # fmt: skip
     for name, array in of.items():
         before = ROWS[name].compute(stats)

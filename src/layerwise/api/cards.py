@@ -71,6 +71,7 @@ def card(
         targets=options["targets"],
         exact_entropy=options["exact_entropy"],
         readout=options["readout"],
+        reading=options["residual"],
         seed=options["seed"],
     )
     text = text_data(data, options)

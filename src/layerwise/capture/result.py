@@ -79,6 +79,7 @@ def to_stats(
         peak_memory_bytes=peak_memory_bytes,
         seed=plan.seed,
         draws=plan.draws,
+        reading=plan.reading,
         absent={need: absent.get(need, "nothing was heard of it") for need in lacking},
         notes=(*notes, *_unheard(blocks, targets, sums, place=place, ran=ran)),
         **measured,

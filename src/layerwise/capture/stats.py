@@ -66,6 +66,7 @@ class LayerStats:
         adapter_seconds: Time of each block's adapters in a batch of the mean size, forward and
             backward; timed apart.
         draws: Independent A that each adapter was simulated with.
+        reading: Of the residual norm, one of `layerwise.capture.plan.READINGS`.
         seed: Of the pass; whatever is resampled from it draws by that.
         absent: Why a measurement cannot be had here, by its name in `MEASUREMENTS`.
         notes: What was done otherwise than by default.
@@ -99,5 +100,6 @@ class LayerStats:
     adapter_seconds: Float64[Array, "l"] | None = None
     seed: int = 0
     draws: int = 1
+    reading: str = "algorithm-1"
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

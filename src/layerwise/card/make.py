@@ -100,6 +100,7 @@ def _capture_info(
         targets=tuple(sorted({m.name.rpartition(".")[2] for m in stats.modules})),
         seed=plan.seed,
         readout=plan.readout,
+        residual=plan.reading,
         batch_size=batch_size,
         dtype=str(loaded.model.dtype).removeprefix("torch."),
         damping=DAMPING,

@@ -98,6 +98,7 @@ class CaptureInfo:
         targets: The module names (last part) that were adapted in each block.
         seed: Fixes the adapters' A, the sampled query rows and the bootstrap.
         readout: Which tensor stands for a block's output.
+        residual: Which reading of arXiv 2602.04019 the residual norm is of.
         damping: Relative damping of the coupled gain.
         entropy_rows: Query rows sampled per example; 0 means every row (exact).
         gram_examples: How many examples the coupled gain was estimated from.
@@ -121,6 +122,7 @@ class CaptureInfo:
     bootstrap: int
     notes: tuple[str, ...] = ()
     draws: int = 1
+    residual: str = "algorithm-1"
 
 
 @dataclass(frozen=True)
@@ -203,13 +205,13 @@ class Advice:
 class CoupledBlocks:
     """How each block is coupled to all others at one relative `damping`, a figure a row.
 
-    The figures are those of `layerwise.signals.coupling.BlockCoupling`; `kappa_null` is the largest
-    of `kappa` in the draws of independent gradients.
+    The figures are those of `layerwise.signals.coupling.BlockCoupling`; `kappa_by_chance` is the
+    largest of `kappa` in the draws of independent gradients.
     """
 
     damping: float
     kappa: tuple[float, ...]
-    kappa_null: tuple[float, ...]
+    kappa_by_chance: tuple[float, ...]
     u: tuple[float, ...]
     compensation: tuple[float, ...]
     s: tuple[float, ...]
@@ -222,15 +224,15 @@ class CoupledBlocks:
 class CoupledSet:
     """How the blocks of one set are coupled among themselves at one relative `damping`.
 
-    The figures are those of `layerwise.signals.coupling.SetCoupling`; `rho_null` is the largest of
-    `rho` in the draws of independent gradients; `name` is ``advised`` or a policy.
+    The figures are those of `layerwise.signals.coupling.SetCoupling`; `rho_by_chance` is the
+    largest of `rho` in the draws of independent gradients; `name` is ``advised`` or a policy.
     """
 
     name: str
     layers: tuple[int, ...]
     damping: float
     rho: float
-    rho_null: float
+    rho_by_chance: float
     gain: float
     additive: float
     bound: float

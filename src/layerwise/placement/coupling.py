@@ -33,11 +33,11 @@ def coupling(card: LayerCard) -> Coupling | None:
         draws = np.stack([block_coupling(each, damping).kappa for each in null])
         figures = {key: tuple(map(float, values)) for key, values in asdict(found).items()}
         highest = tuple(map(float, draws.max(axis=0)))
-        blocks.append(CoupledBlocks(damping=damping, kappa_null=highest, **figures))
+        blocks.append(CoupledBlocks(damping=damping, kappa_by_chance=highest, **figures))
         for name, rows in named.items():
             most = max(set_coupling(each, rows, damping).rho for each in null)
             own = asdict(set_coupling(gram, rows, damping))
-            sets.append(CoupledSet(name, rows, damping, rho_null=most, **own))
+            sets.append(CoupledSet(name, rows, damping, rho_by_chance=most, **own))
         if damping == card.capture.damping:
             mean, most = float(found.kappa.mean()), float(draws.mean(axis=1).max())
             is_told, finding = mean > most, _finding(mean, most, damping)

@@ -104,10 +104,10 @@ _SIGNALS = (
             meaning="What a damped step on this block alone would gain in the quadratic model with "
             "the empirical Fisher as curvature: dimensionless, below one half.",
             reads="High: this block alone promises more.",
-            caution="No fall of the loss is read off it, and gains of several blocks do not add "
+            caution="No fall of the loss is read off it. Gains of several blocks do not add "
             "up.")),
-    (("gram",), later("layerwise.signals.gain", "gain_null"),
-     Column("gain_null", "Gain by chance", short="by chance", importance=42,
+    (("gram",), later("layerwise.signals.gain", "gain_by_chance"),
+     Column("gain_by_chance", "Gain by chance", short="by chance", importance=42,
             meaning="The largest gain where the signs of the examples' gradients are flipped at "
             "random, of 19 draws.",
             reads="Gain below it: the examples agree on nothing here.")),

@@ -43,7 +43,7 @@ def gain(stats: LayerStats) -> Float64[Array, "l"]:
     return single_gains(stats.gram)
 
 
-def gain_null(stats: LayerStats) -> Float64[Array, "l"]:
+def gain_by_chance(stats: LayerStats) -> Float64[Array, "l"]:
     """Return the largest gain of each block in draws in which the examples' signs are flipped."""
     assert stats.gram is not None  # noqa: S101  # the plan measured Gram matrices
     drawn = (single_gains(flipped(stats.gram, stats.seed, draw)) for draw in range(DRAWS))

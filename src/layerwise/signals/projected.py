@@ -26,7 +26,7 @@ def projected_residual(stats: LayerStats) -> Float64[Array, "l"]:
 def noise_amplification(stats: LayerStats) -> Float64[Array, "l"]:
     """Return the excess risk of white noise in c of variance sigma: sigma / 2 tr Sigma^-1.
 
-    Relative to the mean eigenvalue sigma = tr Sigma / r it is free of the scale of the inputs: r / 2
+    Relative to the mean eigenvalue sigma = tr Sigma / r it is free of the inputs' scale: r / 2
     where all directions are alike, more where some are weak. Mean over a block's modules.
     """
     found = [

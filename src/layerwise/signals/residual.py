@@ -4,6 +4,8 @@ Source: "Understanding and Guiding Layer Placement in Parameter-Efficient Fine-T
 Language Models" (Layer Card), arXiv 2602.04019.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from layerwise.capture.stats import LayerStats
@@ -18,16 +20,16 @@ REPLICATES = 1000
 def residual_norm(stats: LayerStats) -> Float64[Array, "l"]:
     """Residual norm of each block: sqrt(sum over its modules of (E ||grad_B||)^2 / sigma).
 
-    The expectation is over examples and over the draws of A.
+    The expectation is over examples and over the draws of A. That is algorithm 1's; the other
+    readings of `layerwise.capture.plan.READINGS` divide by E ||phi||^2 = d sigma, or take the norm
+    of the mean gradient.
     """
-    assert stats.column_energy is not None  # noqa: S101  # the plan measured gradients
-    return _figure(stats, _norms(stats, stats.column_energy).mean(2).mean(0))
+    return _figure(stats, _norms(stats, _columns(stats)).mean((0, 2)))
 
 
 def one_draw(stats: LayerStats, draw: int, *, rank: int) -> Float64[Array, "l"]:
     """Return the residual norms under one draw of A, of adapters of its first `rank` rows."""
-    assert stats.column_energy is not None  # noqa: S101  # the plan measured gradients
-    some = _by_draw(stats, stats.column_energy)[:, :, draw, :rank]
+    some = _by_draw(stats, _columns(stats))[:, :, draw, :rank]
     return _figure(stats, np.sqrt(some.sum(-1)).mean(0))
 
 
@@ -83,10 +85,9 @@ def gradient_norm(stats: LayerStats) -> Float64[Array, "l"]:
 
 def bootstrap(stats: LayerStats) -> Float64[Array, "k l"]:
     """Return residual norms over resamplings of the examples, drawn by the seed of the pass."""
-    assert stats.column_energy is not None  # noqa: S101  # the plan measured gradients
     n, random = len(stats.index), numpy_generator(stats.seed, "bootstrap")
     weights = random.multinomial(n, np.full(n, 1 / n), size=REPLICATES) / n
-    expected = weights @ _norms(stats, stats.column_energy).mean(2)
+    expected = weights @ _norms(stats, _columns(stats)).mean(2)
     return np.sqrt(_by_block(stats, np.square(expected) / _sigma(stats, weights)))
 
 
@@ -95,8 +96,7 @@ def _without_rows(stats: LayerStats) -> Float64[Array, "c l"]:
 
     What is left of the row's draw stands for all of it.
     """
-    assert stats.column_energy is not None  # noqa: S101  # the plan measured gradients
-    energies = _by_draw(stats, stats.column_energy)
+    energies = _by_draw(stats, _columns(stats))
     draws, rank = energies.shape[2:]
     if rank == 1:  # A draw is a row.
         norms = np.sqrt(energies[..., 0])
@@ -112,6 +112,18 @@ def _without_rows(stats: LayerStats) -> Float64[Array, "c l"]:
             own = np.sqrt(left * (rank / (rank - 1)))
             found.append(_figure(stats, ((others + own) / draws).mean(0)))
     return np.array(found)
+
+
+def _columns(stats: LayerStats) -> Float64[Array, "n m c"]:
+    """Return the energies of gradients' columns that the reading is of: examples', or their mean's.
+
+    Of the mean there are no examples to resample: all have its.
+    """
+    assert stats.column_energy is not None  # noqa: S101  # the plan measured gradients
+    if not stats.reading.endswith("of-mean"):
+        return stats.column_energy
+    assert stats.mean_column_energy is not None  # noqa: S101
+    return np.broadcast_to(stats.mean_column_energy, stats.column_energy.shape)
 
 
 def _by_draw(stats: LayerStats, columns: Float64[Array, "n m c"]) -> Float64[Array, "n m d r"]:
@@ -131,18 +143,23 @@ def _figure(stats: LayerStats, expected: Float64[Array, "m"]) -> Float64[Array, 
 
 
 def _share(stats: LayerStats, norms: Float64[Array, "m"]) -> Float64[Array, "l"]:
-    """Return `_figure` of some norms over the residual norm; 0 where there is no gradient."""
-    whole = residual_norm(stats)
-    part = _figure(stats, norms)
+    """Return the share of some norms in the expected norm; 0 where there is no gradient."""
+    plain = replace(stats, reading="algorithm-1")
+    whole, part = residual_norm(plain), _figure(plain, norms)
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def _sigma(stats: LayerStats, weights: Float64[Array, "k n"]) -> Float64[Array, "k m"]:
-    """Activation energy of each module's input; where that is zero its gradient is, too."""
+    """Activation energy of each module's input, or, after equation 1, its mean squared norm.
+
+    1 where that is zero, for then the gradient is, too.
+    """
     assert stats.input_energy is not None  # noqa: S101  # the plan measured inputs
     assert stats.input_tokens is not None  # noqa: S101
     energy = (weights @ stats.input_energy) / np.maximum(weights @ stats.input_tokens, 1e-300)
     by_module = energy[:, [module.source for module in stats.modules]]
+    if stats.reading.startswith("equation-1"):
+        by_module = by_module * [module.in_features for module in stats.modules]
     return np.where(by_module > 0, by_module, 1.0)
 
 

@@ -238,6 +238,7 @@ def _made(card: LayerCard) -> Iterator[b.Block]:
         ("Columns", ", ".join(f"{k}: {v}" for k, v in data.columns.items())),
         ("Adapters", f"rank {capture.rank} on {', '.join(capture.targets)}"),
         ("Draws of A", capture.draws),
+        ("Residual norm", capture.residual),
         ("Seed", capture.seed),
         ("Readout", capture.readout),
         ("Entropy rows", capture.entropy_rows or "all"),
