@@ -183,6 +183,21 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Stability:
+    """How surely blocks follow from the examples: they are chosen again from halves of these.
+
+    Attributes:
+        samples: Half-samples.
+        same: In how many of them the same blocks came out.
+        always: Rows that came out in all of them.
+    """
+
+    samples: int
+    same: int
+    always: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Advice:
     """What to do, why, and what would make it surer.
 
@@ -192,6 +207,7 @@ class Advice:
         policy: The policy that chose them.
         reason: One sentence for people.
         remedies: What would make the advice surer, as things to do.
+        stability: How surely it follows from the examples; None where it does not go by them.
     """
 
     verdict: Literal["place", "flat"]
@@ -199,6 +215,7 @@ class Advice:
     policy: str
     reason: str
     remedies: tuple[str, ...] = ()
+    stability: Stability | None = None
 
 
 @dataclass(frozen=True)
