@@ -56,6 +56,37 @@ def resampled_interval(
     return _ends(figure, error * float(np.sqrt(units / (units - 1))), skewness, units)
 
 
+def joined_interval(
+    figure: float,
+    replicates: Float64[Array, " b"],
+    left_out: Float64[Array, " m"],
+    *,
+    units: int,
+) -> tuple[float, float]:
+    """Return both ends of the interval of a figure over two crossed kinds of independent units.
+
+    The one kind is resampled, as for `resampled_interval`; of the other the figure is known
+    without each (none where there is one). Their errors are the bootstrap's and the jackknife's;
+    both add up, with the degrees of freedom of Welch (1947).
+
+    Args:
+        figure: That of all units.
+        replicates: The same of resampled units of the first kind.
+        left_out: The same without each unit of the second kind.
+        units: How many there are of the first kind.
+    """
+    error, skewness = _moments(replicates[np.isfinite(replicates)])
+    error *= float(np.sqrt(units / (units - 1))) if units > 1 else 0.0
+    count = len(left_out)
+    spread = float(np.sqrt((count - 1) * left_out.var())) if count > 1 else 0.0
+    total = float(np.hypot(error, spread))
+    if not total > 0.0:
+        return figure, figure
+    shares = (error / total) ** 4 / max(units - 1, 1), (spread / total) ** 4 / max(count - 1, 1)
+    freedom = 1.0 / sum(shares)
+    return _ends(figure, total, skewness * (error / total) ** 3, freedom + 1)
+
+
 def _moments(values: Float64[Array, " n"]) -> tuple[float, float]:
     """Return the standard deviation of the values (over n) and their skewness."""
     apart = values - values.mean()
@@ -63,7 +94,7 @@ def _moments(values: Float64[Array, " n"]) -> tuple[float, float]:
     return spread, float((apart**3).mean()) / spread**3 if spread**3 else 0.0
 
 
-def _ends(middle: float, error: float, skewness: float, units: int) -> tuple[float, float]:
+def _ends(middle: float, error: float, skewness: float, units: float) -> tuple[float, float]:
     """Return Student's interval of a figure with a standard error, wider where it is skewed."""
     quantile = float(stdtrit(units - 1, (1 + LEVEL) / 2))
     grown, half = 2 * (2 * quantile**2 + 1) / (6 * quantile) * skewness, quantile * error

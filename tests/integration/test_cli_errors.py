@@ -118,7 +118,7 @@ def test_output_is_looked_at_before_any_work(run, refused, card_folder, tmp_path
 @pytest.mark.parametrize(
     ("plain", "says"),
     [
-        ({"schema": "layerwise/card/2"}, "'layerwise/card/2'; expected 'layerwise/card/1'"),
+        ({"schema": "layerwise/card/3"}, "'layerwise/card/3'; expected 'layerwise/card/2'"),
         ({"schema": "layerwise/placement/1"}, "record of another schema"),
         ({"schema": "layerwise/card/1"}, "malformed record"),
         ([], "record of another schema"),

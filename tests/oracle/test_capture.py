@@ -1,6 +1,7 @@
 """One fused pass against slow independent ways to the same numbers."""
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,7 +17,13 @@ from layerwise.objectives import OBJECTIVES
 from layerwise.seeds import torch_generator
 from layerwise.signals import spectrum
 from layerwise.signals.inputs import activation_energy, effective_rank
-from layerwise.signals.residual import coherence, residual_norm
+from layerwise.signals.projected import norm_budget, projected_residual
+from layerwise.signals.residual import (
+    coherence,
+    coherence_floor,
+    residual_norm,
+    residual_norm_interval,
+)
 from layerwise.signals.saturation import activation_gradient, attention_entropy
 from support import architectures
 from support.batches import row
@@ -41,7 +48,14 @@ def measured(tiny, name):
     return measure(tiny, name, [tiny.batch(name)])
 
 
-def peft_gradients(tiny, name, example):
+def first_weights(target, draw):
+    """Return the A of a target that the pass has as its `draw`."""
+    purpose = f"lora_A {draw}" if draw else "lora_A"
+    a = torch.randn((RANK, target.in_features), generator=torch_generator(0, purpose, target.name))
+    return a / target.in_features**0.5
+
+
+def peft_gradients(tiny, name, example, draw=0):
     """B gradients of real LoRA modules with the pass's A and B = 0, on one example alone."""
     loaded = tiny.build(name)
     targets = resolve_targets(loaded.model, loaded.stacks, None)
@@ -51,9 +65,8 @@ def peft_gradients(tiny, name, example):
                    fan_in_fan_out=targets[0].transposed), loaded.model
     )  # fmt: skip
     for t in targets:
-        a = torch.randn((RANK, t.in_features), generator=torch_generator(0, "lora_A", t.name))
         weight = model.get_submodule(t.name).lora_A["default"].weight
-        weight.data.copy_(a / t.in_features**0.5)
+        weight.data.copy_(first_weights(t, draw))
     objective(name).losses(model, example).sum().backward()
     weights = {t.name: model.get_submodule(t.name).lora_B["default"].weight for t in targets}
     return {name: weight.grad.double() for name, weight in weights.items()
@@ -61,10 +74,10 @@ def peft_gradients(tiny, name, example):
 
 
 @cache
-def references(tiny, name):
+def references(tiny, name, draw=0):
     """`peft_gradients` on each example of the usual batch."""
     batch = tiny.batch(name)
-    return [peft_gradients(tiny, name, row(batch, i)) for i in range(len(batch))]
+    return [peft_gradients(tiny, name, row(batch, i), draw) for i in range(len(batch))]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -77,9 +90,9 @@ def test_adapter_gradients_are_those_of_peft_for_each_example(tiny, name):
         gradients = torch.stack([r[module] for r in reference])
         columns = gradients.square().sum(1).numpy()
         near = {"rtol": 2e-5, "atol": max(1e-10, 1e-6 * columns.max())}
-        np.testing.assert_allclose(stats.column_energy[:, i], columns, **near)
+        np.testing.assert_allclose(stats.column_energy[:, i, :RANK], columns, **near)
         mean = gradients.mean(0).square().sum(0).numpy()
-        np.testing.assert_allclose(stats.mean_column_energy[i], mean, **near)
+        np.testing.assert_allclose(stats.mean_column_energy[i, :RANK], mean, **near)
         flat = gradients.flatten(1)
         gram[stats.modules[i].row] += (flat @ flat.T).numpy()
         scaled[stats.modules[i].row] += adam_products(flat.numpy())
@@ -105,17 +118,58 @@ def test_residual_norm_and_coherence_follow_their_formula(tiny, name):
     batch = tiny.batch(name)
     loaded, stats = measured(tiny, name)
     features = module_inputs(loaded, name, batch, [m.name for m in stats.modules])
-    reference = references(tiny, name)
-    squares, means = np.zeros(len(stats.blocks)), np.zeros(len(stats.blocks))
+    every = [references(tiny, name, draw) for draw in range(stats.draws)]
+    squares, means, floors, budgets, pulls = np.zeros((5, len(stats.blocks)))
+    targets = {t.name: t for t in resolve_targets(loaded.model, loaded.stacks, None)}
     for m in stats.modules:
-        rows = features[m.name]
+        rows, n = features[m.name], len(batch)
         sigma = (rows**2).sum() / rows.size
-        norms = [r[m.name].norm().item() for r in reference]
-        mean = sum(r[m.name] for r in reference) / len(reference)
+        norms = np.array([[r[m.name].norm().item() for r in reference] for reference in every])
+        mean = [sum(r[m.name] for r in reference) / n for reference in every]
         squares[m.row] += np.mean(norms) ** 2 / sigma
-        means[m.row] += mean.norm().item() ** 2 / sigma
+        means[m.row] += np.mean([each.norm().item() for each in mean]) ** 2 / sigma
+        floors[m.row] += np.mean(np.sqrt((norms**2).sum(1)) / n) ** 2 / sigma
+        phi = rows @ first_weights(targets[m.name], 0).double().numpy().T
+        covariance, h = phi.T @ phi / len(phi), mean[0].numpy()
+        pull = np.trace(h @ np.linalg.solve(covariance, h.T))
+        pulls[m.row] += pull
+        budgets[m.row] += pull / np.linalg.eigvalsh(covariance)[-1]
     np.testing.assert_allclose(residual_norm(stats), np.sqrt(squares), rtol=1e-5)
     np.testing.assert_allclose(coherence(stats), np.sqrt(means / squares), rtol=1e-5)
+    np.testing.assert_allclose(coherence_floor(stats), np.sqrt(floors / squares), rtol=1e-5)
+    np.testing.assert_allclose(projected_residual(stats), pulls, rtol=1e-3)
+    np.testing.assert_allclose(norm_budget(stats), np.sqrt(budgets), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert", "t5"])
+def test_many_draws_come_to_the_closed_form(tiny, name):
+    """E_A ||grad_B||^2 = r / d ||sum_t delta_t a_t^T||_F^2, the last the weight's own gradient."""
+    batch = tiny.batch(name)
+    draws = replace(plan(["gradients"], rank=8), draws=64)
+    stats = capture(tiny.build(name), objective(name), [batch], draws)
+    model, total = tiny.build(name).model, 0.0
+    for i in range(len(batch)):
+        model.zero_grad()
+        objective(name).losses(model, row(batch, i)).sum().backward()
+        for m, module in enumerate(stats.modules):
+            own = model.get_submodule(module.name).weight.grad
+            wanted = 8 / module.in_features * own.double().square().sum().item()
+            found = stats.column_energy[i, m].sum() / 64
+            # At most two in the root of the 512 rows, where the gradient has rank one.
+            assert found == pytest.approx(wanted, rel=5 * np.sqrt(2 / 512))
+            total += wanted
+    assert stats.column_energy.sum() / 64 == pytest.approx(total, rel=0.03)
+
+
+def test_cards_at_other_seeds_agree_within_their_intervals(tiny):
+    """The truth over all draws of A lies in 95 % of the intervals, of which examples are a part."""
+    loaded, batches, found = tiny.build("llama"), [tiny.batch("llama")], []
+    for seed in range(30):
+        stats = capture(loaded, objective("llama"), batches, plan(["gradients"], seed=seed))
+        found.append(residual_norm_interval(stats))
+    truth = np.mean([value for value, _, _ in found], axis=0)
+    held = [(low <= truth) & (truth <= high) for _, low, high in found]
+    assert np.mean(held) >= 0.93
 
 
 def module_inputs(loaded, name, batch, modules):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from layerwise.signals.coupling import DAMPINGS, block_coupling, flipped, set_coupling
+from layerwise.signals.coupling import DAMPINGS, block_coupling, set_coupling
+from layerwise.signals.gain import flipped
 
 BLOCKS, N, SIZE = 4, 6, 5
 

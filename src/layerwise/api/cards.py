@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -71,6 +72,7 @@ def card(
         targets=options["targets"],
         exact_entropy=options["exact_entropy"],
         readout=options["readout"],
+        reading=options["residual"],
         seed=options["seed"],
     )
     text = text_data(data, options)
@@ -120,8 +122,10 @@ def place(
         BadInputError: The reference is too different, or has nothing measured.
     """
     from layerwise.placement.measured import measured_note
+    from layerwise.placement.place import choose
     from layerwise.placement.place import place as placed_by
     from layerwise.placement.reference import transferred
+    from layerwise.placement.stability import BY_EXAMPLES, stability, told
 
     card, reference, note = known_card(card), options.pop("reference"), None
     if reference is not None:
@@ -138,7 +142,13 @@ def place(
     compared = measured_note(card, placed)
     if compared is not None:
         _LOG.info("%s", compared)
-    said = (told for told in (compared, note) if told is not None)
+    sure = None
+    if placed.policy in BY_EXAMPLES:
+        chosen = {key: options[key] for key in ("policy", "layers", "stack", "rank", "seed")}
+        how = partial(choose, goal=goal, whole=whole, **chosen)
+        halves = stability(card, how(card).rows, again=lambda half: how(half).rows)
+        sure = halves and told(card, halves, blocks=len(placed.blocks))
+    said = (line for line in (sure, compared, note) if line is not None)
     return replace(placed, notes=(*placed.notes, *said))
 
 

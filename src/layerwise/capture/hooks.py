@@ -29,12 +29,13 @@ WHOLE = -1
 
 @dataclass(frozen=True)
 class Site:
-    """An adapted module: where it is, and the fixed projection A of its simulated adapter."""
+    """An adapted module: where it is, and the fixed projections A of its simulated adapters."""
 
     name: str
     row: int
     module: nn.Module
     projection: Float[Tensor, "r d"]
+    rank: int
     sketch: Float[Tensor, "k o"] | None = None
 
 
@@ -65,6 +66,7 @@ class BatchRecord:
     input_tokens: dict[int, Float[Tensor, "e"]] = field(default_factory=dict)
     column_energy: dict[int, Float[Tensor, "e r"]] = field(default_factory=dict)
     gradient_sum: dict[int, Float[Tensor, "o r"]] = field(default_factory=dict)
+    features: dict[int, Float[Tensor, "r r"]] = field(default_factory=dict)
     kept: dict[int, Float[Tensor, "k w"]] = field(default_factory=dict)
     waiting: dict[int, int] = field(default_factory=dict)
     summed: dict[int, Float[Tensor, "e o r"]] = field(default_factory=dict)
@@ -195,6 +197,8 @@ class Listener:
             if "gradients" not in self.needs or not output.requires_grad:
                 return
             projected = rows @ site.projection.to(rows.dtype).T
+            own = projected[mask][:, : site.rank].float()
+            heard.features[m] = heard.features.get(m, 0) + own.T @ own
             heard.waiting[m] = heard.waiting.get(m, 0) + 1
         output.register_hook(partial(self._site_gradient, m, mask, projected))
 
@@ -255,7 +259,7 @@ class Listener:
         heard.column_energy[m] = per_example.square().sum(1)
         heard.gradient_sum[m] = per_example.sum(0)
         if "gram" in self.needs and heard.keep.numel():
-            kept = per_example[heard.keep]
+            kept = per_example[heard.keep][..., : site.rank]
             sketched = kept if site.sketch is None else site.sketch @ kept
             heard.kept[m] = sketched.flatten(1)
 

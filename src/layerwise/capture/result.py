@@ -78,6 +78,8 @@ def to_stats(
         seconds=seconds,
         peak_memory_bytes=peak_memory_bytes,
         seed=plan.seed,
+        draws=plan.draws,
+        reading=plan.reading,
         absent={need: absent.get(need, "nothing was heard of it") for need in lacking},
         notes=(*notes, *_unheard(blocks, targets, sums, place=place, ran=ran)),
         **measured,
@@ -101,9 +103,12 @@ def _measured(
     found: dict[str, Any] = {}
     needs = plan.needs
     if "gradients" in needs:
-        means = (sums.gradients[m.name].result() / len(examples["key"]) for m in modules)
+        means = [sums.gradients[m.name].result() / len(examples["key"]) for m in modules]
         found["column_energy"] = examples["column_energy"][:, ran]
         found["mean_column_energy"] = np.stack([np.square(mean).sum(0) for mean in means])
+        own = (mean[:, : plan.rank] for mean in means)
+        found["mean_gradient_products"] = np.stack([mean.T @ mean for mean in own])
+        found["feature_products"] = np.stack([sums.features[m.name].result() for m in modules])
     if "inputs" in needs:
         found["input_energy"] = examples["input_energy"][:, leaders]
         found["input_tokens"] = examples["input_tokens"][:, leaders]

@@ -159,21 +159,27 @@ def _subject(loaded: LoadedModel, objective: Objective, plan: Plan, *, shows: bo
 
 
 def _site(model: nn.Module, target: Target, plan: Plan) -> Site:
-    """Give a target its simulated adapter's A: Gaussian / sqrt(d_in), by seed and name."""
+    """Give a target its simulated adapters' A: Gaussian / sqrt(d_in), by seed, name and draw.
+
+    The draws lie below each other; the first is the one whose gradients are kept.
+    """
     module = model.get_submodule(target.name)
     device = next(chain(module.parameters(), module.buffers())).device
     size = (plan.rank, target.in_features)
-    normal = torch.randn(size, generator=torch_generator(plan.seed, "lora_A", target.name))
+    names = ("lora_A", *((f"lora_A {draw}") for draw in range(1, plan.draws)))
+    drawn = [torch.randn(size, generator=torch_generator(plan.seed, n, target.name)) for n in names]
+    normal = torch.cat(drawn)
     sketch = None
     if target.out_features > plan.sketch_width:
         size = (plan.sketch_width, target.out_features)
-        drawn = torch.randn(size, generator=torch_generator(plan.seed, "sketch", target.name))
-        sketch = (drawn / plan.sketch_width**0.5).to(device)
+        wide = torch.randn(size, generator=torch_generator(plan.seed, "sketch", target.name))
+        sketch = (wide / plan.sketch_width**0.5).to(device)
     return Site(
         name=target.name,
         row=target.row,
         module=module,
         projection=(normal / target.in_features**0.5).to(device),
+        rank=plan.rank,
         sketch=sketch,
     )
 

@@ -32,8 +32,9 @@ class AdaptedModule:
 class LayerStats:
     """The sums of a pass, from which `signals` compute one number a block.
 
-    Axes: n examples, l blocks, m adapted modules, s distinct inputs of those, r adapter rank,
-    g examples kept for the Gram matrices, b batches. None stands for what was not asked for.
+    Axes: n examples, l blocks, m adapted modules, s distinct inputs of those, r adapter rank, c
+    columns of all draws of A (r each, draw after draw), g examples kept for the Gram matrices, b
+    batches. None stands for what was not asked for.
 
     Attributes:
         blocks: The blocks, in the order in which they run.
@@ -44,6 +45,8 @@ class LayerStats:
         tokens: Tokens of each example that count in the statistics of each block.
         column_energy: Squared norm of each column of each adapter's B gradient, per example.
         mean_column_energy: The same of the gradient averaged over examples.
+        mean_gradient_products: Of that gradient, under the first draw: products of its columns.
+        feature_products: Sum over counted tokens of products of what the first A makes of them.
         input_energy: Sum over counted tokens of the mean squared entry of each input.
         input_tokens: Counted tokens of each input (a cross-attention's are the encoder's).
         spectra: Eigenvalues of each input's token covariance, ascending, (d,) or (tokens,).
@@ -62,6 +65,8 @@ class LayerStats:
         peak_memory_bytes: Largest memory in use during the pass.
         adapter_seconds: Time of each block's adapters in a batch of the mean size, forward and
             backward; timed apart.
+        draws: Independent A that each adapter was simulated with.
+        reading: Of the residual norm, one of `layerwise.capture.plan.READINGS`.
         seed: Of the pass; whatever is resampled from it draws by that.
         absent: Why a measurement cannot be had here, by its name in `MEASUREMENTS`.
         notes: What was done otherwise than by default.
@@ -80,8 +85,10 @@ class LayerStats:
     activation_bytes: Float64[Array, "b l"]
     seconds: float
     peak_memory_bytes: int
-    column_energy: Float64[Array, "n m r"] | None = None
-    mean_column_energy: Float64[Array, "m r"] | None = None
+    column_energy: Float64[Array, "n m c"] | None = None
+    mean_column_energy: Float64[Array, "m c"] | None = None
+    mean_gradient_products: Float64[Array, "m r r"] | None = None
+    feature_products: Float64[Array, "m r r"] | None = None
     input_energy: Float64[Array, "n s"] | None = None
     input_tokens: Float64[Array, "n s"] | None = None
     spectra: tuple[np.ndarray, ...] | None = None
@@ -92,5 +99,7 @@ class LayerStats:
     gradient_energy: Float64[Array, "n l"] | None = None
     adapter_seconds: Float64[Array, "l"] | None = None
     seed: int = 0
+    draws: int = 1
+    reading: str = "algorithm-1"
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -20,7 +20,8 @@ class PassSums:
     Attributes:
         examples: One row an example.
         batches: One row a batch.
-        gradients: Sum over examples of each adapted module's B gradient.
+        gradients: Sum over examples of each adapted module's B gradient, of every draw of A.
+        features: Sum over counted tokens of the outer product of its first A's output.
         kept: The gradients of the examples kept for the Gram matrices.
         inputs: The moments of each distinct input, by the first module that reads it.
         leaders: The first module that reads the same input, for each module that ran.
@@ -32,6 +33,7 @@ class PassSums:
     examples: KeyedTable = field(default_factory=KeyedTable.zero)
     batches: KeyedTable = field(default_factory=KeyedTable.zero)
     gradients: dict[str, Sum] = field(default_factory=dict)
+    features: dict[str, Sum] = field(default_factory=dict)
     kept: dict[str, GramRows] = field(default_factory=dict)
     inputs: dict[str, FeatureMoments] = field(default_factory=dict)
     leaders: dict[str, str] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class PassSums:
             examples=self.examples.merge(other.examples),
             batches=self.batches.merge(other.batches),
             gradients=merge_named(self.gradients, other.gradients),
+            features=merge_named(self.features, other.features),
             kept=merge_named(self.kept, other.kept),
             inputs=merge_named(self.inputs, other.inputs),
             leaders={**other.leaders, **self.leaders},
@@ -70,6 +73,7 @@ class PassSums:
         self.runs |= {r: max(n, self.runs.get(r, 0)) for r, n in heard.runs.items()}
         for m, gradient in heard.gradient_sum.items():
             self.gradients.setdefault(sites[m].name, Sum.zero()).update(gradient)
+            self.features.setdefault(sites[m].name, Sum.zero()).update(heard.features[m])
         for m, rows in heard.kept.items():
             self.kept.setdefault(sites[m].name, GramRows.zero()).update(rows, key=kept_keys)
 

@@ -96,9 +96,11 @@ def _capture_info(
         outside_forward_seconds=float(forward),
         outside_backward_seconds=float(backward),
         rank=plan.rank,
+        draws=plan.draws,
         targets=tuple(sorted({m.name.rpartition(".")[2] for m in stats.modules})),
         seed=plan.seed,
         readout=plan.readout,
+        residual=plan.reading,
         batch_size=batch_size,
         dtype=str(loaded.model.dtype).removeprefix("torch."),
         damping=DAMPING,
@@ -151,13 +153,17 @@ def _adapters(loaded: LoadedModel, stats: LayerStats, plan: Plan) -> np.ndarray 
 
 
 def _agreement(stats: LayerStats, plan: Plan, whole: np.ndarray | None) -> Agreement:
-    """Return how stable the ranking by residual norm is over examples and over adapter ranks."""
+    """Return how stable the ranking by residual norm is over examples and over adapter ranks.
+
+    Each rank has a draw of A of its own, as in table 2 of arXiv 2602.04019: nested ones agree more.
+    """
     if whole is None:
         return Agreement()
     known = ~np.isnan(whole)
     replicates = residual.bootstrap(stats)[:, known]
-    ranks = [r for r in (1, 4, 8) if r < plan.rank]
-    smaller = np.stack([residual.residual_norm(stats, rank=r) for r in (*ranks, plan.rank)])
+    ranks = [r for r in (1, 4, 8) if r < plan.rank][: plan.draws - 1]
+    every = enumerate((*ranks, plan.rank))
+    smaller = np.stack([residual.one_draw(stats, draw, rank=r) for draw, r in every])
     pairs = [spearman_to(row, smaller[:, known]) for row in smaller[:, known]]
     return Agreement(
         bootstrap_spearman=float(np.median(spearman_to(whole[known], replicates))),

@@ -16,7 +16,12 @@ from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, from_plain, record_file, to_plain
 from layerwise.signals import SIGNALS
 
-SCHEMA = "layerwise/card/1"
+SCHEMA = "layerwise/card/2"
+OLDER = "layerwise/card/1"
+#: What residual norms of the first schema meant.
+_ONE_DRAW = (
+    "residual norms are of one draw of A, which their intervals leave out (a card of schema 1)"
+)
 
 
 @dataclass(frozen=True)
@@ -89,9 +94,11 @@ class CaptureInfo:
         outside_forward_seconds: What of the forward is not in any block (embeddings, head, loss).
         outside_backward_seconds: The same for the backward.
         rank: Adapter rank that was simulated.
+        draws: Independent A that adapters were simulated with.
         targets: The module names (last part) that were adapted in each block.
         seed: Fixes the adapters' A, the sampled query rows and the bootstrap.
         readout: Which tensor stands for a block's output.
+        residual: Which reading of arXiv 2602.04019 the residual norm is of.
         damping: Relative damping of the coupled gain.
         entropy_rows: Query rows sampled per example; 0 means every row (exact).
         gram_examples: How many examples the coupled gain was estimated from.
@@ -114,6 +121,8 @@ class CaptureInfo:
     gram_examples: int
     bootstrap: int
     notes: tuple[str, ...] = ()
+    draws: int = 1
+    residual: str = "algorithm-1"
 
 
 @dataclass(frozen=True)
@@ -174,6 +183,21 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Stability:
+    """How surely blocks follow from the examples: they are chosen again from halves of these.
+
+    Attributes:
+        samples: Half-samples.
+        same: In how many of them the same blocks came out.
+        always: Rows that came out in all of them.
+    """
+
+    samples: int
+    same: int
+    always: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Advice:
     """What to do, why, and what would make it surer.
 
@@ -183,6 +207,7 @@ class Advice:
         policy: The policy that chose them.
         reason: One sentence for people.
         remedies: What would make the advice surer, as things to do.
+        stability: How surely it follows from the examples; None where it does not go by them.
     """
 
     verdict: Literal["place", "flat"]
@@ -190,19 +215,20 @@ class Advice:
     policy: str
     reason: str
     remedies: tuple[str, ...] = ()
+    stability: Stability | None = None
 
 
 @dataclass(frozen=True)
 class CoupledBlocks:
     """How each block is coupled to all others at one relative `damping`, a figure a row.
 
-    The figures are those of `layerwise.signals.coupling.BlockCoupling`; `kappa_null` is the largest
-    of `kappa` in the draws of independent gradients.
+    The figures are those of `layerwise.signals.coupling.BlockCoupling`; `kappa_by_chance` is the
+    largest of `kappa` in the draws of independent gradients.
     """
 
     damping: float
     kappa: tuple[float, ...]
-    kappa_null: tuple[float, ...]
+    kappa_by_chance: tuple[float, ...]
     u: tuple[float, ...]
     compensation: tuple[float, ...]
     s: tuple[float, ...]
@@ -215,15 +241,15 @@ class CoupledBlocks:
 class CoupledSet:
     """How the blocks of one set are coupled among themselves at one relative `damping`.
 
-    The figures are those of `layerwise.signals.coupling.SetCoupling`; `rho_null` is the largest of
-    `rho` in the draws of independent gradients; `name` is ``advised`` or a policy.
+    The figures are those of `layerwise.signals.coupling.SetCoupling`; `rho_by_chance` is the
+    largest of `rho` in the draws of independent gradients; `name` is ``advised`` or a policy.
     """
 
     name: str
     layers: tuple[int, ...]
     damping: float
     rho: float
-    rho_null: float
+    rho_by_chance: float
     gain: float
     additive: float
     bound: float
@@ -393,8 +419,11 @@ class LayerCard(DocumentRecord):
             SchemaError: No card is there, it is of another schema, or its arrays are damaged.
         """
         file = record_file(path, name="card.json")
-        plain = read_json(file, SCHEMA)
+        plain = read_json(file, SCHEMA, OLDER)
         card = from_plain(_gathered(plain) | {"arrays": {}}, cls, source=file)
+        if plain["schema"] == OLDER and any(row.residual_norm_low for row in card.layers):
+            notes = tuple(dict.fromkeys((*card.capture.notes, _ONE_DRAW)))
+            card = replace(card, capture=replace(card.capture, notes=notes))
         arrays = file.with_name("arrays.safetensors")
         return replace(card, arrays=_load_arrays(arrays, digest=plain.get("arrays_sha256")))
 

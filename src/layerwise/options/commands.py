@@ -17,6 +17,7 @@ from layerwise.options.groups import (
     Probes,
     Proof,
     Readout,
+    Residual,
     RowFilter,
     Seed,
     Steps,
@@ -55,6 +56,14 @@ class CardOptions(TextOptions, FittedBatches, Loading, Loss, total=False):
         ),
     ]
     readout: Annotated[Readout, Option("Which tensor stands for a block's output.", "residual")]
+    residual: Annotated[
+        Residual,
+        Option(
+            "The residual norm: inputs by their mean entry or norm, the norm of each gradient or "
+            "of their mean.",
+            "algorithm-1",
+        ),
+    ]
     exact_entropy: Annotated[
         bool, Option("Attention entropy from every query row, not from a sample.", default=False)
     ]

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from layerwise.card.record import Advice, LayerCard, Measurement
+from layerwise.card.record import Advice, LayerCard, Measurement, Stability
 from layerwise.placement import ADVISED, WITHOUT_GAINS
 from layerwise.placement.measured import nearest
-from layerwise.placement.place import choose
+from layerwise.placement.place import Choice, choose
+from layerwise.placement.stability import BY_EXAMPLES, stability
 
 #: The rank correlation below which a ranking is called unsure (transfer, docs/methods.md).
 ENOUGH = 0.9
@@ -51,7 +52,15 @@ def advise(card: LayerCard, *, available: int | None = None) -> Advice:
         policy=choice.policy,
         reason=f"{_evidence(card, flat=flat)}; {where}; {step}.{compared}",
         remedies=_remedies(card, flat=flat, available=available),
+        stability=_stability(card, choice),
     )
+
+
+def _stability(card: LayerCard, choice: Choice) -> Stability | None:
+    """Return how surely the advice follows from the examples; None where it does not go by them."""
+    if choice.policy not in BY_EXAMPLES:
+        return None
+    return stability(card, choice.rows, again=lambda half: choose(half).rows)
 
 
 def advise_again(card: LayerCard) -> Advice | None:

@@ -10,7 +10,8 @@ from layerwise.card.record import CoupledBlocks, CoupledSet, Coupling, LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.gain import card_gram
 from layerwise.placement.place import choose
-from layerwise.signals.coupling import DAMPINGS, DRAWS, block_coupling, flipped, set_coupling
+from layerwise.signals.coupling import DAMPINGS, block_coupling, set_coupling
+from layerwise.signals.gain import DRAWS, flipped
 
 #: What the advised set is held against: the placements of arXiv 2602.04019, and both ends.
 _RIVALS = ("uniform", "top", "mid", "bottom", "first", "last")
@@ -32,11 +33,11 @@ def coupling(card: LayerCard) -> Coupling | None:
         draws = np.stack([block_coupling(each, damping).kappa for each in null])
         figures = {key: tuple(map(float, values)) for key, values in asdict(found).items()}
         highest = tuple(map(float, draws.max(axis=0)))
-        blocks.append(CoupledBlocks(damping=damping, kappa_null=highest, **figures))
+        blocks.append(CoupledBlocks(damping=damping, kappa_by_chance=highest, **figures))
         for name, rows in named.items():
             most = max(set_coupling(each, rows, damping).rho for each in null)
             own = asdict(set_coupling(gram, rows, damping))
-            sets.append(CoupledSet(name, rows, damping, rho_null=most, **own))
+            sets.append(CoupledSet(name, rows, damping, rho_by_chance=most, **own))
         if damping == card.capture.damping:
             mean, most = float(found.kappa.mean()), float(draws.mean(axis=1).max())
             is_told, finding = mean > most, _finding(mean, most, damping)

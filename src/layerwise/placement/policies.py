@@ -10,7 +10,7 @@ import numpy as np
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import step_cost
-from layerwise.placement.gain import predicted_gain
+from layerwise.placement.gain import predictor
 from layerwise.placement.ski import around, inflection, inflection_order, suppressed
 from layerwise.seeds import draw
 
@@ -136,10 +136,10 @@ def _greedy(
     card: LayerCard, k: int, rows: Sequence[int], *, price: Callable[[Sequence[int]], float]
 ) -> list[int]:
     """Return one row after the other, each the one that makes prediction over price the largest."""
-    chosen = list[int]()
+    chosen, predicted = list[int](), predictor(card)
     for _ in range(k):
         left = [row for row in rows if row not in chosen]
         sets = [[*chosen, row] for row in left]
-        scores = [predicted_gain(card, some) / price(some) for some in sets]
+        scores = [predicted(some) / price(some) for some in sets]
         chosen.append(left[int(np.argmax(scores))])
     return chosen

@@ -38,16 +38,44 @@ _SIGNALS = (
     (("gradients",), later("layerwise.signals.residual", "residual_norm_interval"),
      Column("residual_norm", "Residual norm", short="resid.", importance=100,
             meaning="Expected norm of the adapter gradient over the root of the activation energy, "
-            "with its 95 % bootstrap interval: how much correctable signal reaches the block.",
+            "with its 95 % interval over examples and draws of A: how much correctable signal "
+            "reaches the block.",
             reads="High: an adapter here has much to correct.",
             caution="Where intervals overlap, blocks are not told apart.",
-            low="residual_norm_low", high="residual_norm_high", band="95 % bootstrap interval")),
+            low="residual_norm_low", high="residual_norm_high",
+            band="95 % interval over examples and draws of A")),
+    (("gradients",), later("layerwise.signals.projected", "projected_residual"),
+     Column("projected_residual", "Projected residual", short="h S⁻¹ h", importance=12,
+            meaning="h' Sigma^-1 h of the adapter's features, what the residual norm stands for: "
+            "the covariance of the features in place of their mean energy.",
+            reads="High: an adapter here has much to correct.",
+            caution="Of one draw of A.")),
+    (("gradients",), later("layerwise.signals.projected", "noise_amplification"),
+     Column("noise_amplification", "Noise amplification", short="noise", importance=8,
+            meaning="Excess risk that white noise in the gradient brings, sigma / 2 tr Sigma^-1.",
+            reads="Half the rank: all directions of the features are alike; more: some are weak.",
+            caution="Of one draw of A.")),
+    (("gradients",), later("layerwise.signals.projected", "norm_budget"),
+     Column("norm_budget", "Norm budget", short="budget", importance=7,
+            meaning="Norm of B below which the least risk cannot be reached.",
+            reads="High: the adapter must grow large.",
+            caution="Of one draw of A.")),
+    (("gradients",), later("layerwise.signals.residual", "gradient_norm"),
+     Column("gradient_norm", "Weight gradient", short="weight grad", importance=15,
+            meaning="Expected norm of the gradient of the adapted weights themselves, estimated "
+            "from the adapters'.",
+            reads="High: the loss pulls at these weights.",
+            caution="It has the scale of the block's inputs in it: the residual norm has not.")),
     (("gradients",), later("layerwise.signals.residual", "coherence"),
      Column("coherence", "Gradient coherence", short="coher.", importance=40,
             meaning="Norm of the mean adapter gradient over the mean norm, from 0 (examples pull "
             "in different directions) to 1 (all agree).",
             reads="High: the examples agree on the correction.",
-            caution="With few examples it is large by chance: about one over their root.")),
+            caution="With few examples it is large by chance: compare its floor.")),
+    (("gradients",), later("layerwise.signals.residual", "coherence_floor"),
+     Column("coherence_floor", "Coherence by chance", short="by chance", importance=38,
+            meaning="The coherence that gradients of these sizes have that share nothing.",
+            reads="Coherence near it: the examples agree on nothing.")),
     (("inputs",), later("layerwise.signals.inputs", "activation_energy"),
      Column("activation_energy", "Activation energy", short="energy", importance=90,
             meaning="Mean squared entry of the inputs of the adapted modules.",
@@ -73,10 +101,22 @@ _SIGNALS = (
             caution="Under the readout hf the last block is on the scale of the final norm.")),
     (("gram",), later("layerwise.signals.gain", "gain"),
      Column("gain", "Coupled gain", short="gain", importance=45,
-            meaning="Predicted fall of the loss from adapting this block alone, with the damped "
-            "empirical Fisher as curvature.",
+            meaning="What a damped step on this block alone would gain in the quadratic model with "
+            "the empirical Fisher as curvature: dimensionless, below one half.",
             reads="High: this block alone promises more.",
-            caution="Gains of several blocks do not add up.")),
+            caution="No fall of the loss is read off it. Gains of several blocks do not add "
+            "up.")),
+    (("gram",), later("layerwise.signals.gain", "gain_by_chance"),
+     Column("gain_by_chance", "Gain by chance", short="by chance", importance=42,
+            meaning="The largest gain where the signs of the examples' gradients are flipped at "
+            "random, of 19 draws.",
+            reads="Gain below it: the examples agree on nothing here.")),
+    (("gram",), later("layerwise.signals.gain", "adam_gain"),
+     Column("adam_gain", "First-order gain of Adam", short="adam gain", importance=11,
+            meaning="The first-order gain of a step of Adam on this block, each example judged by "
+            "the others: the score that policy gain goes by.",
+            reads="High: the policy places near this block.",
+            caution="It has the scale of the loss and of the block's gradients in it.")),
 )  # fmt: skip
 for _needs, _compute, _column in _SIGNALS:
     SIGNALS.add(Signal(_column.key, _needs, _compute, _column))

@@ -17,14 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float64
 from layerwise.signals.gain import ridge, step_gains
 
 #: Relative dampings (ours): from where blocks take from each other what they can to where none do.
 DAMPINGS = (0.01, 0.1, 1.0, 10.0)
-#: Draws of the null: a figure above all of them has a probability of one in twenty there.
-DRAWS = 19
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class BlockCoupling:
         u: Norm of the block's own normalised gradient.
         compensation: C, the most of `u` that the other blocks can give.
         s: What is left of `u`, at least 0.
-        freezing: What freezing the block costs when all others adapt, in units of the loss.
+        freezing: What freezing the block costs when all others adapt, dimensionless as `gain`.
         low: Its lower bound, from the adjusted gradient.
         high: Its upper bound.
     """
@@ -56,7 +53,7 @@ class SetCoupling:
 
     Attributes:
         rho: Norm of the normalised coupling within the set, at least 0.
-        gain: Delta, the gain of adapting the set, in units of the loss.
+        gain: Delta, the gain of adapting the set, dimensionless as `gain`.
         additive: The sum of the blocks' own gains.
         bound: additive / (1 + rho), which `gain` is never below.
     """
@@ -106,12 +103,6 @@ def set_coupling(gram: Float64[Array, "l n n"], rows: Sequence[int], damping: fl
     additive = float(step_gains(some, scale).sum())
     gain = float(step_gains(some.sum(axis=0)[None], scale)[0])
     return SetCoupling(rho, gain, additive, additive / (1.0 + rho))
-
-
-def flipped(gram: Float64[Array, "l n n"], seed: int, draw: int) -> Float64[Array, "l n n"]:
-    """Return `gram` with the signs of the examples flipped at random, in each block on its own."""
-    signs = numpy_generator(seed, "coupling", draw).choice([-1.0, 1.0], size=gram.shape[:2])
-    return np.asarray(gram * signs[:, :, None] * signs[:, None, :])
 
 
 def _shares(gram: Float64[Array, "k n n"], scale: float) -> Float64[Array, "k n n"]:

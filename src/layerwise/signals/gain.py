@@ -24,16 +24,42 @@ import numpy as np
 
 from layerwise.capture.stats import LayerStats
 from layerwise.errors import BadInputError
+from layerwise.seeds import numpy_generator
 from layerwise.shapes import Array, Float64
 
 #: Relative damping (ours): a tenth of the mean squared gradient norm of a block.
 DAMPING = 0.1
+#: Draws of a null: a figure above all of them has a probability of one in twenty there.
+DRAWS = 19
 
 
 def gain(stats: LayerStats) -> Float64[Array, "l"]:
-    """Return the gain of a damped step on each block alone, in units of the loss."""
+    """Return the gain of a damped step on each block alone: dimensionless, below one half.
+
+    1/2 u^T K (K / n + lambda I)^-1 u is at most n / 2 ||u||^2 = 1 / 2: the Fisher is made of the
+    same gradients as the step, so their scale is gone.
+    """
     assert stats.gram is not None  # noqa: S101  # the plan measured Gram matrices
     return single_gains(stats.gram)
+
+
+def gain_by_chance(stats: LayerStats) -> Float64[Array, "l"]:
+    """Return the largest gain of each block in draws in which the examples' signs are flipped."""
+    assert stats.gram is not None  # noqa: S101  # the plan measured Gram matrices
+    drawn = (single_gains(flipped(stats.gram, stats.seed, draw)) for draw in range(DRAWS))
+    return np.asarray(np.max([*drawn], axis=0), dtype=np.float64)
+
+
+def adam_gain(stats: LayerStats) -> Float64[Array, "l"]:
+    """Return the first-order gain of a step of Adam in each block; 0 where it would lose."""
+    assert stats.adam_gram is not None  # noqa: S101  # the plan measured Gram matrices
+    return np.asarray(np.maximum(pulls(stats.adam_gram).mean(axis=0), 0.0))
+
+
+def flipped(gram: Float64[Array, "l n n"], seed: int, draw: int) -> Float64[Array, "l n n"]:
+    """Return `gram` with the signs of the examples flipped at random, in each block on its own."""
+    signs = numpy_generator(seed, "coupling", draw).choice([-1.0, 1.0], size=gram.shape[:2])
+    return np.asarray(gram * signs[:, :, None] * signs[:, None, :])
 
 
 def single_gains(gram: Float64[Array, "l n n"], *, damping: float = DAMPING) -> Float64[Array, "l"]:

@@ -111,7 +111,7 @@ def test_the_same_pass_twice_is_the_same_card_but_for_time(tiny):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"schema": "layerwise/card/9"}', r"another schema.*card/9.*layerwise/card/1"),
+        ('{"schema": "layerwise/card/9"}', r"another schema.*card/9.*layerwise/card/2"),
         ('{"schema": "layerwise/car', "unreadable record"),
         *(({"layers": layers}, "malformed record") for layers in (None, 3, ["a"], [{}])),
         ({"agreement": None}, r"malformed record.*agreement"),

@@ -8,7 +8,8 @@ import pytest
 from layerwise.card.record import LayerCard
 from layerwise.placement.advise import advise
 from layerwise.placement.coupling import coupling
-from layerwise.signals.coupling import DRAWS, block_coupling, flipped, set_coupling
+from layerwise.signals.coupling import block_coupling, set_coupling
+from layerwise.signals.gain import DRAWS, flipped
 
 
 def gram(shared, blocks=12):
@@ -35,12 +36,12 @@ def test_figures_are_those_of_the_formulas(small_card, tmp_path):
     for at in card.coupling.blocks:
         assert at.kappa == pytest.approx(block_coupling(own, at.damping).kappa)
         highest = np.max([block_coupling(g, at.damping).kappa for g in null], axis=0)
-        assert at.kappa_null == pytest.approx(highest)
+        assert at.kappa_by_chance == pytest.approx(highest)
     names = {each.name for each in card.coupling.sets}
     assert {"advised", "top", "last"} <= names
     for each in card.coupling.sets:
         assert each.gain == pytest.approx(set_coupling(own, each.layers, each.damping).gain)
-        assert each.rho_null == pytest.approx(
+        assert each.rho_by_chance == pytest.approx(
             max(set_coupling(g, each.layers, each.damping).rho for g in null)
         )
     assert card.advice.layers in {e.layers for e in card.coupling.sets if e.name == "advised"}

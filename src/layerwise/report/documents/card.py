@@ -10,6 +10,7 @@ from layerwise.columns import Column
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import placement_cost
 from layerwise.placement.record import Placement
+from layerwise.placement.stability import told
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
 from layerwise.report.documents.coupling import coupling
@@ -97,8 +98,12 @@ def _verdict(card: LayerCard) -> b.Verdict:
         wanted = f"If adapters are wanted all the same: {where}, by policy {policy}."
         chosen = wanted if advice.layers else chosen
     remedies = [shown(remedy, limit=400) for remedy in advice.remedies]
+    sure = advice.stability
+    stable = sure and told(card, sure, blocks=len(advice.layers)).capitalize() + "."
     coupled = [shown(card.coupling.finding, limit=400)] if card.coupling else []
-    return b.Verdict(text, [shown(advice.reason, limit=800), chosen, *coupled], remedies)
+    return b.Verdict(
+        text, [shown(advice.reason, limit=800), chosen, *filter(None, [stable]), *coupled], remedies
+    )
 
 
 def _done(placement: Placement | None) -> str:
@@ -237,6 +242,8 @@ def _made(card: LayerCard) -> Iterator[b.Block]:
         ("Data SHA-256", data.sha256),
         ("Columns", ", ".join(f"{k}: {v}" for k, v in data.columns.items())),
         ("Adapters", f"rank {capture.rank} on {', '.join(capture.targets)}"),
+        ("Draws of A", capture.draws),
+        ("Residual norm", capture.residual),
         ("Seed", capture.seed),
         ("Readout", capture.readout),
         ("Entropy rows", capture.entropy_rows or "all"),

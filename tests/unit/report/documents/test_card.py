@@ -202,7 +202,7 @@ def test_one_seed_has_no_interval_and_nothing_measured_no_part(measured_card):
 
 def test_a_bare_card_is_drawn_in_every_form(planted_card):
     card = planted_card({"h": 2})
-    keep = {"stack", "index", "name", "adapter_parameters", "modules", "parameters"}
+    keep = {"stack", "index", "name", "adapter_parameters", "modules", "parameters", "further"}
     gone = dict.fromkeys(set(card.layers[0].__dataclass_fields__) - keep)
     rows = tuple(replace(row, **gone) for row in card.layers)
     card = replace(card, layers=rows, advice=None, agreement=Agreement())
