@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -144,10 +143,15 @@ def place(
         _LOG.info("%s", compared)
     sure = None
     if placed.policy in BY_EXAMPLES:
-        chosen = {key: options[key] for key in ("policy", "layers", "stack", "rank", "seed")}
-        how = partial(choose, goal=goal, whole=whole, **chosen)
-        halves = stability(card, how(card).rows, again=lambda half: how(half).rows)
-        sure = halves and told(card, halves, blocks=len(placed.blocks))
+        asked: dict[str, Any] = {
+            key: options[key] for key in ("policy", "layers", "stack", "rank", "seed")
+        }
+
+        def again(some: "LayerCard") -> Sequence[int]:
+            return choose(some, goal=goal, whole=whole, **asked).rows
+
+        halves = stability(card, again(card), again=again)
+        sure = told(card, halves, blocks=len(placed.blocks)) if halves else None
     said = (line for line in (sure, compared, note) if line is not None)
     return replace(placed, notes=(*placed.notes, *said))
 

@@ -98,12 +98,11 @@ def _verdict(card: LayerCard) -> b.Verdict:
         wanted = f"If adapters are wanted all the same: {where}, by policy {policy}."
         chosen = wanted if advice.layers else chosen
     remedies = [shown(remedy, limit=400) for remedy in advice.remedies]
-    sure = advice.stability
-    stable = sure and told(card, sure, blocks=len(advice.layers)).capitalize() + "."
-    coupled = [shown(card.coupling.finding, limit=400)] if card.coupling else []
-    return b.Verdict(
-        text, [shown(advice.reason, limit=800), chosen, *filter(None, [stable]), *coupled], remedies
-    )
+    further = [shown(card.coupling.finding, limit=400)] if card.coupling else []
+    if (sure := advice.stability) is not None:
+        said = told(card, sure, blocks=len(advice.layers))
+        further.insert(0, f"{said[0].upper()}{said[1:]}.")
+    return b.Verdict(text, [shown(advice.reason, limit=800), chosen, *further], remedies)
 
 
 def _done(placement: Placement | None) -> str:
