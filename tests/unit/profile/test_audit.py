@@ -109,7 +109,10 @@ def test_both_stacks_of_an_encoder_decoder(adapted):
 @pytest.mark.parametrize(
     ("config", "why"),
     [
-        (peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[]), "this kind of adapter does not"),
+        (
+            peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[]),
+            "this kind of adapter does not",
+        ),
         (peft.LoHaConfig(target_modules=["q_proj"], r=2), "this kind of adapter does not"),
         (peft.VeraConfig(target_modules=["q_proj"], r=2), "this kind of adapter does not"),
     ],
