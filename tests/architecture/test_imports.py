@@ -37,7 +37,7 @@ EDGES = {
     "altair": {"report"},
     "jinja2": {"report", "data.chat"},  # Chat templates raise its exceptions.
     "vl_convert": {"report"},
-    "scipy": {"analysis", "intervals", "signals"},
+    "scipy": {"analysis", "intervals", "signals", "data.sounds"},
     "click": {"cli"},
     "concept_erasure": {"probing"},
     "lm_eval": {"measure.quality"},

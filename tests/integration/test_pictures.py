@@ -154,10 +154,10 @@ def test_what_is_for_text_alone_refuses_pictures(seeing):
     data = read(ROWS)
     with pytest.raises(BadInputError, match="pictures have no meaning for causal-lm"):
         resolve("causal-lm", loaded=seeing, data=data)
-    with pytest.raises(BadInputError, match="packing of rows that show pictures"):
+    with pytest.raises(BadInputError, match="packing of rows with pictures"):
         lw.tune(seeing, data, packing=True, steps=1, batch_size=2, max_length=400)
     text = wrap_model(seeing.model, seeing.tokenizer)
-    with pytest.raises(LayerwiseError, match="model without a processor of pictures"):
+    with pytest.raises(LayerwiseError, match="model without a processor of such"):
         batches(replace(text, find_processor=no_processor), data)
 
 
@@ -181,4 +181,4 @@ def test_pictures_go_the_whole_way_from_the_command_line(tmp_path, monkeypatch, 
     assert main(["card", "whole", "rows.jsonl", "--out", "again", *short]) == 0
     capsys.readouterr()
     assert main(["card", "demo", "rows.jsonl", "--out", "none"]) == 2
-    assert "model without a processor of pictures" in capsys.readouterr().err
+    assert "model without a processor of such" in capsys.readouterr().err

@@ -19,7 +19,8 @@ from itertools import accumulate
 from typing import Any
 
 from layerwise.data.batches import Row, Rows, cut
-from layerwise.data.pictures import PLACE, Sight, seen_tokens
+from layerwise.data.pictures import PARTS, Sight, seen_tokens
+from layerwise.data.sounds import Sound
 from layerwise.data.text import TextData
 from layerwise.data.turns import ASSISTANT
 from layerwise.errors import DataError
@@ -70,7 +71,12 @@ def chat_rows(tokenizer: Any, data: TextData, *, max_length: int, processor: Any
         unseen.update(chat.unseen())
         unseen["answers out of the loss, as the data says"] += len(example.untrained)
     left = sum(row.sight is not None and len(row.ids) > max_length for row in rows)
-    unseen["examples with pictures that are longer than the limit, left out"] = left
+    if heard := [s for e in data.examples for s in e.pictures if isinstance(s, Sound)]:
+        rate = int(getattr(getattr(processor, "feature_extractor", None), "sampling_rate", 0))
+        resampled = sum(not sound.has_rate(rate) for sound in heard)
+        unseen[f"sounds resampled to {rate:,} samples a second"] = resampled
+    kinds = " or ".join(data.media) or "pictures"
+    unseen[f"examples with {kinds} that are longer than the limit, left out"] = left
     notes = tuple(f"{what}: {count:,}" for what, count in unseen.items() if count)
     found = cut(rows, max_length=max_length)
     return replace(found, truncated=found.truncated - left, notes=notes)
@@ -376,12 +382,12 @@ def _outline(turns: Sequence[Turn]) -> str:
 
 
 def _parts(said: str) -> list[dict[str, str]]:
-    """Return what a turn says as parts of text, and of pictures in their places."""
-    texts: list[dict[str, str]] = []
-    for place, text in enumerate(said.split(PLACE)):
-        texts += [{"type": "image"}] if place else []
-        texts += [{"type": "text", "text": text}] if text or not said else []
-    return texts
+    """Return what a turn says as parts of text, and of pictures and sounds in their places."""
+    pieces = [piece for piece in re.split(f"([{''.join(PARTS)}])", said) if piece] or [said]
+    return [
+        {"type": PARTS[piece]} if piece in PARTS else {"type": "text", "text": piece}
+        for piece in pieces
+    ]
 
 
 def _in_place_of(turn: Turn, words: str = _THIS) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Rows as examples: which shape they have, which column plays which role, one example a row."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,10 @@ from layerwise.errors import BadInputError, DataError
 from layerwise.registry import Registry
 
 TEXT_NAMES = ("text", "content", "sentence", "review", "document", "article", "body", "passage")
-#: Columns of pictures, and of sounds, by their names; by what they hold, see `_media`.
+#: Columns of pictures, sounds and videos by their names; by what they hold, see `_media`.
 PICTURE_NAMES = ("image", "images", "picture", "pictures")
-SOUND_NAMES = ("audio", "audios", "video", "videos")
+SOUND_NAMES = ("audio", "audios", "sound", "sounds")
+VIDEO_NAMES = ("video", "videos")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Example:
         scores: What a head with several outputs is to say: one number a class, or one alone.
         ids: Its tokens, where it came as tokens; then `text` is empty.
         counted: Which of `ids` the loss counts; all where None.
-        pictures: What its turns show, in the order of their places there.
+        pictures: The pictures and sounds of its turns, in the order of their places there.
     """
 
     text: str
@@ -141,11 +142,11 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
     """Return the format of the rows of `frame`, and the column of each role.
 
     Names of columns in capitals are known too. Where no text column is named, a column of pictures
-    has the role ``pictures``.
+    has the role ``pictures``, one of sounds ``sounds``.
 
     Raises:
-        DataError: The text column is ambiguous, or there are sounds beside the text, or pictures in
-            several columns.
+        DataError: The text column is ambiguous, or there are videos beside the text, or pictures or
+            sounds in several columns.
         BadInputError: A column was asked for that has no meaning in that format.
     """
     plain = _in_small_letters(frame)
@@ -159,17 +160,25 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
     if "text" in asked:
         return kind, columns
     media = {c: _media(frame[c]) for c in frame.columns if c not in columns.values()}
-    pictures = [c for c, held in media.items() if held == "pictures"]
-    sounds = [c for c, held in media.items() if held == "sounds"]
-    if sounds or len(pictures) > 1:
-        heard = "sounds beside the text, which no objective hands to a model yet"
-        raise DataError(
-            what=heard if sounds else "pictures in several columns",
-            value=", ".join(sounds or pictures),
-            expected="text, and pictures in one column",
-            hint=f"--text-column {next(iter(columns.values()))}, to leave them out",
-        )
-    return kind, columns | ({"pictures": pictures[0]} if pictures else {})
+    if films := [c for c, held in media.items() if held == "videos"]:
+        what = "videos beside the text, which no objective hands to a model"
+        raise _leave_out(what, films, columns)
+    for role in ("pictures", "sounds"):
+        found = [c for c, held in media.items() if held == role]
+        if len(found) > 1:
+            what = f"{role} in several columns"
+            raise _leave_out(what, found, columns)
+        columns |= {role: found[0]} if found else {}
+    return kind, columns
+
+
+def _leave_out(what: str, found: Sequence[str], columns: Mapping[str, str]) -> DataError:
+    return DataError(
+        what=what,
+        value=", ".join(found),
+        expected="text, and pictures or sounds in one column each",
+        hint=f"--text-column {next(iter(columns.values()))}, to leave them out",
+    )
 
 
 def _claimed(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Format, dict[str, str]]:
@@ -215,14 +224,17 @@ def _by_names(
 
 
 def _media(values: "pd.Series[Any]") -> str:
-    """Return ``pictures`` or ``sounds`` for a column of those, however they are held."""
+    """Return ``pictures``, ``sounds`` or ``videos`` for a column of those, however held."""
     first: Any = next((v for v in values if not is_blank(v)), None)
     name = str(values.name).lower()
     first = first[0] if is_list(first) and not getattr(first, "ndim", 1) > 1 else first
     if first is None:
         return ""
     keys = first.keys() if isinstance(first, Mapping) else ()
-    if name in SOUND_NAMES or {"array", "sampling_rate"} <= {*keys}:
+    if name in VIDEO_NAMES:
+        return "videos"
+    is_sound = {"array", "sampling_rate"} <= {*keys} or hasattr(first, "get_all_samples")
+    if name in SOUND_NAMES or is_sound:
         return "sounds"
     is_picture = type(first).__module__.startswith("PIL.") or isinstance(first, bytes)
     is_named = name in PICTURE_NAMES and isinstance(first, str | Mapping)

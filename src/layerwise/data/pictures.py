@@ -1,4 +1,4 @@
-"""Pictures beside text: where a chat shows them, what they hold, and rows that a processor read."""
+"""Pictures and sounds beside text: where a chat has them, what they hold, rows of a processor."""
 
 import base64
 import hashlib
@@ -12,15 +12,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from layerwise.data.formats import Example, SourceRow, is_blank, is_list
+from layerwise.data.sounds import Sound
 from layerwise.errors import DataError, one_line
 from layerwise.extras import require
 
-#: Stands for a picture among a turn's words; a letter of no script.
-PLACE = "\ue0e1"
-#: What LLaVA's and LLaMA-Factory's chats write in its stead.
-WRITTEN = "<image>"
-_DATA = re.compile(r"data:image/[\w.+-]+;base64,")
+#: Stand for a picture and for a sound among a turn's words; letters of no script.
+PLACE, HEARD = "\ue0e1", "\ue0e2"
+#: What LLaVA's and LLaMA-Factory's chats write in their stead.
+WRITTEN = {PLACE: "<image>", HEARD: "<audio>"}
+#: What each is in the parts of a turn, in words, and as the role of a column.
+PARTS = {PLACE: "image", HEARD: "audio"}
+NAMES = {PLACE: "picture", HEARD: "sound"}
+ROLES = {PLACE: "pictures", HEARD: "sounds"}
+_DATA = re.compile(r"data:(image|audio)/[\w.+-]+;base64,")
+#: Keys under which `datasets`, OpenAI and chats hold one.
+_NAMED = {
+    PLACE: ("bytes", "path", "url", "image", "image_url", "base64"),
+    HEARD: ("bytes", "path", "url", "audio", "audio_url", "input_audio", "data", "base64"),
+}
 
 #: What Pillow raises for damaged files; RuntimeError for those of AVIF and DDS.
 _UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError)
@@ -66,41 +78,52 @@ class Picture:
 
 
 def pictured(example: Example, row: SourceRow, folder: Path) -> Example:
-    """Return `example` as a chat with its pictures in their places.
+    """Return `example` as a chat with its pictures and sounds in their places.
 
-    Pictures stand where its turns say so, each with its own or the row's next; where none of them
-    does, as TRL has it, before the words of the first question.
+    They stand where its turns say so, each with its own or the row's next of its kind; where none
+    of the turns does, as TRL has it, before the words of the first question.
 
     Args:
-        example: As its format has it; `Example.pictures` are those of its turns, None for each that
-            is the row's.
-        row: What it was made of; its cell of pictures holds one, or a list of them.
+        example: As its format has it; `Example.pictures` are those of its turns, each as what
+            stands for it there, `PLACE` or `HEARD`, and what it holds, None where it is the row's.
+        row: What it was made of; its cells of pictures and of sounds hold one, or a list of them.
         folder: What names of files begin from.
 
     Raises:
-        DataError: There are not as many pictures as places, or one of them is none.
+        DataError: There are not as many as places, or one of them is none.
     """
-    beside = [*_held(row.cells.get("pictures"))]
-    if not beside and not example.pictures:
+    beside = {mark: [*_held(row.cells.get(role))] for mark, role in ROLES.items()}
+    if not any(beside.values()) and not example.pictures:
         return example
     if example.ids is not None:
-        raise row.fault(len(beside), "pictures", "stands beside tokens", "texts or chats")
+        mark = next(mark for mark in ROLES if beside[mark])
+        raise row.fault(len(beside[mark]), ROLES[mark], "stands beside tokens", "texts or chats")
     turns = [dict(turn) for turn in example.messages or _exchange(example)]
-    inside = [*example.pictures]
-    written = sum(str(turn.get("content") or "").count(WRITTEN) for turn in turns)
-    if not inside and written == len(beside):
+    inside = {mark: [held for own, held in example.pictures if own == mark] for mark in ROLES}
+    for mark, role in ROLES.items():
+        count = len(beside[mark])
+        if not inside[mark]:
+            _put(turns, mark, count)
+            inside[mark] = [None] * count
+        if (wanted := sum(held is None for held in inside[mark])) != count:
+            what = f"has not as many {role} as its chat has places for them"
+            raise row.fault(count, _role(row, mark), what, f"{wanted}")
+    own, rest = ({mark: iter(held) for mark, held in of.items()} for of in (inside, beside))
+    found = []
+    for mark in (c for turn in turns for c in str(turn.get("content") or "") if c in ROLES):
+        held = next(own[mark])
+        found.append(_read(next(rest[mark]) if held is None else held, mark, row, folder))
+    return replace(example, prompt=None, messages=tuple(turns), pictures=tuple(found))
+
+
+def _put(turns: Sequence[dict[str, Any]], mark: str, count: int) -> None:
+    """Put `count` of `mark` where the turns write so, or before the words of the first question."""
+    if count and sum(str(t.get("content") or "").count(WRITTEN[mark]) for t in turns) == count:
         for turn in turns:
-            turn["content"] = (turn.get("content") or "").replace(WRITTEN, PLACE)
-    elif not inside:
+            turn["content"] = (turn.get("content") or "").replace(WRITTEN[mark], mark)
+    elif count:
         asked = next((turn for turn in turns if turn["role"] == "user"), turns[0])
-        asked["content"] = PLACE * len(beside) + (asked.get("content") or "")
-    places = inside or [None] * len(beside)
-    if (wanted := sum(place is None for place in places)) != len(beside):
-        what = "has not as many pictures as its chat has places for them"
-        raise row.fault(len(beside), _role(row), what, f"{wanted}")
-    rest = iter(beside)
-    found = tuple(_picture(next(rest) if p is None else p, row, folder) for p in places)
-    return replace(example, prompt=None, messages=tuple(turns), pictures=found)
+        asked["content"] = mark * count + (asked.get("content") or "")
 
 
 def _exchange(example: Example) -> Iterator[Mapping[str, Any]]:
@@ -116,40 +139,58 @@ def _held(cell: Any) -> Sequence[Any]:
     return [*cell] if is_several else [cell]
 
 
-def _role(row: SourceRow) -> str:
-    """Return the role whose cell is at fault: that of pictures, or of the turns that hold them."""
-    return "pictures" if "pictures" in row.columns else next(iter(row.columns))
+def _role(row: SourceRow, mark: str) -> str:
+    """Return the role whose cell is at fault: that of its kind, or of the turns that hold it."""
+    return ROLES[mark] if ROLES[mark] in row.columns else next(iter(row.columns))
 
 
-def _picture(held: Any, row: SourceRow, folder: Path) -> Picture:
-    """Return what a cell or a turn holds as a picture: bytes, a file, or Pillow's."""
-    role = _role(row)
+def _read(held: Any, mark: str, row: SourceRow, folder: Path) -> Picture | Sound:
+    """Return what a cell or a turn holds as a picture or sound: bytes, a file, or a library's."""
+    role, name = _role(row, mark), NAMES[mark]
     told = f"row {row.number} of column {row.columns[role]!r}"
-    if isinstance(held, Mapping):  # As `datasets` and OpenAI have it.
-        named = ("bytes", "path", "url", "image", "image_url", "base64")
-        held = next((held[key] for key in named if held.get(key) is not None), None)
-        if isinstance(held, Mapping):
-            return _picture(held, row, folder)
+    if mark == HEARD and (samples := _samples(held)):
+        return Sound(samples[0], told, samples[1])
+    if isinstance(held, Mapping):
+        return _read(_inner(held, mark), mark, row, folder)
     if isinstance(held, str) and (start := _DATA.match(held)):
         try:
             held = base64.b64decode(held[start.end() :], validate=True)
         except ValueError as error:
-            raise row.fault(held[:40], role, "holds a picture that is no base64") from error
+            raise row.fault(held[:40], role, f"holds a {name} that is no base64") from error
     if isinstance(held, str) and re.match(r"[a-z]+://", held):
-        what = "names a picture elsewhere, which is not fetched"
-        raise row.fault(held, role, what, "a file, or the picture itself")
+        what = f"names a {name} elsewhere, which is not fetched"
+        raise row.fault(held, role, what, f"a file, or the {name} itself")
     if isinstance(held, str | Path):
         held = folder / held
         # A pipe would be waited for; `Path.is_file` raises where a name is too long.
         if not os.path.isfile(held):  # noqa: PTH113
-            raise row.fault(
-                str(held)[:80], role, "names no file", "a picture's file, beside the data"
-            )
-    is_picture = isinstance(held, bytes | Path) or hasattr(held, "convert")
-    if not is_picture:
-        expected = "a file, its bytes, or a picture of Pillow's"
-        raise row.fault(type(held).__name__, role, "holds no picture", expected)
-    return Picture(held, told)
+            expected = f"a {name}'s file, beside the data"
+            raise row.fault(str(held)[:80], role, "names no file", expected)
+    if isinstance(held, bytes | Path):
+        return Sound(held, told) if mark == HEARD else Picture(held, told)
+    if mark == PLACE and hasattr(held, "convert"):
+        return Picture(held, told)
+    beside = "a picture of Pillow's" if mark == PLACE else "its samples and sampling_rate"
+    expected = f"a file, its bytes, or {beside}"
+    raise row.fault(type(held).__name__, role, f"holds no {name}", expected)
+
+
+def _samples(held: Any) -> tuple[Any, int] | None:
+    """Return the samples and the rate of what `datasets` holds or decodes as a sound."""
+    if hasattr(held, "get_all_samples"):
+        read = held.get_all_samples()
+        return np.asarray(read.data).T, int(read.sample_rate)
+    if isinstance(held, Mapping) and held.get("array") is not None and held.get("sampling_rate"):
+        return held["array"], int(held["sampling_rate"])
+    return None
+
+
+def _inner(held: Mapping[str, Any], mark: str) -> Any:
+    """Return what a mapping of `datasets` or OpenAI holds: a file, bytes or a ``data:`` URI."""
+    key = next((key for key in _NAMED[mark] if held.get(key) is not None), "")
+    found = held.get(key)
+    is_plain = key == "data" and isinstance(found, str) and not _DATA.match(found)
+    return f"data:audio/wav;base64,{found}" if is_plain else found
 
 
 # --- Rows that a processor read ---------------------------------------------------------------
@@ -157,11 +198,11 @@ def _picture(held: Any, row: SourceRow, folder: Path) -> Picture:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What a row shows beside its tokens: its text as the processor takes it, and its pictures."""
+    """What a row has beside its tokens: its text as the processor takes it, pictures and sounds."""
 
     processor: Any
     text: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Picture | Sound, ...]
 
 
 def read_together(sights: Sequence[Sight], **options: Any) -> Any:
@@ -170,17 +211,34 @@ def read_together(sights: Sequence[Sight], **options: Any) -> Any:
     Raises:
         DataError: It takes no such text or pictures.
     """
+    processor = sights[0].processor
+    name = type(processor).__name__
+    seen = [[p for p in sight.pictures if isinstance(p, Picture)] for sight in sights]
+    heard = [p for sight in sights for p in sight.pictures if isinstance(p, Sound)]
+    needed = {"image_processor": any(seen), "feature_extractor": bool(heard)}
+    for part, is_needed in needed.items():
+        if is_needed and getattr(processor, part, None) is None:
+            kind = "pictures" if part == "image_processor" else "sounds"
+            message, hint = f"{kind} for a model that takes none", f"rows without {kind}"
+            raise DataError(message, value=name, expected="a model that takes them", hint=hint)
+    more: dict[str, Any] = {}
+    if any(seen):
+        more["images"] = [[picture.image() for picture in own] for own in seen]
+    if heard:
+        rate = int(processor.feature_extractor.sampling_rate)
+        more |= {"audio": [sound.wave(rate) for sound in heard], "sampling_rate": rate}
+    texts = [sight.text for sight in sights]
+    how = {"add_special_tokens": False, **options}
+    if heard:  # Else what pads text would cut sounds.
+        more["return_tensors"] = how.pop("return_tensors", None)
+        how = {"text_kwargs": how}
     try:
-        return sights[0].processor(
-            text=[sight.text for sight in sights],
-            images=[[picture.image() for picture in sight.pictures] for sight in sights],
-            add_special_tokens=False,
-            **options,
-        )
+        return processor(text=texts, **more, **how)
     except (ValueError, TypeError, IndexError) as error:
-        name = type(sights[0].processor).__name__
-        message = f"pictures that the model's processor does not take ({one_line(error)})"
-        raise DataError(message, value=name, expected="text and pictures that it takes") from error
+        kinds = " and ".join(k for k, own in (("pictures", any(seen)), ("sounds", heard)) if own)
+        message = f"{kinds} that the model's processor does not take ({one_line(error)})"
+        expected = f"text and {kinds} that it takes"
+        raise DataError(message, value=name, expected=expected) from error
 
 
 def seen_tokens(

@@ -25,6 +25,7 @@ from layerwise.data.formats import (
 from layerwise.data.labels import Labels, is_missing, read_labels
 from layerwise.data.pictures import pictured
 from layerwise.data.readers import CLASSES, SAID
+from layerwise.data.sounds import Sound
 from layerwise.data.sources import source_name, table
 from layerwise.errors import BadInputError, DataError, UnknownNameError
 from layerwise.seeds import draw
@@ -82,13 +83,20 @@ class TextData:
     @property
     def has_prompts(self) -> bool:
         """Return whether anything comes before what the loss is about, if only in some rows."""
-        told = {"prompt", "messages", "pictures"} & self.columns.keys()
+        told = {"prompt", "messages", "pictures", "sounds"} & self.columns.keys()
         return bool(told) or any(e.prompt is not None or e.messages for e in self.examples)
 
     @property
     def has_pictures(self) -> bool:
-        """Return whether any example shows pictures."""
+        """Return whether any example has pictures or sounds."""
         return any(example.pictures for example in self.examples)
+
+    @property
+    def media(self) -> dict[str, int]:
+        """Return how many pictures and sounds the examples have, those that there are."""
+        every = Counter(isinstance(held, Sound) for e in self.examples for held in e.pictures)
+        named = {"pictures": every[False], "sounds": every[True]}
+        return {name: count for name, count in named.items() if count}
 
     @property
     def has_scores(self) -> bool:
@@ -158,9 +166,9 @@ def read(
     parts += [labels.note] if labels.note else []
     parts += [f"{_count(n, why)} left out" for why, n in left.items()]
     parts += [f"{_count(numbers, 'rows')} with a number for a text"] if numbers else []
-    shown = sum(len(example.pictures) for example in usable.values())
     before = ", before the first question where a chat has no place for them"
-    parts += [f"pictures: {shown:,}{before}"] if shown else []
+    made = TextData(name, "", tuple(usable.values()), columns, len(usable))
+    parts += [f"{kind}: {count:,}{before}" for kind, count in made.media.items()]
     parts += whole.attrs.get(SAID, ())
     parts += [f"columns not used: {', '.join(map(str, unused))}"] if unused else []
     line = "; ".join(filter(None, (*parts, kind.note)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from layerwise.data.formats import SourceRow, is_blank, is_list
-from layerwise.data.pictures import PLACE
+from layerwise.data.pictures import HEARD, PLACE
 
 ASSISTANT = "assistant"
 #: Who speaks, by what others call them. Some roles are of a few templates, which know them.
@@ -26,6 +26,11 @@ ROLES: Mapping[str, str] = {
 }
 #: Keys of a turn, and of a row beside its turns, that say whether it is in the loss.
 TRAINED = ("train", "training", "weight", "loss")
+#: What stands for a part of a turn, by its type.
+_MARKS: Mapping[Any, str] = {
+    **dict.fromkeys(("image", "image_url", "input_image"), PLACE),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), HEARD),
+}
 #: Options of `apply_chat_template` itself, which are not the data's to say.
 _OURS = frozenset(
     {"conversation", "conversations", "chat_template", "tools", "add_generation_prompt", "tokenize"}
@@ -38,7 +43,8 @@ _OURS = frozenset(
 class Turns:
     """The turns of a conversation, and the places of the assistant's that are in no loss.
 
-    Where it shows pictures, these are they in their order; None stands for one of the row's.
+    Where it has pictures and sounds, these are they in their order, each as what stands for it in
+    its turn and what it holds; None stands for one of the row's.
     """
 
     turns: tuple[Mapping[str, Any], ...]
@@ -167,16 +173,16 @@ def _text(said: Any, row: SourceRow, role: str, pictures: list[Any]) -> str | No
     parts = []
     for part in said:
         kind = part.get("type", "text") if isinstance(part, dict) else None
-        if kind in ("image", "image_url", "input_image"):
+        if mark := _MARKS.get(kind, ""):
             shown = {key: value for key, value in part.items() if key != "type" and value}
-            pictures.append(shown or None)
-            parts.append(PLACE)
+            pictures.append((mark, shown or None))
+            parts.append(mark)
             continue
         is_text = kind in ("text", "input_text", "output_text")
         found = part.get("text") if is_text else part
         if not isinstance(found, str):
             what = "shows more than text, which no objective hands to a model yet"
-            raise row.fault(kind or part, role, what, "parts of type 'text' or 'image'")
+            raise row.fault(kind or part, role, what, "parts of type text, image or audio")
         parts.append(row.string(role, found))
     return "".join(parts)
 

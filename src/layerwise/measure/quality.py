@@ -162,7 +162,7 @@ def _of_text(
     Answers of one prompt are references of one generated text.
     """
     if data.has_pictures:
-        message = f"{objective.name} answers that are generated after pictures"
+        message = f"{objective.name} answers that are generated after pictures or sounds"
         hint = "--quality loss or accuracy"
         raise BadInputError(message, value="pictures", expected="prompts of text", hint=hint)
     wanted: dict[tuple[int, ...], list[list[int]]] = {}

@@ -413,7 +413,7 @@ def wrap_model(model: Any, tokenizer: Any = None) -> LoadedModel:
     inner = _pretrained_in(model)
     name, notes = inner.name_or_path, decompress(inner)
     find: Callable[[], Any] = cache(partial(_named_processor, name)) if name else no_processor
-    if hasattr(tokenizer, "image_processor"):
+    if hasattr(tokenizer, "image_processor") or hasattr(tokenizer, "feature_extractor"):
         find, tokenizer = partial(_same, tokenizer), tokenizer.tokenizer
     if tokenizer is None and not name:
         msg = "model without a name to find its tokenizer by"

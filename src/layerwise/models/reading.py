@@ -146,7 +146,7 @@ def read_tokenizer(source: Source, *, remote: bool) -> tuple[Any, list[str]]:
 
 
 def read_processor(source: Source, *, remote: bool) -> Any:
-    """Return what makes of pictures, beside text, what the model in `source` takes.
+    """Return what makes of pictures or sounds, beside text, what the model in `source` takes.
 
     Raises:
         ModelError: The model takes text alone, or its processor cannot be read.
@@ -158,14 +158,15 @@ def read_processor(source: Source, *, remote: bool) -> Any:
         with quiet():
             found = AutoProcessor.from_pretrained(source.folder, **{REMOTE: remote})
     except ImportError as error:
-        message = f"package that is needed to read pictures is not installed ({one_line(error)})"
-        hint = "pip install 'layerwise[pictures]'"
+        why = one_line(error)
+        message = f"package that is needed to read pictures or sounds is not installed ({why})"
+        hint = "pip install 'layerwise[pictures,sounds]'"
         raise BadInputError(message, value=source.name, hint=hint) from error
     except _UNREADABLE as error:
         unknown = "Unrecognized processing class" in str(error)
         why = "" if unknown else f" that can be read ({one_line(error, limit=120)})"
         raise _no_processor(source.name, why=why) from error
-    if not hasattr(found, "image_processor"):
+    if not hasattr(found, "image_processor") and not hasattr(found, "feature_extractor"):
         raise _no_processor(source.name)
     return found
 
@@ -181,8 +182,8 @@ def no_processor() -> Any:
 
 def _no_processor(name: str | None, *, why: str = "") -> ModelError:
     return ModelError(
-        what=f"pictures for a model without a processor of pictures{why}",
+        what=f"pictures or sounds for a model without a processor of such{why}",
         value=name,
-        expected="an image-text-to-text model with its processor beside it",
-        hint="--text-column NAME, to read the text beside the pictures alone",
+        expected="a model that sees or hears, with its processor beside it",
+        hint="--text-column NAME, to read the text beside them alone",
     )

@@ -99,10 +99,10 @@ def _check_columns(objective: Objective, kind: ModelKind, data: TextData) -> Non
         )
     if data.has_pictures and not objective.needs_prompt:
         raise BadInputError(
-            what=f"pictures have no meaning for {objective.name}",
-            value=columns.get("pictures", columns.get("messages")),
+            what=f"{' and '.join(data.media)} have no meaning for {objective.name}",
+            value=columns.get("pictures", columns.get("sounds", columns.get("messages"))),
             expected="objective sft, or text alone",
-            hint="--objective sft, or --text-column NAME to leave the pictures out",
+            hint="--objective sft, or --text-column NAME to leave them out",
         )
     if "label" in columns and not objective.needs_label:
         raise BadInputError(

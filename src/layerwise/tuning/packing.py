@@ -39,7 +39,7 @@ def packs_of(
         expected = "causal-lm or sft in a causal model"
         raise BadInputError(what, value="packing", expected=expected, hint=_HINT)
     if any(batch.seen for batch in batches):
-        what = "packing of rows that show pictures"
+        what = "packing of rows with pictures or sounds"
         raise BadInputError(what, value="packing", expected="rows of text", hint=_HINT)
     held = {
         index: ids[mask.bool()].tolist()
