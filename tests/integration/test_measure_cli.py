@@ -40,6 +40,11 @@ def test_a_leaderboard_is_written_and_added_to_the_card(
     assert "the default until" not in report
     said = run("place", card, "--out", tmp_path / "placed")
     assert "layerwise measure compared adapters of rank 2 on 1 block" in said.out.replace("\n", " ")
+    refused = run("place", card, "--reference", card, "--overwrite")
+    assert (refused.code, "measured no difference" in refused.err) == (2, True)
+    told = json.loads((card / "card.json").read_text())
+    told["measured"][-1]["verdict"] = "better"
+    (card / "card.json").write_text(json.dumps(told))
     assert run("place", card, "--reference", card, "--overwrite").code == 0
     best = json.loads((card / "placement.json").read_text())
     assert "by the reference on" in best["notes"][-1]

@@ -29,7 +29,7 @@ def test_a_card_of_data_in_hand(tuning, data):
     card = lw.card(tuning.loaded(), data, signals=["activation_gradient"], examples=4)
     assert (card.data.examples, card.data.objective) == (4, "causal-lm")
     assert card.data.source == type(data).__name__
-    assert any("examples are cut at" in note for note in card.capture.notes)
+    assert any("no example is longer than" in note for note in card.capture.notes)
 
 
 def test_chats_in_hand_are_tuned_on(tuning):

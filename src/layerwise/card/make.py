@@ -178,7 +178,7 @@ def _arrays(stats: LayerStats) -> Mapping[str, np.ndarray]:
     if stats.adam_gram is not None:
         arrays["adam_gram"] = stats.adam_gram
     if stats.column_energy is not None:
-        arrays["gradient_norms"] = np.sqrt(stats.column_energy.sum(-1))
+        arrays["gradient_norms"] = residual.norms(stats, stats.column_energy).mean(2)
     if stats.spectra is not None:
         firsts = [
             next(m.name for m in stats.modules if m.source == s) for s in range(len(stats.spectra))

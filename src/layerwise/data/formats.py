@@ -164,11 +164,11 @@ def resolve_format(frame: pd.DataFrame, asked: Mapping[str, str]) -> tuple[Forma
         what = "videos beside the text, which no objective hands to a model"
         raise _leave_out(what, films, columns)
     for role in ("pictures", "sounds"):
-        found = [c for c, held in media.items() if held == role]
-        if len(found) > 1:
+        own = [c for c, held in media.items() if held == role]
+        if len(own) > 1:
             what = f"{role} in several columns"
-            raise _leave_out(what, found, columns)
-        columns |= {role: found[0]} if found else {}
+            raise _leave_out(what, own, columns)
+        columns |= {role: own[0]} if own else {}
     return kind, columns
 
 

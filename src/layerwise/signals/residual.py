@@ -24,7 +24,7 @@ def residual_norm(stats: LayerStats) -> Float64[Array, "l"]:
     readings of `layerwise.capture.plan.READINGS` divide by E ||phi||^2 = d sigma, or take the norm
     of the mean gradient.
     """
-    return _figure(stats, _norms(stats, _columns(stats)).mean((0, 2)))
+    return _figure(stats, norms(stats, _columns(stats)).mean((0, 2)))
 
 
 def one_draw(stats: LayerStats, draw: int, *, rank: int) -> Float64[Array, "l"]:
@@ -57,7 +57,7 @@ def coherence(stats: LayerStats) -> Float64[Array, "l"]:
     without any gradient has 0.
     """
     assert stats.mean_column_energy is not None  # noqa: S101  # the plan measured gradients
-    return _share(stats, _norms(stats, stats.mean_column_energy[None]).mean(2)[0])
+    return _share(stats, norms(stats, stats.mean_column_energy[None]).mean(2)[0])
 
 
 def coherence_floor(stats: LayerStats) -> Float64[Array, "l"]:
@@ -87,7 +87,7 @@ def bootstrap(stats: LayerStats) -> Float64[Array, "k l"]:
     """Return residual norms over resamplings of the examples, drawn by the seed of the pass."""
     n, random = len(stats.index), numpy_generator(stats.seed, "bootstrap")
     weights = random.multinomial(n, np.full(n, 1 / n), size=REPLICATES) / n
-    expected = weights @ _norms(stats, _columns(stats)).mean(2)
+    expected = weights @ norms(stats, _columns(stats)).mean(2)
     return np.sqrt(_by_block(stats, np.square(expected) / _sigma(stats, weights)))
 
 
@@ -99,14 +99,14 @@ def _without_rows(stats: LayerStats) -> Float64[Array, "c l"]:
     energies = _by_draw(stats, _columns(stats))
     draws, rank = energies.shape[2:]
     if rank == 1:  # A draw is a row.
-        norms = np.sqrt(energies[..., 0])
-        sets = (np.delete(norms, d, axis=2).mean(2) for d in range(draws) if draws > 1)
+        rows = np.sqrt(energies[..., 0])
+        sets = (np.delete(rows, d, axis=2).mean(2) for d in range(draws) if draws > 1)
         found = [_figure(stats, some.mean(0)) for some in sets]
         return np.array(found).reshape(-1, len(stats.blocks))
-    whole, norms = energies.sum(-1), np.sqrt(energies.sum(-1))
+    whole, every = energies.sum(-1), np.sqrt(energies.sum(-1))
     found = []
     for draw in range(draws):
-        others = norms.sum(2) - norms[:, :, draw]
+        others = every.sum(2) - every[:, :, draw]
         for row in range(rank):
             left = (whole[:, :, draw] - energies[:, :, draw, row]).clip(0.0)
             own = np.sqrt(left * (rank / (rank - 1)))
@@ -130,7 +130,7 @@ def _by_draw(stats: LayerStats, columns: Float64[Array, "n m c"]) -> Float64[Arr
     return columns.reshape(*columns.shape[:2], stats.draws, -1)
 
 
-def _norms(stats: LayerStats, columns: Float64[Array, "n m c"]) -> Float64[Array, "n m d"]:
+def norms(stats: LayerStats, columns: Float64[Array, "n m c"]) -> Float64[Array, "n m d"]:
     """Return the norms of B gradients from the energies of their columns, a draw each."""
     return np.asarray(np.sqrt(_by_draw(stats, columns).sum(-1)))
 
@@ -142,10 +142,10 @@ def _figure(stats: LayerStats, expected: Float64[Array, "m"]) -> Float64[Array, 
     return np.asarray(np.sqrt(_by_block(stats, np.square(expected)[None] / sigma))[0])
 
 
-def _share(stats: LayerStats, norms: Float64[Array, "m"]) -> Float64[Array, "l"]:
+def _share(stats: LayerStats, some: Float64[Array, "m"]) -> Float64[Array, "l"]:
     """Return the share of some norms in the expected norm; 0 where there is no gradient."""
     plain = replace(stats, reading="algorithm-1")
-    whole, part = residual_norm(plain), _figure(plain, norms)
+    whole, part = residual_norm(plain), _figure(plain, some)
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
 
