@@ -102,7 +102,14 @@ PLANTED = {
 
 
 def test_every_signal_is_in_this_battery():
-    free = {"effective_rank", "gain", "gain_by_chance", "noise_amplification", "coherence_floor"}
+    free = {
+        "effective_rank",
+        "ski",
+        "gain",
+        "gain_by_chance",
+        "noise_amplification",
+        "coherence_floor",
+    }
     assert set(PLANTED) | free | {"adapter_seconds"} == set(ROWS)
 
 

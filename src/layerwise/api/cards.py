@@ -124,6 +124,7 @@ def place(
     from layerwise.placement.place import choose
     from layerwise.placement.place import place as placed_by
     from layerwise.placement.reference import transferred
+    from layerwise.placement.ski import InflectionSettings
     from layerwise.placement.stability import BY_EXAMPLES, stability, told
 
     card, reference, note = known_card(card), options.pop("reference"), None
@@ -137,6 +138,8 @@ def place(
         options |= {"policy": found.policy, "layers": options["layers"] or found.layers}
         _LOG.info("%s", note)
     given: dict[str, Any] = {**options}
+    names = ("alpha", "reach", "threshold")
+    given["ski"] = InflectionSettings(*(given.pop(f"ski_{name}") for name in names))
     placed = placed_by(card, goal=goal, rows=given.pop("blocks"), whole=whole, **given)
     compared = measured_note(card, placed)
     if compared is not None:
@@ -148,7 +151,7 @@ def place(
         }
 
         def again(some: "LayerCard") -> Sequence[int]:
-            return choose(some, goal=goal, whole=whole, **asked).rows
+            return choose(some, goal=goal, whole=whole, ski=given["ski"], **asked).rows
 
         halves = stability(card, again(card), again=again)
         sure = told(card, halves, blocks=len(placed.blocks)) if halves else None

@@ -106,6 +106,11 @@ class PlaceOptions(TypedDict, total=False):
         ),
     ]
     seed: Annotated[int, Option("Of policy random.", 0)]
+    ski_alpha: Annotated[float, Option("Share of the entropy in SKI.", 0.5, least=0, most=1)]
+    ski_reach: Annotated[int, Option("Neighbours on either side of an inflection.", 1, least=0)]
+    ski_threshold: Annotated[
+        float, Option("Share of the largest gradient below which ski-greedy acts.", 0.25, above=0)
+    ]
     rank: Annotated[int | None, Option("LoRA rank.", unset="the card's")]
     alpha: Annotated[int | None, Option("LoRA alpha.", unset="twice the rank")]
     ranks: Annotated[

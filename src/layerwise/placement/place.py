@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 
@@ -11,6 +11,7 @@ from layerwise.errors import PlacementError
 from layerwise.models.sources import on_disk
 from layerwise.placement import ADVISED, DEFAULT_GOAL, GOALS, POLICIES, WITHOUT_GAINS
 from layerwise.placement.cost import StepCost, missing_timings, placement_cost, step_cost
+from layerwise.placement.policy import Policy
 from layerwise.placement.record import Cost, PlacedBlock, Placement
 from layerwise.placement.rows import (
     Ranks,
@@ -20,6 +21,7 @@ from layerwise.placement.rows import (
     resolve_rows,
     resolve_stack,
 )
+from layerwise.placement.ski import InflectionSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
     ranks: Ranks | None = None,
     seed: int = 0,
     whole: bool = False,
+    ski: InflectionSettings | None = None,
 ) -> Placement:
     """Return adapters on some blocks of the model of `card`, or such blocks to train `whole`.
 
@@ -93,6 +96,7 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
             only stack) or block, or text such as ``"3=4,encoder:7=16"``.
         seed: Fixes what is random in a policy.
         whole: Train the blocks themselves, without adapters.
+        ski: How the policies ``ski`` and ``ski-greedy`` find their blocks.
 
     Raises:
         UnknownNameError: There is no such policy, goal or stack.
@@ -108,7 +112,7 @@ def place(  # noqa: PLR0913 - one keyword for each option of `layerwise place`.
     if rows is None:
         choice = choose(
             card, policy=policy, layers=layers, stack=stack, goal=goal, rank=rank, seed=seed,
-            whole=whole,
+            whole=whole, ski=ski,
         )  # fmt: skip
     else:
         for name, value in {"policy": policy, "layers": layers, "goal": goal}.items():
@@ -179,7 +183,7 @@ def _placement(
     )
 
 
-def choose(
+def choose(  # noqa: PLR0913 - as `place`.
     card: LayerCard,
     *,
     policy: str | None = None,
@@ -189,6 +193,7 @@ def choose(
     rank: int | None = None,
     seed: int = 0,
     whole: bool = False,
+    ski: InflectionSettings | None = None,
 ) -> Choice:
     """Return the rows that a policy takes within the cost that `goal` allows; see `place`.
 
@@ -203,7 +208,7 @@ def choose(
         why = card.absent.get("gain", "the card's arrays.safetensors is not there")
         name, lacking = WITHOUT_GAINS, [f"policy {WITHOUT_GAINS} in place of {ADVISED}: {why}"]
     rows = adaptable_rows(card, stack=stack)
-    pick: Pick = partial(POLICIES[name], card, seed=seed)
+    pick: Pick = partial(_with(POLICIES[name], ski), card, seed=seed)
     taken = pick(layers, rows=rows)
     notes = [*lacking, *_left_out(card, rows, stack)]
     if name == "all" and len(taken) < len(rows):
@@ -217,6 +222,22 @@ def choose(
         taken, excess = _cheap_enough(pick, rows, len(taken), costs=costs, allowed=allowed)
         notes += excess
     return Choice(taken, name, allowed, costs.relative(taken), tuple(notes))
+
+
+def _with(policy: Policy, ski: InflectionSettings | None) -> Policy:
+    """Return `policy` with its settings, where it is one that has some.
+
+    Raises:
+        PlacementError: It has none, and some were asked for.
+    """
+    if ski is None or ski == InflectionSettings():
+        return policy
+    if not policy.name.startswith("ski"):
+        msg = "settings of inflection layers for another policy"
+        hint = "--policy ski or ski-greedy"
+        raise PlacementError(msg, value=policy.name, expected="ski, ski-greedy", hint=hint)
+    choose, size = (partial(each, how=ski) for each in (policy.choose, policy.size))
+    return replace(policy, choose=choose, size=size)
 
 
 def _cheap_enough(

@@ -11,8 +11,16 @@ from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
 from layerwise.placement.cost import step_cost
 from layerwise.placement.gain import predictor
-from layerwise.placement.ski import around, inflection, inflection_order, suppressed
+from layerwise.placement.ski import (
+    InflectionSettings,
+    around,
+    inflection_order,
+    suppressed,
+)
 from layerwise.seeds import draw
+from layerwise.signals.saturation import inflection
+
+_PLAIN = InflectionSettings()
 
 
 def _column(card: LayerCard, name: str, rows: Sequence[int], policy: str) -> np.ndarray:
@@ -76,50 +84,70 @@ def last(_card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[
 
 
 def _ski_band(
-    card: LayerCard, rows: Sequence[int], policy: str
+    card: LayerCard, rows: Sequence[int], policy: str, how: InflectionSettings
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Return SKI over `rows`, and the positions of the band in the order in which it is taken."""
     entropy = _column(card, "attention_entropy", rows, policy)
     gradient = _column(card, "activation_gradient", rows, policy)
-    values, stacks = inflection(entropy, gradient), [card.layers[row].stack for row in rows]
+    values = inflection(entropy, gradient, alpha=how.alpha)
+    stacks = [card.layers[row].stack for row in rows]
     if policy == "ski":
-        return values, inflection_order(values, stacks)
-    return values, around(suppressed(entropy, gradient), stacks)
+        return values, inflection_order(values, stacks, reach=how.reach)
+    centres = suppressed(entropy, gradient, threshold=how.threshold)
+    return values, around(centres, stacks, reach=how.reach)
 
 
-def _by_ski(card: LayerCard, k: int, rows: Sequence[int], policy: str) -> list[int]:
+def _by_ski(
+    card: LayerCard, k: int, rows: Sequence[int], policy: str, how: InflectionSettings
+) -> list[int]:
     """Return `k` of the rows of the band, then of every other by falling SKI."""
-    values, band = _ski_band(card, rows, policy)
+    values, band = _ski_band(card, rows, policy, how)
     rest = np.argsort(-values, kind="stable")
     return [rows[p] for p in dict.fromkeys([*band, *(int(p) for p in rest)])][:k]
 
 
-def ski(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
+def ski(
+    card: LayerCard,
+    k: int,
+    rows: Sequence[int],
+    _seed: int,
+    *,
+    how: InflectionSettings = _PLAIN,
+) -> Iterable[int]:
     """Local maxima of SKI and their neighbours. Source: arXiv 2511.00797."""
-    return _by_ski(card, k, rows, "ski")
+    return _by_ski(card, k, rows, "ski", how)
 
 
-def ski_size(card: LayerCard, rows: Sequence[int]) -> int:
+def ski_size(card: LayerCard, rows: Sequence[int], *, how: InflectionSettings = _PLAIN) -> int:
     """Return how many blocks the band of SKI has.
 
     Raises:
         PlacementError: It has none.
     """
-    size = len(_ski_band(card, rows, "ski")[1])
+    size = len(_ski_band(card, rows, "ski", how)[1])
     if size == 0:
         msg = "policy 'ski' finds no layer: SKI is the same in every block"
         raise PlacementError(msg, hint="--policy uniform, or a number of --layers")
     return size
 
 
-def ski_greedy(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:
+def ski_greedy(
+    card: LayerCard,
+    k: int,
+    rows: Sequence[int],
+    _seed: int,
+    *,
+    how: InflectionSettings = _PLAIN,
+) -> Iterable[int]:
     """The most saturated and the first suppressed block, and their neighbours. Source: same."""
-    return _by_ski(card, k, rows, "ski-greedy")
+    return _by_ski(card, k, rows, "ski-greedy", how)
 
 
-def ski_greedy_size(card: LayerCard, rows: Sequence[int]) -> int:
+def ski_greedy_size(
+    card: LayerCard, rows: Sequence[int], *, how: InflectionSettings = _PLAIN
+) -> int:
     """Return how many blocks the greedy variant's band has."""
-    return len(_ski_band(card, rows, "ski-greedy")[1])
+    return len(_ski_band(card, rows, "ski-greedy", how)[1])
 
 
 def gain(card: LayerCard, k: int, rows: Sequence[int], _seed: int) -> Iterable[int]:

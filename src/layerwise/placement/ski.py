@@ -6,23 +6,27 @@ block has no neighbour in another stack.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
+from layerwise.signals.saturation import share_of_peak
 
-def inflection(entropy: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """SKI of each block in [0, 1]: (1 - H / max H) / 2 + (1 - G / max G) / 2.
 
-    H is the attention entropy, G the norm of the activation gradient, both at least 0.
+@dataclass(frozen=True)
+class InflectionSettings:
+    """What the paper sets by hand.
+
+    Attributes:
+        alpha: The share of the entropy in SKI; the rest is the gradient's.
+        reach: s, how many neighbours on either side belong to a band.
+        threshold: G / max G below which a block of the greedy variant is suppressed.
     """
-    return 0.5 * (1.0 - _share(entropy)) + 0.5 * (1.0 - _share(gradient))
 
-
-def _share(values: np.ndarray) -> np.ndarray:
-    """Return `values` over their largest; all zeros stay zeros."""
-    peak = float(values.max())
-    return values / peak if peak > 0.0 else np.zeros_like(values)
+    alpha: float = 0.5
+    reach: int = 1
+    threshold: float = 0.25
 
 
 def local_maxima(values: np.ndarray, segments: Sequence[object]) -> tuple[int, ...]:
@@ -48,24 +52,32 @@ def _neighbours(position: int, step: int, segments: Sequence[object]) -> list[in
     return [other] if inside else []
 
 
-def suppressed(entropy: np.ndarray, gradient: np.ndarray) -> tuple[int, ...]:
-    """The centres of the greedy variant: argmin H, then the first G / max G below a quarter.
+def suppressed(
+    entropy: np.ndarray, gradient: np.ndarray, *, threshold: float = 0.25
+) -> tuple[int, ...]:
+    """The centres of the greedy variant: argmin H, then the first G / max G below `threshold`.
 
     Where no gradient is that small, argmin H alone.
     """
-    small = np.flatnonzero(_share(gradient) < 0.25)
+    small = np.flatnonzero(share_of_peak(gradient) < threshold)
     return tuple(dict.fromkeys([int(np.argmin(entropy)), *(int(p) for p in small[:1])]))
 
 
-def around(centres: Iterable[int], segments: Sequence[object]) -> tuple[int, ...]:
-    """Return each centre followed by its neighbours, the lower first."""
+def around(
+    centres: Iterable[int], segments: Sequence[object], *, reach: int = 1
+) -> tuple[int, ...]:
+    """Return each centre followed by its neighbours, the nearest first, the lower before."""
     band: list[int] = []
     for centre in centres:
-        band += [centre, *_neighbours(centre, -1, segments), *_neighbours(centre, 1, segments)]
+        band.append(centre)
+        for step in range(1, reach + 1):
+            band += _neighbours(centre, -step, segments) + _neighbours(centre, step, segments)
     return tuple(dict.fromkeys(band))
 
 
-def inflection_order(values: np.ndarray, segments: Sequence[object]) -> tuple[int, ...]:
+def inflection_order(
+    values: np.ndarray, segments: Sequence[object], *, reach: int = 1
+) -> tuple[int, ...]:
     """The bands of the local maxima of `values`, the highest first, lower positions on ties."""
     maxima = local_maxima(values, segments)
-    return around(sorted(maxima, key=lambda p: (-values[p], p)), segments)
+    return around(sorted(maxima, key=lambda p: (-values[p], p)), segments, reach=reach)

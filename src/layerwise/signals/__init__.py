@@ -99,6 +99,12 @@ _SIGNALS = (
             meaning="Mean per-example norm of the gradient of the loss at the block's output.",
             reads="Low: little of the loss reaches back to this depth.",
             caution="Under the readout hf the last block is on the scale of the final norm.")),
+    (("entropy", "outputs"), later("layerwise.signals.saturation", "ski"),
+     Column("ski", "Saturation knee index", short="SKI", importance=10,
+            meaning="Half the share that the entropy lacks of the largest of all blocks, and half "
+            "that of the activation gradient: the score that policy ski goes by.",
+            reads="High: attention is saturated and the gradient has faded.",
+            caution="It compares the blocks of one card alone.")),
     (("gram",), later("layerwise.signals.gain", "gain"),
      Column("gain", "Coupled gain", short="gain", importance=45,
             meaning="What a damped step on this block alone would gain in the quadratic model with "

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from layerwise.placement.ski import around, inflection, inflection_order, local_maxima, suppressed
+from layerwise.api.cards import place
+from layerwise.errors import PlacementError
+from layerwise.placement.ski import around, inflection_order, local_maxima, suppressed
+from layerwise.signals.saturation import inflection
 
 ONE = ["a"]
 
@@ -71,3 +74,21 @@ def test_the_first_suppressed_block_is_the_one_nearest_the_input():
     entropy = np.array([3.0, 2.0, 1.0, 2.0])
     assert suppressed(entropy, np.array([1.0, 0.2, 0.1, 0.9])) == (2, 1)
     assert suppressed(entropy, np.array([1.0, 0.5, 0.4, 0.9])) == (2,)
+
+
+def test_what_the_paper_sets_by_hand_can_be_set(small_card):
+    entropy, gradient = np.full(9, 2.0), np.linspace(1.0, 0.3, 9)
+    entropy[4] = 0.5
+    card = small_card(9, attention_entropy=list(entropy), activation_gradient=list(gradient))
+
+    def chosen(policy, **options):
+        return [block.index for block in place(card, policy=policy, **options).blocks]
+
+    assert chosen("ski") == [3, 4, 5, 7, 8]
+    assert chosen("ski", ski_alpha=1.0) == [3, 4, 5]  # The gradient's end is no peak then.
+    assert chosen("ski", ski_alpha=1.0, ski_reach=2) == [2, 3, 4, 5, 6]
+    assert chosen("ski", ski_alpha=1.0, ski_reach=0) == [4]
+    assert chosen("ski-greedy") == [3, 4, 5]  # No gradient is below a quarter of the largest.
+    assert chosen("ski-greedy", ski_threshold=0.5) == [3, 4, 5, 6, 7]
+    with pytest.raises(PlacementError, match="settings of inflection layers for another policy"):
+        place(card, policy="top", ski_reach=2)
