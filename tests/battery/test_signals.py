@@ -54,6 +54,7 @@ def stats():
         input_energy=draw.uniform(5, 9, (N, m)),
         input_tokens=np.full((N, m), 6.0),
         spectra=tuple(np.sort(draw.uniform(0, 1, WIDTH)) for _ in range(m)),
+        moments=tuple(np.sort(draw.uniform(0, 1, WIDTH)) for _ in range(m)),
         entropy=draw.uniform(5, 9, (N, BLOCKS)),
         entropy_variance=draw.uniform(0.1, 0.2, (N, BLOCKS)),
         gradient_energy=draw.uniform(1, 2, (N, BLOCKS)),
@@ -104,6 +105,7 @@ PLANTED = {
 def test_every_signal_is_in_this_battery():
     free = {
         "effective_rank",
+        "effective_rank_uncentred",
         "ski",
         "gain",
         "gain_by_chance",

@@ -16,7 +16,11 @@ from layerwise.models.targets import resolve_targets
 from layerwise.objectives import OBJECTIVES
 from layerwise.seeds import torch_generator
 from layerwise.signals import spectrum
-from layerwise.signals.inputs import activation_energy, effective_rank
+from layerwise.signals.inputs import (
+    activation_energy,
+    effective_rank,
+    effective_rank_uncentred,
+)
 from layerwise.signals.projected import norm_budget, projected_residual
 from layerwise.signals.residual import (
     coherence,
@@ -199,12 +203,16 @@ def test_effective_rank_and_energy_are_numpys_on_the_full_features(tiny, name, n
     batch = tiny.batch(name, n=n)
     loaded, stats = measure(tiny, name, [batch])
     features = module_inputs(loaded, name, batch, [m.name for m in stats.modules])
-    ranks, energies = ([[] for _ in stats.blocks] for _ in range(2))
+    ranks, energies, uncentred = ([[] for _ in stats.blocks] for _ in range(3))
     for m in stats.modules:
         rows = features[m.name]
         values = np.linalg.eigvalsh(np.cov(rows.T, bias=True))
         ranks[m.row].append(spectrum.effective_rank(np.maximum(values, 0)))
+        values = np.linalg.eigvalsh(rows.T @ rows / len(rows))
+        uncentred[m.row].append(spectrum.effective_rank(np.maximum(values, 0)))
         energies[m.row].append((rows**2).mean())
+    found, wanted = effective_rank_uncentred(stats), [np.mean(x) for x in uncentred]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
     expected = [np.mean(x) for x in ranks]
     np.testing.assert_allclose(effective_rank(stats), expected, rtol=1e-4)
     np.testing.assert_allclose(activation_energy(stats), [np.mean(x) for x in energies], rtol=1e-5)

@@ -137,21 +137,22 @@ class FeatureMoments(Accumulator[np.ndarray]):
                 merged.update(rows)
         return merged
 
-    def result(self) -> Float64[Array, "k"]:
-        """Eigenvalues of the covariance, ascending, from the cheaper of its two sides.
+    def result(self, *, centred: bool = True) -> Float64[Array, "k"]:
+        """Eigenvalues of the covariance, or of the second moment, ascending.
 
-        With k rows of d features: the d of the covariance, or the k of the rows' Gram matrix,
-        which are the same but for zeros.
+        From the cheaper of its two sides: with k rows of d features, the d of the matrix itself, or
+        the k of the rows' Gram matrix, which are the same but for zeros.
         """
-        if self._scatter is not None:
-            covariance = self._scatter / self._absorbed
+        if self._scatter is not None and self._mean is not None:
+            moment = self._scatter / self._absorbed
+            moment = moment if centred else moment + torch.outer(self._mean, self._mean)
         elif self._rows:
             rows = torch.cat(self._rows).double()
-            centred = rows - rows.mean(0)
-            covariance = centred @ centred.T / self._kept
+            rows = rows - rows.mean(0) if centred else rows
+            moment = rows @ rows.T / self._kept
         else:
             return np.zeros(0)
-        return torch.linalg.eigvalsh(covariance).clamp_min(0).numpy()
+        return torch.linalg.eigvalsh(moment).clamp_min(0).numpy()
 
 
 def _centred(rows: Tensor) -> tuple[int, Tensor, Tensor]:

@@ -60,7 +60,9 @@ def to_stats(
     )
     measured = _measured(sums, plan, examples, modules, ran=ran, leaders=leaders, rows=rows)
     if "covariance" in plan.needs:
-        measured["spectra"] = tuple(sums.inputs[targets[m].name].result() for m in leaders)
+        moments = [sums.inputs[targets[m].name] for m in leaders]
+        measured["spectra"] = tuple(each.result() for each in moments)
+        measured["moments"] = tuple(each.result(centred=False) for each in moments)
     reasons = {"entropy": "entropy", "outputs": "gradient_energy"}
     lacking = [n for n, array in reasons.items() if n in plan.needs and array not in measured]
     return LayerStats(

@@ -50,6 +50,7 @@ class LayerStats:
         input_energy: Sum over counted tokens of the mean squared entry of each input.
         input_tokens: Counted tokens of each input (a cross-attention's are the encoder's).
         spectra: Eigenvalues of each input's token covariance, ascending, (d,) or (tokens,).
+        moments: The same of each input's second moment, its mean left in.
         gram: Inner products of the examples' adapter gradients, per block.
         adam_gram: The same, each coordinate's product divided by its root mean square over
             examples: what an optimizer sees that scales each coordinate so.
@@ -92,6 +93,7 @@ class LayerStats:
     input_energy: Float64[Array, "n s"] | None = None
     input_tokens: Float64[Array, "n s"] | None = None
     spectra: tuple[np.ndarray, ...] | None = None
+    moments: tuple[np.ndarray, ...] | None = None
     gram: Float64[Array, "l g g"] | None = None
     adam_gram: Float64[Array, "l g g"] | None = None
     entropy: Float64[Array, "n l"] | None = None

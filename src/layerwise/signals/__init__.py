@@ -87,6 +87,12 @@ _SIGNALS = (
             "covariance: in how many directions the inputs spread.",
             reads="High: well conditioned; low: a few directions dominate.",
             caution="It cannot exceed the number of tokens, and grows with them at first.")),
+    (("covariance",), later("layerwise.signals.inputs", "effective_rank_uncentred"),
+     Column("effective_rank_uncentred", "Effective rank, uncentred", short="uncentred",
+            importance=9,
+            meaning="The same of the inputs' second moment, their mean left in, as in the paper.",
+            reads="Far below the centred one: the mean of the inputs dominates them.",
+            caution="It cannot exceed the number of tokens either.")),
     (("entropy",), later("layerwise.signals.saturation", "attention_entropy"),
      Column("attention_entropy", "Attention entropy", short="entropy", unit="nats", importance=75,
             meaning="Mean entropy of the attention rows; where query rows were sampled, with its "

@@ -25,6 +25,15 @@ def effective_rank(stats: LayerStats) -> Float64[Array, "l"]:
     return _over_modules(stats, [spectrum.effective_rank(values) for values in stats.spectra])
 
 
+def effective_rank_uncentred(stats: LayerStats) -> Float64[Array, "l"]:
+    """Effective rank of the inputs' second moment E phi phi^T, which has their mean in it.
+
+    Source: arXiv 2602.04019, whose Sigma it is.
+    """
+    assert stats.moments is not None  # noqa: S101  # the plan measured covariances
+    return _over_modules(stats, [spectrum.effective_rank(values) for values in stats.moments])
+
+
 def _over_modules(stats: LayerStats, values: Sequence[float] | np.ndarray) -> np.ndarray:
     """The mean over each block's modules of a value of their input; NaN for a block without any."""
     column = np.full(len(stats.blocks), np.nan)
