@@ -14,6 +14,7 @@ from layerwise.options.groups import (
     Loading,
     Loss,
     Packing,
+    Pooling,
     Probes,
     Proof,
     Readout,
@@ -260,6 +261,12 @@ class ProbeOptions(Seed, Batches, Examples, Loading, RowFilter, Views, total=Fal
     """`layerwise probe`."""
 
     label_column: Annotated[str, Option("The class.", "label")]
+    pooling: Annotated[
+        Pooling,
+        Option(
+            "A text's state: the mean of its tokens', the first's ([CLS]) or the last's.", "mean"
+        ),
+    ]
     epochs: Annotated[int, Option("Passes of a probe over its examples.", 20, least=1)]
     test_share: Annotated[
         float, Option("Share of each class that probes are judged on.", 0.2, above=0, below=1)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from layerwise.data.text import TextData
 
 Readout = Literal["hf", "residual", "normed"]
+Pooling = Literal["mean", "first", "last"]
 Residual = Literal["algorithm-1", "equation-1", "algorithm-1-of-mean", "equation-1-of-mean"]
 
 

@@ -10,6 +10,7 @@ from layerwise.card.record import LayerCard, ModelInfo
 from layerwise.errors import BadInputError, SchemaError
 from layerwise.placement.gain import predicted_gain
 from layerwise.placement.place import choose
+from layerwise.placement.simulate import SimulatedTransfer, simulated
 from layerwise.records import DocumentRecord
 from layerwise.signals.ranks import partial_spearman, spearman
 
@@ -53,6 +54,7 @@ class Comparison(DocumentRecord):
         data: The text and objective of each card.
         pairs: Every pair once, the lower position first.
         threshold: The agreement from which on a pair is usable.
+        transfers: What the others would have advised for each card, where they are measured.
     """
 
     DOCUMENT = "comparison"
@@ -61,6 +63,7 @@ class Comparison(DocumentRecord):
     data: tuple[str, ...]
     pairs: tuple[PairAgreement, ...]
     threshold: float
+    transfers: tuple[SimulatedTransfer, ...] = ()
 
 
 def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Comparison:
@@ -87,7 +90,7 @@ def compare(cards: Sequence[LayerCard], *, threshold: float = USABLE) -> Compari
         for i, j in combinations(range(len(cards)), 2)
     ]
     data = tuple(f"{card.data.source} ({card.data.objective})" for card in cards)
-    return Comparison(cards[0].model.source, data, tuple(pairs), threshold)
+    return Comparison(cards[0].model.source, data, tuple(pairs), threshold, simulated(cards))
 
 
 def _agreement(i: int, j: int, *, cards: Sequence[LayerCard], threshold: float) -> PairAgreement:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
+from typing import Any
 
 from layerwise.card.record import LayerCard
 from layerwise.errors import PlacementError
@@ -236,8 +237,9 @@ def _with(policy: Policy, ski: InflectionSettings | None) -> Policy:
         msg = "settings of inflection layers for another policy"
         hint = "--policy ski or ski-greedy"
         raise PlacementError(msg, value=policy.name, expected="ski, ski-greedy", hint=hint)
-    choose, size = (partial(each, how=ski) for each in (policy.choose, policy.size))
-    return replace(policy, choose=choose, size=size)
+    chooses: Any = policy.choose  # Those of SKI take settings, which no other policy has.
+    sizes: Any = policy.size
+    return replace(policy, choose=partial(chooses, how=ski), size=partial(sizes, how=ski))
 
 
 def _cheap_enough(

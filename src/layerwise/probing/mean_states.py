@@ -1,4 +1,4 @@
-"""The mean hidden state of each text at each depth, in the one readout that is looked at."""
+"""The pooled hidden state of each text at each depth, in the one readout that is looked at."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from layerwise.errors import NonFiniteError
 from layerwise.models.load import LoadedModel
-from layerwise.options.groups import Readout
+from layerwise.options.groups import Pooling, Readout
 from layerwise.probing.record import TextInfo
 from layerwise.profile.states import States, make_probe_set, observe
 from layerwise.progress import Progress, silent
@@ -21,6 +21,7 @@ class ReadoutSettings:
     stack: str | None = None
     batch_size: int = 32
     max_length: int = 128
+    pooling: Pooling = "mean"
 
 
 def mean_states(
@@ -48,6 +49,7 @@ def mean_states(
         batch_size=readout.batch_size,
         max_length=readout.max_length,
         title="reading the texts",
+        pooling=readout.pooling,
         progress=progress,
     )
     tokens = sum(map(len, states.token_ids))

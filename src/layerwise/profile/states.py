@@ -23,7 +23,7 @@ from layerwise.models.load import LoadedModel, inside
 from layerwise.models.parts import final_norm, is_compiled, position_limit, reads_tokens
 from layerwise.models.stack import Stack
 from layerwise.objectives.forward import accepted, body, decoder_start
-from layerwise.options.groups import Readout
+from layerwise.options.groups import Pooling, Readout
 from layerwise.progress import Progress, silent
 from layerwise.resources import enough_memory
 from layerwise.shapes import Tensor
@@ -109,13 +109,15 @@ def observe(
     batch_size: int = 32,
     max_length: int = MAX_LENGTH,
     title: str = "reading the probes",
+    pooling: Pooling = "mean",
     progress: Progress = silent,
 ) -> States:
     """Return the states of every block of one stack of `loaded` on `probes`, from one forward.
 
     No head is run, no gradient kept; the model is left as it was, also when this raises. An
     encoder-decoder's decoder reads the probe too, shifted right after its start token (ours).
-    Without a name, the last stack that reads text is followed: a decoder's, if any.
+    Without a name, the last stack that reads text is followed: a decoder's, if any. A probe's state
+    is the mean over its tokens, or that of the first ([CLS], where there is one) or of the last.
 
     Raises:
         UnknownNameError: There is no such stack.
@@ -140,7 +142,7 @@ def observe(
         eagerly() if is_compiled(loaded.model) else nullcontext(),
     ):
         for group in progress(groups, title, len(groups)):
-            for name, values in _means(loaded, run, group, followed).items():
+            for name, values in _pooled(loaded, run, group, followed, pooling=pooling).items():
                 if name not in pooled:
                     pooled[name] = np.empty((len(values), len(rows), values.shape[-1]))
                 pooled[name][:, [row.index for row in group]] = values
@@ -209,10 +211,10 @@ def _resharded(model: nn.Module) -> Iterator[None]:
                 module.reshard()
 
 
-def _means(
-    loaded: LoadedModel, run: nn.Module, group: Sequence[Row], stack: Stack
+def _pooled(
+    loaded: LoadedModel, run: nn.Module, group: Sequence[Row], stack: Stack, *, pooling: Pooling
 ) -> dict[str, np.ndarray]:
-    """Return each block's output, mean over the tokens of each row, (l, n, p), by readout.
+    """Return each block's output, pooled over the tokens of each row, (l, n, p), by readout.
 
     They pass by while `run` runs: the model without its head, or around it.
     """
@@ -225,7 +227,11 @@ def _means(
         first = torch.full_like(ids[:, :1], pad if start is None else start)
         inputs["decoder_input_ids"] = torch.cat([first, ids[:, :-1]], 1)
         inputs["decoder_attention_mask"] = mask
-    counted = widened(mask.bool().to(loaded.device))
+    counted = mask.bool().to(loaded.device)
+    if pooling != "mean":
+        place = counted.cumsum(1)
+        counted &= place == (1 if pooling == "first" else place[:, -1:])
+    counted = widened(counted)
     weights = (counted / counted.sum(1, keepdim=True))[:, None, :]
     found: dict[str, dict[int, Tensor]] = {"residual": {}}
 

@@ -83,7 +83,7 @@ _SIGNALS = (
             caution="Its scale is the model's own: compare blocks of one model, not models.")),
     (("covariance",), later("layerwise.signals.inputs", "effective_rank"),
      Column("effective_rank", "Effective rank", short="eff. rank", importance=80,
-            meaning="Exponential of the entropy of the normalised eigenvalues of the input "
+            meaning="Exponential of the entropy of the normalised eigenvalues of the centred input "
             "covariance: in how many directions the inputs spread.",
             reads="High: well conditioned; low: a few directions dominate.",
             caution="It cannot exceed the number of tokens, and grows with them at first.")),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from layerwise.card.record import StackInfo
+from layerwise.card.record import MeasuredRegime, Measurement, StackInfo
 from layerwise.errors import BadInputError, SchemaError
 from layerwise.placement.compare import compare
 from layerwise.placement.gain import predicted_gain
@@ -130,3 +130,32 @@ def test_the_same_weights_are_the_same_model_wherever_they_lie(small_card):
 def test_a_card_without_residual_norms_cannot_be_compared(small_card):
     with pytest.raises(BadInputError, match="card without residual norms of every block"):
         compare([small_card(), small_card(residual_norm=None)])
+
+
+def measured(card, **kept):
+    """The card with what policies kept of all blocks' improvement, and their step ratios."""
+    regimes = [MeasuredRegime("all", (0,), 2.0, 1.0, 1, step_ratio=1.0)]
+    regimes += [MeasuredRegime(name, (0,), 2.0 * share, 1.0, 1, step_ratio=ratio)
+                for name, (share, ratio) in kept.items()]  # fmt: skip
+    found = Measurement("loss", "causal-lm", "0" * 64, 1, 8, 40, 3, tuple(regimes))
+    return replace(card, measured=(found,))
+
+
+def test_each_measured_card_is_advised_by_the_others(small_card):
+    cards = [
+        measured(small_card(), top=(0.9, 0.8), bottom=(0.5, 0.5), uniform=(0.95, 1.0)),
+        measured(small_card(), top=(0.8, 0.8), bottom=(0.6, 0.4), mid=(1.2, 0.9)),
+        measured(small_card(), top=(1.1, 0.8), bottom=(0.7, 0.5)),
+        small_card(),
+    ]
+    found = {(t.target, t.policy): t for t in compare(cards).transfers}
+    assert {policy for _, policy in found} == {"top", "bottom"}  # The others were not on all.
+    assert {target for target, _ in found} == {0, 1, 2}
+    assert found[1, "bottom"].drop == pytest.approx(0.4)
+    assert found[1, "bottom"].speedup == pytest.approx(1.5)
+    assert found[2, "top"].drop == pytest.approx(-0.1)
+    assert {t.policy: t.picked for t in found.values() if t.target == 0} == {
+        "top": "quality", "bottom": "cost",
+    }  # fmt: skip
+    assert compare(cards[2:]).transfers == ()
+    assert "Each card by what was measured on the others" in str(compare(cards))

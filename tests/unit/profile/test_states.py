@@ -31,7 +31,7 @@ def subject(tiny, tiny_text):
     return made
 
 
-def hidden_states(loaded, ids, side):
+def hidden_states(loaded, ids, side, pool=lambda h: h.mean(0)):
     """What transformers returns for one probe on its own, without any padding: l + 1 arrays."""
     inputs = {"input_ids": torch.tensor([ids])}
     if loaded.kind == "seq2seq":
@@ -41,7 +41,7 @@ def hidden_states(loaded, ids, side):
         options = accepted(loaded.model, use_cache=False)
         output = loaded.model(**inputs, output_hidden_states=True, **options)
     name = f"{side}_hidden_states" if loaded.kind == "seq2seq" else "hidden_states"
-    return [h[0].double().mean(0).numpy() for h in output[name]]
+    return [pool(h[0].double()).numpy() for h in output[name]]
 
 
 def expected(loaded, states):
@@ -91,6 +91,18 @@ def test_batches_and_padding_change_nothing(subject, name):
     one, all_at_once = (observe(loaded, PROBES, batch_size=size) for size in (1, 12))
     for readout in one.pooled:
         assert all_at_once.pooled[readout] == pytest.approx(one.pooled[readout], abs=1e-4)
+
+
+@pytest.mark.parametrize(("pooling", "place"), [("first", 0), ("last", -1)])
+@pytest.mark.parametrize("name", ["bert", "llama", "t5"])
+def test_the_state_of_one_token(subject, name, pooling, place):
+    loaded = subject(name)
+    states = observe(loaded, PROBES, batch_size=5, pooling=pooling)
+    side = next(s.side for s in loaded.stacks if s.name == states.stack)
+    found = np.stack([states.at(key) for key in states.keys("hf")])
+    for probe, ids in enumerate(states.token_ids):
+        every = hidden_states(loaded, ids, side, pool=lambda h: h[place])
+        assert found[:, probe] == pytest.approx(np.stack(every[1:]), abs=1e-4)
 
 
 def test_normed_is_the_final_norm_at_every_depth(subject):

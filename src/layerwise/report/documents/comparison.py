@@ -1,5 +1,7 @@
 """A comparison of cards of one model: may one stand for another?"""
 
+from collections.abc import Iterator
+
 from layerwise.columns import Column
 from layerwise.placement.compare import Comparison, PairAgreement
 from layerwise.report import blocks as b
@@ -55,9 +57,30 @@ def document(comparison: Comparison) -> b.Document:
         parts.facts((str(n), data) for n, data in enumerate(comparison.data, start=1)),
         b.Heading("Agreement"),
         table,
+        *_transfers(comparison),
         *parts.glossary(table),
     ]
     return b.Document("Comparison of cards", shown(comparison.model, limit=100), cards, blocks)
+
+
+_TRANSFERS = (
+    Column("target", "Card", form="count"),
+    Column("policy", "Policy", form="text"),
+    Column("drop", "Improvement lost", form="percent"),
+    Column("speedup", "Speedup", form="percent"),
+    Column("picked", "The others pick it for", form="text"),
+)
+
+
+def _transfers(comparison: Comparison) -> Iterator[b.Block]:
+    """Yield what each card's others would have advised, where placements were fine-tuned."""
+    if not comparison.transfers:
+        return
+    rows = [{**vars(each), "target": each.target + 1} for each in comparison.transfers]
+    picked = frozenset(n for n, each in enumerate(comparison.transfers) if each.picked)
+    yield b.Heading("Each card by what was measured on the others")
+    yield b.Text("Against all blocks, on the card's own text.", quiet=True)
+    yield b.Table("transfers", _TRANSFERS, rows, picked, "what the others pick")
 
 
 def _row(pair: PairAgreement) -> dict[str, object]:
