@@ -69,7 +69,11 @@ def document(audit: Audit) -> b.Document:
     The audit of a profile leaves the model and how it was made to that.
     """
     made, model = audit.provenance, audit.model or _blocks_alone(audit)
-    told = [*audit_facts(audit), *audit_figures(audit, model), *audit_tables(audit, model, {})]
+    told = [
+        *audit_facts(audit, model),
+        *audit_figures(audit, model),
+        *audit_tables(audit, model, {}),
+    ]
     told += parts.glossary(*told)
     if audit.model is not None:
         told += [b.Heading("The model", detail=True), parts.model_facts(model)]
@@ -87,7 +91,7 @@ def _blocks_alone(audit: Audit) -> ModelInfo:
     return ModelInfo(source="of a profile", architecture="", parameters=0, stacks=stacks)
 
 
-def audit_facts(audit: Audit) -> Iterator[b.Block]:
+def audit_facts(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
     """Yield what the adapter is and where, in words."""
     told = dict(_sentences(audit))
     yield from (b.Heading("The adapter"), b.Text(_headline(audit)))
@@ -95,10 +99,7 @@ def audit_facts(audit: Audit) -> Iterator[b.Block]:
         yield b.Verdict(told.pop("Dead"), tone="warning")
     yield b.Facts([*told.items()])  # Whole: sentences are as long as what they say.
     for key, title in (("relative_norm", "weights %"), ("output_change", "outputs %")):
-        values = [100.0 * v for block in audit.blocks if (v := getattr(block, key)) is not None]
-        if values and len(values) == len(audit.blocks):
-            indices = [block.index for block in audit.blocks]
-            yield b.Strip(title, indices, values=values, most=max(values))
+        yield from _strips(audit, model, key=key, title=title)
 
 
 def audit_figures(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
@@ -107,6 +108,20 @@ def audit_figures(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
         yield b.Heading("The adapter in figures", detail=True)
         yield _figures(audit)
         yield from _charts(audit, model)
+
+
+def _strips(audit: Audit, model: ModelInfo, *, key: str, title: str) -> Iterator[b.Strip]:
+    """Yield a figure over all blocks of each stack with adapters, 0 where there is none."""
+    known = {(x.stack, x.index): getattr(x, key) for x in audit.blocks}
+    if not known or None in known.values():
+        return
+    labels, most = parts.stack_labels(model, limit=20), 100.0 * max(known.values())
+    for stack in model.stacks:
+        if any(name == stack.name for name, _ in known):
+            places = range(stack.blocks)
+            values = [100.0 * known.get((stack.name, place), 0.0) for place in places]
+            label = f"{title} ({labels[stack.name]})" if len(labels) > 1 else title
+            yield b.Strip(label, places, values=values, most=most)
 
 
 def audit_tables(audit: Audit, model: ModelInfo, moved: Moved) -> Iterator[b.Block]:

@@ -10,15 +10,15 @@ from layerwise.report import blocks as b
 from layerwise.report.documents import parts
 from layerwise.report.numbers import interval, percent
 
-_POOLED = {"mean": "the mean token", "first": "the first token", "last": "the last token"}
+_POOLED = {"mean": "", "first": ", the first token's", "last": ", the last token's"}
 _PROBES = {"linear": "A linear probe", "mlp": "An MLP"}
 
 
 def document(probing: Probing) -> b.Document:
     """Return a line a depth, and where the classes can be read."""
     sides = [sum(getattr(c, side) for c in probing.classes) for side in ("train", "test")]
-    told = f"{sides[0]:,} examples to train, {sides[1]:,} to judge, readout {probing.readout}, "
-    told += f"{_POOLED[probing.pooling]} of each text"
+    told = f"{sides[0]:,} examples to train, {sides[1]:,} to judge, readout {probing.readout}"
+    told += _POOLED[probing.pooling]
     text, *reasons = _read(probing)
     chance = f"Always naming the commonest class is right in {percent(probing.majority)}."
     rows = [_row(depth) for depth in probing.depths]

@@ -80,7 +80,7 @@ def document(profile: Profile) -> b.Document:
     wide = f", {probes.width:,} wide" if probes.width else ""
     about += f"{source}, {probes.tokens:,} tokens{wide}, readout "
     told: list[b.Block] = [
-        *(audit_facts(audit) if audit else ()),
+        *(audit_facts(audit, profile.before) if audit else ()),
         b.Verdict(_headline(profile), _reasons(profile)),
         *parts.untrained(profile.untrained_modules),
         *(audit_figures(audit, profile.before) if audit else ()),
