@@ -13,6 +13,7 @@ from layerwise.placement.record import Placement
 from layerwise.placement.stability import told
 from layerwise.report import blocks as b
 from layerwise.report.documents import parts
+from layerwise.report.documents.conditioning import conditioning
 from layerwise.report.documents.coupling import coupling
 from layerwise.report.documents.placement import cost_figures, placement_text
 from layerwise.report.numbers import counted, number_style, quantity
@@ -67,6 +68,7 @@ def document(card: LayerCard, placement: Placement | None = None) -> b.Document:
         b.Heading("The measurement", detail=True),
         _figures(card),
         *_charts(card, placement, columns, adapted),
+        *conditioning(card),
         *(coupling(card, card.coupling) if card.coupling else ()),
         b.Heading("Block by block"),
         table,

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from layerwise.card.columns import card_columns
@@ -245,3 +246,18 @@ def test_printing_and_a_notebook_show_the_same_document(planted_card):
     assert card._repr_html_().startswith("<iframe")
     assert of(document(card), Verdict)
     assert of(document(card), Facts)
+
+
+def test_spectra_are_drawn_by_regime(small_card):
+    norms = [float(12 - i) for i in range(12)]
+    card = small_card(residual_norm=norms)
+    rows = [replace(layer, modules=(f"{layer.name}.q",)) for layer in card.layers]
+    spectra = {f"spectrum/{x.name}.q": np.array([0.0, 1.0, 3.0 + x.index]) for x in rows}
+    card = replace(card, layers=tuple(rows), arrays={**card.arrays, **spectra})
+    chart = document(card).charts()["conditioning"]
+    assert list(chart.names) == ["top", "mid", "bottom"]
+    drawn = {(row["regime"], row["place"]): row["share"] for row in chart.rows}
+    assert drawn["top", 1] == pytest.approx(np.mean([3 / 4, 4 / 5]))
+    assert drawn["bottom", 2] == pytest.approx(np.mean([1 / 14, 1 / 15]))
+    assert ("top", 3) not in drawn  # A share of nothing has no place on a logarithmic axis.
+    assert "conditioning" not in document(small_card()).charts()
