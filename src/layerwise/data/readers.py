@@ -140,7 +140,10 @@ def read_jsonl(path: Path) -> pd.DataFrame:
         try:
             records.append(_parsed(line))
         except ValueError as error:
-            raise DataError(what=f"line {number} is not JSON ({error})", value=path) from error
+            is_array = number == 1 and line.lstrip().startswith("[")
+            hint = f"name it {path.stem}.json, for it is one array" if is_array else ""
+            what = f"line {number} is not JSON ({error})"
+            raise DataError(what=what, value=path, hint=hint) from error
         if not isinstance(records[-1], dict):
             what = f"line {number} is a JSON {type(records[-1]).__name__}"
             raise DataError(what=what, value=path, expected="an object")

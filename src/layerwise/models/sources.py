@@ -111,7 +111,7 @@ def _folder(path: Path) -> Source:
     named = adapters_inside(path)
     if len(named) == 1:  # PEFT keeps an adapter with a name of its own in a folder of that name.
         return Source(str(path / named[0]), "adapter", path / named[0])
-    message = "folder without config.json"
+    message = "folder without config.json or adapter_config.json"
     hint = f"one of its files: {', '.join(f.name for f in ggufs[:4])}" if ggufs else ""
     hint = f"one of its adapters: {', '.join(str(path / n) for n in named[:4])}" if named else hint
     raise ModelError(message, value=path, expected=_EXPECTED, hint=hint)

@@ -74,7 +74,7 @@ def make_probing(
         data=shown,
         stack=states.stack,
         readout=readout.readout,
-        pooling=readout.pooling,
+        pooling=None if readout.pooling == "mean" else readout.pooling,
         settings=settings,
         classes=tuple(
             ClassCount(n, int(a), int(b)) for n, a, b in zip(names, *counts, strict=True)

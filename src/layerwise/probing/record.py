@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from layerwise.card.record import ModelInfo
-from layerwise.options.groups import Pooling, Readout
+from layerwise.options.groups import Readout
 from layerwise.provenance import Provenance
 from layerwise.records import DocumentRecord, FileRecord, JsonRecord, to_plain
 
@@ -121,7 +121,7 @@ class Probing(JsonRecord, FileRecord, DocumentRecord):
         depths: Every block, from the input to the output.
         notes: What was left out or done otherwise than asked.
         best: By probe, its best depth; none in records of earlier versions.
-        pooling: The tokens whose states stand for a text: the ``mean``, the ``first`` or ``last``.
+        pooling: The token whose state stands for a text; None: the mean of all.
     """
 
     SCHEMA = "layerwise/probe/1"
@@ -139,7 +139,7 @@ class Probing(JsonRecord, FileRecord, DocumentRecord):
     provenance: Provenance
     notes: tuple[str, ...] = ()
     best: Mapping[str, BestDepth] | None = None
-    pooling: Pooling = "mean"
+    pooling: Literal["first", "last"] | None = None
 
     def frame(self) -> pd.DataFrame:
         """Return a line a depth and probe: index, relative, probe, accuracy, low, high, train."""

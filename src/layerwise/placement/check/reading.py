@@ -73,7 +73,7 @@ def read_config_file(path: Path) -> ConfigFile:
         fields = _read(file, form, text)
     except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         msg = f"cannot read the config ({reason(error)})"
-        raise BadInputError(msg, value=path, expected=_EXPECTED) from error
+        raise BadInputError(msg, value=file, expected=_EXPECTED) from error
     values = fields["values"]
     if not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
         msg = "config without keys and values"

@@ -10,7 +10,6 @@ from layerwise.report import blocks as b
 from layerwise.report.documents import parts
 from layerwise.report.numbers import interval, percent
 
-_POOLED = {"mean": "", "first": ", the first token's", "last": ", the last token's"}
 _PROBES = {"linear": "A linear probe", "mlp": "An MLP"}
 
 
@@ -18,7 +17,7 @@ def document(probing: Probing) -> b.Document:
     """Return a line a depth, and where the classes can be read."""
     sides = [sum(getattr(c, side) for c in probing.classes) for side in ("train", "test")]
     told = f"{sides[0]:,} examples to train, {sides[1]:,} to judge, readout {probing.readout}"
-    told += _POOLED[probing.pooling]
+    told += f", {probing.pooling} tokens" if probing.pooling else ""
     text, *reasons = _read(probing)
     chance = f"Always naming the commonest class is right in {percent(probing.majority)}."
     rows = [_row(depth) for depth in probing.depths]
