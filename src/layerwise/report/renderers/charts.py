@@ -105,7 +105,8 @@ def _values(chart: Chart, axis: Axis) -> list[float]:
     rows = (*chart.rows, *chart.faint, *(chart.lines if not chart.top else ()))
     found = [row[key] for row in rows for key in fields if key and row.get(key) is not None]
     ruled = [rule.at for rule in chart.rules if (rule.of == "x") == (axis is chart.x)]
-    return [value for value in (*found, *ruled) if isinstance(value, int | float)]
+    numbers = (value for value in (*found, *ruled) if isinstance(value, int | float))
+    return [value for value in numbers if math.isfinite(value)]
 
 
 def _scale(axis: Axis, values: Sequence[float]) -> _Scale:
@@ -373,18 +374,28 @@ def _scatter(chart: Chart, theme: Theme) -> Layers:
     return [*layers, *(_labels(chart, theme) if chart.label else [])]
 
 
+def _placed(row: Row, chart: Chart) -> bool:
+    """Return whether both numbers that place the mark of a row are there."""
+    places = (row[chart.x.field], row[chart.y.field])
+    return all(place is not None and math.isfinite(place) for place in places)
+
+
 def _labels(chart: Chart, theme: Theme) -> Layers:
     """Return short names above their points; longer ones at the side that has room, apart."""
-    named = [row for row in chart.rows if row[chart.label]]
+    placed = [row for row in chart.rows if _placed(row, chart)]
+    named = [row for row in placed if row[chart.label]]
     if not named:
         return []
     short = max(len(row[chart.label]) for row in named) <= _SHORT_LABEL
-    across, heights = ([row[axis.field] for row in chart.rows] for axis in (chart.x, chart.y))
+    across, heights = ([row[axis.field] for row in placed] for axis in (chart.x, chart.y))
     middle = (min(across) + max(across)) / 2
-    gap = 0.0 if short else 0.05 * (max(*heights, 0.0) - min(*heights, 0.0))
+    heights += [0.0] if chart.y.scale == "zero" else []
+    low, least = min(heights), _LEAST_SPAN * max(map(abs, heights))
+    gap = 0.0 if short else min(0.05, 1 / len(named)) * max(max(heights) - low, least)
     last, rows = math.inf, []
-    for row in sorted(named, key=lambda row: -row[chart.y.field]):
-        last = min(row[chart.y.field], last - gap)
+    for n, row in enumerate(sorted(named, key=lambda row: -row[chart.y.field]), start=1):
+        room = low + (len(named) - n) * gap  # For the names below it.
+        last = max(min(row[chart.y.field], last - gap), room)
         side = "above" if short else "left" if row[chart.x.field] > middle else "right"
         spot = {"x": rounded(row[chart.x.field])}
         spot |= {"y": rounded(row[chart.y.field] if short else last)}
