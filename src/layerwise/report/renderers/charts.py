@@ -27,6 +27,8 @@ KINDS = Registry[Callable[[Chart, Theme], Layers]]("chart kind")
 
 _TICKS = 12
 _LOG_ABOVE = 20.0
+#: Below it a number on a logarithmic axis is written as a power: 1e-5.
+_SMALL = 1e-4
 #: An axis near the data spans at least this share of them, so that what is alike looks alike.
 _LEAST_SPAN = 0.02
 _MANY = 48
@@ -132,7 +134,7 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     found = _scale(axis, values)
     looks: Spec = {"tickCount": 5, "domain": False, "ticks": False, "labelFlush": False}
     # Vega's ~r counts a digit too few where steps are uneven in binary: 0.001, 0.001 for 0.0012.
-    text = ",~r" if found.log else ",~f"
+    text = ("~e" if found.log[0] < _SMALL else ",~r") if found.log else ",~f"
     looks |= {"labelExpr": f"format(datum.value / {found.divisor!r}, '{text}')"}
     if axis.form == "percent":
         looks |= {"labelExpr": "format(datum.value, '~%')"}
