@@ -197,7 +197,7 @@ class Listener:
             if "gradients" not in self.needs or not output.requires_grad:
                 return
             projected = rows @ site.projection.to(rows.dtype).T
-            own = projected[mask][:, : site.rank].float()
+            own = projected[..., : site.rank][mask].float()
             heard.features[m] = heard.features.get(m, 0) + own.T @ own
             heard.waiting[m] = heard.waiting.get(m, 0) + 1
         output.register_hook(partial(self._site_gradient, m, mask, projected))
