@@ -329,6 +329,13 @@ def test_what_is_not_in_the_figures_is_named(audited, planted_audit):
     html(nothing)
 
 
+def test_strips_show_all_blocks_of_the_base_in_order(audited):
+    strips = [x for x in document(audited(on=[4, 9])).blocks if isinstance(x, Strip)]
+    sizes = strips[0].values
+    assert all(list(strip.indices) == list(range(30)) for strip in strips)
+    assert [place for place, size in enumerate(sizes) if size] == [4, 9]
+
+
 def test_every_adapted_block_and_module_is_a_row(audited):
     profile = audited(dead=(1,), card=(2, 3), notes=("odd",))
     made = document(profile).tables()
