@@ -90,7 +90,7 @@ class Table:
 
     Attributes:
         name: Of its file and data frame.
-        columns: The first heads each row. What no row has a value for is not drawn.
+        columns: The first heads each row. One that is empty throughout is not drawn.
         marked: Which rows stand out.
         mark: What the marked rows are, for who does not see it.
         groups: A line of its own before a row: the name of those that follow.
@@ -111,10 +111,14 @@ class Table:
 
     @property
     def drawn(self) -> list[Column]:
-        """The first column, and those that any row has a value for."""
+        """The first column, and those that say something of any row."""
         first, *others = self.columns
-        kept = (c for c in others if any(row.get(c.key) is not None for row in self.rows))
-        return [first, *kept]
+        return [first, *(c for c in others if any(_said(row.get(c.key)) for row in self.rows))]
+
+
+def _said(value: Any) -> bool:
+    """Return whether a cell says something: 0 does, an absent mark or text does not."""
+    return value is not None and value is not False and value != ""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def number_style(values: Iterable[float | None], column: Column | None = None) -
         return NumberStyle(0, column.digits or 0, percent=True)
     if column is not None and (column.digits is not None or column.form == "count"):
         return NumberStyle(0, column.digits or 0)
-    sizes = sorted(abs(v) for v in values if v)
+    sizes = sorted(abs(v) for v in values if v and math.isfinite(v))
     if not sizes:
         return NumberStyle(0, 0)
     largest, typical = _decade(sizes[-1]), _decade(sizes[len(sizes) // 2])
@@ -71,7 +71,7 @@ def number_style(values: Iterable[float | None], column: Column | None = None) -
 
 def _few(values: Sequence[float | None], digits: int | None = None) -> NumberStyle:
     """Return one style for numbers outside a column: no power of ten down to 0.0001."""
-    most = max((abs(value) for value in values if value), default=0.0)
+    most = max((abs(v) for v in values if v and math.isfinite(v)), default=0.0)
     if digits is None and 1e-4 <= most < 1e-2:
         return NumberStyle(0, 2 - _decade(most))
     return number_style(values) if digits is None else NumberStyle(0, digits)
@@ -117,7 +117,7 @@ def percent(share: float | None, *, digits: int = 0) -> str:
 
 def quantity(value: float | None, unit: str = "") -> str:
     """Return `value` with an SI prefix and three significant digits: ``"1.23 GB"``."""
-    if value is None:
+    if value is None or not math.isfinite(value):
         return NONE
     size, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s), (1e-6, "µ"))
     if value == 0 or (unit == "s" and size > 1):
@@ -149,5 +149,10 @@ def counted(count: int, noun: str) -> str:
 
 
 def rounded(value: Any) -> Any:
-    """Return a number with six significant digits: finer than a pixel, and half the bytes."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    """Return a number with six significant digits: finer than a pixel, and half the bytes.
+
+    One that is not finite has no place on a page, nor in JSON: None.
+    """
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

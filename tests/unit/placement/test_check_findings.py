@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 import layerwise as lw
 from layerwise.placement.check.case import SAID
-from layerwise.report.blocks import Table
+from layerwise.report.blocks import Strip, Table, Text
 from layerwise.report.documents.check import document
 from support import checks, versions
 
@@ -354,6 +354,21 @@ def test_what_trains_stands_out_in_the_report(check):
     (table, *_) = (block for block in document(found).blocks if isinstance(block, Table))
     trained = {n for n, kind in enumerate(found.kinds) if kind.kind == "self_attn.q_proj"}
     assert (table.marked, table.mark) == (trained, "trains")
+
+
+def test_kinds_that_train_in_all_blocks_are_a_line_and_the_others_drawn(check):
+    def told(name, config):
+        blocks = document(check(name, config)).blocks
+        lines = [block.text for block in blocks if isinstance(block, Text)]
+        return lines, [(x.label, x.on, len(x.indices)) for x in blocks if isinstance(x, Strip)]
+
+    both = {"target_modules": ["q_proj", "k_proj"]}
+    lines, strips = told("llama", both)
+    assert lines == ["In all 12 blocks: self_attn.q_proj, self_attn.k_proj."]
+    assert strips == []
+    lines, strips = told("llama", {**both, "layers_to_transform": [9, 11]})
+    assert lines == ["Filled: one of the kind trains. Empty: none does."]
+    assert strips == [("self_attn.q_proj, self_attn.k_proj", {9, 11}, 12)]
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

@@ -98,8 +98,10 @@ def audit_facts(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
     if audit.dead:
         yield b.Verdict(told.pop("Dead"), tone="warning")
     yield b.Facts([*told.items()])  # Whole: sentences are as long as what they say.
-    for key, title in (("relative_norm", "weights %"), ("output_change", "outputs %")):
-        yield from _strips(audit, model, key=key, title=title)
+    yield from _strips(audit, model, key="relative_norm", title="weights %",
+                       about="size of the update beside the weights that it adapts")  # fmt: skip
+    yield from _strips(audit, model, key="output_change", title="outputs %",
+                       about="how far it changes what the adapted modules give")  # fmt: skip
 
 
 def audit_figures(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
@@ -110,7 +112,9 @@ def audit_figures(audit: Audit, model: ModelInfo) -> Iterator[b.Block]:
         yield from _charts(audit, model)
 
 
-def _strips(audit: Audit, model: ModelInfo, *, key: str, title: str) -> Iterator[b.Strip]:
+def _strips(
+    audit: Audit, model: ModelInfo, *, key: str, title: str, about: str
+) -> Iterator[b.Strip]:
     """Yield a figure over all blocks of each stack with adapters, 0 where there is none."""
     known = {(x.stack, x.index): getattr(x, key) for x in audit.blocks}
     if not known or None in known.values():
@@ -121,7 +125,7 @@ def _strips(audit: Audit, model: ModelInfo, *, key: str, title: str) -> Iterator
             places = range(stack.blocks)
             values = [100.0 * known.get((stack.name, place), 0.0) for place in places]
             label = f"{title} ({labels[stack.name]})" if len(labels) > 1 else title
-            yield b.Strip(label, places, values=values, most=most)
+            yield b.Strip(label, places, values=values, most=most, about=about)
 
 
 def audit_tables(audit: Audit, model: ModelInfo, moved: Moved) -> Iterator[b.Block]:

@@ -1,6 +1,6 @@
 """A check: what a config trains of a model, and what of it does nothing or too much."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -32,7 +32,6 @@ _OUTSIDE = (
 def document(check: Check) -> b.Document:
     """Return what trains, block by kind, and a sentence on each finding."""
     labels, kinds = parts.stack_labels(check.model), check.kinds
-    several = len(labels) > 1
     starts = {kind.stack: n for n, kind in reversed(list(enumerate(kinds)))}
     groups = {n: labels[stack] for stack, n in starts.items() if len(starts) > 1}
     trained = frozenset(n for n, kind in enumerate(kinds) if kind.trained)
@@ -43,17 +42,7 @@ def document(check: Check) -> b.Document:
     if check.outside:
         outside = [asdict(module) for module in check.outside]
         blocks += [b.Heading("Outside the blocks"), b.Table("outside", _OUTSIDE, outside)]
-    told = "Filled: one of the kind trains. Empty: none does."
-    blocks += [b.Heading("Every block", detail=True), b.Text(told, quiet=True)]
-    alike: dict[tuple[Any, ...], list[str]] = {}
-    for kind in kinds:
-        if kind.trained:
-            alike.setdefault((kind.stack, kind.blocks, kind.missed), []).append(kind.kind)
-    for (stack, on, missed), names in alike.items():  # Kinds in the same blocks are one line.
-        label = shown(", ".join(names), limit=160) + (f" ({labels[stack]})" if several else "")
-        indices = sorted({*on, *missed})
-        about = f"of {counted(len(indices), 'block')}"
-        blocks.append(b.Strip(label, indices, on=frozenset(on), about=about))
+    blocks += [b.Heading("Every block", detail=True), *_every_block(check, labels)]
     blocks += [b.Heading("What it costs"), parts.facts(_costs(check))]
     if check.fixed is not None:
         blocks += [b.Heading("Corrected"), b.Code(check.fixed)]
@@ -62,6 +51,28 @@ def document(check: Check) -> b.Document:
     blocks += [*parts.noted(check.notes), *parts.glossary(table), *made]
     subtitle = f"{shown(check.config, limit=100)}, as {check.trainer} reads it"
     return b.Document("Check", parts.model_name(check.model), subtitle, blocks)
+
+
+def _every_block(check: Check, labels: Mapping[str, str]) -> Iterator[b.Block]:
+    """Yield where each kind trains, those in the same blocks together; in words where in all."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for kind in check.kinds:
+        if kind.trained:
+            alike.setdefault((kind.stack, kind.blocks, kind.missed), []).append(kind.kind)
+    strips, blocks = [], {stack.name: stack.blocks for stack in check.model.stacks}
+    for (stack, on, missed), names in alike.items():
+        label = shown(", ".join(names), limit=160)
+        label += f" ({labels[stack]})" if len(labels) > 1 else ""
+        indices = sorted({*on, *missed})
+        if missed:
+            about = f"of {counted(len(indices), 'block')}"
+            strips.append(b.Strip(label, indices, on=frozenset(on), about=about))
+        else:
+            some = " that have one" if len(indices) < blocks[stack] else ""
+            yield b.Text(f"In all {counted(len(indices), 'block')}{some}: {label}.")
+    if strips:
+        yield b.Text("Filled: one of the kind trains. Empty: none does.", quiet=True)
+    yield from strips
 
 
 def _verdict(check: Check) -> b.Verdict:

@@ -14,6 +14,8 @@ from layerwise.report.documents import parts
 _REGIMES = ("top", "mid", "bottom")
 #: Points of a curve: its places are evenly spaced on a logarithmic axis (ours).
 _POINTS = 40
+#: Smaller shares are rounding where there are fewer inputs than their width (ours).
+_ROUNDING = 1e-12
 _SHARE = Column("share", "Share of the variance", form="percent", digits=3)
 
 
@@ -40,12 +42,13 @@ def conditioning(card: LayerCard) -> Iterator[b.Block]:
         rows += [
             {"place": int(p), "share": float(mean[p - 1]), "regime": regime,
              "head": f"{regime}: {where} · eigenvalue {p}"}
-            for p in places if mean[p - 1] > 0.0
+            for p in places if mean[p - 1] > _ROUNDING
         ]  # fmt: skip
     yield b.Chart(
         "conditioning", "Spectra of the inputs by regime", "scatter", rows,
         b.Axis("place", title="Eigenvalue, from the largest", scale="log"),
         b.Axis("share", scale="log"), series="regime", names=taken, join="regime", tips=[_SHARE],
         caption="Mean share of the variance of the adapted modules' inputs, by the regimes of "
-        "arXiv 2602.04019. Steep: a few directions dominate.", width="wide", height=220,
+        "arXiv 2602.04019. Steep: a few directions dominate. Shares below 1e-12 are rounding "
+        "and left out.", width="wide", height=220,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from math import isclose
 from statistics import fmean, linear_regression
 from typing import Any, get_args
 
@@ -107,7 +108,7 @@ def document(profile: Profile) -> b.Document:
         b.Heading("Before and after", detail=True),
         parts.model_facts(profile.before, title="Before"),
         parts.model_facts(profile.after, title="After"),
-        *parts.noted([*profile.notes, *(audit.notes if audit else ())]),
+        *parts.noted([*profile.notes, *_same_pca(profile), *(audit.notes if audit else ())]),
         *made_of_probes(
             "How this profile was made",
             profile,
@@ -190,6 +191,21 @@ def _held_out(profile: Profile) -> Iterator[str]:
     if profile.held_out_slope is not None:
         slopes = map(number, (profile.held_out_slope, profile.unrotated_slope))
         yield "Held out, the slope is {}; without a rotation {}.".format(*slopes)
+
+
+def _same_pca(profile: Profile) -> Iterator[str]:
+    """Yield that the shared PCA tells nothing of its own, where it left nothing out."""
+    pairs = [(block.cka, block.shared_pca_cka) for block in every_block(profile)]
+    if any(pair != (0.0, 0.0) for pair in pairs) and all(
+        isclose(cka, shared, rel_tol=1e-3, abs_tol=1e-12) for cka, shared in pairs
+    ):
+        probes = profile.probes
+        kept = min(probes.pca_components, probes.inputs - 1, probes.width or probes.inputs)
+        yield (
+            f"Shared-PCA CKA is CKA again at every block: its PCA keeps {kept:,} components of the "
+            f"states of {probes.inputs:,} probes and leaves next to nothing out. Fewer "
+            "--pca-components may tell the two apart."
+        )
 
 
 def _slope(found: Profile | ReadoutProfile) -> str:

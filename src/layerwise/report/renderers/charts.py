@@ -27,6 +27,8 @@ KINDS = Registry[Callable[[Chart, Theme], Layers]]("chart kind")
 
 _TICKS = 12
 _LOG_ABOVE = 20.0
+#: Below it a number on a logarithmic axis is written as a power: 1e-5.
+_SMALL = 1e-4
 #: An axis near the data spans at least this share of them, so that what is alike looks alike.
 _LEAST_SPAN = 0.02
 _MANY = 48
@@ -105,7 +107,8 @@ def _values(chart: Chart, axis: Axis) -> list[float]:
     rows = (*chart.rows, *chart.faint, *(chart.lines if not chart.top else ()))
     found = [row[key] for row in rows for key in fields if key and row.get(key) is not None]
     ruled = [rule.at for rule in chart.rules if (rule.of == "x") == (axis is chart.x)]
-    return [value for value in (*found, *ruled) if isinstance(value, int | float)]
+    numbers = (value for value in (*found, *ruled) if isinstance(value, int | float))
+    return [value for value in numbers if math.isfinite(value)]
 
 
 def _scale(axis: Axis, values: Sequence[float]) -> _Scale:
@@ -131,7 +134,7 @@ def _numbers(chart: Chart, axis: Axis) -> Spec:
     found = _scale(axis, values)
     looks: Spec = {"tickCount": 5, "domain": False, "ticks": False, "labelFlush": False}
     # Vega's ~r counts a digit too few where steps are uneven in binary: 0.001, 0.001 for 0.0012.
-    text = ",~r" if found.log else ",~f"
+    text = ("~e" if found.log[0] < _SMALL else ",~r") if found.log else ",~f"
     looks |= {"labelExpr": f"format(datum.value / {found.divisor!r}, '{text}')"}
     if axis.form == "percent":
         looks |= {"labelExpr": "format(datum.value, '~%')"}
@@ -373,18 +376,28 @@ def _scatter(chart: Chart, theme: Theme) -> Layers:
     return [*layers, *(_labels(chart, theme) if chart.label else [])]
 
 
+def _placed(row: Row, chart: Chart) -> bool:
+    """Return whether both numbers that place the mark of a row are there."""
+    places = (row[chart.x.field], row[chart.y.field])
+    return all(place is not None and math.isfinite(place) for place in places)
+
+
 def _labels(chart: Chart, theme: Theme) -> Layers:
     """Return short names above their points; longer ones at the side that has room, apart."""
-    named = [row for row in chart.rows if row[chart.label]]
+    placed = [row for row in chart.rows if _placed(row, chart)]
+    named = [row for row in placed if row[chart.label]]
     if not named:
         return []
     short = max(len(row[chart.label]) for row in named) <= _SHORT_LABEL
-    across, heights = ([row[axis.field] for row in chart.rows] for axis in (chart.x, chart.y))
+    across, heights = ([row[axis.field] for row in placed] for axis in (chart.x, chart.y))
     middle = (min(across) + max(across)) / 2
-    gap = 0.0 if short else 0.05 * (max(*heights, 0.0) - min(*heights, 0.0))
+    heights += [0.0] if chart.y.scale == "zero" else []
+    low, least = min(heights), _LEAST_SPAN * max(map(abs, heights))
+    gap = 0.0 if short else min(0.05, 1 / len(named)) * max(max(heights) - low, least)
     last, rows = math.inf, []
-    for row in sorted(named, key=lambda row: -row[chart.y.field]):
-        last = min(row[chart.y.field], last - gap)
+    for n, row in enumerate(sorted(named, key=lambda row: -row[chart.y.field]), start=1):
+        room = low + (len(named) - n) * gap  # For the names below it.
+        last = max(min(row[chart.y.field], last - gap), room)
         side = "above" if short else "left" if row[chart.x.field] > middle else "right"
         spot = {"x": rounded(row[chart.x.field])}
         spot |= {"y": rounded(row[chart.y.field] if short else last)}

@@ -23,7 +23,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 def frame(table: Table) -> pd.DataFrame:
     """Return the raw values of `table`: a column a declaration, and one an end of its interval."""
-    keys = [key for column in table.drawn for key in column.fields]
+    keys = [key for column in table.columns for key in column.fields]
     known = [key for key in keys if any(row.get(key) is not None for row in table.rows)]
     values = {key: [row.get(key) for row in table.rows] for key in known or keys}
     return pd.DataFrame(values)

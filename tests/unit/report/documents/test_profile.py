@@ -86,6 +86,17 @@ def test_one_readout_agrees_with_nothing_and_strangers_are_none(planted_profile)
     assert list(several["slopes"]["readout"]) == ["hf", "normed"]
 
 
+@pytest.mark.parametrize("other", [0.0, 0.01])
+def test_it_is_said_where_the_shared_pca_leaves_nothing_out(planted_profile, other):
+    profile = planted_profile()
+    blocks = [replace(b, shared_pca_cka=b.cka) for b in profile.blocks]
+    blocks[3] = replace(blocks[3], shared_pca_cka=blocks[3].cka + other)
+    probes = replace(profile.probes, inputs=24, width=576, pca_components=256)
+    said = " ".join(text(replace(profile, blocks=tuple(blocks), probes=probes)).split())
+    found = "PCA keeps 23 components of the states of 24 probes" in said
+    assert found is (other == 0.0)
+
+
 def test_tables_have_the_record_s_numbers(planted_profile):
     profile = planted_profile()
     found = frames(profile)
@@ -318,6 +329,13 @@ def test_what_is_not_in_the_figures_is_named(audited, planted_audit):
     html(nothing)
 
 
+def test_strips_show_all_blocks_of_the_base_in_order(audited):
+    strips = [x for x in document(audited(on=[4, 9])).blocks if isinstance(x, Strip)]
+    sizes = strips[0].values
+    assert all(list(strip.indices) == list(range(30)) for strip in strips)
+    assert [place for place, size in enumerate(sizes) if size] == [4, 9]
+
+
 def test_every_adapted_block_and_module_is_a_row(audited):
     profile = audited(dead=(1,), card=(2, 3), notes=("odd",))
     made = document(profile).tables()
@@ -326,6 +344,9 @@ def test_every_adapted_block_and_module_is_a_row(audited):
     assert [row["used"] for row in made["adapter"].rows][:3] == ["2 of 16", "0 of 16", "6 of 16"]
     assert len(frames(profile)["modules"]) == 60
     assert "whole_relative_norm" not in frames(profile)["modules"]
+    alive = audited()
+    assert "dead" not in {column.key for column in document(alive).tables()["modules"].drawn}
+    assert not frames(alive)["modules"]["dead"].any()  # What is not drawn is still a column.
     assert "10 of 30 rows" in text(profile, width=100)
     assert "- note: odd" in text(profile)
 
